@@ -1,0 +1,1 @@
+"""When does quantization pay? Measurements of torchao quantization in diffusion inference."""

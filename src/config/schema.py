@@ -1,0 +1,225 @@
+"""The typed schema of every configuration key (Hydra structured configs).
+
+Field metadata is data for two readers: `src.config.validate` (``min``, ``max``, ``choices``) and
+`src.records.key` (``key=False``: the field cannot change a measured number, so it is not part of the run key).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+DTYPES = ("bfloat16", "float16", "float32")
+
+
+def _bounded(default: Any, *, min: float | None = None, max: float | None = None, key: bool = True) -> Any:
+    return field(default=default, metadata={"min": min, "max": max, "key": key})
+
+
+def _one_of(default: Any, *choices: str) -> Any:
+    return field(default=default, metadata={"choices": choices})
+
+
+def _aside(default: Any) -> Any:
+    """A field outside the run key; mutable defaults are given as factories."""
+    if callable(default):
+        return field(default_factory=default, metadata={"key": False})
+    return field(default=default, metadata={"key": False})
+
+
+@dataclass
+class WeightsConf:
+    """Where a model's weights come from."""
+
+    source: str = _one_of("random", "random", "local", "hub")
+    id: str | None = None  # local: a folder that from_pretrained reads; hub: a repository id
+    subfolder: str | None = None
+    std: float = _bounded(0.02, min=0.0)  # of random weights
+
+
+@dataclass
+class InputConf:
+    """One example input tensor: its shape in named dimensions and how it is filled."""
+
+    shape: list[Any] = field(default_factory=list)  # integers or expressions: [batch, tokens, 64]
+    init: str = "src.workloads.inputs.normal"  # callable(shape, generator, device, dtype) -> Tensor
+    fill: float | None = None  # a constant instead of `init`
+    dtype: str | None = None  # null: the run's dtype
+
+
+@dataclass
+class ModelConf:
+    """A model as data: how to construct it, what to feed it, what inside it can be measured."""
+
+    name: str = MISSING
+    description: str = _aside("")
+    factory: dict[str, Any] = field(default_factory=dict)  # `_target_` and constructor arguments
+    weights: WeightsConf = field(default_factory=WeightsConf)
+    resolution: int = 0  # pixels; the default of the axis `resolution`; 0: the model has none
+    dims: dict[str, Any] = field(default_factory=dict)  # named dimensions, later ones may use earlier ones
+    inputs: dict[str, InputConf] = field(default_factory=dict)
+    call: dict[str, Any] = field(default_factory=dict)  # further keyword arguments of forward()
+    targets: dict[str, str] = field(default_factory=dict)  # target name -> module path inside the model
+
+
+@dataclass
+class RequiresConf:
+    """What a scheme needs to run; checked before anything is built, said in the reason."""
+
+    devices: list[str] = field(default_factory=list)  # device types; empty: any
+    compute_capability: float | None = None  # at least, e.g. 8.9
+    packages: list[str] = field(default_factory=list)  # importable module names
+    dtypes: list[str] = field(default_factory=list)  # of the baseline; empty: any
+    k_multiple: int = _bounded(1, min=1)  # a layer's in_features must be a multiple, else it is left alone
+    n_multiple: int = _bounded(1, min=1)  # likewise out_features
+    remedy: str = _aside("")  # what the user can do instead
+
+
+@dataclass
+class LayersConf:
+    """Which Linear layers a scheme is applied to."""
+
+    include: list[str] = field(default_factory=lambda: [""])  # regular expressions, searched in the name
+    exclude: list[str] = field(default_factory=list)
+    min_side: int = _bounded(0, min=0)  # both in_features and out_features at least this
+
+
+@dataclass
+class SchemeVariantConf:
+    """What replaces a scheme's config and requirements on one device type."""
+
+    config: dict[str, Any] = field(default_factory=dict)
+    requires: RequiresConf = field(default_factory=RequiresConf)
+
+
+@dataclass
+class QuantConf:
+    """A quantization scheme as data."""
+
+    name: str = MISSING
+    description: str = _aside("")
+    _target_: str = "src.treatments.scheme.TorchaoScheme"
+    config: dict[str, Any] = field(default_factory=dict)  # a torchao config: `_target_` and its arguments
+    requires: RequiresConf = field(default_factory=RequiresConf)
+    on: dict[str, SchemeVariantConf] = field(default_factory=dict)  # by device type: cpu, cuda
+    layers: LayersConf = field(default_factory=LayersConf)
+    group_size: int | None = _bounded(None, min=1)
+    candidates: list[str] = field(default_factory=list)  # autoquant: schemes it may choose, by name
+    min_sqnr_db: float = 20.0  # autoquant: the quality floor of one layer's output
+    min_gain: float = _bounded(0.02, min=0.0)  # autoquant: the least gain of one layer, whole interval
+    layer_budget_s: float = _bounded(1.0, min=0.01)  # autoquant: timing budget per shape and candidate
+    plan: str | None = None  # autoquant: a plan.json made earlier; applied instead of searching
+
+
+@dataclass
+class CompileConf:
+    """A torch.compile mode as data."""
+
+    name: str = MISSING
+    description: str = _aside("")
+    scope: str = _one_of("module", "none", "module", "regional")
+    backend: str = "inductor"
+    mode: str | None = None
+    fullgraph: bool = True
+    dynamic: bool | None = False
+    options: dict[str, Any] = field(default_factory=dict)  # inductor config, set once for both arms
+
+
+@dataclass
+class GpuConf:
+    """A device as data: how a run opens it."""
+
+    name: str = MISSING
+    description: str = _aside("")
+    _target_: str = "src.workloads.device.CudaDevice"
+    match: str = ""  # regular expression that the present device's name must match
+    threads: int | None = _bounded(None, min=1)  # CPU: intra-op threads; null: all the process may use
+
+
+@dataclass
+class TaskConf:
+    """What one run does."""
+
+    name: str = MISSING
+    _target_: str = MISSING  # callable(cfg, record)
+
+
+@dataclass
+class MeasureConf:
+    """The measurement protocol's numbers; presets say what they cost and resolve."""
+
+    name: str = MISSING
+    description: str = _aside("")
+    min_round_ms: float = _bounded(10.0, min=0.01)  # calls are batched until a round is this long
+    max_warmup_s: float = _bounded(5.0, min=0.0)
+    min_pairs: int = _bounded(12, min=4)
+    max_pairs: int = _bounded(400, min=4)
+    target_ci_width: float = _bounded(0.01, min=0.0001, max=1.0)  # of the speedup, relative
+    budget_s: float = _bounded(10.0, min=0.1)  # of the paired loop
+    confidence: float = _bounded(0.95, min=0.5, max=0.999)
+    margin: float = _bounded(0.02, min=0.0, max=0.5)  # a verdict needs the interval beyond it
+    bootstrap_samples: int = _bounded(2000, min=200, max=100000)
+    pairing: str = _one_of("auto", "auto", "interleaved", "in_turn")
+    warm_compile: bool = True  # time the first call again from the cache, after the steady state
+    timeout_s: float = _bounded(900.0, min=1.0, key=False)  # of the whole run; past it: outcome timeout
+
+
+@dataclass
+class TrackingConf:
+    """Where records are published."""
+
+    name: str = MISSING
+    enabled: bool = True
+    uri: str = MISSING  # any MLflow tracking URI
+    experiment: str = "quantpay"
+    artifacts: str | None = None  # artifact root of a new experiment in a local database; null: the server's
+
+
+@dataclass
+class RootConf:
+    """One run: workload x treatment x device, and how it is measured and tracked."""
+
+    model: ModelConf = MISSING
+    quant: QuantConf = MISSING
+    compile: CompileConf = MISSING
+    gpu: GpuConf = MISSING
+    task: TaskConf = MISSING
+    measure: MeasureConf = MISSING
+    tracking: TrackingConf = _aside(MISSING)
+    batch: int = _bounded(1, min=1, max=65536)
+    resolution: int = _bounded("${model.resolution}", min=0, max=16384)
+    target: str = "denoiser"  # a name from model.targets
+    dtype: str = _one_of("bfloat16", *DTYPES)
+    seed: int = _bounded(0, min=0)
+    outputs: str = _aside("outputs")  # folder of everything that runs write
+    rerun: bool = _aside(False)  # measure again what already has a final outcome
+
+
+@dataclass
+class AnalyzeConf:
+    """Arguments of `python -m src.analyze`."""
+
+    tracking: TrackingConf = MISSING
+    sweep: str | None = None  # only this sweep's runs; null: all
+    experiment: str | None = None  # null: tracking.experiment
+    outputs: str = "outputs"
+    report: str = "${outputs}/report"  # folder of report.html, verdicts.csv, verdicts.parquet
+    margin: float = _bounded(0.02, min=0.0, max=0.5)
+
+
+@dataclass
+class CollectConf:
+    """Arguments of `python -m src.collect`."""
+
+    tracking: TrackingConf = MISSING
+    sweep: str | None = None
+    outputs: str = "outputs"
+
+
+def register() -> None:
+    """Put the schemas where Hydra finds them: the primary configs name them in their defaults."""
+    store = ConfigStore.instance()
+    store.store(name="run_schema", node=RootConf, provider="quantpay")
+    store.store(name="analyze_schema", node=AnalyzeConf, provider="quantpay")
+    store.store(name="collect_schema", node=CollectConf, provider="quantpay")

@@ -1,0 +1,1 @@
+"""The instrument: paired rounds, statistics, quality, memory, compile times."""

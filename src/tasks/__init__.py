@@ -1,0 +1,1 @@
+"""Tasks: what one run does with its workload and treatment (conf/task names them)."""

@@ -1,0 +1,1 @@
+"""Treatments: quantization schemes, layer selection, autoquant, compile modes."""

@@ -1,0 +1,1 @@
+"""Workloads: devices, models built from their YAML, example inputs, targets inside a model."""
