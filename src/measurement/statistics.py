@@ -14,6 +14,7 @@ Array = npt.NDArray[np.float64]
 
 MIN_PAIRS = 8
 TRIM = 0.2  # of each tail of the log ratios
+NOISE = 0.9  # autocorrelations below this over sqrt(n) are taken for noise
 LOOK_GROWTH = 1.25
 _CHUNK = 1 << 20  # resampled values held at once
 _MIN_TAIL = 8  # rounds that must be steady behind the warm-up
@@ -87,7 +88,7 @@ def paired_speedup(
         raise ValueError(
             f"baseline_ms has {baseline.size} rounds, treated_ms {treated.size}: pairs need as many"
         )
-    return _estimate([baseline - treated], baseline.size, confidence, samples, seed)
+    return _estimate([_without_order(baseline - treated)], baseline.size, confidence, samples, seed)
 
 
 def unpaired_speedup(
@@ -189,6 +190,13 @@ def _log_times(times_ms: Array, name: str, at_least: int = MIN_PAIRS) -> Array:
     return np.log(times)
 
 
+def _without_order(ratios: Array) -> Array:
+    """Log ratios less what alternates with the order of the arms (A B, B A, ...) in a pair."""
+    sign = np.where(np.arange(ratios.size) % 2, -1.0, 1.0)
+    effect = (_winsorised(ratios[::2])[0] - _winsorised(ratios[1::2])[0]) / 2
+    return np.asarray(ratios - effect * sign)
+
+
 def _winsorised(values: Array) -> tuple[Array, Array]:
     """Trimmed means and winsorised values along the last axis."""
     n = values.shape[-1]
@@ -213,15 +221,28 @@ def _standard_error(clipped: Array, block: int) -> Array:
 
 
 def _inflation(clipped: Array) -> float:
-    """Variance of a mean of AR(1) values over that of independent ones, bias-corrected, at least 1."""
+    """Variance of the mean of ARMA(1, 1) values over that of independent ones, at least 1.
+
+    1 + 2 r1 / (1 - phi) with phi = r2 / r1 from the first two autocorrelations: the second tells an AR(1)
+    hidden under independent noise (r2 > r1 ** 2) from a plain one.
+    """
+    n = clipped.size
     centred = clipped - clipped.mean()
     power = float(centred @ centred)
     if power == 0:
         return 1.0
-    rho = float(centred[1:] @ centred[:-1]) / power
-    n = clipped.size
-    rho = min(0.95, rho + (1 + 4 * max(rho, 0.0)) / n)
-    return (1 + rho) / (1 - rho) if rho > 1 / math.sqrt(n) else 1.0
+    first, second = (float(centred[lag:] @ centred[:-lag]) / power for lag in (1, 2))
+    bias = (2 + 4 * max(first, 0.0)) / n
+    first, second = min(0.95, first + bias), second + bias
+    if first * math.sqrt(n) <= NOISE:
+        return 1.0
+    decay = min(0.95, max(first, second / first)) if second * math.sqrt(n) > NOISE else first
+    return 1 + 2 * first / (1 - decay)
+
+
+def _block(clipped: Array) -> int:
+    """Pairs per block: at least one effective observation each, at least 4 blocks."""
+    return min(clipped.size // 4, max(block_length(clipped), round(_inflation(clipped))))
 
 
 def _resampled(values: Array, block: int, samples: int, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -242,7 +263,7 @@ def _resampled(values: Array, block: int, samples: int, rng: np.random.Generator
 def _estimate(parts: list[Array], pairs: int, confidence: float, samples: int, seed: int) -> SpeedupEstimate:
     """exp(sum of the parts' locations) with a symmetric bootstrap-t interval."""
     rng = np.random.default_rng(seed)
-    blocks = [block_length(_winsorised(part)[1]) for part in parts]
+    blocks = [_block(_winsorised(part)[1]) for part in parts]
     locations = [_location(part) for part in parts]
     point, error = sum(m for m, _ in locations), math.hypot(*(e for _, e in locations))
     shift, squares = np.zeros(samples), np.zeros(samples)
