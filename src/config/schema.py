@@ -105,7 +105,7 @@ class QuantConf:
     on: dict[str, SchemeVariantConf] = field(default_factory=dict)  # by device type: cpu, cuda
     layers: LayersConf = field(default_factory=LayersConf)
     group_size: int | None = _bounded(None, min=1)
-    candidates: list[str] = field(default_factory=list)  # autoquant: schemes it may choose, by name
+    candidates: dict[str, Any] = field(default_factory=dict)  # autoquant: conf/quant entries it may choose
     min_sqnr_db: float = 20.0  # autoquant: the quality floor of one layer's output
     min_gain: float = _bounded(0.02, min=0.0)  # autoquant: the least gain of one layer, whole interval
     layer_budget_s: float = _bounded(1.0, min=0.01)  # autoquant: timing budget per shape and candidate
@@ -142,14 +142,14 @@ class TaskConf:
     """What one run does."""
 
     name: str = MISSING
-    _target_: str = MISSING  # callable(cfg, record)
+    _target_: str = MISSING  # callable(RunContext)
 
 
 @dataclass
 class MeasureConf:
     """The measurement protocol's numbers; presets say what they cost and resolve."""
 
-    name: str = MISSING
+    name: str = _aside(MISSING)
     description: str = _aside("")
     min_round_ms: float = _bounded(10.0, min=0.01)  # calls are batched until a round is this long
     max_warmup_s: float = _bounded(5.0, min=0.0)
@@ -183,7 +183,7 @@ class RootConf:
     model: ModelConf = MISSING
     quant: QuantConf = MISSING
     compile: CompileConf = MISSING
-    gpu: GpuConf = MISSING
+    gpu: GpuConf = _aside(MISSING)  # the run key holds the device itself
     task: TaskConf = MISSING
     measure: MeasureConf = MISSING
     tracking: TrackingConf = _aside(MISSING)

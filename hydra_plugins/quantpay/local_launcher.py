@@ -1,0 +1,44 @@
+"""`hydra/launcher=local`: the runs of a sweep in turn on this machine, each in a process of its own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+
+@dataclass
+class LocalLauncherConf:
+    """The launcher has nothing to set."""
+
+    _target_: str = "hydra_plugins.quantpay.local_launcher.LocalLauncher"
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalLauncherConf, provider="quantpay")
+
+
+class LocalLauncher(Launcher):
+    """Composes and validates every job before the first one starts."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Remember what Hydra hands over."""
+        self.hydra_context, self.config = hydra_context, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run all jobs; each return value is the run's exit status."""
+        from src.config.validate import validate
+        from src.launching.sweep import run_sweep
+
+        configs = []
+        for index, overrides in enumerate(job_overrides, initial_job_idx):
+            config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+            with open_dict(config):
+                config.hydra.job.id = config.hydra.job.num = index
+            configs.append(validate(config))
+        return [
+            JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=status)
+            for overrides, status in zip(job_overrides, run_sweep(configs), strict=True)
+        ]

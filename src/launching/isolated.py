@@ -1,0 +1,147 @@
+"""Each job in a process of its own, forked warm from a server that has imported torch once.
+
+A crash, an out-of-memory kill or a hang of the child becomes an `Ending`; the caller goes on.
+"""
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+PRELOAD_VARIABLE = "QUANTPAY_PRELOAD"
+_GRACE_S = 5.0  # between the polite and the final signal
+
+
+class EndedBy(StrEnum):
+    """How a child ended."""
+
+    ITSELF = "itself"
+    SIGNAL = "signal"
+    TIMEOUT = "timeout"
+    EXIT = "exit"  # an exit status of its own making, without an answer
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What the parent learnt of a child."""
+
+    by: EndedBy
+    answer: Any = None  # what the job returned
+    code: int | None = None  # exit status, negative for a signal
+
+    @property
+    def reason(self) -> str:
+        """One line, for a record that the child could not write."""
+        if self.by is EndedBy.SIGNAL and self.code is not None:
+            name = signal.Signals(-self.code).name
+            hint = ": the kernel's out-of-memory killer, or kill -9" if name == "SIGKILL" else ""
+            return f"the run's process died of {name}{hint}"
+        return f"the run's process ended with exit status {self.code} and without a record"
+
+
+class Preloaded:
+    """A fork server with the heavy modules imported; children start from it in milliseconds."""
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        """Args: modules: module names, or dotted paths of classes whose import takes long."""
+        os.environ[PRELOAD_VARIABLE] = ",".join(modules)
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["src.launching.preload"])
+
+    def run(
+        self,
+        job: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        *,
+        log: Path,
+        timeout_s: float,
+        hear: Callable[[str], None] = lambda _: None,
+    ) -> Ending:
+        """Run ``job(*arguments, tell)`` in a child, `tell` sending lines to `hear`, its output going to `log`.
+
+        The time limit starts when the child does: the server's own imports don't count. On KeyboardInterrupt
+        the child and what it started are ended before the exception goes on.
+        """
+        receiver, sender = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_child, args=(sender, log, job, arguments))
+        process.start()
+        sender.close()
+        try:
+            return _listen(process, receiver, timeout_s, hear)
+        finally:
+            _end(process)
+            receiver.close()
+
+
+def _listen(
+    process: ForkServerProcess, receiver: Connection, timeout_s: float, hear: Callable[[str], None]
+) -> Ending:
+    deadline: float | None = None
+    while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        ready = wait([receiver, process.sentinel], timeout=left)
+        if not ready:
+            return Ending(EndedBy.TIMEOUT)
+        if receiver in ready:
+            try:
+                kind, content = receiver.recv()
+            except EOFError:
+                return _died(process)
+            if kind == "answer":
+                process.join(_GRACE_S)
+                return Ending(EndedBy.ITSELF, answer=content, code=process.exitcode)
+            if kind == "started":
+                deadline = time.monotonic() + timeout_s
+            else:
+                hear(content)
+        elif process.sentinel in ready and not receiver.poll():
+            return _died(process)
+
+
+def _died(process: ForkServerProcess) -> Ending:
+    process.join(_GRACE_S)
+    code = process.exitcode
+    return Ending(EndedBy.SIGNAL if code is not None and code < 0 else EndedBy.EXIT, code=code)
+
+
+def _end(process: ForkServerProcess) -> None:
+    """End the child's whole process group (compiler workers among it); does nothing to one that ended."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        if not process.is_alive():
+            break
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid or 0, sign)
+        process.join(_GRACE_S)
+
+
+def _child(sender: Connection, log: Path, job: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    os.setsid()  # Ctrl-C reaches the parent alone, which ends this group in order
+    with log.open("a", buffering=1, encoding="utf-8") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    sender.send(("started", os.getpid()))
+    answer = job(*arguments, lambda text: sender.send(("phase", text)))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sender.send(("answer", answer))
+    sender.close()
+
+
+def import_all(paths: Sequence[str]) -> None:
+    """Import modules, and the modules that classes live in; one that cannot be imported is the run's to report."""
+    for path in paths:
+        module, _, attribute = path.rpartition(".")
+        with contextlib.suppress(Exception):
+            importlib.import_module(path) if not module else getattr(importlib.import_module(module), attribute)

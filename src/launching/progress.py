@@ -1,0 +1,110 @@
+"""What a person sees of a sweep: which run is on, in which phase, and how long is left."""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from src.records.record import Outcome, Record
+
+STYLES = {"helps": "green", "hurts": "red", "neutral": "default", "inconclusive": "yellow"}
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 45 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def label(axes: dict[str, object]) -> str:
+    """A run in one line."""
+    return f"{axes['model']} {axes['quant']} {axes['compile']} batch={axes['batch']}"
+
+
+def result(record: Record) -> str:
+    """What came out, in one line with rich's markup; free text is escaped."""
+    from rich.markup import escape
+
+    if record.outcome is not Outcome.OK:
+        style = "dim" if record.outcome.is_finding else "bold red"
+        return f"[{style}]{record.outcome}[/]: {escape(record.reason)}"
+    m = record.metrics
+    interval = f"{m['speedup/ci_low']:.3f}-{m['speedup/ci_high']:.3f}"
+    style = STYLES.get(record.verdict, "default")
+    return f"[{style}]{record.verdict}[/] {m['speedup/median']:.3f}x ({interval})"
+
+
+class SweepProgress:
+    """A live bar on a terminal, a line per phase elsewhere (a log file, CI)."""
+
+    def __init__(self, runs: int, guess_s: float, console: Console | None = None) -> None:
+        """Args: runs: how many there are; guess_s: seconds per run before any was seen."""
+        self.console = console or Console(stderr=True, highlight=False)
+        self.runs, self.done, self.guess_s = runs, 0, guess_s
+        self._seconds: list[float] = []
+        self._started = self._run_started = time.monotonic()
+        self._label = self._phase = ""
+        self._bar = Progress(BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} runs"))
+        self._task = self._bar.add_task("", total=runs)
+        self._live = Live(self, console=self.console, refresh_per_second=2, transient=True)
+        self._is_live = self.console.is_terminal and sys.stderr.isatty()
+
+    def __enter__(self) -> "SweepProgress":
+        if self._is_live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._is_live:
+            self._live.stop()
+
+    def __rich__(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        self._bar.update(self._task, completed=self.done)
+        table.add_row(self._bar, f"{duration(time.monotonic() - self._started)} elapsed", self._left_text())
+        table.add_row(self._label, self._phase, f"{duration(time.monotonic() - self._run_started)} in this run")
+        return table
+
+    def elapsed_s(self) -> float:
+        """Seconds since the sweep began."""
+        return time.monotonic() - self._started
+
+    def left_s(self) -> float:
+        """Seconds left: the mean of the runs that were measured here, times the runs to go."""
+        mean = sum(self._seconds) / len(self._seconds) if self._seconds else self.guess_s
+        spent = min(time.monotonic() - self._run_started, mean) if self.done < self.runs else 0.0
+        return max(0.0, mean * (self.runs - self.done) - spent)
+
+    def start_run(self, text: str) -> None:
+        """A run begins."""
+        self._label, self._phase, self._run_started = text, "starting", time.monotonic()
+        self._say(f"[{self.done + 1}/{self.runs}] {text} ({self._left_text()})")
+
+    def phase(self, text: str) -> None:
+        """The current run's phase."""
+        self._phase = text
+        self._say(f"    {text}")
+
+    def end_run(self, text: str, *, measured: bool) -> None:
+        """The run is over; only measured runs count towards the time left."""
+        if measured:
+            self._seconds.append(time.monotonic() - self._run_started)
+        self.done += 1
+        self.console.print(f"[{self.done}/{self.runs}] {self._label}: {text}", soft_wrap=True)
+
+    def _left_text(self) -> str:
+        return f"about {duration(self.left_s())} left"
+
+    def _say(self, text: str) -> None:
+        if not self._is_live:
+            self.console.print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,201 @@
+"""A sweep on this machine: every run in turn, isolated, recorded on disk, then published."""
+
+import os
+import secrets
+import signal
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from src.config.errors import ConfigError
+from src.config.schema import GpuConf, RootConf
+from src.launching.isolated import EndedBy, Ending, Preloaded
+from src.launching.progress import SweepProgress, duration, label, result
+from src.launching.publishing import SweepPublisher
+from src.records.key import run_key
+from src.records.record import Outcome, Record, RecordError, write_json
+from src.records.store import SweepManifest, latest_final, next_attempt, run_folder
+from src.run import execute
+
+_PRELOAD = ("torch", "torchao.quantization", "torch._inductor.compile_fx", "src.tasks.latency")
+
+
+def run_sweep(configs: Sequence[RootConf]) -> list[int]:
+    """Run every configuration; each one's record is on disk before the next starts.
+
+    Returns:
+        An exit status per run: 0 for a finding, 1 otherwise.
+
+    Raises:
+        ConfigError: the outputs folder cannot be written.
+        KeyboardInterrupt: Ctrl-C; finished runs are kept, the current one is marked, its processes are gone.
+    """
+    outputs = _writable(Path(configs[0].outputs))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(outputs / "cache" / "inductor"))
+    signal.signal(signal.SIGTERM, _interrupt)
+    sweep = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    server = Preloaded([*_PRELOAD, *sorted({c.model.factory["_target_"] for c in configs})])
+    return LocalSweep(sweep, outputs, server, configs).run()
+
+
+class LocalSweep:
+    """The state of one sweep: its manifest, its publisher and what came out so far."""
+
+    def __init__(self, sweep: str, outputs: Path, server: Preloaded, configs: Sequence[RootConf]) -> None:
+        self.sweep, self.outputs, self.server, self.configs = sweep, outputs, server, configs
+        self.folder = outputs / "sweeps" / sweep
+        self.folder.mkdir(parents=True)
+        self.manifest = SweepManifest.start(sweep, sys.argv)
+        self.publisher = SweepPublisher(configs[0].tracking, self.manifest, self.folder)
+        self.devices: dict[str, dict[str, Any]] = {}
+        self.records: list[Record] = []
+
+    def run(self) -> list[int]:
+        """All runs in turn, whatever becomes of each."""
+        guess_s = 3 * self.configs[0].measure.budget_s + 30
+        with SweepProgress(len(self.configs), guess_s) as progress:
+            progress.console.print(
+                f"sweep {self.sweep}: {len(self.configs)} runs, records in {self.outputs}", markup=False
+            )
+            try:
+                self.publisher.open()
+                for cfg in self.configs:
+                    self._run_or_skip(cfg, progress)
+            finally:
+                self._close(progress)
+        return [0 if record.outcome.is_finding else 1 for record in self.records]
+
+    def _run_or_skip(self, cfg: RootConf, progress: SweepProgress) -> None:
+        device = self._device(cfg.gpu)
+        key = run_key(cfg, device)
+        axes = axes_of(cfg)
+        progress.start_run(label(axes))
+        done = None if cfg.rerun else self._done(key, progress)
+        if done is not None:
+            self.records.append(done)
+            self.manifest.add(key, done.attempt, skipped=True)
+            self._keep_manifest()
+            progress.end_run(f"{result(done)} (measured before; rerun=true measures again)", measured=False)
+            return
+        attempt = next_attempt(self.outputs, key)
+        folder = run_folder(self.outputs, key, attempt)
+        self.manifest.add(key, attempt, skipped=False)
+        self._keep_manifest()
+        record = self._run(cfg, Record(key, attempt, self.sweep, axes), folder, progress)
+        measured = record.outcome is Outcome.OK
+        progress.end_run(result(record), measured=measured)
+
+    def _run(self, cfg: RootConf, record: Record, folder: Path, progress: SweepProgress) -> Record:
+        """Run one configuration in a child; when the child leaves no record, write what is known."""
+        (folder / "config.yaml").write_text(yaml.safe_dump(asdict(cfg), sort_keys=False), encoding="utf-8")
+        try:
+            ending = self.server.run(
+                execute,
+                (cfg, record, folder),
+                log=folder / "run.log",
+                timeout_s=cfg.measure.timeout_s,
+                hear=progress.phase,
+            )
+            record = ending.answer if ending.by is EndedBy.ITSELF else _without_answer(record, ending, cfg)
+        except KeyboardInterrupt:
+            record.outcome, record.reason = Outcome.KILLED, "stopped by the user"
+            raise
+        finally:
+            if not (folder / "record.json").exists():
+                record.write(folder)
+            self.records.append(record)
+            self.publisher.publish(folder)
+        return record
+
+    def _device(self, gpu: GpuConf) -> dict[str, Any]:
+        """What identifies the device, asked of a child so that this process never touches it."""
+        if gpu.name not in self.devices:
+            log = self.folder / "probe.log"
+            ending = self.server.run(describe_device, (gpu,), log=log, timeout_s=300)
+            if ending.by is not EndedBy.ITSELF:
+                tail = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
+                raise RuntimeError(f"gpu={gpu.name} cannot be opened: {ending.reason}; {log}: {''.join(tail)}")
+            self.devices[gpu.name] = ending.answer
+        return self.devices[gpu.name]
+
+    def _done(self, key: str, progress: SweepProgress) -> Record | None:
+        try:
+            return latest_final(self.outputs, key)
+        except RecordError as error:
+            progress.console.print(f"warning: {error}; measured again as a new attempt", markup=False)
+            return None
+
+    def _keep_manifest(self) -> None:
+        write_json(self.folder / "sweep.json", asdict(self.manifest))
+
+    def _close(self, progress: SweepProgress) -> None:
+        self._keep_manifest()
+        counts = Counter(str(record.verdict or record.outcome) for record in self.records)
+        text = ", ".join(f"{number} {name}" for name, number in counts.most_common()) or "no run finished"
+        progress.console.print(f"sweep {self.sweep}: {text}; {duration(progress.elapsed_s())}", markup=False)
+        for line in self.publisher.close():
+            progress.console.print(line, markup=False, soft_wrap=True)
+
+
+def describe_device(gpu: GpuConf, tell: object) -> dict[str, Any]:
+    """Open the device and describe it; one that isn't here is described by the reason."""
+    from hydra.utils import get_class
+
+    from src.outcomes import RunEndedError
+    from src.workloads.device import cpu_model
+
+    try:
+        described: dict[str, Any] = get_class(gpu._target_)(gpu).open().as_dict()
+    except RunEndedError as end:
+        return {"absent": end.reason, "host_cpu": cpu_model()}
+    return described
+
+
+def axes_of(cfg: RootConf) -> dict[str, Any]:
+    """The axes that runs are told apart by."""
+    return {
+        "model": cfg.model.name,
+        "quant": cfg.quant.name,
+        "compile": cfg.compile.name,
+        "batch": cfg.batch,
+        "gpu": cfg.gpu.name,
+        "resolution": cfg.resolution,
+        "target": cfg.target,
+        "dtype": cfg.dtype,
+        "task": cfg.task.name,
+    }
+
+
+def _without_answer(record: Record, ending: Ending, cfg: RootConf) -> Record:
+    """A run whose process died or hung."""
+    if ending.by is EndedBy.TIMEOUT:
+        record.outcome = Outcome.TIMEOUT
+        record.reason = f"not done after measure.timeout_s={cfg.measure.timeout_s:g} seconds"
+        record.remedy = "a larger measure.timeout_s"
+    else:
+        record.outcome, record.reason = Outcome.KILLED, ending.reason
+        record.remedy = "run.log in the run's folder has its last words"
+    return record
+
+
+def _writable(outputs: Path) -> Path:
+    outputs = outputs.resolve()
+    try:
+        outputs.mkdir(parents=True, exist_ok=True)
+        probe = outputs / f".writable.{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"outputs={outputs}: cannot be written ({error.strerror}); give a folder that can") from error
+    return outputs
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,94 @@
+"""Peak memory by phase, in passes of its own: allocator peaks on CUDA, peak RSS from the kernel on a CPU."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from src.workloads.device import GIB, Device
+
+
+@dataclass
+class Peaks:
+    """Peaks of one phase in GiB by kind: ``allocated`` and ``reserved`` on CUDA, ``rss`` on a CPU."""
+
+    gib: dict[str, float] = field(default_factory=dict)
+
+    def less(self, other_bytes: int) -> "Peaks":
+        """Without what another arm held all the while."""
+        return Peaks({kind: max(0.0, gib - other_bytes / GIB) for kind, gib in self.gib.items()})
+
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """As metrics of the record, e.g. memory/peak_rss_gib."""
+        return {f"memory/{prefix}peak_{kind}_gib": round(gib, 4) for kind, gib in self.gib.items()}
+
+    @property
+    def headline_gib(self) -> float:
+        """The one number of a phase: allocated on CUDA, RSS on a CPU."""
+        return round(next(iter(self.gib.values()), 0.0), 4)
+
+
+class _Meter(Protocol):
+    def reset(self) -> None: ...
+    def read(self) -> dict[str, float]: ...
+
+
+class _CudaMeter:
+    def reset(self) -> None:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+
+    def read(self) -> dict[str, float]:
+        torch.cuda.synchronize()
+        return {
+            "allocated": torch.cuda.max_memory_allocated() / GIB,
+            "reserved": torch.cuda.max_memory_reserved() / GIB,
+        }
+
+
+class _RssMeter:
+    """The kernel's own high-water mark, reset by writing 5 to clear_refs (man 5 proc)."""
+
+    def __init__(self) -> None:
+        self.resettable = True
+
+    def reset(self) -> None:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            self.resettable = False  # some containers forbid it: then there is no peak per phase to report
+
+    def read(self) -> dict[str, float]:
+        if not self.resettable:
+            return {}
+        found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+        return {"rss": int(found.group(1)) * 1024 / GIB} if found else {}
+
+
+@contextmanager
+def peak_memory(device: Device) -> Iterator[Peaks]:
+    """Measure the peak of what happens inside; filled in when the block ends."""
+    meter: _Meter = _CudaMeter() if device.kind == "cuda" else _RssMeter()
+    peaks = Peaks()
+    meter.reset()
+    try:
+        yield peaks
+    finally:
+        peaks.gib = meter.read()
+
+
+def fits_twice(model_bytes: int, device: Device) -> bool:
+    """Whether a second copy of the model fits on the device next to the first, with room to work."""
+    if device.kind != "cuda":
+        return model_bytes * 1.5 < _available_bytes()
+    free, _ = torch.cuda.mem_get_info()
+    return model_bytes * 1.25 < free
+
+
+def _available_bytes() -> float:
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else float("inf")

@@ -1,0 +1,68 @@
+"""How exceptions become outcomes: the one place that decides what a failure means."""
+
+import re
+import traceback
+
+from src.records.record import Outcome
+
+
+class RunEndedError(Exception):
+    """A run that ends with a known outcome before it could be measured.
+
+    Args:
+        outcome: how it ended.
+        reason: why, one line.
+        remedy: what would make it run; may be empty.
+    """
+
+    def __init__(self, outcome: Outcome, reason: str, remedy: str = "") -> None:
+        super().__init__(reason)
+        self.outcome, self.reason, self.remedy = outcome, reason, remedy
+
+
+def unsupported(reason: str, remedy: str = "") -> RunEndedError:
+    """The device or the shapes cannot run this treatment: a finding, not a failure."""
+    return RunEndedError(Outcome.UNSUPPORTED, reason, remedy)
+
+
+_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
+_COMPILER_MODULES = ("torch._dynamo", "torch._inductor", "torch._functorch", "torch.fx.experimental", "triton")
+# They come out of the compiler's modules but speak of the process it runs in, not of what it was given.
+_NOT_THE_COMPILER = (KeyboardInterrupt, OSError, ImportError)
+
+
+def ended(error: BaseException) -> RunEndedError:
+    """Classify any exception of a run: what it raised itself, out of memory, the compiler, or a failure."""
+    if isinstance(error, RunEndedError):
+        return error
+    chain = _chain(error)
+    if any(isinstance(e, MemoryError) or _OUT_OF_MEMORY.search(str(e)) for e in chain):
+        return RunEndedError(Outcome.OOM, _one_line(error), "a smaller batch or resolution, or a larger device")
+    if any(_is_compiler_error(e) for e in chain):
+        return RunEndedError(Outcome.COMPILE_ERROR, _one_line(chain[-1]), "compile=none, or another compile mode")
+    return RunEndedError(Outcome.FAILED, f"{type(error).__name__}: {_one_line(error)}")
+
+
+def log_text(error: BaseException) -> str:
+    """The full traceback, for the run's log."""
+    return "".join(traceback.format_exception(error))
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in chain:
+        chain.append(current)
+        current = current.__cause__ or current.__context__
+    return chain
+
+
+def _is_compiler_error(error: BaseException) -> bool:
+    module = type(error).__module__
+    return module.startswith(_COMPILER_MODULES) and not isinstance(error, _NOT_THE_COMPILER)
+
+
+def _one_line(error: BaseException, limit: int = 300) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " | ".join(lines[:3]) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,37 @@
+"""The run key: a hash of everything that can change the number, and of nothing else."""
+
+import hashlib
+import json
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from src.config.schema import RootConf
+from src.records.environment import versions
+
+_PROSE = frozenset({"description", "remedy"})  # in plain mappings, where no schema marks them
+
+
+def run_key(cfg: RootConf, device: dict[str, Any]) -> str:
+    """16 hex digits for a configuration on a device, with the versions installed here.
+
+    Args:
+        cfg: the validated configuration; fields with metadata ``key=False`` are left out.
+        device: what identifies the hardware.
+    """
+    measured = _keyed(cfg)
+    if cfg.quant.plan is not None:
+        measured["quant"]["plan"] = hashlib.sha256(Path(cfg.quant.plan).read_bytes()).hexdigest()
+    content = {"config": measured, "device": device, "versions": versions()}
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _keyed(value: Any) -> Any:
+    if is_dataclass(value):
+        return {f.name: _keyed(getattr(value, f.name)) for f in fields(value) if f.metadata.get("key", True)}
+    if isinstance(value, dict):
+        return {name: _keyed(item) for name, item in value.items() if name not in _PROSE}
+    if isinstance(value, (list, tuple)):
+        return [_keyed(item) for item in value]
+    return value

@@ -1,0 +1,62 @@
+"""The command line of a run or a sweep: `python -m src.run --help`.
+
+The way of one run: `main` composes and validates, the launcher (hydra_plugins/quantpay) starts a process per
+run, and that process calls `execute`, which hands over to the task: `src.tasks.latency.measure_latency`.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from src.config.schema import RootConf
+from src.records.record import Record
+
+
+def main() -> int:
+    """Compose, validate, run; the exit status is 0, 1 or 2 as the help says."""
+    from src.config.app import main as hydra_main
+
+    return hydra_main("config", run_single, prog="python -m src.run")
+
+
+def run_single(config: DictConfig) -> int:
+    """One run without --multirun: a sweep of one."""
+    from src.config.validate import validate
+    from src.launching.sweep import run_sweep
+
+    return max(run_sweep([validate(config)]))
+
+
+def execute(cfg: RootConf, record: Record, folder: Path, tell: Callable[[str], None]) -> Record:
+    """One run, in a process of its own: whatever happens becomes the record, and it is on disk on return.
+
+    Args:
+        cfg: the validated configuration.
+        record: the run's identity; filled in here.
+        folder: where everything of the run is written.
+        tell: hears which phase is on.
+    """
+    from hydra.utils import get_class, get_method
+
+    from src.outcomes import ended, log_text
+    from src.records.environment import environment
+    from src.tasks.context import RunContext
+
+    record.environment = environment()
+    try:
+        device = get_class(cfg.gpu._target_)(cfg.gpu).open()
+        record.device = device.as_dict()
+        task = get_method(cfg.task._target_)  # conf/task/latency.yaml: src.tasks.latency.measure_latency
+        task(RunContext(cfg, record, folder, device, tell))
+    except Exception as error:
+        end = ended(error)
+        record.outcome, record.reason, record.remedy, record.verdict = end.outcome, end.reason, end.remedy, ""
+        print(log_text(error), file=sys.stderr)
+    record.write(folder)
+    return record
+
+
+if __name__ == "__main__":
+    sys.exit(main())

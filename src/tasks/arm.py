@@ -1,0 +1,54 @@
+"""One arm of a comparison: a workload compiled, called for the first time, and looked at."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from src.measurement.memory import Peaks, peak_memory
+from src.measurement.quality import on_cpu
+from src.tasks.context import RunContext
+from src.treatments.compiling import FirstCall, compile_module, timed_first_call
+from src.workloads.model import size_bytes
+from src.workloads.workload import Workload
+
+
+@dataclass
+class Arm:
+    """A workload ready to be timed."""
+
+    name: str  # baseline, treated
+    workload: Workload
+    first_call: FirstCall
+    peaks: Peaks  # of one call, in a pass of its own
+    output: Any  # of one call, on the CPU
+    model_bytes: int
+
+    def call(self) -> Any:
+        """What is timed."""
+        return self.workload.call()
+
+
+def prepare(name: str, workload: Workload, run: RunContext) -> Arm:
+    """Compile the workload, make its first call, and measure the memory of a call."""
+    with run.phase(f"compile {name}"):
+        compile_module(workload.module, run.cfg.compile)
+        first_call, output = timed_first_call(workload, run.device)
+        output = on_cpu(output)
+    with run.phase("memory"), peak_memory(run.device) as peaks:
+        torch.compiler.cudagraph_mark_step_begin()
+        workload.call()
+    return Arm(name, workload, first_call, peaks, output, size_bytes(workload.module))
+
+
+def warm_first_call(arm: Arm, run: RunContext) -> FirstCall | None:
+    """The first call again with everything in the cache; None when it already was, or nothing is compiled.
+
+    Dynamo's state of the whole process is reset: call this when timing is over.
+    """
+    if run.cfg.compile.scope == "none" or not run.cfg.measure.warm_compile or not arm.first_call.cold:
+        return None
+    torch._dynamo.reset()
+    with run.phase("compile again, cached"):
+        first_call, _ = timed_first_call(arm.workload, run.device)
+    return first_call

@@ -1,0 +1,112 @@
+"""torch.compile as a treatment of both arms: scopes as data, first calls timed, what the compiler did counted."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch._dynamo.utils import counters
+
+from src.config.schema import CompileConf
+from src.workloads.device import Device
+from src.workloads.workload import Workload
+
+
+@dataclass
+class FirstCall:
+    """The first call of an arm: compiled, or taken from the cache."""
+
+    seconds: float
+    cache_hits: int
+    cache_misses: int
+
+    @property
+    def cold(self) -> bool:
+        """Whether anything had to be compiled."""
+        return self.cache_misses > 0
+
+
+@dataclass
+class CompilerCounts:
+    """What Dynamo and Inductor did so far in this process."""
+
+    graphs: int
+    graph_breaks: int
+    cache_hits: int
+    cache_misses: int
+
+    def since(self, earlier: "CompilerCounts") -> "CompilerCounts":
+        """The difference to an earlier reading."""
+        past = asdict(earlier)
+        return CompilerCounts(**{name: count - past[name] for name, count in asdict(self).items()})
+
+
+def compiler_counts() -> CompilerCounts:
+    """Read the compiler's counters."""
+    inductor, autograd = counters["inductor"], counters["aot_autograd"]
+    return CompilerCounts(
+        graphs=counters["stats"]["unique_graphs"],
+        graph_breaks=sum(counters["graph_break"].values()),
+        cache_hits=autograd["autograd_cache_hit"],
+        cache_misses=autograd["autograd_cache_miss"]
+        + autograd["autograd_cache_bypass"]
+        + inductor["fxgraph_cache_bypass"],
+    )
+
+
+def graph_break_reasons() -> dict[str, int]:
+    """Reasons of graph breaks so far, first line each, with their counts."""
+    return dict(Counter({reason.strip().splitlines()[0]: n for reason, n in counters["graph_break"].items()}))
+
+
+@contextmanager
+def compiler_options(conf: CompileConf) -> Iterator[None]:
+    """Inductor options of the run, the same for both arms, and room for both arms' graphs."""
+    import torch._inductor.config as inductor_config
+
+    with (
+        inductor_config.patch(conf.options),
+        torch._dynamo.config.patch(recompile_limit=64, accumulated_recompile_limit=1024),
+    ):
+        yield
+
+
+def compile_module(module: nn.Module, conf: CompileConf) -> None:
+    """Compile a module in place, by the scope of its compile mode.
+
+    ``regional`` compiles each repeated block: the classes that the model names in ``_repeated_blocks``
+    (diffusers' ``compile_repeated_blocks``), else the members of its module lists, else the module itself.
+    """
+    if conf.scope == "none":
+        return
+    parts = repeated_blocks(module) if conf.scope == "regional" else [module]
+    for part in parts:
+        part.compile(fullgraph=conf.fullgraph, dynamic=conf.dynamic, backend=conf.backend, mode=conf.mode)
+
+
+def repeated_blocks(module: nn.Module) -> list[nn.Module]:
+    """The blocks that regional compilation compiles."""
+    names = set(getattr(module, "_repeated_blocks", None) or ())
+    if names:
+        return [part for part in module.modules() if type(part).__name__ in names]
+    lists = [part for part in module.children() if isinstance(part, nn.ModuleList)]
+    return [block for part in lists for block in part] or [module]
+
+
+def timed_first_call(workload: Workload, device: Device) -> tuple[FirstCall, Any]:
+    """Call once, with the clock running: compilation included.
+
+    Returns:
+        The timing and the call's output.
+    """
+    before = compiler_counts()
+    started = time.perf_counter()
+    output = workload.call()
+    device.synchronize()
+    seconds = time.perf_counter() - started
+    did = compiler_counts().since(before)
+    return FirstCall(seconds, did.cache_hits, did.cache_misses), output

@@ -1,0 +1,125 @@
+"""Devices: what a run is measured on, opened from conf/gpu."""
+
+import os
+import platform
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from src.config.schema import GpuConf
+from src.outcomes import unsupported
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Device:
+    """An opened device.
+
+    ``name`` identifies the hardware in records and run keys; ``compute_capability`` is CUDA's, e.g. 8.9.
+    """
+
+    kind: str  # torch device type: cpu, cuda
+    name: str
+    memory_gib: float
+    threads: int | None = None  # CPU: intra-op threads
+    compute_capability: float | None = None
+    instruction_set: str | None = None  # CPU: what torch's kernels dispatch to
+
+    @property
+    def torch(self) -> torch.device:
+        """The torch device."""
+        return torch.device(self.kind)
+
+    def synchronize(self) -> None:
+        """Wait until everything sent to the device is done."""
+        if self.kind == "cuda":
+            torch.cuda.synchronize()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the record."""
+        return asdict(self)
+
+
+class DeviceOpener(Protocol):
+    """What `_target_` of a conf/gpu entry names: built with its config, opens the device."""
+
+    def __init__(self, conf: GpuConf) -> None: ...
+
+    def open(self) -> Device:
+        """Open the device.
+
+        Raises:
+            RunEndedError: `unsupported`, when this machine doesn't have it.
+        """
+        ...
+
+
+class CpuDevice:
+    """This machine's CPU, with a fixed number of threads."""
+
+    def __init__(self, conf: GpuConf) -> None:
+        self.conf = conf
+
+    def open(self) -> Device:
+        """Fix the thread count and describe the CPU."""
+        model = cpu_model()
+        if not re.search(self.conf.match, model):
+            raise unsupported(f"gpu={self.conf.name}: this machine's CPU is {model}", "gpu=cpu")
+        threads = self.conf.threads or len(os.sched_getaffinity(0))
+        torch.set_num_threads(threads)
+        memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+        return Device(
+            kind="cpu",
+            name=f"{model}, {threads} thread{'s' if threads > 1 else ''}",
+            memory_gib=round(memory_gib, 2),
+            threads=threads,
+            instruction_set=torch.backends.cpu.get_cpu_capability(),
+        )
+
+
+class CudaDevice:
+    """The first visible CUDA device, if its name matches."""
+
+    def __init__(self, conf: GpuConf) -> None:
+        self.conf = conf
+
+    def open(self) -> Device:
+        """Describe the current CUDA device."""
+        remedy = "run where there is one, or gpu=cpu"
+        if not torch.cuda.is_available():
+            raise unsupported(f"gpu={self.conf.name}: no CUDA device on this machine", remedy)
+        properties = torch.cuda.get_device_properties(0)
+        if not re.search(self.conf.match, properties.name):
+            raise unsupported(f"gpu={self.conf.name}: this machine's device is {properties.name}", remedy)
+        return Device(
+            kind="cuda",
+            name=properties.name,
+            memory_gib=round(properties.total_memory / GIB, 2),
+            compute_capability=float(f"{properties.major}.{properties.minor}"),
+        )
+
+
+class AutoDevice:
+    """The CUDA device of this machine, else its CPU."""
+
+    def __init__(self, conf: GpuConf) -> None:
+        self.conf = conf
+
+    def open(self) -> Device:
+        """Open whichever there is."""
+        opener: DeviceOpener = CudaDevice(self.conf) if torch.cuda.is_available() else CpuDevice(self.conf)
+        return opener.open()
+
+
+def cpu_model() -> str:
+    """The CPU's name as its maker gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
+        if found:
+            return " ".join(found.group(1).split())
+    return platform.processor() or platform.machine()

@@ -1,0 +1,61 @@
+"""Named dimensions: small arithmetic in YAML, without eval."""
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from src.config.errors import ConfigError
+
+_OPERATORS: dict[type[ast.AST], Callable[..., int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.USub: operator.neg,
+}
+
+
+def evaluate(expression: Any, dims: Mapping[str, int], where: str) -> int:
+    """Evaluate an integer or an expression of named dimensions (``+ - * // %`` and brackets).
+
+    Raises:
+        ConfigError: an unknown name, another kind of expression, or a division by zero; `where` names the key.
+    """
+    if isinstance(expression, int):
+        return expression
+    try:
+        return _evaluate(ast.parse(str(expression), mode="eval").body, dims)
+    except KeyError as error:
+        names = ", ".join(sorted(dims))
+        raise ConfigError(f"{where}={expression}: no dimension {error}; accepted: {names}") from error
+    except (SyntaxError, TypeError, ZeroDivisionError) as error:
+        raise ConfigError(f"{where}={expression}: not integers, names and + - * // % ({error})") from error
+
+
+def resolve(dims: Mapping[str, Any], axes: Mapping[str, int], where: str) -> dict[str, int]:
+    """Evaluate dimensions in order; each may use the axes and the dimensions before it.
+
+    Raises:
+        ConfigError: as `evaluate`, or a dimension below 1.
+    """
+    known = dict(axes)
+    for name, expression in dims.items():
+        value = evaluate(expression, known, f"{where}.{name}")
+        if value < 1:
+            raise ConfigError(f"{where}.{name}={value}: a dimension is at least 1")
+        known[name] = value
+    return known
+
+
+def _evaluate(node: ast.AST, dims: Mapping[str, int]) -> int:
+    if isinstance(node, ast.Constant) and isinstance(node.value, int):
+        return node.value
+    if isinstance(node, ast.Name):
+        return dims[node.id]
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+        return _OPERATORS[type(node.op)](_evaluate(node.left, dims), _evaluate(node.right, dims))
+    if isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
+        return _OPERATORS[type(node.op)](_evaluate(node.operand, dims))
+    raise TypeError(f"{type(node).__name__} is not allowed")

@@ -1,0 +1,81 @@
+"""Models from their YAML: random weights made in place, local or hub weights through from_pretrained."""
+
+import math
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from hydra.utils import get_class
+from torch import nn
+
+from src.config.errors import ConfigError
+from src.config.schema import ModelConf
+
+
+def build_model(conf: ModelConf, device: torch.device, dtype: torch.dtype, seed: int) -> nn.Module:
+    """The model in eval mode on the device, in `dtype` from the start: never a float32 copy of it.
+
+    Modules that the class keeps in float32 (diffusers' ``_keep_in_fp32_modules``) are in float32 here too.
+
+    Raises:
+        ConfigError: weights of a source that the class cannot load.
+    """
+    factory = dict(conf.factory)
+    cls = get_class(factory.pop("_target_"))
+    if conf.weights.source != "random":
+        return _pretrained(conf, cls, dtype).to(device).eval()
+    with init_empty_weights(include_buffers=False):
+        model: nn.Module = cls(**factory)
+    _fill(model, conf.weights.std, device, dtype, seed)
+    return model.eval().requires_grad_(False)
+
+
+def _pretrained(conf: ModelConf, cls: Any, dtype: torch.dtype) -> nn.Module:
+    if not hasattr(cls, "from_pretrained"):
+        raise ConfigError(
+            f"model.weights.source={conf.weights.source}: {cls.__name__} has no from_pretrained; accepted: random"
+        )
+    if conf.weights.id is None:
+        raise ConfigError(f"model.weights.id=null: needed with model.weights.source={conf.weights.source}")
+    offline = conf.weights.source == "local"
+    extra = {} if conf.weights.subfolder is None else {"subfolder": conf.weights.subfolder}
+    model = cls.from_pretrained(conf.weights.id, torch_dtype=dtype, local_files_only=offline, **extra)
+    assert isinstance(model, nn.Module)
+    return model.requires_grad_(False)
+
+
+def _fill(model: nn.Module, std: float, device: torch.device, dtype: torch.dtype, seed: int) -> None:
+    """Replace every meta parameter by seeded values, and move buffers, which hold real content."""
+    generator = torch.Generator(device=device).manual_seed(seed)
+    keep = tuple(getattr(model, "_keep_in_fp32_modules", None) or ())
+    for path, module in model.named_modules():
+        kept = any(part in path.split(".") for part in keep)
+        own = torch.float32 if kept else dtype
+        for name, parameter in module.named_parameters(recurse=False):
+            value = torch.empty(parameter.shape, device=device, dtype=own)
+            _initialize(value, name, std, generator)
+            setattr(module, name, nn.Parameter(value, requires_grad=False))
+        for name, buffer in module.named_buffers(recurse=False):
+            target = own if buffer.is_floating_point() else buffer.dtype
+            module._buffers[name] = buffer.to(device=device, dtype=target)
+
+
+def _initialize(value: torch.Tensor, name: str, std: float, generator: torch.Generator) -> None:
+    """Vectors as a norm layer has them (weight 1, bias 0), everything else normal."""
+    if value.dim() <= 1:
+        value.fill_(1.0 if name == "weight" else 0.0)
+    else:
+        value.normal_(0.0, std, generator=generator)
+
+
+def size_bytes(model: nn.Module) -> int:
+    """Bytes of parameters and buffers as stored, looking inside quantized tensors."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return sum(_tensor_bytes(tensor) for tensor in {id(t): t for t in tensors}.values())
+
+
+def _tensor_bytes(tensor: torch.Tensor) -> int:
+    if hasattr(tensor, "__tensor_flatten__"):
+        names, _ = tensor.__tensor_flatten__()
+        return sum(_tensor_bytes(getattr(tensor, name)) for name in names)
+    return math.prod(tensor.shape) * tensor.element_size()

@@ -1,0 +1,85 @@
+"""The workload of a run: a module and the arguments of one call to it."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from src.config.schema import RootConf
+from src.workloads.device import Device
+from src.workloads.dims import resolve
+from src.workloads.inputs import make_inputs
+from src.workloads.model import build_model
+
+
+@dataclass
+class Workload:
+    """What is computed. `module` is the target: the whole denoiser, one block of it, or one Linear."""
+
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def call(self) -> Any:
+        """One forward of the target."""
+        return self.module(*self.args, **self.kwargs)
+
+    def twin(self) -> "Workload":
+        """The same weights in a second copy, fed the same inputs."""
+        return Workload(copy.deepcopy(self.module), self.args, self.kwargs)
+
+
+class Whole(nn.Module):
+    """A module around a target that Dynamo does not compile as a whole itself (an nn.Linear)."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the target."""
+        return self.inner(*args, **kwargs)
+
+
+def build_workload(cfg: RootConf, device: Device) -> Workload:
+    """Build the model and cut out the target, with the arguments that it sees inside the whole model.
+
+    Raises:
+        ConfigError: dimensions or weights that don't resolve.
+    """
+    dtype = getattr(torch, cfg.dtype)
+    axes = {"batch": cfg.batch, "resolution": cfg.resolution}
+    dims = resolve(cfg.model.dims, axes, "model.dims")
+    model = build_model(cfg.model, device.torch, dtype, cfg.seed)
+    kwargs = make_inputs(cfg.model, dims, device.torch, dtype, cfg.seed + 1)
+    path = cfg.model.targets[cfg.target]
+    if not path:
+        module = Whole(model) if isinstance(model, nn.Linear) else model
+        return Workload(module, (), kwargs)
+    target = model.get_submodule(path)
+    args, kwargs = _arguments_inside(model, kwargs, target)
+    return Workload(Whole(target) if isinstance(target, nn.Linear) else target, args, kwargs)
+
+
+@torch.no_grad()
+def _arguments_inside(
+    model: nn.Module, inputs: dict[str, Any], target: nn.Module
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What `target` is called with during one forward of `model`."""
+    seen: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def remember(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen.append(_detached((args, kwargs)))
+
+    handle = target.register_forward_pre_hook(remember, with_kwargs=True)
+    try:
+        model(**inputs)
+    finally:
+        handle.remove()
+    return seen[0]
+
+
+def _detached(value: Any) -> Any:
+    return torch.utils._pytree.tree_map_only(torch.Tensor, lambda t: t.detach().clone(), value)
