@@ -1,10 +1,21 @@
 """Speedups with intervals from the round times of two arms, and when to stop measuring.
 
 Arrays in, estimates out: round times are in ms per call, one per round, in the order measured.
+
+Location: the 20 % trimmed mean of the log ratios. It withstands spikes like a median, at 87 % instead of 64 %
+of a mean's efficiency under normal noise, and it stays smooth where the ratios have two modes (a clock that
+switches within a pair), where a median jumps and its bootstrap is discrete. Interval: symmetric bootstrap-t
+(Hall 1988; for trimmed means Wilcox 2012, with Yuen's winsorised standard error) over circular blocks
+(Politis & Romano 1992; studentised by Götze & Künsch 1996); percentile intervals are too short at few pairs.
+
+Verified by simulation (`benchmarks/coverage.py`, table in `docs/coverage.md`): 95 % intervals cover 93 to 97 %
+at 12, 30 and 100 pairs under independent noise, common drift, order effects, spikes in 5 % of rounds and bimodal
+clocks, also when `StopRule` ended the loop. Log ratios that are autocorrelated themselves need more pairs:
+AR(1) 0.5 is covered from 12 at a fixed size, 0.8 from 100; under the stop rule both fall short.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
@@ -15,8 +26,9 @@ Array = npt.NDArray[np.float64]
 MIN_PAIRS = 8
 TRIM = 0.2  # of each tail of the log ratios
 NOISE = 0.9  # autocorrelations below this over sqrt(n) are taken for noise
-LOOK_GROWTH = 1.25
-_CHUNK = 1 << 20  # resampled values held at once
+LOOK_GROWTH = 1.25  # of the pairs from one look at the interval to the next
+_CHUNK = 1 << 16  # resampled values held at once: they stay in the cache
+_ROUNDING = 1e-14  # standard errors of log times below this are the logarithm's
 _MIN_TAIL = 8  # rounds that must be steady behind the warm-up
 
 
@@ -53,32 +65,47 @@ class SpeedupEstimate:
         return (self.ci_high - self.ci_low) / self.median
 
 
-@dataclass(frozen=True)
+@dataclass
 class StopRule:
-    """Ends the paired loop: interval narrow enough, budget spent, or pairs exhausted."""
+    """Ends one paired loop: interval narrow enough, budget spent, or pairs exhausted.
+
+    An interval that is narrow once may be so by luck, and stopping there costs coverage (91 % instead of 95 %
+    in simulation; the problem of Chow & Robbins 1965): two looks in a row must be. One rule per loop.
+    """
 
     min_pairs: int
     max_pairs: int
     target_width: float  # of the interval, relative to the speedup
     budget_s: float
+    narrow_looks: int = field(default=0, init=False)  # in a row, up to the last look
+
+    def __post_init__(self) -> None:
+        if not MIN_PAIRS <= self.min_pairs <= self.max_pairs:
+            raise ValueError(
+                f"min_pairs is {self.min_pairs}, must be from {MIN_PAIRS} to max_pairs, {self.max_pairs}"
+            )
 
     def decide(self, pairs: int, elapsed_s: float, estimate: SpeedupEstimate | None) -> StopReason | None:
-        """Why to stop now, or None to go on; `estimate` is None where this is not a look."""
-        if estimate is not None and pairs >= self.min_pairs and is_narrow(estimate, self.target_width):
+        """Why to stop now, or None to go on (always below min_pairs); `estimate` is None between looks."""
+        if pairs < self.min_pairs:
+            return None
+        if estimate is not None:
+            self.narrow_looks = self.narrow_looks + 1 if is_narrow(estimate, self.target_width) else 0
+        if self.narrow_looks >= 2:
             return StopReason.NARROW
         if pairs >= self.max_pairs:
             return StopReason.MAX_PAIRS
         return StopReason.BUDGET if elapsed_s >= self.budget_s else None
 
     def next_look(self, pairs: int) -> int:
-        """The number of pairs at which to estimate next: looks grow by 25 %."""
-        return min(self.max_pairs, max(self.min_pairs, math.ceil(pairs * LOOK_GROWTH), pairs + 1))
+        """The number of pairs at which to estimate next: first min_pairs, then 25 % more at a time."""
+        return min(self.max_pairs, max(self.min_pairs, math.ceil(pairs * LOOK_GROWTH)))
 
 
 def paired_speedup(
     baseline_ms: Array, treated_ms: Array, *, confidence: float = 0.95, samples: int = 2000, seed: int = 0
 ) -> SpeedupEstimate:
-    """Estimate baseline / treated from pairs of neighbouring rounds.
+    """Estimate baseline / treated from pairs of neighbouring rounds, measured A B, B A, A B, ...
 
     Raises:
         ValueError: fewer than 8 pairs, lengths that differ, or times that are not finite and positive.
@@ -88,19 +115,21 @@ def paired_speedup(
         raise ValueError(
             f"baseline_ms has {baseline.size} rounds, treated_ms {treated.size}: pairs need as many"
         )
-    return _estimate([_without_order(baseline - treated)], baseline.size, confidence, samples, seed)
+    return _estimate([_without_order(baseline - treated)], confidence, samples, seed)
 
 
 def unpaired_speedup(
     baseline_ms: Array, treated_ms: Array, *, confidence: float = 0.95, samples: int = 2000, seed: int = 0
 ) -> SpeedupEstimate:
-    """Estimate baseline / treated from arms measured in turn; drift between the arms is not in the interval.
+    """Estimate baseline / treated from arms measured in turn; lengths may differ.
+
+    What differs between the two spans of time (drift, another clock) is not in the interval.
 
     Raises:
         ValueError: fewer than 8 rounds of an arm, or times that are not finite and positive.
     """
     baseline, treated = _log_times(baseline_ms, "baseline_ms"), _log_times(treated_ms, "treated_ms")
-    return _estimate([baseline, -treated], min(baseline.size, treated.size), confidence, samples, seed)
+    return _estimate([baseline, -treated], confidence, samples, seed)
 
 
 def is_narrow(estimate: SpeedupEstimate, target_width: float) -> bool:
@@ -191,7 +220,10 @@ def _log_times(times_ms: Array, name: str, at_least: int = MIN_PAIRS) -> Array:
 
 
 def _without_order(ratios: Array) -> Array:
-    """Log ratios less what alternates with the order of the arms (A B, B A, ...) in a pair."""
+    """Log ratios less the part that alternates with the order of the arms in a pair.
+
+    Linear drift, and a cold second round (in A B B A it follows the other arm), add +c and -c in turn.
+    """
     sign = np.where(np.arange(ratios.size) % 2, -1.0, 1.0)
     effect = (_winsorised(ratios[::2])[0] - _winsorised(ratios[1::2])[0]) / 2
     return np.asarray(ratios - effect * sign)
@@ -207,13 +239,13 @@ def _winsorised(values: Array) -> tuple[Array, Array]:
 
 
 def _location(values: Array) -> tuple[float, float]:
-    """Trimmed mean and its standard error, inflated by the lag-1 autocorrelation."""
+    """Trimmed mean and its standard error, inflated for autocorrelation."""
     mean, clipped = _winsorised(values)
     return float(mean), math.sqrt(_inflation(clipped)) * float(_standard_error(clipped, 1))
 
 
 def _standard_error(clipped: Array, block: int) -> Array:
-    """Of trimmed means whose winsorised values are given, from independent blocks of the last axis."""
+    """Of trimmed means over the last axis, from their winsorised values in independent blocks."""
     n = clipped.shape[-1]
     blocks = clipped.reshape(*clipped.shape[:-1], n // block, block).mean(axis=-1)
     kept = 1 - 2 * int(TRIM * n) / n
@@ -223,8 +255,9 @@ def _standard_error(clipped: Array, block: int) -> Array:
 def _inflation(clipped: Array) -> float:
     """Variance of the mean of ARMA(1, 1) values over that of independent ones, at least 1.
 
-    1 + 2 r1 / (1 - phi) with phi = r2 / r1 from the first two autocorrelations: the second tells an AR(1)
-    hidden under independent noise (r2 > r1 ** 2) from a plain one.
+    1 + 2 r1 / (1 - phi) with phi = r2 / r1 from the first two autocorrelations; r2 > r1 ** 2 tells an AR(1)
+    hidden under independent noise from a plain one. Both are raised by their bias, (1 + 4 r1) / n (Marriott &
+    Pope 1954), and another 1 / n, without which the simulated coverage falls short below 50 pairs.
     """
     n = clipped.size
     centred = clipped - clipped.mean()
@@ -236,8 +269,8 @@ def _inflation(clipped: Array) -> float:
     first, second = min(0.95, first + bias), second + bias
     if first * math.sqrt(n) <= NOISE:
         return 1.0
-    decay = min(0.95, max(first, second / first)) if second * math.sqrt(n) > NOISE else first
-    return 1 + 2 * first / (1 - decay)
+    decay = max(first, second / first) if second * math.sqrt(n) > NOISE else first
+    return 1 + 2 * first / (1 - min(0.95, decay))
 
 
 def _block(clipped: Array) -> int:
@@ -247,32 +280,33 @@ def _block(clipped: Array) -> int:
 
 def _resampled(values: Array, block: int, samples: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """Trimmed means and standard errors of circular block resamples."""
-    count = values.size // block
-    offsets = np.arange(block)
-    means, errors = [], []
-    for first in range(0, samples, max(1, _CHUNK // values.size)):
-        rows = min(samples - first, max(1, _CHUNK // values.size))
-        starts = rng.integers(0, values.size, (rows, count, 1))
-        resample = values[((starts + offsets) % values.size).reshape(rows, -1)]
-        mean, clipped = _winsorised(resample)
-        means.append(mean)
-        errors.append(_standard_error(clipped, block))
-    return np.concatenate(means), np.concatenate(errors)
+    size, offsets = values.size, np.arange(block)
+    means, errors = np.empty(samples), np.empty(samples)
+    step = max(1, _CHUNK // size)
+    for first in range(0, samples, step):
+        rows = slice(first, min(samples, first + step))
+        starts = rng.integers(0, size, (rows.stop - first, size // block, 1))
+        drawn = values[((starts + offsets) % size).reshape(rows.stop - first, -1)]
+        means[rows], clipped = _winsorised(drawn)
+        errors[rows] = _standard_error(clipped, block)
+    return means, errors
 
 
-def _estimate(parts: list[Array], pairs: int, confidence: float, samples: int, seed: int) -> SpeedupEstimate:
+def _estimate(parts: list[Array], confidence: float, samples: int, seed: int) -> SpeedupEstimate:
     """exp(sum of the parts' locations) with a symmetric bootstrap-t interval."""
     rng = np.random.default_rng(seed)
-    blocks = [_block(_winsorised(part)[1]) for part in parts]
-    locations = [_location(part) for part in parts]
-    point, error = sum(m for m, _ in locations), math.hypot(*(e for _, e in locations))
+    point, variance, block = 0.0, 0.0, 1
     shift, squares = np.zeros(samples), np.zeros(samples)
-    for part, block, (mean, _) in zip(parts, blocks, locations, strict=True):
-        means, errors = _resampled(part, block, samples, rng)
+    for part in parts:
+        mean, error = _location(part)
+        part_block = _block(_winsorised(part)[1])
+        means, errors = _resampled(part, part_block, samples, rng)
         shift += means - mean
-        squares += errors**2
-    studentised = np.abs(shift) / np.sqrt(np.maximum(squares, np.finfo(float).tiny))
-    half = error * float(np.quantile(studentised, confidence)) if error > 1e-14 else 0.0
-    return SpeedupEstimate(
-        math.exp(point), math.exp(point - half), math.exp(point + half), pairs, max(blocks)
-    )
+        squares += np.maximum(errors, 0.1 * error) ** 2  # resamples of ties have no spread
+        point, variance, block = point + mean, variance + error**2, max(block, part_block)
+    error = math.sqrt(variance)
+    half = 0.0
+    if error > _ROUNDING:
+        half = error * float(np.quantile(np.abs(shift) / np.sqrt(squares), confidence))
+    low, high = math.exp(point - half), math.exp(point + half)
+    return SpeedupEstimate(math.exp(point), low, high, min(part.size for part in parts), block)
