@@ -8,10 +8,10 @@ switches within a pair), where a median jumps and its bootstrap is discrete. Int
 (Hall 1988; for trimmed means Wilcox 2012, with Yuen's winsorised standard error) over circular blocks
 (Politis & Romano 1992; studentised by Götze & Künsch 1996); percentile intervals are too short at few pairs.
 
-Verified by simulation (`benchmarks/coverage.py`, table in `docs/coverage.md`): 95 % intervals cover 93 to 97 %
-at 12, 30 and 100 pairs under independent noise, common drift, order effects, spikes in 5 % of rounds and bimodal
-clocks, also when `StopRule` ended the loop. Log ratios that are autocorrelated themselves need more pairs:
-AR(1) 0.5 is covered from 12 at a fixed size, 0.8 from 100; under the stop rule both fall short.
+Verified by simulation (`benchmarks/coverage.py`, table in `docs/coverage.md`): 95 % intervals cover 93 to
+97 % at 12, 30 and 100 pairs under independent noise, common drift, order effects, spikes in 5 % of rounds and
+bimodal clocks, also when `StopRule` ended the loop. Log ratios that are autocorrelated themselves need more
+pairs: AR(1) 0.5 is covered from 12 at a fixed size, 0.8 from 100; under the stop rule both fall short.
 """
 
 import math

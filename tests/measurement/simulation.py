@@ -5,12 +5,19 @@ times are put on top. Disturbances are relative: 0.02 is 2 % of a round.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from src.measurement.statistics import SpeedupEstimate, StopReason, StopRule, paired_speedup
+from src.measurement.statistics import (
+    SpeedupEstimate,
+    StopReason,
+    StopRule,
+    Verdict,
+    paired_speedup,
+    verdict,
+)
 
 Array = npt.NDArray[np.float64]
 Disturbance = Callable[[np.random.Generator, int], Array]  # (generator, rounds) -> log factors
@@ -75,7 +82,9 @@ class Scenario:
     sigma: float = 0.0
     second: float = 0.0  # relative slowdown of the second round of each pair
 
-    def arms(self, rng: np.random.Generator, pairs: int, speedup: float = TRUE_SPEEDUP) -> tuple[Array, Array]:
+    def arms(
+        self, rng: np.random.Generator, pairs: int, speedup: float = TRUE_SPEEDUP
+    ) -> tuple[Array, Array]:
         """Round times (ms) of the baseline and the treated arm, one per pair."""
         noise = self.rounds(rng, 2 * pairs).reshape(pairs, 2)
         noise[:, 1] += self.second
@@ -116,7 +125,9 @@ class Coverage:
     pairs: float  # median number of pairs
 
 
-def coverage(scenario: Scenario, pairs: int, experiments: int, *, samples: int = 1000, seed: int = 0) -> Coverage:
+def coverage(
+    scenario: Scenario, pairs: int, experiments: int, *, samples: int = 1000, seed: int = 0
+) -> Coverage:
     """Coverage at a fixed number of pairs."""
 
     def fixed(rng: np.random.Generator, number: int) -> SpeedupEstimate:
@@ -136,11 +147,29 @@ def sequential_coverage(
     return _repeat(stopped, experiments, seed)
 
 
+def false_verdicts(
+    scenario: Scenario,
+    pairs: int,
+    experiments: int,
+    *,
+    margin: float = 0.02,
+    samples: int = 1000,
+    seed: int = 0,
+) -> float:
+    """Share of A/A experiments (equal arms) that say `helps` or `hurts`."""
+    wrong = 0
+    for number in range(experiments):
+        arms = scenario.arms(np.random.default_rng((seed, number)), pairs, speedup=1.0)
+        said = verdict(paired_speedup(*arms, samples=samples, seed=number), margin)
+        wrong += said in (Verdict.HELPS, Verdict.HURTS)
+    return wrong / experiments
+
+
 def measure_until(
     rule: StopRule, baseline: Array, treated: Array, *, samples: int = 1000, seed: int = 0
 ) -> tuple[SpeedupEstimate, StopReason]:
     """What a caller of the stop rule does, on rounds drawn beforehand."""
-    pairs = rule.next_look(0)
+    rule, pairs = replace(rule), rule.next_look(0)
     while True:
         estimate = paired_speedup(baseline[:pairs], treated[:pairs], samples=samples, seed=seed)
         if reason := rule.decide(pairs, 0.0, estimate):
@@ -148,7 +177,9 @@ def measure_until(
         pairs = rule.next_look(pairs)
 
 
-def _repeat(experiment: Callable[[np.random.Generator, int], SpeedupEstimate], count: int, seed: int) -> Coverage:
+def _repeat(
+    experiment: Callable[[np.random.Generator, int], SpeedupEstimate], count: int, seed: int
+) -> Coverage:
     estimates = [experiment(np.random.default_rng((seed, number)), number) for number in range(count)]
     return Coverage(
         covered=float(np.mean([e.ci_low <= TRUE_SPEEDUP <= e.ci_high for e in estimates])),
