@@ -26,7 +26,13 @@ def unsupported(reason: str, remedy: str = "") -> RunEndedError:
 
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
-_COMPILER_MODULES = ("torch._dynamo", "torch._inductor", "torch._functorch", "torch.fx.experimental", "triton")
+_COMPILER_MODULES = (
+    "torch._dynamo",
+    "torch._inductor",
+    "torch._functorch",
+    "torch.fx.experimental",
+    "triton",
+)
 # They come out of the compiler's modules but speak of the process it runs in, not of what it was given.
 _NOT_THE_COMPILER = (KeyboardInterrupt, OSError, ImportError)
 
@@ -37,9 +43,13 @@ def ended(error: BaseException) -> RunEndedError:
         return error
     chain = _chain(error)
     if any(isinstance(e, MemoryError) or _OUT_OF_MEMORY.search(str(e)) for e in chain):
-        return RunEndedError(Outcome.OOM, _one_line(error), "a smaller batch or resolution, or a larger device")
+        return RunEndedError(
+            Outcome.OOM, _one_line(error), "a smaller batch or resolution, or a larger device"
+        )
     if any(_is_compiler_error(e) for e in chain):
-        return RunEndedError(Outcome.COMPILE_ERROR, _one_line(chain[-1]), "compile=none, or another compile mode")
+        return RunEndedError(
+            Outcome.COMPILE_ERROR, _one_line(chain[-1]), "compile=none, or another compile mode"
+        )
     return RunEndedError(Outcome.FAILED, f"{type(error).__name__}: {_one_line(error)}")
 
 

@@ -17,7 +17,9 @@ class LocalLauncherConf:
     _target_: str = "hydra_plugins.quantpay.local_launcher.LocalLauncher"
 
 
-ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalLauncherConf, provider="quantpay")
+ConfigStore.instance().store(
+    group="hydra/launcher", name="local", node=LocalLauncherConf, provider="quantpay"
+)
 
 
 class LocalLauncher(Launcher):
@@ -30,6 +32,7 @@ class LocalLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs; each return value is the run's exit status."""
         from src.config.validate import validate
+
         from src.launching.sweep import run_sweep
 
         configs = []

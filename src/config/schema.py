@@ -102,7 +102,7 @@ class QuantConf:
     _target_: str = "src.treatments.scheme.TorchaoScheme"
     config: dict[str, Any] = field(default_factory=dict)  # a torchao config: `_target_` and its arguments
     requires: RequiresConf = field(default_factory=RequiresConf)
-    on: dict[str, SchemeVariantConf] = field(default_factory=dict)  # by device type: cpu, cuda
+    per_device: dict[str, SchemeVariantConf] = field(default_factory=dict)  # by device type: cpu, cuda
     layers: LayersConf = field(default_factory=LayersConf)
     group_size: int | None = _bounded(None, min=1)
     candidates: dict[str, Any] = field(default_factory=dict)  # autoquant: conf/quant entries it may choose

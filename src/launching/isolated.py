@@ -144,4 +144,6 @@ def import_all(paths: Sequence[str]) -> None:
     for path in paths:
         module, _, attribute = path.rpartition(".")
         with contextlib.suppress(Exception):
-            importlib.import_module(path) if not module else getattr(importlib.import_module(module), attribute)
+            importlib.import_module(path) if not module else getattr(
+                importlib.import_module(module), attribute
+            )

@@ -72,7 +72,9 @@ class SweepProgress:
         table = Table.grid(padding=(0, 2))
         self._bar.update(self._task, completed=self.done)
         table.add_row(self._bar, f"{duration(time.monotonic() - self._started)} elapsed", self._left_text())
-        table.add_row(self._label, self._phase, f"{duration(time.monotonic() - self._run_started)} in this run")
+        table.add_row(
+            self._label, self._phase, f"{duration(time.monotonic() - self._run_started)} in this run"
+        )
         return table
 
     def elapsed_s(self) -> float:

@@ -121,7 +121,9 @@ class LocalSweep:
             ending = self.server.run(describe_device, (gpu,), log=log, timeout_s=300)
             if ending.by is not EndedBy.ITSELF:
                 tail = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
-                raise RuntimeError(f"gpu={gpu.name} cannot be opened: {ending.reason}; {log}: {''.join(tail)}")
+                raise RuntimeError(
+                    f"gpu={gpu.name} cannot be opened: {ending.reason}; {log}: {''.join(tail)}"
+                )
             self.devices[gpu.name] = ending.answer
         return self.devices[gpu.name]
 
@@ -193,7 +195,9 @@ def _writable(outputs: Path) -> Path:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise ConfigError(f"outputs={outputs}: cannot be written ({error.strerror}); give a folder that can") from error
+        raise ConfigError(
+            f"outputs={outputs}: cannot be written ({error.strerror}); give a folder that can"
+        ) from error
     return outputs
 
 

@@ -8,7 +8,7 @@ import torch
 from src.measurement.memory import Peaks, peak_memory
 from src.measurement.quality import on_cpu
 from src.tasks.context import RunContext
-from src.treatments.compiling import FirstCall, compile_module, timed_first_call
+from src.treatments.compiling import FirstCall, compile_module, forget_compiled, timed_first_call
 from src.workloads.model import size_bytes
 from src.workloads.workload import Workload
 
@@ -48,7 +48,7 @@ def warm_first_call(arm: Arm, run: RunContext) -> FirstCall | None:
     """
     if run.cfg.compile.scope == "none" or not run.cfg.measure.warm_compile or not arm.first_call.cold:
         return None
-    torch._dynamo.reset()
+    forget_compiled()
     with run.phase("compile again, cached"):
         first_call, _ = timed_first_call(arm.workload, run.device)
     return first_call

@@ -47,6 +47,7 @@ def measure_latency(run: RunContext) -> None:
             _note_fall_back(rows, run)
             treated = prepare("treated", _second(workload, together, run), run)
             _measure_and_conclude(baseline, treated, alone_ms, run)
+            run.record.reason = "; ".join(filter(None, [run.record.details["fell_back"], run.record.reason]))
         write_json(run.folder / "layers.json", [row.as_dict() for row in rows])
     run.record.outcome = Outcome.OK
 
@@ -64,7 +65,9 @@ def _build(run: RunContext) -> tuple[Workload, list[LayerRow]]:
 def _together(workload: Workload, run: RunContext) -> bool:
     """Whether both arms are held at once, so that their rounds can alternate."""
     pairing = run.cfg.measure.pairing
-    together = fits_twice(size_bytes(workload.module), run.device) if pairing == "auto" else pairing != "in_turn"
+    together = (
+        fits_twice(size_bytes(workload.module), run.device) if pairing == "auto" else pairing != "in_turn"
+    )
     run.record.details["pairing"] = "interleaved" if together else "in_turn"
     return together
 
@@ -145,16 +148,23 @@ def _must_fall_back(scheme: Scheme, run: RunContext) -> bool:
 
 
 def _note_fall_back(rows: list[LayerRow], run: RunContext) -> None:
-    """Keep what the plan did in the record, and leave every layer unquantized."""
+    """Keep what the plan did aside, and start again with every layer unquantized."""
     record = run.record
-    speedup = {name: record.metrics[f"speedup/{name}"] for name in ("median", "ci_low", "ci_high")}
+    speedup, low, high = (record.metrics[f"speedup/{name}"] for name in ("median", "ci_low", "ci_high"))
     layers = sum(bool(row.scheme) for row in rows)
-    record.details["plan_not_applied"] = speedup | {"verdict": str(record.verdict), "layers": layers}
+    record.details["plan_not_applied"] = {
+        "verdict": str(record.verdict),
+        "layers": layers,
+        "metrics": record.metrics,
+    }
     record.details["fell_back"] = (
-        f"the plan for {layers} layers did not win ({speedup['median']:.3f}x, "
-        f"{speedup['ci_low']:.3f}-{speedup['ci_high']:.3f}): nothing was quantized"
+        f"the plan for {layers} layers did not win as a whole ({speedup:.3f}x, {low:.3f}-{high:.3f}): "
+        "nothing was quantized"
     )
+    kept = ("quantize/", "memory/build", "memory/quantize")
+    record.metrics = {name: value for name, value in record.metrics.items() if name.startswith(kept)}
     record.metrics["quantize/layers"] = 0.0
+    (run.folder / "rounds.json").rename(run.folder / "rounds_plan.json")
     for row in rows:
         if row.scheme:
             row.scheme, row.reason = "", f"the plan chose {row.scheme}, but as a whole it did not win"

@@ -64,6 +64,6 @@ def compile_metrics(
         if first.cold:
             metrics[f"compile/{prefix}cold_s"] = first.seconds
         warm = again if first.cold else first
-        if warm is not None and not warm.cold:
+        if warm is not None and warm.from_cache:
             metrics[f"compile/{prefix}warm_s"] = warm.seconds
     return metrics

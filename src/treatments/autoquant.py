@@ -56,7 +56,9 @@ class Autoquant:
                     f"quant.candidates: {', '.join(self.candidates)}"
                 )
         elif not any(not _refusal(scheme, device, dtype) for scheme in self.candidates.values()):
-            raise unsupported(f"autoquant: no candidate of {', '.join(self.candidates)} runs on {device.name}")
+            raise unsupported(
+                f"autoquant: no candidate of {', '.join(self.candidates)} runs on {device.name}"
+            )
 
     def search(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
         """Time every candidate on every distinct shape, unless a plan was given."""
@@ -80,11 +82,15 @@ class Autoquant:
         chosen, reasons = self.plan.schemes(), self.plan.reasons()
         absent = sorted(set(chosen) - {row.fqn for row in rows})
         if absent:
-            raise unsupported(f"quant.plan names layers that {run.cfg.model.name} does not have: {absent[0]}, ...")
+            raise unsupported(
+                f"quant.plan names layers that {run.cfg.model.name} does not have: {absent[0]}, ..."
+            )
         for row in rows:
             row.reason = reasons.get(row.fqn, "not in the plan")
         if chosen:
-            configs = {name: self.candidates[name].torchao_config(run.device) for name in set(chosen.values())}
+            configs = {
+                name: self.candidates[name].torchao_config(run.device) for name in set(chosen.values())
+            }
             quantize_layers(workload.module, {f: (name, configs[name]) for f, name in chosen.items()}, rows)
 
     def _choose(self, module: nn.Module, layers: list[LayerRow], x: torch.Tensor, run: RunContext) -> Choice:
@@ -95,7 +101,8 @@ class Autoquant:
         for scheme in self.candidates.values():
             trial, baseline_ms = _try(scheme, layer, layers[0], x, run)
             choice.trials.append(trial)
-            choice.baseline_ms = baseline_ms or choice.baseline_ms
+            known = [ms for ms in (baseline_ms, choice.baseline_ms) if ms is not None]
+            choice.baseline_ms = min(known, default=None)
         good = [t for t in choice.trials if self._gains(t)]
         if good:
             best = max(good, key=lambda trial: trial.speedup or 0.0)
@@ -108,7 +115,9 @@ class Autoquant:
         if trial.ci_low is None or trial.ci_low <= 1 + self.conf.min_gain:
             return False
         if trial.sqnr_db is not None and trial.sqnr_db < self.conf.min_sqnr_db:
-            trial.reason = f"faster, but {trial.sqnr_db:.1f} dB is below quant.min_sqnr_db={self.conf.min_sqnr_db}"
+            trial.reason = (
+                f"faster, but {trial.sqnr_db:.1f} dB is below quant.min_sqnr_db={self.conf.min_sqnr_db}"
+            )
             return False
         return True
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+import torch._inductor.utils
 from torch import nn
 from torch._dynamo.utils import counters
 
@@ -28,6 +29,11 @@ class FirstCall:
     def cold(self) -> bool:
         """Whether anything had to be compiled."""
         return self.cache_misses > 0
+
+    @property
+    def from_cache(self) -> bool:
+        """Whether everything came from the cache; neither cold nor this: there was nothing to compile."""
+        return self.cache_hits > 0 and self.cache_misses == 0
 
 
 @dataclass
@@ -95,6 +101,12 @@ def repeated_blocks(module: nn.Module) -> list[nn.Module]:
         return [part for part in module.modules() if type(part).__name__ in names]
     lists = [part for part in module.children() if isinstance(part, nn.ModuleList)]
     return [block for part in lists for block in part] or [module]
+
+
+def forget_compiled() -> None:
+    """Drop everything compiled in this process, so that only the cache on disk is left."""
+    torch._dynamo.reset()
+    torch._inductor.utils.clear_caches()
 
 
 def timed_first_call(workload: Workload, device: Device) -> tuple[FirstCall, Any]:

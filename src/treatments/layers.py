@@ -52,7 +52,10 @@ def capture_layers(workload: Workload) -> tuple[list[LayerRow], dict[tuple[int, 
         samples.setdefault((m, k, n), x.detach().reshape(m, k).clone())
 
     handles = [
-        module.register_forward_pre_hook(lambda layer, args, fqn=fqn: hook(fqn, layer, args[0]))
+        module.register_forward_pre_hook(
+            lambda layer, args, kwargs, fqn=fqn: hook(fqn, layer, args[0] if args else kwargs["input"]),
+            with_kwargs=True,
+        )
         for fqn, module in workload.module.named_modules()
         if isinstance(module, nn.Linear)
     ]

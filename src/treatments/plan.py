@@ -83,4 +83,6 @@ def read_plan(path: Path) -> Plan:
         ]
         return Plan(choices=choices, **content)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ConfigError(f"quant.plan={path}: not a readable plan ({type(error).__name__}: {error})") from error
+        raise ConfigError(
+            f"quant.plan={path}: not a readable plan ({type(error).__name__}: {error})"
+        ) from error

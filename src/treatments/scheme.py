@@ -79,7 +79,7 @@ class TorchaoScheme:
 
     def requires(self, device: Device) -> RequiresConf:
         """The requirements on this kind of device."""
-        variant = self.conf.on.get(device.kind)
+        variant = self.conf.per_device.get(device.kind)
         return variant.requires if variant else self.conf.requires
 
     def torchao_config(self, device: Device) -> Any:
@@ -88,7 +88,7 @@ class TorchaoScheme:
         Raises:
             RunEndedError: `unsupported`, when torchao refuses the arguments.
         """
-        variant = self.conf.on.get(device.kind)
+        variant = self.conf.per_device.get(device.kind)
         config = variant.config if variant and variant.config else self.conf.config
         try:
             return instantiate(config, _convert_="all")
@@ -121,9 +121,7 @@ class TorchaoScheme:
         quantize_layers(workload.module, {row.fqn: (self.conf.name, config) for row in chosen}, rows)
 
 
-def quantize_layers(
-    module: nn.Module, configs: dict[str, tuple[str, Any]], rows: list[LayerRow]
-) -> None:
+def quantize_layers(module: nn.Module, configs: dict[str, tuple[str, Any]], rows: list[LayerRow]) -> None:
     """Apply a torchao config to each named layer, then look at what really became of it.
 
     Args:
@@ -172,4 +170,3 @@ def missing(requires: RequiresConf, device: Device, dtype: str) -> str:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
-
