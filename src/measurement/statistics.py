@@ -26,6 +26,7 @@ Array = npt.NDArray[np.float64]
 MIN_PAIRS = 8
 TRIM = 0.2  # of each tail of the log ratios
 NOISE = 0.9  # autocorrelations below this over sqrt(n) are taken for noise
+LUCK = 10.0  # pairs: how much narrower than the target an interval of few pairs must be to stop
 LOOK_GROWTH = 1.25  # of the pairs from one look at the interval to the next
 _CHUNK = 1 << 16  # resampled values held at once: they stay in the cache
 _ROUNDING = 1e-14  # standard errors of log times below this are the logarithm's
@@ -69,8 +70,9 @@ class SpeedupEstimate:
 class StopRule:
     """Ends one paired loop: interval narrow enough, budget spent, or pairs exhausted.
 
-    An interval that is narrow once may be so by luck, and stopping there costs coverage (91 % instead of 95 %
-    in simulation; the problem of Chow & Robbins 1965): two looks in a row must be. One rule per loop.
+    An interval may be narrow by luck, and stopping there costs coverage (91 % instead of 95 % in simulation;
+    Chow & Robbins 1965). So it must be narrow at two looks in a row, and at few pairs narrower than the target:
+    by 1 + 10 / pairs, as widths are the less certain the fewer pairs they come from. One rule per loop.
     """
 
     min_pairs: int
@@ -90,7 +92,8 @@ class StopRule:
         if pairs < self.min_pairs:
             return None
         if estimate is not None:
-            self.narrow_looks = self.narrow_looks + 1 if is_narrow(estimate, self.target_width) else 0
+            narrow = is_narrow(estimate, self.target_width / (1 + LUCK / pairs))
+            self.narrow_looks = self.narrow_looks + 1 if narrow else 0
         if self.narrow_looks >= 2:
             return StopReason.NARROW
         if pairs >= self.max_pairs:
@@ -152,23 +155,19 @@ def verdict(estimate: SpeedupEstimate, margin: float) -> Verdict:
 def warmup_end(series_ms: Array, tolerance: float = 0.01) -> int:
     """Index of the first steady round of one arm; the series' length while it is not steady yet.
 
-    The level and spread of the last half (at least 8 rounds) set a band. The last half must be steady
-    itself: the trimmed means of its two halves differ by less than `tolerance` (relative) or 3 standard
-    errors. The warm-up ends behind the last place where a running majority of 3 rounds lies outside the
-    band, so single spikes do not prolong it.
+    The last half (8 to 64 rounds) must be steady itself: no trend, and no step between its halves, that is both
+    significant and larger than `tolerance` (relative). Its median and MAD set a band; the warm-up ends behind
+    the last place where a majority of 3 neighbours lies outside, so single spikes do not prolong it.
 
     Raises:
         ValueError: times that are not finite and positive.
     """
     times = _log_times(series_ms, "series_ms", at_least=0)
-    tail = times[-max(_MIN_TAIL, times.size // 2) :]
-    if times.size < _MIN_TAIL:
-        return times.size
-    (early, early_se), (late, late_se) = (_location(half) for half in np.array_split(tail, 2))
-    if abs(late - early) > max(tolerance, 3 * math.hypot(early_se, late_se)):
+    tail = times[-min(64, max(_MIN_TAIL, times.size // 2)) :]
+    if tail.size < _MIN_TAIL or max(_trend(tail), _step(tail)) > tolerance:
         return times.size
     level = np.median(tail)
-    band = max(tolerance, 4 * 1.4826 * float(np.median(np.abs(tail - level))))
+    band = max(tolerance, 5 * 1.4826 * float(np.median(np.abs(tail - level))))
     outside = np.abs(times - level) > band
     padded = np.concatenate([outside[:1], outside, outside[-1:]]).astype(int)
     unsteady = np.flatnonzero(padded[:-2] + padded[1:-1] + padded[2:] >= 2)
@@ -179,6 +178,22 @@ def warmup_end(series_ms: Array, tolerance: float = 0.01) -> int:
 def warmed_up(series_ms: Array) -> bool:
     """Whether one arm's series ends in at least 8 steady rounds."""
     return warmup_end(series_ms) < len(series_ms)
+
+
+def _trend(values: Array) -> float:
+    """Change over the values by Theil & Sen's slope; 0 where Mann & Kendall's test finds none at 1 %."""
+    n = values.size
+    early, late = np.triu_indices(n, 1)
+    rises = values[late] - values[early]
+    if abs(np.sign(rises).sum()) < 2.58 * math.sqrt(n * (n - 1) * (2 * n + 5) / 18):
+        return 0.0
+    return abs(float(np.median(rises / (late - early)))) * (n - 1)
+
+
+def _step(values: Array) -> float:
+    """Difference of the halves' trimmed means, 0 where it is within 3 standard errors."""
+    (early, early_error), (late, late_error) = (_location(half) for half in np.array_split(values, 2))
+    return abs(late - early) if abs(late - early) > 3 * math.hypot(early_error, late_error) else 0.0
 
 
 def block_length(values: Array) -> int:
