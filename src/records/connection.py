@@ -1,0 +1,185 @@
+"""Opening a tracker: MLflow's settings, quick probes for what is wrong with it, the experiment."""
+
+import os
+import sqlite3
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from src.config.schema import TrackingConf
+
+if TYPE_CHECKING:
+    from mlflow.entities import Experiment
+    from mlflow.tracking import MlflowClient
+
+# MLflow would retry a dead server for 4 minutes per call and report its use to its vendor.
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+_PROBE_S = 5.0  # a tracker that says nothing for so long is taken to be down
+_OPEN_S = 90.0  # another process may be creating the schema: 3 to 7 s each
+_KEPT = "records are kept under outputs/runs, `python -m src.collect` publishes them later"
+EXPERIMENT_NOTE = (
+    "One parent run per sweep, a child per measured configuration. `speedup/median` is baseline / treated, "
+    "above 1 is faster; `latency/*` is in ms per call. Filter `tags.kind = 'run'` for all measurements flat, "
+    "or open a sweep's link: `python -m src.run` prints it."
+)
+
+
+class TrackingError(RuntimeError):
+    """The tracker cannot be used; one line saying what is wrong and that the records are kept."""
+
+
+class UnpublishableError(TrackingError):
+    """One run's own files cannot be published; others can."""
+
+
+@contextmanager
+def explained(uri: str, what: str) -> Iterator[None]:
+    """Turn whatever MLflow raises into a TrackingError."""
+    try:
+        yield
+    except TrackingError:
+        raise
+    except Exception as error:
+        text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        text = text if len(text) <= 300 else f"{text[:299]}…"
+        raise TrackingError(f"MLflow at {uri}: {what}: {text}; {_KEPT}") from error
+
+
+@dataclass
+class Connection:
+    """An opened tracker: explicit client, explicit experiment."""
+
+    client: "MlflowClient"
+    uri: str
+    experiment_id: str
+    experiment_created_ms: int
+
+    @property
+    def destination(self) -> dict[str, Any]:
+        """What tells this experiment from any other, one of a deleted and recreated database too."""
+        return {
+            "uri": self.uri,
+            "experiment_id": self.experiment_id,
+            "created_ms": self.experiment_created_ms,
+        }
+
+    def probe(self) -> None:
+        """Raise a TrackingError within seconds if the tracker is down, locked or corrupt."""
+        probe(self.uri)
+
+
+def connect(conf: TrackingConf) -> Connection:
+    """Open the tracker and get or create the experiment; safe against other processes doing the same.
+
+    Raises:
+        TrackingError: tracking is off, or the tracker is unreachable, locked, corrupt, or its experiment deleted.
+    """
+    if not conf.enabled:
+        raise TrackingError(
+            f"tracking={conf.name} publishes nothing; choose tracking=sqlite or tracking=server"
+        )
+    database = _sqlite_path(conf.uri)
+    if database is None:
+        probe(conf.uri)
+        return _open(conf, conf.uri, None)
+    from filelock import FileLock, Timeout
+
+    uri = f"sqlite:///{database}"
+    artifacts = Path(conf.artifacts) if conf.artifacts else database.parent / "artifacts"
+    with explained(uri, "cannot be opened"):
+        database.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(f"{database}.lock", timeout=_OPEN_S):  # MLflow's creation of its tables races
+                probe(uri)
+                return _open(conf, uri, artifacts.resolve().as_uri())
+        except Timeout as error:
+            raise TimeoutError(f"another process holds {database}.lock for {_OPEN_S:.0f} s") from error
+
+
+def _open(conf: TrackingConf, uri: str, artifacts: str | None) -> Connection:
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    with explained(uri, "cannot be opened"):
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri)
+        experiment = _experiment(client, conf.experiment, artifacts)
+    if experiment.lifecycle_stage != "active":
+        raise TrackingError(
+            f"MLflow at {uri}: experiment {conf.experiment!r} is deleted; bring it back with "
+            f"`MLFLOW_TRACKING_URI={uri} mlflow experiments restore -x {experiment.experiment_id}` or choose "
+            f"another with tracking.experiment=NAME; {_KEPT}"
+        )
+    return Connection(client, uri, experiment.experiment_id, int(experiment.creation_time or 0))
+
+
+def _experiment(client: "MlflowClient", name: str, artifacts: str | None) -> "Experiment":
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return found
+    tags = {"mlflow.note.content": EXPERIMENT_NOTE, "mlflow.experimentKind": "custom_model_development"}
+    try:
+        return client.get_experiment(client.create_experiment(name, artifacts, tags))
+    except MlflowException as error:  # another process was quicker
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise error
+        return found
+
+
+def probe(uri: str) -> None:
+    """Look at a database or a server directly, since MLflow itself would wait for minutes.
+
+    Raises:
+        TrackingError: it is unreachable, silent, locked, read-only or corrupt.
+    """
+    database = _sqlite_path(uri)
+    with explained(uri, "cannot be used"):
+        if database is not None:
+            _probe_sqlite(database)
+        elif urlsplit(uri).scheme in ("http", "https"):
+            _probe_http(uri)
+
+
+def _probe_sqlite(database: Path) -> None:
+    if not database.exists() or database.stat().st_size == 0:
+        return
+    connection = sqlite3.connect(database, timeout=_PROBE_S, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        connection.execute("ROLLBACK")
+    finally:
+        connection.close()
+
+
+def _probe_http(uri: str) -> None:
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_PROBE_S):  # noqa: S310
+            return
+    except urllib.error.HTTPError:
+        return  # it answers; a proxy or a login may stand before it
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, OSError) and "certificate" not in str(error.reason).lower():
+            raise error.reason from error
+
+
+def _sqlite_path(uri: str) -> Path | None:
+    """The absolute path of a local database; nothing for a server."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]).resolve()

@@ -1,0 +1,158 @@
+"""What MLflow shows of a record: names and units stand in docs/records.md."""
+
+import json
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from src.records.record import RECORD_NAME, Outcome, Record
+from src.records.store import MARKER_NAME
+
+Point = tuple[str, float, int]  # metric, value, step
+
+MAX_POINTS = 200  # of a series
+_MAX_PARAM, _MAX_TAG, _MAX_KEY = 6000, 2000, 250  # characters; MLflow's own limits are 6000, 8000, 250
+_NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
+_NOT_MEASURED = ("tracking", "outputs", "rerun")
+_PERCENTILES = range(0, 101, 5)
+_STATUS = {Outcome.KILLED: "KILLED"}
+
+
+def label(record: Record) -> str:
+    """A run in one line."""
+    axes, shape = record.axes, record.shape
+    what = "x".join(str(shape[d]) for d in "MKN" if d in shape) or axes.get("model", "?")
+    return f"{what} {axes.get('quant', '?')} {axes.get('compile', '?')} b{axes.get('batch', '?')}"
+
+
+def status(record: Record) -> str:
+    """MLflow's status of a run that ended so."""
+    return "FINISHED" if record.outcome.is_finding else _STATUS.get(record.outcome, "FAILED")
+
+
+def tags(record: Record) -> dict[str, str]:
+    """The tags that are set once a run's content is there."""
+    texts = {
+        "outcome": record.outcome,
+        "verdict": record.verdict,
+        "device": str(record.device.get("name", "")),
+        "reason": record.reason,
+        "remedy": record.remedy,
+        "mlflow.note.content": note(record),
+    }
+    return {name: text[:_MAX_TAG] for name, text in texts.items() if text}
+
+
+def note(record: Record) -> str:
+    """The run's description: its result in words."""
+    m = record.metrics
+    lines = [f"**{record.verdict or record.outcome}**: {record.reason or label(record)}"]
+    if "speedup/median" in m:
+        lines.append(f"speedup {speedup(m)}")
+    if "latency/median_ms" in m:
+        lines.append(f"latency {latency(m)}, baseline {latency(m, 'baseline_')}")
+    if record.remedy:
+        lines.append(f"remedy: {record.remedy}")
+    return "\n\n".join(lines)
+
+
+def speedup(m: dict[str, float]) -> str:
+    """The speedup and its interval."""
+    interval = f" ({m['speedup/ci_low']:.3f} to {m['speedup/ci_high']:.3f})" if "speedup/ci_low" in m else ""
+    return f"{m['speedup/median']:.3f}x{interval}"
+
+
+def latency(m: dict[str, float], arm: str = "") -> str:
+    """An arm's median with its 10th and 90th percentile, ms per call."""
+    if f"latency/{arm}median_ms" not in m:
+        return "not measured"
+    spread = [m.get(f"latency/{arm}{p}_ms") for p in ("p10", "p90")]
+    ends = " to ".join(f"{x:.4g}" for x in spread if x is not None)
+    return f"{m[f'latency/{arm}median_ms']:.4g} ms" + (f" ({ends})" if ends else "")
+
+
+def params(record: Record, folder: Path) -> dict[str, str]:
+    """The axes and the shape flat, the rest of ``config.yaml`` dotted.
+
+    Raises:
+        ValueError: ``config.yaml`` cannot be read.
+    """
+    path = folder / "config.yaml"
+    flat: dict[str, str] = {}
+    if path.exists():
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path}: not readable YAML ({str(error).splitlines()[0]})") from error
+        for name, value in (config or {}).items():
+            if name not in _NOT_MEASURED:
+                flat |= _flatten(name, value)
+    named = record.axes | record.shape
+    return flat | {name: _text(value) for name, value in named.items()}
+
+
+def _flatten(name: str, value: Any) -> dict[str, str]:
+    if isinstance(value, dict) and value:
+        found: dict[str, str] = {}
+        for key, inner in value.items():
+            found |= _flatten(f"{name}.{key}", inner)
+        return found
+    return {_NOT_IN_NAMES.sub("_", name)[:_MAX_KEY]: _text(value)}
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= _MAX_PARAM else f"{text[: _MAX_PARAM - 1]}…"
+
+
+def points(record: Record, folder: Path) -> list[Point]:
+    """Every metric of a run: single numbers at step 0, series from ``rounds.json``.
+
+    Raises:
+        ValueError: ``rounds.json`` cannot be read.
+    """
+    path = folder / "rounds.json"
+    found = [(name, float(value), 0) for name, value in record.metrics.items()]
+    if not path.exists():
+        return found
+    try:
+        rounds = json.loads(path.read_text(encoding="utf-8"))
+        arms = {arm: [float(ms) for ms in rounds[f"{arm}_ms"]] for arm in ("baseline", "treated")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not readable rounds ({error!r})") from error
+    for arm, times in arms.items():
+        found += _series(f"rounds/{arm}_ms", times)
+        found += _distribution(f"distribution/{arm}_ms", times)
+    pairs = zip(arms["baseline"], arms["treated"], strict=False)
+    return found + _series("rounds/speedup", [base / treated for base, treated in pairs])
+
+
+def _series(name: str, values: list[float]) -> list[Point]:
+    """At most MAX_POINTS of the values, evenly spaced; their place is the step."""
+    stride = max(1, -(-len(values) // MAX_POINTS))
+    return [(name, value, i) for i, value in enumerate(values) if i % stride == 0]
+
+
+def _distribution(name: str, values: list[float]) -> list[Point]:
+    """The percentiles 0, 5, ..., 100, each at itself as step."""
+    import numpy as np
+
+    if not values:
+        return []
+    found = np.percentile(values, list(_PERCENTILES))
+    return [(name, float(value), p) for value, p in zip(found, _PERCENTILES, strict=True)]
+
+
+def artifacts(folder: Path) -> Iterable[Path]:
+    """The files of a run's folder, without what publishing itself writes there."""
+    files = (f for f in sorted(folder.iterdir()) if f.is_file() and not f.name.startswith("."))
+    return [f for f in files if f.name != MARKER_NAME and (f.name == RECORD_NAME or f.stat().st_size)]
+
+
+def milliseconds(moment: str) -> int | None:
+    """An ISO moment in ms since 1970; nothing for nothing."""
+    return round(datetime.fromisoformat(moment).timestamp() * 1000) if moment else None

@@ -1,0 +1,186 @@
+"""Publishing records to MLflow: a view of what lies on disk, safe to repeat at any time.
+
+`open_tracker(conf)` opens it; `Tracker.publish(run_folder, parent)` publishes one run. MLflow's own
+`create_run` is retried by its client and can double a run, so a run is known by its tags ``run_key`` and
+``attempt``, given in the creation, and the smallest (start time, run id) stands for it.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from src.config.schema import TrackingConf
+from src.records import content
+from src.records.connection import Connection, TrackingError, UnpublishableError, connect, explained
+from src.records.record import RECORD_NAME, Record, RecordError, read_record
+from src.records.store import SweepManifest, mark_published, published_run, read_manifest
+from src.records.summary import headline, sweep_note, sweep_status
+from src.records.view import publish_view, sweep_link
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+__all__ = ["Tracker", "TrackingError", "UnpublishableError", "open_tracker"]
+
+_LOCK_S = 60.0  # a run is published in about a second; another process may be at it
+
+
+def open_tracker(conf: TrackingConf) -> "Tracker":
+    """Open the tracker that the configuration names.
+
+    Raises:
+        TrackingError: it cannot be used, within seconds; one line, with what to do.
+    """
+    return Tracker(connect(conf))
+
+
+class Tracker:
+    """Publishes run folders into one experiment with an explicit client and run ids.
+
+    Every method raises TrackingError for any trouble with the tracker; what is on disk is kept.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.client = connection.client
+        self._sweeps: dict[str, str] = {}
+
+    def open_sweep(self, manifest: SweepManifest) -> str:
+        """Get or create the sweep's parent run; returns its run id."""
+        with explained(self.connection.uri, f"sweep {manifest.sweep} cannot be opened"):
+            identity = {"kind": "sweep", "sweep": manifest.sweep}
+            more = {"command": " ".join(manifest.command)[:2000], "mlflow.source.name": "src.run"}
+            run = self._get_or_create(identity, more, manifest.sweep, manifest.started_at)
+            publish_view(self.connection, manifest.sweep)
+        self._sweeps[run.info.run_id] = manifest.sweep
+        return str(run.info.run_id)
+
+    def publish(self, folder: Path, parent_run_id: str) -> str:
+        """Publish one run's folder below its sweep's parent run; returns its run id.
+
+        Raises:
+            UnpublishableError: a file of this folder cannot be read; the message names it.
+        """
+        from filelock import FileLock, Timeout
+
+        record = _read(folder)
+        self.connection.probe()
+        with explained(self.connection.uri, f"{folder} cannot be published"):
+            try:
+                with FileLock(folder / ".publishing.lock", timeout=_LOCK_S):
+                    return self._publish(record, folder, parent_run_id)
+            except Timeout as error:
+                raise TimeoutError(f"another process has been publishing it for {_LOCK_S:.0f} s") from error
+
+    def close_sweep(self, parent_run_id: str, folder: Path) -> None:
+        """Finish a sweep's parent run: its headline numbers, its table of verdicts, its status.
+
+        Args:
+            parent_run_id: of `open_sweep`.
+            folder: the sweep's, with its ``sweep.json``.
+        """
+        try:
+            manifest = read_manifest(folder / "sweep.json")
+        except RecordError as error:
+            raise UnpublishableError(str(error)) from error
+        self.connection.probe()
+        outputs = folder.parent.parent
+        with explained(self.connection.uri, f"sweep {manifest.sweep} cannot be finished"):
+            children = self._children(manifest, outputs, parent_run_id)
+            records = list(children.values())
+            known = self.client.get_run(parent_run_id).data.metrics
+            now = max((content.milliseconds(r.finished_at) or 0 for r in records), default=0)
+            new = {k: v for k, v in headline(manifest, records).items() if known.get(k) != v}
+            self._log(parent_run_id, [(name, value, 0) for name, value in new.items()], {}, now)
+            note = sweep_note(manifest, children, self.connection.experiment_id)
+            self.client.set_tag(parent_run_id, "mlflow.note.content", note)
+            self.client.set_terminated(parent_run_id, sweep_status(manifest, records), now or None)
+
+    def link(self, sweep: str) -> str:
+        """The lines to print: where the sweep's speedups and latencies are seen at once."""
+        return sweep_link(self.connection, sweep)
+
+    def _publish(self, record: Record, folder: Path, parent_run_id: str) -> str:
+        destination = self.connection.destination
+        marked = published_run(folder, destination)
+        if marked is not None and marked[1] == record.finished_at:
+            return marked[0]
+        if marked is not None:  # a lost run came home after all
+            self.client.delete_run(marked[0])
+        identity = {"kind": "run", "run_key": record.run_key, "attempt": str(record.attempt)}
+        more = {"sweep": record.sweep, "sweeps": f" {record.sweep} ", "mlflow.parentRunId": parent_run_id}
+        run = self._get_or_create(identity, more, content.label(record), record.started_at)
+        run_id = str(run.info.run_id)
+        if run.data.tags.get("published") != "1":
+            self._fill(run, record, folder)
+        mark_published(folder, destination, run_id, record.finished_at)
+        return run_id
+
+    def _fill(self, run: "Run", record: Record, folder: Path) -> None:
+        """Everything of a run; the tag ``published`` comes last."""
+        run_id = run.info.run_id
+        try:
+            points, params = content.points(record, folder), content.params(record, folder)
+        except ValueError as error:
+            raise UnpublishableError(f"{error}; move it away to publish the rest") from error
+        finished = content.milliseconds(record.finished_at) or run.info.start_time
+        new = {name: text for name, text in params.items() if name not in run.data.params}
+        self._log(run_id, points, new, finished)
+        for path in content.artifacts(folder):
+            self.client.log_artifact(run_id, str(path))
+        for name, text in content.tags(record).items():
+            self.client.set_tag(run_id, name, text)
+        self.client.set_terminated(run_id, content.status(record), finished)
+        self.client.set_tag(run_id, "published", "1")
+
+    def _log(self, run_id: str, points: list[content.Point], params: dict[str, str], at_ms: int) -> None:
+        """Fixed moments and steps: MLflow drops what it has already, so that a repeat adds nothing."""
+        from mlflow.entities import Metric, Param
+
+        metrics = [Metric(name, value, at_ms, step) for name, value, step in points]
+        self.client.log_batch(run_id, metrics, [Param(name, text) for name, text in params.items()])
+
+    def _get_or_create(
+        self, identity: dict[str, str], more: dict[str, str], name: str, started_at: str
+    ) -> "Run":
+        found = self._find(identity)
+        if found:
+            return found[0]
+        self.client.create_run(
+            self.connection.experiment_id, content.milliseconds(started_at), identity | more, name
+        )
+        first, *doubles = self._find(identity)
+        for double in doubles:  # the client repeats a creation whose answer was lost
+            self.client.delete_run(double.info.run_id)
+        return first
+
+    def _find(self, identity: dict[str, str]) -> list["Run"]:
+        """Runs with these tags, the one that counts first."""
+        query = " and ".join(f"tags.{name} = '{text}'" for name, text in identity.items())
+        found = self.client.search_runs([self.connection.experiment_id], query, max_results=50)
+        return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
+
+    def _children(self, manifest: SweepManifest, outputs: Path, parent_run_id: str) -> dict[str, Record]:
+        """A sweep's runs by MLflow's run id, those among them that an earlier sweep measured."""
+        children: dict[str, Record] = {}
+        for folder in manifest.folders(outputs):
+            if not (folder / RECORD_NAME).exists():
+                continue
+            record = _read(folder)
+            run_id = self.publish(folder, parent_run_id)
+            if record.sweep != manifest.sweep:
+                self._mention(run_id, manifest.sweep)
+            children[run_id] = record
+        return children
+
+    def _mention(self, run_id: str, sweep: str) -> None:
+        """Let a sweep that only lists a run find it too."""
+        sweeps = self.client.get_run(run_id).data.tags.get("sweeps", " ")
+        if f" {sweep} " not in sweeps:
+            self.client.set_tag(run_id, "sweeps", f"{sweeps}{sweep} ")
+
+
+def _read(folder: Path) -> Record:
+    try:
+        return read_record(folder / RECORD_NAME)
+    except RecordError as error:
+        raise UnpublishableError(str(error)) from error
