@@ -167,7 +167,8 @@ def warmup_end(series_ms: Array, tolerance: float = 0.01) -> int:
     if tail.size < _MIN_TAIL or max(_trend(tail), _step(tail)) > tolerance:
         return times.size
     level = np.median(tail)
-    band = max(tolerance, 5 * 1.4826 * float(np.median(np.abs(tail - level))))
+    spread = 4 * (1 + 8 / tail.size) * 1.4826  # of MADs; few rounds tell little of it
+    band = max(tolerance, spread * float(np.median(np.abs(tail - level))))
     outside = np.abs(times - level) > band
     padded = np.concatenate([outside[:1], outside, outside[-1:]]).astype(int)
     unsteady = np.flatnonzero(padded[:-2] + padded[1:-1] + padded[2:] >= 2)
