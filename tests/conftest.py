@@ -1,0 +1,137 @@
+"""Shared parts: composed configurations, an opened CPU, run contexts that write into a temporary folder.
+
+Set before torch is imported: threads, and an inductor cache that sessions share, so that only the first one
+pays for compiling. A test of cold compilation takes the fixture `cold_cache`.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(ROOT / "outputs" / "cache" / "inductor"))
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hydra import compose as hydra_compose  # noqa: E402
+from hydra import initialize_config_dir  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
+
+from src.config.schema import RootConf, register  # noqa: E402
+from src.measurement.paired import Rounds  # noqa: E402
+from src.records.record import Record, read_record  # noqa: E402
+from src.run import execute  # noqa: E402
+from src.tasks.context import RunContext  # noqa: E402
+from src.workloads.device import CpuDevice, Device  # noqa: E402
+
+Compose = Callable[..., RootConf]
+
+# What a test gets unless it says otherwise: no compiler, few rounds, no tracker.
+QUIET = {
+    "gpu": "cpu",
+    "gpu.threads": "1",
+    "tracking": "none",
+    "compile": "none",
+    "measure.min_round_ms": "0.01",
+    "measure.max_warmup_s": "0",
+    "measure.min_pairs": "8",
+    "measure.max_pairs": "8",
+    "measure.bootstrap_samples": "200",
+}
+SMALL_LINEAR = ("model=linear", "model.dims.M=16", "model.dims.K=256", "model.dims.N=128")
+SMALL_FLUX = ("model=flux-tiny", "model.factory.num_layers=1", "model.factory.num_single_layers=1")
+
+
+@pytest.fixture(scope="session")
+def compose() -> Compose:
+    """compose(*overrides) -> RootConf, as the command line would; `QUIET` underneath."""
+    register()
+
+    def composed(*overrides: str) -> RootConf:
+        given = {override.split("=", 1)[0] for override in overrides}
+        quiet = [
+            f"{key}={value}"
+            for key, value in QUIET.items()
+            if key not in given and not ("gpu" in given and key == "gpu.threads")
+        ]
+        with initialize_config_dir(config_dir=str(ROOT / "conf"), version_base=None):
+            cfg = OmegaConf.to_object(hydra_compose("config", overrides=[*quiet, *overrides]))
+        assert isinstance(cfg, RootConf)
+        return cfg
+
+    return composed
+
+
+@pytest.fixture
+def cpu(compose: Compose) -> Device:
+    return CpuDevice(compose().gpu).open()
+
+
+@pytest.fixture
+def run_context(tmp_path: Path, cpu: Device) -> Callable[..., RunContext]:
+    """run_context(cfg, device=cpu): what a task is handed; phases are heard by nobody."""
+
+    def made(cfg: RootConf, device: Device = cpu) -> RunContext:
+        return RunContext(cfg, _identity(cfg), tmp_path, device, lambda _: None)
+
+    return made
+
+
+@pytest.fixture
+def execute_run(tmp_path: Path) -> Callable[[RootConf], Record]:
+    """One run in this process, by `execute`; returns the record as read back from its file."""
+
+    def run(cfg: RootConf) -> Record:
+        folder = tmp_path / "run"
+        folder.mkdir(exist_ok=True)
+        execute(cfg, _identity(cfg), folder, lambda _: None)
+        return read_record(folder / "record.json")
+
+    return run
+
+
+@pytest.fixture
+def cold_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty inductor cache for one test."""
+    folder = tmp_path / "inductor"
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
+    yield folder
+    monkeypatch.undo()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler() -> Iterator[None]:
+    """No test sees what another compiled or counted."""
+    yield
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+
+
+def synthetic_rounds(speedup: float, pairs: int = 40, spread: float = 0.001) -> Rounds:
+    """Interleaved rounds of a baseline of 1 ms and a treatment `speedup` times as fast, with a little noise."""
+    noise = torch.randn(2, pairs, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * spread
+    baseline, treated = noise.exp().tolist()
+    return Rounds(
+        baseline_ms=baseline,
+        treated_ms=[ms / speedup for ms in treated],
+        order=["AB" if index % 2 == 0 else "BA" for index in range(pairs)],
+        stop_reason="narrow",
+    )
+
+
+def _identity(cfg: RootConf) -> Record:
+    axes = {
+        "model": cfg.model.name,
+        "quant": cfg.quant.name,
+        "compile": cfg.compile.name,
+        "batch": cfg.batch,
+        "gpu": cfg.gpu.name,
+        "resolution": cfg.resolution,
+        "target": cfg.target,
+        "dtype": cfg.dtype,
+        "task": cfg.task.name,
+    }
+    return Record("0123456789abcdef", 1, "sweep", axes)
