@@ -20,7 +20,7 @@ from src.launching.isolated import EndedBy, Ending, Preloaded
 from src.launching.progress import SweepProgress, duration, label, result
 from src.launching.publishing import SweepPublisher
 from src.records.key import run_key
-from src.records.record import Outcome, Record, RecordError, write_json
+from src.records.record import Outcome, Record, RecordError
 from src.records.store import SweepManifest, latest_final, next_attempt, run_folder
 from src.run import execute
 
@@ -81,13 +81,13 @@ class LocalSweep:
         if done is not None:
             self.records.append(done)
             self.manifest.add(key, done.attempt, skipped=True)
-            self._keep_manifest()
+            self.manifest.write(self.outputs)
             progress.end_run(f"{result(done)} (measured before; rerun=true measures again)", measured=False)
             return
         attempt = next_attempt(self.outputs, key)
         folder = run_folder(self.outputs, key, attempt)
         self.manifest.add(key, attempt, skipped=False)
-        self._keep_manifest()
+        self.manifest.write(self.outputs)
         record = self._run(cfg, Record(key, attempt, self.sweep, axes), folder, progress)
         measured = record.outcome is Outcome.OK
         progress.end_run(result(record), measured=measured)
@@ -128,17 +128,16 @@ class LocalSweep:
         return self.devices[gpu.name]
 
     def _done(self, key: str, progress: SweepProgress) -> Record | None:
+        """The record that stands for the key; one that cannot be read, or of a busy machine, is no obstacle."""
         try:
-            return latest_final(self.outputs, key)
+            done = latest_final(self.outputs, key)
         except RecordError as error:
             progress.console.print(f"warning: {error}; measured again as a new attempt", markup=False)
             return None
-
-    def _keep_manifest(self) -> None:
-        write_json(self.folder / "sweep.json", asdict(self.manifest))
+        return None if done is not None and done.details.get("crowded") else done
 
     def _close(self, progress: SweepProgress) -> None:
-        self._keep_manifest()
+        self.manifest.write(self.outputs)
         counts = Counter(str(record.verdict or record.outcome) for record in self.records)
         text = ", ".join(f"{number} {name}" for name, number in counts.most_common()) or "no run finished"
         progress.console.print(f"sweep {self.sweep}: {text}; {duration(progress.elapsed_s())}", markup=False)

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import torch
 
+from src.measurement.load import Load, cpu_load
 from src.measurement.memory import fits_twice, peak_memory
 from src.measurement.paired import (
     Rounds,
@@ -102,7 +103,7 @@ def _measure_and_conclude(baseline: Arm, treated: Arm, alone_ms: list[float], ru
     record, conf = run.record, run.cfg.measure
     record.metrics |= compare(baseline.output, treated.output)
     compiled = compiler_counts()
-    with run.phase("measure"):
+    with run.phase("measure"), cpu_load() as load:
         if alone_ms:
             rounds = rounds_in_turn(alone_ms, measure_alone(treated.call, run.device, conf))
         else:
@@ -110,7 +111,7 @@ def _measure_and_conclude(baseline: Arm, treated: Arm, alone_ms: list[float], ru
     write_json(run.folder / "rounds.json", asdict(rounds))
     recompiles = compiler_counts().since(compiled).graphs
     estimate = estimate_speedup(rounds, conf)
-    _conclude(estimate, rounds, run)
+    _conclude(estimate, rounds, load, run)
     record.metrics |= latency_metrics(rounds, estimate, run.cfg.batch)
     record.metrics |= memory_metrics(baseline, treated, 0 if alone_ms else baseline.model_bytes)
     counts, breaks = compiler_counts(), graph_break_reasons()
@@ -122,25 +123,34 @@ def _measure_and_conclude(baseline: Arm, treated: Arm, alone_ms: list[float], ru
     record.details["graph_breaks"] = breaks
 
 
-def _conclude(estimate: SpeedupEstimate, rounds: Rounds, run: RunContext) -> None:
+def _conclude(estimate: SpeedupEstimate, rounds: Rounds, load: Load, run: RunContext) -> None:
     """The verdict, and when there is none, why."""
     conf, record = run.cfg.measure, run.record
-    found = verdict(estimate, conf.margin)
+    found, record.reason, record.remedy = verdict(estimate, conf.margin), "", ""
+    crowded = run.device.threads is not None and load.crowds(run.device.threads)
+    if crowded:
+        found = Verdict.INCONCLUSIVE
+        record.reason = (
+            f"other processes used {load.foreign_cpus:.1f} of {load.cpus} CPUs while {run.device.threads} threads "
+            "were measured"
+        )
+        record.remedy = "a quiet machine, then rerun=true; or fewer threads (gpu=cpu gpu.threads=1)"
+    elif found is Verdict.INCONCLUSIVE:
+        record.reason = (
+            f"the interval {estimate.ci_low:.3f}-{estimate.ci_high:.3f} crosses the margin of {conf.margin:.0%}; "
+            f"measuring ended by {rounds.stop_reason} after {estimate.pairs} pairs"
+        )
+        record.remedy = "a larger measure.budget_s, or measure=standard"
     record.verdict = found
+    record.metrics["load/foreign_cpus"] = round(load.foreign_cpus, 3)
     record.details |= {
         "stop_reason": rounds.stop_reason,
         "block_length": estimate.block_length,
         "warmup_pairs": rounds.warmup_pairs,
         "calls_per_round": list(rounds.calls_per_round),
         "measured_s": rounds.seconds,
+        "crowded": crowded,
     }
-    record.reason = ""
-    if found is Verdict.INCONCLUSIVE:
-        record.reason = (
-            f"the interval {estimate.ci_low:.3f}-{estimate.ci_high:.3f} crosses the margin of {conf.margin:.0%}; "
-            f"measuring ended by {rounds.stop_reason} after {estimate.pairs} pairs"
-        )
-        record.remedy = "a larger measure.budget_s, or measure=standard"
 
 
 def _must_fall_back(scheme: Scheme, run: RunContext) -> bool:
