@@ -1,1 +1,1 @@
-"""Analysis: tracked runs to a frame, verdicts, break-even shapes and the report."""
+"""From tracked runs to verdicts, break-even shapes and a report."""

@@ -1,0 +1,147 @@
+"""Where a speedup curve over M crosses 1, and how sure that is. Arrays in, crossings out.
+
+A curve is interpolated linearly in log(speedup) over log(M) between neighbouring measured M. It is not taken
+for monotone: each crossing is reported.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+class Direction(StrEnum):
+    """What happens at a crossing as M grows."""
+
+    UP = "up"  # faster from here on
+    DOWN = "down"  # slower from here on
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Speedups of one treatment at growing M.
+
+    Raises:
+        ValueError: lengths that differ, M not strictly growing from above 0, or values that are not finite.
+    """
+
+    m: Array
+    log_speedup: Array
+    sigma: Array  # standard deviation of log_speedup
+
+    def __post_init__(self) -> None:
+        if (
+            not self.m.shape == self.log_speedup.shape == self.sigma.shape
+            or self.m.ndim != 1
+            or not self.m.size
+        ):
+            raise ValueError("a curve needs rows of as many M, log speedups and sigmas, at least one")
+        if self.m[0] <= 0 or np.any(np.diff(self.m) <= 0):
+            raise ValueError(f"M is {self.m.tolist()}, must be positive and strictly growing")
+        if not (
+            np.isfinite(self.log_speedup).all() and np.isfinite(self.sigma).all() and (self.sigma >= 0).all()
+        ):
+            raise ValueError("log speedups and sigmas must be finite, sigmas at least 0")
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """A break-even M with the interval that the measurements' own intervals leave it."""
+
+    m: float
+    low: float
+    high: float
+    direction: Direction
+    low_open: bool = False  # the interval reaches below the smallest measured M, which `low` then is
+    high_open: bool = False  # likewise above the largest
+    seen: float = 1.0  # share of the bootstrap's curves that cross in this direction at all
+
+
+def curve(m: Array, speedup: Array, ci_low: Array, ci_high: Array, confidence: float | Array = 0.95) -> Curve:
+    """A curve from speedups (ratios) with intervals of the given confidence, taken for log-normal."""
+    levels = np.broadcast_to(np.asarray(confidence, dtype=np.float64), m.shape)
+    z = np.array([NormalDist().inv_cdf(0.5 + level / 2) for level in levels])
+    sigma = (np.log(ci_high) - np.log(ci_low)) / (2 * z)
+    order = np.argsort(m)
+    return Curve(
+        m[order].astype(np.float64), np.log(speedup)[order].astype(np.float64), np.maximum(sigma, 0.0)[order]
+    )
+
+
+def crossings(
+    points: Curve, *, samples: int = 2000, seed: int = 0, confidence: float = 0.95
+) -> list[Crossing]:
+    """Every crossing of the curve with 1, by growing M, with intervals from a parametric bootstrap.
+
+    Each of `samples` curves is drawn from normals around the measured log speedups. Its crossing nearest to
+    the curve's own in the same direction counts; where it has none, the crossing lies outside of what was
+    measured, on the side that the curve's ends allow.
+    """
+    x = np.log(points.m)
+    rng = np.random.default_rng(seed)
+    drawn = rng.normal(points.log_speedup, points.sigma, (samples, x.size))
+    return [
+        _with_interval(x, at, direction, drawn, confidence)
+        for at, direction in _crossings(x, points.log_speedup)
+    ]
+
+
+def _crossings(x: Array, y: Array) -> list[tuple[float, Direction]]:
+    """Positions in log M, growing."""
+    found = []
+    for direction in Direction:
+        crosses = _crosses(y[None], direction)[0]
+        at = _positions(x, y[None])[0]
+        found += [(float(at[i]), direction) for i in np.flatnonzero(crosses)]
+    return sorted(found)
+
+
+def _crosses(y: Array, direction: Direction) -> Mask:
+    """Between which neighbours each row of y crosses 0; a point at 0 counts as not above it."""
+    above = y > 0
+    before, after = above[:, :-1], above[:, 1:]
+    return ~before & after if direction is Direction.UP else before & ~after
+
+
+def _positions(x: Array, y: Array) -> Array:
+    """Where the line through each pair of neighbours meets 0, in log M; inf or nan where it doesn't."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(x[:-1] - y[:, :-1] * np.diff(x) / np.diff(y, axis=1))
+
+
+def _with_interval(x: Array, at: float, direction: Direction, drawn: Array, confidence: float) -> Crossing:
+    crosses = _crosses(drawn, direction)
+    away = np.where(crosses, np.abs(_positions(x, drawn) - at), np.inf)
+    nearest = np.argmin(away, axis=1)
+    rows = np.arange(len(drawn))
+    seen = crosses.any(axis=1)
+    where = np.where(seen, _positions(x, drawn)[rows, nearest], _outside(x, at, direction, drawn))
+    where.sort()
+    tail = (1 - confidence) / 2 * (len(where) - 1)
+    low, high = float(where[int(np.floor(tail))]), float(where[int(np.ceil(len(where) - 1 - tail))])
+    return Crossing(
+        m=float(np.exp(at)),
+        low=float(np.exp(max(low, x[0]))),
+        high=float(np.exp(min(high, x[-1]))),
+        direction=direction,
+        low_open=low == -np.inf,
+        high_open=high == np.inf,
+        seen=float(seen.mean()),
+    )
+
+
+def _outside(x: Array, at: float, direction: Direction, drawn: Array) -> Array:
+    """For curves without the crossing: -inf where it lies below the measured M, inf where above.
+
+    An upward crossing can lie below only if the curve starts above 1, and above only if it ends below 1;
+    a downward one the other way round. Where both are possible, the nearer end is taken.
+    """
+    sign = 1.0 if direction is Direction.UP else -1.0
+    below, above = sign * drawn[:, 0] > 0, sign * drawn[:, -1] <= 0
+    nearer_below = at - x[0] < x[-1] - at
+    return np.where(below & (~above | nearer_below), -np.inf, np.inf)

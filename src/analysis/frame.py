@@ -1,0 +1,169 @@
+"""From MLflow runs to a tidy frame: one row per run key."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pandas as pd
+
+from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
+from src.records.record import FINDINGS, Outcome
+
+Row: TypeAlias = "pd.Series[Any]"  # one run, as frame.iterrows() gives it
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+WORKLOAD = ["model", "target", "batch", "resolution", "dtype"]
+TREATMENT = ["quant", "compile", "variant"]
+SHAPE = ["M", "K", "N"]
+CELL = [*WORKLOAD, *SHAPE, *TREATMENT, "device", "task"]  # what makes two runs measurements of the same thing
+_AXES = ["model", "quant", "compile", "batch", "gpu", "resolution", "target", "dtype", "task"]
+_TAGS = ["run_key", "sweep", "sweeps", "outcome", "reason", "remedy"]
+_INTEGERS = ["batch", "resolution", "attempt", *SHAPE]
+_METRICS = [  # always columns, empty where no run has them
+    *(f"speedup/{part}" for part in ("median", "ci_low", "ci_high", "pairs")),
+    *("latency/median_ms", "latency/baseline_median_ms"),
+    *("memory/model_gib", "memory/baseline_model_gib"),
+    "quality/sqnr_db",
+]
+_SERIES = ("rounds/", "distribution/")  # MLflow gives their last points
+_TREATED_BY = ("quant.", "compile.", "model.", "gpu.")  # parameters that can tell two treatments apart
+_NOT_A_VARIANT = (".name", ".description", "._target_", ".dims.M", ".dims.K", ".dims.N")
+
+
+def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
+    """One row per run key: axes, shape, device, outcome, verdict at the margin, reason, and all metrics.
+
+    The newest attempt with a finding stands for a key. ``variant`` names the options by which runs with the
+    same axes differ (``group_size=64``); ``stands`` is False for a run that a newer one of the same workload,
+    treatment and device replaces (other versions, seed or measurement settings).
+    """
+    rows = [_row(run) for run in runs]
+    rows = _one_per_key(rows)
+    for row, variant in zip(rows, _variants(rows), strict=True):
+        row["variant"] = variant
+        row["verdict"] = _verdict(row, margin)
+    columns = [*_TAGS, "attempt", *CELL, "gpu", "verdict", "finding", "started_at", "run_id", *_METRICS]
+    frame = pd.DataFrame(rows, columns=[*columns, *_other_metrics(rows)])
+    frame[_INTEGERS] = frame[_INTEGERS].astype("Int64")
+    frame[_METRICS] = frame[_METRICS].astype(float)
+    frame["memory/saved"] = 1 - frame["memory/model_gib"] / frame["memory/baseline_model_gib"]
+    frame["confidence"] = [float(row["params"].get("measure.confidence", 0.95)) for row in rows]
+    frame["stands"] = ~_newest_first(frame).duplicated(CELL)
+    return frame.sort_values([*CELL, "started_at"], na_position="first").reset_index(drop=True)
+
+
+def of_sweep(frame: pd.DataFrame, sweep: str, keys: set[str]) -> pd.DataFrame:
+    """The rows of a sweep: those it measured, and those it skipped as measured before."""
+    listed = frame["sweeps"].str.split().map(lambda names: sweep in names)
+    return frame[listed | (frame["sweep"] == sweep) | frame["run_key"].isin(keys)].reset_index(drop=True)
+
+
+def standing(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that tables and figures show: the newest of each workload, treatment and device."""
+    return frame[frame["stands"]].reset_index(drop=True)
+
+
+def compared(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that have a speedup with an interval."""
+    return frame[frame["verdict"] != ""].reset_index(drop=True)
+
+
+def model_level(frame: pd.DataFrame) -> pd.DataFrame:
+    """Runs of blocks and whole models: those that are not one Linear."""
+    return frame[frame["M"].isna()].reset_index(drop=True)
+
+
+def layer_level(frame: pd.DataFrame) -> pd.DataFrame:
+    """Runs of one Linear, of M x K x N."""
+    return frame[frame["M"].notna()].reset_index(drop=True)
+
+
+def _row(run: "Run") -> dict[str, Any]:
+    params, tags = run.data.params, run.data.tags
+    row: dict[str, Any] = {name: params.get(name, "") for name in _AXES}
+    row |= {name: tags.get(name, "") for name in _TAGS}
+    row |= {name: _integer(params.get(name)) for name in ("batch", "resolution")}
+    row |= _shape(params) | dict(run.data.metrics)
+    row["device"] = tags.get("device") or f"gpu={row['gpu']}"
+    row["attempt"] = _integer(tags.get("attempt")) or 0
+    row["finding"] = row["outcome"] in FINDINGS
+    row["started_at"] = datetime.fromtimestamp(run.info.start_time / 1e3, tz=UTC)
+    return row | {"run_id": run.info.run_id, "params": params}
+
+
+def _shape(params: dict[str, str]) -> dict[str, int | None]:
+    """M, K, N; for a run that ended before it was built, from the dimensions asked for (M times batch)."""
+    shape = {name: _integer(params.get(name)) for name in SHAPE}
+    if None in shape.values():
+        shape = {name: _integer(params.get(f"model.dims.{name}")) for name in SHAPE}
+        batch, rows = _integer(params.get("batch")), shape["M"]
+        shape["M"] = None if rows is None or batch is None else rows * batch
+    return shape if None not in shape.values() else dict.fromkeys(SHAPE)
+
+
+def _integer(text: str | None) -> int | None:
+    try:
+        return int(text) if text else None
+    except ValueError:
+        return None
+
+
+def _one_per_key(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of doubled runs of an attempt the first; of the attempts of a key the newest, findings before others."""
+    rows = sorted(rows, key=lambda row: (row["started_at"], row["run_id"]))
+    attempts: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in rows:
+        attempts.setdefault((row["run_key"], row["attempt"]), row)
+    keys: dict[str, dict[str, Any]] = {}
+    for row in sorted(attempts.values(), key=lambda row: (row["finding"], row["attempt"])):
+        keys[row["run_key"]] = row
+    return list(keys.values())
+
+
+def _verdict(row: dict[str, Any], margin: float) -> str:
+    """The verdict at the analysis' margin; empty unless the run ended well and has an interval."""
+    parts = [float(row.get(f"speedup/{part}", math.nan)) for part in ("median", "ci_low", "ci_high")]
+    if row["outcome"] != Outcome.OK or not all(math.isfinite(part) and part > 0 for part in parts):
+        return ""
+    pairs = int(row.get("speedup/pairs", 0))
+    return str(verdict(SpeedupEstimate(parts[0], parts[1], parts[2], pairs, block_length=1), margin))
+
+
+def _variants(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Per row, the treatment's parameters by which it differs from others with the same axes."""
+    names = [name for name in CELL if name != "variant"]
+    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        groups[tuple(row.get(name) for name in names)].append(index)
+    variants = [""] * len(rows)
+    for members in groups.values():
+        params = [rows[index]["params"] for index in members]
+        differing = [name for name in _options(params) if len({p.get(name, "") for p in params}) > 1]
+        for index, given in zip(members, params, strict=True):
+            variants[index] = ", ".join(f"{_short(name)}={given.get(name, 'default')}" for name in differing)
+    return variants
+
+
+def _options(params: Sequence[dict[str, str]]) -> list[str]:
+    names = {name for given in params for name in given}
+    return sorted(n for n in names if n.startswith(_TREATED_BY) and not n.endswith(_NOT_A_VARIANT))
+
+
+def _short(name: str) -> str:
+    return name.split(".", 1)[1].removeprefix("config.")
+
+
+def _other_metrics(rows: Sequence[dict[str, Any]]) -> list[str]:
+    names = {name for row in rows for name in row if "/" in name and not name.startswith(_SERIES)}
+    return sorted(names - set(_METRICS))
+
+
+def _newest_first(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.sort_values(["finding", "started_at"], ascending=False)
+
+
+VERDICTS = tuple(str(v) for v in Verdict)

@@ -1,0 +1,125 @@
+"""How the runs were measured: read from their records, which say more than MLflow's metrics."""
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from src.analysis.frame import compared
+from src.analysis.tracker import Tracker
+from src.measurement.statistics import Verdict
+from src.records.record import RECORD_NAME, Record, RecordError, read_record
+from src.records.store import run_folder
+
+_DOWNLOADS = 25  # records fetched from the tracker when they are not on this disk
+_VERSIONS = (
+    "protocol",
+    "torch",
+    "torchao",
+    "diffusers",
+    "triton",
+    "cuda",
+    "python",
+    "commit",
+    "dirty",
+    "host",
+)
+_LOW_SQNR_DB = 20.0
+
+
+@dataclass
+class Provenance:
+    """What the report says of how it was measured; `records` of `runs` could be read."""
+
+    runs: int
+    records: int = 0
+    versions: dict[str, list[str]] = field(
+        default_factory=dict
+    )  # name -> the values met, most frequent first
+    pairing: Counter[str] = field(default_factory=Counter)
+    stopped_by: Counter[str] = field(default_factory=Counter)
+    fell_back: list[str] = field(default_factory=list)  # autoquant plans that were not applied, and why
+    mixed: list[str] = field(default_factory=list)  # versions that differ between the runs
+
+
+def provenance(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> Provenance:
+    """Read the records of the runs: those on this disk, and some of the others from the tracker."""
+    records = _records(runs, outputs, tracker)
+    found = Provenance(runs=len(runs), records=len(records))
+    for name in _VERSIONS:
+        values = Counter(str(r.environment[name]) for r in records if name in r.environment)
+        found.versions |= {name: [value for value, _ in values.most_common()]} if values else {}
+    found.mixed = [
+        n for n, values in found.versions.items() if len(values) > 1 and n not in ("host", "dirty")
+    ]
+    found.pairing = Counter(
+        str(r.details["pairing"]) for r in records if r.verdict and "pairing" in r.details
+    )
+    found.stopped_by = Counter(str(r.details["stop_reason"]) for r in records if "stop_reason" in r.details)
+    found.fell_back = sorted({str(r.details["fell_back"]) for r in records if "fell_back" in r.details})
+    return found
+
+
+def warnings(runs: pd.DataFrame, found: Provenance, replaced: int) -> list[str]:
+    """What a reader should know before trusting the numbers, one sentence each."""
+    ran = compared(runs)
+    undecided = int((ran["verdict"] == Verdict.INCONCLUSIVE).sum())
+    noisy = ran[(ran["verdict"] == Verdict.HELPS) & (ran["quality/sqnr_db"] < _LOW_SQNR_DB)]
+    unfinished = runs[~runs["finding"]]
+    checks = {
+        f"{found.pairing['in_turn']} of {found.records} runs measured their arms in turn, not interleaved: "
+        "drift between the arms is not in their intervals.": found.pairing["in_turn"],
+        f"{undecided} of {len(ran)} compared runs are inconclusive: their intervals cross the margin; "
+        "a larger measure.budget_s or measure=standard narrows them.": undecided,
+        f"{len(noisy)} runs help with less than {_LOW_SQNR_DB:.0f} dB SQNR: look at their outputs before "
+        f"using them ({', '.join(sorted(set(noisy['quant'])))}).": len(noisy),
+        f"{len(unfinished)} runs ended without a finding ({_counts(unfinished['outcome'])}): "
+        "repeating the sweep measures only these.": len(unfinished),
+        f"{_recompiled(ran)} runs recompiled after their first call: some of their rounds may be slow.": (
+            _recompiled(ran)
+        ),
+        f"The runs were made with different versions of {', '.join(found.mixed)}: compare across them with "
+        "care.": len(found.mixed),
+        f"{replaced} older runs of the same workload, treatment and device (other versions, seeds or "
+        "measurement settings) are replaced by newer ones; verdicts.parquet has them with stands=False.": replaced,
+        f"Protocol details were read from {found.records} of {found.runs} records: the others are not on this "
+        "disk.": found.runs - found.records,
+    }
+    return [text for text, count in checks.items() if count] + [
+        f"autoquant: {why}." for why in found.fell_back
+    ]
+
+
+def _records(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> list[Record]:
+    records, downloads = [], 0
+    with tempfile.TemporaryDirectory() as folder:
+        for row in runs.sort_values("started_at", ascending=False).itertuples():
+            path: Path | None = run_folder(outputs, str(row.run_key), int(str(row.attempt))) / RECORD_NAME
+            if path is not None and not path.is_file():
+                downloads += 1
+                target = Path(folder) / str(row.run_id)
+                path = _download(tracker, str(row.run_id), target) if downloads <= _DOWNLOADS else None
+            records += _readable(path)
+    return records
+
+
+def _download(tracker: Tracker, run_id: str, target: Path) -> Path | None:
+    target.mkdir()
+    return tracker.artifact(run_id, RECORD_NAME, target)
+
+
+def _readable(path: Path | None) -> list[Record]:
+    try:
+        return [] if path is None else [read_record(path)]
+    except RecordError:
+        return []
+
+
+def _recompiled(ran: pd.DataFrame) -> int:
+    return int((ran["compile/recompiles"] > 0).sum()) if "compile/recompiles" in ran else 0
+
+
+def _counts(values: "pd.Series[str]") -> str:
+    return ", ".join(f"{count} {name}" for name, count in values.value_counts().items())

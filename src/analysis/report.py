@@ -1,0 +1,95 @@
+"""The report: one HTML file that works offline, its page in page.html."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from string import Template
+
+import pandas as pd
+from plotly.offline import get_plotlyjs
+
+from src.analysis.markup import chip
+from src.analysis.palette import VERDICTS
+from src.analysis.provenance import Provenance
+from src.analysis.sections import (
+    breakeven_section,
+    curves_section,
+    forest_section,
+    heatmap_section,
+    memory_section,
+    protocol_section,
+    verdicts_section,
+)
+
+REPORT_NAME = "report.html"
+_PAGE = Path(__file__).with_name("page.html")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report tells; `runs` are the standing rows."""
+
+    runs: pd.DataFrame
+    breakeven: pd.DataFrame
+    sentences: list[str]
+    provenance: Provenance
+    warnings: list[str]
+    margin: float
+    source: str
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Write ``report.html``, self-contained, and return its path."""
+    path = folder / REPORT_NAME
+    path.write_text(page(report), encoding="utf-8")
+    return path
+
+
+def page(report: Report) -> str:
+    """The report as HTML."""
+    runs = report.runs
+    devices = list(dict.fromkeys(runs["device"]))
+    return Template(_PAGE.read_text(encoding="utf-8")).substitute(
+        source=escape(report.source),
+        device=escape(devices[0] if len(devices) == 1 else f"{len(devices)} devices"),
+        dates=_dates(runs),
+        tally=_tally(runs),
+        words="".join(f"<li>{escape(sentence)}</li>" for sentence in report.sentences),
+        warnings=_warnings(report.warnings),
+        sections="\n".join(_sections(report)),
+        made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        plotly=get_plotlyjs(),
+    )
+
+
+def _sections(report: Report) -> Iterator[str]:
+    runs, margin = report.runs, report.margin
+    yield verdicts_section(runs)
+    yield forest_section(runs, margin)
+    yield memory_section(runs, margin)
+    yield breakeven_section(report.breakeven)
+    yield curves_section(runs, margin)
+    yield heatmap_section(runs)
+    yield protocol_section(runs, report.provenance, margin)
+
+
+def _tally(runs: pd.DataFrame) -> str:
+    """Chips with counts: the verdicts, then the outcomes without one."""
+    ended = runs.loc[runs["verdict"] == "", "outcome"].value_counts()
+    counts = [(name, int((runs["verdict"] == name).sum())) for name in VERDICTS]
+    counts += [(str(name), int(count)) for name, count in ended.items()]
+    return "".join(f"<li>{chip(name)}<b>{count}</b></li>" for name, count in counts if count)
+
+
+def _warnings(warnings: list[str]) -> str:
+    if not warnings:
+        return ""
+    items = "".join(f"<li>{escape(text)}</li>" for text in warnings)
+    return f'<aside class="warnings"><h3>Before you trust the numbers</h3><ul>{items}</ul></aside>'
+
+
+def _dates(runs: pd.DataFrame) -> str:
+    first, last = (f"{value:%Y-%m-%d}" for value in (runs["started_at"].min(), runs["started_at"].max()))
+    return first if first == last else f"{first} to {last}"

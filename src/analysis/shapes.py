@@ -1,0 +1,145 @@
+"""Speedup over M of one Linear, per scheme, compile mode, device and (K, N), and the break-even table."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import pandas as pd
+
+from src.analysis.breakeven import Crossing, Direction, crossings, curve
+from src.analysis.frame import compared, layer_level
+from src.measurement.statistics import Verdict
+
+GROUP = ["device", "model", "target", "dtype", "compile", "quant", "variant", "K", "N"]
+COLUMNS = [
+    *GROUP,
+    *("case", "direction", "m", "m_low", "m_high", "low_open", "high_open", "seen", "decided"),
+    *("m_min", "m_max", "points", "best", "best_m", "says"),
+]
+_CONTROL = "none"
+
+
+class Case(StrEnum):
+    """What a curve over M says."""
+
+    CROSSES = "crosses"
+    HELPS = "helps"
+    HURTS = "hurts"
+    NEUTRAL = "neutral"
+    FASTER = "faster"  # above 1 at every measured M, not everywhere beyond the margin
+    SLOWER = "slower"
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """One treatment's runs over M, for one (K, N) on one device; `runs` is sorted by M, one row each."""
+
+    group: dict[str, object]  # of GROUP
+    runs: pd.DataFrame
+
+    @property
+    def case(self) -> Case:
+        """Which of the cases the verdicts and medians make."""
+        verdicts = set(self.runs["verdict"])
+        if len(verdicts) == 1 and verdicts <= {Verdict.HELPS, Verdict.HURTS, Verdict.NEUTRAL}:
+            return Case(verdicts.pop())
+        above = self.runs["speedup/median"] > 1
+        if above.all():
+            return Case.FASTER
+        return Case.CROSSES if above.any() else Case.SLOWER
+
+    def crossings(self, seed: int = 0) -> list[Crossing]:
+        """The break-even Ms; none where every run is within the margin, so that noise has no crossings."""
+        if self.case is not Case.CROSSES:
+            return []
+        columns = ("M", "speedup/median", "speedup/ci_low", "speedup/ci_high", "confidence")
+        return crossings(curve(*(self.runs[name].to_numpy(dtype=np.float64) for name in columns)), seed=seed)
+
+
+def shapes(frame: pd.DataFrame) -> Iterator[Shapes]:
+    """The curves in a frame of standing runs, unquantized controls left out."""
+    runs = compared(layer_level(frame))
+    runs = (
+        runs[runs["quant"] != _CONTROL].sort_values("started_at").drop_duplicates([*GROUP, "M"], keep="last")
+    )
+    for values, group in runs.groupby(GROUP, sort=True):
+        yield Shapes(dict(zip(GROUP, values, strict=True)), group.sort_values("M").reset_index(drop=True))
+
+
+def breakeven_table(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """One row per crossing, and one for each curve without any: the case, the M with its interval, in words."""
+    rows = [row for curve_ in shapes(frame) for row in _rows(curve_, seed)]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _rows(curve_: Shapes, seed: int) -> Iterator[dict[str, object]]:
+    runs = curve_.runs
+    best = runs.iloc[int(runs["speedup/median"].argmax())]
+    common = curve_.group | {
+        "case": str(curve_.case),
+        "m_min": int(runs["M"].iloc[0]),
+        "m_max": int(runs["M"].iloc[-1]),
+        "points": len(runs),
+        "best": float(best["speedup/median"]),
+        "best_m": int(best["M"]),
+    }
+    found = curve_.crossings(seed)
+    if not found:
+        yield common | {"says": _without_crossing(curve_)}
+    edges = [0.0, *(crossing.m for crossing in found), np.inf]
+    for index, crossing in enumerate(found):
+        decided = _decided(runs, crossing, edges[index], edges[index + 2])
+        yield common | {
+            "direction": str(crossing.direction),
+            "m": crossing.m,
+            "m_low": crossing.low,
+            "m_high": crossing.high,
+            "low_open": crossing.low_open,
+            "high_open": crossing.high_open,
+            "seen": crossing.seen,
+            "decided": decided,
+            "says": _crossing_in_words(crossing, decided),
+        }
+
+
+def _decided(runs: pd.DataFrame, crossing: Crossing, left: float, right: float) -> bool:
+    """Whether a run helps on the one side and a run hurts on the other, up to the neighbouring crossings."""
+    before = set(runs.loc[(runs["M"] > left) & (runs["M"] <= crossing.m), "verdict"])
+    after = set(runs.loc[(runs["M"] >= crossing.m) & (runs["M"] < right), "verdict"])
+    slow, fast = (before, after) if crossing.direction is Direction.UP else (after, before)
+    return Verdict.HURTS in slow and Verdict.HELPS in fast
+
+
+def interval(crossing: Crossing) -> str:
+    """``96–180``, ``≤ 16–40`` or ``96–≥ 4096``: open where it leaves what was measured."""
+    low, high = (number(value) for value in (crossing.low, crossing.high))
+    return f"{'≤ ' if crossing.low_open else ''}{low}–{'≥ ' if crossing.high_open else ''}{high}"
+
+
+def number(m: float) -> str:
+    """An M, to three digits."""
+    return f"{m:.0f}" if m >= 100 else f"{m:.3g}"
+
+
+def _crossing_in_words(crossing: Crossing, decided: bool) -> str:
+    turn = "faster" if crossing.direction is Direction.UP else "slower"
+    text = f"{turn} from M = {number(crossing.m)} on ({interval(crossing)})"
+    return text if decided else f"{text}, but not beyond the margin on both sides"
+
+
+def _without_crossing(curve_: Shapes) -> str:
+    runs, case = curve_.runs, curve_.case
+    if len(runs) == 1:
+        return f"{runs['verdict'].iloc[0]} at M = {runs['M'].iloc[0]}, the only M measured"
+    span = f"M = {runs['M'].iloc[0]}–{runs['M'].iloc[-1]}"
+    plain = {
+        Case.HELPS: f"helps at every measured M ({span})",
+        Case.HURTS: f"hurts at every measured M ({span})",
+        Case.NEUTRAL: f"within the margin at every measured M ({span})",
+    }
+    if case in plain:
+        return plain[case]
+    clear = Verdict.HELPS if case is Case.FASTER else Verdict.HURTS
+    count = int((runs["verdict"] == clear).sum())
+    return f"{case} at every measured M ({span}), beyond the margin at {count} of {len(runs)}"

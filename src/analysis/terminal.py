@@ -1,0 +1,91 @@
+"""The analysis on the terminal, readable at 100 columns."""
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from src.analysis.frame import model_level
+from src.analysis.verdicts import (
+    decibels,
+    interval_text,
+    milliseconds,
+    not_run,
+    percent,
+    speedup_text,
+    status,
+    treatment_text,
+    verdict_table,
+    workload_text,
+)
+
+_STYLES = {"helps": "bold green", "hurts": "red", "neutral": "bright_black", "inconclusive": "yellow"}
+_MOST_ROWS = 60
+
+
+def show(console: Console, runs: pd.DataFrame, breakeven: pd.DataFrame, sentences: list[str]) -> None:
+    """Print the verdicts per device, the break-even table, what did not run, and the verdict in words."""
+    ran = verdict_table(model_level(runs))
+    ran = ran[ran["verdict"] != ""]
+    for device, rows in ran.groupby("device"):
+        console.print(_verdicts(str(device), rows))
+    for device, rows in breakeven.groupby("device"):
+        console.print(_breakeven(str(device), rows))
+    if not (ended := not_run(runs)).empty:
+        console.print(_not_run(ended))
+    for sentence in sentences:
+        console.print(Text(sentence), soft_wrap=False)
+    console.print()
+
+
+def _table(title: str, **columns: str) -> Table:
+    table = Table(title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for name, justify in columns.items():
+        table.add_column(name.replace("_", " "), justify=justify, overflow="fold")  # type: ignore[arg-type]
+    return table
+
+
+def _verdicts(device: str, rows: pd.DataFrame) -> Table:
+    table = _table(
+        device, workload="left", treatment="left", speedup="right", interval="left", base_ms="right", ms="right",
+        saved="right", SQNR_dB="right", verdict="left",
+    )  # fmt: skip
+    for _, row in rows.head(_MOST_ROWS).iterrows():
+        table.add_row(
+            *(escape(text) for text in (workload_text(row), treatment_text(row))),
+            *(speedup_text(row), interval_text(row)),
+            *(milliseconds(row["latency/baseline_median_ms"]), milliseconds(row["latency/median_ms"])),
+            *(percent(row["memory/saved"]), decibels(row["quality/sqnr_db"])),
+            Text(status(row), style=_STYLES.get(status(row), "dim")),
+        )
+    if len(rows) > _MOST_ROWS:
+        table.caption = f"{len(rows) - _MOST_ROWS} more rows in verdicts.csv"
+    return table
+
+
+def _breakeven(device: str, rows: pd.DataFrame) -> Table:
+    table = _table(
+        f"One Linear: break-even M on {device}", treatment="left", K="right", N="right", result="left", best="right",
+    )  # fmt: skip
+    for _, row in rows.head(_MOST_ROWS).iterrows():
+        best = f"{row['best']:.2f}× at {row['best_m']}"
+        style = _STYLES.get(row["case"], "")
+        table.add_row(
+            escape(treatment_text(row)), str(row["K"]), str(row["N"]), Text(str(row["says"]), style), best
+        )
+    if len(rows) > _MOST_ROWS:
+        table.caption = f"{len(rows) - _MOST_ROWS} more rows in breakeven.csv"
+    return table
+
+
+def _not_run(ended: pd.DataFrame) -> Table:
+    table = _table("Without a verdict", quant="left", runs="right", outcome="left", why="left")
+    for _, row in ended.iterrows():
+        remedy = f" → {row['remedy']}" if row["remedy"] else ""
+        where = f"{row['device']}: {row['where']}. "
+        table.add_row(
+            escape(row["quant"]), str(row["runs"]), row["outcome"], Text(f"{where}{row['reason']}{remedy}"),
+            style="dim",
+        )  # fmt: skip
+    return table

@@ -1,0 +1,162 @@
+"""The one place of the analysis that talks to MLflow: runs out of it, the analysis into it."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from src.config.errors import ConfigError
+from src.config.schema import TrackingConf
+from src.records.connection import TrackingError, probe
+from src.records.record import RecordError
+from src.records.store import MANIFEST_NAME, read_manifest, sweep_folder
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_PAGE = 1000  # runs per request
+_QUIET = {  # MLflow alone waits 246 s for a server that is down
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+
+
+class Tracker:
+    """One experiment of an MLflow tracking store.
+
+    Args:
+        conf: where the store is.
+        experiment: name of the experiment; None: ``conf.experiment``.
+
+    Raises:
+        ConfigError: no store there, it doesn't answer, or it has no such experiment.
+    """
+
+    def __init__(self, conf: TrackingConf, experiment: str | None = None) -> None:
+        self.uri, self.experiment = conf.uri, experiment or conf.experiment
+        self._client = _client(conf)
+        self.experiment_id = self._find_experiment()
+
+    def runs(self) -> "list[Run]":
+        """All published runs, one MLflow run per attempt, newest first."""
+        return list(self._search("tags.kind = 'run' and tags.published = '1'"))
+
+    def sweep_keys(self, sweep: str, outputs: Path) -> set[str]:
+        """Run keys of a sweep, those it skipped as measured before included; empty where no list is found.
+
+        The list is ``outputs/sweeps/<sweep>/sweep.json``, else that artifact of the sweep's parent run.
+        """
+        path = sweep_folder(outputs, sweep) / MANIFEST_NAME
+        if path.is_file():
+            return _listed_keys(path)
+        for parent in self._search("tags.kind = 'sweep'"):
+            if parent.data.tags.get("sweep") == sweep:
+                with tempfile.TemporaryDirectory() as folder:
+                    found = self.artifact(parent.info.run_id, MANIFEST_NAME, Path(folder))
+                    return _listed_keys(found) if found else set()
+        return set()
+
+    def artifact(self, run_id: str, name: str, folder: Path) -> Path | None:
+        """Download one artifact of a run; None where the run has none of that name."""
+        try:
+            return Path(self._client.download_artifacts(run_id, name, str(folder)))
+        except Exception:  # each artifact store has exceptions of its own
+            return None
+
+    def publish(self, name: str, tags: dict[str, str], metrics: dict[str, float], files: list[Path]) -> str:
+        """Log an analysis: a run with tag ``kind=analysis``, headline metrics and files. Returns its id."""
+        from mlflow.entities import Metric
+
+        run = self._client.create_run(self.experiment_id, run_name=name, tags={"kind": "analysis"} | tags)
+        run_id, now = run.info.run_id, run.info.start_time
+        self._client.log_batch(run_id, [Metric(key, value, now, 0) for key, value in metrics.items()])
+        for path in files:
+            self._client.log_artifact(run_id, str(path))
+        self._client.set_terminated(run_id)
+        return str(run_id)
+
+    @property
+    def view_hint(self) -> str:
+        """What shows the experiment in MLflow's UI: a command for a local store, an address for a server."""
+        if self.uri.startswith(("http://", "https://")):
+            return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs"
+        return f"mlflow ui --backend-store-uri {self.uri}"
+
+    def _search(self, query: str) -> "Iterator[Run]":
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self.experiment_id], query, max_results=_PAGE, page_token=token, order_by=["start_time DESC"]
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _find_experiment(self) -> str:
+        try:
+            found = self._client.get_experiment_by_name(self.experiment)
+            if found is not None:
+                return str(found.experiment_id)
+            known = [e.name for e in self._client.search_experiments() if e.name != "Default"]
+        except Exception as error:
+            raise _unreachable(self.uri, error) from error
+        has = f"it has {', '.join(sorted(known))}" if known else "it has none yet; python -m src.run makes it"
+        raise ConfigError(f"experiment={self.experiment}: not in {self.uri}; {has}")
+
+
+def _client(conf: TrackingConf) -> "MlflowClient":
+    if not conf.uri:
+        raise ConfigError(
+            f"tracking={conf.name}: has no uri to read runs from; use tracking=sqlite or tracking=server"
+        )
+    database = _sqlite_path(conf.uri)
+    if database is not None and not database.is_file():
+        raise ConfigError(
+            f"tracking.uri={conf.uri}: no database at {database}; python -m src.run makes it, "
+            "or set outputs=FOLDER or tracking.uri=..."
+        )
+    if database is None:
+        _probe(conf.uri)
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    try:
+        return MlflowClient(conf.uri)
+    except Exception as error:  # a broken database raises SQLAlchemy's, a bad scheme MLflow's
+        raise _unreachable(conf.uri, error) from error
+
+
+def _sqlite_path(uri: str) -> Path | None:
+    """The file of a SQLite URI; None for other stores."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
+def _probe(uri: str) -> None:
+    try:
+        probe(uri)
+    except TrackingError as error:
+        raise _unreachable(uri, error) from error
+
+
+def _unreachable(uri: str, error: Exception) -> ConfigError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    first = lines[0] if len(lines[0]) <= 160 else lines[0][:159] + "…"
+    return ConfigError(
+        f"tracking.uri={uri}: cannot be read ({first}); is the tracker running, the URI right?"
+    )
+
+
+def _listed_keys(path: Path) -> set[str]:
+    try:
+        return {str(run["run_key"]) for run in read_manifest(path).runs}
+    except RecordError as error:
+        raise ConfigError(str(error)) from error

@@ -1,0 +1,123 @@
+"""The verdict table: workload x treatment x device, what each run says, and the files it is kept in."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from src.analysis.frame import SHAPE, TREATMENT, WORKLOAD, Row
+
+_FIRST = [
+    *("device", *WORKLOAD, *SHAPE, *TREATMENT, "outcome", "verdict"),
+    *(
+        "speedup/median",
+        "speedup/ci_low",
+        "speedup/ci_high",
+        "latency/baseline_median_ms",
+        "latency/median_ms",
+    ),
+    *("memory/saved", "quality/sqnr_db", "reason", "remedy"),
+]
+_SORT = [
+    "device",
+    "model",
+    "target",
+    "dtype",
+    "resolution",
+    "batch",
+    "K",
+    "N",
+    "M",
+    "quant",
+    "variant",
+    "compile",
+]
+
+
+def verdict_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """All rows, sorted by workload, those with a speedup first, then by treatment."""
+    ran = frame.assign(_ended=frame["verdict"] == "")
+    ordered = ran.sort_values([*_SORT[:6], "_ended", *_SORT[6:]], na_position="first").drop(columns="_ended")
+    return ordered[[*_FIRST, *(c for c in ordered.columns if c not in _FIRST)]].reset_index(drop=True)
+
+
+def write_tables(frame: pd.DataFrame, breakeven: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write ``verdicts.csv``, ``verdicts.parquet`` and ``breakeven.csv``; returns their paths."""
+    table = verdict_table(frame)
+    paths = [folder / name for name in ("verdicts.csv", "verdicts.parquet", "breakeven.csv")]
+    table.to_csv(paths[0], index=False)
+    table.to_parquet(paths[1], index=False)
+    breakeven.to_csv(paths[2], index=False)
+    return paths
+
+
+def workload_text(row: Row) -> str:
+    """``flux-tiny b4 256px``, with target and dtype where they are not the usual ones."""
+    target = "" if row["target"] in ("denoiser", "") or pd.notna(row["M"]) else f"/{row['target']}"
+    parts = [f"{row['model']}{target}"]
+    if pd.notna(row["M"]):
+        parts.append(f"{row['M']}×{row['K']}×{row['N']}")
+    else:
+        parts += [f"b{row['batch']}"] if pd.notna(row["batch"]) else []
+        parts += [f"{row['resolution']}px"] if pd.notna(row["resolution"]) and row["resolution"] else []
+    parts += [str(row["dtype"])] if row["dtype"] not in ("bfloat16", "") else []
+    return " ".join(parts)
+
+
+def treatment_text(row: Row) -> str:
+    """``int8dq · regional``, with the options that tell it from others."""
+    variant = f" ({row['variant']})" if row["variant"] else ""
+    return f"{row['quant']}{variant} · {row['compile']}"
+
+
+def speedup_text(row: Row) -> str:
+    """``1.21x``; empty where nothing was compared."""
+    return f"{row['speedup/median']:.2f}×" if row["verdict"] else ""
+
+
+def interval_text(row: Row) -> str:
+    """``1.19–1.23``; empty where nothing was compared."""
+    return f"{row['speedup/ci_low']:.2f}–{row['speedup/ci_high']:.2f}" if row["verdict"] else ""
+
+
+def milliseconds(value: object) -> str:
+    """A time in ms to three digits; empty where there is none."""
+    return f"{value:.3g}" if isinstance(value, float) and value < 100 else _whole(value)
+
+
+def _whole(value: object) -> str:
+    return f"{value:,.0f}" if isinstance(value, float) and pd.notna(value) else ""
+
+
+def percent(value: object) -> str:
+    """A share as ``45%``; empty where there is none."""
+    return f"{value:.0%}" if isinstance(value, float) and pd.notna(value) else ""
+
+
+def decibels(value: object) -> str:
+    """A level in dB to one digit behind the point; empty where there is none."""
+    return f"{value:.1f}" if isinstance(value, float) and pd.notna(value) else ""
+
+
+def status(row: Row) -> str:
+    """The verdict, else the outcome."""
+    return str(row["verdict"] or row["outcome"])
+
+
+def not_run(frame: pd.DataFrame) -> pd.DataFrame:
+    """Runs without a verdict, those that ended alike in one row: how many, which, why, and the remedy."""
+    ended = frame[frame["verdict"] == ""]
+    groups = ended.groupby(["device", "quant", "outcome", "reason", "remedy"], dropna=False, sort=True)
+    rows = [
+        dict(zip(["device", "quant", "outcome", "reason", "remedy"], names, strict=True))
+        | {"runs": len(group), "where": _where(group)}
+        for names, group in groups
+    ]
+    return pd.DataFrame(rows, columns=["device", "quant", "outcome", "runs", "where", "reason", "remedy"])
+
+
+def _where(group: pd.DataFrame) -> str:
+    """Models, batches and compile modes of the runs, each once."""
+    models = ", ".join(dict.fromkeys(group["model"]))
+    modes = ", ".join(dict.fromkeys(group["compile"]))
+    batches = ", ".join(str(b) for b in dict.fromkeys(group["batch"].dropna()))
+    return f"{models} · batch {batches} · {modes}" if batches else f"{models} · {modes}"
