@@ -15,7 +15,9 @@ from src.config.schema import ModelConf
 def build_model(conf: ModelConf, device: torch.device, dtype: torch.dtype, seed: int) -> nn.Module:
     """The model in eval mode on the device, in `dtype` from the start: never a float32 copy of it.
 
-    Modules that the class keeps in float32 (diffusers' ``_keep_in_fp32_modules``) are in float32 here too.
+    Dtypes are those that from_pretrained would give: what the class keeps in float32 (diffusers'
+    ``_keep_in_fp32_modules``: modules and single parameters) is in float32, and buffers that no checkpoint holds
+    stay as the constructor made them.
 
     Raises:
         ConfigError: weights of a source that the class cannot load.
@@ -47,17 +49,19 @@ def _pretrained(conf: ModelConf, cls: Any, dtype: torch.dtype) -> nn.Module:
 def _fill(model: nn.Module, std: float, device: torch.device, dtype: torch.dtype, seed: int) -> None:
     """Replace every meta parameter by seeded values, and move buffers, which hold real content."""
     generator = torch.Generator(device=device).manual_seed(seed)
-    keep = tuple(getattr(model, "_keep_in_fp32_modules", None) or ())
+    keep = frozenset(getattr(model, "_keep_in_fp32_modules", None) or ())
     for path, module in model.named_modules():
-        kept = any(part in path.split(".") for part in keep)
-        own = torch.float32 if kept else dtype
+
+        def own(name: str, path: str = path) -> torch.dtype:
+            return torch.float32 if keep.intersection([*path.split("."), name]) else dtype
+
         for name, parameter in module.named_parameters(recurse=False):
-            value = torch.empty(parameter.shape, device=device, dtype=own)
+            value = torch.empty(parameter.shape, device=device, dtype=own(name))
             _initialize(value, name, std, generator)
             setattr(module, name, nn.Parameter(value, requires_grad=False))
         for name, buffer in module.named_buffers(recurse=False):
-            target = own if buffer.is_floating_point() else buffer.dtype
-            module._buffers[name] = buffer.to(device=device, dtype=target)
+            stored = buffer.is_floating_point() and name not in module._non_persistent_buffers_set
+            module._buffers[name] = buffer.to(device=device, dtype=own(name) if stored else buffer.dtype)
 
 
 def _initialize(value: torch.Tensor, name: str, std: float, generator: torch.Generator) -> None:
