@@ -45,10 +45,11 @@ def main() -> None:
     )
     parser.add_argument("--experiments", type=int, default=2000, help="per cell")
     parser.add_argument("--samples", type=int, default=500, help="bootstrap samples per estimate")
+    parser.add_argument("--seed", type=int, default=1, help="the method was tuned on 0")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     args = parser.parse_args()
     error = 100 * (0.95 * 0.05 / args.experiments) ** 0.5
-    options = {"experiments": args.experiments, "samples": args.samples}
+    options = {"experiments": args.experiments, "samples": args.samples, "seed": args.seed}
     given = " ".join(f"--{name} {value}" for name, value in options.items())
     print(INTRODUCTION.format(**options, error=error, options=given))
     with ProcessPoolExecutor(args.jobs) as pool:

@@ -25,7 +25,7 @@ Array = npt.NDArray[np.float64]
 
 MIN_PAIRS = 8
 TRIM = 0.2  # of each tail of the log ratios
-NOISE = 0.9  # autocorrelations below this over sqrt(n) are taken for noise
+NOISE = 0.5  # autocorrelations below this over sqrt(n) are taken for noise
 LUCK = 10.0  # pairs: how much narrower than the target an interval of few pairs must be to stop
 LOOK_GROWTH = 1.25  # of the pairs from one look at the interval to the next
 _CHUNK = 1 << 16  # resampled values held at once: they stay in the cache
@@ -241,7 +241,7 @@ def _without_order(ratios: Array) -> Array:
     Linear drift, and a cold second round (in A B B A it follows the other arm), add +c and -c in turn.
     """
     sign = np.where(np.arange(ratios.size) % 2, -1.0, 1.0)
-    effect = (_winsorised(ratios[::2])[0] - _winsorised(ratios[1::2])[0]) / 2
+    effect = (np.median(ratios[::2]) - np.median(ratios[1::2])) / 2
     return np.asarray(ratios - effect * sign)
 
 
