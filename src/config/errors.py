@@ -1,4 +1,36 @@
-"""Mistakes of the user's."""
+"""Mistakes of the user's, and how Hydra's and OmegaConf's exceptions are told in one line."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any
+
+import yaml
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+# OmegaConf's words for a value of the wrong type, and ours.
+_PHRASES = (
+    (r"Value '(.*)' of type '.*' could not be converted to Integer", r"'\1' is not an integer"),
+    (r"Value '(.*)' of type '.*' could not be converted to Float", r"'\1' is not a number"),
+    (r"Value '(.*)' is not a valid bool.*", r"'\1' is neither true nor false"),
+    (r"Cannot convert '.*' to string: '(.*)'", r"\1 is not text"),
+    (r"Invalid value '(.*)', expected one of \[(.*)\]", r"'\1' is not accepted; accepted: \2"),
+    (r"Invalid value assigned: .* is not a ListConfig, list or tuple.*", "a list is wanted: [a,b]"),
+    (r"Invalid type assigned: .* is not a subclass of \w+. value: (.*)", r"\1 is not a set of keys: {key: value}"),
+    (r"Cannot (merge|assign) .*(ListConfig|DictConfig|list|dict).*", "keys and values are wanted: {key: value}"),
+    (r"field '.*' is not Optional", "null is not accepted"),
+    (r"Interpolation key '(.*)' not found", r"${\1} names no key"),
+)
 
 
 class ConfigError(ValueError):
@@ -6,3 +38,144 @@ class ConfigError(ValueError):
 
     Its text is one line: the key, the value, what is accepted, the nearest match, what to do.
     """
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what Hydra, OmegaConf and YAML raise over a wrong configuration into a `ConfigError`."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        raise ConfigError(explain(error)) from error
+
+
+def explain(error: BaseException) -> str:
+    """One line about a wrong configuration: the innermost exception that says something names the mistake."""
+    subject = _override(error)
+    while type(error.__cause__) in _EXPLAIN or isinstance(error.__cause__, OmegaConfBaseException):
+        error = error.__cause__
+    tell = next((tell for kind, tell in _EXPLAIN.items() if isinstance(error, kind)), _anything)
+    return one_line(tell(error, subject))
+
+
+def accepted(name: str, names: Iterable[object]) -> str:
+    """What may stand in place of `name`, the nearest match first."""
+    names = [str(each) for each in names]
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{hint}; accepted: {', '.join(names) or 'nothing'}".removeprefix("; ")
+
+
+def several(problems: Sequence[str]) -> ConfigError:
+    """The first of the distinct problems, and how many others there are."""
+    distinct = list(dict.fromkeys(problems))
+    more = f" (and {len(distinct) - 1} more)" if len(distinct) > 1 else ""
+    return ConfigError(distinct[0] + more)
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks."""
+    return " ".join(text.split())
+
+
+def _override(error: BaseException) -> str:
+    """The override that Hydra was applying, as the user wrote it; empty where it does not say."""
+    found = re.search(r"Error merging override (.*)|use \+(.*)$", str(error))
+    return (found[1] or found[2]) if found else ""
+
+
+def _no_option(error: Any, _: str) -> str:
+    if error.options is None:
+        return str(error).split("\nConfig search path")[0]
+    group, _, option = error.missing_cfg_file.rpartition("/")
+    parent = re.match(r"In '([^']+/[^']+)'", str(error))
+    where = f" (named in {parent[1]})" if parent and parent[1] != "hydra/config" else ""
+    return f"{group}={option}: no such option{where}; {accepted(option, error.options)}"
+
+
+def _syntax(error: Any, _: str) -> str:
+    detail = str(error.message).splitlines()[0]
+    reason = "the value cannot be read" if "=" in error.override else "not of the form key=value"
+    said = "" if error.override in detail else f" ({detail})"
+    return f"{error.override}: {reason}{said}; write key=value, and quote special characters: 'key=\"a, b\"'"
+
+
+def _unknown_key(error: Any, subject: str) -> str:
+    parent, key = error.parent_node, error.full_key
+    inside, _, leaf = key.rpartition(".")
+    known = [str(each) for each in parent] if isinstance(parent, DictConfig) else []
+    elsewhere = [path for path in _paths(parent) if path.endswith(f".{leaf}")]
+    if elsewhere and not get_close_matches(leaf, known):
+        return f"{subject or key}: unknown key {key}; did you mean {elsewhere[0]}?"
+    within = f" in {inside}" if inside else ""
+    names = known if inside else sorted({*known, *_groups(under_hydra=key.startswith("hydra/"))})
+    add = f"; to add it: +{subject}" if subject and "Dict[" in str(error) else ""
+    return f"{subject or key}: unknown key {leaf}{within}; {accepted(leaf, names)}{add}"
+
+
+def _missing(error: Any, _: str) -> str:
+    return f"{error.full_key or one_line(str(error))}: a value is missing; give {error.full_key}=..."
+
+
+def _value(error: Any, subject: str) -> str:
+    text = str(error).split("\n    full_key")[0]
+    for pattern, replacement in _PHRASES:
+        text, found = re.subn(f"^{pattern}$", replacement, text, flags=re.DOTALL)
+        if found:
+            break
+    return f"{subject or error.full_key or 'the configuration'}: {text}"
+
+
+def _yaml(error: Any, _: str) -> str:
+    where = getattr(error, "problem_mark", None)
+    place = f"{where.name}, line {where.line + 1}" if where else "a configuration file"
+    return f"{place}: not YAML: {getattr(error, 'problem', None) or error}"
+
+
+def _anything(error: BaseException, subject: str) -> str:
+    text = re.split(r"\nConfig search path|\nSee https", str(error))[0]
+    ambiguous = re.match(r"Ambiguous value for argument '(.*)'|Sweep parameters '(.*)' requires", text)
+    if ambiguous:
+        override = ambiguous[1] or ambiguous[2]
+        return f"{override}: several values need --multirun (-m); one value with a comma is quoted: 'key=\"a,b\"'"
+    shown = f"{subject}: " if subject and subject not in text else ""
+    return f"{shown}{text or type(error).__name__}"
+
+
+def _groups(*, under_hydra: bool) -> list[str]:
+    """The configuration groups that an override may name."""
+    if not GlobalHydra.instance().is_initialized():
+        return []
+    loader = GlobalHydra.instance().config_loader()
+    parent = "hydra" if under_hydra else ""
+    return [f"{parent}/{name}".removeprefix("/") for name in loader.list_groups(parent)]
+
+
+def _paths(node: Any) -> list[str]:
+    """Dotted paths of everything in the configuration that the node belongs to, but for Hydra's own."""
+    root = node._get_root() if node is not None else None
+
+    def walk(value: Any, path: str) -> Iterator[str]:
+        if not isinstance(value, DictConfig) or value._is_none() or value._is_missing():
+            return
+        for key in value:
+            below = f"{path}.{key}".removeprefix(".")
+            if below != "hydra":
+                yield below
+                yield from walk(value._get_node(key), below)
+
+    return list(walk(root, ""))
+
+
+_EXPLAIN: dict[type, Callable[[Any, str], str]] = {
+    MissingConfigException: _no_option,
+    OverrideParseException: _syntax,
+    ConfigAttributeError: _unknown_key,
+    ConfigKeyError: _unknown_key,
+    MissingMandatoryValue: _missing,
+    InterpolationResolutionError: _value,
+    OmegaConfBaseException: _value,
+    yaml.YAMLError: _yaml,
+}

@@ -1,0 +1,98 @@
+"""`hydra/sweeper=checked`: the product of all listed values; every job is composed and validated before any starts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, product
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+@dataclass
+class CheckedSweeperConf:
+    """What a sweep file sets under `hydra.sweeper`."""
+
+    _target_: str = "hydra_plugins.quantpay.sweeper.CheckedSweeper"
+    params: dict[str, str] = field(default_factory=dict)  # key -> values as on the command line: 1,4,16
+    max_batch_size: int | None = None  # jobs handed to the launcher at once; null: all
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="checked", node=CheckedSweeperConf, provider="quantpay"
+)
+
+
+class CheckedSweeper(Sweeper):
+    """Like Hydra's basic sweeper, which checks a batch at a time and only that it can be composed."""
+
+    def __init__(self, params: dict[str, str], max_batch_size: int | None) -> None:
+        self.params, self.max_batch_size = params, max_batch_size
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Remember what Hydra hands over, and make the launcher."""
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        """Launch the jobs of `params` and the command line, whose values win.
+
+        Raises:
+            ConfigError: some job is wrong; none was launched.
+        """
+        from src.config.errors import explained
+
+        with explained():
+            jobs = self._jobs([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+            self._validate(jobs)
+        returns: list[Sequence[JobReturn]] = []
+        remaining, size = iter(jobs), self.max_batch_size or len(jobs)
+        while batch := list(islice(remaining, size)):
+            returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
+        return returns
+
+    def _jobs(self, lines: list[str]) -> list[list[str]]:
+        from src.config.errors import ConfigError
+
+        overrides = OverridesParser.create(self.hydra_context.config_loader).parse_overrides(lines)
+        axes = {override.get_key_element(): list(_values(override)) for override in overrides}
+        empty = next((override for override in overrides if not axes[override.get_key_element()]), None)
+        if empty is not None:
+            raise ConfigError(f"{empty.input_line}: no value to sweep over")
+        return [list(job) for job in product(*axes.values())]
+
+    def _validate(self, jobs: list[list[str]]) -> None:
+        from src.config.app import check
+        from src.config.errors import ConfigError, explained, several
+
+        problems = []
+        for job in jobs:
+            try:
+                with explained():
+                    check(self.hydra_context.config_loader.load_sweep_config(self.config, job))
+            except ConfigError as error:
+                problems.append(str(error))
+        if problems:
+            raise several(problems)
+
+
+def _values(override: Override) -> Iterator[str]:
+    """The overrides that one axis of the sweep takes in turn."""
+    from src.config.errors import ConfigError
+
+    line, key = str(override.input_line), override.get_key_element()
+    if not override.is_sweep_override():
+        yield line
+    elif override.is_hydra_override():
+        raise ConfigError(f"{line}: a sweep has one setting of Hydra's own; give a single value")
+    elif not override.is_discrete_sweep():
+        raise ConfigError(f"{line}: an interval has no listed values; write {key}=1,2,4 or {key}=range(1,5)")
+    else:
+        yield from (f"{key}={value}" for value in override.sweep_string_iterator())

@@ -1,0 +1,240 @@
+"""The command-line application around Hydra: what `hydra.main` does, with our errors and exit statuses.
+
+`hydra.main` reports a wrong configuration as up to 90 lines with status 1, refuses `quant=x -m batch=1,2`, and ends
+with status 0 whatever the runs returned. So this module calls what is below it (hydra-core is pinned).
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra import version
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus, run_job
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from src.config import schema
+from src.config.errors import ConfigError, explained
+from src.config.loader import Loader
+from src.config.validate import validated
+
+ROOT = Path(__file__).resolve().parents[2]  # the repository
+WRONG, INTERRUPTED = 2, 130  # exit statuses
+
+Task = Callable[[DictConfig], int]
+
+
+def main(config_name: str, task: Task, argv: Sequence[str] | None = None, *, prog: str) -> int:
+    """Do what the command line says.
+
+    Args:
+        config_name: the primary config, a file of `conf/`.
+        task: called with the composed configuration of a single run; its return value is the exit status.
+        argv: the command line without the program; by default that of this process.
+        prog: how the program is called, for the help.
+
+    Returns:
+        The exit status: the task's, or of a multirun the greatest of its jobs', or 2 after one line on stderr when
+        the command line or a config is wrong, or 130 after Ctrl-C. Other exceptions are bugs and pass through.
+    """
+    try:
+        with explained():
+            args = _parser(prog).parse_intermixed_args(argv)
+            application = Application(args, config_name, task, prog)
+        return application.run()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        GlobalHydra.instance().clear()
+
+
+class Application:
+    """One command line: Hydra set up over `conf/`, and the commands."""
+
+    def __init__(self, args: argparse.Namespace, config_name: str, task: Task, prog: str) -> None:
+        self.args, self.task, self.prog = args, task, prog
+        self.config_name = args.config_name or config_name
+        self.overrides: list[str] = args.overrides
+        version.setbase("1.3")
+        schema.register()
+        self.loader = Loader(_search_path(args))
+        self.hydra = Hydra(task_name="quantpay", config_loader=self.loader)
+        GlobalHydra.instance().initialize(self.hydra)
+
+    def run(self) -> int:
+        """The command that was asked for, else the run or multirun."""
+        asked = [name for name in _COMMANDS if getattr(self.args, name)]
+        if len(asked) > 1 or (asked and (self.args.run or self.args.multirun)):
+            raise ConfigError(f"--{', --'.join(asked)}: only one of them at a time, and not with --run or --multirun")
+        if asked:
+            with explained():
+                _COMMANDS[asked[0]](self)
+            return 0
+        with explained():
+            parsed = OverridesParser.create(self.loader).parse_overrides(self.overrides)
+            mode = self._mode(parsed)
+        return {RunMode.RUN: self._run, RunMode.MULTIRUN: self._multirun}[mode](parsed)
+
+    def compose(self, overrides: Sequence[str] | None = None, mode: RunMode = RunMode.RUN) -> DictConfig:
+        """The composed configuration, with Hydra's node and logging."""
+        given = self.overrides if overrides is None else list(overrides)
+        return self.hydra.compose_config(self.config_name, given, mode, with_log_configuration=True)
+
+    def _mode(self, parsed: Sequence[Override]) -> RunMode:
+        """Single or multiple: the flags say, else `hydra.mode`; a sweep file's parameters make it multiple."""
+        for override in parsed:
+            if override.key_or_group == "sweeps" and override.is_sweep_override():
+                raise ConfigError(f"{override.input_line}: one sweep at a time, or the parameters of all are lost")
+        if self.args.run or self.args.multirun:
+            return RunMode.MULTIRUN if self.args.multirun else RunMode.RUN
+        head = [str(o.input_line) for o in parsed if o.is_hydra_override() or o.key_or_group == "sweeps"]
+        hydra = self.compose(head, RunMode.MULTIRUN).hydra
+        swept = OmegaConf.select(hydra, "sweeper.params")
+        return hydra.mode or (RunMode.MULTIRUN if swept else RunMode.RUN)
+
+    def _run(self, parsed: Sequence[Override]) -> int:
+        with explained():
+            config = self.compose([*self.overrides, "hydra.mode=RUN"])
+            check(config)
+            context = HydraContext(config_loader=self.loader, callbacks=Callbacks(config))
+            context.callbacks.on_run_start(config=config, config_name=self.config_name)
+        done = run_job(
+            task_function=self.task,
+            config=config,
+            job_dir_key="hydra.run.dir",
+            job_subdir_key=None,
+            hydra_context=context,
+        )
+        context.callbacks.on_run_end(config=config, config_name=self.config_name, job_return=done)
+        return _status(done)
+
+    def _multirun(self, parsed: Sequence[Override]) -> int:
+        with explained():
+            self.loader.validate_sweep_overrides_legal(list(parsed), RunMode.MULTIRUN, from_shell=True)
+            config = self._master(parsed)
+            context = HydraContext(config_loader=self.loader, callbacks=Callbacks(config))
+            context.callbacks.on_multirun_start(config=config, config_name=self.config_name)
+            HydraConfig.instance().set_config(config)
+            sweeper = Plugins.instance().instantiate_sweeper(
+                config=config, hydra_context=context, task_function=self.task
+            )
+        returns = sweeper.sweep(arguments=list(config.hydra.overrides.task))
+        context.callbacks.on_multirun_end(config=config, config_name=self.config_name)
+        return max((_status(done) for batch in returns for done in batch), default=0)
+
+    def _master(self, parsed: Sequence[Override]) -> DictConfig:
+        """What launcher and sweeper are configured by: composed with the first value of whatever is swept.
+
+        Hydra leaves swept keys out, and then `-m model=linear,other model.dims.M=4` has no `M` to set.
+        """
+        first = [_first(override) for override in parsed]
+        config = self.compose([*first, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
+        config.hydra.overrides.task = [str(o.input_line) for o in parsed if not o.is_hydra_override()]
+        return config
+
+
+def check(config: DictConfig) -> None:
+    """Validate a composed configuration against the dataclass that its primary config names.
+
+    Raises:
+        ConfigError: it is wrong.
+    """
+    kind = OmegaConf.get_type(config)
+    if kind is not None and kind is not dict:
+        validated(config, kind)
+
+
+def _first(override: Override) -> str:
+    if not override.is_sweep_override() or not override.is_discrete_sweep():
+        return str(override.input_line)
+    value = next(iter(override.sweep_string_iterator()), "")
+    return f"{override.get_key_element()}={value}"
+
+
+def _status(done: JobReturn) -> int:
+    """A job's exit status; what a task raised in this process is raised again, without Hydra's framing."""
+    if done.status is JobStatus.FAILED and isinstance(done._return_value, BaseException):
+        raise done._return_value
+    return int(done.return_value)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = _Parser(prog, parents=[get_args_parser()], conflict_handler="resolve", add_help=False)
+    parser.add_argument("--version", action="store_true", help="Versions of quantpay and what it measures")
+    return parser
+
+
+def _search_path(args: argparse.Namespace) -> ConfigSearchPath:
+    main_folder = _folder(args.config_path) if args.config_path else ROOT / "conf"
+    search_path = create_config_search_path(main_folder.as_uri())
+    if args.config_dir:
+        search_path.prepend("command-line", _folder(args.config_dir).as_uri(), SearchPathQuery(provider="schema"))
+    return search_path
+
+
+def _folder(path: str) -> Path:
+    folder = Path(path).absolute()
+    if not folder.is_dir():
+        raise ConfigError(f"{path}: no such folder of configs")
+    return folder
+
+
+def _help(app: Application) -> None:
+    from src.config.help import application_help
+
+    print(application_help(app.compose(), app.loader, app.prog))
+
+
+def _hydra_help(app: Application) -> None:
+    app.hydra.hydra_help(app.config_name, get_args_parser(), app.args)
+
+
+def _cfg(app: Application) -> None:
+    args = app.args
+    if args.package and OmegaConf.select(app.compose(), args.package) is None and args.package != "_global_":
+        raise ConfigError(f"--package {args.package}: no such part of the configuration")
+    app.hydra.show_cfg(app.config_name, app.overrides, args.cfg, args.package, args.resolve)
+
+
+def _info(app: Application) -> None:
+    app.compose()  # what is wrong is told before Hydra reports it in its own way
+    app.hydra.show_info(app.args.info, app.config_name, app.overrides)
+
+
+def _completion(app: Application) -> None:
+    app.hydra.shell_completion(app.config_name, app.overrides)
+
+
+def _version(app: Application) -> None:
+    from src.config.help import versions
+
+    print(versions())
+
+
+_COMMANDS: dict[str, Callable[[Application], Any]] = {
+    "version": _version,
+    "help": _help,
+    "hydra_help": _hydra_help,
+    "cfg": _cfg,
+    "info": _info,
+    "shell_completion": _completion,
+}

@@ -1,0 +1,73 @@
+"""Hydra's configuration loader, with a check that it lacks and without composing a sweep's common part again."""
+
+import pickle
+from collections.abc import Sequence
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from src.config.errors import ConfigError, accepted
+
+
+class Loader(ConfigLoaderImpl):
+    """Jobs of a sweep that choose the same group options share one composition.
+
+    Composing costs about 0.1 s, applying a job's values to a copy a tenth of that. The result equals Hydra's own
+    (tests/config/test_loader.py), whose private functions are used here: hydra-core is pinned.
+    """
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """Compose; a group override that is no name is refused by name, which Hydra does not."""
+        for override in OverridesParser.create(self).parse_overrides(overrides):
+            self._refuse_no_name(override)
+        return super().load_configuration(
+            config_name, overrides, run_mode, from_shell, validate_sweep_overrides
+        )
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """Compose one job of a sweep, from a copy of what it shares with the others."""
+        parsed = OverridesParser.create(self).parse_overrides(sweep_overrides)
+        if any(override.is_hydra_override() for override in parsed):
+            return super().load_sweep_config(master_config, sweep_overrides)
+        self.validate_sweep_overrides_legal(parsed, RunMode.RUN, from_shell=True)
+        choices = [override for override in parsed if self._chooses_option(override)]
+        config = self._base(master_config, choices)
+        self._apply_overrides_to_config([o for o in parsed if not self._chooses_option(o)], config)
+        config.hydra.overrides.task = list(sweep_overrides)
+        naming = config.hydra.job.config.override_dirname
+        config.hydra.job.override_dirname = get_overrides_dirname(
+            parsed, naming.exclude_keys, naming.item_sep, naming.kv_sep
+        )
+        OmegaConf.copy_cache(from_config=master_config, to_config=config)
+        return config
+
+    def _base(self, master: DictConfig, choices: Sequence[Override]) -> DictConfig:
+        name = master.hydra.job.config_name
+        overrides = [*master.hydra.overrides.hydra, *(str(choice.input_line) for choice in choices)]
+        known: dict[tuple[str, ...], bytes] = self.__dict__.setdefault("_composed", {})
+        key = (name, *overrides)
+        if key not in known:
+            known[key] = pickle.dumps(self.load_configuration(name, overrides, RunMode.RUN))
+        config: DictConfig = pickle.loads(known[key])  # noqa: S301 - our own bytes, copied faster than by deepcopy
+        return config
+
+    def _chooses_option(self, override: Override) -> bool:
+        return self.repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
+
+    def _refuse_no_name(self, override: Override) -> None:
+        if override.is_sweep_override() or override.is_delete() or not self._chooses_option(override):
+            return
+        if not isinstance(override.value(), str | list):
+            group = override.key_or_group
+            options = accepted(str(override.value()), self.get_group_options(group))
+            raise ConfigError(f"{override.input_line}: {group} wants the name of an option; {options}")

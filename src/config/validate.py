@@ -1,0 +1,146 @@
+"""From a composed configuration to typed objects: nothing missing, nothing unknown, every value in its bounds."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import Field, fields, is_dataclass
+from typing import Any, TypeVar, cast
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from src.config.errors import ConfigError, accepted, explain, several
+from src.config.schema import GpuConf, LayersConf, MeasureConf, RootConf, WeightsConf
+
+T = TypeVar("T")
+
+
+def validate(config: DictConfig) -> RootConf:
+    """The composed configuration of one run as typed objects.
+
+    Args:
+        config: with or without its `hydra` node, which is left out.
+
+    Raises:
+        ConfigError: a key is missing or unknown, an interpolation is broken, a value is not accepted.
+    """
+    return validated(config, RootConf)
+
+
+def validated(config: DictConfig, schema: type[T]) -> T:
+    """The composed configuration as an object of the dataclass `schema`; see `validate`."""
+    if OmegaConf.get_type(config) is not schema:
+        config = _typed(config, schema)
+    names = [each.name for each in fields(cast(Any, schema))]
+    unknown = [str(key) for key in config if key not in (*names, "hydra")]
+    if unknown:
+        raise several([f"{key}: unknown key; {accepted(key, names)}" for key in unknown])
+    checked = schema(**{name: _resolved(config, name) for name in names})
+    problems = list(_problems(checked, ""))
+    if problems:
+        raise several(problems)
+    return checked
+
+
+def _typed(config: DictConfig, schema: type[Any]) -> DictConfig:
+    task = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    try:
+        return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(schema), task))
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
+
+
+def _resolved(config: DictConfig, name: str) -> Any:
+    """The value of a top key, interpolations resolved, as plain and typed objects."""
+    if name not in config and not OmegaConf.is_missing(config, name) and config._get_node(name) is None:
+        raise ConfigError(f"{name}: was deleted, but every run needs it; give {name}=...")
+    try:
+        value = config[name]
+        return OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
+
+
+def _problems(node: Any, path: str) -> Iterator[str]:
+    """What is wrong with a value and all below it, one line each."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _problems(value, f"{path}.{key}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _problems(value, f"{path}[{index}]")
+    elif is_dataclass(node) and not isinstance(node, type):
+        yield from _problems_of_fields(node, path)
+
+
+def _problems_of_fields(node: Any, path: str) -> Iterator[str]:
+    known = {each.name: each for each in fields(node)}
+    for name in vars(node).keys() - known.keys():
+        yield f"{path}.{name}: unknown key; {accepted(name, known)}"
+    for name, field in known.items():
+        value, key = getattr(node, name), f"{path}.{name}".removeprefix(".")
+        yield from _problems_of_value(value, key, field)
+        yield from _problems(value, key)
+    for rule in (rule for kind, rule in _RULES.items() if isinstance(node, kind)):
+        yield from rule(node, f"{path}." if path else "")
+
+
+def _problems_of_value(value: Any, key: str, field: Field[Any]) -> Iterator[str]:
+    choices = field.metadata.get("choices")
+    low, high = field.metadata.get("min"), field.metadata.get("max")
+    if isinstance(value, str) and value == MISSING:
+        yield f"{key}: a value is missing; give {key}=..."
+    elif value is None:
+        return
+    elif choices and value not in choices:
+        yield f"{key}={value}: no such choice; {accepted(str(value), choices)}"
+    elif (low is not None and not value >= low) or (high is not None and not value <= high):
+        yield f"{key}={value}: must be {_bounds(low, high)}"
+
+
+def _bounds(low: float | None, high: float | None) -> str:
+    if low is None:
+        return f"at most {high}"
+    return f"at least {low}" if high is None else f"between {low} and {high}"
+
+
+def _known_target(root: RootConf, _: str) -> Iterator[str]:
+    targets = root.model.targets
+    if targets and root.target not in targets:
+        yield f"target={root.target}: model {root.model.name} has no such target; {accepted(root.target, targets)}"
+
+
+def _ordered_pairs(measure: MeasureConf, path: str) -> Iterator[str]:
+    if measure.min_pairs > measure.max_pairs:
+        yield f"{path}min_pairs={measure.min_pairs}: must be at most {path}max_pairs={measure.max_pairs}"
+
+
+def _weights_have_a_place(weights: WeightsConf, path: str) -> Iterator[str]:
+    if weights.source != "random" and not weights.id:
+        yield f"{path}source={weights.source}: give {path}id=..., a folder or a repository"
+
+
+def _layer_patterns(layers: LayersConf, path: str) -> Iterator[str]:
+    yield from _patterns(f"{path}include", *layers.include)
+    yield from _patterns(f"{path}exclude", *layers.exclude)
+
+
+def _device_pattern(gpu: GpuConf, path: str) -> Iterator[str]:
+    yield from _patterns(f"{path}match", gpu.match)
+
+
+def _patterns(key: str, *patterns: str) -> Iterator[str]:
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            yield f"{key}={pattern}: not a regular expression: {error}"
+
+
+# What a single field cannot say: by the dataclass it concerns, wherever that stands in the configuration.
+_RULES: dict[type, Callable[[Any, str], Iterator[str]]] = {
+    RootConf: _known_target,
+    MeasureConf: _ordered_pairs,
+    WeightsConf: _weights_have_a_place,
+    LayersConf: _layer_patterns,
+    GpuConf: _device_pattern,
+}
