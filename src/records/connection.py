@@ -131,7 +131,7 @@ def _experiment(client: "MlflowClient", name: str, artifacts: str | None) -> "Ex
     found = client.get_experiment_by_name(name)
     if found is not None:
         return found
-    tags = {"mlflow.note.content": EXPERIMENT_NOTE, "mlflow.experimentKind": "custom_model_development"}
+    tags = {"mlflow.note.content": EXPERIMENT_NOTE}
     try:
         return client.get_experiment(client.create_experiment(name, artifacts, tags))
     except MlflowException as error:  # another process was quicker

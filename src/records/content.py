@@ -26,7 +26,7 @@ def label(record: Record) -> str:
     """A run in one line."""
     axes, shape = record.axes, record.shape
     what = "x".join(str(shape[d]) for d in "MKN" if d in shape) or axes.get("model", "?")
-    return f"{what} {axes.get('quant', '?')} {axes.get('compile', '?')} b{axes.get('batch', '?')}"
+    return f"{axes.get('quant', '?')} {axes.get('compile', '?')} b{axes.get('batch', '?')} {what}"
 
 
 def status(record: Record) -> str:
@@ -153,6 +153,6 @@ def artifacts(folder: Path) -> Iterable[Path]:
     return [f for f in files if f.name != MARKER_NAME and (f.name == RECORD_NAME or f.stat().st_size)]
 
 
-def milliseconds(moment: str) -> int | None:
-    """An ISO moment in ms since 1970; nothing for nothing."""
-    return round(datetime.fromisoformat(moment).timestamp() * 1000) if moment else None
+def milliseconds(moment: str) -> int:
+    """An ISO moment in ms since 1970."""
+    return round(datetime.fromisoformat(moment).timestamp() * 1000)

@@ -42,16 +42,14 @@ class Tracker:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.client = connection.client
-        self._sweeps: dict[str, str] = {}
 
     def open_sweep(self, manifest: SweepManifest) -> str:
         """Get or create the sweep's parent run; returns its run id."""
         with explained(self.connection.uri, f"sweep {manifest.sweep} cannot be opened"):
             identity = {"kind": "sweep", "sweep": manifest.sweep}
-            more = {"command": " ".join(manifest.command)[:2000], "mlflow.source.name": "src.run"}
+            more = {"command": " ".join(manifest.command)[:2000]}
             run = self._get_or_create(identity, more, manifest.sweep, manifest.started_at)
             publish_view(self.connection, manifest.sweep)
-        self._sweeps[run.info.run_id] = manifest.sweep
         return str(run.info.run_id)
 
     def publish(self, folder: Path, parent_run_id: str) -> str:
@@ -63,6 +61,8 @@ class Tracker:
         from filelock import FileLock, Timeout
 
         record = _read(folder)
+        if (there := self._published(folder, record)) is not None:
+            return there
         self.connection.probe()
         with explained(self.connection.uri, f"{folder} cannot be published"):
             try:
@@ -70,6 +70,14 @@ class Tracker:
                     return self._publish(record, folder, parent_run_id)
             except Timeout as error:
                 raise TimeoutError(f"another process has been publishing it for {_LOCK_S:.0f} s") from error
+
+    def is_published(self, folder: Path, record: Record) -> bool:
+        """Whether this tracker holds a run's folder complete and in its present version; asks the disk only."""
+        return self._published(folder, record) is not None
+
+    def is_closed(self, folder: Path) -> bool:
+        """Whether `close_sweep` was done for this sweep's folder; asks the disk only."""
+        return published_run(folder, self.connection.destination) is not None
 
     def close_sweep(self, parent_run_id: str, folder: Path) -> None:
         """Finish a sweep's parent run: its headline numbers, its table of verdicts, its status.
@@ -88,32 +96,43 @@ class Tracker:
             children = self._children(manifest, outputs, parent_run_id)
             records = list(children.values())
             known = self.client.get_run(parent_run_id).data.metrics
-            now = max((content.milliseconds(r.finished_at) or 0 for r in records), default=0)
-            new = {k: v for k, v in headline(manifest, records).items() if known.get(k) != v}
-            self._log(parent_run_id, [(name, value, 0) for name, value in new.items()], {}, now)
+            last = max((record.finished_at for record in records), default="")
+            at_ms = content.milliseconds(last or manifest.started_at)
+            new = {name: 0.0 for name in known} | headline(manifest, records)
+            new = {name: value for name, value in new.items() if known.get(name) != value}
+            self._log(parent_run_id, [(name, value, 0) for name, value in new.items()], {}, at_ms)
             note = sweep_note(manifest, children, self.connection.experiment_id)
             self.client.set_tag(parent_run_id, "mlflow.note.content", note)
-            self.client.set_terminated(parent_run_id, sweep_status(manifest, records), now or None)
+            self.client.set_terminated(parent_run_id, sweep_status(manifest, records), at_ms)
+        mark_published(folder, self.connection.destination, parent_run_id, version=last)
 
     def link(self, sweep: str) -> str:
         """The lines to print: where the sweep's speedups and latencies are seen at once."""
         return sweep_link(self.connection, sweep)
 
+    def _published(self, folder: Path, record: Record) -> str | None:
+        marked = published_run(folder, self.connection.destination)
+        return marked[0] if marked is not None and marked[1] == record.finished_at else None
+
     def _publish(self, record: Record, folder: Path, parent_run_id: str) -> str:
-        destination = self.connection.destination
-        marked = published_run(folder, destination)
-        if marked is not None and marked[1] == record.finished_at:
-            return marked[0]
-        if marked is not None:  # a lost run came home after all
-            self.client.delete_run(marked[0])
+        if (there := self._published(folder, record)) is not None:
+            return there
         identity = {"kind": "run", "run_key": record.run_key, "attempt": str(record.attempt)}
+        self._delete_older(identity, record)
+        identity["recorded_at"] = record.finished_at
         more = {"sweep": record.sweep, "sweeps": f" {record.sweep} ", "mlflow.parentRunId": parent_run_id}
         run = self._get_or_create(identity, more, content.label(record), record.started_at)
-        run_id = str(run.info.run_id)
         if run.data.tags.get("published") != "1":
             self._fill(run, record, folder)
-        mark_published(folder, destination, run_id, record.finished_at)
+        run_id = str(run.info.run_id)
+        mark_published(folder, self.connection.destination, run_id, record.finished_at)
         return run_id
+
+    def _delete_older(self, identity: dict[str, str], record: Record) -> None:
+        """A run given up as lost may have come home after all; the record on disk is what counts."""
+        for run in self._find(identity):
+            if run.data.tags.get("recorded_at") != record.finished_at:
+                self.client.delete_run(run.info.run_id)
 
     def _fill(self, run: "Run", record: Record, folder: Path) -> None:
         """Everything of a run; the tag ``published`` comes last."""
@@ -122,7 +141,7 @@ class Tracker:
             points, params = content.points(record, folder), content.params(record, folder)
         except ValueError as error:
             raise UnpublishableError(f"{error}; move it away to publish the rest") from error
-        finished = content.milliseconds(record.finished_at) or run.info.start_time
+        finished = content.milliseconds(record.finished_at)
         new = {name: text for name, text in params.items() if name not in run.data.params}
         self._log(run_id, points, new, finished)
         for path in content.artifacts(folder):
@@ -165,8 +184,10 @@ class Tracker:
         for folder in manifest.folders(outputs):
             if not (folder / RECORD_NAME).exists():
                 continue
-            record = _read(folder)
-            run_id = self.publish(folder, parent_run_id)
+            try:
+                record, run_id = _read(folder), self.publish(folder, parent_run_id)
+            except UnpublishableError:  # told when it was to be published itself
+                continue
             if record.sweep != manifest.sweep:
                 self._mention(run_id, manifest.sweep)
             children[run_id] = record

@@ -1,18 +1,139 @@
-"""The link whose view in MLflow's UI shows a sweep's speedups and latencies at once."""
+"""The link whose view in MLflow's UI shows a sweep's speedups and latencies at once.
 
-from urllib.parse import quote
+The UI's default list collapses nested runs and shows no metric, and no setting of its address changes that. Its
+share button keeps a view as an experiment tag, which ``?viewStateShareKey=`` brings back: this writes such a tag
+per sweep. Read out of the UI of MLflow 3.17; a UI that ignores it still shows the runs.
+"""
+
+import json
+from typing import Any
+from urllib.parse import urlsplit
 
 from src.records.connection import Connection
+
+_TAG = "mlflow.sharedViewState."
+_COLUMNS = (
+    "metrics.`speedup/median`",
+    "metrics.`speedup/ci_low`",
+    "metrics.`speedup/ci_high`",
+    "metrics.`latency/median_ms`",
+    "metrics.`latency/p10_ms`",
+    "metrics.`latency/p90_ms`",
+    "metrics.`latency/baseline_median_ms`",
+    "metrics.`quality/sqnr_db`",
+    "tags.`verdict`",
+    "tags.`outcome`",
+    "tags.`reason`",
+    "params.`quant`",
+    "params.`compile`",
+    "params.`batch`",
+)
+_WIDTHS = {"attributes.`Run Name`": 260, "tags.`reason`": 400} | {
+    column: 150 for column in _COLUMNS if column.startswith("metrics")
+}
+_HEADLINES = "sweep"  # a section of its own, above those that the UI makes of metric families
+_FOLDED = (
+    "compile",
+    "distribution",
+    "energy",
+    "latency",
+    "memory",
+    "quality",
+    "quantize",
+    "roofline",
+    "rounds",
+)
+_PAIRS_OF_AXES = (("speedup/median", "quality/sqnr_db"), ("latency/median_ms", "memory/model_gib"))
 
 
 def publish_view(connection: Connection, sweep: str) -> None:
     """Keep the sweep's view in the experiment, as the UI's share button would."""
+    view = json.dumps(_facets(sweep) | _table() | _charts())
+    connection.client.set_experiment_tag(connection.experiment_id, _TAG + sweep, view)
 
 
 def sweep_link(connection: Connection, sweep: str) -> str:
     """The lines to print for a sweep; for a local database the command that shows it comes first."""
-    query = quote(f"tags.sweeps LIKE '% {sweep} %'")
-    path = f"#/experiments/{connection.experiment_id}/runs?searchFilter={query}"
-    if connection.uri.startswith("http"):
-        return f"{connection.uri.rstrip('/')}/{path}"
-    return f"mlflow ui --backend-store-uri {connection.uri}\nhttp://127.0.0.1:5000/{path}"
+    is_server = urlsplit(connection.uri).scheme in ("http", "https")
+    root = connection.uri.rstrip("/") if is_server else "http://127.0.0.1:5000"
+    view = f"{root}/#/experiments/{connection.experiment_id}/runs?workflowType=machine_learning"
+    view += f"&viewStateShareKey={sweep}"
+    lines = [] if is_server else [f"look at it with: mlflow ui --backend-store-uri {connection.uri}"]
+    return "\n".join([*lines, f"charts: {view}&compareRunsMode=CHART", f"table:  {view}"])
+
+
+def _facets(sweep: str) -> dict[str, Any]:
+    """The sweep's runs and no other, flat, the fastest first."""
+    return {
+        "searchFilter": f"tags.sweeps LIKE '% {sweep} %'",
+        "orderByKey": "metrics.`speedup/median`",
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
+    }
+
+
+def _table() -> dict[str, Any]:
+    return {
+        "selectedColumns": list(_COLUMNS),
+        "columnOrder": list(_COLUMNS),
+        "columnWidths": _WIDTHS,
+        "runsHiddenMode": "FIRST_20_RUNS",
+        "hideEmptyCharts": True,
+    }
+
+
+def _charts() -> dict[str, Any]:
+    """Bars of speedup and latency, latency against percentile, and what it costs in quality and memory."""
+    cards = [_bar("speedup/median", "speedup"), _bar("latency/median_ms", "latency, ms per call")]
+    cards += [
+        _line("distribution/treated_ms", "latency distribution: ms per call against percentile"),
+        _line("rounds/speedup", "speedup of each pair"),
+    ]
+    cards += [_scatter(x, y) for x, y in _PAIRS_OF_AXES]
+    sections = [_section(_HEADLINES, shown=True)] + [_section(name, shown=False) for name in _FOLDED]
+    return {"compareRunCharts": cards, "compareRunSections": sections, "isAccordionReordered": True}
+
+
+def _card(kind: str, title: str) -> dict[str, Any]:
+    return {
+        "uuid": f"quantpay-{kind}-{title}".lower().replace(" ", "-"),
+        "type": kind,
+        "displayName": title,
+        "metricSectionId": _HEADLINES,
+        "runsCountToCompare": 50,
+        "deleted": False,
+        "isGenerated": False,
+    }
+
+
+def _bar(metric: str, title: str) -> dict[str, Any]:
+    return _card("BAR", title) | {"metricKey": metric}
+
+
+def _line(metric: str, title: str) -> dict[str, Any]:
+    return _card("LINE", title) | {
+        "metricKey": metric,
+        "selectedMetricKeys": [metric],
+        "xAxisKey": "step",
+        "xAxisScaleType": "linear",
+        "scaleType": "linear",
+        "lineSmoothness": 0,
+        "range": {},
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "useGlobalXaxisKey": True,
+        "useGlobalLineSmoothing": True,
+    }
+
+
+def _scatter(x: str, y: str) -> dict[str, Any]:
+    axes = {"xaxis": {"key": x, "type": "METRIC"}, "yaxis": {"key": y, "type": "METRIC"}}
+    return _card("SCATTER", f"{y} against {x}") | axes
+
+
+def _section(name: str, *, shown: bool) -> dict[str, Any]:
+    flags = {"display": shown, "isReordered": True, "deleted": False, "isGenerated": False}
+    return {"uuid": name, "name": name, **flags}

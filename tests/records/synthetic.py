@@ -14,7 +14,14 @@ DEAD_DRIVER_PID = 2**22 + 1  # above the kernel's largest pid
 
 
 def make_run(
-    outputs: Path, run_key: str, sweep: str, *, speedup: float = 1.2, pairs: int = 60, record: bool = True, **axes: Any
+    outputs: Path,
+    run_key: str,
+    sweep: str,
+    *,
+    speedup: float = 1.2,
+    pairs: int = 60,
+    record: bool = True,
+    **axes: Any,
 ) -> Path:
     """One run's folder; without a record it is as the run was left when its process died."""
     attempt = next_attempt(outputs, run_key)
@@ -28,7 +35,11 @@ def make_run(
     rng = np.random.default_rng(abs(hash(run_key)) % 2**32)
     baseline = 40 * named["batch"] ** 0.9 * rng.lognormal(0, 0.03, pairs)
     treated = baseline / speedup * rng.lognormal(0, 0.02, pairs)
-    rounds = {"baseline_ms": baseline.tolist(), "treated_ms": treated.tolist(), "order": ["AB", "BA"] * (pairs // 2)}
+    rounds = {
+        "baseline_ms": baseline.tolist(),
+        "treated_ms": treated.tolist(),
+        "order": ["AB", "BA"] * (pairs // 2),
+    }
     (folder / "rounds.json").write_text(json.dumps(rounds), encoding="utf-8")
     low, high = speedup * 0.985, speedup * 1.015
     verdict = "helps" if low > 1.02 else "hurts" if high < 0.98 else "neutral"
@@ -47,7 +58,10 @@ def make_run(
 
 def percentiles(prefix: str, times: Any) -> dict[str, float]:
     """The three latency metrics of an arm."""
-    return {f"{prefix}{p}_ms": float(np.percentile(times, q)) for p, q in (("p10", 10), ("median", 50), ("p90", 90))}
+    return {
+        f"{prefix}{p}_ms": float(np.percentile(times, q))
+        for p, q in (("p10", 10), ("median", 50), ("p90", 90))
+    }
 
 
 def config(axes: dict[str, Any]) -> dict[str, Any]:
