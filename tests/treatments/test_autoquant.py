@@ -1,0 +1,308 @@
+import json
+
+import pytest
+import torch
+
+from src.config.errors import ConfigError
+from src.outcomes import RunEndedError
+from src.records.record import Outcome
+from src.treatments.autoquant import Autoquant
+from src.treatments.layers import capture_layers
+from src.treatments.plan import Choice, Plan, Trial, read_plan
+from src.workloads.device import Device
+from src.workloads.workload import build_workload
+from tests.conftest import SMALL_LINEAR, synthetic_rounds
+
+ALL = ("int8wo", "int8dq", "float8wo", "float8dq", "int4wo")
+
+
+def candidates(*names):
+    return ("quant=autoquant", *(f"~quant.candidates.{name}" for name in ALL if name not in names))
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """timed(speedup, ...): the trials come out so, one after the other; returns what was asked for."""
+
+    def patch(*speedups):
+        asked, left = [], list(speedups)
+
+        def fake(baseline, treated, device, conf):
+            asked.append(conf)
+            return synthetic_rounds(left.pop(0))
+
+        monkeypatch.setattr("src.treatments.autoquant.measure_interleaved", fake)
+        return asked
+
+    return patch
+
+
+@pytest.fixture
+def search(compose, cpu, run_context, tmp_path):
+    """search(*overrides): search and apply; returns the plan, the rows, and the treated workload."""
+
+    @torch.no_grad()
+    def searched(*overrides):
+        cfg = compose(*(SMALL_LINEAR if not any("model=" in o for o in overrides) else ()), *overrides)
+        run = run_context(cfg)
+        workload = build_workload(cfg, cpu)
+        rows, _ = capture_layers(workload)
+        scheme = Autoquant(cfg.quant)
+        scheme.check(cpu, cfg.dtype)
+        scheme.search(workload, rows, run)
+        scheme.apply(workload, rows, run)
+        return scheme.plan, rows, workload
+
+    return searched
+
+
+@pytest.mark.parametrize(
+    ("speedups", "overrides", "chosen"),
+    [
+        ((1.5, 1.2), (), "int8wo"),
+        ((1.2, 1.5), (), "float8wo"),
+        ((0.8, 0.9), (), "none"),
+        ((1.0, 1.0), (), "none"),
+        ((1.015, 1.01), (), "none"),
+        ((1.015, 1.01), ("quant.min_gain=0.005",), "int8wo"),
+        ((1.2, 1.5), ("quant.min_sqnr_db=35",), "int8wo"),
+        ((0.9, 1.5), ("quant.min_sqnr_db=35",), "none"),
+    ],
+)
+def test_choice_follows_the_measured_trials(timed, search, speedups, overrides, chosen):
+    timed(*speedups)
+    plan, rows, _ = search(*candidates("int8wo", "float8wo"), *overrides)
+    (choice,) = plan.choices
+    assert choice.scheme == chosen
+    assert [(t.scheme, t.outcome) for t in choice.trials] == [("int8wo", "ok"), ("float8wo", "ok")]
+    assert [t.speedup for t in choice.trials] == pytest.approx(speedups, rel=1e-3)
+    assert all(t.ci_low <= t.speedup <= t.ci_high for t in choice.trials)
+    assert choice.baseline_ms == pytest.approx(1.0, rel=0.01)
+    (row,) = rows
+    assert row.scheme == ("" if chosen == "none" else chosen)
+    if chosen == "none":
+        assert row.reason == "no candidate is faster beyond noise and above the quality floor"
+
+
+def test_faster_but_below_the_quality_floor_says_so(timed, search):
+    timed(2.0)
+    plan, _, _ = search(*candidates("float8wo"), "quant.min_sqnr_db=60")
+    (trial,) = plan.choices[0].trials
+    assert trial.sqnr_db < 60
+    assert trial.reason == f"faster, but {trial.sqnr_db:.1f} dB is below quant.min_sqnr_db=60.0"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "scheme", "reason"),
+    [
+        (candidates("int8wo", "float8dq"), "float8dq", "compute capability >= 8.9"),
+        (
+            (*candidates("int8wo", "int4wo"), "quant.candidates.int4wo.group_size=96"),
+            "int4wo",
+            "K=256 is not a multiple of 96",
+        ),
+    ],
+)
+def test_a_candidate_that_cannot_run_is_a_trial_with_its_reason(timed, search, overrides, scheme, reason):
+    timed(1.5)
+    plan, _, _ = search(*overrides)
+    trial = next(t for t in plan.choices[0].trials if t.scheme == scheme)
+    assert (trial.outcome, trial.speedup) == ("unsupported", None)
+    assert reason in trial.reason
+    assert plan.choices[0].scheme == "int8wo"
+
+
+def test_a_mistake_in_the_search_is_not_taken_for_a_finding(monkeypatch, search):
+    def broken(*_):
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("src.treatments.autoquant.measure_interleaved", broken)
+    with pytest.raises(KeyError, match="a bug"):
+        search(*candidates("int8wo"))
+
+
+def test_trials_have_a_budget_of_their_own(timed, search):
+    asked = timed(1.0)
+    search(
+        *candidates("int8wo"), "quant.layer_budget_s=0.5", "measure.budget_s=60", "measure.min_round_ms=10"
+    )
+    (conf,) = asked
+    assert (conf.budget_s, conf.max_warmup_s, conf.min_round_ms) == (0.5, 0.25, 2.0)
+
+
+def test_each_distinct_shape_is_tried_once(timed, search):
+    asked = timed(*[1.5] * 20)
+    plan, rows, _ = search(
+        "model=flux-tiny", "model.factory.num_layers=1", "target=block", *candidates("int8wo")
+    )
+    assert len(asked) == len(plan.choices) == len({row.shape for row in rows}) < len(rows)
+    assert sorted(fqn for choice in plan.choices for fqn in choice.layers) == sorted(row.fqn for row in rows)
+    assert {row.scheme for row in rows} == {"int8wo"}
+
+
+@torch.no_grad()
+def test_search_leaves_the_workload_as_it_is(timed, compose, cpu, run_context):
+    timed(2.0)
+    cfg = compose(*SMALL_LINEAR, *candidates("int8wo"))
+    workload = build_workload(cfg, cpu)
+    before = workload.call()
+    rows, _ = capture_layers(workload)
+    Autoquant(cfg.quant).search(workload, rows, run_context(cfg))
+    assert torch.equal(workload.call(), before)
+    assert type(workload.module.inner.weight) is torch.nn.Parameter
+
+
+def test_a_plan_comes_back_and_is_applied_without_searching(timed, search, tmp_path):
+    asked = timed(1.5, 1.2)
+    plan, _, first = search(*candidates("int8wo", "float8wo"))
+    kept = tmp_path / "kept.json"
+    (tmp_path / "plan.json").rename(kept)
+    assert read_plan(kept) == plan
+    again, rows, second = search(*candidates("int8wo", "float8wo"), f"quant.plan={kept}")
+    assert len(asked) == 2
+    assert again == plan == read_plan(tmp_path / "plan.json")
+    assert rows[0].scheme == "int8wo"
+    assert torch.equal(first.call(), second.call())
+
+
+def plan_file(tmp_path, **changes):
+    choice = Choice(
+        16, 256, 128, ["inner"], "int8wo", "faster", 1.0, [Trial("int8wo", "ok", "", 1.5, 1.4, 1.6, 40.0)]
+    )
+    content = Plan("linear", "denoiser", "none", "a CPU", [choice]).as_dict()
+    for key, value in changes.items():
+        (content if key in content else content["choices"][0])[key] = value
+    path = tmp_path / "given.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_plan_of_unknown_schemes(search, tmp_path):
+    path = plan_file(tmp_path, scheme="int3wo")
+    with pytest.raises(ConfigError, match=f"quant.plan={path}: uses int3wo; quant.candidates: int8wo"):
+        search(*candidates("int8wo"), f"quant.plan={path}")
+
+
+def test_a_plan_of_another_model(search, tmp_path):
+    path = plan_file(tmp_path, layers=["inner", "transformer_blocks.0.ff.net.2"])
+    with pytest.raises(RunEndedError, match=r"quant\.plan names layers that linear does not have") as caught:
+        search(*candidates("int8wo"), f"quant.plan={path}")
+    assert caught.value.outcome is Outcome.UNSUPPORTED
+    assert "transformer_blocks.0.ff.net.2" in caught.value.reason
+
+
+def test_layers_outside_the_plan_say_so(search, tmp_path):
+    path = plan_file(tmp_path, layers=["ff.net.2"])
+    _, rows, _ = search("model=flux-tiny", "target=block", *candidates("int8wo"), f"quant.plan={path}")
+    assert {row.fqn for row in rows if row.scheme} == {"ff.net.2"}
+    assert {row.reason for row in rows if not row.scheme} == {"not in the plan"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"plan_version": 2}',
+        '{"plan_version": 1}',
+        '{"plan_version": 1, "choices": [{}]}',
+    ],
+)
+def test_a_plan_that_cannot_be_read(tmp_path, text):
+    path = tmp_path / "plan.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"quant\.plan=.*not a readable plan"):
+        read_plan(path)
+
+
+def test_a_plan_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigError, match="not a readable plan"):
+        read_plan(tmp_path / "plan.json")
+
+
+def test_no_candidate_for_this_device(compose):
+    device = Device(kind="cuda", name="NVIDIA T4", memory_gib=16.0, compute_capability=7.5)
+    scheme = Autoquant(compose(*candidates("float8dq", "int8dq")).quant)
+    with pytest.raises(RunEndedError, match="no candidate of int8dq, float8dq runs on NVIDIA T4"):
+        scheme.check(device, "bfloat16")
+
+
+# ---- the whole run
+
+
+@pytest.fixture
+def whole(monkeypatch):
+    """whole(speedup, ...): what the whole model's measurements say, one after the other."""
+
+    def patch(*speedups):
+        left = list(speedups)
+        monkeypatch.setattr("src.tasks.latency.measure_interleaved", lambda *_: synthetic_rounds(left.pop(0)))
+        return left
+
+    return patch
+
+
+def read(folder, name):
+    return json.loads((folder / "run" / name).read_text())
+
+
+def test_a_plan_that_wins_is_kept(timed, whole, compose, execute_run, tmp_path):
+    timed(1.5)
+    left = whole(1.3)
+    record = execute_run(compose(*SMALL_LINEAR, *candidates("int8wo")))
+    assert (record.outcome, record.verdict, left) == (Outcome.OK, "helps", [])
+    assert "fell_back" not in record.details
+    assert record.metrics["quantize/layers"] == 1
+    assert [row["scheme"] for row in read(tmp_path, "layers.json")] == ["int8wo"]
+
+
+@pytest.mark.parametrize(("plan_speedup", "verdict"), [(0.9, "hurts"), (1.0, "neutral")])
+def test_a_plan_that_does_not_win_as_a_whole_is_not_applied(
+    timed, whole, compose, execute_run, tmp_path, plan_speedup, verdict
+):
+    timed(1.5)
+    left = whole(plan_speedup, 1.0)
+    record = execute_run(compose(*SMALL_LINEAR, *candidates("int8wo")))
+    assert (record.outcome, record.verdict, left) == (Outcome.OK, "neutral", [])
+    assert record.metrics["speedup/median"] == pytest.approx(1.0, rel=1e-3)
+    assert record.metrics["quantize/layers"] == 0
+    assert record.metrics["memory/model_gib"] == record.metrics["memory/baseline_model_gib"]
+    assert "quality/sqnr_db" not in record.metrics
+    assert record.reason.startswith("the plan for 1 layers did not win as a whole")
+    assert record.details["fell_back"] in record.reason
+
+    kept = record.details["plan_not_applied"]
+    assert (kept["verdict"], kept["layers"]) == (verdict, 1)
+    assert kept["metrics"]["speedup/median"] == pytest.approx(plan_speedup, rel=1e-3)
+    assert kept["metrics"]["quality/sqnr_db"] > 30
+
+    (row,) = read(tmp_path, "layers.json")
+    assert row["scheme"] == ""
+    assert row["reason"] == "the plan chose int8wo, but as a whole it did not win"
+    treated = {name: read(tmp_path, name)["treated_ms"] for name in ("rounds.json", "rounds_plan.json")}
+    assert treated["rounds.json"] == synthetic_rounds(1.0).treated_ms
+    assert treated["rounds_plan.json"] == synthetic_rounds(plan_speedup).treated_ms
+
+
+def test_an_empty_plan_is_measured_once(timed, whole, compose, execute_run):
+    timed(0.5)
+    left = whole(1.0)
+    record = execute_run(compose(*SMALL_LINEAR, *candidates("int8wo")))
+    assert (record.outcome, record.verdict, left) == (Outcome.OK, "neutral", [])
+    assert "fell_back" not in record.details
+
+
+def test_the_real_thing(compose, execute_run, tmp_path):
+    record = execute_run(compose(*SMALL_LINEAR, "quant=autoquant", "quant.layer_budget_s=0.05"))
+    assert record.outcome is Outcome.OK, record.reason
+    plan = read_plan(tmp_path / "run" / "plan.json")
+    trials = {trial.scheme: trial for trial in plan.choices[0].trials}
+    assert set(trials) == set(ALL)
+    assert trials["float8dq"].outcome == "unsupported"
+    assert all(t.outcome == "ok" and t.speedup > 0 for name, t in trials.items() if name != "float8dq")
+    applied = "fell_back" not in record.details and plan.choices[0].scheme != "none"
+    assert record.metrics["quantize/layers"] == float(applied)
+    assert record.phases_s["autoquant search"] > 0
