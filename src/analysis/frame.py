@@ -11,10 +11,12 @@ import pandas as pd
 from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
 from src.records.record import FINDINGS, Outcome
 
-Row: TypeAlias = "pd.Series[Any]"  # one run, as frame.iterrows() gives it
-
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+    Row: TypeAlias = pd.Series[Any]
+else:
+    Row = pd.Series  # one run, as frame.iterrows() gives it
 
 WORKLOAD = ["model", "target", "batch", "resolution", "dtype"]
 TREATMENT = ["quant", "compile", "variant"]
@@ -46,7 +48,19 @@ def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
     for row, variant in zip(rows, _variants(rows), strict=True):
         row["variant"] = variant
         row["verdict"] = _verdict(row, margin)
-    columns = [*_TAGS, "attempt", *CELL, "gpu", "verdict", "finding", "started_at", "run_id", *_METRICS]
+        row["withheld"] = bool(row["verdict"]) and row["verdict"] != _interval_verdict(row, margin)
+    columns = [
+        *_TAGS,
+        "attempt",
+        *CELL,
+        "gpu",
+        "verdict",
+        "withheld",
+        "finding",
+        "started_at",
+        "run_id",
+        *_METRICS,
+    ]
     frame = pd.DataFrame(rows, columns=[*columns, *_other_metrics(rows)])
     frame[_INTEGERS] = frame[_INTEGERS].astype("Int64")
     frame[_METRICS] = frame[_METRICS].astype(float)
@@ -86,6 +100,7 @@ def _row(run: "Run") -> dict[str, Any]:
     params, tags = run.data.params, run.data.tags
     row: dict[str, Any] = {name: params.get(name, "") for name in _AXES}
     row |= {name: tags.get(name, "") for name in _TAGS}
+    row["recorded"] = tags.get("verdict", "")
     row |= {name: _integer(params.get(name)) for name in ("batch", "resolution")}
     row |= _shape(params) | dict(run.data.metrics)
     row["device"] = tags.get("device") or f"gpu={row['gpu']}"
@@ -125,7 +140,17 @@ def _one_per_key(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _verdict(row: dict[str, Any], margin: float) -> str:
-    """The verdict at the analysis' margin; empty unless the run ended well and has an interval."""
+    """The verdict at the analysis' margin; empty unless the run ended well and has an interval.
+
+    A run that withheld the verdict of its own interval (the machine was busy) is not given one here.
+    """
+    own = _interval_verdict(row, float(row["params"].get("measure.margin", margin)))
+    if own and row["recorded"] and own != row["recorded"]:
+        return str(row["recorded"])
+    return _interval_verdict(row, margin)
+
+
+def _interval_verdict(row: dict[str, Any], margin: float) -> str:
     parts = [float(row.get(f"speedup/{part}", math.nan)) for part in ("median", "ci_low", "ci_high")]
     if row["outcome"] != Outcome.OK or not all(math.isfinite(part) and part > 0 for part in parts):
         return ""

@@ -8,7 +8,7 @@ from src.analysis.frame import Row, layer_level
 from src.analysis.palette import look
 from src.analysis.verdicts import interval_text, status
 
-_PANEL = ["device", "dtype", "compile", "quant", "variant"]
+_PANEL = ["device", "dtype", "quant", "variant", "compile"]
 _CELL = ["model", "target", "K", "N", "M"]
 
 

@@ -17,7 +17,7 @@ class Look:
 VERDICTS = {
     "helps": Look("#009E73", "#A6DCC9", "▲", "triangle-up"),
     "hurts": Look("#D55E00", "#F3BC98", "▼", "triangle-down"),
-    "neutral": Look("#7A7F87", "#E1E4E8", "＝", "circle"),
+    "neutral": Look("#7A7F87", "#E1E4E8", "=", "circle"),
     "inconclusive": Look("#B59F00", "#F6EC9C", "?", "diamond"),
 }
 ENDED = Look("#8A8F98", "#F4F5F7", "–", "x")  # of any outcome without a verdict

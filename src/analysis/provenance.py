@@ -65,12 +65,15 @@ def provenance(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> Provenanc
 def warnings(runs: pd.DataFrame, found: Provenance, replaced: int) -> list[str]:
     """What a reader should know before trusting the numbers, one sentence each."""
     ran = compared(runs)
-    undecided = int((ran["verdict"] == Verdict.INCONCLUSIVE).sum())
+    withheld = int(ran["withheld"].sum())
+    undecided = int((ran["verdict"] == Verdict.INCONCLUSIVE).sum()) - withheld
     noisy = ran[(ran["verdict"] == Verdict.HELPS) & (ran["quality/sqnr_db"] < _LOW_SQNR_DB)]
     unfinished = runs[~runs["finding"]]
     checks = {
         f"{found.pairing['in_turn']} of {found.records} runs measured their arms in turn, not interleaved: "
         "drift between the arms is not in their intervals.": found.pairing["in_turn"],
+        f"{withheld} of {len(ran)} compared runs withhold their verdict, for other processes kept the machine busy: "
+        "they are in no break-even; the same command measures them again.": withheld,
         f"{undecided} of {len(ran)} compared runs are inconclusive: their intervals cross the margin; "
         "a larger measure.budget_s or measure=standard narrows them.": undecided,
         f"{len(noisy)} runs help with less than {_LOW_SQNR_DB:.0f} dB SQNR: look at their outputs before "

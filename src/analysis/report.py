@@ -1,5 +1,6 @@
 """The report: one HTML file that works offline, its page in page.html."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from src.analysis.sections import (
 )
 
 REPORT_NAME = "report.html"
+_CLASSES = {"helps": "helps", "pays": "helps", "hurts": "hurts"}
+_TELLING = re.compile(r"\b(helps|pays|hurts|makes no difference|is inconclusive|stops paying|did not run)\b")
 _PAGE = Path(__file__).with_name("page.html")
 
 
@@ -56,7 +59,7 @@ def page(report: Report) -> str:
         device=escape(devices[0] if len(devices) == 1 else f"{len(devices)} devices"),
         dates=_dates(runs),
         tally=_tally(runs),
-        words="".join(f"<li>{escape(sentence)}</li>" for sentence in report.sentences),
+        words="".join(f"<li>{_emphasised(sentence)}</li>" for sentence in report.sentences),
         warnings=_warnings(report.warnings),
         sections="\n".join(_sections(report)),
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
@@ -73,6 +76,13 @@ def _sections(report: Report) -> Iterator[str]:
     yield curves_section(runs, margin)
     yield heatmap_section(runs)
     yield protocol_section(runs, report.provenance, margin)
+
+
+def _emphasised(sentence: str) -> str:
+    """A sentence with its verdicts set off."""
+    return _TELLING.sub(
+        lambda found: f'<b class="{_CLASSES.get(found[1], "")}">{found[1]}</b>', escape(sentence)
+    )
 
 
 def _tally(runs: pd.DataFrame) -> str:

@@ -58,11 +58,10 @@ class Shapes:
 
 
 def shapes(frame: pd.DataFrame) -> Iterator[Shapes]:
-    """The curves in a frame of standing runs, unquantized controls left out."""
+    """The curves in a frame of standing runs, unquantized controls and runs of a busy machine left out."""
     runs = compared(layer_level(frame))
-    runs = (
-        runs[runs["quant"] != _CONTROL].sort_values("started_at").drop_duplicates([*GROUP, "M"], keep="last")
-    )
+    runs = runs[(runs["quant"] != _CONTROL) & ~runs["withheld"]]
+    runs = runs.sort_values("started_at").drop_duplicates([*GROUP, "M"], keep="last")
     for values, group in runs.groupby(GROUP, sort=True):
         yield Shapes(dict(zip(GROUP, values, strict=True)), group.sort_values("M").reset_index(drop=True))
 
@@ -70,7 +69,7 @@ def shapes(frame: pd.DataFrame) -> Iterator[Shapes]:
 def breakeven_table(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """One row per crossing, and one for each curve without any: the case, the M with its interval, in words."""
     rows = [row for curve_ in shapes(frame) for row in _rows(curve_, seed)]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(["m", "m_low", "m_high", "seen"], float))
 
 
 def _rows(curve_: Shapes, seed: int) -> Iterator[dict[str, object]]:
@@ -112,14 +111,19 @@ def _decided(runs: pd.DataFrame, crossing: Crossing, left: float, right: float) 
 
 
 def interval(crossing: Crossing) -> str:
-    """``96–180``, ``≤ 16–40`` or ``96–≥ 4096``: open where it leaves what was measured."""
-    low, high = (number(value) for value in (crossing.low, crossing.high))
-    return f"{'≤ ' if crossing.low_open else ''}{low}–{'≥ ' if crossing.high_open else ''}{high}"
+    """``96–180``, ``≤ 16 to 40`` or ``96 to ≥ 4096``: open where it leaves what was measured."""
+    return bounds(crossing.low, crossing.high, crossing.low_open, crossing.high_open)
+
+
+def bounds(low: float, high: float, low_open: bool, high_open: bool) -> str:
+    """The same, from its parts."""
+    between = " to " if low_open or high_open else "–"
+    return f"{'≤ ' if low_open else ''}{number(low)}{between}{'≥ ' if high_open else ''}{number(high)}"
 
 
 def number(m: float) -> str:
-    """An M, to three digits."""
-    return f"{m:.0f}" if m >= 100 else f"{m:.3g}"
+    """An M: whole from 10 on."""
+    return f"{m:.0f}" if m >= 10 else f"{m:.2g}"
 
 
 def _crossing_in_words(crossing: Crossing, decided: bool) -> str:

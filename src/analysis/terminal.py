@@ -29,18 +29,20 @@ def show(console: Console, runs: pd.DataFrame, breakeven: pd.DataFrame, sentence
     ran = verdict_table(model_level(runs))
     ran = ran[ran["verdict"] != ""]
     for device, rows in ran.groupby("device"):
-        console.print(_verdicts(str(device), rows))
+        console.print(_verdicts(str(device), rows), "")
     for device, rows in breakeven.groupby("device"):
-        console.print(_breakeven(str(device), rows))
+        console.print(_breakeven(str(device), rows), "")
     if not (ended := not_run(runs)).empty:
-        console.print(_not_run(ended))
+        console.print(_not_run(ended), "")
     for sentence in sentences:
         console.print(Text(sentence), soft_wrap=False)
     console.print()
 
 
 def _table(title: str, **columns: str) -> Table:
-    table = Table(title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(
+        title=escape(title), title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0)
+    )
     for name, justify in columns.items():
         table.add_column(name.replace("_", " "), justify=justify, overflow="fold")  # type: ignore[arg-type]
     return table

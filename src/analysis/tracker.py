@@ -144,10 +144,10 @@ def _probe(uri: str) -> None:
     try:
         probe(uri)
     except TrackingError as error:
-        raise _unreachable(uri, error) from error
+        raise _unreachable(uri, error.__cause__ or error) from error
 
 
-def _unreachable(uri: str, error: Exception) -> ConfigError:
+def _unreachable(uri: str, error: BaseException) -> ConfigError:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     first = lines[0] if len(lines[0]) <= 160 else lines[0][:159] + "…"
     return ConfigError(

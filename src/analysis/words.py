@@ -3,18 +3,20 @@
 from collections import Counter
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 
 from src.analysis.frame import compared, model_level
 from src.analysis.shapes import Case, number
 from src.analysis.verdicts import not_run
 from src.measurement.statistics import Verdict
+from src.records.record import Outcome
 
 _CONTROL = "none"
 _MOST_MODELS = 2
 _MOST_CURVES = 2
-_AXES = {"batch": "batch {}", "resolution": "{} px", "dtype": "{}", "compile": "{}", "variant": "{}"}
+_MOST_ENDS = 3
+_CURVE = ["K", "N", "variant", "dtype", "model", "target"]
+_AXES = {"batch": "batch {}", "resolution": "{} px", "dtype": "{}", "compile": "compile={}", "variant": "{}"}
 _ORDER = (Verdict.HELPS, Verdict.NEUTRAL, Verdict.INCONCLUSIVE, Verdict.HURTS)
 _SAYS = {
     Verdict.HELPS: "helps",
@@ -60,39 +62,35 @@ def _models(runs: pd.DataFrame) -> Iterator[str]:
     for (device, model, target), group in groups[:_MOST_MODELS]:
         where = model if target == "denoiser" else f"{model}/{target}"
         schemes = sorted(group.groupby("quant"), key=lambda item: -float(item[1]["speedup/median"].max()))
-        told = "; ".join(_scheme(str(quant), rows, group) for quant, rows in schemes)
+        told = "; ".join(_scheme(str(quant), rows) for quant, rows in schemes)
         yield f"On {device}, {where}: {told}."
     if len(groups) > _MOST_MODELS:
         yield f"{len(groups) - _MOST_MODELS} further models and targets are in the table."
 
 
-def _scheme(quant: str, rows: pd.DataFrame, group: pd.DataFrame) -> str:
-    verdicts = [v for v in _ORDER if v in set(rows["verdict"])]
-    if len(verdicts) == 1:
-        where = "" if len(rows) == 1 else " in all"
-        return f"{quant} {_SAYS[verdicts[0]]}{where or _at(rows, group)} ({_range(rows)})"
-    parts = []
-    for found in verdicts:
+def _scheme(quant: str, rows: pd.DataFrame) -> str:
+    """One scheme's verdicts, each with where it holds and the speedups there."""
+    told = []
+    for found in (v for v in _ORDER if v in set(rows["verdict"])):
         part = rows[rows["verdict"] == found]
-        parts.append(f"{_SAYS[found]}{_at(part, group)} ({_range(part)})")
-    return f"{quant} {', '.join(parts)}"
+        told.append(f"{_SAYS[found]} {_where(part, rows)} ({_range(part)})".replace("  ", " "))
+    return f"{quant} {', '.join(told)}"
 
 
-def _at(rows: pd.DataFrame, group: pd.DataFrame) -> str:
-    """``at batch 4, default``: the axes that vary in the group, where the rows are few enough to name."""
-    varying = [name for name in _AXES if group[name].nunique(dropna=False) > 1]
-    if not varying:
-        return ""
-    if len(rows) > 2:
-        shared = [name for name in varying if rows[name].nunique(dropna=False) == 1]
-        told = ", ".join(
-            _AXES[name].format(rows[name].iloc[0]) for name in shared if rows[name].iloc[0] != ""
-        )
-        return f" in {len(rows)} of the cases" + (f", all at {told}" if told else "")
-    told = " and ".join(
-        ", ".join(_AXES[n].format(row[n]) for n in varying if row[n] != "") for _, row in rows.iterrows()
-    )
-    return f" at {told}"
+def _where(part: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """Where in a scheme's runs a part of them lies: ``at batch 4``, if axes tell it, else how many they are."""
+    if len(part) == len(rows):
+        return "" if len(rows) == 1 else "everywhere it was measured"
+    values = {name: list(dict.fromkeys(part[name])) for name in _AXES}
+    chosen = rows[rows[list(_AXES)].isin(values).all(axis=1)]
+    if len(chosen) > len(part):
+        return f"in {len(part)} of {len(rows)} cases"
+    telling = [name for name in _AXES if set(values[name]) != set(rows[name])]
+    return "at " + ", ".join(_AXES[name].format(_listed(values[name])) for name in telling)
+
+
+def _listed(values: list[object]) -> str:
+    return " and ".join(str(value) for value in values) if len(values) < 3 else ", ".join(map(str, values))
 
 
 def _range(rows: pd.DataFrame) -> str:
@@ -100,8 +98,8 @@ def _range(rows: pd.DataFrame) -> str:
     if len(rows) == 1:
         row = rows.iloc[0]
         return f"{row['speedup/median']:.2f}×, {row['speedup/ci_low']:.2f}–{row['speedup/ci_high']:.2f}"
-    low, high = rows["speedup/median"].min(), rows["speedup/median"].max()
-    return f"{low:.2f}× to {high:.2f}×, {_runs(len(rows))}"
+    low, high = (f"{value:.2f}×" for value in (rows["speedup/median"].min(), rows["speedup/median"].max()))
+    return f"{low if low == high else f'{low} to {high}'}, {_runs(len(rows))}"
 
 
 def _linears(breakeven: pd.DataFrame) -> Iterator[str]:
@@ -113,16 +111,14 @@ def _linears(breakeven: pd.DataFrame) -> Iterator[str]:
 
 def _curves(quant: str, rows: pd.DataFrame) -> str:
     """A scheme's break-even over its (K, N) shapes."""
-    curves = rows.drop_duplicates(["K", "N", "variant", "dtype", "model", "target"])
+    curves = rows.drop_duplicates(_CURVE)
     cases = Counter(curves["case"])
-    crossing = rows[(rows["case"] == Case.CROSSES) & (rows["direction"] == "up")]
     told = []
-    if len(crossing):
-        low, high = float(crossing["m"].min()), float(crossing["m"].max())
-        span = f"M = {number(low)}" if number(low) == number(high) else f"M = {number(low)} to {number(high)}"
-        told.append(f"pays from {span} on ({_of(cases[Case.CROSSES], len(curves))})")
-    elif cases[Case.CROSSES]:
-        told.append(f"stops paying as M grows ({_of(cases[Case.CROSSES], len(curves))})")
+    for direction, says in (("up", "pays above"), ("down", "stops paying above")):
+        crossing = rows[rows["direction"] == direction]
+        if len(crossing):
+            count = len(crossing.drop_duplicates(_CURVE))
+            told.append(f"{says} {_span(crossing)} ({_of(count, len(curves))})")
     alike = {
         Case.HELPS: "helps at every measured M",
         Case.HURTS: "hurts at every measured M",
@@ -134,20 +130,33 @@ def _curves(quant: str, rows: pd.DataFrame) -> str:
     return f"{quant} {', '.join(told)}"
 
 
+def _span(crossing: pd.DataFrame) -> str:
+    """The break-even M of several curves."""
+    low, high = (number(float(m)) for m in (crossing["m"].min(), crossing["m"].max()))
+    return f"M = {low}" if low == high else f"M = {low} to {high}, depending on K×N"
+
+
 def _of(count: int, total: int) -> str:
     return f"{count} of {total} K×N" if total > 1 else "1 K×N"
 
 
 def _did_not_run(runs: pd.DataFrame) -> Iterator[str]:
-    ended = not_run(runs)
+    """The commonest ends without a verdict, each with one reason."""
+    ended = not_run(runs).groupby(["quant", "outcome"], sort=False)
+    groups = sorted(ended, key=lambda item: -int(item[1]["runs"].sum()))
     told = []
-    for quant, rows in ended.groupby("quant", sort=False):
-        reasons = list(dict.fromkeys(text for text in rows["reason"] if text))
-        why = f": {_clipped(reasons[0])}" if reasons else f" ({rows['outcome'].iloc[0]})"
-        more = f" (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else ""
-        told.append(f"{quant} did not run in {_runs(int(np.sum(rows['runs'])))}{why}{more}")
+    for (quant, outcome), rows in groups[:_MOST_ENDS]:
+        count, reasons = int(rows["runs"].sum()), [text for text in dict.fromkeys(rows["reason"]) if text]
+        end = "did not run" if outcome == Outcome.UNSUPPORTED else f"ended in {outcome}"
+        why = f": {_clipped(reasons[0])}" if reasons else ""
+        told.append(f"{quant} {end} ({_runs(count)}){why}")
     if told:
-        yield "; ".join(told) + "."
+        more = (
+            f"; {len(groups) - len(told)} further kinds of end are in the table"
+            if len(groups) > len(told)
+            else ""
+        )
+        yield f"{'; '.join(told)}{more}."
 
 
 def _quality(runs: pd.DataFrame) -> Iterator[str]:
