@@ -35,13 +35,16 @@ from tests.measurement.simulation import (
     together,
 )
 
-by_name = pytest.mark.parametrize
-scenario_name = lambda value: value.name if isinstance(value, Scenario) else str(value)  # noqa: E731
+cases = pytest.mark.parametrize
 property_test = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-# A round time of 1e-3 to 1e5 ms; 8 to 40 pairs.
+# Log disturbances of 8 to 40 pairs.
 noise = hnp.arrays(np.float64, st.tuples(st.integers(8, 40), st.just(2)), elements=st.floats(-0.5, 0.5))
-scales = st.floats(1e-3, 1e5)
+scales = st.floats(1e-3, 1e5)  # ms
+
+
+def name(scenario: Scenario) -> str:
+    return scenario.name
 
 
 def arms(logs: np.ndarray, scale: float = 10.0, ratio: float = 1.3) -> tuple[np.ndarray, np.ndarray]:
@@ -54,13 +57,13 @@ def numbers(estimate: SpeedupEstimate) -> tuple[float, float, float]:
 
 # Coverage. With 500 experiments the standard error of a share near 95 % is 1.0 %; a share below 92 % or above 98.4 %
 # is 3 to 3.5 of them off. The seeds are fixed, so a failure is a change of the method, not bad luck.
-@by_name("pairs", [12, 30, 100])
-@by_name("scenario", WELL_BEHAVED, ids=scenario_name)
+@cases("pairs", [12, 30, 100])
+@cases("scenario", WELL_BEHAVED, ids=name)
 def test_interval_covers_the_truth(scenario: Scenario, pairs: int) -> None:
     assert 0.92 <= coverage(scenario, pairs, 500, samples=300).covered <= 0.984
 
 
-@by_name("scenario", AUTOCORRELATED, ids=scenario_name)
+@cases("scenario", AUTOCORRELATED, ids=name)
 def test_autocorrelated_ratios_are_covered_at_100_pairs(scenario: Scenario) -> None:
     assert 0.91 <= coverage(scenario, 100, 500, samples=300).covered <= 0.984
 
@@ -70,18 +73,18 @@ def test_strong_autocorrelation_at_12_pairs_is_nearly_covered() -> None:
     assert coverage(AUTOCORRELATED[-1], 12, 500, samples=300).covered >= 0.87
 
 
-@by_name("scenario", STRESS, ids=scenario_name)
+@cases("scenario", STRESS, ids=name)
 def test_stress_never_costs_coverage(scenario: Scenario) -> None:
     assert coverage(scenario, 30, 400, samples=300).covered >= 0.915
 
 
-@by_name("scenario", WELL_BEHAVED, ids=scenario_name)
+@cases("scenario", WELL_BEHAVED, ids=name)
 def test_interval_covers_the_truth_under_the_stop_rule(scenario: Scenario) -> None:
     rule = StopRule(min_pairs=12, max_pairs=150, target_width=0.02, budget_s=1)
     assert sequential_coverage(scenario, rule, 400, samples=300).covered >= 0.91
 
 
-@by_name("scenario", WELL_BEHAVED, ids=scenario_name)
+@cases("scenario", WELL_BEHAVED, ids=name)
 def test_equal_arms_give_no_verdict_for_either(scenario: Scenario) -> None:
     assert false_verdicts(scenario, 12, 300, samples=300) <= 0.02
 
@@ -136,7 +139,7 @@ def test_constant_ratio_is_exact(pairs: int, ratio: float, seed: int) -> None:
     assert estimate.relative_width == 0
 
 
-@by_name("estimator", [paired_speedup, unpaired_speedup])
+@cases("estimator", [paired_speedup, unpaired_speedup])
 def test_seed_matters_little(estimator: type) -> None:
     times = WELL_BEHAVED[0].arms(np.random.default_rng(0), 40)
     widths = [estimator(*times, seed=seed).relative_width for seed in range(10)]
@@ -203,7 +206,7 @@ def test_a_look_is_fast() -> None:
 
 
 # What cannot be estimated.
-@by_name(
+@cases(
     ("baseline", "treated", "message"),
     [
         (np.ones(9), np.ones(10), "baseline_ms has 9 rounds, treated_ms 10"),
@@ -221,7 +224,7 @@ def test_unusable_times_are_refused(baseline: np.ndarray, treated: np.ndarray, m
 
 
 # Verdicts.
-@by_name(
+@cases(
     ("low", "high", "expected"),
     [
         (1.03, 1.2, Verdict.HELPS),
@@ -285,7 +288,7 @@ def test_looks_grow_by_a_quarter_up_to_the_last() -> None:
     assert rule.next_look(40) == 40
 
 
-@by_name(("least", "most"), [(4, 400), (30, 20)])
+@cases(("least", "most"), [(4, 400), (30, 20)])
 def test_impossible_rule_is_refused(least: int, most: int) -> None:
     with pytest.raises(ValueError, match=f"min_pairs is {least}"):
         StopRule(min_pairs=least, max_pairs=most, target_width=0.01, budget_s=10)
@@ -305,8 +308,8 @@ def series(shape: np.ndarray, seed: int = 0, sigma: float = 0.01) -> np.ndarray:
     return 10 * shape * np.exp(np.random.default_rng(seed).normal(0, sigma, shape.size))
 
 
-@by_name("seed", range(5))
-@by_name(
+@cases("seed", range(5))
+@cases(
     ("shape", "earliest", "latest"),
     [
         (np.ones(20), 0, 1),
@@ -321,8 +324,8 @@ def test_warmup_end(shape: np.ndarray, earliest: int, latest: int, seed: int) ->
     assert earliest <= warmup_end(series(shape, seed)) <= latest
 
 
-@by_name("seed", range(5))
-@by_name(
+@cases("seed", range(5))
+@cases(
     "shape",
     [
         np.ones(7),
