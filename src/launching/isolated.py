@@ -140,10 +140,11 @@ def _child(sender: Connection, log: Path, job: Callable[..., Any], arguments: tu
 
 
 def import_all(paths: Sequence[str]) -> None:
-    """Import modules, and the modules that classes live in; one that cannot be imported is the run's to report."""
+    """Import modules, and the modules that classes live in; what cannot be imported is the run's to report."""
     for path in paths:
         module, _, attribute = path.rpartition(".")
-        with contextlib.suppress(Exception):
-            importlib.import_module(path) if not module else getattr(
-                importlib.import_module(module), attribute
-            )
+        try:
+            importlib.import_module(path)
+        except ImportError:
+            with contextlib.suppress(Exception):
+                getattr(importlib.import_module(module), attribute)

@@ -6,9 +6,11 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from src.config.schema import RootConf
 from src.records.record import Outcome, Record
 
 STYLES = {"helps": "green", "hurts": "red", "neutral": "default", "inconclusive": "yellow"}
@@ -24,22 +26,26 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def label(axes: dict[str, object]) -> str:
-    """A run in one line."""
-    return f"{axes['model']} {axes['quant']} {axes['compile']} batch={axes['batch']}"
+def label(cfg: RootConf) -> str:
+    """A run in one line; a shape probe (a model without resolution) with its dimensions."""
+    parts = [cfg.model.name, cfg.quant.name, cfg.compile.name, f"batch={cfg.batch}"]
+    if cfg.resolution:
+        parts += [] if cfg.target == "denoiser" else [cfg.target]
+    else:
+        parts += [f"{name}={size}" for name, size in cfg.model.dims.items()]
+    return " ".join(parts)
 
 
 def result(record: Record) -> str:
     """What came out, in one line with rich's markup; free text is escaped."""
-    from rich.markup import escape
-
     if record.outcome is not Outcome.OK:
         style = "dim" if record.outcome.is_finding else "bold red"
         return f"[{style}]{record.outcome}[/]: {escape(record.reason)}"
     m = record.metrics
     interval = f"{m['speedup/ci_low']:.3f}-{m['speedup/ci_high']:.3f}"
     style = STYLES.get(record.verdict, "default")
-    return f"[{style}]{record.verdict}[/] {m['speedup/median']:.3f}x ({interval})"
+    why = f"; {escape(record.reason)}" if record.reason else ""
+    return f"[{style}]{record.verdict}[/] {m['speedup/median']:.3f}x ({interval}){why}"
 
 
 class SweepProgress:

@@ -76,7 +76,7 @@ class LocalSweep:
         device = self._device(cfg.gpu)
         key = run_key(cfg, device)
         axes = axes_of(cfg)
-        progress.start_run(label(axes))
+        progress.start_run(label(cfg))
         done = None if cfg.rerun else self._done(key, progress)
         if done is not None:
             self.records.append(done)
