@@ -98,7 +98,7 @@ class Tracker:
             known = self.client.get_run(parent_run_id).data.metrics
             last = max((record.finished_at for record in records), default="")
             at_ms = content.milliseconds(last or manifest.started_at)
-            new = {name: 0.0 for name in known} | headline(manifest, records)
+            new = dict.fromkeys(known, 0.0) | headline(manifest, records)
             new = {name: value for name, value in new.items() if known.get(name) != value}
             self._log(parent_run_id, [(name, value, 0) for name, value in new.items()], {}, at_ms)
             note = sweep_note(manifest, children, self.connection.experiment_id)

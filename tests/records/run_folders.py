@@ -1,12 +1,14 @@
 """Run folders as a sweep leaves them, with made-up but plausible numbers."""
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
+from src.config.schema import TrackingConf
 from src.records.record import Outcome, Record
 from src.records.store import SweepManifest, next_attempt, run_folder
 
@@ -81,3 +83,17 @@ def make_sweep(outputs: Path, sweep: str, folders: list[Path], *, dead: bool = F
         manifest.add(folder.parent.name, int(folder.name), skipped=False)
     manifest.write(outputs)
     return manifest
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def local(outputs: Path) -> TrackingConf:
+    """The configuration `tracking=sqlite`."""
+    return TrackingConf(
+        "sqlite", True, f"sqlite:///{outputs}/mlflow.db", "quantpay", str(outputs / "artifacts")
+    )

@@ -1,0 +1,95 @@
+"""Run folders, manifests, liveness."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from run_folders import make_run, make_sweep
+
+from src.records.record import Outcome, Record, RecordError
+from src.records.store import (
+    is_alive,
+    iter_records,
+    latest_final,
+    mark_published,
+    next_attempt,
+    read_manifest,
+    run_folder,
+    this_process,
+    unpublished,
+)
+
+
+def test_attempts_count_up_and_never_collide(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        attempts = list(pool.map(lambda _: next_attempt(tmp_path, "key"), range(40)))
+    assert sorted(attempts) == list(range(1, 41))
+    assert run_folder(tmp_path, "key", 7) == tmp_path / "runs" / "key" / "007"
+
+
+def test_the_newest_finding_stands_for_the_key(tmp_path):
+    assert latest_final(tmp_path, "key") is None
+    for outcome in (Outcome.OOM, Outcome.OK, Outcome.TIMEOUT, Outcome.LOST):
+        attempt = next_attempt(tmp_path, "key")
+        Record("key", attempt, "s", {}, outcome).write(run_folder(tmp_path, "key", attempt))
+    next_attempt(tmp_path, "key")  # under way: no record yet
+    final = latest_final(tmp_path, "key")
+    assert final is not None
+    assert (final.attempt, final.outcome) == (2, Outcome.OK)
+
+
+def test_an_unreadable_newer_attempt_is_told(tmp_path):
+    make_run(tmp_path, "key", "s")
+    bad = make_run(tmp_path, "key", "s") / "record.json"
+    bad.write_text("{")
+    with pytest.raises(RecordError, match=str(bad)):
+        latest_final(tmp_path, "key")
+    assert [type(record) for _, record in iter_records(tmp_path)] == [Record, RecordError]
+
+
+def test_a_manifest_comes_back_as_written(tmp_path):
+    manifest = make_sweep(tmp_path, "s", [make_run(tmp_path, "key", "s")])
+    again = read_manifest(tmp_path / "sweeps" / "s" / "sweep.json")
+    assert again == manifest
+    assert again.runs == [{"run_key": "key", "attempt": 1, "folder": "runs/key/001", "skipped": False}]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"sweep": "s", "runs": [1]}', '{"sweep": "s", "schema_version": 9}']
+)
+def test_an_unreadable_manifest_names_its_file(tmp_path, text):
+    path = tmp_path / "sweep.json"
+    path.write_text(text)
+    with pytest.raises(RecordError, match=str(path)):
+        read_manifest(path)
+
+
+def test_published_is_by_destination_and_version(tmp_path):
+    folder = make_run(tmp_path, "key", "s")
+    here = {"uri": "sqlite:///x", "experiment_id": "1", "created_ms": 5}
+    assert unpublished(tmp_path, here) == [folder]
+    mark_published(folder, here, "id", "2026-01-02T03:05:05+00:00")
+    assert unpublished(tmp_path, here) == []
+    assert unpublished(tmp_path, here | {"created_ms": 6}) == [folder]
+    Record("key", 1, "s", {}, Outcome.OK, finished_at="2026-02-02T00:00:00+00:00").write(folder)
+    assert unpublished(tmp_path, here) == [folder]
+
+
+def test_a_process_is_known_by_more_than_its_id():
+    me = this_process()
+    assert is_alive(me) is True
+    assert is_alive(me | {"started": "another boot:1"}) is False
+    assert is_alive(me | {"host": "elsewhere"}) is None
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    script = (
+        "import json,os,sys; from src.records.store import this_process; print(json.dumps(this_process()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=Path.cwd(), check=True
+    )
+    child.communicate(b"\n")
+    assert is_alive(json.loads(done.stdout)) is False
+    assert is_alive(me | {"pid": 1}) is False

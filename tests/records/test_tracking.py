@@ -1,0 +1,274 @@
+"""Publishing to a real database: repeatable, complete, quick to notice what is wrong."""
+
+import multiprocessing
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from run_folders import free_port, local, make_run, make_sweep
+
+from src.config.schema import TrackingConf
+from src.records.record import Outcome, Record
+from src.records.store import SweepManifest, unpublished
+from src.records.tracking import Tracker, TrackingError, UnpublishableError, open_tracker
+
+
+def runs(tracker: Tracker, query: str = "tags.kind = 'run'"):
+    return tracker.client.search_runs([tracker.connection.experiment_id], query)
+
+
+def history(tracker: Tracker, run_id: str, metric: str):
+    return sorted((m.step, m.value) for m in tracker.client.get_metric_history(run_id, metric))
+
+
+def published_sweep(tracker: Tracker, outputs: Path, number: int = 3) -> list[Path]:
+    folders = [
+        make_run(outputs, f"key{i}", "sweep-1", speedup=0.8 + 0.2 * i, quant=f"q{i}") for i in range(number)
+    ]
+    manifest = make_sweep(outputs, "sweep-1", folders)
+    parent = tracker.open_sweep(manifest)
+    for folder in folders:
+        tracker.publish(folder, parent)
+    tracker.close_sweep(parent, outputs / "sweeps" / "sweep-1")
+    return folders
+
+
+def test_a_run_is_complete(tracker, outputs):
+    folder = make_run(outputs, "key", "s", pairs=1000, quant="float8dq")
+    parent = tracker.open_sweep(SweepManifest("s"))
+    run_id = tracker.publish(folder, parent)
+    run = tracker.client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.info.end_time - run.info.start_time == 60_000
+    assert run.data.params["quant"] == "float8dq"
+    assert run.data.params["model.inputs.x.shape"] == '["batch", "tokens", 64]'
+    assert run.data.params["measure.budget_s"] == "10.0"
+    assert not [name for name in run.data.params if name.startswith(("tracking", "outputs"))]
+    expected = {"outcome": "ok", "verdict": "helps", "run_key": "key", "sweep": "s", "device": "Made-up CPU"}
+    assert expected.items() <= run.data.tags.items()
+    assert run.data.tags["published"] == "1"
+    assert run.data.tags["mlflow.parentRunId"] == parent
+    assert run.data.metrics["speedup/median"] == 1.2
+    assert len(history(tracker, run_id, "rounds/treated_ms")) == 200
+    assert [step for step, _ in history(tracker, run_id, "distribution/treated_ms")] == list(range(0, 101, 5))
+    names = {f.path for f in tracker.client.list_artifacts(run_id)}
+    assert names == {"record.json", "config.yaml", "rounds.json", "run.log"}
+
+
+def test_publishing_again_changes_nothing(tracker, outputs):
+    folders = published_sweep(tracker, outputs)
+    [before] = runs(tracker, "tags.run_key = 'key1'")
+    points = history(tracker, before.info.run_id, "rounds/speedup")
+    for folder in folders:  # as if the process had died just before writing its marker
+        (folder / "published.json").unlink()
+        tracker.client.set_tag(before.info.run_id, "published", "0")
+    again = open_tracker(local(outputs))
+    parent = again.open_sweep(SweepManifest("sweep-1"))
+    for folder in folders:
+        again.publish(folder, parent)
+    again.close_sweep(parent, outputs / "sweeps" / "sweep-1")
+    assert len(runs(tracker)) == 3
+    [after] = runs(tracker, "tags.run_key = 'key1'")
+    assert after.info.run_id == before.info.run_id
+    assert history(tracker, after.info.run_id, "rounds/speedup") == points
+    assert after.data.to_dictionary() | {"tags": 0} == before.data.to_dictionary() | {"tags": 0}
+    assert len(history(tracker, parent, "sweep/runs")) == 1
+
+
+def test_the_sweep_itself_shows_what_came_out(tracker, outputs):
+    published_sweep(tracker, outputs)
+    [parent] = runs(tracker, "tags.kind = 'sweep'")
+    assert parent.info.status == "FINISHED"
+    counts = {name: parent.data.metrics[f"sweep/{name}"] for name in ("runs", "helps", "hurts", "neutral")}
+    assert counts == {"runs": 3, "helps": 1, "hurts": 1, "neutral": 1}
+    assert parent.data.metrics["sweep/best_speedup"] == pytest.approx(1.2)
+    note = parent.data.tags["mlflow.note.content"].splitlines()
+    assert "q2 default b1 flux-tiny" in note[4]  # the fastest first
+    experiment = tracker.client.get_experiment(tracker.connection.experiment_id)
+    assert "metrics.`speedup/median`" in experiment.tags["mlflow.sharedViewState.sweep-1"]
+    assert "viewStateShareKey=sweep-1" in tracker.link("sweep-1")
+
+
+def test_a_sweep_that_skips_a_run_lists_it_too(tracker, outputs):
+    [folder] = published_sweep(tracker, outputs, 1)
+    manifest = SweepManifest.start("sweep-2", [])
+    manifest.add("key0", 1, skipped=True)
+    manifest.write(outputs)
+    parent = tracker.open_sweep(manifest)
+    tracker.close_sweep(parent, outputs / "sweeps" / "sweep-2")
+    assert len(runs(tracker)) == 1
+    assert [len(runs(tracker, f"tags.sweeps LIKE '% sweep-{i} %'")) for i in (1, 2)] == [1, 1]
+    assert tracker.client.get_run(parent).data.metrics["sweep/hurts"] == 1
+    assert unpublished(outputs, tracker.connection.destination) == []
+    assert folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [(Outcome.UNSUPPORTED, "FINISHED"), (Outcome.KILLED, "KILLED"), (Outcome.TIMEOUT, "FAILED")],
+)
+def test_runs_without_numbers_are_published_too(tracker, outputs, outcome, status):
+    folder = make_run(outputs, "key", "s", record=False)
+    Record("key", 1, "s", {"quant": "x" * 7000}, outcome, reason="needs SM89 " * 1000).write(folder)
+    run = tracker.client.get_run(tracker.publish(folder, tracker.open_sweep(SweepManifest("s"))))
+    assert (run.info.status, run.data.tags["outcome"]) == (status, outcome)
+    assert len(run.data.params["quant"]) == 6000
+
+
+def test_a_lost_run_that_comes_home_replaces_its_record(tracker, outputs):
+    folder = make_run(outputs, "key", "s", record=False)
+    Record("key", 1, "s", {}, Outcome.LOST).write(folder)
+    parent = tracker.open_sweep(SweepManifest("s"))
+    tracker.publish(folder, parent)
+    Record("key", 1, "s", {}, Outcome.OK, "helps").write(folder)
+    tracker.publish(folder, parent)
+    assert [run.data.tags["outcome"] for run in runs(tracker)] == ["ok"]
+
+
+def test_a_doubled_creation_leaves_one_run(tracker, outputs, monkeypatch):
+    create = tracker.client.create_run
+
+    def answer_lost(*args):
+        create(*args)
+        return create(*args)
+
+    monkeypatch.setattr(tracker.client, "create_run", answer_lost)
+    folder = make_run(outputs, "key", "s")
+    run_id = tracker.publish(folder, tracker.open_sweep(SweepManifest("s")))
+    assert [run.info.run_id for run in runs(tracker)] == [run_id]
+    assert len(runs(tracker, "tags.kind = 'sweep'")) == 1
+
+
+def test_what_breaks_half_way_is_not_published(tracker, outputs, monkeypatch):
+    folder = make_run(outputs, "key", "s")
+    parent = tracker.open_sweep(SweepManifest("s"))
+    with monkeypatch.context() as patch:
+        patch.setattr(tracker.client, "log_artifact", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(
+            TrackingError, match=r"disk full; records are kept under outputs/runs, .*src\.collect"
+        ):
+            tracker.publish(folder, parent)
+    assert unpublished(outputs, tracker.connection.destination) == [folder]
+    assert runs(tracker, "tags.published = '1'") == []
+    tracker.publish(folder, parent)
+    [run] = runs(tracker)
+    assert run.data.tags["published"] == "1"
+    assert len(history(tracker, run.info.run_id, "rounds/speedup")) == 60
+
+
+def test_unreadable_rounds_are_this_runs_trouble_alone(tracker, outputs):
+    folder = make_run(outputs, "key", "s")
+    (folder / "rounds.json").write_text("{")
+    with pytest.raises(UnpublishableError, match=r"rounds\.json"):
+        tracker.publish(folder, tracker.open_sweep(SweepManifest("s")))
+
+
+def _open_and_publish(outputs: str, key: str, gate) -> None:
+    gate.wait()
+    tracker = open_tracker(local(Path(outputs)))
+    tracker.publish(make_run(Path(outputs), key, "s"), tracker.open_sweep(SweepManifest("s")))
+
+
+def test_two_processes_open_an_empty_database_at_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    gate = context.Barrier(2)
+    workers = [context.Process(target=_open_and_publish, args=(str(tmp_path), f"k{i}", gate)) for i in (1, 2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(90)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert len(runs(open_tracker(local(tmp_path)))) == 2
+
+
+def refused_within(conf: TrackingConf, seconds: float) -> str:
+    started = time.monotonic()
+    with pytest.raises(TrackingError) as caught:
+        open_tracker(conf)
+    assert time.monotonic() - started < seconds
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "python -m src.collect" in text
+    return text
+
+
+def test_a_server_that_is_down_is_noticed_at_once():
+    text = refused_within(TrackingConf("server", True, f"http://127.0.0.1:{free_port()}"), 10)
+    assert "Connection refused" in text
+
+
+def test_a_server_that_says_nothing_is_noticed():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        text = refused_within(TrackingConf("server", True, f"http://127.0.0.1:{silent.getsockname()[1]}"), 10)
+    assert "timed out" in text
+
+
+def test_a_corrupt_database_is_told(tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
+    assert "file is not a database" in refused_within(local(tmp_path), 10)
+
+
+def test_a_locked_database_is_told(tracker, outputs):
+    folder = make_run(outputs, "key", "s")
+    parent = tracker.open_sweep(SweepManifest("s"))
+    holder = sqlite3.connect(outputs / "mlflow.db")
+    holder.execute("BEGIN EXCLUSIVE")
+    started = time.monotonic()
+    with pytest.raises(TrackingError, match="database is locked"):
+        tracker.publish(folder, parent)
+    assert time.monotonic() - started < 10
+    holder.rollback()
+    tracker.publish(folder, parent)
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    refused_within(local(tmp_path / "file" / "outputs"), 10)
+
+
+def test_a_deleted_experiment_is_told_with_the_remedy(tracker, outputs):
+    tracker.client.delete_experiment(tracker.connection.experiment_id)
+    assert "experiments restore" in refused_within(local(outputs), 10)
+
+
+def test_a_new_database_gets_everything_again(tracker, outputs, empty_database):
+    published_sweep(tracker, outputs, 1)
+    elsewhere = replace(local(outputs), experiment="other")
+    assert len(unpublished(outputs, open_tracker(elsewhere).connection.destination)) == 1
+
+
+def test_tracking_off_is_told():
+    with pytest.raises(TrackingError, match="tracking=none publishes nothing"):
+        open_tracker(TrackingConf("none", False, ""))
+
+
+def test_importing_costs_nothing():
+    script = "import sys, src.records.tracking; print([m for m in ('mlflow', 'torch', 'pandas') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_over_a_server(server, tmp_path):
+    conf = TrackingConf("server", True, server)
+    tracker = open_tracker(conf)
+    folders = published_sweep(tracker, tmp_path, 2)
+    for folder in folders:
+        (folder / "published.json").unlink()
+    published_sweep_again = open_tracker(conf)
+    for folder in folders:
+        published_sweep_again.publish(folder, published_sweep_again.open_sweep(SweepManifest("sweep-1")))
+    found = runs(tracker)
+    assert len(found) == 2
+    assert len(history(tracker, found[0].info.run_id, "rounds/speedup")) == 60
+    assert {f.path for f in tracker.client.list_artifacts(found[0].info.run_id)} >= {
+        "record.json",
+        "rounds.json",
+    }
+    assert tracker.link("sweep-1").startswith(f"charts: {server}/#/experiments/")
