@@ -96,12 +96,12 @@ class SweepProgress:
     def start_run(self, text: str) -> None:
         """A run begins."""
         self._label, self._phase, self._run_started = text, "starting", time.monotonic()
-        self._say(f"[{self.done + 1}/{self.runs}] {text} ({self._left_text()})")
+        self._log(f"[{self.done + 1}/{self.runs}] {text} ({self._left_text()})")
 
     def phase(self, text: str) -> None:
         """The current run's phase."""
         self._phase = text
-        self._say(f"    {text}")
+        self._log(f"    {text}")
 
     def end_run(self, text: str, *, measured: bool) -> None:
         """The run is over; only measured runs count towards the time left."""
@@ -110,9 +110,13 @@ class SweepProgress:
         self.done += 1
         self.console.print(f"[{self.done}/{self.runs}] {self._label}: {text}", soft_wrap=True)
 
+    def say(self, text: str) -> None:
+        """Plain text above the bar, never broken into lines: paths and links stay whole."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
     def _left_text(self) -> str:
         return f"about {duration(self.left_s())} left"
 
-    def _say(self, text: str) -> None:
+    def _log(self, text: str) -> None:
         if not self._is_live:
-            self.console.print(text, markup=False, soft_wrap=True)
+            self.say(text)

@@ -61,9 +61,7 @@ class LocalSweep:
         """All runs in turn, whatever becomes of each."""
         guess_s = 3 * self.configs[0].measure.budget_s + 30
         with SweepProgress(len(self.configs), guess_s) as progress:
-            progress.console.print(
-                f"sweep {self.sweep}: {len(self.configs)} runs, records in {self.outputs}", markup=False
-            )
+            progress.say(f"sweep {self.sweep}: {len(self.configs)} runs, records in {self.outputs}")
             try:
                 self.publisher.open()
                 for cfg in self.configs:
@@ -132,7 +130,7 @@ class LocalSweep:
         try:
             done = latest_final(self.outputs, key)
         except RecordError as error:
-            progress.console.print(f"warning: {error}; measured again as a new attempt", markup=False)
+            progress.say(f"warning: {error}; measured again as a new attempt")
             return None
         return None if done is not None and done.details.get("crowded") else done
 
@@ -140,9 +138,9 @@ class LocalSweep:
         self.manifest.write(self.outputs)
         counts = Counter(str(record.verdict or record.outcome) for record in self.records)
         text = ", ".join(f"{number} {name}" for name, number in counts.most_common()) or "no run finished"
-        progress.console.print(f"sweep {self.sweep}: {text}; {duration(progress.elapsed_s())}", markup=False)
+        progress.say(f"sweep {self.sweep}: {text}; {duration(progress.elapsed_s())}")
         for line in self.publisher.close():
-            progress.console.print(line, markup=False, soft_wrap=True)
+            progress.say(line)
 
 
 def describe_device(gpu: GpuConf, tell: object) -> dict[str, Any]:

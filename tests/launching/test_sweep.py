@@ -1,0 +1,160 @@
+"""The command itself: real Hydra processes, real kernels, a real MLflow database."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "tests" / "launching" / "conf"
+SMALL = (
+    "model=linear",
+    "model.dims={M:4,K:64,N:64}",
+    "compile=none",
+    "measure.budget_s=0.3",
+    "measure.max_warmup_s=0.1",
+    "measure.min_pairs=8",
+)
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", f"src.{module}", *arguments]
+
+
+def call(module: str, *arguments: str, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(module, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=timeout_s
+    )
+
+
+def records(outputs: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(outputs.glob("runs/*/*/record.json"))]
+
+
+def published(outputs: Path) -> Counter[str]:
+    with sqlite3.connect(outputs / "mlflow.db") as database:
+        rows = database.execute("select value from tags where key = 'outcome'").fetchall()
+    return Counter(row[0] for row in rows)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A sweep of three schemes, one of which this machine may not be able to run."""
+    outputs = tmp_path_factory.mktemp("swept")
+    return outputs, call("run", "-m", "quant=int8wo,float8dq,none", "gpu=cpu", *SMALL, f"outputs={outputs}")
+
+
+def test_every_run_has_its_record_its_artifacts_and_its_mlflow_run(
+    swept: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    outputs, done = swept
+    assert done.returncode == 0, done.stderr
+    by_quant = {record["axes"]["quant"]: record for record in records(outputs)}
+    assert {quant: record["outcome"] for quant, record in by_quant.items()} == {
+        "int8wo": "ok",
+        "float8dq": "unsupported",
+        "none": "ok",
+    }
+    assert "8.9" in by_quant["float8dq"]["reason"]
+    assert by_quant["float8dq"]["remedy"]
+    metrics = by_quant["int8wo"]["metrics"]
+    assert metrics["speedup/ci_low"] <= metrics["speedup/median"] <= metrics["speedup/ci_high"]
+    assert metrics["quality/sqnr_db"] > 30
+    assert by_quant["int8wo"]["shape"] == {"M": 4, "K": 64, "N": 64}
+    folder = next(outputs.glob(f"runs/{by_quant['int8wo']['run_key']}/001"))
+    for name in ("config.yaml", "layers.json", "rounds.json", "run.log"):
+        assert (folder / name).exists()
+    assert published(outputs) == {"ok": 2, "unsupported": 1}
+
+
+def test_what_is_done_is_skipped_a_broken_record_is_measured_again_rerun_measures_all(
+    swept: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    outputs, _ = swept
+    before = {record["run_key"]: record for record in records(outputs)}
+    broken = next(key for key, record in before.items() if record["outcome"] == "unsupported")
+    (outputs / "runs" / broken / "001" / "record.json").write_text('{"schema_version": 1, "run')
+    again = call("run", "-m", "quant=float8dq,none", "gpu=cpu", *SMALL, f"outputs={outputs}")
+    assert again.returncode == 0, again.stderr
+    assert "record.json: not a readable record" in again.stderr
+    assert (outputs / "runs" / broken / "002" / "record.json").exists()
+    crowded = sum(record["details"].get("crowded", False) for record in before.values())
+    assert again.stderr.count("measured before") >= 1 - crowded
+    rerun = call("run", "quant=none", "gpu=cpu", "rerun=true", *SMALL, f"outputs={outputs}")
+    assert rerun.returncode == 0, rerun.stderr
+    unquantized = [r for r in outputs.glob("runs/*/*/record.json") if '"quant": "none"' in r.read_text()]
+    assert len(unquantized) >= 2
+
+
+def test_every_fate_of_a_run_is_an_outcome_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    """Also: a scheme, a model, a device and a task that only a folder outside `conf` knows."""
+    own = ("--config-dir", str(CONF), "model=my-sd3", "quant=my-int8", "gpu=my-cpu", "task=fates")
+    fixed = ("compile=none", "measure.budget_s=0.3", "measure.min_pairs=8", "measure.timeout_s=20")
+    done = call("run", "-m", *own, *fixed, "seed=1,2,3,4,5,0", f"outputs={tmp_path}")
+    assert done.returncode == 1, done.stderr
+    by_seed = {
+        json.loads((path.parent / "record.json").read_text())["reason"]: path.parent
+        for path in tmp_path.glob("runs/*/001/config.yaml")
+    }
+    assert len(by_seed) == 6
+    outcomes = Counter(record["outcome"] for record in records(tmp_path))
+    assert outcomes == {"failed": 1, "killed": 2, "timeout": 1, "oom": 1, "ok": 1}
+    reasons = " / ".join(by_seed)
+    for expected in ("ZeroDivisionError: a bug", "SIGSEGV", "SIGKILL", "measure.timeout_s=20"):
+        assert expected in reasons
+    ok = next(record for record in records(tmp_path) if record["outcome"] == "ok")
+    assert ok["axes"]["model"] == "my-sd3"
+    assert ok["device"]["threads"] == 1
+    assert ok["metrics"]["quantize/layers"] > 10
+    assert sum(published(tmp_path).values()) == 6
+
+
+def test_ctrl_c_keeps_what_is_done_marks_what_is_on_and_leaves_no_process(tmp_path: Path) -> None:
+    own = ("--config-dir", str(CONF), "task=fates", *SMALL, "seed=0,4", f"outputs={tmp_path}")
+    driver = subprocess.Popen(
+        command("run", "-m", *own), cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert driver.stderr is not None
+    for line in driver.stderr:
+        if "hanging" in line:
+            break
+    time.sleep(0.5)
+    os.kill(driver.pid, signal.SIGINT)
+    rest = driver.stderr.read()
+    assert driver.wait(60) == 130
+    assert "Traceback" not in rest
+    assert Counter(record["outcome"] for record in records(tmp_path)) == {"ok": 1, "killed": 1}
+    assert published(tmp_path) == {"ok": 1, "killed": 1}
+    mine = f"outputs={tmp_path}".encode()
+    assert not [
+        p for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists() and mine in p.read_bytes()
+    ]
+
+
+def test_a_tracker_that_is_down_costs_a_message_and_collect_publishes_later(tmp_path: Path) -> None:
+    down = ("tracking=server", "tracking.uri=http://127.0.0.1:9")
+    started = time.monotonic()
+    done = call("run", "quant=int8wo", *SMALL, *down, f"outputs={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "src.collect" in done.stderr
+    assert time.monotonic() - started < 120
+    assert len(records(tmp_path)) == 1
+    collected = call("collect", f"outputs={tmp_path}")
+    assert collected.returncode == 0, collected.stdout + collected.stderr
+    assert published(tmp_path) == {"ok": 1}
+
+
+def test_outputs_that_cannot_be_written_are_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = call("run", "quant=int8wo", *SMALL, f"outputs={tmp_path}/file/outputs")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"outputs={tmp_path}/file/outputs" in done.stderr
