@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.coverage > docs/coverage.md
 
-2,000 experiments per cell (standard error 0.5 %), some 10 CPU minutes; `--experiments 200` for a first look.
+2,000 experiments per cell (standard error 0.5 %), some 20 CPU minutes; `--experiments 200` for a first look.
 """
 
 import argparse
