@@ -62,7 +62,7 @@ class Connection:
     """An opened tracker: explicit client, explicit experiment."""
 
     client: "MlflowClient"
-    uri: str
+    uri: str  # without a password
     experiment_id: str
     experiment_created_ms: int
 
@@ -92,8 +92,9 @@ def connect(conf: TrackingConf) -> Connection:
         )
     database = _sqlite_path(conf.uri)
     if database is None:
-        probe(conf.uri)
-        return _open(conf, conf.uri, None)
+        shown = _without_password(conf.uri)
+        probe(shown)
+        return _open(conf, conf.uri, shown, None)
     from filelock import FileLock, Timeout
 
     uri = f"sqlite:///{database}"
@@ -103,26 +104,26 @@ def connect(conf: TrackingConf) -> Connection:
         try:
             with FileLock(f"{database}.lock", timeout=_OPEN_S):  # MLflow's creation of its tables races
                 probe(uri)
-                return _open(conf, uri, artifacts.resolve().as_uri())
+                return _open(conf, uri, uri, artifacts.resolve().as_uri())
         except Timeout as error:
             raise TimeoutError(f"another process holds {database}.lock for {_OPEN_S:.0f} s") from error
 
 
-def _open(conf: TrackingConf, uri: str, artifacts: str | None) -> Connection:
+def _open(conf: TrackingConf, uri: str, shown: str, artifacts: str | None) -> Connection:
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    with explained(uri, "cannot be opened"):
+    with explained(shown, "cannot be opened"):
         from mlflow.tracking import MlflowClient
 
         client = MlflowClient(tracking_uri=uri)
         experiment = _experiment(client, conf.experiment, artifacts)
     if experiment.lifecycle_stage != "active":
         raise TrackingError(
-            f"MLflow at {uri}: experiment {conf.experiment!r} is deleted; bring it back with "
-            f"`MLFLOW_TRACKING_URI={uri} mlflow experiments restore -x {experiment.experiment_id}` or choose "
+            f"MLflow at {shown}: experiment {conf.experiment!r} is deleted; bring it back with "
+            f"`MLFLOW_TRACKING_URI={shown} mlflow experiments restore -x {experiment.experiment_id}` or choose "
             f"another with tracking.experiment=NAME; {_KEPT}"
         )
-    return Connection(client, uri, experiment.experiment_id, int(experiment.creation_time or 0))
+    return Connection(client, shown, experiment.experiment_id, int(experiment.creation_time or 0))
 
 
 def _experiment(client: "MlflowClient", name: str, artifacts: str | None) -> "Experiment":
@@ -183,3 +184,8 @@ def _sqlite_path(uri: str) -> Path | None:
     if not uri.startswith("sqlite:///"):
         return None
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]).resolve()
+
+
+def _without_password(uri: str) -> str:
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.password else uri

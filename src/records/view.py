@@ -6,6 +6,7 @@ per sweep. Read out of the UI of MLflow 3.17; a UI that ignores it still shows t
 """
 
 import json
+from shlex import quote
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -48,18 +49,19 @@ _PAIRS_OF_AXES = (("speedup/median", "quality/sqnr_db"), ("latency/median_ms", "
 
 def publish_view(connection: Connection, sweep: str) -> None:
     """Keep the sweep's view in the experiment, as the UI's share button would."""
-    view = json.dumps(_facets(sweep) | _table() | _charts())
+    view = json.dumps(_facets(sweep) | _table() | _charts(), separators=(",", ":"))
     connection.client.set_experiment_tag(connection.experiment_id, _TAG + sweep, view)
 
 
 def sweep_link(connection: Connection, sweep: str) -> str:
     """The lines to print for a sweep; for a local database the command that shows it comes first."""
-    is_server = urlsplit(connection.uri).scheme in ("http", "https")
-    root = connection.uri.rstrip("/") if is_server else "http://127.0.0.1:5000"
+    command, root = [], connection.uri.rstrip("/")
+    if urlsplit(connection.uri).scheme not in ("http", "https"):
+        command = [f"look at it with: mlflow ui --workers 1 --backend-store-uri {quote(connection.uri)}"]
+        root = "http://127.0.0.1:5000"
     view = f"{root}/#/experiments/{connection.experiment_id}/runs?workflowType=machine_learning"
     view += f"&viewStateShareKey={sweep}"
-    lines = [] if is_server else [f"look at it with: mlflow ui --backend-store-uri {connection.uri}"]
-    return "\n".join([*lines, f"charts: {view}&compareRunsMode=CHART", f"table:  {view}"])
+    return "\n".join([*command, f"charts: {view}&compareRunsMode=CHART", f"table:  {view}"])
 
 
 def _facets(sweep: str) -> dict[str, Any]:

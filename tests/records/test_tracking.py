@@ -272,3 +272,10 @@ def test_over_a_server(server, tmp_path):
         "rounds.json",
     }
     assert tracker.link("sweep-1").startswith(f"charts: {server}/#/experiments/")
+
+
+def test_a_password_is_not_repeated():
+    port = free_port()
+    text = refused_within(TrackingConf("server", True, f"http://me:secret@127.0.0.1:{port}"), 10)
+    assert f"http://127.0.0.1:{port}" in text
+    assert "secret" not in text
