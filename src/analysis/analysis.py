@@ -1,5 +1,6 @@
 """The way of one analysis: read runs, tidy, tell, write the report, log it."""
 
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +27,7 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
     Raises:
         ConfigError: no such store, experiment or sweep, or the report's folder cannot be written.
     """
-    console = console or Console(highlight=False)
+    console = console or Console(highlight=False, width=None if sys.stdout.isatty() else 100)
     tracker = Tracker(conf.tracking, conf.experiment)
     frame = tidy(tracker.runs(), conf.margin)
     if frame.empty:

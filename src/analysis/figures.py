@@ -21,10 +21,16 @@ from src.analysis.verdicts import (
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 _INK, _GRID, _BAND = "#30343A", "#ECEEF1", "rgba(122,127,135,0.16)"
-_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100)
-_FINE_TICKS = tuple(i / 10 for i in range(1, 31))
-_FINEST_TICKS = tuple(i / 20 for i in range(10, 41))
-_MOST_M_TICKS = 7
+_COARSE_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100)
+_TICKS = (  # the finest that fits is taken
+    tuple(i / 20 for i in range(10, 41)),
+    tuple(i / 10 for i in range(1, 31)),
+    (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.2, 1.5, 2, 2.5, 3, 4, 5),
+    _COARSE_TICKS,
+    (0.01, 0.1, 1, 10, 100),
+)
+_MOST_TICKS = 7
+_MOST_M_TICKS = 5
 
 Range = tuple[float, float]
 
@@ -61,7 +67,7 @@ def forest(rows: pd.DataFrame, span: Range, margin: float) -> go.Figure:
 
 def over_m(curves: list[Shapes], lines: dict[str, Line], span: Range, margin: float) -> go.Figure:
     """Speedup over M of one (K, N), compile mode and device: a line per scheme with its interval."""
-    figure = _figure(height=300)
+    figure = _figure(height=280)
     figure.add_hrect(1 / (1 + margin), 1 + margin, fillcolor=_BAND, line_width=0, layer="below")
     figure.add_hline(1, line={"color": _INK, "width": 1}, layer="below")
     for curve in curves:
@@ -136,11 +142,12 @@ def _figure(height: int) -> go.Figure:
 
 def _speedup_axis(span: Range) -> dict[str, Any]:
     low, high = span
-    every = _TICKS if high / low > 3 else _FINE_TICKS if high / low > 1.4 else _FINEST_TICKS
-    ticks = [tick for tick in every if low <= tick <= high]
+    choices = [[tick for tick in every if low <= tick <= high] for every in _TICKS]
+    ticks = next((chosen for chosen in choices if len(chosen) <= _MOST_TICKS), choices[-1])
     return {
         "type": "log",
         "range": [math.log10(low), math.log10(high)],
+        "tickangle": 0,
         "tickvals": ticks,
         "ticktext": [f"{tick:g}×" for tick in ticks],
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 
+from src.config.schema import MeasureConf
 from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
 from src.records.record import FINDINGS, Outcome
 
@@ -65,7 +66,9 @@ def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
     frame[_INTEGERS] = frame[_INTEGERS].astype("Int64")
     frame[_METRICS] = frame[_METRICS].astype(float)
     frame["memory/saved"] = 1 - frame["memory/model_gib"] / frame["memory/baseline_model_gib"]
-    frame["confidence"] = [float(row["params"].get("measure.confidence", 0.95)) for row in rows]
+    frame["confidence"] = [
+        float(row["params"].get("measure.confidence", MeasureConf.confidence)) for row in rows
+    ]
     frame["stands"] = ~_newest_first(frame).duplicated(CELL)
     return frame.sort_values([*CELL, "started_at"], na_position="first").reset_index(drop=True)
 
@@ -144,7 +147,7 @@ def _verdict(row: dict[str, Any], margin: float) -> str:
 
     A run that withheld the verdict of its own interval (the machine was busy) is not given one here.
     """
-    own = _interval_verdict(row, float(row["params"].get("measure.margin", margin)))
+    own = _interval_verdict(row, float(row["params"].get("measure.margin", MeasureConf.margin)))
     if own and row["recorded"] and own != row["recorded"]:
         return str(row["recorded"])
     return _interval_verdict(row, margin)

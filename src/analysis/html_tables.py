@@ -57,18 +57,22 @@ def breakeven_html(breakeven: pd.DataFrame) -> str:
 
 
 def _verdict_row(row: Row, *, with_device: bool) -> list[Cell]:
-    span = f" <small>{interval_text(row)}</small>" if row["verdict"] else ""
-    speedup = float(row["speedup/median"]) if row["verdict"] else None
-    return [
+    common = [
         Cell(f'<span class="nowrap">{escape(workload_text(row))}</span>', _workload_order(row)),
         Cell(f'<span class="nowrap">{escape(treatment_text(row))}</span>', treatment_text(row)),
         *([text_cell(row["device"])] if with_device else []),
         Cell(chip(status(row)), _RANK.get(status(row), len(_RANK))),
-        Cell(f"{speedup_text(row)}{span}", speedup, number=True),
+    ]
+    if not row["verdict"]:
+        return [*common, Cell(_why(row), columns=5)]
+    span = f" <small>{interval_text(row)}</small>"
+    return [
+        *common,
+        Cell(f"{speedup_text(row)}{span}", float(row["speedup/median"]), number=True),
         _latency(row),
         number_cell(percent(row["memory/saved"]), row["memory/saved"]),
         number_cell(decibels(row["quality/sqnr_db"]), row["quality/sqnr_db"]),
-        _why(row),
+        Cell(_why(row), row["reason"] or None),
     ]
 
 
@@ -79,27 +83,25 @@ def _workload_order(row: Row) -> str:
 
 def _latency(row: Row) -> Cell:
     """Baseline and treated arm, sorted by the treated one."""
-    if not row["verdict"]:
-        return Cell("", None, number=True)
     base, treated = (milliseconds(row[f"latency/{arm}median_ms"]) for arm in ("baseline_", ""))
     return Cell(f"<small>{base} →</small> {treated}", float(row["latency/median_ms"]), number=True)
 
 
-def _why(row: Row) -> Cell:
+def _why(row: Row) -> str:
     if not row["reason"]:
-        return Cell("")
+        return ""
     remedy = f" <em>→ {escape(row['remedy'])}</em>" if row["remedy"] else ""
-    return Cell(f'<span class="why">{escape(row["reason"])}{remedy}</span>', row["reason"])
+    return f'<span class="why">{escape(row["reason"])}{remedy}</span>'
 
 
 def _breakeven_row(row: Row, several: list[str]) -> list[Cell]:
     verdict = chip(row["case"]) + " " if row["case"] in VERDICTS else ""
     return [
         *(text_cell(str(row[name])) for name in several),
-        text_cell(treatment_text(row)),
+        Cell(f'<span class="nowrap">{escape(treatment_text(row))}</span>', treatment_text(row)),
         *(number_cell(str(row[name]), int(row[name])) for name in ("K", "N")),
         _breakeven_m(row),
-        Cell(f"{verdict}{escape(_does(row))}", row["case"]),
+        Cell(f'<span class="does">{verdict}{escape(_does(row))}</span>', row["case"]),
         number_cell(f"{row['best']:.2f}× at M = {row['best_m']}", float(row["best"])),
     ]
 
@@ -114,6 +116,6 @@ def _breakeven_m(row: Row) -> Cell:
 def _does(row: Row) -> str:
     """What a curve does, without the M that stands beside it."""
     if pd.isna(row["m"]):
-        return str(row["says"])
+        return str(row["says"]).removeprefix(f"{row['case']} " if row["case"] in VERDICTS else "")
     does = _AROUND[row["direction"]]
     return does if row["decided"] else f"{does}, but not beyond the margin on both sides"

@@ -14,6 +14,7 @@ class Cell:
     html: str
     sort: float | str | None = None
     number: bool = False
+    columns: int = 1
 
 
 def text_cell(text: str) -> Cell:
@@ -28,7 +29,8 @@ def number_cell(text: str, value: object) -> Cell:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """A table that sorts when a head is clicked; it scrolls by itself where it is wider than the page."""
-    numbers = [bool(rows) and row_cell.number for row_cell in rows[0]] if rows else [False] * len(heads)
+    full = next((row for row in rows if len(row) == len(heads)), [Cell("")] * len(heads))
+    numbers = [cell.number for cell in full]
     head = "".join(
         f'<th scope="col"{_class(number)}><button type="button">{escape(name)}</button></th>'
         for name, number in zip(heads, numbers, strict=True)
@@ -70,7 +72,8 @@ def definitions(pairs: Sequence[tuple[str, str]]) -> str:
 
 def _cell(cell: Cell) -> str:
     sort = "" if cell.sort is None else f' data-v="{escape(str(cell.sort))}"'
-    return f"<td{_class(cell.number)}{sort}>{cell.html}</td>"
+    wide = f' colspan="{cell.columns}"' if cell.columns > 1 else ""
+    return f"<td{_class(cell.number)}{sort}{wide}>{cell.html}</td>"
 
 
 def _class(number: bool) -> str:

@@ -68,27 +68,26 @@ def warnings(runs: pd.DataFrame, found: Provenance, replaced: int) -> list[str]:
     withheld = int(ran["withheld"].sum())
     undecided = int((ran["verdict"] == Verdict.INCONCLUSIVE).sum()) - withheld
     noisy = ran[(ran["verdict"] == Verdict.HELPS) & (ran["quality/sqnr_db"] < _LOW_SQNR_DB)]
+    recompiled = _recompiled(ran)
     unfinished = runs[~runs["finding"]]
     checks = {
-        f"{found.pairing['in_turn']} of {found.records} runs measured their arms in turn, not interleaved: "
-        "drift between the arms is not in their intervals.": found.pairing["in_turn"],
-        f"{withheld} of {len(ran)} compared runs withhold their verdict, for other processes kept the machine busy: "
-        "they are in no break-even; the same command measures them again.": withheld,
-        f"{undecided} of {len(ran)} compared runs are inconclusive: their intervals cross the margin; "
+        f"{found.pairing['in_turn']} of {found.records} records were measured with their arms in turn, not "
+        "interleaved: drift between the arms is not in their intervals.": found.pairing["in_turn"],
+        f"{withheld} of {_runs(len(ran))} withhold their verdict, for other processes kept the machine busy: "
+        "they are in no break-even, and the same command measures them again.": withheld,
+        f"{undecided} of {_runs(len(ran))} with a speedup are inconclusive: their intervals cross the margin; "
         "a larger measure.budget_s or measure=standard narrows them.": undecided,
-        f"{len(noisy)} runs help with less than {_LOW_SQNR_DB:.0f} dB SQNR: look at their outputs before "
-        f"using them ({', '.join(sorted(set(noisy['quant'])))}).": len(noisy),
-        f"{len(unfinished)} runs ended without a finding ({_counts(unfinished['outcome'])}): "
-        "repeating the sweep measures only these.": len(unfinished),
-        f"{_recompiled(ran)} runs recompiled after their first call: some of their rounds may be slow.": (
-            _recompiled(ran)
-        ),
+        f"Among the runs that help, {_runs(len(noisy))} with an SQNR below {_LOW_SQNR_DB:.0f} dB "
+        f"({', '.join(sorted(set(noisy['quant'])))}): look at the outputs first.": len(noisy),
+        f"{_runs(len(unfinished))} ended without a finding ({_counts(unfinished['outcome'])}): "
+        "the same command measures only what has none.": len(unfinished),
+        f"{_runs(recompiled)} recompiled after the first call: some rounds may be slow.": recompiled,
         f"The runs were made with different versions of {', '.join(found.mixed)}: compare across them with "
         "care.": len(found.mixed),
-        f"{replaced} older runs of the same workload, treatment and device (other versions, seeds or "
-        "measurement settings) are replaced by newer ones; verdicts.parquet has them with stands=False.": replaced,
-        f"Protocol details were read from {found.records} of {found.runs} records: the others are not on this "
-        "disk.": found.runs - found.records,
+        f"{_runs(replaced)} of the same workload, treatment and device as a newer one (other versions, seeds or "
+        "measurement settings) left out; verdicts.parquet has them with stands=False.": replaced,
+        f"What follows on pairing and versions was read from {found.records} of {found.runs} records: the others "
+        "are not on this disk.": found.runs - found.records,
     }
     return [text for text, count in checks.items() if count] + [
         f"autoquant: {why}." for why in found.fell_back
@@ -126,3 +125,7 @@ def _recompiled(ran: pd.DataFrame) -> int:
 
 def _counts(values: "pd.Series[str]") -> str:
     return ", ".join(f"{count} {name}" for name, count in values.value_counts().items())
+
+
+def _runs(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"

@@ -17,26 +17,15 @@ _FIRST = [
     ),
     *("memory/saved", "quality/sqnr_db", "reason", "remedy"),
 ]
-_SORT = [
-    "device",
-    "model",
-    "target",
-    "dtype",
-    "resolution",
-    "batch",
-    "K",
-    "N",
-    "M",
-    "quant",
-    "variant",
-    "compile",
-]
+_SORT = ["device", "model", "target", "dtype", "resolution", "batch", "K", "N", "M"]
 
 
 def verdict_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """All rows, sorted by workload, those with a speedup first, then by treatment."""
+    """All rows by workload, in each the fastest treatment first and those that did not run last."""
+    by = [*_SORT, "_ended", "speedup/median", *TREATMENT]
+    upwards = [name != "speedup/median" for name in by]
     ran = frame.assign(_ended=frame["verdict"] == "")
-    ordered = ran.sort_values([*_SORT[:6], "_ended", *_SORT[6:]], na_position="first").drop(columns="_ended")
+    ordered = ran.sort_values(by, ascending=upwards, na_position="first").drop(columns="_ended")
     return ordered[[*_FIRST, *(c for c in ordered.columns if c not in _FIRST)]].reset_index(drop=True)
 
 

@@ -1,0 +1,84 @@
+"""A real MLflow database with a few runs, analysed once for the tests that only look at what came out."""
+
+import io
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+from mlflow import MlflowClient
+
+from src.analysis.analysis import analyze
+from src.config.schema import AnalyzeConf, TrackingConf
+from tests.analysis.synthetic import Made, linear_runs, model_runs, publish, write_records
+
+SIDES, MS = ((512, 512), (4096, 4096)), (1, 16, 256, 4096)
+
+
+@dataclass
+class Store:
+    """A database, and what makes experiments in it."""
+
+    outputs: Path
+    client: MlflowClient
+    names: "count[int]"
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.outputs}/mlflow.db"
+
+    def experiment(self, runs: list[Made] | None = None) -> tuple[str, str]:
+        """Name and id of a new experiment, with these runs."""
+        name = f"experiment-{next(self.names)}"
+        experiment_id = self.client.create_experiment(name, str(self.outputs / "artifacts" / name))
+        publish(self.client, experiment_id, runs or [])
+        return name, experiment_id
+
+    def conf(self, experiment: str, **changed: object) -> AnalyzeConf:
+        tracking = TrackingConf(name="sqlite", uri=self.uri, experiment=experiment)
+        report = str(self.outputs / "reports" / experiment)
+        given = {"tracking": tracking, "outputs": str(self.outputs), "report": report} | changed
+        return AnalyzeConf(**given)  # type: ignore[arg-type]
+
+
+@dataclass
+class Analysed:
+    """What one analysis left behind."""
+
+    status: int
+    printed: str
+    report: Path
+    experiment: str
+    experiment_id: str
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory) -> Store:
+    outputs = tmp_path_factory.mktemp("outputs")
+    return Store(outputs, MlflowClient(f"sqlite:///{outputs}/mlflow.db"), count())
+
+
+@pytest.fixture(scope="session")
+def analysed(store: Store) -> Analysed:
+    runs = [*model_runs(), *linear_runs(SIDES, MS)]
+    name, experiment_id = store.experiment(runs)
+    write_records(store.outputs, runs)
+    status, printed = run_analysis(store.conf(name))
+    return Analysed(status, printed, store.outputs / "reports" / name, name, experiment_id)
+
+
+def run_analysis(conf: AnalyzeConf) -> tuple[int, str]:
+    """Exit status and what was printed at 100 columns."""
+    out = io.StringIO()
+    return analyze(conf, Console(file=out, width=100, highlight=False)), out.getvalue()
+
+
+@pytest.fixture
+def analysing() -> Callable[[AnalyzeConf], tuple[int, str]]:
+    return run_analysis

@@ -1,0 +1,166 @@
+"""From a filled database to what is printed, written and logged."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from src.analysis.analysis import analyze
+from src.config.errors import ConfigError
+from src.records.record import Outcome
+from tests.analysis.synthetic import CPU, NO_FLOAT8, linear_runs, made
+
+
+def test_the_terminal_fits_100_columns_and_says_what_to_do_next(analysed, store):
+    lines = analysed.printed.splitlines()
+    assert analysed.status == 0
+    tables = lines[: lines.index(f"report: {analysed.report / 'report.html'}")]
+    assert max(map(len, tables)) <= 100
+    assert lines[-1] == f"mlflow ui --backend-store-uri {store.uri}"
+    row = next(line for line in lines if line.startswith("flux-tiny b4 256px int8dq · default"))
+    assert re.search(r"1\.21× 1\.19–1\.23 +84\.2 69\.6 +48% +33\.8 helps", row)
+
+
+def test_what_did_not_run_is_shown_with_reason_and_remedy(analysed):
+    told = " ".join(analysed.printed.split())
+    assert "unsupported" in told
+    assert "gpu=rtx4090" in told
+    assert "compile_error" in told
+
+
+def test_the_words_say_what_was_measured(analysed):
+    told = " ".join(analysed.printed.split())
+    assert "int8dq helps at batch 4, compile=default (1.21×, 1.19–1.23)" in told
+    assert "int8wo hurts everywhere it was measured (0.58×, 4 runs)" in told
+    assert "of the controls (quant=none) 4 of 4 came out neutral" in told
+    assert "float8dq did not run (20 runs): needs compute capability >= 8.9" in told
+    assert (
+        re.search(r"int8dq pays above M = \d+ to \d+, depending on K×N", told)
+        or "int8dq pays above M" in told
+    )
+
+
+def test_the_tables_hold_every_run(analysed):
+    table = pd.read_parquet(analysed.report / "verdicts.parquet")
+    again = pd.read_csv(analysed.report / "verdicts.csv", keep_default_na=False, na_values=[""])
+    assert len(table) == len(again) == 22 + 2 * 2 * 4 * 4
+    assert {"speedup/median", "reason", "remedy", "variant", "stands", "device"} <= set(table.columns)
+    assert table["speedup/median"].sum() == pytest.approx(again["speedup/median"].sum())
+    assert (table.loc[table["outcome"] == "unsupported", "reason"] == NO_FLOAT8).all()
+
+
+def test_the_break_even_table_has_each_case(analysed):
+    table = pd.read_csv(analysed.report / "breakeven.csv", keep_default_na=False, na_values=[""])
+    assert set(table["quant"]) == {"int8dq", "int8wo", "int4wo"}
+    assert table.loc[table["quant"] == "int8wo", "case"].eq("hurts").all()
+    crossing = table[table["m"].notna()]
+    assert (crossing["m_low"] <= crossing["m"]).all()
+    assert (crossing["m"] <= crossing["m_high"]).all()
+    assert table["says"].str.contains("at every measured M \\(M = 1–4096\\)").any()
+
+
+def test_the_analysis_is_logged_in_the_same_experiment(analysed, store):
+    (run,) = store.client.search_runs([analysed.experiment_id], "tags.kind = 'analysis'")
+    names = {file.path for file in store.client.list_artifacts(run.info.run_id)}
+    assert names == {"report.html", "verdicts.csv", "verdicts.parquet", "breakeven.csv"}
+    assert run.data.metrics["runs/total"] == 86
+    assert run.data.metrics["runs/timeout"] == 1
+    assert run.data.metrics["verdict/helps"] > 0
+    assert run.data.metrics["speedup/best"] > 1
+    assert run.info.status == "FINISHED"
+
+
+def test_an_experiment_without_runs_says_so_in_one_line(store, analysing):
+    name, _ = store.experiment()
+    status, printed = analysing(store.conf(name))
+    assert status == 1
+    assert printed == (
+        f"experiment={name}: no finished runs yet in {store.uri}; python -m src.run makes one\n"
+    )
+
+
+def test_a_sweep_without_runs_is_a_config_error(store, analysing):
+    name, _ = store.experiment([made("a", 1.1, sweep="known")])
+    with pytest.raises(ConfigError, match=r"sweep=typo: no finished runs; the newest sweeps are known"):
+        analysing(store.conf(name, sweep="typo"))
+
+
+def test_a_report_folder_that_is_a_file_is_a_config_error(store, analysing, tmp_path):
+    (tmp_path / "report").write_text("")
+    name, _ = store.experiment([made("a", 1.1)])
+    with pytest.raises(ConfigError, match="report="):
+        analysing(store.conf(name, report=str(tmp_path / "report")))
+
+
+def test_only_unsupported_runs_still_make_a_report(store, analysing):
+    name, _ = store.experiment([made("a", outcome=Outcome.UNSUPPORTED, reason="no", device="")])
+    status, printed = analysing(store.conf(name))
+    page = (store.outputs / "reports" / name / "report.html").read_text()
+    assert status == 0
+    assert "1 run on 1 device; 0 compared a treatment with its baseline." in " ".join(printed.split())
+    assert "python -m src.run -m sweeps=linear_shapes" in page
+    assert "gpu=cpu" in page
+
+
+def test_only_linear_runs_say_how_to_get_the_others(store, analysing):
+    name, _ = store.experiment(list(linear_runs(((512, 512),), (1, 64))))
+    assert analysing(store.conf(name))[0] == 0
+    page = (store.outputs / "reports" / name / "report.html").read_text()
+    assert "No runs of whole models or blocks yet" in page
+
+
+def test_a_tracker_lost_after_reading_costs_only_the_logging(store, analysing, monkeypatch):
+    from src.analysis.tracker import Tracker
+
+    def lost(*_: object) -> str:
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(Tracker, "publish", lost)
+    name, _ = store.experiment([made("a", 1.1)])
+    status, printed = analysing(store.conf(name))
+    assert status == 0
+    assert "could not be logged" in printed
+    assert (store.outputs / "reports" / name / "report.html").is_file()
+
+
+def test_warnings_name_what_to_mind(store, analysing):
+    from tests.analysis.synthetic import write_records
+
+    turn = made("turn", 1.3, quant="int4wo")
+    turn.record.details["pairing"] = "in_turn"
+    busy = made("busy", 1.5, batch=2, params={"measure.margin": "0.02"})
+    busy.record.verdict = "inconclusive"
+    runs = [
+        turn,
+        busy,
+        made("old", 1.0, batch=4),
+        made("new", 1.0, batch=4),
+        made("lost", outcome=Outcome.LOST, batch=8),
+    ]
+    name, _ = store.experiment(runs)
+    write_records(store.outputs, runs[:1])
+    analysing(store.conf(name))
+    page = (store.outputs / "reports" / name / "report.html").read_text()
+    for text in ("measured with their arms in turn", "withhold their verdict", "SQNR below 20 dB", "1 lost",
+                 "left out; verdicts.parquet", "read from 1 of 4 records"):  # fmt: skip
+        assert text in page, text
+
+
+def test_the_command_line(store, capfd):
+    from src.analyze import main
+
+    name, _ = store.experiment([made("a", 1.25)])
+    arguments = [f"outputs={store.outputs}", f"experiment={name}", f"report={store.outputs}/reports/cli"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["analyze", *arguments])
+        assert main() == 0
+        patch.setattr("sys.argv", ["analyze", *arguments, "sweep=typo"])
+        assert main() == 2
+    out, err = capfd.readouterr()
+    assert CPU in out
+    assert err.strip().splitlines()[-1].startswith("error: sweep=typo: no finished runs")
+
+
+def test_analyze_is_what_the_command_calls(store):
+    name, _ = store.experiment([made("a", 1.25)])
+    assert analyze(store.conf(name)) == 0

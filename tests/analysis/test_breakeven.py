@@ -1,0 +1,136 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from src.analysis.breakeven import Curve, Direction, crossings, curve
+
+MS = np.array([1.0, 4, 16, 64, 256, 1024, 4096])
+
+
+def straight(at: float, slope: float, sigma: float, ms=MS) -> Curve:
+    return Curve(ms, slope * (np.log(ms) - np.log(at)), np.full(ms.size, sigma))
+
+
+curves = st.lists(st.floats(-1, 1).filter(lambda y: abs(y) > 1e-3), min_size=2, max_size=9).map(
+    lambda ys: Curve(2.0 ** np.arange(len(ys)), np.array(ys), np.full(len(ys), 0.01))
+)
+
+
+@given(at=st.floats(1.5, 4000), slope=st.floats(0.02, 2), rising=st.booleans())
+def test_a_power_law_crosses_where_it_was_made_to(at, slope, rising):
+    (found,) = crossings(straight(at, slope if rising else -slope, 0.0))
+    assert found.m == pytest.approx(at)
+    assert (found.low, found.high) == pytest.approx((at, at))
+    assert found.direction is (Direction.UP if rising else Direction.DOWN)
+    assert found.seen == 1.0
+
+
+@given(points=curves, factor=st.floats(0.01, 100))
+def test_scaling_m_scales_the_break_even(points, factor):
+    scaled = Curve(points.m * factor, points.log_speedup, points.sigma)
+    for a, b in zip(crossings(points, samples=50), crossings(scaled, samples=50), strict=True):
+        assert (b.m, b.low, b.high) == pytest.approx((a.m * factor, a.low * factor, a.high * factor))
+        assert (a.direction, a.low_open, a.high_open) == (b.direction, b.low_open, b.high_open)
+
+
+@given(points=curves)
+def test_directions_alternate_and_the_inverse_curve_crosses_at_the_same_places(points):
+    found = crossings(points, samples=50)
+    assert all(a.direction != b.direction and a.m < b.m for a, b in pairwise(found))
+    inverse = crossings(Curve(points.m, -points.log_speedup, points.sigma), samples=50)
+    assert [c.m for c in inverse] == pytest.approx([c.m for c in found])
+    assert all(a.direction != b.direction for a, b in zip(found, inverse, strict=True))
+
+
+@given(points=curves)
+def test_crossings_lie_between_neighbours_of_opposite_sign(points):
+    for found in crossings(points, samples=50):
+        left = np.searchsorted(points.m, found.m) - 1
+        assert points.m[0] < found.m < points.m[-1]
+        assert points.log_speedup[left] * points.log_speedup[left + 1] < 0
+        assert points.m[0] <= found.low <= found.high <= points.m[-1]
+
+
+@given(at=st.floats(20, 200), lift=st.floats(0.001, 0.1))
+def test_a_faster_treatment_breaks_even_earlier(at, lift):
+    base = straight(at, 0.3, 0.02)
+    lifted = Curve(base.m, base.log_speedup + lift, base.sigma)
+    (before,), (after,) = crossings(base), crossings(lifted)
+    assert after.m < before.m
+
+
+@settings(max_examples=20, deadline=None)
+@given(at=st.floats(30, 300), seed=st.integers(0, 1000))
+def test_wider_intervals_give_wider_break_evens(at, seed):
+    (narrow,), (wide,) = (crossings(straight(at, 0.3, sigma), seed=seed) for sigma in (0.01, 0.05))
+    assert wide.low <= narrow.low < at < narrow.high <= wide.high
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    rng, hits, sigma = np.random.default_rng(7), 0, 0.03
+    for trial in range(200):
+        truth = straight(50, 0.1, sigma)
+        seen = Curve(truth.m, truth.log_speedup + rng.normal(0, sigma, MS.size), truth.sigma)
+        found = [c for c in crossings(seen, samples=400, seed=trial) if c.direction is Direction.UP]
+        nearest = min(found, key=lambda c: abs(np.log(c.m / 50)))
+        hits += nearest.low <= 50 <= nearest.high
+    assert 0.90 <= hits / 200 <= 0.995
+
+
+def test_an_interval_that_leaves_the_measured_range_is_open():
+    (late,) = crossings(straight(3900, 0.2, 0.05))
+    assert late.high_open
+    assert late.high == pytest.approx(4096)
+    assert not late.low_open
+    assert late.seen < 1
+    (early,) = crossings(straight(1.05, 0.2, 0.05))
+    assert early.low_open
+    assert early.low == pytest.approx(1)
+    (falling,) = crossings(straight(3900, -0.2, 0.05))
+    assert falling.high_open
+
+
+def test_several_crossings_are_reported_each():
+    y = np.array([-0.2, 0.2, 0.3, -0.1, -0.2, 0.1, 0.2])
+    found = crossings(Curve(MS, y, np.full(7, 0.01)))
+    assert [c.direction for c in found] == [Direction.UP, Direction.DOWN, Direction.UP]
+    assert found[0].m == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("y", [[0.1, 0.2, 0.3], [-0.1, -0.2, -0.3], [0.0, 0.0, 0.0]])
+def test_no_crossing(y):
+    assert crossings(Curve(MS[:3], np.array(y), np.zeros(3))) == []
+
+
+def test_one_point_has_no_crossing():
+    assert crossings(Curve(MS[:1], np.array([0.1]), np.array([0.1]))) == []
+
+
+@given(sigma=st.floats(0.001, 0.2), confidence=st.floats(0.6, 0.99))
+def test_sigma_comes_back_from_the_interval(sigma, confidence):
+    from statistics import NormalDist
+
+    half = NormalDist().inv_cdf(0.5 + confidence / 2) * sigma
+    found = curve(np.array([64, 4]), np.array([1.2, 0.9]), np.array([1.2, 0.9]) * np.exp(-half),
+                  np.array([1.2, 0.9]) * np.exp(half), confidence)  # fmt: skip
+    assert found.sigma == pytest.approx(sigma)
+    assert found.m.tolist() == [4, 64]
+
+
+@pytest.mark.parametrize(
+    ("m", "y", "sigma"),
+    [([4, 1], [0, 0], [0, 0]), ([1, 1], [0, 0], [0, 0]), ([0, 1], [0, 0], [0, 0]), ([1], [np.nan], [0]),
+     ([1], [0], [-1]), ([1, 2], [0], [0]), ([], [], [])],
+)  # fmt: skip
+def test_what_is_no_curve_is_refused(m, y, sigma):
+    with pytest.raises(ValueError, match=r"M is|finite|curve needs"):
+        Curve(np.array(m, float), np.array(y, float), np.array(sigma, float))
+
+
+@given(points=curves, seed=st.integers(0, 10))
+def test_the_same_seed_gives_the_same_intervals(points, seed):
+    assume(len(points.m) > 2)
+    assert crossings(points, samples=50, seed=seed) == crossings(points, samples=50, seed=seed)

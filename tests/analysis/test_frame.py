@@ -1,0 +1,148 @@
+import pytest
+
+from src.analysis.frame import compared, layer_level, model_level, of_sweep, standing, tidy
+from src.analysis.tracker import Tracker
+from src.config.errors import ConfigError
+from src.config.schema import TrackingConf
+from src.records.record import Outcome
+from src.records.store import SweepManifest
+from tests.analysis.synthetic import made, publish
+
+
+def frame_of(store, runs, margin=0.02):
+    name, _ = store.experiment(runs)
+    return tidy(Tracker(TrackingConf(name="sqlite", uri=store.uri), name).runs(), margin)
+
+
+def test_one_row_per_run_with_axes_metrics_and_verdict(store):
+    frame = frame_of(
+        store, [made("a", 1.2, batch=4), made("b", outcome=Outcome.UNSUPPORTED, reason="no <GPU>")]
+    )
+    ran, ended = frame.iloc[1], frame.iloc[0]
+    assert (ran["model"], ran["quant"], ran["batch"], ran["resolution"]) == ("flux-tiny", "int8dq", 4, 256)
+    assert (ran["verdict"], ran["speedup/median"]) == ("helps", pytest.approx(1.2))
+    assert ran["memory/saved"] == pytest.approx(0.48)
+    assert (ended["outcome"], ended["verdict"], ended["reason"]) == ("unsupported", "", "no <GPU>")
+    assert frame["M"].isna().all()
+    assert len(compared(frame)) == 1
+
+
+def test_the_newest_attempt_with_a_finding_stands_for_a_key(store):
+    runs = [
+        made("k", 1.1, attempt=1),
+        made("k", 1.3, attempt=2),
+        made("k", attempt=3, outcome=Outcome.TIMEOUT),
+    ]
+    frame = frame_of(store, runs)
+    assert frame["attempt"].tolist() == [2]
+    assert frame["speedup/median"].tolist() == [pytest.approx(1.3)]
+
+
+def test_without_any_finding_the_newest_attempt_is_shown(store):
+    frame = frame_of(store, [made("k", attempt=n, outcome=Outcome.KILLED) for n in (1, 2)])
+    assert frame["attempt"].tolist() == [2]
+    assert not frame["finding"].any()
+
+
+def test_of_doubled_runs_the_first_counts(store):
+    first, second = made("k", 1.1), made("k", 1.4)
+    assert frame_of(store, [first, second])["run_id"].tolist() == first.run_ids
+
+
+def test_runs_that_are_not_published_yet_are_left_out(store):
+    name, experiment_id = store.experiment([made("a", 1.2)])
+    publish(store.client, experiment_id, [made("b", 1.2)], published=False)
+    store.client.create_run(experiment_id, tags={"kind": "sweep", "published": "1"})
+    assert len(Tracker(TrackingConf(name="s", uri=store.uri), name).runs()) == 1
+
+
+def test_options_that_tell_runs_apart_become_a_variant(store):
+    runs = [made(f"g{size}", 1.0 + size / 1000, quant="int4wo",
+                 params={"quant.group_size": str(size), "quant.name": "int4wo", "measure.budget_s": str(size)})
+            for size in (32, 128)]  # fmt: skip
+    frame = frame_of(store, runs)
+    assert sorted(frame["variant"]) == ["group_size=128", "group_size=32"]
+    assert frame["stands"].all()
+
+
+def test_a_newer_run_of_the_same_replaces_an_older_one(store):
+    frame = frame_of(store, [made("old", 1.1), made("new", 1.3), made("newest", outcome=Outcome.FAILED)])
+    assert standing(frame)["run_key"].tolist() == ["new"]
+    assert len(frame) == 3
+
+
+def test_the_margin_of_the_analysis_decides(store):
+    assert frame_of(store, [made("a", 1.05)], margin=0.02)["verdict"].tolist() == ["helps"]
+    assert frame_of(store, [made("a", 1.05)], margin=0.10)["verdict"].tolist() == ["neutral"]
+
+
+def test_a_verdict_withheld_by_the_run_stays_withheld(store):
+    busy = made("a", 1.5, params={"measure.margin": "0.02"})
+    busy.record.verdict = "inconclusive"
+    frame = frame_of(store, [busy, made("b", 1.5, batch=2, params={"measure.margin": "0.02"})])
+    assert frame["verdict"].tolist() == ["inconclusive", "helps"]
+    assert frame["withheld"].tolist() == [True, False]
+
+
+def test_an_unsupported_linear_keeps_the_shape_that_was_asked_for(store):
+    run = made("u", outcome=Outcome.UNSUPPORTED, shape=(16, 512, 2048), quant="float8dq", batch=4)
+    frame = frame_of(store, [run, made("r", 1.1, shape=(16, 512, 512))])
+    assert layer_level(frame)[["M", "K", "N"]].to_numpy().tolist() == [[16, 512, 512], [64, 512, 2048]]
+    assert model_level(frame).empty
+
+
+def test_a_sweep_includes_what_it_skipped(store):
+    runs = [made("early", 1.1, sweep="one", batch=1), made("own", 1.2, sweep="two", batch=2),
+            made("other", 1.2, sweep="one", batch=4)]  # fmt: skip
+    name, experiment_id = store.experiment(runs)
+    tracker = Tracker(TrackingConf(name="s", uri=store.uri), name)
+    frame = tidy(tracker.runs(), 0.02)
+    manifest = SweepManifest("two")
+    manifest.add("early", 1, skipped=True)
+    manifest.add("own", 1, skipped=False)
+    assert of_sweep(frame, "two", tracker.sweep_keys("two", store.outputs))["run_key"].tolist() == ["own"]
+
+    parent = store.client.create_run(experiment_id, tags={"kind": "sweep", "sweep": "two"})
+    elsewhere = store.outputs / f"elsewhere-{name}"
+    store.client.log_artifact(parent.info.run_id, str(manifest.write(elsewhere)))
+    keys = tracker.sweep_keys("two", store.outputs)
+    assert keys == {"early", "own"} == tracker.sweep_keys("two", elsewhere)
+    assert set(of_sweep(frame, "two", keys)["run_key"]) == keys
+
+
+def test_a_sweep_finds_runs_that_mention_it(store):
+    run = made("early", 1.1, sweep="one")
+    name, _ = store.experiment([run])
+    store.client.set_tag(run.run_ids[0], "sweeps", " one two ")
+    frame = tidy(Tracker(TrackingConf(name="s", uri=store.uri), name).runs(), 0.02)
+    assert len(of_sweep(frame, "two", set())) == 1
+
+
+def test_series_are_no_columns(store):
+    run = made("a", 1.1)
+    run.record.metrics |= {"rounds/treated_ms": 3.0, "distribution/treated_ms": 3.0}
+    assert not [name for name in frame_of(store, [run]) if name.startswith(("rounds/", "distribution/"))]
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [("", "has no uri"), ("sqlite:////nowhere/mlflow.db", "no database at"),
+     ("http://127.0.0.1:9", "Connection refused"), ("gibberish://x", "cannot be read")],
+)  # fmt: skip
+def test_a_store_that_cannot_be_read_is_a_config_error(uri, says):
+    with pytest.raises(ConfigError, match=says) as raised:
+        Tracker(TrackingConf(name="x", uri=uri))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_is_no_database_is_a_config_error(tmp_path):
+    path = tmp_path / "mlflow.db"
+    path.write_text("not a database, but long enough to be taken for one" * 50)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Tracker(TrackingConf(name="x", uri=f"sqlite:///{path}"))
+
+
+def test_a_missing_experiment_is_a_config_error_that_names_what_is_there(store):
+    name, _ = store.experiment()
+    with pytest.raises(ConfigError, match=rf"experiment=typo: not in .*{name}"):
+        Tracker(TrackingConf(name="x", uri=store.uri), "typo")

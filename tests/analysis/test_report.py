@@ -1,0 +1,113 @@
+"""The report in a real browser: it renders, asks nobody for anything, and shows text as text."""
+
+import re
+import shutil
+import subprocess
+from html import escape, unescape
+
+import pytest
+
+from tests.analysis.synthetic import NO_FLOAT8, REMEDY
+
+PROBE = """<script>
+var probe = {errors: [], requests: 0, plots: [], sorted: ""};
+window.addEventListener("error", function (e) { probe.errors.push(e.message); });
+window.addEventListener("load", function () {
+  setTimeout(function () {
+    document.querySelectorAll(".js-plotly-plot").forEach(function (plot) {
+      var box = plot.querySelector(".main-svg").getBoundingClientRect();
+      var marks = plot.querySelectorAll(".scatterlayer .points path").length;
+      probe.plots.push([box.width, box.height, marks]);
+    });
+    var head = document.querySelectorAll("table.sortable th button")[3];
+    head.click(); head.click();
+    probe.sorted = document.querySelector("table.sortable tbody tr").innerText;
+    probe.requests = performance.getEntriesByType("resource").filter(function (entry) {
+      return !entry.name.startsWith("data:") && !entry.name.startsWith("blob:");
+    }).length;
+    probe.overflow = document.documentElement.scrollWidth - window.innerWidth;
+    var out = document.createElement("pre");
+    out.id = "probe"; out.textContent = JSON.stringify(probe);
+    document.body.appendChild(out);
+  }, 2000);
+});
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def page(analysed) -> str:
+    return (analysed.report / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module", params=[1280, 500])
+def probed(request, page, tmp_path_factory) -> dict:
+    import json
+
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium here: apt-get install chromium")
+    folder = tmp_path_factory.mktemp("browser")
+    (folder / "report.html").write_text(page.replace("<head>", f"<head>{PROBE}", 1), encoding="utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+             "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
+             f"--user-data-dir={folder}/profile", f"--window-size={request.param},2000",
+             "--virtual-time-budget=10000", "--dump-dom"]  # fmt: skip
+    done = subprocess.run(
+        [chromium, *flags, f"file://{folder}/report.html"], capture_output=True, text=True, timeout=90
+    )
+    found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert found, done.stderr[-2000:]
+    return json.loads(unescape(found[1]))
+
+
+@pytest.mark.browser
+def test_it_renders_in_a_browser_and_asks_nobody_for_anything(probed):
+    assert probed["errors"] == []
+    assert probed["requests"] == 0
+    assert len(probed["plots"]) == 2 + 1 + 4  # two workloads, memory, two K x N at two compile modes
+    assert all(width > 200 and height > 200 and marks > 3 for width, height, marks in probed["plots"]), probed
+    assert probed["overflow"] <= 0, "wider than the window"
+
+
+@pytest.mark.browser
+def test_a_click_sorts_the_table(probed):
+    assert "1.21×" in probed["sorted"]
+
+
+def test_nothing_is_loaded_from_elsewhere(page):
+    assert not re.findall(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)\s*=\s*["']?(?!["']?data:)""", page)
+    assert "@import" not in page.split("</style>")[0]
+    assert page.count("plotly.js v") == 1
+
+
+def test_text_of_runs_is_escaped(page):
+    assert NO_FLOAT8 not in page
+    assert escape(NO_FLOAT8) in page
+    assert escape(REMEDY) in page
+
+
+def test_the_page_has_its_sections(page):
+    heads = re.findall(r"<h2>(.*?)</h2>", page)
+    assert heads == ["Verdicts", "Speedups", "Memory against speed", "Break-even shapes", "Speedup over M",
+                     "Verdicts over shapes", "How it was measured"]  # fmt: skip
+    assert "torchao</dt><dd>0.18.0" in page
+    assert 'class="hatched"' in page
+
+
+def test_unmeasured_cells_are_blank(store, analysing):
+    from tests.analysis.synthetic import made
+
+    name, _ = store.experiment([made("a", 1.1, shape=(1, 512, 512)), made("b", 0.9, shape=(4, 512, 1024))])
+    analysing(store.conf(name))
+    page = (store.outputs / "reports" / name / "report.html").read_text()
+    assert page.count('class="blank"') == 2
+    assert "at M = 1, the only M measured" in page
+
+
+def test_angle_brackets_in_names_do_not_break_the_plots(store, analysing):
+    from tests.analysis.synthetic import made
+
+    name, _ = store.experiment([made("a", 1.1, quant="</script><i>x", shape=(1, 512, 512)), made("b", 1.2)])
+    analysing(store.conf(name))
+    page = (store.outputs / "reports" / name / "report.html").read_text()
+    assert "</script><i>x" not in page
