@@ -183,10 +183,10 @@ class RootConf:
     model: ModelConf = MISSING
     quant: QuantConf = MISSING
     compile: CompileConf = MISSING
-    gpu: GpuConf = _aside(MISSING)  # the run key holds the device itself
+    gpu: GpuConf = field(default=MISSING, metadata={"key": False})  # the run key holds the device itself
     task: TaskConf = MISSING
     measure: MeasureConf = MISSING
-    tracking: TrackingConf = _aside(MISSING)
+    tracking: TrackingConf = field(default=MISSING, metadata={"key": False})
     batch: int = _bounded(1, min=1, max=65536)
     resolution: int = _bounded("${model.resolution}", min=0, max=16384)
     target: str = "denoiser"  # a name from model.targets

@@ -39,6 +39,7 @@ def run_sweep(configs: Sequence[RootConf]) -> list[int]:
     """
     outputs = _writable(Path(configs[0].outputs))
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(outputs / "cache" / "inductor"))
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # else a look for CUDA spoils the fork server
     signal.signal(signal.SIGTERM, _interrupt)
     sweep = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     server = Preloaded([*_PRELOAD, *sorted({c.model.factory["_target_"] for c in configs})])
