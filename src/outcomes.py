@@ -33,6 +33,7 @@ _COMPILER_MODULES = (
     "torch.fx.experimental",
     "triton",
 )
+_NOTHING_COMPILED = "torch.compile with fullgraph=True found no compiled frames"  # a plain RuntimeError
 # They come out of the compiler's modules but speak of the process it runs in, not of what it was given.
 _NOT_THE_COMPILER = (KeyboardInterrupt, OSError, ImportError)
 
@@ -69,7 +70,8 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 def _is_compiler_error(error: BaseException) -> bool:
     module = type(error).__module__
-    return module.startswith(_COMPILER_MODULES) and not isinstance(error, _NOT_THE_COMPILER)
+    named = module.startswith(_COMPILER_MODULES) or str(error).startswith(_NOTHING_COMPILED)
+    return named and not isinstance(error, _NOT_THE_COMPILER)
 
 
 def _one_line(error: BaseException, limit: int = 300) -> str:

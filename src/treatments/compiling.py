@@ -14,7 +14,7 @@ from torch._dynamo.utils import counters
 
 from src.config.schema import CompileConf
 from src.workloads.device import Device
-from src.workloads.workload import Workload
+from src.workloads.workload import Workload, is_torchs_own
 
 
 @dataclass
@@ -85,7 +85,8 @@ def compile_module(module: nn.Module, conf: CompileConf) -> None:
     """Compile a module in place, by the scope of its compile mode.
 
     ``regional`` compiles each repeated block: the classes that the model names in ``_repeated_blocks``
-    (diffusers' ``compile_repeated_blocks``), else the members of its module lists, else the module itself.
+    (diffusers' ``compile_repeated_blocks``), else the members of its module lists (but for plain layers of
+    torch.nn, which Dynamo does not compile by themselves), else the module itself.
     """
     if conf.scope == "none":
         return
@@ -100,7 +101,7 @@ def repeated_blocks(module: nn.Module) -> list[nn.Module]:
     if names:
         return [part for part in module.modules() if type(part).__name__ in names]
     lists = [part for part in module.children() if isinstance(part, nn.ModuleList)]
-    return [block for part in lists for block in part] or [module]
+    return [block for part in lists for block in part if not is_torchs_own(block)] or [module]
 
 
 def forget_compiled() -> None:

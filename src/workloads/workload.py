@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from src.config.errors import ConfigError
 from src.config.schema import RootConf
 from src.workloads.device import Device
 from src.workloads.dims import resolve
@@ -32,7 +33,7 @@ class Workload:
 
 
 class Whole(nn.Module):
-    """A module around a target that Dynamo does not compile as a whole itself (an nn.Linear)."""
+    """A module around a target that Dynamo does not compile by itself: a class of torch.nn, like nn.Linear."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -47,7 +48,7 @@ def build_workload(cfg: RootConf, device: Device) -> Workload:
     """Build the model and cut out the target, with the arguments that it sees inside the whole model.
 
     Raises:
-        ConfigError: dimensions or weights that don't resolve.
+        ConfigError: dimensions or weights that don't resolve, or a target that the model does not have or call.
     """
     dtype = getattr(torch, cfg.dtype)
     axes = {"batch": cfg.batch, "resolution": cfg.resolution}
@@ -56,16 +57,28 @@ def build_workload(cfg: RootConf, device: Device) -> Workload:
     kwargs = make_inputs(cfg.model, dims, device.torch, dtype, cfg.seed + 1)
     path = cfg.model.targets[cfg.target]
     if not path:
-        module = Whole(model) if isinstance(model, nn.Linear) else model
-        return Workload(module, (), kwargs)
-    target = model.get_submodule(path)
-    args, kwargs = _arguments_inside(model, kwargs, target)
-    return Workload(Whole(target) if isinstance(target, nn.Linear) else target, args, kwargs)
+        return Workload(_compilable(model), (), kwargs)
+    where = f"model.targets.{cfg.target}={path}"
+    try:
+        target = model.get_submodule(path)
+    except AttributeError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    args, kwargs = _arguments_inside(model, kwargs, target, where)
+    return Workload(_compilable(target), args, kwargs)
+
+
+def is_torchs_own(module: nn.Module) -> bool:
+    """Whether the class is one of torch.nn, whose frames Dynamo skips unless something else calls them."""
+    return type(module).__module__.startswith("torch.nn.")
+
+
+def _compilable(module: nn.Module) -> nn.Module:
+    return Whole(module) if is_torchs_own(module) or isinstance(module, nn.Linear) else module
 
 
 @torch.no_grad()
 def _arguments_inside(
-    model: nn.Module, inputs: dict[str, Any], target: nn.Module
+    model: nn.Module, inputs: dict[str, Any], target: nn.Module, where: str
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """What `target` is called with during one forward of `model`."""
     seen: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
@@ -78,6 +91,8 @@ def _arguments_inside(
         model(**inputs)
     finally:
         handle.remove()
+    if not seen:
+        raise ConfigError(f"{where}: a {type(target).__name__} that the model's forward does not call")
     return seen[0]
 
 
