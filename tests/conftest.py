@@ -4,6 +4,7 @@ Set before torch is imported: threads, and an inductor cache that sessions share
 pays for compiling. A test of cold compilation takes the fixture `cold_cache`.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ from src.records.record import Record, read_record  # noqa: E402
 from src.run import execute  # noqa: E402
 from src.tasks.context import RunContext  # noqa: E402
 from src.workloads.device import CpuDevice, Device  # noqa: E402
+
+logging.getLogger("torch.__trace").propagate = False  # thousands of lines in the report of a failing test
 
 Compose = Callable[..., RootConf]
 

@@ -126,3 +126,18 @@ def test_twin_has_equal_weights_of_its_own(compose, cpu):
     twin.module.inner.weight.zero_()
     assert twin.call().abs().sum() == 0
     assert workload.call().abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("transformer_blocks.7", "model.targets.part=transformer_blocks.7: .*7"),
+        (
+            "transformer_blocks",
+            "model.targets.part=transformer_blocks: a ModuleList that the model's forward does not",
+        ),
+    ],
+)
+def test_a_target_that_cannot_be_cut_out(compose, cpu, path, message):
+    with pytest.raises(ConfigError, match=message):
+        build_workload(compose(*SMALL_FLUX, f"+model.targets.part={path}", "target=part"), cpu)

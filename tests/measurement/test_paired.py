@@ -1,0 +1,261 @@
+"""The measured loop, driven by a clock of its own: no test here depends on how fast this machine is."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from src.config.schema import MeasureConf
+from src.measurement.paired import (
+    Rounds,
+    RoundTimer,
+    estimate_speedup,
+    measure_alone,
+    measure_interleaved,
+    rounds_in_turn,
+)
+from src.measurement.statistics import StopReason, Verdict, verdict
+from src.records.record import Outcome
+from src.workloads.device import Device
+from tests.conftest import SMALL_LINEAR
+
+CPU = Device(kind="cpu", name="a CPU", memory_gib=1.0)
+CUDA = Device(kind="cuda", name="a GPU", memory_gib=1.0)
+CONF = MeasureConf(
+    name="test",
+    min_round_ms=1.0,
+    max_warmup_s=1.0,
+    min_pairs=12,
+    max_pairs=60,
+    budget_s=1e6,
+    bootstrap_samples=500,
+)
+
+
+class Clock:
+    """Stands still but for the arms, which advance it by what they cost."""
+
+    def __init__(self):
+        self.ms = 0.0
+        self.calls = []
+        self.random = np.random.default_rng(0)
+
+    def arm(self, name, ms, noise=0.002, cold=lambda _: 0.0):
+        """A callable of `ms`, and of `cold(n)` more at its call number n."""
+        count = 0
+
+        def call():
+            nonlocal count
+            count += 1
+            self.calls.append(name)
+            self.ms += ms * float(np.exp(self.random.normal(0, noise))) + cold(count)
+
+        return call
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    fake = SimpleNamespace(perf_counter_ns=lambda: round(clock.ms * 1e6), perf_counter=lambda: clock.ms / 1e3)
+    monkeypatch.setattr("src.measurement.paired.time", fake)
+    return clock
+
+
+def runs_of(names):
+    """['A', 'A', 'B'] -> [('A', 2), ('B', 1)]"""
+    runs = []
+    for name in names:
+        if runs and runs[-1][0] == name:
+            runs[-1][1] += 1
+        else:
+            runs.append([name, 1])
+    return [tuple(run) for run in runs]
+
+
+# ---- the loop
+
+
+def test_rounds_alternate_a_b_b_a(clock):
+    baseline, treated = clock.arm("A", 2.0), clock.arm("B", 2.0)
+    rounds = measure_interleaved(baseline, treated, CPU, replace(CONF, max_warmup_s=0.0, max_pairs=12))
+    assert rounds.order == ["AB", "BA"] * 6
+    sizing, measured = clock.calls[:6], clock.calls[6:]
+    assert sizing == ["A"] * 3 + ["B"] * 3
+    assert "".join(measured) == "ABBA" * 6
+    assert len(rounds.baseline_ms) == len(rounds.treated_ms) == 12
+
+
+def test_times_belong_to_their_arm_in_either_order(clock):
+    conf = replace(CONF, max_warmup_s=0.0, max_pairs=12)
+    rounds = measure_interleaved(clock.arm("A", 3.0, noise=0), clock.arm("B", 2.0, noise=0), CPU, conf)
+    assert rounds.baseline_ms == pytest.approx([3.0] * 12)
+    assert rounds.treated_ms == pytest.approx([2.0] * 12)
+
+
+def test_calls_are_batched_until_a_round_is_long_enough(clock):
+    conf = replace(CONF, min_round_ms=10.0, max_warmup_s=0.0, max_pairs=12)
+    rounds = measure_interleaved(clock.arm("A", 3.0, noise=0), clock.arm("B", 0.4, noise=0), CPU, conf)
+    assert rounds.calls_per_round == (4, 25)
+    assert runs_of(clock.calls[6:])[:4] == [("A", 4), ("B", 50), ("A", 8), ("B", 50)]
+    assert rounds.baseline_ms == pytest.approx([3.0] * 12)
+    assert rounds.treated_ms == pytest.approx([0.4] * 12)
+
+
+def test_a_slow_first_call_does_not_shrink_the_rounds(clock):
+    timer = RoundTimer(CPU)
+    assert timer.calls_for(clock.arm("A", 1.0, noise=0, cold=lambda n: 500 if n == 1 else 0), 10.0) == 10
+
+
+def test_warm_up_ends_when_both_arms_are_steady(clock):
+    baseline, treated = clock.arm("A", 2.0), clock.arm("B", 1.5, cold=lambda n: 3 * 0.8**n)
+    rounds = measure_interleaved(baseline, treated, CPU, CONF)
+    assert 10 < rounds.warmup_pairs < 100
+    assert max(rounds.treated_ms) < 1.53
+    assert len(clock.calls) == 6 + 2 * (rounds.warmup_pairs + len(rounds.order))
+
+
+def test_warm_up_is_given_up_in_time(clock):
+    drifting = clock.arm("A", 2.0, noise=0.5)
+    rounds = measure_interleaved(
+        drifting, clock.arm("B", 2.0, noise=0.5), CPU, replace(CONF, max_warmup_s=0.04)
+    )
+    assert rounds.warmup_pairs <= 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "noise", "reason", "pairs"),
+    [
+        ({"target_ci_width": 0.02}, 0.001, StopReason.NARROW, (13, 30)),
+        ({"budget_s": 0.1}, 0.05, StopReason.BUDGET, (20, 30)),
+        ({"budget_s": 0.1, "min_pairs": 40}, 0.05, StopReason.BUDGET, (40, 40)),
+        ({}, 0.05, StopReason.MAX_PAIRS, (60, 60)),
+        ({"min_pairs": 20, "max_pairs": 20}, 0.0001, StopReason.MAX_PAIRS, (20, 20)),
+    ],
+)
+def test_why_measuring_ends(clock, changes, noise, reason, pairs):
+    conf = replace(CONF, max_warmup_s=0.0, **changes)
+    rounds = measure_interleaved(clock.arm("A", 2.0, noise), clock.arm("B", 2.0, noise), CPU, conf)
+    assert rounds.stop_reason == reason
+    assert pairs[0] <= len(rounds.order) <= pairs[1]
+    assert rounds.seconds == pytest.approx(sum(rounds.baseline_ms + rounds.treated_ms) / 1e3)
+
+
+# ---- the instrument
+
+
+@pytest.mark.parametrize(
+    ("treated_ms", "expected"),
+    [(2.0, Verdict.NEUTRAL), (2.2, Verdict.HURTS), (1.8, Verdict.HELPS), (2.02, Verdict.NEUTRAL)],
+)
+@pytest.mark.parametrize("noise", [0.002, 0.01])
+def test_what_was_put_in_is_found(clock, treated_ms, expected, noise):
+    rounds = measure_interleaved(clock.arm("A", 2.0, noise), clock.arm("B", treated_ms, noise), CPU, CONF)
+    estimate = estimate_speedup(rounds, CONF)
+    assert verdict(estimate, 0.02) is expected
+    assert estimate.median == pytest.approx(2.0 / treated_ms, rel=0.01)
+
+
+def test_drift_hits_both_arms(clock):
+    """A machine that gets slower by a half while it measures says nothing of the treatment."""
+
+    def slowing(name):
+        def call():
+            clock.calls.append(name)
+            clock.ms += 2.0 * (1 + len(clock.calls) / 400) * float(np.exp(clock.random.normal(0, 0.002)))
+
+        return call
+
+    rounds = measure_interleaved(slowing("A"), slowing("B"), CPU, replace(CONF, max_warmup_s=0.0))
+    assert verdict(estimate_speedup(rounds, CONF), 0.02) is Verdict.NEUTRAL
+
+
+# ---- in turn
+
+
+@pytest.mark.parametrize(
+    ("changes", "count"),
+    [
+        ({"max_pairs": 30}, 30),
+        ({"budget_s": 0.1}, 25),
+        ({"budget_s": 0.1, "min_pairs": 40}, 40),
+    ],
+)
+def test_one_arm_alone_gets_half_of_the_budget(clock, changes, count):
+    conf = replace(CONF, max_warmup_s=0.0, **changes)
+    assert measure_alone(clock.arm("A", 2.0, noise=0), CPU, conf) == pytest.approx([2.0] * count)
+
+
+def test_arms_measured_in_turn_are_estimated_unpaired(clock):
+    times = [measure_alone(clock.arm("A", ms, noise=0.002), CPU, CONF) for ms in (2.0, 1.0)]
+    rounds = rounds_in_turn(times[0], times[1][:20])
+    assert rounds.order == []
+    estimate = estimate_speedup(rounds, CONF)
+    assert verdict(estimate, 0.02) is Verdict.HELPS
+    assert estimate.median == pytest.approx(2.0, rel=0.01)
+    assert estimate.pairs == 20
+
+
+def test_a_run_in_turn(compose, execute_run, tmp_path):
+    record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo", "measure.pairing=in_turn"))
+    assert record.outcome is Outcome.OK, record.reason
+    assert record.details["pairing"] == "in_turn"
+    assert record.metrics["speedup/pairs"] == 8
+    assert record.metrics["quality/sqnr_db"] > 30
+    assert record.metrics["memory/model_gib"] < 0.6 * record.metrics["memory/baseline_model_gib"]
+    assert '"order": []' in (tmp_path / "run" / "rounds.json").read_text()
+
+
+# ---- clocks that cannot be right
+
+
+@pytest.mark.parametrize("conf", [CONF, replace(CONF, max_warmup_s=0.0)], ids=["warm-up", "no warm-up"])
+def test_a_clock_that_stands_still_is_an_error(clock, conf):
+    conf = replace(conf, min_round_ms=0.01)
+    with pytest.raises(ValueError, match="must be finite and positive"):
+        measure_interleaved(clock.arm("A", 0.0), clock.arm("B", 0.0), CPU, conf)
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])
+def test_times_that_cannot_be_right_give_no_estimate(bad):
+    rounds = Rounds(baseline_ms=[1.0] * 12, treated_ms=[1.0] * 11 + [bad], order=["AB"] * 12)
+    with pytest.raises(ValueError, match=r"treated_ms\[11\]"):
+        estimate_speedup(rounds, CONF)
+
+
+# ---- CUDA
+
+
+@pytest.fixture
+def events(clock, monkeypatch):
+    """torch.cuda.Event and synchronize, on the fake clock; returns the log of what was done."""
+    log = clock.calls
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            log.append("record")
+            self.at = clock.ms
+
+        def elapsed_time(self, end):
+            assert log[-1] == "synchronize", "the end event must have happened"
+            return end.at - self.at
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: log.append("synchronize"))
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: log.append("step"))
+    return log
+
+
+def test_cuda_rounds_are_timed_by_events(clock, events):
+    assert RoundTimer(CUDA).ms_per_call(clock.arm("A", 3.0, noise=0), 2) == pytest.approx(3.0)
+    assert events == ["synchronize", "record", "step", "A", "step", "A", "record", "synchronize"]
+
+
+@pytest.mark.usefixtures("events")
+def test_the_loop_on_cuda(clock):
+    rounds = measure_interleaved(clock.arm("A", 2.0), clock.arm("B", 1.0), CUDA, CONF)
+    assert estimate_speedup(rounds, CONF).median == pytest.approx(2.0, rel=0.01)
