@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
-from src.config.validate import validate
 
 from src.config.schema import register
+from src.config.validate import validate
 from src.launching.publishing import SweepPublisher
 from src.launching.sweep import axes_of, describe_device
 from src.records.key import run_key

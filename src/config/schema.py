@@ -153,8 +153,8 @@ class MeasureConf:
     description: str = _aside("")
     min_round_ms: float = _bounded(10.0, min=0.01)  # calls are batched until a round is this long
     max_warmup_s: float = _bounded(5.0, min=0.0)
-    min_pairs: int = _bounded(12, min=4)
-    max_pairs: int = _bounded(400, min=4)
+    min_pairs: int = _bounded(12, min=8)
+    max_pairs: int = _bounded(400, min=8)
     target_ci_width: float = _bounded(0.01, min=0.0001, max=1.0)  # of the speedup, relative
     budget_s: float = _bounded(10.0, min=0.1)  # of the paired loop
     confidence: float = _bounded(0.95, min=0.5, max=0.999)

@@ -10,15 +10,10 @@ import numpy as np
 import torch
 
 from src.config.schema import MeasureConf
-from src.measurement.statistics import (
-    Array,
-    SpeedupEstimate,
-    StopReason,
-    StopRule,
-    paired_speedup,
-    unpaired_speedup,
-    warmed_up,
-)
+from src.measurement.bootstrap import Array
+from src.measurement.statistics import SpeedupEstimate, paired_speedup, unpaired_speedup
+from src.measurement.stopping import StopReason, StopRule
+from src.measurement.warmup import warmed_up
 from src.workloads.device import Device
 
 Call = Callable[[], Any]

@@ -10,14 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from src.measurement.statistics import (
-    SpeedupEstimate,
-    StopReason,
-    StopRule,
-    Verdict,
-    paired_speedup,
-    verdict,
-)
+from src.measurement.statistics import SpeedupEstimate, Verdict, paired_speedup, verdict
+from src.measurement.stopping import StopReason, StopRule
 
 Array = npt.NDArray[np.float64]
 Disturbance = Callable[[np.random.Generator, int], Array]  # (generator, rounds) -> log factors

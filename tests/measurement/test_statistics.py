@@ -6,19 +6,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from src.measurement.bootstrap import block_length
 from src.measurement.statistics import (
     SpeedupEstimate,
-    StopReason,
-    StopRule,
     Verdict,
-    block_length,
-    is_narrow,
     paired_speedup,
     unpaired_speedup,
     verdict,
-    warmed_up,
-    warmup_end,
 )
+from src.measurement.stopping import StopReason, StopRule, is_narrow
+from src.measurement.warmup import warmed_up, warmup_end
 from tests.measurement.simulation import (
     AUTOCORRELATED,
     STRESS,
