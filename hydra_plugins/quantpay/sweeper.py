@@ -1,4 +1,4 @@
-"""`hydra/sweeper=checked`: the product of all listed values; every job is composed and validated before any starts."""
+"""`hydra/sweeper=checked`: the product of all listed values, each job composed and validated before any starts."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -36,8 +36,8 @@ class CheckedSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Remember what Hydra hands over, and make the launcher."""
-        self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(
+        self._loader, self._config = hydra_context.config_loader, config
+        self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
@@ -55,13 +55,13 @@ class CheckedSweeper(Sweeper):
         returns: list[Sequence[JobReturn]] = []
         remaining, size = iter(jobs), self.max_batch_size or len(jobs)
         while batch := list(islice(remaining, size)):
-            returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
+            returns.append(self._launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
         return returns
 
     def _jobs(self, lines: list[str]) -> list[list[str]]:
         from src.config.errors import ConfigError
 
-        overrides = OverridesParser.create(self.hydra_context.config_loader).parse_overrides(lines)
+        overrides = OverridesParser.create(self._loader).parse_overrides(lines)
         axes = {override.get_key_element(): list(_values(override)) for override in overrides}
         empty = next((override for override in overrides if not axes[override.get_key_element()]), None)
         if empty is not None:
@@ -72,15 +72,16 @@ class CheckedSweeper(Sweeper):
         from src.config.app import check
         from src.config.errors import ConfigError, explained, several
 
-        problems = []
+        problems: dict[str, str] = {}
         for job in jobs:
             try:
                 with explained():
-                    check(self.hydra_context.config_loader.load_sweep_config(self.config, job))
+                    check(self._loader.load_sweep_config(self._config, job))
             except ConfigError as error:
-                problems.append(str(error))
+                run = f" (in the run {' '.join(job)})" if len(jobs) > 1 else ""
+                problems.setdefault(str(error), f"{error}{run}")
         if problems:
-            raise several(problems)
+            raise several(list(problems.values()))
 
 
 def _values(override: Override) -> Iterator[str]:

@@ -8,13 +8,12 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra import version
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path, get_args_parser
-from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -25,6 +24,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from src.config import schema
+from src.config.arguments import parse, search_path
 from src.config.errors import ConfigError, explained
 from src.config.loader import Loader
 from src.config.validate import validated
@@ -50,8 +50,7 @@ def main(config_name: str, task: Task, argv: Sequence[str] | None = None, *, pro
     """
     try:
         with explained():
-            args = _parser(prog).parse_intermixed_args(argv)
-            application = Application(args, config_name, task, prog)
+            application = Application(parse(argv, prog), config_name, task, prog)
         return application.run()
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -66,12 +65,14 @@ class Application:
     """One command line: Hydra set up over `conf/`, and the commands."""
 
     def __init__(self, args: argparse.Namespace, config_name: str, task: Task, prog: str) -> None:
-        self.args, self.task, self.prog = args, task, prog
+        self.args, self.task = args, task
+        called = Path(sys.argv[0])
+        self.prog = prog if called.suffix == ".py" else called.name
         self.config_name = args.config_name or config_name
         self.overrides: list[str] = args.overrides
         version.setbase("1.3")
         schema.register()
-        self.loader = Loader(_search_path(args))
+        self.loader = Loader(search_path(args, ROOT / "conf"))
         self.hydra = Hydra(task_name="quantpay", config_loader=self.loader)
         GlobalHydra.instance().initialize(self.hydra)
 
@@ -79,7 +80,9 @@ class Application:
         """The command that was asked for, else the run or multirun."""
         asked = [name for name in _COMMANDS if getattr(self.args, name)]
         if len(asked) > 1 or (asked and (self.args.run or self.args.multirun)):
-            raise ConfigError(f"--{', --'.join(asked)}: only one of them at a time, and not with --run or --multirun")
+            raise ConfigError(
+                f"--{', --'.join(asked)}: only one of them at a time, and not with --run or --multirun"
+            )
         if asked:
             with explained():
                 _COMMANDS[asked[0]](self)
@@ -98,11 +101,13 @@ class Application:
         """Single or multiple: the flags say, else `hydra.mode`; a sweep file's parameters make it multiple."""
         for override in parsed:
             if override.key_or_group == "sweeps" and override.is_sweep_override():
-                raise ConfigError(f"{override.input_line}: one sweep at a time, or the parameters of all are lost")
+                raise ConfigError(
+                    f"{override.input_line}: one sweep at a time, or the parameters of all are lost"
+                )
         if self.args.run or self.args.multirun:
             return RunMode.MULTIRUN if self.args.multirun else RunMode.RUN
         head = [str(o.input_line) for o in parsed if o.is_hydra_override() or o.key_or_group == "sweeps"]
-        hydra = self.compose(head, RunMode.MULTIRUN).hydra
+        hydra = self.hydra.compose_config(self.config_name, head, RunMode.MULTIRUN).hydra
         swept = OmegaConf.select(hydra, "sweeper.params")
         return hydra.mode or (RunMode.MULTIRUN if swept else RunMode.RUN)
 
@@ -111,7 +116,9 @@ class Application:
             config = self.compose([*self.overrides, "hydra.mode=RUN"])
             check(config)
             context = HydraContext(config_loader=self.loader, callbacks=Callbacks(config))
-            context.callbacks.on_run_start(config=config, config_name=self.config_name)
+            HydraConfig.instance().set_config(config)
+            OmegaConf.select(config, "hydra.run.dir", throw_on_missing=True)
+        context.callbacks.on_run_start(config=config, config_name=self.config_name)
         done = run_job(
             task_function=self.task,
             config=config,
@@ -129,10 +136,11 @@ class Application:
             context = HydraContext(config_loader=self.loader, callbacks=Callbacks(config))
             context.callbacks.on_multirun_start(config=config, config_name=self.config_name)
             HydraConfig.instance().set_config(config)
+            OmegaConf.select(config, "hydra.sweep.dir", throw_on_missing=True)
             sweeper = Plugins.instance().instantiate_sweeper(
                 config=config, hydra_context=context, task_function=self.task
             )
-        returns = sweeper.sweep(arguments=list(config.hydra.overrides.task))
+        returns = sweeper.sweep(arguments=[str(o.input_line) for o in parsed if not o.is_hydra_override()])
         context.callbacks.on_multirun_end(config=config, config_name=self.config_name)
         return max((_status(done) for batch in returns for done in batch), default=0)
 
@@ -161,7 +169,9 @@ def check(config: DictConfig) -> None:
 def _first(override: Override) -> str:
     if not override.is_sweep_override() or not override.is_discrete_sweep():
         return str(override.input_line)
-    value = next(iter(override.sweep_string_iterator()), "")
+    value = next(iter(override.sweep_string_iterator()), None)
+    if value is None:
+        raise ConfigError(f"{override.input_line}: no value to sweep over")
     return f"{override.get_key_element()}={value}"
 
 
@@ -172,36 +182,13 @@ def _status(done: JobReturn) -> int:
     return int(done.return_value)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; see {self.prog} --help")
-
-
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = _Parser(prog, parents=[get_args_parser()], conflict_handler="resolve", add_help=False)
-    parser.add_argument("--version", action="store_true", help="Versions of quantpay and what it measures")
-    return parser
-
-
-def _search_path(args: argparse.Namespace) -> ConfigSearchPath:
-    main_folder = _folder(args.config_path) if args.config_path else ROOT / "conf"
-    search_path = create_config_search_path(main_folder.as_uri())
-    if args.config_dir:
-        search_path.prepend("command-line", _folder(args.config_dir).as_uri(), SearchPathQuery(provider="schema"))
-    return search_path
-
-
-def _folder(path: str) -> Path:
-    folder = Path(path).absolute()
-    if not folder.is_dir():
-        raise ConfigError(f"{path}: no such folder of configs")
-    return folder
-
-
 def _help(app: Application) -> None:
-    from src.config.help import application_help
+    from src.config.help import application_help, group_help
 
-    print(application_help(app.compose(), app.loader, app.prog))
+    groups = [word for word in app.overrides if "=" not in word]
+    app.overrides = [word for word in app.overrides if "=" in word]
+    whole = [] if groups else [application_help(app.compose(), app.loader, app.prog)]
+    print(*whole, *(group_help(group, app.loader) for group in groups), sep="\n")
 
 
 def _hydra_help(app: Application) -> None:
@@ -221,7 +208,18 @@ def _info(app: Application) -> None:
 
 
 def _completion(app: Application) -> None:
-    app.hydra.shell_completion(app.config_name, app.overrides)
+    from src.config import completion
+
+    own = {
+        "install=bash": completion.install,
+        "uninstall=bash": completion.uninstall,
+        "query=bash": completion.query,
+    }
+    command = own.get(" ".join(app.overrides))
+    if command is None:
+        app.hydra.shell_completion(app.config_name, app.overrides)
+    else:
+        print(command(app.prog, app.loader, app.config_name))
 
 
 def _version(app: Application) -> None:

@@ -26,10 +26,33 @@ _PHRASES = (
     (r"Cannot convert '.*' to string: '(.*)'", r"\1 is not text"),
     (r"Invalid value '(.*)', expected one of \[(.*)\]", r"'\1' is not accepted; accepted: \2"),
     (r"Invalid value assigned: .* is not a ListConfig, list or tuple.*", "a list is wanted: [a,b]"),
-    (r"Invalid type assigned: .* is not a subclass of \w+. value: (.*)", r"\1 is not a set of keys: {key: value}"),
-    (r"Cannot (merge|assign) .*(ListConfig|DictConfig|list|dict).*", "keys and values are wanted: {key: value}"),
+    (
+        r"Invalid type assigned: .* is not a subclass of \w+. value: (.*)",
+        r"\1 is not a set of keys: {key: value}",
+    ),
+    (
+        r"Cannot (merge|assign) .*(ListConfig|DictConfig|list|dict).*",
+        "keys and values are wanted: {key: value}",
+    ),
     (r"field '.*' is not Optional", "null is not accepted"),
     (r"Interpolation key '(.*)' not found", r"${\1} names no key"),
+)
+# Hydra's words for what is wrong with the choice of options.
+_CHOICES = (
+    (
+        r"In '(sweeps/.*)': Could not override '.*@sweeps\..*",
+        r"\1: the first line must be '# @package _global_'",
+    ),
+    (
+        r"(.*) appears more than once in the final defaults list",
+        r"\1: is chosen already; write \1=... without '+'",
+    ),
+    (r"Could not delete '?from config\. '(.*)' does not exist\.", r"~\1: there is no such key"),
+    (r"Could not delete '(.*)'\. No match in the defaults list", r"~\1: that option is not chosen"),
+    (
+        r"Ambiguous value for argument '(.*?)'.*|Sweep parameters '(.*)' requires --multirun",
+        "\\1\\2: several values need --multirun (-m); one value with a comma is quoted: 'key=\"a,b\"'",
+    ),
 )
 
 
@@ -53,19 +76,26 @@ def explained() -> Iterator[None]:
 
 def explain(error: BaseException) -> str:
     """One line about a wrong configuration: the innermost exception that says something names the mistake."""
-    subject = _override(error)
-    while type(error.__cause__) in _EXPLAIN or isinstance(error.__cause__, OmegaConfBaseException):
-        error = error.__cause__
+    subject, cause = _override(error), error.__cause__
+    while cause is not None and isinstance(cause, tuple(_EXPLAIN)):
+        error, cause = cause, cause.__cause__
     tell = next((tell for kind, tell in _EXPLAIN.items() if isinstance(error, kind)), _anything)
     return one_line(tell(error, subject))
 
 
 def accepted(name: str, names: Iterable[object]) -> str:
     """What may stand in place of `name`, the nearest match first."""
-    names = [str(each) for each in names]
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{hint}; accepted: {', '.join(names) or 'nothing'}".removeprefix("; ")
+    known = [str(each) for each in names]
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?; " if near else ""
+    return f"{hint}accepted: {', '.join(known) or 'nothing'}"
+
+
+def lacking(key: str) -> str:
+    """What to do about a key without a value."""
+    known = key in _groups("")
+    options = GlobalHydra.instance().config_loader().get_group_options(key) if known else []
+    return f"{key}: a value is missing; give {key}=...{'; ' + accepted('', options) if options else ''}"
 
 
 def several(problems: Sequence[str]) -> ConfigError:
@@ -110,21 +140,18 @@ def _unknown_key(error: Any, subject: str) -> str:
     if elsewhere and not get_close_matches(leaf, known):
         return f"{subject or key}: unknown key {key}; did you mean {elsewhere[0]}?"
     within = f" in {inside}" if inside else ""
-    names = known if inside else sorted({*known, *_groups(under_hydra=key.startswith("hydra/"))})
+    names = known if inside else sorted({*known, *_groups("")})
+    names = _groups("hydra") if key.startswith("hydra/") else names
     add = f"; to add it: +{subject}" if subject and "Dict[" in str(error) else ""
     return f"{subject or key}: unknown key {leaf}{within}; {accepted(leaf, names)}{add}"
 
 
 def _missing(error: Any, _: str) -> str:
-    return f"{error.full_key or one_line(str(error))}: a value is missing; give {error.full_key}=..."
+    return lacking(error.full_key or str(error).removeprefix("Missing mandatory value: "))
 
 
 def _value(error: Any, subject: str) -> str:
-    text = str(error).split("\n    full_key")[0]
-    for pattern, replacement in _PHRASES:
-        text, found = re.subn(f"^{pattern}$", replacement, text, flags=re.DOTALL)
-        if found:
-            break
+    text = _reworded(str(error).split("\n    full_key")[0], _PHRASES)
     return f"{subject or error.full_key or 'the configuration'}: {text}"
 
 
@@ -135,22 +162,25 @@ def _yaml(error: Any, _: str) -> str:
 
 
 def _anything(error: BaseException, subject: str) -> str:
-    text = re.split(r"\nConfig search path|\nSee https", str(error))[0]
-    ambiguous = re.match(r"Ambiguous value for argument '(.*)'|Sweep parameters '(.*)' requires", text)
-    if ambiguous:
-        override = ambiguous[1] or ambiguous[2]
-        return f"{override}: several values need --multirun (-m); one value with a comma is quoted: 'key=\"a,b\"'"
+    text = re.split(r"\nConfig search path|\nSee https", str(error))[0].strip()
     shown = f"{subject}: " if subject and subject not in text else ""
-    return f"{shown}{text or type(error).__name__}"
+    return f"{shown}{_reworded(text, _CHOICES) or type(error).__name__}"
 
 
-def _groups(*, under_hydra: bool) -> list[str]:
+def _reworded(text: str, phrases: Iterable[tuple[str, str]]) -> str:
+    """The text as the first pattern that matches the whole of it says, else as it is."""
+    for pattern, replacement in phrases:
+        if match := re.fullmatch(pattern, text, flags=re.DOTALL):
+            return match.expand(replacement)
+    return text
+
+
+def _groups(parent: str) -> list[str]:
     """The configuration groups that an override may name."""
     if not GlobalHydra.instance().is_initialized():
         return []
-    loader = GlobalHydra.instance().config_loader()
-    parent = "hydra" if under_hydra else ""
-    return [f"{parent}/{name}".removeprefix("/") for name in loader.list_groups(parent)]
+    names = GlobalHydra.instance().config_loader().list_groups(parent)
+    return [f"{parent}/{name}".removeprefix("/") for name in names]
 
 
 def _paths(node: Any) -> list[str]:
@@ -161,7 +191,7 @@ def _paths(node: Any) -> list[str]:
         if not isinstance(value, DictConfig) or value._is_none() or value._is_missing():
             return
         for key in value:
-            below = f"{path}.{key}".removeprefix(".")
+            below = f"{path}.{key!s}".removeprefix(".")
             if below != "hydra":
                 yield below
                 yield from walk(value._get_node(key), below)

@@ -1,9 +1,89 @@
-"""The application's help: its text is `hydra.help` of the primary config, its list of groups is read from `conf/`."""
+"""The application's help: its text is `hydra.help` of the primary config, its groups are what `conf/` holds."""
+
+import re
+import textwrap
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from itertools import takewhile
+from pathlib import Path
+from string import Template
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigSource
+from omegaconf import DictConfig
+
+from src.config.errors import ConfigError, accepted
+
+_MEASURED = ("quantpay", "torch", "torchao", "diffusers", "transformers", "hydra-core", "mlflow")
+_WIDTH = 118
 
 
 def versions() -> str:
-    return ""
+    """The installed versions, found without importing anything heavy."""
+    return "\n".join(f"{name} {_version(name)}" for name in _MEASURED)
 
 
-def application_help(config: object, loader: object, prog: str) -> str:
-    return ""
+def application_help(config: DictConfig, loader: ConfigLoader, prog: str) -> str:
+    """What `--help` prints."""
+    template = Template(config.hydra.help.template)
+    return template.safe_substitute(PROG=prog, GROUPS=_groups(config, loader))
+
+
+def group_help(group: str, loader: ConfigLoader) -> str:
+    """What `--help GROUP` prints: each option with its description.
+
+    Raises:
+        ConfigError: there is no such group.
+    """
+    options = loader.get_group_options(group, ObjectType.CONFIG)
+    if not options:
+        raise ConfigError(f"--help {group}: no such group; {accepted(group, loader.list_groups(''))}")
+    width = max(map(len, options)) + 2
+    return "\n".join(
+        f"{option:{width}}{_description(group, option, loader.get_sources())}" for option in options
+    )
+
+
+def _groups(config: DictConfig, loader: ConfigLoader) -> str:
+    chosen = config.hydra.runtime.choices
+    groups = [
+        str(name)
+        for name in reversed(list(chosen))
+        if not str(name).startswith("hydra/") and "@" not in str(name)
+    ]
+    groups += ["hydra/launcher"] if len(loader.get_group_options("hydra/launcher")) > 1 else []
+    width = max(map(len, groups)) + 2
+    return "\n".join(_group(name, str(chosen[name]), width, loader) for name in groups)
+
+
+def _group(name: str, chosen: str, width: int, loader: ConfigLoader) -> str:
+    options = loader.get_group_options(name, ObjectType.CONFIG)
+    listed = " ".join(f"{option}*" if option == chosen else option for option in options)
+    head, indent = f"  {name:{width}}", " " * (width + 2)
+    return textwrap.fill(
+        listed,
+        _WIDTH,
+        initial_indent=head,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+def _description(group: str, option: str, sources: Sequence[ConfigSource]) -> str:
+    """The option's key `description`, else the comments at its head, from the first source that holds it."""
+    files = [Path(source.path) / group / f"{option}.yaml" for source in sources if source.scheme() == "file"]
+    text = next((file.read_text(encoding="utf-8") for file in files if file.is_file()), "")
+    if described := re.search(r"^description: *(.*)", text, flags=re.MULTILINE):
+        return described[1]
+    head = takewhile(lambda line: line.startswith("#"), text.splitlines())
+    comments = [line.lstrip("# ") for line in head if not re.match(r"# *@", line)]
+    return " ".join(" ".join(comments).split())
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "is not installed"

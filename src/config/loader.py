@@ -2,8 +2,11 @@
 
 import pickle
 from collections.abc import Sequence
+from itertools import compress
+from typing import cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
@@ -18,6 +21,10 @@ class Loader(ConfigLoaderImpl):
     Composing costs about 0.1 s, applying a job's values to a copy a tenth of that. The result equals Hydra's own
     (tests/config/test_loader.py), whose private functions are used here: hydra-core is pinned.
     """
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self._composed: dict[tuple[str, ...], bytes] = {}
 
     def load_configuration(
         self,
@@ -37,12 +44,14 @@ class Loader(ConfigLoaderImpl):
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Compose one job of a sweep, from a copy of what it shares with the others."""
         parsed = OverridesParser.create(self).parse_overrides(sweep_overrides)
-        if any(override.is_hydra_override() for override in parsed):
+        if any(override.is_hydra_override() for override in parsed) or self._has_searchpath(master_config):
             return super().load_sweep_config(master_config, sweep_overrides)
         self.validate_sweep_overrides_legal(parsed, RunMode.RUN, from_shell=True)
-        choices = [override for override in parsed if self._chooses_option(override)]
-        config = self._base(master_config, choices)
-        self._apply_overrides_to_config([o for o in parsed if not self._chooses_option(o)], config)
+        chosen = [self._chooses_option(override) for override in parsed]
+        config = self._base(master_config, list(compress(parsed, chosen)))
+        self._apply_overrides_to_config(
+            [o for o, choice in zip(parsed, chosen, strict=True) if not choice], config
+        )
         config.hydra.overrides.task = list(sweep_overrides)
         naming = config.hydra.job.config.override_dirname
         config.hydra.job.override_dirname = get_overrides_dirname(
@@ -53,16 +62,20 @@ class Loader(ConfigLoaderImpl):
 
     def _base(self, master: DictConfig, choices: Sequence[Override]) -> DictConfig:
         name = master.hydra.job.config_name
-        overrides = [*master.hydra.overrides.hydra, *(str(choice.input_line) for choice in choices)]
-        known: dict[tuple[str, ...], bytes] = self.__dict__.setdefault("_composed", {})
+        shared = cast(list[str], OmegaConf.to_container(master.hydra.overrides.hydra, resolve=False))
+        overrides = [*shared, *(str(choice.input_line) for choice in choices)]
         key = (name, *overrides)
-        if key not in known:
-            known[key] = pickle.dumps(self.load_configuration(name, overrides, RunMode.RUN))
-        config: DictConfig = pickle.loads(known[key])  # noqa: S301 - our own bytes, copied faster than by deepcopy
+        if key not in self._composed:
+            self._composed[key] = pickle.dumps(self.load_configuration(name, overrides, RunMode.RUN))
+        config: DictConfig = pickle.loads(self._composed[key])  # noqa: S301 - our own bytes, copied faster than by deepcopy
         return config
 
     def _chooses_option(self, override: Override) -> bool:
         return self.repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
+
+    def _has_searchpath(self, master: DictConfig) -> bool:
+        """Whether groups may exist that `_chooses_option` does not know."""
+        return bool(master.hydra.searchpath)
 
     def _refuse_no_name(self, override: Override) -> None:
         if override.is_sweep_override() or override.is_delete() or not self._chooses_option(override):

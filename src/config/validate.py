@@ -3,13 +3,16 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import Field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.config.errors import ConfigError, accepted, explain, several
+from src.config.errors import ConfigError, accepted, explain, lacking, several
 from src.config.schema import GpuConf, LayersConf, MeasureConf, RootConf, WeightsConf
+from src.treatments.plan import read_plan
+from src.workloads.dims import resolve
 
 T = TypeVar("T")
 
@@ -42,7 +45,7 @@ def validated(config: DictConfig, schema: type[T]) -> T:
 
 
 def _typed(config: DictConfig, schema: type[Any]) -> DictConfig:
-    task = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     try:
         return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(schema), task))
     except OmegaConfBaseException as error:
@@ -51,8 +54,8 @@ def _typed(config: DictConfig, schema: type[Any]) -> DictConfig:
 
 def _resolved(config: DictConfig, name: str) -> Any:
     """The value of a top key, interpolations resolved, as plain and typed objects."""
-    if name not in config and not OmegaConf.is_missing(config, name) and config._get_node(name) is None:
-        raise ConfigError(f"{name}: was deleted, but every run needs it; give {name}=...")
+    if name not in set(config):
+        raise ConfigError(f"~{name}: every run needs it; give {name}=...")
     try:
         value = config[name]
         return OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
@@ -74,21 +77,26 @@ def _problems(node: Any, path: str) -> Iterator[str]:
 
 def _problems_of_fields(node: Any, path: str) -> Iterator[str]:
     known = {each.name: each for each in fields(node)}
-    for name in vars(node).keys() - known.keys():
-        yield f"{path}.{name}: unknown key; {accepted(name, known)}"
+    prefix = f"{path}." if path else ""
+    found = [
+        f"{prefix}{name}: unknown key; {accepted(name, known)}" for name in vars(node).keys() - known.keys()
+    ]
     for name, field in known.items():
-        value, key = getattr(node, name), f"{path}.{name}".removeprefix(".")
-        yield from _problems_of_value(value, key, field)
-        yield from _problems(value, key)
-    for rule in (rule for kind, rule in _RULES.items() if isinstance(node, kind)):
-        yield from rule(node, f"{path}." if path else "")
+        found += _problems_of_value(getattr(node, name), prefix + name, field)
+    if not found:
+        found += [
+            each for kind, rule in _RULES.items() if isinstance(node, kind) for each in rule(node, prefix)
+        ]
+    yield from found
+    for name in known:
+        yield from _problems(getattr(node, name), prefix + name)
 
 
 def _problems_of_value(value: Any, key: str, field: Field[Any]) -> Iterator[str]:
     choices = field.metadata.get("choices")
     low, high = field.metadata.get("min"), field.metadata.get("max")
     if isinstance(value, str) and value == MISSING:
-        yield f"{key}: a value is missing; give {key}=..."
+        yield lacking(key)
     elif value is None:
         return
     elif choices and value not in choices:
@@ -107,6 +115,17 @@ def _known_target(root: RootConf, _: str) -> Iterator[str]:
     targets = root.model.targets
     if targets and root.target not in targets:
         yield f"target={root.target}: model {root.model.name} has no such target; {accepted(root.target, targets)}"
+
+
+def _root(root: RootConf, path: str) -> Iterator[str]:
+    """What only the whole configuration can tell; the readers' own messages name key and value."""
+    yield from _known_target(root, path)
+    try:
+        resolve(root.model.dims, {"batch": root.batch, "resolution": root.resolution}, "model.dims")
+        if root.quant.plan is not None:
+            read_plan(Path(root.quant.plan))
+    except ConfigError as error:
+        yield str(error)
 
 
 def _ordered_pairs(measure: MeasureConf, path: str) -> Iterator[str]:
@@ -138,7 +157,7 @@ def _patterns(key: str, *patterns: str) -> Iterator[str]:
 
 # What a single field cannot say: by the dataclass it concerns, wherever that stands in the configuration.
 _RULES: dict[type, Callable[[Any, str], Iterator[str]]] = {
-    RootConf: _known_target,
+    RootConf: _root,
     MeasureConf: _ordered_pairs,
     WeightsConf: _weights_have_a_place,
     LayersConf: _layer_patterns,

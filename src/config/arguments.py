@@ -1,0 +1,51 @@
+"""The flags of the command line: Hydra's, with our errors; and the folders of configs they name."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+
+from src.config.errors import ConfigError
+
+
+def parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
+    """Hydra's flags and overrides, in any order (`quant=x -m batch=1,2`).
+
+    Raises:
+        ConfigError: a flag is unknown or lacks its value.
+    """
+    parser = _Parser(prog, parents=[get_args_parser()], conflict_handler="resolve", add_help=False)
+    parser.add_argument("--version", action="store_true", help="Versions of quantpay and of what it measures")
+    args = parser.parse_intermixed_args(argv)
+    if args.experimental_rerun:
+        raise ConfigError("--experimental-rerun: not supported; a run's folder holds its config.yaml")
+    return args
+
+
+def search_path(args: argparse.Namespace, conf: Path) -> ConfigSearchPath:
+    """Where configs are looked for: `--config-dir`, then `conf` or what `--config-path` names instead.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    primary = _folder("--config-path", args.config_path) if args.config_path else conf
+    path = create_config_search_path(primary.as_uri())
+    if args.config_dir:
+        extra = _folder("--config-dir", args.config_dir).as_uri()
+        path.prepend("command-line", extra, SearchPathQuery(provider="schema"))
+    return path
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def _folder(flag: str, path: str) -> Path:
+    folder = Path(path).absolute()
+    if not folder.is_dir():
+        raise ConfigError(f"{flag} {path}: no such folder")
+    return folder
