@@ -78,7 +78,7 @@ def run_context(tmp_path: Path, cpu: Device) -> Callable[..., RunContext]:
     """run_context(cfg, device=cpu): what a task is handed; phases are heard by nobody."""
 
     def made(cfg: RootConf, device: Device = cpu) -> RunContext:
-        return RunContext(cfg, _identity(cfg), tmp_path, device, lambda _: None)
+        return RunContext(cfg, identity(cfg), tmp_path, device, lambda _: None)
 
     return made
 
@@ -90,7 +90,7 @@ def execute_run(tmp_path: Path) -> Callable[[RootConf], Record]:
     def run(cfg: RootConf) -> Record:
         folder = tmp_path / "run"
         folder.mkdir(exist_ok=True)
-        execute(cfg, _identity(cfg), folder, lambda _: None)
+        execute(cfg, identity(cfg), folder, lambda _: None)
         return read_record(folder / "record.json")
 
     return run
@@ -125,7 +125,7 @@ def synthetic_rounds(speedup: float, pairs: int = 40, spread: float = 0.001) -> 
     )
 
 
-def _identity(cfg: RootConf) -> Record:
+def identity(cfg: RootConf) -> Record:
     axes = {
         "model": cfg.model.name,
         "quant": cfg.quant.name,

@@ -1,0 +1,155 @@
+import dataclasses
+from copy import deepcopy
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import pytest
+
+from src.config.schema import RootConf
+from src.records import key as key_module
+from src.records.environment import versions
+from src.records.key import run_key
+
+DEVICE = {"name": "NVIDIA H100 80GB HBM3", "kind": "cuda"}
+
+
+@pytest.fixture
+def cfg(compose) -> RootConf:
+    return compose(
+        "model=flux-tiny", "quant=int4wo", "compile=regional", "gpu=auto", "gpu.threads=2", "tracking=sqlite"
+    )
+
+
+def changed(value: Any) -> Any:
+    """Another value of the same kind; what is not set gets one."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float)):
+        return value * 2 + 1
+    if isinstance(value, list):
+        return [*value, "more"]
+    return "other" if value is None else f"{value}x"
+
+
+def leaves(conf: Any, path: tuple[Any, ...] = (), keyed: bool = True):
+    """(path, whether the schema says that it belongs to the key) of every value in a configuration."""
+    if is_dataclass(conf):
+        for f in fields(conf):
+            yield from leaves(getattr(conf, f.name), (*path, f.name), keyed and f.metadata.get("key", True))
+    elif isinstance(conf, dict):
+        for name, value in conf.items():
+            yield from leaves(value, (*path, name), keyed and name not in ("description", "remedy"))
+    else:
+        yield path, keyed
+
+
+def with_change(cfg: RootConf, path: tuple[Any, ...]) -> RootConf:
+    cfg = deepcopy(cfg)
+    owner: Any = cfg
+    for name in path[:-1]:
+        owner = owner[name] if isinstance(owner, dict) else getattr(owner, name)
+    if isinstance(owner, dict):
+        owner[path[-1]] = changed(owner[path[-1]])
+    else:
+        setattr(owner, path[-1], changed(getattr(owner, path[-1])))
+    return cfg
+
+
+def test_every_measured_value_changes_the_key_and_no_other(cfg):
+    """Walks over all the values of a configuration; the schema's metadata say what is measured."""
+    original = run_key(cfg, DEVICE)
+    paths = {path: keyed for path, keyed in leaves(cfg) if path != ("quant", "plan")}
+    wrong = {
+        ".".join(map(str, path)): "changes the key" if not keyed else "does not change the key"
+        for path, keyed in paths.items()
+        if (run_key(with_change(cfg, path), DEVICE) != original) != keyed
+    }
+    assert wrong == {}
+    assert len(paths) > 80
+
+
+@pytest.mark.parametrize(
+    ("path", "keyed"),
+    [
+        ("batch", True),
+        ("seed", True),
+        ("dtype", True),
+        ("target", True),
+        ("resolution", True),
+        ("measure.budget_s", True),
+        ("measure.margin", True),
+        ("model.factory.num_layers", True),
+        ("model.weights.id", True),
+        ("quant.group_size", True),
+        ("quant.config._target_", True),
+        ("quant.per_device.cpu.config.group_size", True),
+        ("quant.layers.include", True),
+        ("compile.scope", True),
+        ("outputs", False),
+        ("rerun", False),
+        ("tracking.uri", False),
+        ("gpu.name", False),
+        ("gpu.match", False),
+        ("measure.name", False),
+        ("measure.timeout_s", False),
+        ("model.description", False),
+        ("quant.requires.remedy", False),
+        ("compile.description", False),
+    ],
+)
+def test_what_the_metadata_should_say(cfg, path, keyed):
+    assert {".".join(map(str, p)): k for p, k in leaves(cfg)}[path] == keyed
+
+
+def test_keys_are_16_hex_digits_and_stable(cfg):
+    key = run_key(cfg, DEVICE)
+    assert len(key) == 16
+    assert int(key, 16) >= 0
+    assert run_key(deepcopy(cfg), dict(reversed(DEVICE.items()))) == key
+
+
+def test_prose_in_candidates_of_autoquant_does_not_count(compose):
+    cfg = compose("quant=autoquant")
+    original = run_key(cfg, DEVICE)
+    cfg.quant.candidates["float8dq"]["description"] = "other words"
+    cfg.quant.candidates["float8dq"]["requires"]["remedy"] = "other words"
+    assert run_key(cfg, DEVICE) == original
+    cfg.quant.candidates["float8dq"]["requires"]["compute_capability"] = 9.0
+    assert run_key(cfg, DEVICE) != original
+
+
+def test_a_model_described_in_other_words_is_the_same_model(compose):
+    assert run_key(compose("model.description=other"), DEVICE) == run_key(compose(), DEVICE)
+
+
+def test_the_device_counts(cfg):
+    keys = {
+        run_key(cfg, device)
+        for device in (DEVICE, {**DEVICE, "name": "NVIDIA A100"}, {**DEVICE, "threads": 4})
+    }
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize("package", ["torch", "torchao", "diffusers", "triton", "protocol"])
+def test_versions_count(cfg, monkeypatch, package):
+    original = run_key(cfg, DEVICE)
+    assert package in versions()
+    monkeypatch.setattr(key_module, "versions", lambda: versions() | {package: "another"})
+    assert run_key(cfg, DEVICE) != original
+
+
+def test_a_plan_counts_by_its_content_not_its_place(compose, tmp_path):
+    keys = []
+    for name, content in (("a.json", "{}"), ("b.json", "{}"), ("c.json", "{1}")):
+        (tmp_path / name).write_text(content)
+        keys.append(run_key(compose("quant=autoquant", f"quant.plan={tmp_path / name}"), DEVICE))
+    assert keys[0] == keys[1] != keys[2]
+    assert run_key(compose("quant=autoquant"), DEVICE) not in keys
+
+
+def test_the_walk_misses_nothing(cfg):
+
+    def count(value: Any) -> int:
+        return sum(map(count, value.values())) if isinstance(value, dict) else 1
+
+    assert count(dataclasses.asdict(cfg)) == len(list(leaves(cfg)))

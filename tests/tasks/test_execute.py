@@ -1,0 +1,227 @@
+"""Runs from configuration to record.json, in this process."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from src.records.record import Outcome, read_record
+from src.run import execute
+from src.tasks.metrics import compile_metrics
+from src.treatments.compiling import CompilerCounts, FirstCall
+from src.treatments.scheme import Unquantized
+from tests.conftest import SMALL_FLUX, SMALL_LINEAR, synthetic_rounds
+
+HERE = __name__
+
+
+class Poison(Unquantized):
+    """A treatment that breaks the numbers."""
+
+    def apply(self, workload, rows, run):
+        with torch.no_grad():
+            next(workload.module.parameters()).fill_(float("nan"))
+
+
+class Broken(nn.Linear):
+    """A baseline without numbers."""
+
+    def forward(self, input):
+        return super().forward(input) * float("nan")
+
+
+def fail(run):
+    with run.phase("half way"):
+        run.record.metrics["speedup/median"] = 2.0
+        run.record.verdict = "helps"
+        raise KeyError("a bug")
+
+
+def allocate(run):
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+def with_nan(run):
+    run.record.outcome = Outcome.OK
+    run.record.metrics["speedup/median"] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "outcome", "reason"),
+    [
+        (("quant=int8wo",), Outcome.OK, None),
+        (("quant=none",), Outcome.OK, None),
+        (("gpu=h100",), Outcome.UNSUPPORTED, "gpu=h100: no CUDA device on this machine"),
+        (("quant=float8dq",), Outcome.UNSUPPORTED, "float8dq needs a cuda device"),
+        (("quant=int4wo", "quant.group_size=96"), Outcome.UNSUPPORTED, "K=256 is not a multiple of 96"),
+        (
+            ("quant=none", "dtype=float16", f"quant._target_={HERE}.Poison"),
+            Outcome.BAD_NUMERICS,
+            "treated output",
+        ),
+        (
+            ("quant=none", f"model.factory._target_={HERE}.Broken"),
+            Outcome.FAILED,
+            "unquantized baseline itself",
+        ),
+        (("model.dims.M=1000000000000",), Outcome.OOM, "can't allocate memory"),
+        ((f"task._target_={HERE}.allocate",), Outcome.OOM, "can't allocate memory"),
+        ((f"task._target_={HERE}.fail",), Outcome.FAILED, "KeyError: 'a bug'"),
+        (
+            ("model.weights.source=local", "model.weights.id=x"),
+            Outcome.FAILED,
+            "Linear has no from_pretrained",
+        ),
+        (("model.inputs.input.shape=[batch, tokens]",), Outcome.FAILED, "no dimension 'tokens'"),
+        (("compile=default", "compile.backend=no_such_backend"), Outcome.COMPILE_ERROR, "no_such_backend"),
+    ],
+)
+def test_whatever_happens_becomes_a_record(compose, execute_run, overrides, outcome, reason):
+    given = {override.split("=")[0] for override in overrides}
+    cfg = compose(*(o for o in SMALL_LINEAR if o.split("=")[0] not in given), *overrides)
+    record = execute_run(cfg)
+    assert record.outcome is outcome, record.reason
+    assert bool(record.verdict) == (outcome is Outcome.OK)
+    if reason is not None:
+        assert reason in record.reason
+        assert "\n" not in record.reason
+    if outcome is Outcome.UNSUPPORTED and "gpu=h100" in overrides:
+        assert "gpu=cpu" in record.remedy
+    assert record.environment["torch"] == torch.__version__
+    assert record.finished_at >= record.started_at
+
+
+def test_a_failure_leaves_its_traceback_and_what_was_known(compose, execute_run, capsys):
+    record = execute_run(compose(*SMALL_LINEAR, f"task._target_={HERE}.fail"))
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed
+    assert 'raise KeyError("a bug")' in printed
+    assert record.verdict == ""
+    assert "half way" in record.phases_s
+    assert record.device["kind"] == "cpu"
+
+
+def test_what_a_run_of_one_linear_records(compose, execute_run, tmp_path):
+    record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo", "batch=2"))
+    assert record.outcome is Outcome.OK, record.reason
+    assert record.shape == {"M": 32, "K": 256, "N": 128}
+    assert record.device["threads"] == 1
+    assert record.details["pairing"] == "interleaved"
+    assert record.details["stop_reason"] == "max_pairs"
+    assert set(record.phases_s) >= {
+        "build",
+        "compile baseline",
+        "compile treated",
+        "memory",
+        "quantize",
+        "measure",
+    }
+    metrics = record.metrics
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert metrics["speedup/pairs"] == 8
+    assert metrics["speedup/ci_low"] <= metrics["speedup/median"] <= metrics["speedup/ci_high"]
+    assert metrics["latency/p10_ms"] <= metrics["latency/median_ms"] <= metrics["latency/p90_ms"]
+    assert metrics["throughput/samples_per_s"] == pytest.approx(2 * metrics["throughput/calls_per_s"])
+    assert metrics["throughput/calls_per_s"] == pytest.approx(1e3 / metrics["latency/median_ms"])
+    assert metrics["memory/baseline_model_gib"] == 256 * 128 * 2 / 2**30
+    assert 0.45 < metrics["memory/model_gib"] / metrics["memory/baseline_model_gib"] < 0.55
+    assert metrics["quantize/layers"] == 1
+    assert metrics["quantize/time_s"] > 0
+    assert metrics["quality/sqnr_db"] > 35
+
+    folder = tmp_path / "run"
+    rounds = json.loads((folder / "rounds.json").read_text())
+    assert len(rounds["baseline_ms"]) == len(rounds["treated_ms"]) == 8
+    assert rounds["order"] == ["AB", "BA"] * 4
+    (layer,) = json.loads((folder / "layers.json").read_text())
+    assert (layer["fqn"], layer["scheme"]) == ("inner", "int8wo")
+    assert not (folder / "plan.json").exists()
+
+
+def test_what_a_run_of_a_model_records(compose, execute_run, tmp_path):
+    overrides = (
+        "quant=int8wo",
+        "compile=regional",
+        "compile.backend=aot_eager",
+        "measure.warm_compile=false",
+    )
+    record = execute_run(compose(*SMALL_FLUX, "resolution=64", *overrides))
+    assert record.outcome is Outcome.OK, record.reason
+    assert record.shape == {}
+    assert record.metrics["compile/graph_breaks"] == 0
+    assert record.metrics["compile/recompiles"] == 0
+    assert record.metrics["quality/sqnr_db"] > 25
+    layers = json.loads((tmp_path / "run" / "layers.json").read_text())
+    assert len(layers) == record.metrics["quantize/layers"] > 20
+
+
+def test_an_a_a_run_has_equal_outputs(compose, execute_run):
+    record = execute_run(compose(*SMALL_LINEAR, "quant=none"))
+    assert record.metrics["quality/max_abs_error"] == 0
+    assert record.metrics["quantize/layers"] == 0
+    assert record.metrics["memory/model_gib"] == record.metrics["memory/baseline_model_gib"]
+
+
+@pytest.mark.parametrize(
+    ("speedup", "verdict"),
+    [(1.0, "neutral"), (1.5, "helps"), (0.7, "hurts")],
+)
+def test_the_verdict_comes_from_the_rounds(compose, execute_run, monkeypatch, speedup, verdict):
+    monkeypatch.setattr("src.tasks.latency.measure_interleaved", lambda *_: synthetic_rounds(speedup))
+    record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo"))
+    assert (record.verdict, record.reason) == (verdict, "")
+    assert record.metrics["speedup/median"] == pytest.approx(speedup, rel=1e-3)
+
+
+def test_an_inconclusive_run_says_why_and_what_to_do(compose, execute_run, monkeypatch):
+    monkeypatch.setattr(
+        "src.tasks.latency.measure_interleaved", lambda *_: synthetic_rounds(1.02, spread=0.05)
+    )
+    record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo"))
+    assert (record.outcome, record.verdict) == (Outcome.OK, "inconclusive")
+    assert "crosses the margin of 2%" in record.reason
+    assert "40 pairs" in record.reason
+    assert "measure.budget_s" in record.remedy
+
+
+def test_a_broken_clock_fails_the_run(compose, execute_run, monkeypatch):
+    monkeypatch.setattr("src.measurement.paired.RoundTimer._time_host", lambda *_: 0.0)
+    record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo"))
+    assert record.outcome is Outcome.FAILED
+    assert "must be finite and positive" in record.reason
+
+
+def test_phases_are_told(compose, tmp_path):
+    from tests.conftest import identity
+
+    cfg, heard = compose(*SMALL_LINEAR, "quant=int8wo"), []
+    execute(cfg, identity(cfg), tmp_path, heard.append)
+    assert heard[0] == "build"
+    assert heard.index("compile baseline") < heard.index("quantize") < heard.index("compile treated")
+    assert heard[-1] == "measure"
+    assert read_record(tmp_path / "record.json").outcome is Outcome.OK
+
+
+# ---- metrics of the compiler
+
+
+def call(seconds, hits, misses):
+    return FirstCall(seconds, cache_hits=hits, cache_misses=misses)
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "expected"),
+    [
+        (call(9.0, 0, 2), call(1.0, 2, 0), {"cold_s": 9.0, "warm_s": 1.0}),
+        (call(9.0, 0, 2), None, {"cold_s": 9.0}),
+        (call(9.0, 0, 2), call(8.0, 1, 1), {"cold_s": 9.0}),  # what the cache does not take is no warm call
+        (call(1.0, 2, 0), None, {"warm_s": 1.0}),
+        (call(0.1, 0, 0), None, {}),
+    ],
+)
+def test_cold_and_warm(first, again, expected):
+    metrics = compile_metrics({"": (first, again)}, CompilerCounts(3, 1, 2, 4), recompiles=5)
+    counts = {"graph_breaks": 1.0, "recompiles": 5.0, "cache_hits": 2.0, "cache_misses": 4.0}
+    assert metrics == {f"compile/{name}": value for name, value in (counts | expected).items()}

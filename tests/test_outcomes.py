@@ -1,0 +1,124 @@
+import subprocess
+
+import pytest
+import torch
+
+from src.config.errors import ConfigError
+from src.outcomes import RunEndedError, ended, log_text, unsupported
+from src.records.record import Outcome
+
+
+def raised(error, cause=None, context=None):
+    """The error as it is after it was raised, with its chain."""
+    try:
+        try:
+            if context is not None:
+                raise context
+        finally:
+            raise error from cause
+    except BaseException as caught:
+        return caught
+
+
+def compiler_error():
+    def forward(x):
+        torch._dynamo.graph_break()
+        return x
+
+    with pytest.raises(torch._dynamo.exc.Unsupported) as caught:
+        torch.compile(forward, backend="eager", fullgraph=True)(torch.ones(1))
+    return caught.value
+
+
+def backend_error():
+    def broken(graph, inputs):
+        raise ValueError("the backend broke")
+
+    with pytest.raises(torch._dynamo.exc.BackendCompilerFailed) as caught:
+        torch.compile(lambda x: x + 1, backend=broken)(torch.ones(1))
+    return caught.value
+
+
+def allocation_error():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    return caught.value
+
+
+def out_of_memory_while_compiling():
+    def hungry(graph, inputs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    with pytest.raises(Exception, match="out of memory") as caught:
+        torch.compile(lambda x: x + 2, backend=hungry)(torch.ones(1))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("make", "outcome", "reason"),
+    [
+        (lambda: unsupported("no float8 here"), Outcome.UNSUPPORTED, "no float8 here"),
+        (lambda: RunEndedError(Outcome.BAD_NUMERICS, "NaN"), Outcome.BAD_NUMERICS, "NaN"),
+        (lambda: torch.OutOfMemoryError("CUDA out of memory."), Outcome.OOM, "CUDA out of memory."),
+        (lambda: MemoryError(), Outcome.OOM, "MemoryError"),
+        (allocation_error, Outcome.OOM, "can't allocate memory"),
+        (lambda: OSError(12, "Cannot allocate memory"), Outcome.OOM, "Cannot allocate memory"),
+        (lambda: raised(ValueError("x"), cause=MemoryError()), Outcome.OOM, "x"),
+        (lambda: raised(ValueError("x"), context=torch.OutOfMemoryError("out of memory")), Outcome.OOM, "x"),
+        (out_of_memory_while_compiling, Outcome.OOM, "out of memory"),
+        (compiler_error, Outcome.COMPILE_ERROR, "graph_break"),
+        (backend_error, Outcome.COMPILE_ERROR, "the backend broke"),
+        (lambda: raised(ValueError("x"), cause=compiler_error()), Outcome.COMPILE_ERROR, "graph_break"),
+        (
+            lambda: RuntimeError(
+                "torch.compile with fullgraph=True found no compiled frames. Skipped: forward"
+            ),
+            Outcome.COMPILE_ERROR,
+            "found no compiled frames",
+        ),
+        (lambda: ValueError("a bug"), Outcome.FAILED, "ValueError: a bug"),
+        (lambda: ConfigError("batch=0: at least 1"), Outcome.FAILED, "ConfigError: batch=0: at least 1"),
+        (lambda: KeyError("x"), Outcome.FAILED, "KeyError: 'x'"),
+        (lambda: ValueError(), Outcome.FAILED, "ValueError"),
+        (lambda: FileNotFoundError(2, "No such file", "g++"), Outcome.FAILED, "FileNotFoundError"),
+        (lambda: subprocess.CalledProcessError(1, ["g++"]), Outcome.FAILED, "CalledProcessError"),
+        (lambda: RuntimeError("CUDA error: device-side assert"), Outcome.FAILED, "RuntimeError: CUDA error"),
+    ],
+)
+def test_what_an_exception_means(make, outcome, reason):
+    end = ended(make())
+    assert end.outcome is outcome
+    assert reason in end.reason
+    assert bool(end.remedy) == (outcome in (Outcome.OOM, Outcome.COMPILE_ERROR))
+
+
+@pytest.mark.parametrize("module", ["torch._inductor.exc", "torch._dynamo.exc", "triton.compiler.errors"])
+@pytest.mark.parametrize(
+    ("base", "outcome"),
+    [
+        (RuntimeError, Outcome.COMPILE_ERROR),
+        (OSError, Outcome.FAILED),
+        (ImportError, Outcome.FAILED),
+    ],
+)
+def test_errors_out_of_the_compilers_modules(module, base, outcome):
+    kind = type("Broken", (base,), {"__module__": module})
+    assert ended(kind("x")).outcome is outcome
+
+
+def test_reasons_are_one_short_line():
+    end = ended(ValueError("\n\nfirst\n\n  second\nthird\nfourth"))
+    assert end.reason == "ValueError: first | second | third"
+    assert len(ended(ValueError("x" * 10_000)).reason) < 320
+
+
+def test_a_chain_that_bites_its_tail_ends():
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    assert ended(first).outcome is Outcome.FAILED
+
+
+def test_the_log_holds_the_whole_chain():
+    text = log_text(raised(ValueError("outer"), cause=KeyError("inner")))
+    assert "Traceback" in text
+    assert text.index("KeyError: 'inner'") < text.index("ValueError: outer")
