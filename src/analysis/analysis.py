@@ -51,7 +51,7 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
     )
     folder = _folder(Path(conf.report))
     paths = [write_report(report, folder), *write_tables(frame, breakeven, folder)]
-    terminal.show(console, runs, breakeven, report.sentences)
+    terminal.show(console, runs, breakeven, report.sentences, report.warnings)
     _log(tracker, conf, frame, runs, breakeven, paths, console)
     console.print(f"report: {paths[0].resolve()}", soft_wrap=True, markup=False)
     console.print(tracker.view_hint, soft_wrap=True, markup=False)

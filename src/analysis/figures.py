@@ -170,6 +170,7 @@ def _hover(row: Row) -> str:
     latency = [milliseconds(row[name]) for name in ("latency/baseline_median_ms", "latency/median_ms")]
     lines = [
         f"<b>{escape(workload_text(row))}</b>",
+        escape(row["device"]),
         escape(treatment_text(row)),
         f"{row['speedup/median']:.3f}× ({interval_text(row)}) {look(row['verdict']).glyph} {escape(row['verdict'])}",
         f"{latency[0]} → {latency[1]} ms" if all(latency) else "",

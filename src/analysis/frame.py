@@ -34,6 +34,7 @@ _METRICS = [  # always columns, empty where no run has them
 ]
 _SERIES = ("rounds/", "distribution/")  # MLflow gives their last points
 _TREATED_BY = ("quant.", "compile.", "model.", "gpu.")  # parameters that can tell two treatments apart
+_FREE = ("quant.config.", "compile.options.", "model.factory.")
 _NOT_A_VARIANT = (".name", ".description", "._target_", ".dims.M", ".dims.K", ".dims.N")
 
 
@@ -177,7 +178,13 @@ def _variants(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _options(params: Sequence[dict[str, str]]) -> list[str]:
-    names = {name for given in params for name in given}
+    """Parameters to compare: those that all runs have, and what can be added to a configuration freely.
+
+    One that only some have otherwise comes of another version of the schema.
+    """
+    names = {
+        n for given in params for n in given if n.startswith(_FREE) or all(n in other for other in params)
+    }
     return sorted(n for n in names if n.startswith(_TREATED_BY) and not n.endswith(_NOT_A_VARIANT))
 
 

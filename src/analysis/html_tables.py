@@ -1,5 +1,7 @@
 """The report's tables: verdicts and break-even shapes, a function from rows to HTML each."""
 
+from collections.abc import Callable
+from functools import partial
 from html import escape
 
 import pandas as pd
@@ -25,42 +27,34 @@ _AROUND = {"up": "slower below, faster above", "down": "faster below, slower abo
 
 
 def verdicts_html(runs: pd.DataFrame) -> str:
-    """One row per run; the device is named where there are several."""
-    device = ["Device"] if runs["device"].nunique() > 1 else []
-    heads = [
-        "Workload",
-        "Treatment",
-        *device,
-        "Verdict",
-        "Speedup",
-        "Latency, ms",
-        "Memory saved",
-        "SQNR, dB",
-    ]
-    rows = [_verdict_row(row, with_device=bool(device)) for _, row in verdict_table(runs).iterrows()]
-    return table([*heads, "Why"], rows)
+    """One row per run, a table per device."""
+    heads = ["Workload", "Treatment", "Verdict", "Speedup", "Latency, ms", "Memory saved", "SQNR, dB", "Why"]
+    return _per_device(runs, lambda rows: table(heads, _each(verdict_table(rows), _verdict_row)))
 
 
 def breakeven_html(breakeven: pd.DataFrame) -> str:
-    """One row per crossing, and one per curve that has none."""
-    several = [name for name in ("device", "dtype") if breakeven[name].nunique() > 1]
-    heads = [
-        *map(str.capitalize, several),
-        "Treatment",
-        "K",
-        "N",
-        "Break-even M",
-        "What it does",
-        "Largest speedup",
-    ]
-    return table(heads, [_breakeven_row(row, several) for _, row in breakeven.iterrows()])
+    """One row per crossing, and one per curve that has none; a table per device."""
+    dtype = ["Dtype"] if breakeven["dtype"].nunique() > 1 else []
+    heads = ["Treatment", *dtype, "K", "N", "Break-even M", "What it does", "Largest speedup"]
+    row = partial(_breakeven_row, with_dtype=bool(dtype))
+    return _per_device(breakeven, lambda rows: table(heads, _each(rows, row)))
 
 
-def _verdict_row(row: Row, *, with_device: bool) -> list[Cell]:
+def _per_device(frame: pd.DataFrame, html: Callable[[pd.DataFrame], str]) -> str:
+    """HTML of each device's rows, under its name where there are several."""
+    if frame["device"].nunique() == 1:
+        return html(frame)
+    return "".join(f"<h3>{escape(str(device))}</h3>{html(rows)}" for device, rows in frame.groupby("device"))
+
+
+def _each(frame: pd.DataFrame, cells: Callable[[Row], list[Cell]]) -> list[list[Cell]]:
+    return [cells(row) for _, row in frame.iterrows()]
+
+
+def _verdict_row(row: Row) -> list[Cell]:
     common = [
         Cell(f'<span class="nowrap">{escape(workload_text(row))}</span>', _workload_order(row)),
         Cell(f'<span class="nowrap">{escape(treatment_text(row))}</span>', treatment_text(row)),
-        *([text_cell(row["device"])] if with_device else []),
         Cell(chip(status(row)), _RANK.get(status(row), len(_RANK))),
     ]
     if not row["verdict"]:
@@ -94,11 +88,11 @@ def _why(row: Row) -> str:
     return f'<span class="why">{escape(row["reason"])}{remedy}</span>'
 
 
-def _breakeven_row(row: Row, several: list[str]) -> list[Cell]:
+def _breakeven_row(row: Row, *, with_dtype: bool) -> list[Cell]:
     verdict = chip(row["case"]) + " " if row["case"] in VERDICTS else ""
     return [
-        *(text_cell(str(row[name])) for name in several),
         Cell(f'<span class="nowrap">{escape(treatment_text(row))}</span>', treatment_text(row)),
+        *([text_cell(row["dtype"])] if with_dtype else []),
         *(number_cell(str(row[name]), int(row[name])) for name in ("K", "N")),
         _breakeven_m(row),
         Cell(f'<span class="does">{verdict}{escape(_does(row))}</span>', row["case"]),

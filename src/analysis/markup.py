@@ -1,6 +1,6 @@
 """Small pieces of HTML; every text that comes from a run is escaped here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -51,11 +51,13 @@ def chip(status: str) -> str:
     )
 
 
-def legend(lines: dict[str, Line]) -> str:
-    """Swatches of the schemes."""
+def legend(lines: dict[str, Line], shown: Iterable[str]) -> str:
+    """Swatches of the schemes that are shown."""
+    among = set(shown)
     items = "".join(
         f'<span class="key"><i style="background:{line.colour}"></i>{escape(name)}</span>'
         for name, line in lines.items()
+        if name in among
     )
     return f'<p class="legend">{items}</p>'
 

@@ -43,7 +43,7 @@ def look(status: str) -> Look:
 
 def scheme_lines(names: Iterable[str]) -> dict[str, Line]:
     """A line for each scheme, the same for a name in all plots of a report."""
-    ordered = sorted(set(names))
+    ordered = sorted({*names} - {"none"})
     return {
         name: Line(
             _SCHEMES[i % len(_SCHEMES)],

@@ -86,7 +86,7 @@ def warnings(runs: pd.DataFrame, found: Provenance, replaced: int) -> list[str]:
         "care.": len(found.mixed),
         f"{_runs(replaced)} of the same workload, treatment and device as a newer one (other versions, seeds or "
         "measurement settings) left out; verdicts.parquet has them with stands=False.": replaced,
-        f"What follows on pairing and versions was read from {found.records} of {found.runs} records: the others "
+        f"Pairing and versions were read from {found.records} of {found.runs} records: the others "
         "are not on this disk.": found.runs - found.records,
     }
     return [text for text, count in checks.items() if count] + [

@@ -72,7 +72,7 @@ def _sections(report: Report) -> Iterator[str]:
     yield verdicts_section(runs)
     yield forest_section(runs, margin)
     yield memory_section(runs, margin)
-    yield breakeven_section(report.breakeven)
+    yield breakeven_section(runs, report.breakeven)
     yield curves_section(runs, margin)
     yield heatmap_section(runs)
     yield protocol_section(runs, report.provenance, margin)

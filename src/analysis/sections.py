@@ -18,6 +18,8 @@ from src.analysis.verdicts import workload_text
 _MODEL_RUNS = ("No runs of whole models or blocks yet:", "python -m src.run -m quant=int8wo,int8dq batch=1,4")
 _NONE_COMPARED = ("None of the runs of whole models could be compared; the table says why. To start small:",
                   "python -m src.run quant=int8wo")  # fmt: skip
+_NO_CURVES = ("None of the runs of one Linear has a speedup that may be compared; the table says why. Again, alone:",
+              "python -m src.run -m sweeps=linear_shapes")  # fmt: skip
 _LINEAR_RUNS = ("No runs of one Linear yet:", "python -m src.run -m sweeps=linear_shapes")
 _CONFIG = {"displayModeBar": False, "responsive": True}
 
@@ -57,16 +59,17 @@ def memory_section(runs: pd.DataFrame, margin: float) -> str:
     ran = ran[ran["memory/saved"].notna() & (ran["quant"] != "none")]
     if ran.empty:
         return ""
-    lines = scheme_lines(ran["quant"])
+    lines = scheme_lines(runs["quant"])
     plot = _plot(figures.memory_against_speedup(ran, lines, margin))
-    body = f'{legend(lines)}<div class="narrow">{plot}</div>'
+    body = f'{legend(lines, ran["quant"])}<div class="narrow">{plot}</div>'
     return _section("Memory against speed", "Top right is better. Hover for latency and SQNR.", body)
 
 
-def breakeven_section(breakeven: pd.DataFrame) -> str:
+def breakeven_section(runs: pd.DataFrame, breakeven: pd.DataFrame) -> str:
     """The break-even table."""
     if breakeven.empty:
-        return _section("Break-even shapes", "", empty(*_LINEAR_RUNS))
+        why = _NO_CURVES if len(layer_level(runs)) else _LINEAR_RUNS
+        return _section("Break-even shapes", "", empty(*why))
     note = (
         "The M at which the speedup of one Linear crosses 1, interpolated between measured M in log-log, with the "
         "interval that the runs' own intervals leave it. ≤ and ≥: it reaches beyond what was measured."
@@ -79,9 +82,9 @@ def curves_section(runs: pd.DataFrame, margin: float) -> str:
     ran, curves = compared(layer_level(runs)), list(shapes(runs))
     if not curves:
         return ""
-    lines = scheme_lines(str(curve.group["quant"]) for curve in curves)
+    lines = scheme_lines(runs["quant"])
     span = figures.speedup_range(ran, margin)
-    body = legend(lines)
+    body = legend(lines, (str(curve.group["quant"]) for curve in curves))
     for (device, mode), members in _by(curves, "device", "compile").items():
         on = f" on {device}" if ran["device"].nunique() > 1 else ""
         panels = _by(members, "model", "target", "dtype", "K", "N").items()

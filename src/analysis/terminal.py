@@ -24,8 +24,10 @@ _STYLES = {"helps": "bold green", "hurts": "red", "neutral": "bright_black", "in
 _MOST_ROWS = 60
 
 
-def show(console: Console, runs: pd.DataFrame, breakeven: pd.DataFrame, sentences: list[str]) -> None:
-    """Print the verdicts per device, the break-even table, what did not run, and the verdict in words."""
+def show(
+    console: Console, runs: pd.DataFrame, breakeven: pd.DataFrame, sentences: list[str], warnings: list[str]
+) -> None:
+    """Print the verdicts per device, the break-even table, what did not run, the verdict in words, warnings."""
     ran = verdict_table(model_level(runs))
     ran = ran[ran["verdict"] != ""]
     for device, rows in ran.groupby("device"):
@@ -35,7 +37,9 @@ def show(console: Console, runs: pd.DataFrame, breakeven: pd.DataFrame, sentence
     if not (ended := not_run(runs)).empty:
         console.print(_not_run(ended), "")
     for sentence in sentences:
-        console.print(Text(sentence), soft_wrap=False)
+        console.print(Text(sentence))
+    for warning in warnings:
+        console.print(Text(f"note: {warning}", style="yellow"))
     console.print()
 
 

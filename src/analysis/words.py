@@ -65,7 +65,8 @@ def _models(runs: pd.DataFrame) -> Iterator[str]:
         told = "; ".join(_scheme(str(quant), rows) for quant, rows in schemes)
         yield f"On {device}, {where}: {told}."
     if len(groups) > _MOST_MODELS:
-        yield f"{len(groups) - _MOST_MODELS} further models and targets are in the table."
+        rest = len(groups) - _MOST_MODELS
+        yield f"{rest} more {'model or target is' if rest == 1 else 'models and targets are'} in the table."
 
 
 def _scheme(quant: str, rows: pd.DataFrame) -> str:
@@ -104,9 +105,15 @@ def _range(rows: pd.DataFrame) -> str:
 
 def _linears(breakeven: pd.DataFrame) -> Iterator[str]:
     groups = sorted(breakeven.groupby(["device", "compile"]), key=lambda item: -len(item[1]))
+    told = []
     for (device, mode), group in groups[:_MOST_CURVES]:
         schemes = [_curves(str(quant), rows) for quant, rows in group.groupby("quant")]
-        yield f"One Linear on {device}, compile={mode}: {'; '.join(schemes)}."
+        told.append(f"One Linear on {device}, compile={mode}: {'; '.join(schemes)}.")
+    if len(groups) > len(told):
+        told[-1] += (
+            f" The break-even table has {len(groups) - len(told)} more pairs of device and compile mode."
+        )
+    yield from told
 
 
 def _curves(quant: str, rows: pd.DataFrame) -> str:
@@ -115,10 +122,13 @@ def _curves(quant: str, rows: pd.DataFrame) -> str:
     cases = Counter(curves["case"])
     told = []
     for direction, says in (("up", "pays above"), ("down", "stops paying above")):
-        crossing = rows[rows["direction"] == direction]
+        crossing = rows[(rows["direction"] == direction) & rows["decided"].eq(True)]
         if len(crossing):
             count = len(crossing.drop_duplicates(_CURVE))
             told.append(f"{says} {_span(crossing)} ({_of(count, len(curves))})")
+    unclear = len(rows[rows["decided"].eq(False)].drop_duplicates(_CURVE))
+    if unclear:
+        told.append(f"crosses 1, but not beyond the margin on both sides ({_of(unclear, len(curves))})")
     alike = {
         Case.HELPS: "helps at every measured M",
         Case.HURTS: "hurts at every measured M",

@@ -65,6 +65,12 @@ def test_options_that_tell_runs_apart_become_a_variant(store):
     assert frame["stands"].all()
 
 
+def test_a_parameter_of_a_newer_schema_is_no_variant(store):
+    runs = [made("old", 1.1), made("new", 1.2, params={"quant.min_gain": "0.02"}),
+            made("free", 1.3, params={"quant.config.act": "x", "quant.min_gain": "0.02"})]  # fmt: skip
+    assert sorted(frame_of(store, runs)["variant"]) == ["act=default", "act=default", "act=x"]
+
+
 def test_a_newer_run_of_the_same_replaces_an_older_one(store):
     frame = frame_of(store, [made("old", 1.1), made("new", 1.3), made("newest", outcome=Outcome.FAILED)])
     assert standing(frame)["run_key"].tolist() == ["new"]
