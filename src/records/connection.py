@@ -53,6 +53,7 @@ def explained(uri: str, what: str) -> Iterator[None]:
         raise
     except Exception as error:
         text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        text = text.rpartition("(Caused by ")[2]  # what urllib3 buries in a page of addresses
         text = text if len(text) <= 300 else f"{text[:299]}…"
         raise TrackingError(f"MLflow at {uri}: {what}: {text}; {_KEPT}") from error
 

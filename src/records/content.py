@@ -91,6 +91,7 @@ def params(record: Record, folder: Path) -> dict[str, str]:
         for name, value in (config or {}).items():
             if name not in _NOT_MEASURED:
                 flat |= _flatten(name, value)
+    flat = {name: text for name, text in flat.items() if not name.endswith(".description")}
     named = record.axes | record.shape
     return flat | {name: _text(value) for name, value in named.items()}
 
