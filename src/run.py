@@ -4,6 +4,7 @@ The way of one run: `main` composes and validates, the launcher (hydra_plugins/q
 run, and that process calls `execute`, which hands over to the task: `src.tasks.latency.measure_latency`.
 """
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from src.config.schema import RootConf
-from src.records.record import Record
+from src.records.record import Outcome, Record
 
 
 def main() -> int:
@@ -54,6 +55,10 @@ def execute(cfg: RootConf, record: Record, folder: Path, tell: Callable[[str], N
         end = ended(error)
         record.outcome, record.reason, record.remedy, record.verdict = end.outcome, end.reason, end.remedy, ""
         print(log_text(error), file=sys.stderr)
+    strange = [name for name, value in record.metrics.items() if not math.isfinite(value)]
+    if strange:  # JSON has no NaN: without this there would be no record
+        record.outcome, record.verdict = Outcome.FAILED, ""
+        record.reason = "; ".join(f"{name} is {record.metrics.pop(name)}" for name in strange)
     record.write(folder)
     return record
 

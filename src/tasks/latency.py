@@ -102,6 +102,9 @@ def _measure_and_conclude(baseline: Arm, treated: Arm, alone_ms: list[float], ru
     """Time both arms, keep the raw rounds, and fill in what the record says of them."""
     record, conf = run.record, run.cfg.measure
     record.metrics |= compare(baseline.output, treated.output)
+    if not alone_ms:
+        with run.phase("compile baseline"):
+            baseline.call()  # autoquant's trials and warm first calls made Dynamo forget it
     compiled = compiler_counts()
     with run.phase("measure"), cpu_load() as load:
         if alone_ms:
