@@ -7,6 +7,7 @@ pays for compiling. A test of cold compilation takes the fixture `cold_cache`.
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,6 +23,7 @@ from hydra import initialize_config_dir  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
 from src.config.schema import RootConf, register  # noqa: E402
+from src.measurement.load import Load  # noqa: E402
 from src.measurement.paired import Rounds  # noqa: E402
 from src.records.record import Record, read_record  # noqa: E402
 from src.run import execute  # noqa: E402
@@ -103,6 +105,14 @@ def cold_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
     yield folder
     monkeypatch.undo()
+
+
+@pytest.fixture(autouse=True)
+def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Whatever else runs here, a run sees this load; nothing foreign unless a test says otherwise."""
+    load = Load(own_cpus=1.0, foreign_cpus=0.0, cpus=1, seconds=1.0)
+    monkeypatch.setattr("src.tasks.latency.cpu_load", lambda: nullcontext(load))
+    return load
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,8 @@ from src.measurement.paired import (
     measure_interleaved,
     rounds_in_turn,
 )
-from src.measurement.statistics import StopReason, Verdict, verdict
+from src.measurement.statistics import Verdict, verdict
+from src.measurement.stopping import StopReason
 from src.records.record import Outcome
 from src.workloads.device import Device
 from tests.conftest import SMALL_LINEAR

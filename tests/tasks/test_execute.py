@@ -43,8 +43,8 @@ def allocate(run):
     torch.empty(2**60, dtype=torch.uint8)
 
 
-def with_nan(run):
-    run.record.outcome = Outcome.OK
+def not_a_number(run):
+    run.record.outcome, run.record.verdict = Outcome.OK, "helps"
     run.record.metrics["speedup/median"] = float("nan")
 
 
@@ -75,6 +75,8 @@ def with_nan(run):
             "Linear has no from_pretrained",
         ),
         (("model.inputs.input.shape=[batch, tokens]",), Outcome.FAILED, "no dimension 'tokens'"),
+        ((f"task._target_={HERE}.not_a_number",), Outcome.FAILED, "speedup/median"),
+        (("task._target_=no.such.task",), Outcome.FAILED, "no.such.task"),
         (("compile=default", "compile.backend=no_such_backend"), Outcome.COMPILE_ERROR, "no_such_backend"),
     ],
 )
@@ -184,6 +186,24 @@ def test_an_inconclusive_run_says_why_and_what_to_do(compose, execute_run, monke
     assert "crosses the margin of 2%" in record.reason
     assert "40 pairs" in record.reason
     assert "measure.budget_s" in record.remedy
+
+
+def test_a_busy_machine_gives_no_verdict(compose, execute_run, monkeypatch, quiet_machine):
+    monkeypatch.setattr("src.tasks.latency.measure_interleaved", lambda *_: synthetic_rounds(1.5))
+    quiet_machine.foreign_cpus = 0.8
+    record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo"))
+    assert (record.outcome, record.verdict) == (Outcome.OK, "inconclusive")
+    assert "other processes used 0.8 of 1 CPUs while 1 threads" in record.reason
+    assert "rerun=true" in record.remedy
+    assert record.metrics["load/foreign_cpus"] == 0.8
+    assert record.metrics["speedup/median"] == pytest.approx(1.5, rel=1e-3)
+
+
+def test_what_does_not_fit_twice_is_measured_in_turn(compose, execute_run, monkeypatch):
+    monkeypatch.setattr("src.tasks.latency.fits_twice", lambda *_: False)
+    record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo"))
+    assert record.outcome is Outcome.OK, record.reason
+    assert record.details["pairing"] == "in_turn"
 
 
 def test_a_broken_clock_fails_the_run(compose, execute_run, monkeypatch):

@@ -6,6 +6,7 @@ import torch
 from src.config.errors import ConfigError
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
+from src.tasks import latency
 from src.treatments.autoquant import Autoquant
 from src.treatments.layers import capture_layers
 from src.treatments.plan import Choice, Plan, Trial, read_plan
@@ -306,3 +307,28 @@ def test_the_real_thing(compose, execute_run, tmp_path):
     applied = "fell_back" not in record.details and plan.choices[0].scheme != "none"
     assert record.metrics["quantize/layers"] == float(applied)
     assert record.phases_s["autoquant search"] > 0
+
+
+@pytest.mark.usefixtures("cold_cache")
+@pytest.mark.parametrize(
+    ("pairing", "speedups"),
+    [("interleaved", (1.3,)), ("interleaved", (0.9, 1.0)), ("in_turn", (0.9, 1.0))],
+    ids=["wins", "falls back", "falls back, in turn"],
+)
+def test_nothing_is_left_to_compile_in_the_measurement(
+    timed, monkeypatch, compose, execute_run, pairing, speedups
+):
+    """The trials and the warm first calls reset Dynamo, and with it arms that were compiled before."""
+    timed(1.5)
+    left, estimate = list(speedups), latency.estimate_speedup
+    monkeypatch.setattr(
+        latency, "estimate_speedup", lambda _rounds, conf: estimate(synthetic_rounds(left.pop(0)), conf)
+    )
+    compiled = ("compile=default", f"measure.pairing={pairing}")
+    record = execute_run(compose(*SMALL_LINEAR, *candidates("int8wo"), *compiled))
+    assert record.outcome is Outcome.OK, record.reason
+    assert (left, "fell_back" in record.details) == ([], len(speedups) == 2)
+    first = record.details.get("plan_not_applied", {}).get("metrics", {})
+    assert [metrics["compile/recompiles"] for metrics in (record.metrics, first) if metrics] == [0] * len(
+        speedups
+    )

@@ -1,0 +1,47 @@
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from src.measurement.load import Load, cpu_load
+
+
+def test_this_process_is_not_foreign():
+    with cpu_load() as load:
+        used = time.process_time()
+        while time.process_time() - used < 0.1:
+            pass
+    assert load.own_cpus * load.seconds == pytest.approx(0.1, abs=0.05)
+    assert load.cpus >= 1
+    assert load.foreign_cpus >= 0
+
+
+@pytest.mark.parametrize(
+    ("busy_s", "own_s", "foreign_cpus"),
+    [(2.0, 2.0, 0.0), (3.0, 2.0, 0.5), (8.0, 2.0, 3.0), (1.9, 2.0, 0.0)],
+)
+def test_what_is_not_ours_is_foreign(monkeypatch, busy_s, own_s, foreign_cpus):
+    """Over two seconds of a clock that the test moves."""
+    now = SimpleNamespace(wall=0.0, own=0.0, busy=100.0)
+    clocks = SimpleNamespace(perf_counter=lambda: now.wall, process_time=lambda: now.own)
+    monkeypatch.setattr("src.measurement.load.time", clocks)
+    monkeypatch.setattr("src.measurement.load._busy_s", lambda: now.busy)
+    with cpu_load() as load:
+        now.wall, now.own, now.busy = 2.0, own_s, 100.0 + busy_s
+    assert (load.own_cpus, load.seconds) == (own_s / 2, 2.0)
+    assert load.foreign_cpus == pytest.approx(foreign_cpus)
+
+
+@pytest.mark.parametrize(
+    ("foreign_cpus", "cpus", "threads", "crowded"),
+    [
+        (0.2, 2, 2, False),
+        (0.3, 2, 2, True),
+        (1.2, 2, 1, False),
+        (1.3, 2, 1, True),
+        (0.2, 2, 4, False),
+        (0.3, 2, 4, True),
+    ],
+)
+def test_crowded_when_others_need_what_the_threads_need(foreign_cpus, cpus, threads, crowded):
+    assert Load(foreign_cpus=foreign_cpus, cpus=cpus).crowds(threads) == crowded
