@@ -27,7 +27,7 @@ def run_single(config: DictConfig) -> int:
     from src.config.validate import validate
     from src.launching.sweep import run_sweep
 
-    return max(run_sweep([validate(config)]))
+    return max(run_sweep([validate(config)], execute))
 
 
 def execute(cfg: RootConf, record: Record, folder: Path, tell: Callable[[str], None]) -> Record:

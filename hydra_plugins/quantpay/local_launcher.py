@@ -32,8 +32,8 @@ class LocalLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs; each return value is the run's exit status."""
         from src.config.validate import validate
-
         from src.launching.sweep import run_sweep
+        from src.run import execute
 
         configs = []
         for index, overrides in enumerate(job_overrides, initial_job_idx):
@@ -43,5 +43,5 @@ class LocalLauncher(Launcher):
             configs.append(validate(config))
         return [
             JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=status)
-            for overrides, status in zip(job_overrides, run_sweep(configs), strict=True)
+            for overrides, status in zip(job_overrides, run_sweep(configs, execute), strict=True)
         ]

@@ -5,7 +5,7 @@ import secrets
 import signal
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -22,13 +22,17 @@ from src.launching.publishing import SweepPublisher
 from src.records.key import run_key
 from src.records.record import Outcome, Record, RecordError
 from src.records.store import SweepManifest, latest_final, next_attempt, run_folder
-from src.run import execute
 
+Execute = Callable[[RootConf, Record, Path, Callable[[str], None]], Record]
 _PRELOAD = ("torch", "torchao.quantization", "torch._inductor.compile_fx", "src.tasks.latency")
 
 
-def run_sweep(configs: Sequence[RootConf]) -> list[int]:
+def run_sweep(configs: Sequence[RootConf], execute: Execute) -> list[int]:
     """Run every configuration; each one's record is on disk before the next starts.
+
+    Args:
+        configs: validated, all of one sweep.
+        execute: what a run's process does: `src.run.execute`.
 
     Returns:
         An exit status per run: 0 for a finding, 1 otherwise.
@@ -43,14 +47,17 @@ def run_sweep(configs: Sequence[RootConf]) -> list[int]:
     signal.signal(signal.SIGTERM, _interrupt)
     sweep = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     server = Preloaded([*_PRELOAD, *sorted({c.model.factory["_target_"] for c in configs})])
-    return LocalSweep(sweep, outputs, server, configs).run()
+    return LocalSweep(sweep, outputs, server, configs, execute).run()
 
 
 class LocalSweep:
     """The state of one sweep: its manifest, its publisher and what came out so far."""
 
-    def __init__(self, sweep: str, outputs: Path, server: Preloaded, configs: Sequence[RootConf]) -> None:
-        self.sweep, self.outputs, self.server, self.configs = sweep, outputs, server, configs
+    def __init__(
+        self, sweep: str, outputs: Path, server: Preloaded, configs: Sequence[RootConf], execute: Execute
+    ) -> None:
+        self.sweep, self.outputs, self.server = sweep, outputs, server
+        self.configs, self.execute = configs, execute
         self.folder = outputs / "sweeps" / sweep
         self.folder.mkdir(parents=True)
         self.manifest = SweepManifest.start(sweep, sys.argv)
@@ -96,7 +103,7 @@ class LocalSweep:
         (folder / "config.yaml").write_text(yaml.safe_dump(asdict(cfg), sort_keys=False), encoding="utf-8")
         try:
             ending = self.server.run(
-                execute,
+                self.execute,
                 (cfg, record, folder),
                 log=folder / "run.log",
                 timeout_s=cfg.measure.timeout_s,

@@ -25,7 +25,9 @@ def versions() -> dict[str, str]:
 
 def environment() -> dict[str, str]:
     """Versions, the project's commit, the host, and the SLURM job when there is one."""
-    found = versions() | commit() | {"host": platform.node(), "os": platform.platform(), "pid": str(os.getpid())}
+    found = (
+        versions() | commit() | {"host": platform.node(), "os": platform.platform(), "pid": str(os.getpid())}
+    )
     found |= {name.lower(): value for name, value in os.environ.items() if name.startswith("SLURM_JOB_ID")}
     if "torch" in sys.modules:
         import torch
@@ -38,7 +40,10 @@ def commit() -> dict[str, str]:
     """The git commit of this source tree and whether it was changed; nothing outside a checkout."""
     try:
         head = _git("rev-parse", "HEAD")
-        return {"commit": head, "dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower()}
+        return {
+            "commit": head,
+            "dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower(),
+        }
     except (OSError, subprocess.SubprocessError):
         return {}
 

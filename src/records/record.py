@@ -101,7 +101,9 @@ def read_record(path: Path) -> Record:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["schema_version"]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise RecordError(f"{path}: not a readable record ({error}); move it away to measure again") from error
+        raise RecordError(
+            f"{path}: not a readable record ({error}); move it away to measure again"
+        ) from error
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise RecordError(
             f"{path}: record schema {version} is newer than {SCHEMA_VERSION}, the newest this version reads; "
@@ -112,5 +114,7 @@ def read_record(path: Path) -> Record:
         record = Record(**{name: value for name, value in content.items() if name in known})
         record.outcome = Outcome(record.outcome)
     except (TypeError, ValueError) as error:
-        raise RecordError(f"{path}: not a readable record ({error}); move it away to measure again") from error
+        raise RecordError(
+            f"{path}: not a readable record ({error}); move it away to measure again"
+        ) from error
     return record
