@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _TOLERANCE_CPUS = 0.25  # of one CPU: the system's own housekeeping
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")  # each CPU's times are counted in these
 
 
 @dataclass
@@ -20,8 +21,9 @@ class Load:
     seconds: float = 0.0
 
     def crowds(self, threads: int) -> bool:
-        """Whether others took CPU time that `threads` busy threads would have needed."""
-        return self.foreign_cpus > max(0, self.cpus - threads) + _TOLERANCE_CPUS
+        """Whether others took CPU time that `threads` busy threads would have needed, beyond the kernel's ticks."""
+        uncertain_cpus = self.cpus * _TICK_S / max(self.seconds, 1e-9)
+        return self.foreign_cpus > max(0, self.cpus - threads) + _TOLERANCE_CPUS + uncertain_cpus
 
 
 @contextmanager
@@ -44,4 +46,4 @@ def _busy_s() -> float:
     except OSError:
         return 0.0
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, first.split()[1:9])
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + irq + softirq + steal) * _TICK_S

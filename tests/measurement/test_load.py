@@ -33,15 +33,16 @@ def test_what_is_not_ours_is_foreign(monkeypatch, busy_s, own_s, foreign_cpus):
 
 
 @pytest.mark.parametrize(
-    ("foreign_cpus", "cpus", "threads", "crowded"),
+    ("foreign_cpus", "cpus", "threads", "seconds", "crowded"),
     [
-        (0.2, 2, 2, False),
-        (0.3, 2, 2, True),
-        (1.2, 2, 1, False),
-        (1.3, 2, 1, True),
-        (0.2, 2, 4, False),
-        (0.3, 2, 4, True),
+        (0.2, 2, 2, 10, False),
+        (0.3, 2, 2, 10, True),
+        (1.2, 2, 1, 10, False),
+        (1.3, 2, 1, 10, True),
+        (0.2, 2, 4, 10, False),
+        (0.3, 2, 4, 10, True),
+        (6.0, 2, 2, 0.003, False),  # two ticks of 10 ms
     ],
 )
-def test_crowded_when_others_need_what_the_threads_need(foreign_cpus, cpus, threads, crowded):
-    assert Load(foreign_cpus=foreign_cpus, cpus=cpus).crowds(threads) == crowded
+def test_crowded_when_others_need_what_the_threads_need(foreign_cpus, cpus, threads, seconds, crowded):
+    assert Load(foreign_cpus=foreign_cpus, cpus=cpus, seconds=seconds).crowds(threads) == crowded
