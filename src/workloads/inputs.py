@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from hydra.utils import get_method
 
+from src.config.errors import ConfigError
 from src.config.schema import InputConf, ModelConf
 from src.workloads.dims import evaluate
 
@@ -34,7 +35,7 @@ def make_inputs(
     """Keyword arguments of one forward(): the tensors of ``model.inputs`` and the rest of ``model.call``.
 
     Raises:
-        ConfigError: a shape that names an unknown dimension.
+        ConfigError: a shape that names an unknown dimension, or is empty.
     """
     generator = torch.Generator(device=device).manual_seed(seed)
     tensors = {
@@ -53,6 +54,8 @@ def _make(
     where: str,
 ) -> torch.Tensor:
     shape = [evaluate(side, dims, where) for side in conf.shape]
+    if min(shape, default=1) < 1:
+        raise ConfigError(f"{where}={conf.shape}: gives {shape}; a dimension is at least 1")
     if conf.dtype is not None:
         dtype = getattr(torch, conf.dtype)
     if conf.fill is not None:

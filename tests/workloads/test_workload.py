@@ -79,9 +79,17 @@ def test_flux_image_ids_are_rows_and_columns():
     assert ids.tolist() == [[0, row, column] for row in range(2) for column in range(3)]
 
 
-def test_input_of_an_unknown_dimension(compose):
-    cfg = compose(*SMALL_LINEAR, "model.inputs.input.shape=[batch, tokens]")
-    with pytest.raises(ConfigError, match=r"model\.inputs\.input\.shape=tokens: no dimension 'tokens'"):
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ("[batch, tokens]", r"model\.inputs\.input\.shape=tokens: no dimension 'tokens'"),
+        ("[batch - 1, K]", r"gives \[0, 256\]; a dimension is at least 1"),
+        ("[batch - 2, K]", r"gives \[-1, 256\]; a dimension is at least 1"),
+    ],
+)
+def test_inputs_of_impossible_shapes(compose, shape, message):
+    cfg = compose(*SMALL_LINEAR, f"model.inputs.input.shape={shape}")
+    with pytest.raises(ConfigError, match=message):
         inputs_of(cfg)
 
 
