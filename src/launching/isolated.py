@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -57,6 +58,7 @@ class Preloaded:
         os.environ[PRELOAD_VARIABLE] = ",".join(modules)
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["src.launching.preload"])
+        forkserver.ensure_running()  # it imports while the caller goes on
 
     def run(
         self,
