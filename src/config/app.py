@@ -5,8 +5,10 @@ with status 0 whatever the runs returned. So this module calls what is below it 
 """
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,7 @@ def main(config_name: str, task: Task, argv: Sequence[str] | None = None, *, pro
         return INTERRUPTED
     finally:
         GlobalHydra.instance().clear()
+        HydraConfig.instance().cfg = None
 
 
 class Application:
@@ -84,34 +87,37 @@ class Application:
                 f"--{', --'.join(asked)}: only one of them at a time, and not with --run or --multirun"
             )
         if asked:
-            with explained():
+            with explained(), _quiet_when_nobody_reads():
                 _COMMANDS[asked[0]](self)
             return 0
         with explained():
             parsed = OverridesParser.create(self.loader).parse_overrides(self.overrides)
-            mode = self._mode(parsed)
-        return {RunMode.RUN: self._run, RunMode.MULTIRUN: self._multirun}[mode](parsed)
+            hydra = self._head(parsed)
+            swept = OmegaConf.select(hydra, "sweeper.params") or {}
+            asked_mode = (
+                RunMode.RUN if self.args.run else hydra.mode or (RunMode.MULTIRUN if swept else RunMode.RUN)
+            )
+        if self.args.multirun or asked_mode is RunMode.MULTIRUN:
+            return self._multirun(parsed, [f"{key}={value}" for key, value in swept.items()])
+        return self._run()
 
     def compose(self, overrides: Sequence[str] | None = None, mode: RunMode = RunMode.RUN) -> DictConfig:
         """The composed configuration, with Hydra's node and logging."""
         given = self.overrides if overrides is None else list(overrides)
         return self.hydra.compose_config(self.config_name, given, mode, with_log_configuration=True)
 
-    def _mode(self, parsed: Sequence[Override]) -> RunMode:
-        """Single or multiple: the flags say, else `hydra.mode`; a sweep file's parameters make it multiple."""
+    def _head(self, parsed: Sequence[Override]) -> DictConfig:
+        """Hydra's own settings: of the primary config, the command line and the sweep file."""
         for override in parsed:
             if override.key_or_group == "sweeps" and override.is_sweep_override():
                 raise ConfigError(
                     f"{override.input_line}: one sweep at a time, or the parameters of all are lost"
                 )
-        if self.args.run or self.args.multirun:
-            return RunMode.MULTIRUN if self.args.multirun else RunMode.RUN
         head = [str(o.input_line) for o in parsed if o.is_hydra_override() or o.key_or_group == "sweeps"]
-        hydra = self.hydra.compose_config(self.config_name, head, RunMode.MULTIRUN).hydra
-        swept = OmegaConf.select(hydra, "sweeper.params")
-        return hydra.mode or (RunMode.MULTIRUN if swept else RunMode.RUN)
+        config: DictConfig = self.hydra.compose_config(self.config_name, head, RunMode.MULTIRUN).hydra
+        return config
 
-    def _run(self, parsed: Sequence[Override]) -> int:
+    def _run(self) -> int:
         with explained():
             config = self.compose([*self.overrides, "hydra.mode=RUN"])
             check(config)
@@ -129,10 +135,10 @@ class Application:
         context.callbacks.on_run_end(config=config, config_name=self.config_name, job_return=done)
         return _status(done)
 
-    def _multirun(self, parsed: Sequence[Override]) -> int:
+    def _multirun(self, parsed: Sequence[Override], params: Sequence[str]) -> int:
         with explained():
             self.loader.validate_sweep_overrides_legal(list(parsed), RunMode.MULTIRUN, from_shell=True)
-            config = self._master(parsed)
+            config = self._master(parsed, params)
             context = HydraContext(config_loader=self.loader, callbacks=Callbacks(config))
             context.callbacks.on_multirun_start(config=config, config_name=self.config_name)
             HydraConfig.instance().set_config(config)
@@ -144,12 +150,13 @@ class Application:
         context.callbacks.on_multirun_end(config=config, config_name=self.config_name)
         return max((_status(done) for batch in returns for done in batch), default=0)
 
-    def _master(self, parsed: Sequence[Override]) -> DictConfig:
-        """What launcher and sweeper are configured by: composed with the first value of whatever is swept.
+    def _master(self, parsed: Sequence[Override], params: Sequence[str]) -> DictConfig:
+        """What launcher and sweeper are configured by: composed as the first run of the sweep.
 
         Hydra leaves swept keys out, and then `-m model=linear,other model.dims.M=4` has no `M` to set.
         """
-        first = [_first(override) for override in parsed]
+        of_file = OverridesParser.create(self.loader).parse_overrides(list(params))
+        first = [_first(override) for override in (*of_file, *parsed)]
         config = self.compose([*first, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
         config.hydra.overrides.task = [str(o.input_line) for o in parsed if not o.is_hydra_override()]
         return config
@@ -164,6 +171,16 @@ def check(config: DictConfig) -> None:
     kind = OmegaConf.get_type(config)
     if kind is not None and kind is not dict:
         validated(config, kind)
+
+
+@contextmanager
+def _quiet_when_nobody_reads() -> Iterator[None]:
+    """`--help | head` is no error."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _first(override: Override) -> str:

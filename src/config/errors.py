@@ -76,11 +76,12 @@ def explained() -> Iterator[None]:
 
 def explain(error: BaseException) -> str:
     """One line about a wrong configuration: the innermost exception that says something names the mistake."""
-    subject, cause = _override(error), error.__cause__
+    subject, file = _override(error), re.match(r"In '(.*)': \w+ raised while composing", str(error))
+    cause = error.__context__ if file else error.__cause__
     while cause is not None and isinstance(cause, tuple(_EXPLAIN)):
         error, cause = cause, cause.__cause__
     tell = next((tell for kind, tell in _EXPLAIN.items() if isinstance(error, kind)), _anything)
-    return one_line(tell(error, subject))
+    return one_line(tell(error, subject)) + (f" (in {file[1]})" if file else "")
 
 
 def accepted(name: str, names: Iterable[object]) -> str:

@@ -52,7 +52,7 @@ def _groups(config: DictConfig, loader: ConfigLoader) -> str:
         for name in reversed(list(chosen))
         if not str(name).startswith("hydra/") and "@" not in str(name)
     ]
-    groups += ["hydra/launcher"] if len(loader.get_group_options("hydra/launcher")) > 1 else []
+    groups += ["hydra/launcher"] if chosen["hydra/launcher"] != "basic" else []
     width = max(map(len, groups)) + 2
     return "\n".join(_group(name, str(chosen[name]), width, loader) for name in groups)
 

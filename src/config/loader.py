@@ -25,6 +25,7 @@ class Loader(ConfigLoaderImpl):
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
         self._composed: dict[tuple[str, ...], bytes] = {}
+        self._primary: str | None = None
 
     def load_configuration(
         self,
@@ -35,6 +36,7 @@ class Loader(ConfigLoaderImpl):
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         """Compose; a group override that is no name is refused by name, which Hydra does not."""
+        self._primary = config_name
         for override in OverridesParser.create(self).parse_overrides(overrides):
             self._refuse_no_name(override)
         return super().load_configuration(
@@ -59,6 +61,14 @@ class Loader(ConfigLoaderImpl):
         )
         OmegaConf.copy_cache(from_config=master_config, to_config=config)
         return config
+
+    def list_groups(self, parent_name: str) -> list[str]:
+        """At the top only the groups that the primary config chooses from: others can't be overridden."""
+        names = super().list_groups(parent_name)
+        if parent_name or self._primary is None:
+            return names
+        chosen = self.compute_defaults_list(self._primary, [], RunMode.MULTIRUN).overrides.known_choices
+        return [name for name in names if name in chosen or name == "hydra"]
 
     def _base(self, master: DictConfig, choices: Sequence[Override]) -> DictConfig:
         name = master.hydra.job.config_name

@@ -1,0 +1,248 @@
+"""Runs and multiruns of the application: what is run, with which status, and from which configs."""
+
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+import yaml
+from hydra.core.plugins import Plugins
+from omegaconf import DictConfig
+
+from src.config import schema
+from src.config.app import ROOT, main
+from src.config.validate import validated
+from tests.config.conftest import Call
+
+SWEEP = """# @package _global_
+# python -m src.run sweeps=mine
+defaults:
+  - override /model: linear
+
+target: linear
+hydra:
+  sweeper:
+    params:
+      quant: int8wo,none
+      model.dims.M: 1,4
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> list[str]:
+    """The command line that runs a sweep file of its own."""
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "mine.yaml").write_text(SWEEP)
+    return ["-cd", str(tmp_path), "sweeps=mine"]
+
+
+def test_a_run_gets_the_composed_configuration(call: Call) -> None:
+    result = call("quant=float8dq", "batch=4", "model=linear")
+    assert result.status == 0
+    assert [(run.quant.name, run.batch, run.model.name, run.resolution) for run in result.runs] == [
+        ("float8dq", 4, "linear", 0)
+    ]
+
+
+@pytest.mark.parametrize("flag_at", [0, 1, 2])
+def test_a_multirun_is_the_product_wherever_its_flag_stands(call: Call, flag_at: int) -> None:
+    argv = ["quant=int8wo,none", "batch=1,2"]
+    argv.insert(flag_at, "-m")
+    result = call(*argv)
+    assert [(run.quant.name, run.batch) for run in result.runs] == [
+        ("int8wo", 1),
+        ("int8wo", 2),
+        ("none", 1),
+        ("none", 2),
+    ]
+
+
+def test_a_multirun_may_delete_and_range(call: Call) -> None:
+    result = call("-m", "quant=autoquant", "~quant.candidates.int4wo", "batch=range(1,3)")
+    assert [run.batch for run in result.runs] == [1, 2]
+    assert all("int4wo" not in run.quant.candidates for run in result.runs)
+
+
+def test_a_key_of_a_swept_option_can_be_set(call: Call) -> None:
+    result = call("-m", "model=linear,linear", "model.dims.M=4")
+    assert [run.model.dims["M"] for run in result.runs] == [4, 4]
+
+
+def test_the_status_is_the_tasks(call: Call) -> None:
+    assert call("batch=3", status=lambda cfg: cfg.batch).status == 3
+
+
+def test_the_status_of_a_multirun_is_the_greatest_of_its_runs(call: Call) -> None:
+    result = call("-m", "batch=1,3,2", status=lambda cfg: cfg.batch - 1)
+    assert (result.status, len(result.runs)) == (2, 3)
+
+
+def test_batches_are_launched_in_turn_and_all_count(call: Call) -> None:
+    result = call("-m", "batch=1,2,3", "hydra.sweeper.max_batch_size=2", status=lambda cfg: cfg.batch == 2)
+    assert (result.status, [run.batch for run in result.runs]) == (1, [1, 2, 3])
+
+
+def test_a_mistake_in_a_later_batch_stops_all(call: Call) -> None:
+    result = call("-m", "batch=1,2,0", "hydra.sweeper.max_batch_size=1")
+    assert (result.status, result.runs) == (2, [])
+
+
+@pytest.mark.parametrize("more", [[], ["-m"], ["hydra.mode=MULTIRUN"]])
+def test_a_sweep_file_is_a_multirun_with_or_without_the_flag(
+    call: Call, sweep: list[str], more: list[str]
+) -> None:
+    result = call(*sweep, *more)
+    assert [(run.quant.name, run.model.dims["M"], run.target) for run in result.runs] == [
+        ("int8wo", 1, "linear"),
+        ("int8wo", 4, "linear"),
+        ("none", 1, "linear"),
+        ("none", 4, "linear"),
+    ]
+
+
+def test_the_command_line_wins_over_a_sweep_file(call: Call, sweep: list[str]) -> None:
+    result = call(*sweep, "model.dims.M=8", "batch=2")
+    assert [(run.quant.name, run.model.dims["M"], run.batch) for run in result.runs] == [
+        ("int8wo", 8, 2),
+        ("none", 8, 2),
+    ]
+
+
+@pytest.mark.parametrize("single", ["-r", "hydra.mode=RUN"])
+def test_a_sweep_file_can_be_run_once_on_demand(call: Call, sweep: list[str], single: str) -> None:
+    assert [run.model.name for run in call(*sweep, single).runs] == ["linear"]
+
+
+def test_a_key_of_a_model_that_the_sweep_file_chooses_by_a_parameter_can_be_set(
+    call: Call, tmp_path: Path
+) -> None:
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "p.yaml").write_text(
+        "# @package _global_\nhydra: {sweeper: {params: {model: linear, quant: 'none,int8wo'}}}\n"
+    )
+    assert len(call("-cd", str(tmp_path), "sweeps=p", "model.dims.M=4").runs) == 2
+
+
+def test_a_sweep_file_without_its_header_is_told_what_it_lacks(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "bare.yaml").write_text(SWEEP.split("\n", 1)[1])
+    result = call("-cd", str(tmp_path), "sweeps=bare")
+    assert (result.status, "# @package _global_" in result.err) == (2, True)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_sweep_of_the_project_is_right(call: Call, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher = Mock(launch=Mock(return_value=[]))
+    monkeypatch.setattr(Plugins, "instantiate_launcher", lambda self, **_: launcher)
+    result = call(f"sweeps={path.stem}")
+    assert (result.status, result.err) == (0, "")
+    assert len(launcher.launch.call_args.args[0]) > 1
+    assert path.read_text().startswith("# @package _global_\n# python -m src.run ")
+
+
+def test_a_config_folder_adds_options(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("defaults: [linear]\nname: mine\n")
+    result = call("-cd", str(tmp_path), "-m", "model=mine,linear")
+    assert [run.model.name for run in result.runs] == ["mine", "linear"]
+
+
+def test_nothing_is_written_beside_the_outputs(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call("batch=2").status == 0
+    assert call("-m", "batch=1,2").status == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("argv", [["batch=1"], ["-m", "batch=1,2"]])
+def test_a_bug_is_not_taken_for_a_mistake(call: Call, argv: list[str]) -> None:
+    def bug(_: object) -> int:
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        call(*argv, status=bug)
+
+
+@pytest.mark.parametrize("argv", [["batch=1"], ["-m", "batch=1,2"]])
+def test_an_interrupt_is_130(call: Call, argv: list[str]) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    result = call(*argv, status=interrupted)
+    assert (result.status, result.err, len(result.runs)) == (130, "", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "override"),
+    [("analyze", schema.AnalyzeConf, "margin=0.1"), ("collect", schema.CollectConf, "sweep=x")],
+)
+def test_the_other_commands_have_their_own_schema(
+    name: str, kind: type, override: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = []
+
+    def task(config: DictConfig) -> int:
+        seen.append(validated(config, kind))
+        return 0
+
+    assert main(name, task, [override], prog=name) == 0
+    assert type(seen[0]) is kind
+    assert main(name, task, ["batch=1"], prog=name) == 2
+    assert main(name, task, ["quant=int8wo"], prog=name) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert Counter(line.split()[0] for line in errors) == {"error:": 2}
+
+
+def test_the_configuration_is_printed_as_plain_yaml(call: Call) -> None:
+    result = call("--cfg", "job", "batch=3", "--resolve")
+    printed = yaml.safe_load(result.out)
+    assert (result.status, result.err, result.runs) == (0, "", [])
+    assert (printed["batch"], printed["resolution"], "hydra" in printed) == (3, 256, False)
+    assert yaml.safe_load(call("--cfg", "job", "-p", "quant").out)["name"] == "int8wo"
+
+
+@pytest.mark.parametrize("what", ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"])
+def test_information_is_printed(call: Call, what: str) -> None:
+    assert call("--info", what).status == 0
+
+
+def test_the_command_works_from_any_folder_and_ends_with_its_status(tmp_path: Path) -> None:
+    script = (
+        "import sys; from src.config.app import main; sys.exit(main('config', lambda c: c.batch, prog='x'))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, "batch=7"], cwd=tmp_path, timeout=60)
+    assert done.returncode == 7
+
+
+def test_the_real_command_tells_a_mistake_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "src.run", "-m", "quant=int8wo", "batch=1,0", f"outputs={tmp_path}/out"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: batch=0: must be between 1 and 65536 (in the run quant=int8wo batch=0 " + (
+        f"outputs={tmp_path}/out)\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_ends_a_process_without_a_traceback(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from src.config.app import main\n"
+        "sys.exit(main('config', lambda c: print('started', flush=True) or time.sleep(60), prog='x'))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, "")

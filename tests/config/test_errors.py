@@ -1,0 +1,119 @@
+"""Every mistake is one line that names the key and what is accepted, with status 2, and nothing has run."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.config.conftest import Call
+
+# command line -> what the line must say
+MISTAKES = {
+    "quantt=int8wo": ["quantt", "did you mean quant?"],
+    "batc=1": ["batc", "did you mean batch?"],
+    "sweepz=a": ["sweepz", "did you mean sweeps?"],
+    "budget_s=5": ["did you mean measure.budget_s?"],
+    "quant=int8w": ["quant=int8w", "did you mean int8wo?", "float8dq"],
+    "quant=null": ["quant=null", "none", "int8wo"],
+    "measure=5": ["measure=5", "quick", "strict"],
+    "~quant": ["quant", "missing", "int8wo"],
+    "~batch": ["~batch", "give batch="],
+    "~nope": ["~nope", "no such key"],
+    "~quant=int4wo": ["~quant=int4wo", "not chosen"],
+    "+quant=int8wo": ["quant", "chosen already"],
+    "+foo=1": ["foo: unknown key", "batch"],
+    "++model.foo=1": ["model.foo: unknown key", "weights"],
+    "quant.config.group_siz=1": ["group_siz", "set_inductor_config"],
+    "quant={a:1}": ["unknown key a in quant"],
+    "model.inputs.hidden_states.fil=3": ["did you mean fill?"],
+    "model.dims.M=4": ["unknown key M in model.dims", "image_tokens"],
+    "hydra/launcher=slurmm": ["hydra/launcher=slurmm", "local"],
+    "hydra/launchr=local": ["did you mean hydra/launcher?"],
+    "hydra.foo=1": ["unknown key foo in hydra", "launcher"],
+    "hydra.mode=X": ["RUN, MULTIRUN"],
+    "hydra.run.dir=${nope}": ["hydra.run.dir", "${nope}"],
+    "batch=abc": ["batch=abc", "not an integer"],
+    "batch=": ["batch", "not an integer"],
+    "batch=1.5": ["not an integer"],
+    "measure.margin=x": ["not a number"],
+    "rerun=maybe": ["neither true nor false"],
+    "dtype=[1]": ["dtype", "not text"],
+    "outputs=null": ["outputs=null", "null is not accepted"],
+    "quant.layers.include=abc": ["a list is wanted"],
+    "quant.requires=5": ["not a set of keys"],
+    "model.targets=[1]": ["keys and values are wanted"],
+    "batch=0": ["batch=0: must be between 1 and 65536"],
+    "seed=-1": ["seed=-1: must be at least 0"],
+    "measure.margin=nan": ["measure.margin=nan: must be between"],
+    "dtype=bf16": ["dtype=bf16", "did you mean bfloat16?", "float32"],
+    "model.weights.source=disk": ["model.weights.source=disk", "random, local, hub"],
+    "model.weights.source=hub": ["give model.weights.id="],
+    "measure.min_pairs=500": ["at most measure.max_pairs=400"],
+    "quant.layers.include=['(']": ["not a regular expression"],
+    "gpu.match='['": ["gpu.match", "not a regular expression"],
+    "target=foo": ["target=foo", "flux-tiny", "denoiser, block, linear"],
+    "batch=???": ["batch", "missing", "give batch="],
+    "batch=${nope.x}": ["batch", "${nope.x} names no key"],
+    "model.resolution=${resolution}": ["model.resolution", "Recursive"],
+    "outputs=${oc.env:NOPE_NOT_SET}": ["NOPE_NOT_SET"],
+    "quant": ["quant", "key=value"],
+    "quant=[": ["quant=[", "cannot be read"],
+    "quant='a b": ["cannot be read"],
+    "batch=1,2": ["batch=1,2", "--multirun"],
+    "sweeps=nope": ["sweeps=nope", "accepted"],
+    "sweeps=a,b": ["one sweep at a time"],
+    "-m sweeps=a,b": ["one sweep at a time"],
+    "-m quant=int8wo,int8w": ["quant=int8w", "did you mean int8wo?"],
+    "-m quant=none,null": ["quant=null"],
+    "-m batch=1,0": ["batch=0", "in the run batch=0"],
+    "-m batch=1,${nope.x}": ["${nope.x} names no key"],
+    "-m batch=0,1 dtype=bf16,float16": ["dtype=bf16", "and 2 more"],
+    "-m batch=interval(1,4)": ["batch=interval(1,4)", "range"],
+    "-m batch=range(1,1)": ["batch=range(1,1)", "no value"],
+    "-m quant=glob(zz*)": ["quant=glob(zz*)", "no value"],
+    "-m hydra.job.name=a,b": ["hydra.job.name=a,b"],
+    "-m model=linear,flux-tiny model.dims.M=4": ["unknown key M", "model=flux-tiny"],
+    "-m --cfg job": ["--cfg", "--multirun"],
+    "--cfg nonsense": ["--cfg", "job"],
+    "--cfg job --package nope": ["--package nope"],
+    "--nonsense": ["--nonsense", "--help"],
+    "--help nonsense": ["--help nonsense", "quant"],
+    "-cn nope": ["nope"],
+    "-cd /nope": ["--config-dir /nope: no such folder"],
+    "--experimental-rerun x": ["--experimental-rerun"],
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_is_one_line_and_runs_nothing(call: Call, line: str) -> None:
+    argv = [line] if "'a b" in line else line.split(" ")
+    result = call(*argv)
+    assert result.status == 2
+    assert result.out == ""
+    assert result.runs == []
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert [said for said in MISTAKES[line] if said not in result.err] == []
+
+
+FILES = {
+    "bad.yaml": ("name: [1\n", ["bad.yaml", "line 2"]),
+    "twice.yaml": ("name: a\nname: b\n", ["twice.yaml", "line 2", "name"]),
+    "key.yaml": ("name: x\nconfgi: {}\n", ["did you mean config?", "in quant/key"]),
+    "value.yaml": ("name: x\ngroup_size: many\n", ["quant.group_size", "not an integer", "in quant/value"]),
+    "default.yaml": ("defaults: [int8w]\nname: x\n", ["int8w"]),
+    "list.yaml": ("- a\n", ["list"]),
+    "latin.yaml": (b"name: \xff\n", ["utf-8"]),
+}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_mistake_in_a_config_file_is_one_line(call: Call, tmp_path: Path, file: str) -> None:
+    content, expected = FILES[file]
+    folder = tmp_path / "quant"
+    folder.mkdir()
+    (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    result = call("-cd", str(tmp_path), f"quant={Path(file).stem}")
+    assert result.status == 2
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert [said for said in expected if said not in result.err] == []

@@ -1,0 +1,88 @@
+"""Sharing compositions changes nothing: every job equals what Hydra's own loader composes."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from src.config.app import ROOT
+from src.config.loader import Loader
+from src.config.schema import register
+
+CHOICES = [
+    [],
+    ["quant=autoquant", "model=linear"],
+    ["sweeps=linear_shapes"],
+    ["+quant@quant.candidates.mine=int8wo"],
+]
+VALUES = [
+    [],
+    ["batch=4", "resolution=512", "dtype=float16"],
+    ["outputs=elsewhere", "batch=${seed}", "seed=3"],
+    ["+model.dims.extra=batch * 2", "model.call={a: [1, 2], b: null}"],
+    ["~quant.config.set_inductor_config", "++quant.config.x='a, b'"],
+    ["measure={margin: 0.1}", "model.targets.mine=x.y"],
+    ["hydra.job.name=other", "batch=2"],
+    ["batch=abc"],
+    ["nonsense=1"],
+    ["quant=nonsense"],
+    ["batch=1,2"],
+]
+
+
+@pytest.fixture
+def loader() -> Iterator[Loader]:
+    version.setbase("1.3")
+    register()
+    loader = Loader(create_config_search_path((ROOT / "conf").as_uri()))
+    GlobalHydra.instance().initialize(Hydra(task_name="test", config_loader=loader))
+    yield loader
+    GlobalHydra.instance().clear()
+
+
+@pytest.mark.parametrize("master", [[], ["hydra.verbose=true", "hydra/launcher=basic"]])
+def test_a_job_equals_hydras_own(loader: Loader, master: list[str]) -> None:
+    config = loader.load_configuration("config", ["hydra.mode=MULTIRUN", *master], RunMode.MULTIRUN)
+    for choices, values in itertools.product(CHOICES, VALUES):
+        job = [*choices, *values]
+        plain = _outcome(lambda: ConfigLoaderImpl.load_sweep_config(loader, config, job))  # noqa: B023
+        shared = [_outcome(lambda: loader.load_sweep_config(config, job)) for _ in range(2)]  # noqa: B023
+        assert shared == [plain, plain], job
+
+
+def test_options_found_by_a_search_path_are_known(loader: Loader, tmp_path: Path) -> None:
+    (tmp_path / "quant").mkdir()
+    (tmp_path / "quant" / "mine.yaml").write_text("name: mine\n")
+    master = [f"hydra.searchpath=[file://{tmp_path}]"]
+    config = loader.load_configuration("config", master, RunMode.MULTIRUN)
+    assert loader.load_sweep_config(config, ["quant=mine", "batch=2"]).quant.name == "mine"
+
+
+def test_jobs_do_not_share_their_values(loader: Loader) -> None:
+    config = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    first, second = (loader.load_sweep_config(config, [f"+model.dims.x={x}"]) for x in (1, 2))
+    assert (first.model.dims.x, second.model.dims.x) == (1, 2)
+
+
+def _outcome(compose: object) -> object:
+    """Everything about the composed configuration, or the error's type and text."""
+    try:
+        config = compose()  # type: ignore[operator]
+    except Exception as error:
+        return type(error), str(error)
+    assert isinstance(config, DictConfig)
+    return (
+        OmegaConf.to_container(config, resolve=False),
+        OmegaConf.get_type(config),
+        OmegaConf.get_type(config.quant),
+        OmegaConf.is_struct(config),
+        OmegaConf.is_struct(config.model.dims),
+    )
