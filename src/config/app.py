@@ -227,12 +227,7 @@ def _info(app: Application) -> None:
 def _completion(app: Application) -> None:
     from src.config import completion
 
-    own = {
-        "install=bash": completion.install,
-        "uninstall=bash": completion.uninstall,
-        "query=bash": completion.query,
-    }
-    command = own.get(" ".join(app.overrides))
+    command = completion.COMMANDS.get(" ".join(app.overrides))
     if command is None:
         app.hydra.shell_completion(app.config_name, app.overrides)
     else:

@@ -88,3 +88,10 @@ def _choices(loader: ConfigLoader, config_name: str, overrides: list[str], word:
             yield from (f"{key}={choice}" for choice in field.metadata.get("choices", ()))
     if key == "target":
         yield from (f"target={target}" for target in OmegaConf.select(config, "model.targets") or ())
+
+
+COMMANDS = {
+    "install=bash": install,
+    "uninstall=bash": uninstall,
+    "query=bash": query,
+}  # other shells: Hydra's own
