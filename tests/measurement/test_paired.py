@@ -158,6 +158,12 @@ def test_what_was_put_in_is_found(clock, treated_ms, expected, noise):
     assert estimate.median == pytest.approx(2.0 / treated_ms, rel=0.01)
 
 
+def test_more_confidence_is_a_wider_interval(clock):
+    rounds = measure_interleaved(clock.arm("A", 2.0, 0.01), clock.arm("B", 2.0, 0.01), CPU, CONF)
+    widths = [estimate_speedup(rounds, replace(CONF, confidence=c)).relative_width for c in (0.5, 0.95, 0.99)]
+    assert widths == sorted(set(widths))
+
+
 def test_drift_hits_both_arms(clock):
     """A machine that gets slower by a half while it measures says nothing of the treatment."""
 
@@ -186,6 +192,12 @@ def test_drift_hits_both_arms(clock):
 def test_one_arm_alone_gets_half_of_the_budget(clock, changes, count):
     conf = replace(CONF, max_warmup_s=0.0, **changes)
     assert measure_alone(clock.arm("A", 2.0, noise=0), CPU, conf) == pytest.approx([2.0] * count)
+
+
+def test_one_arm_alone_warms_up_for_half_of_the_time(clock):
+    conf = replace(CONF, max_warmup_s=0.04, min_pairs=8, max_pairs=8)
+    times = measure_alone(clock.arm("A", 2.0, noise=0, cold=lambda n: 100 / n), CPU, conf)
+    assert len(clock.calls) - len(times) == 3 + 1  # sizing, and one round longer than 20 ms
 
 
 def test_arms_measured_in_turn_are_estimated_unpaired(clock):

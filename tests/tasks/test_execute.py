@@ -7,12 +7,15 @@ import pytest
 import torch
 from torch import nn
 
+from src.measurement.memory import Peaks
 from src.records.record import Outcome, read_record
 from src.run import execute
-from src.tasks.metrics import compile_metrics
+from src.tasks.arm import Arm
+from src.tasks.metrics import compile_metrics, memory_metrics
 from src.treatments.compiling import CompilerCounts, FirstCall
 from src.treatments.scheme import Unquantized
-from tests.conftest import SMALL_FLUX, SMALL_LINEAR, synthetic_rounds
+from src.workloads.device import GIB
+from tests.conftest import SMALL_FLUX, SMALL_LINEAR, identity, synthetic_rounds
 
 HERE = __name__
 
@@ -214,14 +217,42 @@ def test_a_broken_clock_fails_the_run(compose, execute_run, monkeypatch):
 
 
 def test_phases_are_told(compose, tmp_path):
-    from tests.conftest import identity
-
     cfg, heard = compose(*SMALL_LINEAR, "quant=int8wo"), []
     execute(cfg, identity(cfg), tmp_path, heard.append)
     assert heard[0] == "build"
     assert heard.index("compile baseline") < heard.index("quantize") < heard.index("compile treated")
     assert heard[-1] == "measure"
     assert read_record(tmp_path / "record.json").outcome is Outcome.OK
+
+
+# ---- metrics of memory
+
+
+def arm_of(name, peak_gib, model_gib):
+    return Arm(name, None, None, Peaks({"rss": peak_gib}), None, round(model_gib * GIB))
+
+
+def test_what_the_baseline_holds_is_not_the_treatments():
+    baseline, treated = arm_of("baseline", 3.0, 2.0), arm_of("treated", 4.0, 1.0)
+    assert memory_metrics(baseline, treated, beside_bytes=2 * GIB) == {
+        "memory/baseline_model_gib": 2.0,
+        "memory/model_gib": 1.0,
+        "memory/baseline_peak_rss_gib": 3.0,
+        "memory/peak_rss_gib": 2.0,
+    }
+
+
+@pytest.mark.parametrize(("pairing", "held"), [("interleaved", 256 * 128 * 2), ("in_turn", 0)])
+def test_the_baseline_is_held_only_when_arms_alternate(compose, execute_run, monkeypatch, pairing, held):
+    asked = []
+
+    def spy(baseline, treated, beside_bytes):
+        asked.append(beside_bytes)
+        return {}
+
+    monkeypatch.setattr("src.tasks.latency.memory_metrics", spy)
+    record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo", f"measure.pairing={pairing}"))
+    assert (record.outcome, asked) == (Outcome.OK, [held])
 
 
 # ---- metrics of the compiler

@@ -112,6 +112,22 @@ def test_blocks_that_the_model_names(compose, cpu):
     assert kinds == ["FluxTransformerBlock"] * 2 + ["FluxSingleTransformerBlock"] * 4
 
 
+class Naming(nn.Module):
+    """Names its blocks, like diffusers' models; they stand deeper than its module lists do."""
+
+    _repeated_blocks = ("Breaking",)
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.ModuleDict({"a": Breaking(8, 8), "b": Whole(Breaking(8, 8)), "c": nn.Linear(8, 8)})
+        self.others = nn.ModuleList([Whole(nn.Linear(8, 8))])
+
+
+def test_only_blocks_of_the_named_classes():
+    model = Naming()
+    assert repeated_blocks(model) == [model.inner["a"], model.inner["b"].inner]
+
+
 def wrapped_linear():
     return Whole(nn.Linear(8, 8))
 
@@ -275,7 +291,9 @@ def test_a_run_times_both_arms_cold_and_warm(compose, execute_run):
 @pytest.mark.usefixtures("cold_cache")
 def test_a_second_run_comes_from_the_cache(compose, execute_run):
     cfg = compose(*SMALL_LINEAR, "quant=none", "compile=default", "measure.warm_compile=false")
-    execute_run(cfg)
+    first = execute_run(cfg)
+    assert first.metrics["compile/baseline_cold_s"] > 0
+    assert "compile/baseline_warm_s" not in first.metrics
     forget_compiled()
     torch._dynamo.utils.counters.clear()
     record = execute_run(cfg)
