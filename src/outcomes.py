@@ -26,6 +26,7 @@ def unsupported(reason: str, remedy: str = "") -> RunEndedError:
 
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
+_CPP_ERROR = re.compile(r"\.(?:cpp|h|cc):\d+:\d+: (?:fatal )?(error: .*)")
 _COMPILER_MODULES = (
     "torch._dynamo",
     "torch._inductor",
@@ -49,7 +50,7 @@ def ended(error: BaseException) -> RunEndedError:
         )
     if any(_is_compiler_error(e) for e in chain):
         return RunEndedError(
-            Outcome.COMPILE_ERROR, _one_line(chain[-1]), "compile=none, or another compile mode"
+            Outcome.COMPILE_ERROR, _compiler_says(chain), "compile=none, or another compile mode"
         )
     return RunEndedError(Outcome.FAILED, f"{type(error).__name__}: {_one_line(error)}")
 
@@ -76,5 +77,15 @@ def _is_compiler_error(error: BaseException) -> bool:
 
 def _one_line(error: BaseException, limit: int = 300) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " | ".join(lines[:3]) or type(error).__name__
+    return _shortened(" | ".join(lines[:3]) or type(error).__name__, limit)
+
+
+def _compiler_says(chain: list[BaseException]) -> str:
+    """Of a C++ compiler's many lines its first error, without the file's path; else the root cause's first lines."""
+    lines = (line for error in chain for line in str(error).splitlines())
+    found = next((match for line in lines if (match := _CPP_ERROR.search(line))), None)
+    return _shortened(f"C++ compiler: {found.group(1)}") if found else _one_line(chain[-1])
+
+
+def _shortened(text: str, limit: int = 300) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"

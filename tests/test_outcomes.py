@@ -122,3 +122,11 @@ def test_the_log_holds_the_whole_chain():
     text = log_text(raised(ValueError("outer"), cause=KeyError("inner")))
     assert "Traceback" in text
     assert text.index("KeyError: 'inner'") < text.index("ValueError: outer")
+
+
+def test_the_reason_of_a_cpp_error_is_what_the_compiler_says_not_its_command():
+    output = "/tmp/x.main.cpp:131:30: error: conflicting 'b'\n"
+    command = subprocess.CalledProcessError(1, ["g++", "/tmp/x.main.cpp"])
+    end = ended(raised(torch._inductor.exc.CppCompileError(["g++"], output), cause=command))
+    assert end.outcome == "compile_error"
+    assert end.reason == "C++ compiler: error: conflicting 'b'"

@@ -120,7 +120,13 @@ def test_every_fate_of_a_run_is_an_outcome_and_the_sweep_goes_on(tmp_path: Path)
 def test_ctrl_c_keeps_what_is_done_marks_what_is_on_and_leaves_no_process(tmp_path: Path) -> None:
     own = ("--config-dir", str(CONF), "task=fates", *SMALL, "seed=0,4", f"outputs={tmp_path}")
     driver = subprocess.Popen(
-        command("run", "-m", *own), cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command("run", "-m", *own),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # a suite started in the background ignores SIGINT, and its children would
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert driver.stderr is not None
     for line in driver.stderr:
@@ -134,9 +140,7 @@ def test_ctrl_c_keeps_what_is_done_marks_what_is_on_and_leaves_no_process(tmp_pa
     assert Counter(record["outcome"] for record in records(tmp_path)) == {"ok": 1, "killed": 1}
     assert published(tmp_path) == {"ok": 1, "killed": 1}
     mine = f"outputs={tmp_path}".encode()
-    assert not [
-        p for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists() and mine in p.read_bytes()
-    ]
+    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists() and mine in p.read_bytes()]
 
 
 def test_a_tracker_that_is_down_costs_a_message_and_collect_publishes_later(tmp_path: Path) -> None:
