@@ -40,7 +40,8 @@ def loop(outputs: Path) -> None:
     for quant, batch in itertools.product(QUANT, BATCH):
         script = str(ROOT / "benchmarks" / "one_fresh_process.py")
         _call(
-            [sys.executable, script, f"quant={quant}", f"batch={batch}", *FIXED, f"outputs={outputs}"], outputs
+            [sys.executable, script, f"quant={quant}", f"batch={batch}", *FIXED, f"outputs={outputs}"],
+            outputs,
         )
 
 
@@ -62,7 +63,9 @@ def phases_s(outputs: Path) -> list[float]:
 
 def main() -> None:
     """Warm the cache, measure both ways, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--keep", type=Path, help="a folder for the records, instead of a temporary one")
     given = parser.parse_args().keep
     folder = given.resolve() if given else Path(tempfile.mkdtemp(prefix="quantpay-overhead-"))
@@ -70,7 +73,9 @@ def main() -> None:
     print("filling the compile cache ...", flush=True)
     sweep(folder / "warm-up")
     overhead = {}
-    print("| way | runs | wall s | inside the runs s | outside, per run s |\n|---|---|---|---|---|", flush=True)
+    print(
+        "| way | runs | wall s | inside the runs s | outside, per run s |\n|---|---|---|---|---|", flush=True
+    )
     for name, way in (("one sweep", sweep), ("a fresh process each", loop)):
         outputs = folder / way.__name__
         started = time.perf_counter()
@@ -78,7 +83,8 @@ def main() -> None:
         wall_s, inside = time.perf_counter() - started, phases_s(outputs)
         overhead[name] = (wall_s - sum(inside)) / len(inside)
         print(
-            f"| {name} | {len(inside)} | {wall_s:.1f} | {sum(inside):.1f} | {overhead[name]:.2f} |", flush=True
+            f"| {name} | {len(inside)} | {wall_s:.1f} | {sum(inside):.1f} | {overhead[name]:.2f} |",
+            flush=True,
         )
     one, many = overhead.values()
     print(f"\n{many / one:.1f} times less overhead per run; records in {folder}")
