@@ -23,6 +23,7 @@ from hydra import initialize_config_dir  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
 from src.config.schema import RootConf, register  # noqa: E402
+from src.launching.sweep import axes_of  # noqa: E402
 from src.measurement.load import Load  # noqa: E402
 from src.measurement.paired import Rounds  # noqa: E402
 from src.records.record import Record, read_record  # noqa: E402
@@ -136,15 +137,4 @@ def synthetic_rounds(speedup: float, pairs: int = 40, spread: float = 0.001) -> 
 
 
 def identity(cfg: RootConf) -> Record:
-    axes = {
-        "model": cfg.model.name,
-        "quant": cfg.quant.name,
-        "compile": cfg.compile.name,
-        "batch": cfg.batch,
-        "gpu": cfg.gpu.name,
-        "resolution": cfg.resolution,
-        "target": cfg.target,
-        "dtype": cfg.dtype,
-        "task": cfg.task.name,
-    }
-    return Record("0123456789abcdef", 1, "sweep", axes)
+    return Record("0123456789abcdef", 1, "sweep", axes_of(cfg))
