@@ -4,10 +4,12 @@ from collections import Counter
 from importlib.util import find_spec
 from typing import Any, Protocol
 
+from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from torch import nn
 from torchao.quantization import FqnToConfig, quantize_
 
+from src.config.errors import ConfigError
 from src.config.schema import QuantConf, RequiresConf
 from src.outcomes import unsupported
 from src.tasks.context import RunContext
@@ -16,7 +18,7 @@ from src.workloads.device import Device
 from src.workloads.workload import Workload
 
 # torchao's own way to say that a device, a package or a shape is missing.
-_REFUSALS = (AssertionError, ImportError, NotImplementedError, ValueError, TypeError)
+_REFUSALS = (AssertionError, ImportError, NotImplementedError, ValueError)
 
 
 class Scheme(Protocol):
@@ -86,15 +88,18 @@ class TorchaoScheme:
         """Instantiate the torchao config for this kind of device.
 
         Raises:
-            RunEndedError: `unsupported`, when torchao refuses the arguments.
+            RunEndedError: `unsupported`, when torchao refuses the values of the arguments.
+            ConfigError: a class or an argument that torchao does not have: a mistake, no finding about the device.
         """
         variant = self.conf.per_device.get(device.kind)
         config = variant.config if variant and variant.config else self.conf.config
         try:
             return instantiate(config, _convert_="all")
-        except Exception as error:
+        except InstantiationException as error:
             cause = error.__cause__ or error
-            raise unsupported(f"torchao refuses quant={self.conf.name}: {_first_line(cause)}") from error
+            if isinstance(cause, _REFUSALS) and "Error locating target" not in str(error):
+                raise unsupported(f"torchao refuses quant={self.conf.name}: {_first_line(cause)}") from error
+            raise ConfigError(f"quant.config of {self.conf.name}: {_first_line(cause)}") from error
 
     def check(self, device: Device, dtype: str) -> None:
         """Compare what the scheme needs with what the device has."""

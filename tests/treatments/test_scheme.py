@@ -137,11 +137,6 @@ def test_a_group_size_that_fits_some_layers(treat):
         ),
         (("quant=int8wo", "quant.layers.min_side=300"), "a side below quant.layers.min_side=300"),
         (("quant=float8dq",), "float8dq needs a cuda device, compute capability >= 8.9; this is"),
-        (("quant=int8wo", "+quant.config.no_such_argument=1"), "torchao refuses quant=int8wo: TypeError"),
-        (
-            ("quant=int8wo", "quant.config._target_=torchao.quantization.Int1Config"),
-            "torchao refuses quant=int8wo",
-        ),
         (("quant=int8wo", "+quant.config.group_size=32"), "torchao refuses"),
     ],
 )
@@ -151,6 +146,20 @@ def test_what_cannot_be_applied_says_why(treat, overrides, reason):
     assert caught.value.outcome is Outcome.UNSUPPORTED
     assert reason in caught.value.reason
     assert "\n" not in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "+quant.config.no_such_argument=1",
+        "quant.config._target_=torchao.quantization.Int1Config",
+        "+quant.config.granularity={_target_: torchao.quantization.PerNothing}",
+    ],
+)
+def test_a_misspelled_torchao_config_is_a_mistake_and_no_finding(execute_run, compose, override):
+    record = execute_run(compose(*LINEAR, "quant=int8wo", override))
+    assert record.outcome is Outcome.FAILED
+    assert "quant.config of int8wo" in record.reason
 
 
 LIFTED = "quant.per_device.cpu.requires.k_multiple=1"  # so torchao itself finds that K does not fit: it logs at INFO
