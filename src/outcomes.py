@@ -26,6 +26,7 @@ def unsupported(reason: str, remedy: str = "") -> RunEndedError:
 
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
+_DEVICE_FAULT = re.compile(r"CUDA error|(?:device|GPU) is lost|cudaError", re.IGNORECASE)
 _CPP_ERROR = re.compile(r"\.(?:cpp|h|cc):\d+:\d+: (?:fatal )?(error: .*)")
 _COMPILER_MODULES = (
     "torch._dynamo",
@@ -52,7 +53,11 @@ def ended(error: BaseException) -> RunEndedError:
         return RunEndedError(
             Outcome.COMPILE_ERROR, _compiler_says(chain), "compile=none, or another compile mode"
         )
-    return RunEndedError(Outcome.FAILED, f"{type(error).__name__}: {_one_line(error)}")
+    faulted = any(_DEVICE_FAULT.search(str(e)) for e in chain)
+    remedy = (
+        "nvidia-smi and dmesg (Xid) say what became of the device; then the same command" if faulted else ""
+    )
+    return RunEndedError(Outcome.FAILED, f"{type(error).__name__}: {_one_line(error)}", remedy)
 
 
 def log_text(error: BaseException) -> str:

@@ -25,7 +25,7 @@ from omegaconf import OmegaConf  # noqa: E402
 from src.config.schema import RootConf, register  # noqa: E402
 from src.launching.sweep import axes_of  # noqa: E402
 from src.measurement.load import Load  # noqa: E402
-from src.measurement.paired import Rounds  # noqa: E402
+from src.measurement.rounds import Rounds  # noqa: E402
 from src.records.record import Record, read_record  # noqa: E402
 from src.run import execute  # noqa: E402
 from src.tasks.context import RunContext  # noqa: E402
@@ -46,6 +46,7 @@ QUIET = {
     "measure.min_pairs": "8",
     "measure.max_pairs": "8",
     "measure.bootstrap_samples": "200",
+    "measure.cache": "warm",
 }
 SMALL_LINEAR = ("model=linear", "model.dims.M=16", "model.dims.K=256", "model.dims.N=128")
 SMALL_FLUX = ("model=flux-tiny", "model.factory.num_layers=1", "model.factory.num_single_layers=1")
@@ -112,7 +113,7 @@ def cold_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> Load:
     """Whatever else runs here, a run sees this load; nothing foreign unless a test says otherwise."""
     load = Load(own_cpus=1.0, foreign_cpus=0.0, cpus=1, seconds=1.0)
-    monkeypatch.setattr("src.tasks.latency.cpu_load", lambda: nullcontext(load))
+    monkeypatch.setattr("src.tasks.timing.cpu_load", lambda: nullcontext(load))
     return load
 
 

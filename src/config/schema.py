@@ -61,6 +61,7 @@ class ModelConf:
     inputs: dict[str, InputConf] = field(default_factory=dict)
     call: dict[str, Any] = field(default_factory=dict)  # further keyword arguments of forward()
     targets: dict[str, str] = field(default_factory=dict)  # target name -> module path inside the model
+    probe: bool = False  # stands for a part of a larger model: each call finds the caches cold
 
 
 @dataclass
@@ -161,6 +162,12 @@ class MeasureConf:
     margin: float = _bounded(0.02, min=0.0, max=0.5)  # a verdict needs the interval beyond it
     bootstrap_samples: int = _bounded(2000, min=200, max=100000)
     pairing: str = _one_of("auto", "auto", "interleaved", "in_turn")
+    cache: str = _one_of(
+        "auto", "auto", "cold", "warm"
+    )  # auto: cold for a part of a model, flushed before each call
+    energy_s: float = _bounded(
+        2.0, min=0.0, key=False
+    )  # of each of an arm's two windows on the energy counter
     warm_compile: bool = True  # time the first call again from the cache, after the steady state
     timeout_s: float = _bounded(900.0, min=1.0, key=False)  # of the whole run; past it: outcome timeout
 

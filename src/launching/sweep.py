@@ -134,13 +134,13 @@ class LocalSweep:
         return self.devices[gpu.name]
 
     def _done(self, key: str, progress: SweepProgress) -> Record | None:
-        """The record that stands for the key; one that cannot be read, or of a busy machine, is no obstacle."""
+        """The record that stands for the key; an unreadable one, or a verdict withheld, is no obstacle."""
         try:
             done = latest_final(self.outputs, key)
         except RecordError as error:
             progress.say(f"warning: {error}; measured again as a new attempt")
             return None
-        return None if done is not None and done.details.get("crowded") else done
+        return None if done is not None and done.details.get("withheld") else done
 
     def _close(self, progress: SweepProgress) -> None:
         self.manifest.write(self.outputs)

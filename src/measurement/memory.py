@@ -26,10 +26,14 @@ class Peaks:
         """As metrics of the record, e.g. memory/peak_rss_gib."""
         return {f"memory/{prefix}peak_{kind}_gib": round(gib, 4) for kind, gib in self.gib.items()}
 
-    @property
-    def headline_gib(self) -> float:
-        """The one number of a phase: allocated on CUDA, RSS on a CPU."""
-        return round(next(iter(self.gib.values()), 0.0), 4)
+    def phase_metrics(self, phase: str) -> dict[str, float]:
+        """As metrics of a phase: its one number (allocated on CUDA, RSS on a CPU), and what was reserved."""
+        if not self.gib:
+            return {}
+        metrics = {f"memory/{phase}_peak_gib": round(next(iter(self.gib.values())), 4)}
+        if "reserved" in self.gib:
+            metrics[f"memory/{phase}_peak_reserved_gib"] = round(self.gib["reserved"], 4)
+        return metrics
 
 
 class _Meter(Protocol):
@@ -79,6 +83,14 @@ def peak_memory(device: Device) -> Iterator[Peaks]:
         yield peaks
     finally:
         peaks.gib = meter.read()
+
+
+def device_used_gib(device: Device) -> float | None:
+    """The device's own used memory: this process' contexts and caches, and whatever else is on it; None: a CPU."""
+    if device.kind != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info()
+    return (total - free) / GIB
 
 
 def fits_twice(model_bytes: int, device: Device) -> bool:

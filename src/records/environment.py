@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PROTOCOL_VERSION = 1  # of the measurement protocol: raised when a change can move a number
+PROTOCOL_VERSION = 2  # of the measurement protocol: raised when a change can move a number
 _PACKAGES = ("torch", "torchao", "diffusers", "transformers", "triton", "numpy")
 _ROOT = Path(__file__).resolve().parents[2]
 

@@ -21,6 +21,7 @@ class Arm:
     workload: Workload
     first_call: FirstCall
     peaks: Peaks  # of one call, in a pass of its own
+    compile_peaks: Peaks  # of the first call, compiling included
     output: Any  # of one call, on the CPU
     model_bytes: int
 
@@ -31,14 +32,14 @@ class Arm:
 
 def prepare(name: str, workload: Workload, run: RunContext) -> Arm:
     """Compile the workload, make its first call, and measure the memory of a call."""
-    with run.phase(f"compile {name}"):
+    with run.phase(f"compile {name}"), peak_memory(run.device) as compile_peaks:
         compile_module(workload.module, run.cfg.compile)
         first_call, output = timed_first_call(workload, run.device)
         output = on_cpu(output)
     with run.phase("memory"), peak_memory(run.device) as peaks:
         torch.compiler.cudagraph_mark_step_begin()
         workload.call()
-    return Arm(name, workload, first_call, peaks, output, size_bytes(workload.module))
+    return Arm(name, workload, first_call, peaks, compile_peaks, output, size_bytes(workload.module))
 
 
 def warm_first_call(arm: Arm, run: RunContext) -> FirstCall | None:

@@ -1,24 +1,17 @@
 """The task `latency`: build, treat, measure, compare. Reads top to bottom; the measured loop is one call."""
 
-from dataclasses import asdict
-
 import torch
 
-from src.measurement.load import Load, cpu_load
 from src.measurement.memory import fits_twice, peak_memory
-from src.measurement.paired import (
-    Rounds,
-    estimate_speedup,
-    measure_alone,
-    measure_interleaved,
-    rounds_in_turn,
-)
 from src.measurement.quality import compare
-from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
+from src.measurement.rounds import estimate_speedup
+from src.measurement.statistics import Verdict
 from src.records.record import Outcome, write_json
 from src.tasks.arm import Arm, prepare, warm_first_call
+from src.tasks.conclusion import conclude
 from src.tasks.context import RunContext
-from src.tasks.metrics import compile_metrics, latency_metrics, memory_metrics
+from src.tasks.metrics import compile_metrics, device_metrics, latency_metrics, memory_metrics
+from src.tasks.timing import Timed, time_after, time_alone, time_together
 from src.treatments.compiling import compiler_counts, compiler_options, graph_break_reasons
 from src.treatments.layers import LayerRow, capture_layers, linear_shape
 from src.treatments.scheme import Scheme, make_scheme
@@ -39,15 +32,15 @@ def measure_latency(run: RunContext) -> None:
         workload, rows = _build(run)
         together = _together(workload, run)
         baseline = prepare("baseline", workload, run)
-        alone_ms = [] if together else _measure_and_free(baseline, run)
+        alone = None if together else _measure_and_free(baseline, run)
         treated_workload = _second(workload, together, run)
         _quantize(scheme, treated_workload, rows, run)
         treated = prepare("treated", treated_workload, run)
-        _measure_and_conclude(baseline, treated, alone_ms, run)
+        _measure_and_conclude(baseline, treated, alone, run)
         if any(row.scheme for row in rows) and _must_fall_back(scheme, run):
             _note_fall_back(rows, run)
             treated = prepare("treated", _second(workload, together, run), run)
-            _measure_and_conclude(baseline, treated, alone_ms, run)
+            _measure_and_conclude(baseline, treated, alone, run)
             run.record.reason = "; ".join(filter(None, [run.record.details["fell_back"], run.record.reason]))
         write_json(run.folder / "layers.json", [row.as_dict() for row in rows])
     run.record.outcome = Outcome.OK
@@ -58,7 +51,7 @@ def _build(run: RunContext) -> tuple[Workload, list[LayerRow]]:
     with run.phase("build"), peak_memory(run.device) as peaks:
         workload = build_workload(run.cfg, run.device)
         rows, _ = capture_layers(workload)
-    run.record.metrics["memory/build_peak_gib"] = peaks.headline_gib
+    run.record.metrics |= peaks.phase_metrics("build")
     run.record.shape = linear_shape(rows)
     return workload, rows
 
@@ -79,13 +72,12 @@ def _second(workload: Workload, together: bool, run: RunContext) -> Workload:
         return workload.twin() if together else build_workload(run.cfg, run.device)
 
 
-def _measure_and_free(baseline: Arm, run: RunContext) -> list[float]:
-    with run.phase("measure"):
-        times_ms = measure_alone(baseline.call, run.device, run.cfg.measure)
+def _measure_and_free(baseline: Arm, run: RunContext) -> Timed:
+    timed = time_alone(baseline, run, "baseline_")
     baseline.workload.module.to_empty(device="meta")
     if run.device.kind == "cuda":
         torch.cuda.empty_cache()
-    return times_ms
+    return timed
 
 
 def _quantize(scheme: Scheme, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
@@ -95,65 +87,33 @@ def _quantize(scheme: Scheme, workload: Workload, rows: list[LayerRow], run: Run
         run.device.synchronize()
     run.record.metrics["quantize/time_s"] = run.record.phases_s["quantize"]
     run.record.metrics["quantize/layers"] = float(sum(bool(row.scheme) for row in rows))
-    run.record.metrics["memory/quantize_peak_gib"] = peaks.headline_gib
+    run.record.metrics |= peaks.phase_metrics("quantize")
 
 
-def _measure_and_conclude(baseline: Arm, treated: Arm, alone_ms: list[float], run: RunContext) -> None:
+def _measure_and_conclude(baseline: Arm, treated: Arm, alone: Timed | None, run: RunContext) -> None:
     """Time both arms, keep the raw rounds, and fill in what the record says of them."""
     record, conf = run.record, run.cfg.measure
     record.metrics |= compare(baseline.output, treated.output)
-    if not alone_ms:
+    if alone is None:
         with run.phase("compile baseline"):
             baseline.call()  # autoquant's trials and warm first calls made Dynamo forget it
     compiled = compiler_counts()
-    with run.phase("measure"), cpu_load() as load:
-        if alone_ms:
-            rounds = rounds_in_turn(alone_ms, measure_alone(treated.call, run.device, conf))
-        else:
-            rounds = measure_interleaved(baseline.call, treated.call, run.device, conf)
-    write_json(run.folder / "rounds.json", asdict(rounds))
+    timed = time_together(baseline, treated, run) if alone is None else time_after(alone, treated, run)
     recompiles = compiler_counts().since(compiled).graphs
-    estimate = estimate_speedup(rounds, conf)
-    _conclude(estimate, rounds, load, run)
-    record.metrics |= latency_metrics(rounds, estimate, run.cfg.batch)
-    record.metrics |= memory_metrics(baseline, treated, 0 if alone_ms else baseline.model_bytes)
+    estimate = estimate_speedup(timed.rounds, conf)
+    conclude(estimate, timed, run)
+    record.metrics |= latency_metrics(timed.rounds, estimate, run.cfg.batch)
+    record.metrics |= device_metrics(timed, run.cfg.batch)
+    record.metrics |= memory_metrics(
+        baseline, treated, baseline.model_bytes if alone is None else 0, run.device
+    )
     counts, breaks = compiler_counts(), graph_break_reasons()
     firsts = {
-        prefix: (arm.first_call, None if alone_ms and arm is baseline else warm_first_call(arm, run))
+        prefix: (arm.first_call, None if alone and arm is baseline else warm_first_call(arm, run))
         for prefix, arm in (("baseline_", baseline), ("", treated))
     }
     record.metrics |= compile_metrics(firsts, counts, recompiles)
     record.details["graph_breaks"] = breaks
-
-
-def _conclude(estimate: SpeedupEstimate, rounds: Rounds, load: Load, run: RunContext) -> None:
-    """The verdict, and when there is none, why."""
-    conf, record = run.cfg.measure, run.record
-    found, record.reason, record.remedy = verdict(estimate, conf.margin), "", ""
-    crowded = run.device.threads is not None and load.crowds(run.device.threads)
-    if crowded:
-        found = Verdict.INCONCLUSIVE
-        record.reason = (
-            f"other processes used {load.foreign_cpus:.1f} of {load.cpus} CPUs while {run.device.threads} threads "
-            "were measured"
-        )
-        record.remedy = "a quiet machine, then rerun=true; or fewer threads (gpu=cpu gpu.threads=1)"
-    elif found is Verdict.INCONCLUSIVE:
-        record.reason = (
-            f"the interval {estimate.ci_low:.3f}-{estimate.ci_high:.3f} crosses the margin of {conf.margin:.0%}; "
-            f"measuring ended by {rounds.stop_reason} after {estimate.pairs} pairs"
-        )
-        record.remedy = "a larger measure.budget_s, or measure=standard"
-    record.verdict = found
-    record.metrics["load/foreign_cpus"] = round(load.foreign_cpus, 3)
-    record.details |= {
-        "stop_reason": rounds.stop_reason,
-        "block_length": estimate.block_length,
-        "warmup_pairs": rounds.warmup_pairs,
-        "calls_per_round": list(rounds.calls_per_round),
-        "measured_s": rounds.seconds,
-        "crowded": crowded,
-    }
 
 
 def _must_fall_back(scheme: Scheme, run: RunContext) -> bool:

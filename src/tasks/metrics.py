@@ -2,11 +2,13 @@
 
 import numpy as np
 
-from src.measurement.paired import Rounds
+from src.measurement.memory import device_used_gib
+from src.measurement.rounds import Rounds
 from src.measurement.statistics import SpeedupEstimate
 from src.tasks.arm import Arm
+from src.tasks.timing import Timed
 from src.treatments.compiling import CompilerCounts, FirstCall
-from src.workloads.device import GIB
+from src.workloads.device import GIB, Device
 
 
 def latency_metrics(rounds: Rounds, estimate: SpeedupEstimate, batch: int) -> dict[str, float]:
@@ -26,14 +28,27 @@ def latency_metrics(rounds: Rounds, estimate: SpeedupEstimate, batch: int) -> di
     return metrics
 
 
-def memory_metrics(baseline: Arm, treated: Arm, beside_bytes: int) -> dict[str, float]:
-    """Sizes of both models and the peak of a call of each; the baseline is measured first, alone.
+def device_metrics(timed: Timed, batch: int) -> dict[str, float]:
+    """The device's state by arm (medians over the rounds), and joules per sample: an image, for a pipeline."""
+    metrics = {}
+    for name, value in timed.rounds.state_medians().items():
+        arm, _, state = name.partition("/")
+        metrics[f"device/{'baseline_' if arm == 'baseline' else ''}{state}"] = value
+    for prefix, joules in timed.energy_j.items():
+        metrics[f"energy/{prefix}per_sample_j"] = joules / batch
+    return metrics
+
+
+def memory_metrics(baseline: Arm, treated: Arm, beside_bytes: int, device: Device) -> dict[str, float]:
+    """Sizes of both models, the peaks of their calls, and what the device itself says is in use.
 
     Args:
-        baseline: the unquantized arm.
+        baseline: the unquantized arm; it was measured first, alone.
         treated: the treated arm.
-        beside_bytes: what the baseline held while the treated arm was called; taken off its peak.
+        beside_bytes: what the baseline held while the treated arm was called; taken off its peaks.
+        device: what they are on.
     """
+    used_gib = device_used_gib(device)
     return (
         {
             "memory/baseline_model_gib": baseline.model_bytes / GIB,
@@ -41,6 +56,9 @@ def memory_metrics(baseline: Arm, treated: Arm, beside_bytes: int) -> dict[str, 
         }
         | baseline.peaks.metrics("baseline_")
         | treated.peaks.less(beside_bytes).metrics("")
+        | baseline.compile_peaks.phase_metrics("baseline_compile")
+        | treated.compile_peaks.less(beside_bytes).phase_metrics("compile")
+        | ({} if used_gib is None else {"memory/device_used_gib": round(used_gib, 4)})
     )
 
 

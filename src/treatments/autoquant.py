@@ -16,8 +16,9 @@ from torch import nn
 
 from src.config.errors import ConfigError
 from src.config.schema import MeasureConf, QuantConf
-from src.measurement.paired import estimate_speedup, measure_interleaved
+from src.measurement.paired import measure_interleaved
 from src.measurement.quality import compare
+from src.measurement.rounds import estimate_speedup
 from src.outcomes import ended, unsupported
 from src.records.record import Outcome, write_json
 from src.tasks.context import RunContext
@@ -136,7 +137,7 @@ def _try(
             compile_module(workload.module, run.cfg.compile)
         quality = compare(baseline.call(), treated.call())
         conf = _trial_conf(run.cfg.measure, run.cfg.quant.layer_budget_s)
-        rounds = measure_interleaved(baseline.call, treated.call, run.device, conf)
+        rounds = measure_interleaved(baseline.call, treated.call, run.device, conf, cold=conf.cache != "warm")
         estimate = estimate_speedup(rounds, conf)
     except Exception as error:
         end = ended(error)

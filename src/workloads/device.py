@@ -25,6 +25,7 @@ class Device:
     kind: str  # torch device type: cpu, cuda
     name: str
     memory_gib: float
+    cache_mib: float | None = None  # of the last level: a CPU's L3 (all that this process may use), CUDA's L2
     threads: int | None = None  # CPU: intra-op threads
     compute_capability: float | None = None
     instruction_set: str | None = None  # CPU: what torch's kernels dispatch to
@@ -76,6 +77,7 @@ class CpuDevice:
             kind="cpu",
             name=f"{model}, {threads} thread{'s' if threads > 1 else ''}",
             memory_gib=round(memory_gib, 2),
+            cache_mib=cpu_cache_mib(),
             threads=threads,
             instruction_set=torch.backends.cpu.get_cpu_capability(),
         )
@@ -99,6 +101,7 @@ class CudaDevice:
             kind="cuda",
             name=properties.name,
             memory_gib=round(properties.total_memory / GIB, 2),
+            cache_mib=round(properties.L2_cache_size / 2**20, 2),
             compute_capability=float(f"{properties.major}.{properties.minor}"),
         )
 
@@ -123,3 +126,15 @@ def cpu_model() -> str:
         if found:
             return " ".join(found.group(1).split())
     return platform.processor() or platform.machine()
+
+
+def cpu_cache_mib(root: Path = Path("/sys/devices/system/cpu")) -> float | None:
+    """MiB of last-level cache of the CPUs that this process may use, each cache counted once; None: not told."""
+    caches: dict[tuple[int, str], float] = {}
+    for cpu in os.sched_getaffinity(0):
+        for cache in (root / f"cpu{cpu}/cache").glob("index*"):
+            level = int((cache / "level").read_text())
+            size_mib = int((cache / "size").read_text().strip().removesuffix("K")) / 1024
+            caches[level, (cache / "shared_cpu_list").read_text()] = size_mib
+    last = max((level for level, _ in caches), default=0)
+    return sum(size for (level, _), size in caches.items() if level == last) or None

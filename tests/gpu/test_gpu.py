@@ -40,3 +40,30 @@ def test_cuda_graphs_do_not_overwrite_the_compared_output(compose, execute_run, 
 def test_autoquant_ends_in_a_plan_or_the_baseline(compose, execute_run):
     record = execute_run(compose(*LINEAR, "quant=autoquant"))
     assert record.outcome == "ok", record.reason
+
+
+def test_the_device_is_watched(compose, execute_run):
+    """Clocks, power and temperature of each round, energy per sample, the device's own used memory."""
+    record = execute_run(compose(*FLUX, "quant=none", "measure.energy_s=0.5"))
+    assert record.outcome == "ok", record.reason
+    assert record.details["not_watched"] == ""
+    for state in ("sm_mhz", "memory_mhz", "temperature_c"):
+        assert record.metrics[f"device/{state}"] > 0
+        assert record.metrics[f"device/baseline_{state}"] > 0
+    assert record.metrics["memory/device_used_gib"] >= record.metrics["memory/peak_allocated_gib"]
+    joules = record.metrics["energy/per_sample_j"], record.metrics["energy/baseline_per_sample_j"]
+    assert joules[0] == pytest.approx(joules[1], rel=0.5)
+
+
+def test_cold_caches_are_slower_than_warm_ones(compose, execute_run):
+    """4096 x 4096 in bf16 is 32 MiB: it fits into the L2 of a large GPU."""
+    cold, warm = (
+        execute_run(
+            compose(*LINEAR, "model.dims.M=1", "quant=none", f"measure.cache={cache}", "compile=none")
+        )
+        for cache in ("cold", "warm")
+    )
+    assert (cold.details["cache"], warm.details["cache"]) == ("cold", "warm")
+    assert cold.metrics["latency/median_ms"] > 0
+    if torch.cuda.get_device_properties(0).L2_cache_size > 40 * 2**20:
+        assert cold.metrics["latency/median_ms"] > warm.metrics["latency/median_ms"]

@@ -86,7 +86,7 @@ def test_what_is_done_is_skipped_a_broken_record_is_measured_again_rerun_measure
     assert again.returncode == 0, again.stderr
     assert "record.json: not a readable record" in again.stderr
     assert (outputs / "runs" / broken / "002" / "record.json").exists()
-    crowded = sum(record["details"].get("crowded", False) for record in before.values())
+    crowded = sum(record["details"].get("withheld", False) for record in before.values())
     assert again.stderr.count("measured before") >= 1 - crowded
     rerun = call("run", "quant=none", "gpu=cpu", "rerun=true", *SMALL, f"outputs={outputs}")
     assert rerun.returncode == 0, rerun.stderr

@@ -44,7 +44,7 @@ def test_no_peak_where_it_cannot_be_reset(cpu, monkeypatch):
         touched(1)
     assert peaks.gib == {}
     assert peaks.metrics("") == {}
-    assert peaks.headline_gib == 0.0
+    assert peaks.phase_metrics("build") == {}
 
 
 def test_less_what_another_arm_held():
@@ -58,7 +58,11 @@ def test_names_of_metrics():
         "memory/peak_allocated_gib": 1.0,
         "memory/peak_reserved_gib": 2.0,
     }
-    assert Peaks({"allocated": 1.0, "reserved": 2.0}).headline_gib == 1.0
+    assert Peaks({"allocated": 1.0, "reserved": 2.0}).phase_metrics("quantize") == {
+        "memory/quantize_peak_gib": 1.0,
+        "memory/quantize_peak_reserved_gib": 2.0,
+    }
+    assert Peaks({"rss": 1.0}).phase_metrics("build") == {"memory/build_peak_gib": 1.0}
 
 
 def test_cuda_peaks_are_reset_before_and_read_after(monkeypatch):

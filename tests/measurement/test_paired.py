@@ -8,16 +8,14 @@ import pytest
 import torch
 
 from src.config.schema import MeasureConf
-from src.measurement.paired import (
-    Rounds,
-    RoundTimer,
-    estimate_speedup,
-    measure_alone,
-    measure_interleaved,
-    rounds_in_turn,
-)
+from src.measurement.energy import energy_per_call_j
+from src.measurement.monitor import Blind, Reading
+from src.measurement.paired import measure_alone, measure_interleaved
+from src.measurement.rounds import Pair, Round, Rounds, estimate_speedup, rounds_in_turn
 from src.measurement.statistics import Verdict, verdict
 from src.measurement.stopping import StopReason
+from src.measurement.timer import RoundTimer, cache_flusher
+from src.outcomes import RunEndedError
 from src.records.record import Outcome
 from src.workloads.device import Device
 from tests.conftest import SMALL_LINEAR
@@ -61,6 +59,7 @@ def clock(monkeypatch):
     clock = Clock()
     fake = SimpleNamespace(perf_counter_ns=lambda: round(clock.ms * 1e6), perf_counter=lambda: clock.ms / 1e3)
     monkeypatch.setattr("src.measurement.paired.time", fake)
+    monkeypatch.setattr("src.measurement.timer.time", fake)
     return clock
 
 
@@ -191,18 +190,19 @@ def test_drift_hits_both_arms(clock):
 )
 def test_one_arm_alone_gets_half_of_the_budget(clock, changes, count):
     conf = replace(CONF, max_warmup_s=0.0, **changes)
-    assert measure_alone(clock.arm("A", 2.0, noise=0), CPU, conf) == pytest.approx([2.0] * count)
+    assert measure_alone(clock.arm("A", 2.0, noise=0), CPU, conf).baseline_ms == pytest.approx([2.0] * count)
 
 
 def test_one_arm_alone_warms_up_for_half_of_the_time(clock):
     conf = replace(CONF, max_warmup_s=0.04, min_pairs=8, max_pairs=8)
-    times = measure_alone(clock.arm("A", 2.0, noise=0, cold=lambda n: 100 / n), CPU, conf)
-    assert len(clock.calls) - len(times) == 3 + 1  # sizing, and one round longer than 20 ms
+    alone = measure_alone(clock.arm("A", 2.0, noise=0, cold=lambda n: 100 / n), CPU, conf)
+    assert len(clock.calls) - len(alone.baseline_ms) == 3 + 1  # sizing, and one round longer than 20 ms
 
 
 def test_arms_measured_in_turn_are_estimated_unpaired(clock):
-    times = [measure_alone(clock.arm("A", ms, noise=0.002), CPU, CONF) for ms in (2.0, 1.0)]
-    rounds = rounds_in_turn(times[0], times[1][:20])
+    short = replace(CONF, max_pairs=20)
+    baseline = measure_alone(clock.arm("A", 2.0, noise=0.002), CPU, CONF)
+    rounds = rounds_in_turn(baseline, measure_alone(clock.arm("A", 1.0, noise=0.002), CPU, short))
     assert rounds.order == []
     estimate = estimate_speedup(rounds, CONF)
     assert verdict(estimate, 0.02) is Verdict.HELPS
@@ -226,7 +226,7 @@ def test_a_run_in_turn(compose, execute_run, tmp_path):
 @pytest.mark.parametrize("conf", [CONF, replace(CONF, max_warmup_s=0.0)], ids=["warm-up", "no warm-up"])
 def test_a_clock_that_stands_still_is_an_error(clock, conf):
     conf = replace(conf, min_round_ms=0.01)
-    with pytest.raises(ValueError, match="must be finite and positive"):
+    with pytest.raises(RunEndedError, match="must be finite and positive"):
         measure_interleaved(clock.arm("A", 0.0), clock.arm("B", 0.0), CPU, conf)
 
 
@@ -272,3 +272,159 @@ def test_cuda_rounds_are_timed_by_events(clock, events):
 def test_the_loop_on_cuda(clock):
     rounds = measure_interleaved(clock.arm("A", 2.0), clock.arm("B", 1.0), CUDA, CONF)
     assert estimate_speedup(rounds, CONF).median == pytest.approx(2.0, rel=0.01)
+
+
+# ---- caches
+
+
+@pytest.fixture
+def flushes(clock, monkeypatch):
+    """A flush of 5 ms on the fake clock."""
+
+    def flush():
+        clock.calls.append("flush")
+        clock.ms += 5.0
+
+    monkeypatch.setattr("src.measurement.timer.cache_flusher", lambda _: flush)
+
+
+@pytest.mark.usefixtures("flushes")
+def test_flushing_is_not_timed(clock):
+    assert RoundTimer(CPU, cold=True).ms_per_call(clock.arm("A", 3.0, noise=0), 2) == pytest.approx(3.0)
+    assert clock.calls == ["flush", "A", "flush", "A"]
+
+
+@pytest.mark.usefixtures("flushes")
+def test_flushing_on_cuda_is_outside_of_the_events(clock, events):
+    assert RoundTimer(CUDA, cold=True).ms_per_call(clock.arm("A", 3.0, noise=0), 2) == pytest.approx(3.0)
+    once = ["step", "flush", "record", "A", "record"]
+    assert events == ["synchronize", *once, *once, "synchronize"]
+
+
+@pytest.mark.usefixtures("flushes")
+def test_flushing_does_not_make_rounds_endless(clock):
+    """0.1 ms a call and 5 ms a flush: 100 calls would make a round of 510 ms by the wall."""
+    assert RoundTimer(CPU, cold=True).calls_for(clock.arm("A", 0.1, noise=0), 10.0) == 4
+    assert RoundTimer(CPU, cold=True).calls_for(clock.arm("A", 30.0, noise=0), 10.0) == 1
+
+
+@pytest.mark.usefixtures("flushes")
+def test_the_loop_with_cold_caches(clock):
+    rounds = measure_interleaved(clock.arm("A", 2.0), clock.arm("B", 1.0), CPU, CONF, cold=True)
+    assert rounds.cache == "cold"
+    assert estimate_speedup(rounds, CONF).median == pytest.approx(2.0, rel=0.01)
+
+
+def test_a_flush_replaces_what_the_cache_held(cpu):
+    """Twice the cache is read and written; the real one, on this CPU."""
+    flush = cache_flusher(replace(cpu, cache_mib=2.0))
+    assert flush().numel() * 4 == 4 * 2**20
+    assert flush().eq(2).all()
+
+
+# ---- faults
+
+
+class Scripted:
+    """A monitor that tells these slowdowns in turn, then none."""
+
+    blind = ""
+
+    def __init__(self, *slowdowns):
+        self.left = list(slowdowns)
+
+    def read(self):
+        return Reading({"sm_mhz": 1000.0}, tuple(self.left.pop(0)) if self.left else ())
+
+    def others(self):
+        return []
+
+    def energy_j(self):
+        return None
+
+
+QUICK = replace(CONF, max_warmup_s=0.0, min_pairs=12, max_pairs=12)
+
+
+def test_a_throttled_pair_is_retaken_and_kept_aside(clock):
+    monitor = Scripted((), (), ["HW thermal slowdown"], ())
+    rounds = measure_interleaved(clock.arm("A", 2.0), clock.arm("B", 2.0), CPU, QUICK, monitor=monitor)
+    assert len(rounds.order) == 12
+    assert [aside["why"] for aside in rounds.retaken] == ["throttled: HW thermal slowdown"]
+    assert rounds.retaken[0]["place"] == 1
+    assert rounds.order == ["AB", "BA"] * 6  # retaken in the same order
+    assert rounds.throttled == {}
+
+
+def test_a_device_that_always_throttles_still_gives_numbers(clock):
+    """The budget ends the retaking: the minimum of pairs is counted, marked."""
+    monitor = Scripted(*[["HW slowdown"]] * 1000)
+    conf = replace(QUICK, budget_s=0.1)
+    rounds = measure_interleaved(clock.arm("A", 2.0), clock.arm("B", 2.0), CPU, conf, monitor=monitor)
+    assert len(rounds.retaken) >= 20
+    assert len(rounds.order) == 12
+    assert set(rounds.throttled) == set(range(12))
+
+
+def test_the_state_of_each_round_is_kept(clock):
+    rounds = measure_interleaved(clock.arm("A", 2.0), clock.arm("B", 2.0), CPU, QUICK, monitor=Scripted())
+    assert rounds.states == {"baseline/sm_mhz": [1000.0] * 12, "treated/sm_mhz": [1000.0] * 12}
+    assert rounds.state_medians() == {"baseline/sm_mhz": 1000.0, "treated/sm_mhz": 1000.0}
+
+
+def test_a_state_that_is_not_always_told_keeps_its_places():
+    rounds = Rounds()
+    for values in ({}, {"power_w": 3.0}, {}):
+        rounds.count(Pair(Round(1.0, Reading(values)), Round(1.0), "AB"))
+    assert rounds.states == {"baseline/power_w": [None, 3.0, None]}
+
+
+@pytest.mark.parametrize("step_ms", [-500.0, 3.6e6], ids=["back", "an hour on"])
+def test_a_clock_that_steps_once_changes_no_verdict(clock, step_ms):
+    """Back: the pair is retaken. On: one outlier among the pairs, and the budget may end there."""
+    conf = replace(CONF, max_warmup_s=0.0, min_pairs=30, max_pairs=30)
+    stepping = clock.arm("B", 1.6, cold=lambda n: step_ms if n == 20 else 0.0)
+    rounds = measure_interleaved(clock.arm("A", 2.0), stepping, CPU, conf)
+    assert len(rounds.order) == 30
+    assert [aside["why"] for aside in rounds.retaken] == (["clock"] if step_ms < 0 else [])
+    assert verdict(estimate_speedup(rounds, conf), 0.02) is Verdict.HELPS
+
+
+def test_what_was_measured_is_kept_when_the_device_vanishes(clock):
+    def vanishing():
+        clock.ms += 2.0
+        clock.calls.append("B")
+        if clock.calls.count("B") == 12:
+            raise torch.AcceleratorError("CUDA error: device is lost")
+
+    rounds = Rounds()
+    with pytest.raises(RuntimeError, match="device is lost"):
+        measure_interleaved(clock.arm("A", 2.0), vanishing, CPU, QUICK, rounds=rounds)
+    assert len(rounds.order) == 8
+
+
+# ---- energy
+
+
+class Counter(Blind):
+    """10 W on the fake clock, 1 J more for each call of B."""
+
+    def __init__(self, clock):
+        super().__init__()
+        self.clock = clock
+
+    def energy_j(self):
+        return self.clock.ms / 100 + self.clock.calls.count("B")
+
+
+def test_energy_is_the_counters_difference_per_call(clock, monkeypatch):
+    monkeypatch.setattr("src.measurement.energy.time", SimpleNamespace(perf_counter=lambda: clock.ms / 1e3))
+    arms = [clock.arm("A", 10.0, noise=0), clock.arm("B", 20.0, noise=0)]
+    joules = energy_per_call_j(arms, (2, 1), CPU, Counter(clock), window_s=0.095)
+    assert joules == pytest.approx([0.1, 1.2])
+    assert runs_of(clock.calls) == [("A", 10), ("B", 10), ("A", 10)]
+
+
+def test_no_counter_no_energy(clock):
+    assert energy_per_call_j([clock.arm("A", 1.0)], (1,), CPU, Blind(), window_s=1.0) == []
+    assert energy_per_call_j([clock.arm("A", 1.0)], (1,), CPU, Counter(clock), window_s=0.0) == []

@@ -174,7 +174,7 @@ def test_an_a_a_run_has_equal_outputs(compose, execute_run):
     [(1.0, "neutral"), (1.5, "helps"), (0.7, "hurts")],
 )
 def test_the_verdict_comes_from_the_rounds(compose, execute_run, monkeypatch, speedup, verdict):
-    monkeypatch.setattr("src.tasks.latency.measure_interleaved", lambda *_: synthetic_rounds(speedup))
+    monkeypatch.setattr("src.tasks.timing.measure_interleaved", lambda *_, **__: synthetic_rounds(speedup))
     record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo"))
     assert (record.verdict, record.reason) == (verdict, "")
     assert record.metrics["speedup/median"] == pytest.approx(speedup, rel=1e-3)
@@ -182,7 +182,7 @@ def test_the_verdict_comes_from_the_rounds(compose, execute_run, monkeypatch, sp
 
 def test_an_inconclusive_run_says_why_and_what_to_do(compose, execute_run, monkeypatch):
     monkeypatch.setattr(
-        "src.tasks.latency.measure_interleaved", lambda *_: synthetic_rounds(1.02, spread=0.05)
+        "src.tasks.timing.measure_interleaved", lambda *_, **__: synthetic_rounds(1.02, spread=0.05)
     )
     record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo"))
     assert (record.outcome, record.verdict) == (Outcome.OK, "inconclusive")
@@ -192,12 +192,12 @@ def test_an_inconclusive_run_says_why_and_what_to_do(compose, execute_run, monke
 
 
 def test_a_busy_machine_gives_no_verdict(compose, execute_run, monkeypatch, quiet_machine):
-    monkeypatch.setattr("src.tasks.latency.measure_interleaved", lambda *_: synthetic_rounds(1.5))
+    monkeypatch.setattr("src.tasks.timing.measure_interleaved", lambda *_, **__: synthetic_rounds(1.5))
     quiet_machine.foreign_cpus = 0.8
     record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo"))
     assert (record.outcome, record.verdict) == (Outcome.OK, "inconclusive")
     assert "other processes used 0.8 of 1 CPUs while 1 threads" in record.reason
-    assert "rerun=true" in record.remedy
+    assert "the same command" in record.remedy
     assert record.metrics["load/foreign_cpus"] == 0.8
     assert record.metrics["speedup/median"] == pytest.approx(1.5, rel=1e-3)
 
@@ -210,7 +210,7 @@ def test_what_does_not_fit_twice_is_measured_in_turn(compose, execute_run, monke
 
 
 def test_a_broken_clock_fails_the_run(compose, execute_run, monkeypatch):
-    monkeypatch.setattr("src.measurement.paired.RoundTimer._time_host", lambda *_: 0.0)
+    monkeypatch.setattr("src.measurement.timer.RoundTimer._host", lambda *_: 0.0)
     record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo"))
     assert record.outcome is Outcome.FAILED
     assert "must be finite and positive" in record.reason
@@ -229,16 +229,19 @@ def test_phases_are_told(compose, tmp_path):
 
 
 def arm_of(name, peak_gib, model_gib):
-    return Arm(name, None, None, Peaks({"rss": peak_gib}), None, round(model_gib * GIB))
+    peaks, compiling = Peaks({"rss": peak_gib}), Peaks({"rss": peak_gib + 0.5})
+    return Arm(name, None, None, peaks, compiling, None, round(model_gib * GIB))
 
 
-def test_what_the_baseline_holds_is_not_the_treatments():
+def test_what_the_baseline_holds_is_not_the_treatments(cpu):
     baseline, treated = arm_of("baseline", 3.0, 2.0), arm_of("treated", 4.0, 1.0)
-    assert memory_metrics(baseline, treated, beside_bytes=2 * GIB) == {
+    assert memory_metrics(baseline, treated, beside_bytes=2 * GIB, device=cpu) == {
         "memory/baseline_model_gib": 2.0,
         "memory/model_gib": 1.0,
         "memory/baseline_peak_rss_gib": 3.0,
         "memory/peak_rss_gib": 2.0,
+        "memory/baseline_compile_peak_gib": 3.5,
+        "memory/compile_peak_gib": 2.5,
     }
 
 
@@ -246,7 +249,7 @@ def test_what_the_baseline_holds_is_not_the_treatments():
 def test_the_baseline_is_held_only_when_arms_alternate(compose, execute_run, monkeypatch, pairing, held):
     asked = []
 
-    def spy(baseline, treated, beside_bytes):
+    def spy(baseline, treated, beside_bytes, device):
         asked.append(beside_bytes)
         return {}
 

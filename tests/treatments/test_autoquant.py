@@ -28,7 +28,7 @@ def timed(monkeypatch):
     def patch(*speedups):
         asked, left = [], list(speedups)
 
-        def fake(baseline, treated, device, conf):
+        def fake(baseline, treated, device, conf, cold):
             asked.append(conf)
             return synthetic_rounds(left.pop(0))
 
@@ -114,7 +114,7 @@ def test_a_candidate_that_cannot_run_is_a_trial_with_its_reason(timed, search, o
 
 
 def test_a_mistake_in_the_search_is_not_taken_for_a_finding(monkeypatch, search):
-    def broken(*_):
+    def broken(*_, **__):
         raise KeyError("a bug")
 
     monkeypatch.setattr("src.treatments.autoquant.measure_interleaved", broken)
@@ -240,7 +240,9 @@ def whole(monkeypatch):
 
     def patch(*speedups):
         left = list(speedups)
-        monkeypatch.setattr("src.tasks.latency.measure_interleaved", lambda *_: synthetic_rounds(left.pop(0)))
+        monkeypatch.setattr(
+            "src.tasks.timing.measure_interleaved", lambda *_, **__: synthetic_rounds(left.pop(0))
+        )
         return left
 
     return patch

@@ -15,7 +15,9 @@ def names(group):
 
 @pytest.fixture(autouse=True)
 def _no_search(monkeypatch):
-    monkeypatch.setattr("src.treatments.autoquant.measure_interleaved", lambda *_: synthetic_rounds(1.5))
+    monkeypatch.setattr(
+        "src.treatments.autoquant.measure_interleaved", lambda *_, **__: synthetic_rounds(1.5)
+    )
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])

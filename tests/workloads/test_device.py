@@ -20,7 +20,9 @@ def cuda(monkeypatch):
     """cuda(name, major, minor): torch believes that it has this device."""
 
     def present(name, major, minor):
-        properties = SimpleNamespace(name=name, major=major, minor=minor, total_memory=80 * GIB)
+        properties = SimpleNamespace(
+            name=name, major=major, minor=minor, total_memory=80 * GIB, L2_cache_size=50 * 2**20
+        )
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _index: properties)
 

@@ -1,0 +1,95 @@
+"""Times a round of calls: device events on CUDA, the monotonic clock elsewhere; caches warm or flushed."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from src.workloads.device import Device
+
+Call = Callable[[], Any]
+_UNKNOWN_CACHE_MIB = 128.0
+_FLUSHED_ROUND_WALL = 2.0  # a round of flushed calls lasts at most this many times min_round_ms by the wall
+
+
+class RoundTimer:
+    """Times calls back to back.
+
+    With `cold`, the caches are flushed before each call, outside of the timed part: a layer of a larger model
+    finds none of its weights in the cache, since the rest of the model was read in between.
+    """
+
+    def __init__(self, device: Device, *, cold: bool = False) -> None:
+        self.device, self.cold = device, cold
+        cuda = device.kind == "cuda"
+        if cold:
+            self._flush = cache_flusher(device)
+            self._time = self._cuda_cold if cuda else self._host_cold
+        else:
+            self._time = self._cuda if cuda else self._host
+
+    def ms_per_call(self, call: Call, calls: int) -> float:
+        """Milliseconds per call, over `calls` calls back to back."""
+        return self._time(call, calls) / calls
+
+    def calls_for(self, call: Call, min_round_ms: float) -> int:
+        """How many calls make a round at least `min_round_ms` long; fewer where flushing takes most of the time."""
+        started = time.perf_counter()
+        quickest = min(self.ms_per_call(call, 1) for _ in range(3))
+        wall_ms = (time.perf_counter() - started) * 1e3 / 3
+        calls = math.ceil(min_round_ms / max(quickest, 1e-4))
+        if self.cold:
+            calls = min(calls, math.ceil(_FLUSHED_ROUND_WALL * min_round_ms / max(wall_ms, 1e-4)))
+        return max(1, calls)
+
+    def _host(self, call: Call, calls: int) -> float:
+        started = time.perf_counter_ns()
+        for _ in range(calls):
+            call()
+        return (time.perf_counter_ns() - started) / 1e6
+
+    def _host_cold(self, call: Call, calls: int) -> float:
+        total_ns = 0
+        for _ in range(calls):
+            self._flush()
+            started = time.perf_counter_ns()
+            call()
+            total_ns += time.perf_counter_ns() - started
+        return total_ns / 1e6
+
+    def _cuda(self, call: Call, calls: int) -> float:
+        start, end = _events()
+        torch.cuda.synchronize()
+        start.record()
+        for _ in range(calls):
+            torch.compiler.cudagraph_mark_step_begin()
+            call()
+        end.record()
+        torch.cuda.synchronize()
+        return float(start.elapsed_time(end))
+
+    def _cuda_cold(self, call: Call, calls: int) -> float:
+        """While the device flushes, the host launches the call: launches count only where they take longer."""
+        events = [_events() for _ in range(calls)]
+        torch.cuda.synchronize()
+        for start, end in events:
+            torch.compiler.cudagraph_mark_step_begin()
+            self._flush()
+            start.record()
+            call()
+            end.record()
+        torch.cuda.synchronize()
+        return sum(float(start.elapsed_time(end)) for start, end in events)
+
+
+def cache_flusher(device: Device) -> Callable[[], Any]:
+    """A function that replaces the content of the device's last-level cache by that of a buffer twice its size."""
+    size_mib = 2 * (device.cache_mib or _UNKNOWN_CACHE_MIB)
+    buffer = torch.zeros(int(size_mib * 2**20) // 4, dtype=torch.int32, device=device.torch)
+    return lambda: buffer.add_(1)  # reads and writes: plain stores may bypass a CPU's caches
+
+
+def _events() -> tuple[torch.cuda.Event, torch.cuda.Event]:
+    return torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)

@@ -1,0 +1,100 @@
+"""Timing of both arms: threads bound, the device watched, the rounds on disk whatever happens."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from src.config.schema import RootConf
+from src.measurement.energy import energy_per_call_j
+from src.measurement.load import Load, cpu_load
+from src.measurement.monitor import Monitor, open_monitor
+from src.measurement.paired import measure_alone, measure_interleaved
+from src.measurement.rounds import Rounds, rounds_in_turn
+from src.measurement.threads import pinned_threads
+from src.records.record import write_json
+from src.tasks.arm import Arm
+from src.tasks.context import RunContext
+
+
+@dataclass
+class Watch:
+    """What else went on while something was measured."""
+
+    monitor: Monitor
+    load: Load
+    pinned_cpus: list[int]
+    others: set[str] = field(default_factory=set)  # other processes on the device
+
+
+@dataclass
+class Timed:
+    """Rounds, what went on beside them, and joules per call by metric prefix."""
+
+    rounds: Rounds
+    watches: list[Watch]
+    energy_j: dict[str, float] = field(default_factory=dict)
+
+
+def time_together(baseline: Arm, treated: Arm, run: RunContext) -> Timed:
+    """Interleaved rounds of both arms, then the energy of each."""
+    rounds = Rounds()
+    try:
+        with _watched(run, lambda: (baseline.call(), treated.call())) as watch:
+            rounds = measure_interleaved(
+                baseline.call,
+                treated.call,
+                run.device,
+                run.cfg.measure,
+                cold=cold_caches(run.cfg),
+                monitor=watch.monitor,
+                rounds=rounds,
+            )
+    finally:
+        write_json(run.folder / "rounds.json", asdict(rounds))
+    arms = {"baseline_": (baseline, rounds.calls_per_round[0]), "": (treated, rounds.calls_per_round[1])}
+    return Timed(rounds, [watch], _energy(arms, watch.monitor, run))
+
+
+def time_alone(arm: Arm, run: RunContext, prefix: str) -> Timed:
+    """Rounds of one arm by itself, as `measure_alone` gives them, then its energy under the metric prefix."""
+    with _watched(run, arm.call) as watch:
+        rounds = measure_alone(
+            arm.call, run.device, run.cfg.measure, cold=cold_caches(run.cfg), monitor=watch.monitor
+        )
+    write_json(run.folder / f"rounds_{arm.name}.json", asdict(rounds))
+    return Timed(rounds, [watch], _energy({prefix: (arm, rounds.calls_per_round[0])}, watch.monitor, run))
+
+
+def time_after(baseline: Timed, treated: Arm, run: RunContext) -> Timed:
+    """The treated arm by itself, after the baseline was measured and freed."""
+    timed = time_alone(treated, run, "")
+    rounds = rounds_in_turn(baseline.rounds, timed.rounds)
+    write_json(run.folder / "rounds.json", asdict(rounds))
+    return Timed(rounds, [*baseline.watches, *timed.watches], baseline.energy_j | timed.energy_j)
+
+
+def cold_caches(cfg: RootConf) -> bool:
+    """Whether each call must find the caches cold: a part of a model does, for the rest of it is read in between."""
+    if cfg.measure.cache != "auto":
+        return cfg.measure.cache == "cold"
+    return cfg.model.probe or bool(cfg.model.targets.get(cfg.target))
+
+
+@contextmanager
+def _watched(run: RunContext, work: Callable[[], Any]) -> Iterator[Watch]:
+    with run.phase("measure"), pinned_threads(run.device, work) as cpus, cpu_load() as load:
+        watch = Watch(open_monitor(run.device, cpus), load, cpus)
+        watch.others.update(watch.monitor.others())
+        yield watch
+        watch.others.update(watch.monitor.others())
+
+
+def _energy(arms: dict[str, tuple[Arm, int]], monitor: Monitor, run: RunContext) -> dict[str, float]:
+    """Joules per call by metric prefix; none for flushed caches, as flushing would be counted."""
+    if cold_caches(run.cfg) or monitor.energy_j() is None:
+        return {}
+    calls, sizes = [arm.call for arm, _ in arms.values()], [size for _, size in arms.values()]
+    with run.phase("energy"):
+        joules = energy_per_call_j(calls, sizes, run.device, monitor, run.cfg.measure.energy_s)
+    return dict(zip(arms, joules, strict=False))

@@ -1,0 +1,118 @@
+"""What a run makes of its timing: cold caches, faults, neighbours; real runs, a GPU's troubles put in."""
+
+import json
+
+import pytest
+import torch
+
+from src.measurement.monitor import Blind, Reading
+from src.measurement.paired import measure_interleaved
+from src.records.record import Outcome
+from src.tasks.timing import cold_caches
+from tests.conftest import SMALL_FLUX, SMALL_LINEAR
+
+
+def rounds_of(tmp_path):
+    return json.loads((tmp_path / "run" / "rounds.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "cold"),
+    [
+        (("model=linear",), True),
+        (("model=flux-tiny",), False),
+        (("model=flux-tiny", "target=block"), True),
+        (("model=linear", "measure.cache=warm"), False),
+        (("model=flux-tiny", "measure.cache=cold"), True),
+    ],
+)
+def test_a_part_of_a_model_finds_the_caches_cold(compose, overrides, cold):
+    assert cold_caches(compose("measure.cache=auto", *overrides)) == cold
+
+
+def test_a_run_with_cold_caches(compose, execute_run, tmp_path):
+    record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo", "measure.cache=auto"))
+    assert record.outcome is Outcome.OK, record.reason
+    assert record.details["cache"] == rounds_of(tmp_path)["cache"] == "cold"
+    assert record.metrics["speedup/pairs"] == 8
+
+
+def test_a_run_says_where_its_threads_were_bound(compose, execute_run):
+    record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo"))
+    assert len(record.details["pinned_cpus"]) == 1
+    assert record.metrics["load/page_faults_per_call"] >= 0
+    assert record.metrics["memory/compile_peak_gib"] > 0
+
+
+class Troubled(Blind):
+    """A GPU that throttles all the while, or that others use too."""
+
+    def __init__(self, slowdowns=(), neighbours=()):
+        super().__init__("")
+        self.slowdowns, self.neighbours = slowdowns, list(neighbours)
+
+    def read(self):
+        return Reading({"sm_mhz": 900.0}, self.slowdowns)
+
+    def others(self):
+        return self.neighbours
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        (Troubled(slowdowns=("HW thermal slowdown",)), "slowed itself down (HW thermal slowdown)"),
+        (Troubled(neighbours=["pid 4242 (2.00 GiB)"]), "other processes were on"),
+    ],
+    ids=["throttled", "shared"],
+)
+def test_a_troubled_device_gives_no_verdict(compose, execute_run, monkeypatch, tmp_path, trouble, reason):
+    monkeypatch.setattr("src.tasks.timing.open_monitor", lambda *_: trouble)
+    record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo", "measure.budget_s=0.1"))
+    assert (record.outcome, record.verdict) == (Outcome.OK, "inconclusive")
+    assert reason in record.reason
+    assert "the same command" in record.remedy
+    assert record.details["withheld"]
+    assert record.metrics["device/sm_mhz"] == 900.0
+    assert len(rounds_of(tmp_path)["treated_ms"]) == 8
+
+
+def test_a_device_that_vanishes_fails_the_run_and_keeps_its_rounds(
+    compose, execute_run, monkeypatch, tmp_path
+):
+    def vanishes(baseline, treated, *rest, **more):
+        left = iter(range(8))
+
+        def call():
+            if next(left, None) is None:
+                raise torch.AcceleratorError("CUDA error: the device is lost")
+            return treated()
+
+        return measure_interleaved(baseline, call, *rest, **more)
+
+    monkeypatch.setattr("src.tasks.timing.measure_interleaved", vanishes)
+    record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo", "measure.min_round_ms=0.01"))
+    assert (record.outcome, record.verdict) == (Outcome.FAILED, "")
+    assert "the device is lost" in record.reason
+    assert "measure" in record.phases_s
+    assert "nvidia-smi" in record.remedy
+    assert 0 < len(rounds_of(tmp_path)["treated_ms"]) < 8
+
+
+def test_a_budget_too_small_says_so(compose, execute_run):
+    """No interval of 0.01 % comes out of 8 pairs of a real layer; the verdict needs it within 0.02 %."""
+    narrow = ("measure.budget_s=0.1", "measure.margin=0.0002", "measure.target_ci_width=0.0001")
+    record = execute_run(compose(*SMALL_LINEAR, "quant=none", *narrow))
+    assert (record.outcome, record.verdict) == (Outcome.OK, "inconclusive")
+    assert "crosses the margin" in record.reason
+    assert record.details["stop_reason"] in record.reason
+    assert "budget_s" in record.remedy
+
+
+def test_in_turn_keeps_the_rounds_of_both(compose, execute_run, tmp_path):
+    small = [override for override in SMALL_FLUX if "=" in override]
+    record = execute_run(compose(*small, "resolution=64", "quant=int8wo", "measure.pairing=in_turn"))
+    assert record.outcome is Outcome.OK, record.reason
+    rounds = rounds_of(tmp_path)
+    assert len(rounds["baseline_ms"]) == len(rounds["treated_ms"]) == 8
+    assert (tmp_path / "run" / "rounds_baseline.json").exists()
