@@ -28,6 +28,7 @@ def unsupported(reason: str, remedy: str = "") -> RunEndedError:
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
 _DEVICE_FAULT = re.compile(r"CUDA error|(?:device|GPU) is lost|cudaError", re.IGNORECASE)
 _CPP_ERROR = re.compile(r"\.(?:cpp|h|cc):\d+:\d+: (?:fatal )?(error: .*)")
+_USER_CODE = re.compile(r'^\s*File "(.+)", line (\d+), in (\S+)', re.MULTILINE)
 _COMPILER_MODULES = (
     "torch._dynamo",
     "torch._inductor",
@@ -86,10 +87,22 @@ def _one_line(error: BaseException, limit: int = 300) -> str:
 
 
 def _compiler_says(chain: list[BaseException]) -> str:
-    """Of a C++ compiler's many lines its first error, without the file's path; else the root cause's first lines."""
+    """Of a C++ compiler's many lines its first error, without the file's path; else the root cause's first lines.
+
+    A graph break under fullgraph names the line of the model's code where it happened.
+    """
     lines = (line for error in chain for line in str(error).splitlines())
     found = next((match for line in lines if (match := _CPP_ERROR.search(line))), None)
-    return _shortened(f"C++ compiler: {found.group(1)}") if found else _one_line(chain[-1])
+    if found:
+        return _shortened(f"C++ compiler: {found.group(1)}")
+    places = [p for error in chain for p in _USER_CODE.findall(str(error).partition("from user code:")[2])]
+    where = f"{code_place(*places[-1])}: " if places else ""
+    return _shortened(where + _one_line(chain[-1]))
+
+
+def code_place(path: str, line: int | str, function: str) -> str:
+    """A line of code in words, its path from the package on where it is an installed one."""
+    return f"{path.rpartition('site-packages/')[2]}:{line} in {function}"
 
 
 def _shortened(text: str, limit: int = 300) -> str:

@@ -13,6 +13,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from src.config.schema import CompileConf
+from src.outcomes import code_place
 from src.workloads.device import Device
 from src.workloads.workload import Workload, is_torchs_own
 
@@ -65,8 +66,12 @@ def compiler_counts() -> CompilerCounts:
 
 
 def graph_break_reasons() -> dict[str, int]:
-    """Reasons of graph breaks so far, first line each, with their counts."""
-    return dict(Counter({reason.strip().splitlines()[0]: n for reason, n in counters["graph_break"].items()}))
+    """First lines of the reasons of graph breaks since Dynamo was last reset, where they were, and their counts."""
+    found: Counter[str] = Counter()
+    for cause in torch._dynamo.utils.graph_break_reasons:
+        places = [code_place(f.filename, f.lineno or 0, f.name) for f in cause.user_stack[-1:]]
+        found[" at ".join([cause.reason.strip().splitlines()[0], *places])] += 1
+    return dict(found)
 
 
 @contextmanager

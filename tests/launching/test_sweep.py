@@ -162,3 +162,37 @@ def test_outputs_that_cannot_be_written_are_refused_at_once(tmp_path: Path) -> N
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert f"outputs={tmp_path}/file/outputs" in done.stderr
+
+
+def test_parallel_runs_share_an_empty_compile_cache(tmp_path: Path) -> None:
+    """Three processes compile the same graphs at once into one cache; a fourth finds them all there."""
+    compiled = [s for s in SMALL if s != "compile=none"] + ["compile=default", "measure.warm_compile=false"]
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor")}
+
+    def start(seed: int) -> subprocess.Popen[str]:
+        arguments = (
+            "quant=int8wo",
+            "gpu=cpu",
+            f"seed={seed}",
+            "tracking=none",
+            f"outputs={tmp_path / 'out'}",
+        )
+        return subprocess.Popen(
+            command("run", *arguments, *compiled),
+            cwd=ROOT,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    for process in [start(seed) for seed in (0, 1, 2)]:
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors
+    last = start(3)
+    _, errors = last.communicate(timeout=240)
+    assert last.returncode == 0, errors
+    found = sorted(records(tmp_path / "out"), key=lambda record: record["started_at"])
+    assert [record["outcome"] for record in found] == ["ok"] * 4
+    assert len({record["metrics"]["quality/sqnr_db"] > 30 for record in found}) == 1
+    assert found[-1]["metrics"]["compile/cache_misses"] == 0
+    assert found[-1]["metrics"]["compile/cache_hits"] == 2
