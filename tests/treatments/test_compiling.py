@@ -14,7 +14,6 @@ from src.treatments.compiling import (
     compiler_counts,
     compiler_options,
     forget_compiled,
-    graph_break_reasons,
     repeated_blocks,
     timed_first_call,
 )
