@@ -156,7 +156,7 @@ def describe_device(gpu: GpuConf, tell: object) -> dict[str, Any]:
     from hydra.utils import get_class
 
     from src.outcomes import RunEndedError
-    from src.workloads.device import cpu_model
+    from src.workloads.hardware import cpu_model
 
     try:
         described: dict[str, Any] = get_class(gpu._target_)(gpu).open().as_dict()

@@ -1,16 +1,15 @@
 """Devices: what a run is measured on, opened from conf/gpu."""
 
 import os
-import platform
 import re
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from src.config.schema import GpuConf
 from src.outcomes import unsupported
+from src.workloads.hardware import cpu_model, cuda_hardware
 
 GIB = 2**30
 
@@ -38,6 +37,10 @@ class Device:
         """Wait until everything sent to the device is done."""
         if self.kind == "cuda":
             torch.cuda.synchronize()
+
+    def hardware(self) -> dict[str, Any]:
+        """What the record says of an accelerator beside the host's CPU, by its kind."""
+        return {"cuda": cuda_hardware()} if self.kind == "cuda" else {}
 
     def as_dict(self) -> dict[str, Any]:
         """For the record."""
@@ -113,13 +116,3 @@ class AutoDevice:
         """Open whichever there is."""
         opener: DeviceOpener = CudaDevice(self.conf) if torch.cuda.is_available() else CpuDevice(self.conf)
         return opener.open()
-
-
-def cpu_model() -> str:
-    """The CPU's name as its maker gives it."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
-        if found:
-            return " ".join(found.group(1).split())
-    return platform.processor() or platform.machine()
