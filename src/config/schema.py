@@ -162,6 +162,7 @@ class MeasureConf:
     bootstrap_samples: int = _bounded(2000, min=200, max=100000)
     pairing: str = _one_of("auto", "auto", "interleaved", "in_turn")
     warm_compile: bool = True  # time the first call again from the cache, after the steady state
+    ceilings: bool = _aside(True)  # measure the device's bandwidth and matmul rates, once per device
     timeout_s: float = _bounded(900.0, min=1.0, key=False)  # of the whole run; past it: outcome timeout
 
 

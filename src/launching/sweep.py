@@ -19,6 +19,7 @@ from src.config.schema import GpuConf, RootConf
 from src.launching.isolated import EndedBy, Ending, Preloaded
 from src.launching.progress import SweepProgress, duration, label, result
 from src.launching.publishing import SweepPublisher
+from src.records.environment import environment
 from src.records.key import run_key
 from src.records.record import Outcome, Record, RecordError
 from src.records.store import SweepManifest, latest_final, next_attempt, run_folder
@@ -115,6 +116,7 @@ class LocalSweep:
             raise
         finally:
             if not (folder / "record.json").exists():
+                record.environment = record.environment or environment()
                 record.write(folder)
             self.records.append(record)
             self.publisher.publish(folder)

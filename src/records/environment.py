@@ -41,7 +41,7 @@ _CHANGES_NUMBERS = re.compile(
 )
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|(API|ACCESS|PRIVATE)_?KEY", re.IGNORECASE)
 _SECRET_VALUE = re.compile(
-    r"://[^/\s]*:[^/\s]*@|\b(hf_|gh[opsu]_|sk-|xox[bp]-|nvapi-|glpat-|AKIA)\w{10}|\bey[\w-]{20,}\."
+    r"://[^/\s]*:[^/\s]*@|\b(hf_|gh[opsu]_|sk-|xox[bp]-|nvapi-|glpat-|AKIA)\w{10}|\bey[\w-]{20,}\.|^[\w+=]{32,}$"
 )
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -87,14 +87,17 @@ def cuda_versions() -> dict[str, str]:
 def container(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What kind of container this is, and what it was recognised by; ``none`` when by nothing."""
     for kind, variable, file in _CONTAINERS:
-        if variable in environ:
+        if variable and variable in environ:
             return {"container": kind, "container_by": f"the variable {variable}"}
         if file and (root / file).exists():
             return {"container": kind, "container_by": f"/{file}"}
     if environ.get("container"):  # systemd's convention: lxc, oci, systemd-nspawn, ...
         return {"container": environ["container"], "container_by": "the variable container"}
-    groups = root / "proc/1/cgroup"
-    named = re.search(r"docker|kubepods|libpod|lxc|containerd", groups.read_text() if groups.exists() else "")
+    try:
+        groups = (root / "proc/1/cgroup").read_text(encoding="utf-8")
+    except OSError:
+        groups = ""
+    named = re.search(r"docker|kubepods|libpod|lxc|containerd", groups)
     return {"container": named.group(0), "container_by": "/proc/1/cgroup"} if named else {"container": "none"}
 
 

@@ -17,6 +17,7 @@ from src.measurement.quality import compare
 from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
 from src.records.record import Outcome, write_json
 from src.tasks.arm import Arm, prepare, warm_first_call
+from src.tasks.ceilings import ceiling_metrics, note_ceilings
 from src.tasks.context import RunContext
 from src.tasks.metrics import compile_metrics, latency_metrics, memory_metrics
 from src.treatments.compiling import compiler_counts, compiler_options, graph_break_reasons
@@ -35,6 +36,7 @@ def measure_latency(run: RunContext) -> None:
     """
     scheme = make_scheme(run.cfg.quant)
     scheme.check(run.device, run.cfg.dtype)
+    note_ceilings(run)
     with compiler_options(run.cfg.compile):
         workload, rows = _build(run)
         together = _together(workload, run)
@@ -50,6 +52,7 @@ def measure_latency(run: RunContext) -> None:
             _measure_and_conclude(baseline, treated, alone_ms, run)
             run.record.reason = "; ".join(filter(None, [run.record.details["fell_back"], run.record.reason]))
         write_json(run.folder / "layers.json", [row.as_dict() for row in rows])
+    run.record.metrics |= ceiling_metrics(run.record)
     run.record.outcome = Outcome.OK
 
 

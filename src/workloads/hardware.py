@@ -136,7 +136,11 @@ def _caches(cpus: list[Path]) -> dict[str, dict[str, int]]:
 
 def _frequency_khz(root: Path) -> dict[str, int]:
     limits = {name: _text(root / _CPUS / "cpu0/cpufreq" / name) for name in _FREQUENCY_KHZ}
-    return {name.removesuffix("_freq"): int(value) for name, value in limits.items() if value}
+    return {
+        name.removesuffix("_freq"): int(value)
+        for name, value in limits.items()
+        if value and value.isdecimal()
+    }
 
 
 def _boost(root: Path) -> bool | None:
@@ -149,8 +153,8 @@ def _boost(root: Path) -> bool | None:
 
 def _cpu_quota(root: Path) -> float | None:
     """CPUs' worth of time that a control group (version 2) lets this process have; None: no limit."""
-    quota, _, period = (_text(root / "sys/fs/cgroup/cpu.max") or "max").partition(" ")
-    return None if quota == "max" else round(int(quota) / int(period or 100000), 3)
+    limit = re.fullmatch(r"(\d+) (\d+)", _text(root / "sys/fs/cgroup/cpu.max") or "")
+    return round(int(limit.group(1)) / int(limit.group(2)), 3) if limit else None
 
 
 def _text(path: Path) -> str | None:
@@ -183,14 +187,14 @@ _NVML_QUERIES: dict[str, Query] = {
 
 
 def _ask(queries: dict[str, Query], handle: Callable[[Any], Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """NVML's answers by name, and the reasons of those that it does not give."""
+    """NVML's answers by name, and the reasons of those that it does not give; nothing it does is an error."""
     try:
         nvml: Any = import_module("pynvml")
     except ImportError as error:
         return {}, {"nvml": str(error)}
     try:
         nvml.nvmlInit()
-    except nvml.NVMLError as error:
+    except Exception as error:
         return {}, {"nvml": str(error)}
     answers: dict[str, Any] = {}
     left_out: dict[str, str] = {}
@@ -199,9 +203,9 @@ def _ask(queries: dict[str, Query], handle: Callable[[Any], Any]) -> tuple[dict[
         for name, query in queries.items():
             try:
                 answers[name] = query(nvml, device)
-            except (nvml.NVMLError, AttributeError) as error:  # AttributeError: an older pynvml
+            except Exception as error:  # not supported, or a library's mistake: it costs a key, not the run
                 left_out[name] = str(error)
-    except nvml.NVMLError as error:
+    except Exception as error:
         left_out["nvml"] = str(error)
     finally:
         nvml.nvmlShutdown()
