@@ -25,10 +25,10 @@ _PROBES = (
     128,
     256,
 )  # matmuls so small that even a naive kernel ends soon: they tell what larger ones take
-_SIZES = {"cpu": (512, 1024, 2048, 4096, 8192), "cuda": (1024, 2048, 4096, 8192, 16384)}
+_SIZES = {"cpu": (512, 1024, 2048, 4096, 8192), "cuda": (2048, 4096, 8192, 16384)}
 _CACHES = (4, 8)  # a copied buffer is so many last-level caches
 _UNKNOWN_CACHE_BYTES = 64 * 2**20
-_RANDOM = 2**20  # random numbers drawn; larger operands repeat them
+_RANDOM = 2**20  # random numbers or bytes drawn; larger operands repeat them
 _REFUSALS = (RuntimeError, ValueError, TypeError, AttributeError)  # how torch says that it has no such kernel
 
 Call = Callable[[], Any]
@@ -152,9 +152,10 @@ def _int8(size: int, device: Device) -> Call:
 
 def _float8(size: int, device: Device) -> Call:
     a, b = _operands(torch.float8_e4m3fn, size, device)
+    out = torch.empty(size, size, dtype=torch.bfloat16, device=device.torch)
     one = torch.ones((), device=device.torch)
     return partial(
-        torch._scaled_mm, a, b, scale_a=one, scale_b=one, out_dtype=torch.bfloat16, use_fast_accum=True
+        torch._scaled_mm, a, b, scale_a=one, scale_b=one, out_dtype=out.dtype, use_fast_accum=True, out=out
     )
 
 
@@ -164,17 +165,14 @@ def _operands(dtype: torch.dtype, size: int, device: Device) -> tuple[torch.Tens
 
 
 def _filled(shape: tuple[int, ...], dtype: torch.dtype, device: Device) -> torch.Tensor:
-    """Random numbers of a generator of their own: the run's seed sees nothing of it."""
+    """Random numbers (integers of all bits) of a generator of their own: the run's seed sees nothing of it."""
     generator = torch.Generator(device.torch).manual_seed(0)
-    count = math.prod(shape)
-    drawn = torch.empty(
-        min(count, _RANDOM), dtype=torch.float32 if dtype.is_floating_point else dtype, device=device.torch
-    )
-    drawn = (
-        drawn.normal_(generator=generator) if dtype.is_floating_point else drawn.random_(generator=generator)
-    )
-    repeated = drawn.to(dtype).view(torch.uint8).repeat(-(-count // drawn.numel()))
-    return repeated[: count * dtype.itemsize].view(dtype).view(shape)
+    size = math.prod(shape) * dtype.itemsize
+    if dtype.is_floating_point:
+        drawn = torch.randn(_RANDOM, generator=generator, device=device.torch).to(dtype).view(torch.uint8)
+    else:
+        drawn = torch.empty(_RANDOM, dtype=torch.uint8, device=device.torch).random_(generator=generator)
+    return drawn.repeat(-(-size // drawn.numel()))[:size].view(dtype).view(shape)
 
 
 def _square(size: int) -> list[int]:

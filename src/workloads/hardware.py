@@ -7,6 +7,7 @@ import os
 import platform
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -208,7 +209,8 @@ def _ask(queries: dict[str, Query], handle: Callable[[Any], Any]) -> tuple[dict[
     except Exception as error:
         left_out["nvml"] = str(error)
     finally:
-        nvml.nvmlShutdown()
+        with suppress(Exception):
+            nvml.nvmlShutdown()
     return answers, left_out
 
 
