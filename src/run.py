@@ -49,6 +49,7 @@ def execute(cfg: RootConf, record: Record, folder: Path, tell: Callable[[str], N
     try:
         device = get_class(cfg.gpu._target_)(cfg.gpu).open()
         record.device = device.as_dict()
+        record.environment["hardware"] |= device.hardware()
         task = get_method(cfg.task._target_)  # conf/task/latency.yaml: src.tasks.latency.measure_latency
         task(RunContext(cfg, record, folder, device, tell))
     except Exception as error:

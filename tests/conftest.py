@@ -47,6 +47,7 @@ QUIET = {
     "measure.max_pairs": "8",
     "measure.bootstrap_samples": "200",
     "measure.cache": "warm",
+    "measure.ceilings": "false",
 }
 SMALL_LINEAR = ("model=linear", "model.dims.M=16", "model.dims.K=256", "model.dims.N=128")
 SMALL_FLUX = ("model=flux-tiny", "model.factory.num_layers=1", "model.factory.num_single_layers=1")

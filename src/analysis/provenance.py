@@ -21,6 +21,8 @@ _VERSIONS = (
     "diffusers",
     "triton",
     "cuda",
+    "driver",
+    "container",
     "python",
     "commit",
     "dirty",

@@ -169,6 +169,7 @@ class MeasureConf:
         2.0, min=0.0, key=False
     )  # of each of an arm's two windows on the energy counter
     warm_compile: bool = True  # time the first call again from the cache, after the steady state
+    ceilings: bool = _aside(True)  # measure the device's bandwidth and matmul rates, once per device
     timeout_s: float = _bounded(900.0, min=1.0, key=False)  # of the whole run; past it: outcome timeout
 
 

@@ -19,6 +19,7 @@ from src.config.schema import GpuConf, RootConf
 from src.launching.isolated import EndedBy, Ending, Preloaded
 from src.launching.progress import SweepProgress, duration, label, result
 from src.launching.publishing import SweepPublisher
+from src.records.environment import environment
 from src.records.key import run_key
 from src.records.record import Outcome, Record, RecordError
 from src.records.store import SweepManifest, latest_final, next_attempt, run_folder
@@ -115,6 +116,7 @@ class LocalSweep:
             raise
         finally:
             if not (folder / "record.json").exists():
+                record.environment = record.environment or environment()
                 record.write(folder)
             self.records.append(record)
             self.publisher.publish(folder)
@@ -156,7 +158,7 @@ def describe_device(gpu: GpuConf, tell: object) -> dict[str, Any]:
     from hydra.utils import get_class
 
     from src.outcomes import RunEndedError
-    from src.workloads.device import cpu_model
+    from src.workloads.hardware import cpu_model
 
     try:
         described: dict[str, Any] = get_class(gpu._target_)(gpu).open().as_dict()

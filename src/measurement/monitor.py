@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pynvml
+import torch
 
 from src.workloads.device import GIB, Device
-from src.workloads.nvml import nvml_handle
+from src.workloads.hardware import nvml_handle
 
 # NVML's reasons for a lower clock that make a round void. A power cap (SW) is not among them: it is how a large
 # matmul runs in steady state, so it is recorded as a state of the round.
@@ -169,7 +170,8 @@ def open_monitor(device: Device, cpus: Sequence[int] = ()) -> Monitor:
     if device.kind != "cuda":
         return Blind(f"no monitor for {device.kind}")
     try:
-        return NvmlMonitor(nvml_handle())
+        pynvml.nvmlInit()
+        return NvmlMonitor(nvml_handle(pynvml, torch.cuda.get_device_properties(0)))
     except pynvml.NVMLError as error:
         return Blind(f"NVML: {error}")
 

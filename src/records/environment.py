@@ -2,13 +2,47 @@
 
 import os
 import platform
+import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+from src.workloads.hardware import cpu_hardware, nvidia_driver
 
 PROTOCOL_VERSION = 2  # of the measurement protocol: raised when a change can move a number
 _PACKAGES = ("torch", "torchao", "diffusers", "transformers", "triton", "numpy")
+_CONTAINERS = (  # kind, the variable or the file that gives it away; the first that fits
+    ("apptainer", "APPTAINER_CONTAINER", None),
+    ("singularity", "SINGULARITY_CONTAINER", ".singularity.d"),
+    ("enroot", None, ".lock"),  # its runtime locks the root file system by this file
+    ("kubernetes", "KUBERNETES_SERVICE_HOST", "var/run/secrets/kubernetes.io"),
+    ("podman", None, "run/.containerenv"),
+    ("docker", None, ".dockerenv"),
+)
+_SLURM = (
+    "SLURM_JOB_ID",
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_JOB_NODELIST",
+    "SLURM_JOB_PARTITION",
+    "SLURM_CLUSTER_NAME",
+    "SLURM_JOB_NAME",
+    "SLURM_RESTART_COUNT",
+    "SLURM_PROCID",
+    "SLURM_CPUS_PER_TASK",
+    "SLURM_JOB_GPUS",
+)
+_CHANGES_NUMBERS = re.compile(
+    r"(OMP|GOMP|KMP|MKL|ONEDNN|DNNL|OPENBLAS|NVIDIA|CUDA|CUBLAS|CUDNN|PYTORCH|TRITON|MALLOC)_|TORCH|"
+    r"(ATEN_CPU_CAPABILITY|LD_PRELOAD)$"
+)
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|(API|ACCESS|PRIVATE)_?KEY", re.IGNORECASE)
+_SECRET_VALUE = re.compile(
+    r"://[^/\s]*:[^/\s]*@|\b(hf_|gh[opsu]_|sk-|xox[bp]-|nvapi-|glpat-|AKIA)\w{10}|\bey[\w-]{20,}\.|^[\w+=]{32,}$"
+)
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -23,17 +57,62 @@ def versions() -> dict[str, str]:
     return found
 
 
-def environment() -> dict[str, str]:
-    """Versions, the project's commit, the host, and the SLURM job when there is one."""
-    found = (
-        versions() | commit() | {"host": platform.node(), "os": platform.platform(), "pid": str(os.getpid())}
+def environment() -> dict[str, Any]:
+    """Versions, commit, host, driver, container, the SLURM job, variables that change numbers, and the CPU.
+
+    Flat strings, but for ``variables`` and ``hardware``; a CUDA device adds itself to the latter once it is open.
+    """
+    return (
+        versions()
+        | commit()
+        | {"host": platform.node(), "os": platform.platform(), "pid": str(os.getpid())}
+        | cuda_versions()
+        | container()
+        | slurm(os.environ)
+        | {"variables": variables(os.environ), "hardware": {"cpu": cpu_hardware()}}
     )
-    found |= {name.lower(): value for name, value in os.environ.items() if name.startswith("SLURM_JOB_ID")}
+
+
+def cuda_versions() -> dict[str, str]:
+    """NVIDIA's driver, and where torch is loaded its CUDA runtime and cuDNN; ``none`` for what is not there."""
+    found = {"driver": nvidia_driver()}
     if "torch" in sys.modules:
         import torch
 
-        found |= {"cuda": torch.version.cuda or "none"}
+        cudnn = torch.backends.cudnn.version()
+        found |= {"cuda": torch.version.cuda or "none", "cudnn": str(cudnn or "none")}
     return found
+
+
+def container(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What kind of container this is, and what it was recognised by; ``none`` when by nothing."""
+    for kind, variable, file in _CONTAINERS:
+        if variable and variable in environ:
+            return {"container": kind, "container_by": f"the variable {variable}"}
+        if file and (root / file).exists():
+            return {"container": kind, "container_by": f"/{file}"}
+    if environ.get("container"):  # systemd's convention: lxc, oci, systemd-nspawn, ...
+        return {"container": environ["container"], "container_by": "the variable container"}
+    try:
+        groups = (root / "proc/1/cgroup").read_text(encoding="utf-8")
+    except OSError:
+        groups = ""
+    named = re.search(r"docker|kubepods|libpod|lxc|containerd", groups)
+    return {"container": named.group(0), "container_by": "/proc/1/cgroup"} if named else {"container": "none"}
+
+
+def slurm(environ: Mapping[str, str]) -> dict[str, str]:
+    """What SLURM says of the job, in lower case: slurm_job_id, slurm_array_task_id, ..."""
+    return {name.lower(): environ[name] for name in _SLURM if environ.get(name)}
+
+
+def variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that can change a number and are set; what looks like a secret is withheld."""
+    named = {name: value for name, value in sorted(environ.items()) if _CHANGES_NUMBERS.match(name)}
+    return {
+        name: "(withheld)" if _SECRET_NAME.search(name) or _SECRET_VALUE.search(value) else value
+        for name, value in named.items()
+    }
 
 
 def commit() -> dict[str, str]:

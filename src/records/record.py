@@ -59,7 +59,8 @@ class Record:
     remedy: str = ""  # what would run it
     shape: dict[str, int] = field(default_factory=dict)  # M, K, N of a target that is one Linear
     device: dict[str, Any] = field(default_factory=dict)  # name, type, ... of the device that was used
-    environment: dict[str, Any] = field(default_factory=dict)  # versions, commit, host
+    environment: dict[str, Any] = field(default_factory=dict)  # versions, commit, host, hardware
+    ceilings: dict[str, Any] = field(default_factory=dict)  # what the device reaches: bandwidth, matmul rates
     metrics: dict[str, float] = field(default_factory=dict)  # names as in MLflow: latency/median_ms
     details: dict[str, Any] = field(default_factory=dict)  # stop reason, pairing, graph-break reasons, ...
     phases_s: dict[str, float] = field(default_factory=dict)  # wall seconds per phase

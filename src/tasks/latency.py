@@ -8,6 +8,7 @@ from src.measurement.rounds import estimate_speedup
 from src.measurement.statistics import Verdict
 from src.records.record import Outcome, write_json
 from src.tasks.arm import Arm, prepare, warm_first_call
+from src.tasks.ceilings import ceiling_metrics, note_ceilings
 from src.tasks.conclusion import conclude
 from src.tasks.context import RunContext
 from src.tasks.metrics import compile_metrics, device_metrics, latency_metrics, memory_metrics
@@ -28,6 +29,7 @@ def measure_latency(run: RunContext) -> None:
     """
     scheme = make_scheme(run.cfg.quant)
     scheme.check(run.device, run.cfg.dtype)
+    note_ceilings(run)
     with compiler_options(run.cfg.compile):
         workload, rows = _build(run)
         together = _together(workload, run)
@@ -43,6 +45,7 @@ def measure_latency(run: RunContext) -> None:
             _measure_and_conclude(baseline, treated, alone, run)
             run.record.reason = "; ".join(filter(None, [run.record.details["fell_back"], run.record.reason]))
         write_json(run.folder / "layers.json", [row.as_dict() for row in rows])
+    run.record.metrics |= ceiling_metrics(run.record)
     run.record.outcome = Outcome.OK
 
 

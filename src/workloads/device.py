@@ -1,16 +1,15 @@
 """Devices: what a run is measured on, opened from conf/gpu."""
 
 import os
-import platform
 import re
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from src.config.schema import GpuConf
 from src.outcomes import unsupported
+from src.workloads.hardware import cpu_model, cuda_hardware, last_level_cache_mib
 
 GIB = 2**30
 
@@ -39,6 +38,10 @@ class Device:
         """Wait until everything sent to the device is done."""
         if self.kind == "cuda":
             torch.cuda.synchronize()
+
+    def hardware(self) -> dict[str, Any]:
+        """What the record says of an accelerator beside the host's CPU, by its kind."""
+        return {"cuda": cuda_hardware()} if self.kind == "cuda" else {}
 
     def as_dict(self) -> dict[str, Any]:
         """For the record."""
@@ -77,7 +80,7 @@ class CpuDevice:
             kind="cpu",
             name=f"{model}, {threads} thread{'s' if threads > 1 else ''}",
             memory_gib=round(memory_gib, 2),
-            cache_mib=cpu_cache_mib(),
+            cache_mib=last_level_cache_mib(),
             threads=threads,
             instruction_set=torch.backends.cpu.get_cpu_capability(),
         )
@@ -116,25 +119,3 @@ class AutoDevice:
         """Open whichever there is."""
         opener: DeviceOpener = CudaDevice(self.conf) if torch.cuda.is_available() else CpuDevice(self.conf)
         return opener.open()
-
-
-def cpu_model() -> str:
-    """The CPU's name as its maker gives it."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
-        if found:
-            return " ".join(found.group(1).split())
-    return platform.processor() or platform.machine()
-
-
-def cpu_cache_mib(root: Path = Path("/sys/devices/system/cpu")) -> float | None:
-    """MiB of last-level cache of the CPUs that this process may use, each cache counted once; None: not told."""
-    caches: dict[tuple[int, str], float] = {}
-    for cpu in os.sched_getaffinity(0):
-        for cache in (root / f"cpu{cpu}/cache").glob("index*"):
-            level = int((cache / "level").read_text())
-            size_mib = int((cache / "size").read_text().strip().removesuffix("K")) / 1024
-            caches[level, (cache / "shared_cpu_list").read_text()] = size_mib
-    last = max((level for level, _ in caches), default=0)
-    return sum(size for (level, _), size in caches.items() if level == last) or None

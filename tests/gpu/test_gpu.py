@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from src.measurement.ceilings import measure_ceilings
+from src.workloads.device import AutoDevice
+
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
@@ -67,3 +70,37 @@ def test_cold_caches_are_slower_than_warm_ones(compose, execute_run):
     assert cold.metrics["latency/median_ms"] > 0
     if torch.cuda.get_device_properties(0).L2_cache_size > 40 * 2**20:
         assert cold.metrics["latency/median_ms"] > warm.metrics["latency/median_ms"]
+
+
+def test_the_record_says_which_device_it_was(compose, execute_run):
+    found = execute_run(compose(*LINEAR, "quant=none")).environment
+    cuda = found["hardware"]["cuda"]
+    assert cuda["name"] == torch.cuda.get_device_name(0)
+    assert cuda["l2_bytes"] > 0
+    assert cuda["power_limit_w"] > 0 or "power_limit_w" in cuda["left_out"]
+    assert found["driver"] != "none"
+    assert found["cudnn"] != "none"
+
+
+def test_ceilings_of_this_device_leave_nothing_behind(compose):
+    device = AutoDevice(compose("gpu=auto").gpu).open()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+    found = measure_ceilings(device)
+    assert torch.cuda.memory_allocated() <= before[0]
+    assert torch.cuda.memory_reserved() <= before[1]
+    assert found["seconds"] < 30
+    assert not found["crowded"]
+    values = {name: entry.get("value") for name, entry in found["entries"].items()}
+    assert values["copy_gb_s"] > 50
+    assert values["bfloat16_tflop_s"] > values["float32_tflop_s"] / 2 > 0
+    assert values["int8_top_s"] or found["entries"]["int8_top_s"]["reason"]
+    has_float8 = torch.cuda.get_device_capability() >= (8, 9)
+    assert (values["float8_e4m3_tflop_s"] is not None) == has_float8
+
+
+def test_a_run_logs_its_ceilings(compose, execute_run, tmp_path):
+    record = execute_run(compose(*LINEAR, "quant=none", "measure.ceilings=true", f"outputs={tmp_path}"))
+    assert record.outcome == "ok", record.reason
+    assert record.metrics["ceiling/copy_gb_s"] > 0
+    assert list((tmp_path / "cache" / "ceilings").glob("*.json"))

@@ -22,6 +22,7 @@ SMALL = (
     "measure.budget_s=0.3",
     "measure.max_warmup_s=0.1",
     "measure.min_pairs=8",
+    "measure.ceilings=false",
 )
 
 
@@ -97,8 +98,16 @@ def test_what_is_done_is_skipped_a_broken_record_is_measured_again_rerun_measure
 def test_every_fate_of_a_run_is_an_outcome_and_the_sweep_goes_on(tmp_path: Path) -> None:
     """Also: a scheme, a model, a device and a task that only a folder outside `conf` knows."""
     own = ("--config-dir", str(CONF), "model=my-sd3", "quant=my-int8", "gpu=my-cpu", "task=fates")
-    fixed = ("compile=none", "measure.budget_s=0.3", "measure.min_pairs=8", "measure.timeout_s=20")
-    done = call("run", "-m", *own, *fixed, "seed=1,2,3,4,5,0", f"outputs={tmp_path}")
+    fixed = (
+        "compile=none",
+        "measure.ceilings=false",
+        "measure.budget_s=0.3",
+        "measure.min_pairs=8",
+        "measure.timeout_s=20",
+    )
+    done = call(
+        "run", "-m", *own, *fixed, "measure.ceilings=false", "seed=1,2,3,4,5,0", f"outputs={tmp_path}"
+    )
     assert done.returncode == 1, done.stderr
     by_seed = {
         json.loads((path.parent / "record.json").read_text())["reason"]: path.parent
@@ -107,6 +116,7 @@ def test_every_fate_of_a_run_is_an_outcome_and_the_sweep_goes_on(tmp_path: Path)
     assert len(by_seed) == 6
     outcomes = Counter(record["outcome"] for record in records(tmp_path))
     assert outcomes == {"failed": 1, "killed": 2, "timeout": 1, "oom": 1, "ok": 1}
+    assert all(record["environment"]["hardware"]["cpu"]["cpus"] > 0 for record in records(tmp_path))
     reasons = " / ".join(by_seed)
     for expected in ("ZeroDivisionError: a bug", "SIGSEGV", "SIGKILL", "measure.timeout_s=20"):
         assert expected in reasons

@@ -115,7 +115,7 @@ def test_where_nvml_is_missing_the_monitor_says_so(monkeypatch):
     def missing():
         raise pynvml.NVMLError_LibraryNotFound(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
-    monkeypatch.setattr(monitors, "nvml_handle", missing)
+    monkeypatch.setattr(monitors.pynvml, "nvmlInit", missing)
     monitor = open_monitor(CUDA)
     assert isinstance(monitor, Blind)
     assert monitor.blind == "NVML: NVML Shared Library Not Found"

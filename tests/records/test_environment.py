@@ -1,0 +1,96 @@
+import json
+
+import pytest
+
+from src.records.environment import container, environment, slurm, variables, versions
+
+FLAT = {"host", "os", "pid", "driver", "cuda", "cudnn", "container", "torch", "protocol"}
+JOB = {
+    "SLURM_JOB_ID": "17",
+    "SLURM_ARRAY_JOB_ID": "15",
+    "SLURM_ARRAY_TASK_ID": "2",
+    "SLURM_JOB_NODELIST": "node[1-2]",
+    "SLURM_JOB_PARTITION": "gpu",
+    "SLURM_CLUSTER_NAME": "big",
+    "SLURM_JOB_NAME": "sweep",
+    "SLURM_RESTART_COUNT": "1",
+}
+
+
+def test_what_every_record_says():
+    found = environment()
+    assert set(found) >= FLAT
+    assert all(isinstance(found[name], str) for name in FLAT)
+    assert found["hardware"]["cpu"]["cpus"] > 0
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_none_of_it_is_in_the_run_key():
+    assert set(versions()) & {"driver", "cuda", "cudnn", "container", "host", "hardware"} == set()
+
+
+def test_the_slurm_job():
+    found = slurm(JOB | {"SLURM_JWT": "a secret", "SLURM_CONF": "/etc/slurm.conf", "HOME": "/root"})
+    assert found == {name.lower(): value for name, value in JOB.items()}
+    assert slurm({}) == {}
+
+
+@pytest.mark.parametrize("name", ["SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID"])
+def test_the_job_is_in_the_record(monkeypatch, name):
+    monkeypatch.setenv(name, "17")
+    assert environment()[name.lower()] == "17"
+
+
+@pytest.mark.parametrize(
+    ("files", "environ", "kind", "by"),
+    [
+        ((), {}, "none", None),
+        ((".dockerenv",), {}, "docker", "/.dockerenv"),
+        (("run/.containerenv",), {"container": "podman"}, "podman", "/run/.containerenv"),
+        ((".dockerenv",), {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "kubernetes", "KUBERNETES_SERVICE_HOST"),
+        (("var/run/secrets/kubernetes.io/x",), {}, "kubernetes", "/var/run/secrets/kubernetes.io"),
+        ((".singularity.d/x",), {"APPTAINER_CONTAINER": "/a.sif"}, "apptainer", "APPTAINER_CONTAINER"),
+        ((".singularity.d/x",), {}, "singularity", "/.singularity.d"),
+        ((".lock",), {}, "enroot", "/.lock"),
+        ((), {"container": "lxc"}, "lxc", "the variable container"),
+        (("proc/1/cgroup",), {}, "kubepods", "/proc/1/cgroup"),
+    ],
+)
+def test_the_container_by_what_gives_it_away(tmp_path, files, environ, kind, by):
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("0::/kubepods/besteffort/pod1\n")
+    found = container(tmp_path, environ)
+    assert found["container"] == kind
+    assert by in found["container_by"] if by else "container_by" not in found
+
+
+def test_variables_that_change_numbers():
+    kept = {
+        "CUDA_VISIBLE_DEVICES": "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6",
+        "KMP_AFFINITY": "granularity=fine,compact",
+        "LD_PRELOAD": "/nix/store/0c9hgzwkbqp1q1p1mmqqjzpw4b1dgnfb-jemalloc-5.3.0/lib/libjemalloc.so.2",
+        "MKL_NUM_THREADS": "4",
+        "OMP_NUM_THREADS": "4",
+        "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+        "TORCHINDUCTOR_CACHE_DIR": "/tmp/cache/inductor",
+        "TORCH_LOGS": "+dynamo",
+        "TRITON_CACHE_DIR": "/tmp/cache/triton",
+        "NVIDIA_TF32_OVERRIDE": "1",
+    }
+    assert variables(kept | {"PATH": "/bin", "HF_TOKEN": "hf_abcdefghijklmn", "HOME": "/root"}) == kept
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("NVIDIA_API_KEY", "x"),
+        ("TORCH_HUB_TOKEN", "x"),
+        ("NVIDIA_X", "nvapi-abcdefghijkl"),
+        ("TORCH_X", "hf_abcdefghijklmn"),
+        ("TORCHELASTIC_ENDPOINT", "http://me:pass@host:1"),
+        ("TRITON_X", "0123456789abcdef0123456789abcdef"),
+    ],
+)
+def test_what_looks_like_a_secret_is_withheld(name, value):
+    assert variables({name: value}) == {name: "(withheld)"}
