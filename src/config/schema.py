@@ -162,6 +162,7 @@ class MeasureConf:
     bootstrap_samples: int = _bounded(2000, min=200, max=100000)
     pairing: str = _one_of("auto", "auto", "interleaved", "in_turn")
     warm_compile: bool = True  # time the first call again from the cache, after the steady state
+    profile: bool = _aside(False)  # traces, kernel table and memory of one call per arm, after timing
     timeout_s: float = _bounded(900.0, min=1.0, key=False)  # of the whole run; past it: outcome timeout
 
 

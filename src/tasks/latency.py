@@ -19,6 +19,7 @@ from src.records.record import Outcome, write_json
 from src.tasks.arm import Arm, prepare, warm_first_call
 from src.tasks.context import RunContext
 from src.tasks.metrics import compile_metrics, latency_metrics, memory_metrics
+from src.tasks.profiled import profile_arms
 from src.treatments.compiling import compiler_counts, compiler_options, graph_break_reasons
 from src.treatments.layers import LayerRow, capture_layers, linear_shape
 from src.treatments.scheme import Scheme, make_scheme
@@ -82,6 +83,7 @@ def _second(workload: Workload, together: bool, run: RunContext) -> Workload:
 def _measure_and_free(baseline: Arm, run: RunContext) -> list[float]:
     with run.phase("measure"):
         times_ms = measure_alone(baseline.call, run.device, run.cfg.measure)
+    profile_arms(run, baseline)
     baseline.workload.module.to_empty(device="meta")
     if run.device.kind == "cuda":
         torch.cuda.empty_cache()
@@ -118,6 +120,7 @@ def _measure_and_conclude(baseline: Arm, treated: Arm, alone_ms: list[float], ru
     record.metrics |= latency_metrics(rounds, estimate, run.cfg.batch)
     record.metrics |= memory_metrics(baseline, treated, 0 if alone_ms else baseline.model_bytes)
     counts, breaks = compiler_counts(), graph_break_reasons()
+    profile_arms(run, *([treated] if alone_ms else [baseline, treated]))
     firsts = {
         prefix: (arm.first_call, None if alone_ms and arm is baseline else warm_first_call(arm, run))
         for prefix, arm in (("baseline_", baseline), ("", treated))

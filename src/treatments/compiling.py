@@ -1,5 +1,6 @@
 """torch.compile as a treatment of both arms: scopes as data, first calls timed, what the compiler did counted."""
 
+import copy
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -108,6 +109,22 @@ def forget_compiled() -> None:
     """Drop everything compiled in this process, so that only the cache on disk is left."""
     torch._dynamo.reset()
     torch._inductor.utils.clear_caches()
+
+
+@contextmanager
+def compiled_apart(options: dict[str, Any]) -> Iterator[None]:
+    """Compile anew with these inductor options inside; afterwards that code is dropped and was never counted."""
+    import torch._inductor.config as inductor_config
+
+    counted = copy.deepcopy(counters)
+    forget_compiled()
+    try:
+        with inductor_config.patch(options):
+            yield
+    finally:
+        forget_compiled()
+        counters.clear()
+        counters.update(counted)
 
 
 def timed_first_call(workload: Workload, device: Device) -> tuple[FirstCall, Any]:
