@@ -49,7 +49,7 @@ RULES = (  # the first that fits
     Rule("matmul", r"::_?(?:\w+_)?(?:mm|addmm|bmm|baddbmm|matmul|linear|int[48]pack_mm)(?:_\w+)?\("),
     Rule("matmul", r"::q?linear_\w+|::_linear_pointwise|conv(?:olution|\d|_)"),
     Rule("quantize", rf"quantize|qparams|scale_float8|\(.*(?:{_NARROW})"),
-    Rule("quantize", r"^aten::(?:amax|amin|round|clamp\w*)\(", only_new=True),
+    Rule("quantize", r"^aten::(?:to|_to_copy|copy_|amax|amin|round|clamp\w*)\(", only_new=True),
 )
 _OP = re.compile(
     rf"^\w+::\w|{_FUSED}|^(?:graph_\d+_)?(?:triton|cpp)_"
@@ -103,7 +103,7 @@ def read_profile(trace: Path, on_device: bool) -> CallProfile:
     """
     with gzip.open(trace, "rt", encoding="utf-8") as file:
         events = [event for event in json.load(file)["traceEvents"] if event.get("ph") == "X"]
-    steps = [event for event in events if event["name"].startswith("ProfilerStep#")]
+    steps = [e for e in events if e.get("cat") == "user_annotation" and e["name"].startswith("ProfilerStep#")]
     kernels = _device_kernels(events) if on_device else _cpu_kernels(events)
     if not kernels or not steps:
         raise ValueError(f"{trace.name} holds no kernels: the profiler saw none")

@@ -144,6 +144,7 @@ def _segments(extents: list[tuple[int, int]], living: dict[int, dict[str, Any]])
                 "requested_size": sum(block["size"] for block in held),
                 "stream": 0,
                 "segment_type": "large",
+                "segment_pool_id": (0, 0),
                 "frames": [],
                 "blocks": list(_blocks(start, end, held)),
             }

@@ -38,7 +38,7 @@ def profile_arms(run: RunContext, *arms: Arm) -> None:
 
 
 def _profile(run: RunContext, arms: tuple[Arm, ...]) -> None:
-    with _visible(run):
+    with _visible(run, arms):
         for arm in arms:
             call = _step(arm)
             call()  # compiles, where it has to
@@ -54,10 +54,12 @@ def _profile(run: RunContext, arms: tuple[Arm, ...]) -> None:
     run.record.details["profile"] = {"files": sorted(file.name for file in files)}
 
 
-def _visible(run: RunContext) -> AbstractContextManager[None]:
+def _visible(run: RunContext, arms: tuple[Arm, ...]) -> AbstractContextManager[None]:
     conf = run.cfg.compile
     compiled_cpp = run.device.kind == "cpu" and conf.scope != "none" and conf.backend == "inductor"
-    return compiled_apart(_SEEN_ON_CPU) if compiled_cpp else nullcontext()
+    if not compiled_cpp:
+        return nullcontext()
+    return compiled_apart(_SEEN_ON_CPU, again=lambda: [arm.call() for arm in arms])
 
 
 def _step(arm: Arm) -> Callable[[], Any]:

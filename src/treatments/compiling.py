@@ -3,7 +3,7 @@
 import copy
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -112,8 +112,13 @@ def forget_compiled() -> None:
 
 
 @contextmanager
-def compiled_apart(options: dict[str, Any]) -> Iterator[None]:
-    """Compile anew with these inductor options inside; afterwards that code is dropped and was never counted."""
+def compiled_apart(options: dict[str, Any], again: Callable[[], object]) -> Iterator[None]:
+    """Compile anew with these inductor options inside; afterwards all is as before, and nothing was counted.
+
+    Args:
+        options: inductor's.
+        again: calls what was compiled before, so that it is once more: from the cache.
+    """
     import torch._inductor.config as inductor_config
 
     counted = copy.deepcopy(counters)
@@ -123,8 +128,11 @@ def compiled_apart(options: dict[str, Any]) -> Iterator[None]:
             yield
     finally:
         forget_compiled()
-        counters.clear()
-        counters.update(counted)
+        try:
+            again()
+        finally:
+            counters.clear()
+            counters.update(counted)
 
 
 def timed_first_call(workload: Workload, device: Device) -> tuple[FirstCall, Any]:
