@@ -19,11 +19,11 @@ _FUSED = (
     r"^(?:graph_\d+_)?(?:triton_[a-z]{3}|cpp)_fused(?<!tem_fused)"  # inductor's own; a template is a matmul
 )
 _NARROW = r"signed char|unsigned char|Float8|Float4"
-_CASTS = rf"(?:_to_copy|_(?:amax|amin|round|clamp)(?=_|\()|quantize|qparams|scale_float8|\(.*(?:{_NARROW}))"
+_CASTS = rf"(?:_to_copy|_(?:a?max|a?min|aminmax|round|clamp)(?=_|\()|quantize|qparams|scale_float8|\(.*(?:{_NARROW}))"
 _GLUE = (  # what quantizing, dequantizing and scaling consist of, and views
-    "_to_copy|convert_element_type|abs|add|addmm|amax|amin|bmm|clamp|clamp_max|clamp_min|clone|div|expand|"
-    "full_like|linear|maximum|minimum|mm|_int_mm|_scaled_mm|mul|neg|ones_like|permute|reciprocal|reshape|round|"
-    "select|slice|split|split_with_sizes|squeeze|sub|sum|t|transpose|unbind|unsqueeze|_unsafe_view|view|zeros_like|"
+    "_to_copy|convert_element_type|abs|add|addmm|amax|amin|aminmax|bmm|clamp|clamp_max|clamp_min|clone|div|expand|"
+    "full|full_like|linear|max|maximum|min|minimum|mm|_int_mm|_scaled_mm|mul|neg|ones_like|permute|reciprocal|reshape|round|"
+    "select|slice|split|split_with_sizes|squeeze|sub|sum|t|transpose|unbind|unsqueeze|_unsafe_view|view|where|zeros_like|"
     "[a-z_]*(?:quantize_affine|qparams|scale_float8)[a-z0-9_]*"
 )
 
@@ -171,7 +171,7 @@ def _device_kernels(events: list[dict[str, Any]]) -> list[Kernel]:
     found = []
     for event in events:
         if event.get("cat") in _ON_DEVICE:
-            op = ops.get(event["args"].get("External id"), {"name": ""})
+            op = ops.get(event.get("args", {}).get("External id"), {"name": ""})
             found.append(_kernel(event["name"], op, event["ts"], event["dur"]))
     return found
 

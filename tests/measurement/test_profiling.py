@@ -61,6 +61,8 @@ GELU_FUSED = "cpp_fused__to_copy_add_amax_amin_clamp_div_gelu_mul_view"
         ("triton_poi_fused__to_copy_mul", "", "quantize"),
         ("triton_red_fused__to_copy_abs_amax_clamp_div_mul_reciprocal", "", "quantize"),
         ("cpp_fused__to_copy_add_amax_amin_clamp_div_maximum_neg_sub_sum_t_view_zeros_like", "", "quantize"),
+        ("triton_red_fused_abs_max", "", "quantize"),
+        ("triton_poi_fused__scaled_mm__to_copy_add_clamp_mul_view", "", "quantize"),
         (GELU_FUSED, "", "quantize_fused"),
         ("triton_red_fused__to_copy_abs_amax_clamp_native_layer_norm_mul", "", "quantize_fused"),
         ("triton_poi_fused_addmm_gelu", "", "other"),
