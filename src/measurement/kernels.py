@@ -15,9 +15,8 @@ from typing import Any
 
 KINDS = ("matmul", "attention", "quantize", "quantize_fused", "other")
 
-_FUSED = (
-    r"^(?:graph_\d+_)?(?:triton_[a-z]{3}|cpp)_fused(?<!tem_fused)"  # inductor's own; a template is a matmul
-)
+# Inductor's elementwise kernels and reductions, named after the ops in them; its templates are matmuls.
+_FUSED = r"^(?:graph_\d+_)?(?:triton_[a-z]{3}|cpp)_fused(?<!tem_fused)"
 _NARROW = r"signed char|unsigned char|Float8|Float4"
 _CASTS = rf"(?:_to_copy|_(?:a?max|a?min|aminmax|round|clamp)(?=_|\()|quantize|qparams|scale_float8|\(.*(?:{_NARROW}))"
 _GLUE = (  # what quantizing, dequantizing and scaling consist of, and views
@@ -52,8 +51,8 @@ RULES = (  # the first that fits
     Rule("quantize", r"^aten::(?:to|_to_copy|copy_|amax|amin|round|clamp\w*)\(", only_new=True),
 )
 _OP = re.compile(
-    rf"^\w+::\w|{_FUSED}|^(?:graph_\d+_)?(?:triton|cpp)_"
-)  # the others are frames of the runtime
+    r"^\w+::\w|^(?:graph_\d+_)?(?:triton|cpp)_"
+)  # what else a CPU's trace holds is the runtime's
 _NUMBERS = re.compile(r"^graph_\d+_|_\d+$")  # inductor counts its graphs and kernels
 _ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")
 _NOT_TENSORS = ("", "Scalar", "ScalarList")
