@@ -170,6 +170,7 @@ class MeasureConf:
     )  # of each of an arm's two windows on the energy counter
     warm_compile: bool = True  # time the first call again from the cache, after the steady state
     ceilings: bool = _aside(True)  # measure the device's bandwidth and matmul rates, once per device
+    profile: bool = _aside(False)  # traces, kernel table and memory of one call per arm, after timing
     timeout_s: float = _bounded(900.0, min=1.0, key=False)  # of the whole run; past it: outcome timeout
 
 

@@ -84,7 +84,7 @@ class LocalSweep:
         key = run_key(cfg, device)
         axes = axes_of(cfg)
         progress.start_run(label(cfg))
-        done = None if cfg.rerun else self._done(key, progress)
+        done = None if cfg.rerun else self._done(key, cfg, progress)
         if done is not None:
             self.records.append(done)
             self.manifest.add(key, done.attempt, skipped=True)
@@ -135,14 +135,16 @@ class LocalSweep:
             self.devices[gpu.name] = ending.answer
         return self.devices[gpu.name]
 
-    def _done(self, key: str, progress: SweepProgress) -> Record | None:
+    def _done(self, key: str, cfg: RootConf, progress: SweepProgress) -> Record | None:
         """The record that stands for the key; an unreadable one, or a verdict withheld, is no obstacle."""
         try:
             done = latest_final(self.outputs, key)
         except RecordError as error:
             progress.say(f"warning: {error}; measured again as a new attempt")
             return None
-        return None if done is not None and done.details.get("withheld") else done
+        if done is None or done.details.get("withheld"):
+            return None
+        return None if cfg.measure.profile and _lacks_profile(done) else done
 
     def _close(self, progress: SweepProgress) -> None:
         self.manifest.write(self.outputs)
@@ -180,6 +182,11 @@ def axes_of(cfg: RootConf) -> dict[str, Any]:
         "dtype": cfg.dtype,
         "task": cfg.task.name,
     }
+
+
+def _lacks_profile(record: Record) -> bool:
+    """Whether a run that could have been profiled was not, or its profile failed."""
+    return record.outcome is Outcome.OK and "files" not in record.details.get("profile", {})
 
 
 def _without_answer(record: Record, ending: Ending, cfg: RootConf) -> Record:

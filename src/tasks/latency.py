@@ -12,6 +12,7 @@ from src.tasks.ceilings import ceiling_metrics, note_ceilings
 from src.tasks.conclusion import conclude
 from src.tasks.context import RunContext
 from src.tasks.metrics import compile_metrics, device_metrics, latency_metrics, memory_metrics
+from src.tasks.profiled import profile_arms
 from src.tasks.timing import Timed, time_after, time_alone, time_together
 from src.treatments.compiling import compiler_counts, compiler_options, graph_break_reasons
 from src.treatments.layers import LayerRow, capture_layers, linear_shape
@@ -77,6 +78,7 @@ def _second(workload: Workload, together: bool, run: RunContext) -> Workload:
 
 def _measure_and_free(baseline: Arm, run: RunContext) -> Timed:
     timed = time_alone(baseline, run, "baseline_")
+    profile_arms(run, baseline)
     baseline.workload.module.to_empty(device="meta")
     if run.device.kind == "cuda":
         torch.cuda.empty_cache()
@@ -111,6 +113,7 @@ def _measure_and_conclude(baseline: Arm, treated: Arm, alone: Timed | None, run:
         baseline, treated, baseline.model_bytes if alone is None else 0, run.device
     )
     counts, breaks = compiler_counts(), graph_break_reasons()
+    profile_arms(run, *([treated] if alone else [baseline, treated]))
     firsts = {
         prefix: (arm.first_call, None if alone and arm is baseline else warm_first_call(arm, run))
         for prefix, arm in (("baseline_", baseline), ("", treated))

@@ -1,8 +1,9 @@
 """torch.compile as a treatment of both arms: scopes as data, first calls timed, what the compiler did counted."""
 
+import copy
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -113,6 +114,30 @@ def forget_compiled() -> None:
     """Drop everything compiled in this process, so that only the cache on disk is left."""
     torch._dynamo.reset()
     torch._inductor.utils.clear_caches()
+
+
+@contextmanager
+def compiled_apart(options: dict[str, Any], again: Callable[[], object]) -> Iterator[None]:
+    """Compile anew with these inductor options inside; afterwards all is as before, and nothing was counted.
+
+    Args:
+        options: inductor's.
+        again: calls what was compiled before, so that it is once more: from the cache.
+    """
+    import torch._inductor.config as inductor_config
+
+    counted = copy.deepcopy(counters)
+    forget_compiled()
+    try:
+        with inductor_config.patch(options):
+            yield
+    finally:
+        forget_compiled()
+        try:
+            again()
+        finally:
+            counters.clear()
+            counters.update(counted)
 
 
 def timed_first_call(workload: Workload, device: Device) -> tuple[FirstCall, Any]:

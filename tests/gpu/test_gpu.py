@@ -1,5 +1,7 @@
 """The same runs on a real CUDA device; skipped where there is none."""
 
+import pickle
+
 import pytest
 import torch
 
@@ -104,3 +106,32 @@ def test_a_run_logs_its_ceilings(compose, execute_run, tmp_path):
     assert record.outcome == "ok", record.reason
     assert record.metrics["ceiling/copy_gb_s"] > 0
     assert list((tmp_path / "cache" / "ceilings").glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    "workload", [FLUX, (*LINEAR[:2], *LINEAR[3:], "compile=none")], ids=["flux", "eager"]
+)
+@pytest.mark.parametrize("pairing", ["interleaved", "in_turn"])
+def test_a_profile_splits_the_device_s_time_and_keeps_its_memory(
+    compose, execute_run, tmp_path, workload, pairing
+):
+    options = ("quant=int8wo", f"measure.pairing={pairing}", "measure.profile=true")
+    record = execute_run(compose(*workload, *options))
+    assert "files" in record.details["profile"], record.details["profile"]
+    metrics = record.metrics
+    assert metrics["profile/baseline_matmul_ms"] > 0
+    assert metrics["profile/matmul_ms"] > 0
+    assert metrics["profile/baseline_quantize_ms"] == 0
+    assert metrics["profile/quantize_ms"] + metrics["profile/quantize_fused_ms"] > 0
+    assert 0 <= metrics["profile/idle_share"] < 1
+    for arm in ("baseline", "treated"):
+        snapshot = pickle.loads((tmp_path / "run" / f"memory_{arm}.pickle").read_bytes())
+        assert any(snapshot["device_traces"])
+        assert snapshot["segments"]
+
+
+def test_a_profile_of_cuda_graphs_sees_their_kernels(compose, execute_run):
+    options = ("compile=reduce-overhead", "quant=int8wo", "measure.profile=true")
+    record = execute_run(compose(*LINEAR[:2], *LINEAR[3:], *options))
+    assert "files" in record.details["profile"], record.details["profile"]
+    assert record.metrics["profile/matmul_ms"] > 0

@@ -1,0 +1,74 @@
+"""The profile of a run, on demand: a trace and a memory snapshot of one call of each arm, and the kernel table."""
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from src.measurement.kernels import kernel_metrics, kernel_table, read_profile, write_table
+from src.measurement.profiling import write_trace
+from src.measurement.snapshots import write_snapshot
+from src.outcomes import ended, log_text
+from src.tasks.arm import Arm
+from src.tasks.context import RunContext
+from src.treatments.compiling import compiled_apart
+
+_ARMS = ("baseline", "treated")
+_TABLE = "kernels.csv"
+# Inductor's C++ kernels are seen by the profiler only where the generated code says when they begin and end.
+_SEEN_ON_CPU = {"cpp.enable_kernel_profile": True}
+
+
+def profile_arms(run: RunContext, *arms: Arm) -> None:
+    """Profile one call of each arm into the run's folder, if asked; a failure is only noted.
+
+    Call this when timing is over. Once both arms have been profiled, by one call or two, the kernel table follows.
+    """
+    if not run.cfg.measure.profile:
+        return
+    with run.phase("profile"):
+        try:
+            _profile(run, arms)
+        except Exception as error:  # whatever it is, the measured numbers stand
+            print(log_text(error), file=sys.stderr)
+            run.record.details["profile"] = {"failed": ended(error).reason}
+
+
+def _profile(run: RunContext, arms: tuple[Arm, ...]) -> None:
+    with _visible(run, arms):
+        for arm in arms:
+            call = _step(arm)
+            call()  # compiles, where it has to
+            write_trace(call, run.device, _trace(run, arm.name))
+            write_snapshot(call, arm.workload.module, run.device, run.folder / f"memory_{arm.name}.pickle")
+    if not all(_trace(run, name).exists() for name in _ARMS):
+        return  # the treated arm is still to come, or the baseline's profile failed
+    profiles = {name: read_profile(_trace(run, name), run.device.kind == "cuda") for name in _ARMS}
+    rows = kernel_table(profiles)
+    write_table(run.folder / _TABLE, rows)
+    run.record.metrics |= kernel_metrics(rows, profiles)
+    files = [*run.folder.glob("trace_*.json.gz"), *run.folder.glob("memory_*.pickle"), run.folder / _TABLE]
+    run.record.details["profile"] = {"files": sorted(file.name for file in files)}
+
+
+def _visible(run: RunContext, arms: tuple[Arm, ...]) -> AbstractContextManager[None]:
+    conf = run.cfg.compile
+    compiled_cpp = run.device.kind == "cpu" and conf.scope != "none" and conf.backend == "inductor"
+    if not compiled_cpp:
+        return nullcontext()
+    return compiled_apart(_SEEN_ON_CPU, again=lambda: [arm.call() for arm in arms])
+
+
+def _step(arm: Arm) -> Callable[[], Any]:
+    def call() -> Any:
+        torch.compiler.cudagraph_mark_step_begin()
+        return arm.call()
+
+    return call
+
+
+def _trace(run: RunContext, arm: str) -> Path:
+    return run.folder / f"trace_{arm}.json.gz"
