@@ -3,6 +3,7 @@
 import json
 import re
 import secrets
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -39,20 +40,20 @@ def calibrate(conf: CalibrateConf, console: Console | None = None) -> int:
         ConfigError: the outputs folder cannot be written, or the device is not here.
         KeyboardInterrupt: Ctrl-C; what was measured is on disk, summed up, and not published.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or Console(highlight=False, width=None if sys.stdout.isatty() else 100)
     outputs = prepared(Path(conf.outputs))
     driver = Driver(conf, outputs)
     try:
         driver.measure()
     except KeyboardInterrupt:
         done = driver.finish(interrupted=True)
-        console.print(f"stopped; what was measured is kept in {driver.folder}", markup=False)
+        console.print(f"stopped; what was measured is kept in {driver.folder}", markup=False, soft_wrap=True)
         show(console, done)
         raise
     done = driver.finish(interrupted=False)
     show(console, done)
     _publish(done, driver.folder, conf, console)
-    console.print(f"report: {driver.folder / 'report.html'}", markup=False)
+    console.print(f"report: {driver.folder / 'report.html'}", markup=False, soft_wrap=True)
     return 0 if done.summary.status is Status.MET else 1
 
 
@@ -160,4 +161,4 @@ def _publish(done: Calibration, folder: Path, conf: CalibrateConf, console: Cons
     try:
         publish(done, folder, conf.tracking)
     except TrackingError as error:
-        console.print(f"warning: {error}", markup=False)
+        console.print(f"warning: {error}", markup=False, soft_wrap=True)

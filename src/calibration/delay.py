@@ -3,6 +3,7 @@
 import math
 import statistics
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,14 @@ from src.measurement.bootstrap import Array, location
 from src.measurement.paired import Call
 from src.workloads.device import Device
 
-_OWN_COST_CALLS = 200
 _SHORT_CYCLES, _LONG_CYCLES = 1_000_000, 5_000_000
 
 
 class HostDelay:
     """A callable, and a wait of `ms` after each call of it, spun on the host's monotonic clock."""
 
-    def __init__(self, call: Call, ms: float, own_ms: float = 0.0) -> None:
-        """Args: own_ms: what this object costs beside its wait, added to what is remembered."""
-        self._call, self._ns, self._own_ms = call, round(ms * 1e6), own_ms
+    def __init__(self, call: Call, ms: float) -> None:
+        self._call, self._ns = call, round(ms * 1e6)
         self._taken_ns: list[int] = []
 
     def __call__(self) -> Any:
@@ -39,7 +38,7 @@ class HostDelay:
 
     def taken_ms(self) -> Array:
         """How long each wait so far really was, in ms."""
-        return np.asarray(self._taken_ns) / 1e6 + self._own_ms
+        return np.asarray(self._taken_ns) / 1e6
 
     def per_round_ms(self, rounds: int, calls: int) -> Array:
         """The mean wait per call in each of the last `rounds` rounds of `calls` calls, in ms.
@@ -81,11 +80,15 @@ class CudaDelay(HostDelay):
         return np.asarray((super().taken_ms() + on_device) / 2)
 
 
-def delayed(call: Call, ms: float, device: Device) -> HostDelay:
-    """A callable that lasts `ms` longer on this device."""
+def delayed(calls: Sequence[Call], ms: Sequence[float], device: Device) -> list[HostDelay]:
+    """Callables that last so many ms longer on this device.
+
+    Waiting costs some 0.1 us of Python beside the wait itself, so the arm that is not slowed down waits too, for 0.
+    """
     if device.kind == "cuda":
-        return CudaDelay(call, ms, cycles_per_ms())
-    return HostDelay(call, ms, own_cost_ms())
+        cycles = cycles_per_ms()
+        return [CudaDelay(call, wait, cycles) for call, wait in zip(calls, ms, strict=True)]
+    return [HostDelay(call, wait) for call, wait in zip(calls, ms, strict=True)]
 
 
 def cycles_per_ms() -> float:
@@ -116,13 +119,3 @@ def _sleep_ms(cycles: int) -> float:
     end.record()
     torch.cuda.synchronize()
     return float(start.elapsed_time(end))
-
-
-def own_cost_ms() -> float:
-    """What a delay of no length adds to a call, in ms."""
-    empty = HostDelay(lambda: None, 0.0)
-    started = time.perf_counter_ns()
-    for _ in range(_OWN_COST_CALLS):
-        empty()
-    whole = (time.perf_counter_ns() - started) / _OWN_COST_CALLS
-    return max(0.0, whole / 1e6 - float(np.median(empty.taken_ms())))

@@ -26,7 +26,7 @@ class Mean:
     value: float
     low: float
     high: float
-    processes: int
+    values: list[float]  # of each process
 
 
 def rate(flags: Iterable[bool]) -> Rate:
@@ -46,7 +46,7 @@ def mean(values: Sequence[float]) -> Mean | None:
     kept = np.array(values)
     middle = float(kept.mean())
     half = float(stats.t.ppf(0.975, kept.size - 1) * kept.std(ddof=1) / math.sqrt(kept.size))
-    return Mean(middle, middle - half, middle + half, int(kept.size))
+    return Mean(middle, middle - half, middle + half, kept.tolist())
 
 
 def percent(share: float) -> str:
@@ -58,7 +58,7 @@ def rate_text(found: Rate) -> str:
     """How many of how many, and the interval."""
     if not found.of:
         return "none measured"
-    return f"{found.hits} of {found.of} ({100 * found.low:.0f} to {100 * found.high:.0f} %)"
+    return f"{found.hits} of {found.of} ({100 * found.low:.0f}–{100 * found.high:.0f} %)"
 
 
 def mean_text(found: Mean | None) -> str:

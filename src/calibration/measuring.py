@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from hydra.utils import get_class
 
@@ -22,7 +23,7 @@ from src.calibration.plan import Experiment, Kind, Spec
 from src.calibration.probes import against_bare_loop, timer_cost
 from src.config.schema import CalibrateConf, QuantConf, RootConf, TaskConf
 from src.measurement.load import cpu_load
-from src.measurement.paired import Call, RoundTimer, Rounds, estimate_speedup, measure_interleaved
+from src.measurement.paired import Call, Rounds, RoundTimer, estimate_speedup, measure_interleaved
 from src.measurement.statistics import verdict
 from src.outcomes import ended, log_text
 from src.records.environment import environment
@@ -103,10 +104,13 @@ class Bench:
         """Both copies through the path of a run, one of them delayed."""
         conf = self.conf.measure
         baseline, treated = (second, self.first) if spec.swapped else (self.first, second)
-        call: Call = treated.call
-        delay = self._delay(call, spec.slowdown) if spec.slowdown else None
+        arms: list[Call] = [baseline.call, treated.call]
+        delays: list[HostDelay] = []
+        if spec.slowdown:
+            wait_ms = spec.slowdown * self._own_ms(treated.call)
+            arms = [*(delays := delayed(arms, (0.0, wait_ms), self.device))]
         with self._watched() as timed:
-            rounds = measure_interleaved(baseline.call, delay or call, self.device, conf)
+            rounds = measure_interleaved(arms[0], arms[1], self.device, conf)
         estimate = estimate_speedup(rounds, conf)
         found = Experiment(
             **asdict(spec), process=self.process, started_at=started_at, **asdict(timed),
@@ -116,8 +120,8 @@ class Bench:
             baseline_ms=statistics.median(rounds.baseline_ms), treated_ms=statistics.median(rounds.treated_ms),
         )  # fmt: skip
         raw = asdict(rounds)
-        if delay is not None:
-            raw["delays_ms"] = _add_truth(found, rounds, delay)
+        if delays:
+            raw["delays_ms"] = _add_truth(found, rounds, delays)
         return found, raw
 
     def _against_bare_loop(self, spec: Spec, second: Workload, started_at: str) -> Experiment:
@@ -128,12 +132,11 @@ class Bench:
             **asdict(spec), process=self.process, started_at=started_at, **asdict(timed), ratios=ratios
         )
 
-    def _delay(self, call: Call, share: float) -> HostDelay:
-        """The callable with a delay of this share of its time, which is measured right before."""
+    def _own_ms(self, call: Call) -> float:
+        """A call's own time, measured right before the delay that is a share of it."""
         timer = RoundTimer(self.device)
         calls = timer.calls_for(call, self.conf.measure.min_round_ms)
-        own_ms = statistics.median(timer.ms_per_call(call, calls) for _ in range(_REFERENCE_ROUNDS))
-        return delayed(call, share * own_ms, self.device)
+        return statistics.median(timer.ms_per_call(call, calls) for _ in range(_REFERENCE_ROUNDS))
 
     @contextmanager
     def _watched(self) -> Iterator[_Timed]:
@@ -153,12 +156,16 @@ class Bench:
         return workload
 
 
-def _add_truth(found: Experiment, rounds: Rounds, delay: HostDelay) -> list[float]:
-    """Fill in the truth of an experiment from how long its delays really were; returns them per round, ms a call."""
-    delays = delay.per_round_ms(len(rounds.treated_ms), rounds.calls_per_round[1])
-    found.truth = true_speedup(rounds.as_arrays()[1], delays)
-    found.delay_ms = float(statistics.median(delays))
-    return [float(ms) for ms in delays]
+def _add_truth(found: Experiment, rounds: Rounds, delays: list[HostDelay]) -> list[float]:
+    """Fill in the truth from how much longer the treated arm really waited; returns that per round, ms a call."""
+    of_baseline, of_treated = (
+        delay.per_round_ms(len(rounds.order), calls)
+        for delay, calls in zip(delays, rounds.calls_per_round, strict=True)
+    )
+    longer = of_treated - np.median(of_baseline)
+    found.truth = true_speedup(rounds.as_arrays()[1], longer)
+    found.delay_ms = float(np.median(longer))
+    return [float(ms) for ms in longer]
 
 
 def _as_run(conf: CalibrateConf) -> RootConf:

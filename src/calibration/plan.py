@@ -47,7 +47,9 @@ class Experiment:
     stop_reason: str = ""
     baseline_ms: float | None = None  # medians, per call
     treated_ms: float | None = None
-    ratios: list[float] = field(default_factory=list)  # harness, beside: rounds / bare loop, one per repetition
+    ratios: list[float] = field(
+        default_factory=list
+    )  # harness, beside: rounds / bare loop, one per repetition
 
 
 def experiment(content: dict[str, Any]) -> Experiment:

@@ -3,6 +3,7 @@
 import statistics
 import time
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -76,7 +77,7 @@ def _bare_ms(call: Call, calls: int, device: Device) -> float:
 def _clock_step_ns() -> int:
     readings = [time.perf_counter_ns() for _ in range(10000)]
     return min(
-        (after - before for before, after in zip(readings, readings[1:], strict=False) if after > before),
+        (after - before for before, after in pairwise(readings) if after > before),
         default=0,
     )
 

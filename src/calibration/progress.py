@@ -56,7 +56,9 @@ class CalibrationProgress:
         """A process is over."""
         self.ended += 1
         how = f"ended early: {trouble}; " if trouble else ""
-        self.say(f"[{number}/{self.processes}] {how}{self.done} of {self.experiments} experiments; {self._state()}")
+        self.say(
+            f"[{number}/{self.processes}] {how}{self.done} of {self.experiments} experiments; {self._state()}"
+        )
 
     def say(self, text: str) -> None:
         """Plain text above the bar, never broken into lines."""

@@ -139,9 +139,7 @@ def _requirements(
     groups: Sequence[Group], false: Rate, harness: Mean | None, margin: float
 ) -> list[Requirement]:
     text, limit = "Two equal copies: no helps or hurts", f"at most {percent(MOST_FALSE)}"
-    found = [
-        Requirement("aa_false_rate", text, limit, rate_text(false), _judged(false, at_most=MOST_FALSE))
-    ]
+    found = [Requirement("aa_false_rate", text, limit, rate_text(false), _judged(false, at_most=MOST_FALSE))]
     limit = f"at least {percent(LEAST_FOUND)}"
     for group in groups:
         if group.slowdown and group.slowdown > CLEAR * margin * (1 - 1e-9):
@@ -149,12 +147,15 @@ def _requirements(
             status = _judged(group.hurts, at_least=LEAST_FOUND)
             found.append(Requirement(name, text, limit, rate_text(group.hurts), status))
     inside = Status.UNDECIDED
-    if harness is not None and -MOST_BIAS < harness.low and harness.high < MOST_BIAS:
+    if harness is not None and max(-harness.low, harness.high) < MOST_BIAS:
         inside = Status.MET
     elif harness is not None and (harness.low > MOST_BIAS or harness.high < -MOST_BIAS):
         inside = Status.NOT_MET
     text = "Rounds last as long as those of a bare loop"
-    return [*found, Requirement("harness_bias", text, f"within ±{percent(MOST_BIAS)}", mean_text(harness), inside)]
+    return [
+        *found,
+        Requirement("harness_bias", text, f"within ±{percent(MOST_BIAS)}", mean_text(harness), inside),
+    ]
 
 
 def _judged(rate: Rate, at_most: float = 1.0, at_least: float = 0.0) -> Status:

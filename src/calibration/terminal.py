@@ -9,7 +9,7 @@ from src.calibration.record import Calibration
 from src.calibration.summary import LEAST_EXPERIMENTS, Status, Summary
 
 _STYLES = {Status.MET: "green", Status.NOT_MET: "bold red", Status.UNDECIDED: "yellow"}
-_SAYS = {
+SAYS = {
     Status.MET: "all requirements are met",
     Status.NOT_MET: "not all requirements are met",
     Status.UNDECIDED: "undecided",
@@ -19,14 +19,16 @@ _SAYS = {
 def show(console: Console, done: Calibration) -> None:
     """Print the requirements, what else was found, and what to mind."""
     summary = done.summary
-    table = Table(box=None, padding=(0, 2, 0, 0), title=f"{done.device['name']}: {_SAYS[summary.status]}",
+    table = Table(box=None, padding=(0, 2, 0, 0), title=f"{done.device['name']}: {SAYS[summary.status]}",
                   title_justify="left", title_style="bold")  # fmt: skip
     for head in ("requirement", "limit", "measured", ""):
         table.add_column(head)
     for each in summary.requirements:
         status = Text(str(each.status), _STYLES[each.status])
         table.add_row(each.text, each.limit, each.measured, status)
-    console.print(table)
+    console.print(table, "")
+    if summary.groups:
+        console.print(_groups(summary), "")
     for line in facts(summary):
         console.print(line, markup=False)
     for line in cautions(summary):
@@ -35,33 +37,40 @@ def show(console: Console, done: Calibration) -> None:
 
 def facts(summary: Summary) -> list[str]:
     """What was found beside the requirements, a line each."""
-    lines = [
-        f"equal copies: estimates spread by {percent(group.spread)} (standard deviation); "
-        f"intervals hold 1 in {rate_text(group.coverage)}"
-        for group in summary.groups
-        if not group.slowdown
-    ]
-    lines += [
-        f"slowdown of {percent(group.slowdown)}: found in {rate_text(group.hurts)}; estimate against truth "
-        f"{mean_text(group.bias)}; intervals hold the truth in {rate_text(group.coverage)}"
-        for group in summary.groups
-        if group.slowdown
-    ]
+    lines = []
     if summary.built_second and summary.second_arm:
         lines.append(
-            f"the copy built second is faster by {mean_text(summary.built_second)}, "
-            f"the treated arm by {mean_text(summary.second_arm)}"
+            f"of equal copies, the one built second is faster by {mean_text(summary.built_second)}, the treated arm "
+            f"by {mean_text(summary.second_arm)}"
         )
     if summary.preset:
-        preset = summary.preset
-        least = preset.smallest_found
+        preset, least = summary.preset, summary.preset.smallest_found
         lines.append(
-            f"measure={preset.name}: {preset.seconds_median:.1f} s per comparison (at most "
-            f"{preset.seconds_max:.1f} s), {percent(preset.narrow.value)} ended since the interval was narrow, "
-            f"half width {percent(preset.half_width_median)}; finds slowdowns from "
-            f"{percent(least) if least else 'none of those put in'} on"
+            f"measure={preset.name}: {preset.seconds_median:.1f} s per comparison (longest {preset.seconds_max:.1f} "
+            f"s), {100 * preset.narrow.value:.0f} % ended by a narrow interval, half width "
+            f"{100 * preset.half_width_median:.2f} %; "
+            + (
+                f"finds slowdowns from {percent(least)} on"
+                if least
+                else "finds none of the slowdowns reliably"
+            )
         )
     return lines
+
+
+def _groups(summary: Summary) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for head in ("put in", "found", "estimate off truth", "spread", "interval holds truth"):
+        table.add_column(head)
+    for group in summary.groups:
+        table.add_row(
+            percent(group.slowdown) if group.slowdown else "nothing",
+            rate_text(group.hurts) if group.slowdown else "",
+            mean_text(group.bias),
+            f"{100 * group.spread:.2f} %",
+            rate_text(group.coverage),
+        )
+    return table
 
 
 def cautions(summary: Summary) -> list[str]:

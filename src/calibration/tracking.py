@@ -56,7 +56,10 @@ def tags(done: Calibration) -> dict[str, str]:
 def metrics(done: Calibration) -> dict[str, float]:
     """The headline numbers; relative differences and rates are shares, not percent."""
     summary = done.summary
-    found = {"calibration/experiments": float(summary.experiments), "calibration/crowded": float(summary.crowded)}
+    found = {
+        "calibration/experiments": float(summary.experiments),
+        "calibration/crowded": float(summary.crowded),
+    }
     if summary.false_rate.of:
         found["calibration/aa_false_rate"] = summary.false_rate.value
     for group in summary.groups:
@@ -65,7 +68,11 @@ def metrics(done: Calibration) -> dict[str, float]:
         else:
             found["calibration/aa_coverage"] = group.coverage.value
             found["calibration/aa_spread"] = group.spread
-    named = {"harness_bias": summary.harness, "built_second": summary.built_second, "second_arm": summary.second_arm}
+    named = {
+        "harness_bias": summary.harness,
+        "built_second": summary.built_second,
+        "second_arm": summary.second_arm,
+    }
     found |= {f"calibration/{name}": mean.value for name, mean in named.items() if mean is not None}
     if summary.timer_ns:
         found["calibration/timer_ns"] = summary.timer_ns["per_round_ns"]
