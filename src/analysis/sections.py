@@ -119,6 +119,7 @@ def protocol_section(runs: pd.DataFrame, found: Provenance, margin: float) -> st
         ("Devices", "; ".join(dict.fromkeys(runs["device"]))),
         ("Measured", f"{first} to {last} UTC"),
         ("Verdict", f"helps or hurts when the whole interval lies beyond ±{margin:.0%}, neutral when inside"),
+        ("Calibration", "; ".join(found.calibrations)),
         ("Pairing", ", ".join(f"{count} {name}" for name, count in found.pairing.items())),
         ("Ended by", ", ".join(f"{count} {name}" for name, count in found.stopped_by.items())),
         *((name, ", ".join(values[:4])) for name, values in found.versions.items()),

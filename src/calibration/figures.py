@@ -109,7 +109,8 @@ def _add_estimates(figure: go.Figure, verdict: str, chosen: Sequence[tuple[float
     figure.add_scatter(
         x=[place for place, _ in chosen], y=[each.speedup for each in found], mode="markers",
         marker={"color": style.ink, "symbol": style.symbol, "size": 5},
-        error_y={"type": "data", "symmetric": False, "color": translucent(style.ink, 0.5), "thickness": 1.2, "width": 0,
+        error_y={"type": "data", "symmetric": False, "width": 0,
+                 "color": translucent(style.ink, 0.5), "thickness": 1.2,
                  "array": [(each.ci_high or 0) - (each.speedup or 0) for each in found],
                  "arrayminus": [(each.speedup or 0) - (each.ci_low or 0) for each in found]},
         customdata=[_hover(each) for each in found], hovertemplate="%{customdata}<extra></extra>",

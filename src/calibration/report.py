@@ -63,7 +63,7 @@ def page(done: Calibration, experiments: Sequence[Experiment], raw: Path) -> str
         style=style, script=script, plotly=get_plotlyjs(),
         device=escape(str(done.device["name"])),
         source=escape(f"measure={done.config['measure']['name']} · {counts}{stopped}"),
-        date=escape(done.started_at[:16].replace("T", " ")),
+        date=escape(_minute(done.started_at)),
         status=f"{_chip(summary.status)}<b>{escape(SAYS[summary.status])}</b>",
         warnings=_warnings(cautions(summary)),
         sections="\n".join(_sections(done, experiments, raw)),
@@ -87,7 +87,7 @@ def _sections(done: Calibration, experiments: Sequence[Experiment], raw: Path) -
     if rows:
         note = (
             "Means over the processes with 95 % intervals; small marks are single processes, the grey band is "
-            "±0.5 %. Only the first is a requirement: the others hit both arms alike, or lie within the margin."
+            "±0.5 %. Only the first has a limit. The others tell what an interval, made within one process, leaves out."
         )
         yield section("Differences that no treatment makes", note, plot(figures.effects(rows)) + _told(rows))
     if chosen := _example(pairs):
@@ -186,7 +186,7 @@ def _provenance(done: Calibration) -> list[tuple[str, str]]:
         f"batch={config['batch']}, {config['dtype']}, seed={config['seed']}"
     )
     pairs = [("Workload", workload), ("Processes", str(config["processes"]))]
-    pairs += [("Measured", f"{done.started_at[:16]} to {done.finished_at[:16]} UTC".replace("T", " "))]
+    pairs += [("Measured", " to ".join(map(_minute, (done.started_at, done.finished_at))) + " UTC")]
     if timer:
         pairs.append(
             (
@@ -196,6 +196,10 @@ def _provenance(done: Calibration) -> list[tuple[str, str]]:
             )
         )
     return pairs + [(name, str(done.environment[name])) for name in _VERSIONS if name in done.environment]
+
+
+def _minute(moment: str) -> str:
+    return moment[:16].replace("T", " ")
 
 
 def _warnings(lines: Sequence[str]) -> str:
