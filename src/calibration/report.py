@@ -87,7 +87,8 @@ def _sections(done: Calibration, experiments: Sequence[Experiment], raw: Path) -
     if rows:
         note = (
             "Means over the processes with 95 % intervals; small marks are single processes, the grey band is "
-            "±0.5 %. Only the first has a limit. The others tell what an interval, made within one process, leaves out."
+            "±0.5 %. Only the first has a limit. The others tell what an interval, made within one process, "
+            "leaves out."
         )
         yield section("Differences that no treatment makes", note, plot(figures.effects(rows)) + _told(rows))
     if chosen := _example(pairs):
