@@ -24,7 +24,7 @@ from src.config.errors import ConfigError
 from src.config.schema import CalibrateConf
 from src.launching.isolated import EndedBy, Ending, Preloaded
 from src.launching.sweep import describe_device, prepared
-from src.records.connection import TrackingError
+from src.records.connection import TrackingError, connect
 
 _PRELOAD = ("torch", "torch._inductor.compile_fx", "src.calibration.measuring")
 _OVERHEAD_S = 10.0  # of an experiment, beside its warm-up and budget
@@ -52,7 +52,7 @@ def calibrate(conf: CalibrateConf, console: Console | None = None) -> int:
         raise
     done = driver.finish(interrupted=False)
     show(console, done)
-    _publish(done, driver.folder, conf, console)
+    _publish(driver.folder, conf, console)
     console.print(f"report: {driver.folder / 'report.html'}", markup=False, soft_wrap=True)
     return 0 if done.summary.status is Status.MET else 1
 
@@ -154,11 +154,11 @@ def _why(ending: Ending, folder: Path) -> str:
     return f"{ending.reason}; {folder / 'processes.log'} has its last words"
 
 
-def _publish(done: Calibration, folder: Path, conf: CalibrateConf, console: Console) -> None:
-    """To MLflow; a tracker that is down costs a message."""
+def _publish(folder: Path, conf: CalibrateConf, console: Console) -> None:
+    """To MLflow; a tracker that is down costs a message, and `src.collect` does it later."""
     if not conf.tracking.enabled:
         return
     try:
-        publish(done, folder, conf.tracking)
+        publish(folder, connect(conf.tracking))
     except TrackingError as error:
         console.print(f"warning: {error}", markup=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from src.calibration.plan import Experiment
-from src.calibration.summary import Summary
+from src.calibration.summary import Status, Summary, found_rate
 from src.records.record import write_json
 
 SCHEMA_VERSION = 1
@@ -31,14 +31,57 @@ class Calibration:
     @property
     def passed(self) -> bool:
         """Whether all requirements are met."""
-        return self.summary.status == "met" and not self.interrupted
+        return self.summary.status is Status.MET and not self.interrupted
 
 
 def write_calibration(done: Calibration, experiments: Sequence[Experiment], folder: Path) -> None:
     """Write the three files; the record first."""
     from src.calibration.report import write_report
 
-    write_json(folder / RECORD_NAME, asdict(done) | {"passed": done.passed})
+    tracked = {"tags": tags(done), "metrics": metrics(done)}
+    write_json(folder / RECORD_NAME, asdict(done) | {"passed": done.passed, "tracked": tracked})
     rows = [asdict(each) for each in experiments]
     pd.DataFrame(rows).to_csv(folder / "experiments.csv", index=False)
     write_report(done, experiments, folder)
+
+
+def tags(done: Calibration) -> dict[str, str]:
+    """What readers of MLflow look for: device, whether it passed and what failed, and of which instrument."""
+    summary = done.summary
+    found = {
+        "device": str(done.device["name"]),
+        "passed": str(done.passed).lower(),
+        "status": str(summary.status),
+        "failed": "; ".join(f"{each.text}: {each.measured}, {each.limit}" for each in summary.failed),
+        "protocol": str(done.environment.get("protocol", "")),
+        "measure": str(done.config["measure"]["name"]),
+        "aa": f"{summary.false_rate.hits} of {summary.false_rate.of}",
+    }
+    return {name: text for name, text in found.items() if text}
+
+
+def metrics(done: Calibration) -> dict[str, float]:
+    """MLflow's headline numbers; relative differences and rates are shares, not percent."""
+    summary, preset = done.summary, done.summary.preset
+    found = {"experiments": float(summary.experiments), "crowded": float(summary.crowded)}
+    if summary.false_rate.of:
+        found["aa_false_rate"] = summary.false_rate.value
+    for group in summary.groups:
+        if group.slowdown:
+            found[found_rate(group.slowdown)] = group.hurts.value
+        else:
+            found |= {"aa_coverage": group.coverage.value, "aa_spread": group.spread}
+    means = {
+        "harness_bias": summary.harness,
+        "built_second": summary.built_second,
+        "second_arm": summary.second_arm,
+    }
+    found |= {name: mean.value for name, mean in means.items() if mean is not None}
+    if summary.timer_ns:
+        found |= {
+            "timer_ns": summary.timer_ns["per_round_ns"],
+            "timer_call_ns": summary.timer_ns["per_call_ns"],
+        }
+    if preset:
+        found |= {"seconds_per_comparison": preset.seconds_median, "half_width": preset.half_width_median}
+    return {f"calibration/{name}": value for name, value in found.items()}

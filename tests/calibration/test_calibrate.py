@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
 
 def test_it_leaves_a_record_a_table_a_report_and_every_round(done: Calibrated) -> None:
     assert sorted(path.name for path in done.folder.iterdir()) == [
-        "calibration.json", "config.yaml", "experiments.csv", "experiments.jsonl", "processes.log", "report.html"
+        "calibration.json", "config.yaml", "experiments.csv", "experiments.jsonl", "processes.log", "published.json",
+        "report.html",
     ]  # fmt: skip
     record, table = done.record, pd.read_csv(done.folder / "experiments.csv")
     assert record["schema_version"] == SCHEMA_VERSION
@@ -92,6 +93,19 @@ def test_mlflow_has_it_once_with_its_files_and_no_reader_takes_it_for_a_run(done
     assert len(tracker.calibrations()) == 1
 
 
+def test_what_a_tracker_lacks_is_published_later_and_once(
+    done: Calibrated, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from src.collect import collect
+
+    conf = CollectConf(tracking=replace(done.tracking, experiment="another"), outputs=str(done.outputs))
+    assert [collect(conf) for _ in range(2)] == [0, 0]
+    assert capsys.readouterr().out.count("calibrations published: 1") == 1
+    (run,) = Tracker(conf.tracking).calibrations()
+    assert run.data.metrics["calibration/experiments"] == done.record["summary"]["experiments"]
+    assert run.data.tags["status"] == done.record["summary"]["status"]
+
+
 def test_the_report_is_self_contained(done: Calibrated) -> None:
     page = (done.folder / "report.html").read_text()
     assert not re.findall(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)\s*=\s*["']?(?!["']?data:)""", page)
@@ -107,7 +121,11 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     end = time.monotonic() + 100
-    while time.monotonic() < end and not list(tmp_path.glob("calibration/*/*/experiments.jsonl")):
+    while (
+        process.poll() is None
+        and time.monotonic() < end
+        and not list(tmp_path.glob("calibration/*/*/experiments.jsonl"))
+    ):
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
     printed, errors = process.communicate(timeout=60)
