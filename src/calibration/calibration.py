@@ -80,7 +80,7 @@ class Driver:
         total = sum(map(len, batches))
         with CalibrationProgress(total, len(batches)) as progress:
             progress.say(
-                f"calibrating {self.device['name']}: {total} experiments in {len(batches)} processes, "
+                f"calibrating {self.device['name']}: {total} experiments, processes: {len(batches)}, "
                 f"measure={conf.measure.name}, into {self.folder}"
             )
             for number, batch in enumerate(batches, start=1):

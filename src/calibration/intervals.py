@@ -66,3 +66,8 @@ def mean_text(found: Mean | None) -> str:
     if found is None:
         return "too few processes"
     return f"{100 * found.value:+.2f} % ({100 * found.low:+.2f} to {100 * found.high:+.2f})"
+
+
+def spread_text(spread: float | None) -> str:
+    """A standard deviation in percent."""
+    return "" if spread is None else f"{100 * spread:.2f} %"

@@ -70,7 +70,8 @@ def metrics(done: Calibration) -> dict[str, float]:
         if group.slowdown:
             found[found_rate(group.slowdown)] = group.hurts.value
         else:
-            found |= {"aa_coverage": group.coverage.value, "aa_spread": group.spread}
+            found["aa_coverage"] = group.coverage.value
+            found |= {} if group.spread is None else {"aa_spread": group.spread}
     means = {
         "harness_bias": summary.harness,
         "built_second": summary.built_second,

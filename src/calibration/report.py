@@ -15,7 +15,7 @@ from src.analysis.palette import VERDICTS, look
 from src.analysis.report import page_parts
 from src.analysis.sections import plot, section
 from src.calibration import figures
-from src.calibration.intervals import Mean, mean_text, percent, rate_text
+from src.calibration.intervals import Mean, mean_text, percent, rate_text, spread_text
 from src.calibration.plan import Experiment, Kind
 from src.calibration.record import Calibration
 from src.calibration.summary import Group, Status, Summary
@@ -121,7 +121,7 @@ def _group_row(group: Group) -> list[Cell]:
         Cell(f'<span class="nowrap">{told}</span>', group.n),
         number_cell(rate_text(group.hurts) if group.slowdown else "–", group.hurts.value),
         number_cell(mean_text(group.bias), group.bias.value if group.bias else None),
-        number_cell(f"{100 * group.spread:.2f} %", group.spread),
+        number_cell(spread_text(group.spread), group.spread),
         number_cell(rate_text(group.coverage), group.coverage.value),
     ]
 
@@ -167,7 +167,7 @@ def _preset(summary: Summary) -> str:
     preset = summary.preset
     if preset is None:
         return '<p class="empty">No comparison counts.</p>'
-    least = "none of those put in" if preset.smallest_found is None else percent(preset.smallest_found)
+    least = "not shown" if preset.smallest_found is None else percent(preset.smallest_found)
     return definitions(
         [
             ("Seconds per comparison", f"{preset.seconds_median:.1f} (median), {preset.seconds_max:.1f} (longest)"),

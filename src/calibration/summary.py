@@ -52,7 +52,7 @@ class Group:
     hurts: Rate
     coverage: Rate  # of the truth by the intervals
     bias: Mean | None  # of the estimate against the truth, relative
-    spread: float  # standard deviation of estimate / truth, relative
+    spread: float | None  # standard deviation of estimate / truth, relative
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Preset:
     budget: Rate  # ended since the budget was spent
     half_width_median: float  # of the interval, relative
     half_width_p90: float
-    smallest_found: float | None  # the smallest slowdown from which on all are found in 95 % of experiments
+    smallest_found: float | None  # from here on all are found in 95 % of experiments; None: not shown
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _group(slowdown: float, members: list[Experiment]) -> Group:
         hurts=rate(each.verdict == Verdict.HURTS for each in members),
         coverage=rate((e.ci_low or 0) <= (e.truth or 1) <= (e.ci_high or 0) for e in members),
         bias=_of_processes(members, lambda group: statistics.fmean(_log_error(each) for each in group)),
-        spread=statistics.stdev(off) if len(off) > 1 else 0.0,
+        spread=statistics.stdev(off) if len(off) > 1 else None,
     )
 
 
@@ -185,7 +185,7 @@ def _preset(pairs: Sequence[Experiment], groups: Sequence[Group], conf: MeasureC
     halves = [((e.ci_high or 0) - (e.ci_low or 0)) / 2 / (e.speedup or 1) for e in pairs]
     smallest = None
     for group in reversed([group for group in groups if group.slowdown]):
-        if group.hurts.value < LEAST_FOUND:
+        if group.hurts.value < LEAST_FOUND or group.n < LEAST_EXPERIMENTS:
             break
         smallest = group.slowdown
     return Preset(

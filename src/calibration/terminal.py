@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from src.calibration.intervals import mean_text, percent, rate_text
+from src.calibration.intervals import mean_text, percent, rate_text, spread_text
 from src.calibration.record import Calibration
 from src.calibration.summary import LEAST_EXPERIMENTS, Status, Summary
 
@@ -67,7 +67,7 @@ def _groups(summary: Summary) -> Table:
             percent(group.slowdown) if group.slowdown else "nothing",
             rate_text(group.hurts) if group.slowdown else "",
             mean_text(group.bias),
-            f"{100 * group.spread:.2f} %",
+            spread_text(group.spread),
             rate_text(group.coverage),
         )
     return table

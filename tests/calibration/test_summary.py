@@ -70,6 +70,8 @@ def test_too_few_experiments_decide_nothing_but_what_they_rule_out() -> None:
     assert statuses(few)["aa_false_rate"] is Status.UNDECIDED
     blind = said(instrument(sensitivity=0.0, experiments=4, processes=4))
     assert statuses(blind)["found_rate_5pct"] is Status.NOT_MET
+    assert few.preset is not None
+    assert few.preset.smallest_found is None
     assert said([]).status is Status.UNDECIDED
 
 
