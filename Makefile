@@ -1,5 +1,6 @@
 # make sweep   the main job: sweep quantization on this machine and say where it helps
 # make test    the test suite                     make check   ruff and mypy
+# make calibrate   prove on this machine that the instrument can be trusted
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -8,10 +9,13 @@ READY  := $(VENV)/.ready
 # point TORCH_INDEX at an index of CPU wheels: make sweep TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: sweep test check clean
+.PHONY: sweep calibrate test check clean
 sweep: $(READY)
 	$(BIN)/python -m src.run -m quant=int8wo,float8dq,autoquant batch=1,4 $(ARGS)
 	$(BIN)/python -m src.analyze
+
+calibrate: $(READY)
+	$(BIN)/python -m src.calibrate $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)

@@ -43,6 +43,8 @@ class Findings:
     manifests: dict[str, SweepManifest] = field(default_factory=dict)
     records: dict[Path, Record] = field(default_factory=dict)
     lost: list[Path] = field(default_factory=list)
+    calibrations: bool = False  # whether there are any
+    calibrations_published: int = 0
     unreadable: list[str] = field(default_factory=list)
     trouble: list[str] = field(default_factory=list)
     published: int = 0
@@ -66,14 +68,18 @@ def collect(conf: CollectConf, console: Console | None = None) -> int:
     if found.lost:
         console.print(f"{len(found.lost)} runs are lost: their driver died and left no record", markup=False)
     try:
-        if found.records:
-            publish(found, outputs, open_tracker(conf.tracking), console)
+        if found.records or found.calibrations:
+            tracker = open_tracker(conf.tracking)
+            publish(found, outputs, tracker, console)
+            _publish_calibrations(found, outputs, tracker)
     except TrackingError as error:
         found.trouble.append(str(error))
     for line in found.unreadable:
         console.print(f"unreadable: {line}", markup=False)
     for line in dict.fromkeys(found.trouble):
         console.print(f"warning: {line}", markup=False)
+    if found.calibrations_published:
+        console.print(f"calibrations published: {found.calibrations_published}", markup=False)
     tail = f", {found.left} still to publish" if found.left else ""
     console.print(
         f"{found.published} published, {found.there_already} already there, "
@@ -105,6 +111,7 @@ def look(outputs: Path, sweep: str | None) -> Findings:
                 found.unreadable.append(str(record))
         elif sweep in (None, record.sweep) or folder in wanted:
             found.records[folder] = record
+    found.calibrations = sweep is None and (outputs / "calibration").is_dir()
     if sweep is not None and not (found.manifests or found.records or found.unreadable):
         raise ConfigError(
             f"sweep={sweep}: nothing of it under {outputs}; see {outputs / 'sweeps'} for those there"
@@ -134,6 +141,19 @@ def publish(found: Findings, outputs: Path, tracker: Tracker, console: Console) 
             except UnpublishableError as error:
                 if str(error) not in found.unreadable:
                     found.unreadable.append(str(error))
+
+
+def _publish_calibrations(found: Findings, outputs: Path, tracker: Tracker) -> None:
+    if not found.calibrations:
+        return
+    from src.calibration import tracking as calibrations
+
+    try:
+        for folder in calibrations.waiting(outputs, tracker.connection.destination):
+            calibrations.publish(folder, tracker.connection)
+            found.calibrations_published += 1
+    except UnpublishableError as error:
+        found.unreadable.append(str(error))
 
 
 def _publish_runs(found: Findings, tracker: Tracker, parent: str, folders: list[Path]) -> None:

@@ -45,7 +45,7 @@ def speedup_range(runs: pd.DataFrame, margin: float) -> Range:
 
 def forest(rows: pd.DataFrame, span: Range, margin: float) -> go.Figure:
     """Speedup and interval of every treatment of one workload on one device; `rows` from top to bottom."""
-    figure = _figure(height=96 + 24 * len(rows))
+    figure = bare_figure(height=96 + 24 * len(rows))
     labels = [
         f"{escape(treatment_text(row))}  <b>{row['speedup/median']:.2f}×</b>" for _, row in rows.iterrows()
     ]
@@ -67,7 +67,7 @@ def forest(rows: pd.DataFrame, span: Range, margin: float) -> go.Figure:
 
 def over_m(curves: list[Shapes], lines: dict[str, Line], span: Range, margin: float) -> go.Figure:
     """Speedup over M of one (K, N), compile mode and device: a line per scheme with its interval."""
-    figure = _figure(height=280)
+    figure = bare_figure(height=280)
     figure.add_hrect(1 / (1 + margin), 1 + margin, fillcolor=_BAND, line_width=0, layer="below")
     figure.add_hline(1, line={"color": _INK, "width": 1}, layer="below")
     for curve in curves:
@@ -85,7 +85,7 @@ def over_m(curves: list[Shapes], lines: dict[str, Line], span: Range, margin: fl
 
 def memory_against_speedup(runs: pd.DataFrame, lines: dict[str, Line], margin: float) -> go.Figure:
     """Model memory saved against speedup of whole models and blocks; SQNR in the hover."""
-    figure = _figure(height=400)
+    figure = bare_figure(height=400)
     for quant, part in runs.groupby("quant"):
         line = lines[str(quant)]
         figure.add_scatter(
@@ -126,7 +126,8 @@ def _add_curve(figure: go.Figure, curve: Shapes, line: Line) -> None:
     )  # fmt: skip
 
 
-def _figure(height: int) -> go.Figure:
+def bare_figure(height: int) -> go.Figure:
+    """An empty figure in the style of the report."""
     figure = go.Figure()
     figure.update_layout(
         template="none", height=height, showlegend=False, dragmode=False,

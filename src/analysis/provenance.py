@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from src.analysis import calibrated
 from src.analysis.frame import compared
 from src.analysis.tracker import Tracker
 from src.measurement.statistics import Verdict
@@ -44,6 +45,10 @@ class Provenance:
     stopped_by: Counter[str] = field(default_factory=Counter)
     fell_back: list[str] = field(default_factory=list)  # autoquant plans that were not applied, and why
     mixed: list[str] = field(default_factory=list)  # versions that differ between the runs
+    calibrations: list[str] = field(default_factory=list)  # the newest of each device that was compared on
+    uncalibrated: list[str] = field(
+        default_factory=list
+    )  # what is to be said of calibrations, a sentence each
 
 
 def provenance(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> Provenance:
@@ -61,6 +66,9 @@ def provenance(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> Provenanc
     )
     found.stopped_by = Counter(str(r.details["stop_reason"]) for r in records if "stop_reason" in r.details)
     found.fell_back = sorted({str(r.details["fell_back"]) for r in records if "fell_back" in r.details})
+    devices, newest = compared(runs)["device"], calibrated.newest(tracker.calibrations())
+    found.calibrations = [newest[device].text for device in dict.fromkeys(devices) if device in newest]
+    found.uncalibrated = list(calibrated.warnings(devices, newest, records))
     return found
 
 
@@ -91,9 +99,8 @@ def warnings(runs: pd.DataFrame, found: Provenance, replaced: int) -> list[str]:
         f"Pairing and versions were read from {found.records} of {found.runs} records: the others "
         "are not on this disk.": found.runs - found.records,
     }
-    return [text for text, count in checks.items() if count] + [
-        f"autoquant: {why}." for why in found.fell_back
-    ]
+    told = [text for text, count in checks.items() if count]
+    return [*told, *found.uncalibrated, *(f"autoquant: {why}." for why in found.fell_back)]
 
 
 def _records(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> list[Record]:

@@ -67,6 +67,14 @@ def page(report: Report) -> str:
     )
 
 
+def page_parts() -> tuple[str, str]:
+    """The style sheet of the report's page and the script that sorts its tables, for other pages of its kind."""
+    text = _PAGE.read_text(encoding="utf-8")
+    parts = (("<style>", "</style>"), ("</main>\n<script>", "</script>"))
+    style, script = (text.partition(start)[2].partition(end)[0] for start, end in parts)
+    return style, script
+
+
 def _sections(report: Report) -> Iterator[str]:
     runs, margin = report.runs, report.margin
     yield verdicts_section(runs)

@@ -33,14 +33,14 @@ def verdicts_section(runs: pd.DataFrame) -> str:
             f"<details><summary>{len(layers)} runs of one Linear</summary>{verdicts_html(layers)}</details>"
         )
     note = "Each treatment against its unquantized baseline, compiled alike. Click a column to sort."
-    return _section("Verdicts", note, body)
+    return section("Verdicts", note, body)
 
 
 def forest_section(runs: pd.DataFrame, margin: float) -> str:
     """Speedups with intervals, a panel per workload and device."""
     ran = compared(model_level(runs))
     if ran.empty:
-        return _section("Speedups", "", empty(*_NONE_COMPARED)) if len(model_level(runs)) else ""
+        return section("Speedups", "", empty(*_NONE_COMPARED)) if len(model_level(runs)) else ""
     span = figures.speedup_range(ran, margin)
     treatment = ["quant", "variant", "compile"]
     ran = ran.assign(_rank=ran.groupby(treatment)["speedup/median"].transform("median"))
@@ -48,9 +48,9 @@ def forest_section(runs: pd.DataFrame, margin: float) -> str:
     for names, rows in ran.groupby(["device", *WORKLOAD], dropna=False):
         ordered = rows.sort_values(["_rank", *treatment], ascending=False)
         beside = str(names[0]) if ran["device"].nunique() > 1 else ""
-        panels.append(_panel(workload_text(rows.iloc[0]), beside, figures.forest(ordered, span, margin)))
+        panels.append(panel(workload_text(rows.iloc[0]), beside, figures.forest(ordered, span, margin)))
     note = f"Estimate and interval; the grey band is the margin of ±{margin:.0%}. One scale for all panels."
-    return _section("Speedups", note, _verdict_legend() + _grid(panels, wide=True))
+    return section("Speedups", note, _verdict_legend() + _grid(panels, wide=True))
 
 
 def memory_section(runs: pd.DataFrame, margin: float) -> str:
@@ -60,21 +60,21 @@ def memory_section(runs: pd.DataFrame, margin: float) -> str:
     if ran.empty:
         return ""
     lines = scheme_lines(runs["quant"])
-    plot = _plot(figures.memory_against_speedup(ran, lines, margin))
-    body = f'{legend(lines, ran["quant"])}<div class="narrow">{plot}</div>'
-    return _section("Memory against speed", "Top right is better. Hover for latency and SQNR.", body)
+    drawn = plot(figures.memory_against_speedup(ran, lines, margin))
+    body = f'{legend(lines, ran["quant"])}<div class="narrow">{drawn}</div>'
+    return section("Memory against speed", "Top right is better. Hover for latency and SQNR.", body)
 
 
 def breakeven_section(runs: pd.DataFrame, breakeven: pd.DataFrame) -> str:
     """The break-even table."""
     if breakeven.empty:
         why = _NO_CURVES if len(layer_level(runs)) else _LINEAR_RUNS
-        return _section("Break-even shapes", "", empty(*why))
+        return section("Break-even shapes", "", empty(*why))
     note = (
         "The M at which the speedup of one Linear crosses 1, interpolated between measured M in log-log, with the "
         "interval that the runs' own intervals leave it. ≤ and ≥: it reaches beyond what was measured."
     )
-    return _section("Break-even shapes", note, breakeven_html(breakeven))
+    return section("Break-even shapes", note, breakeven_html(breakeven))
 
 
 def curves_section(runs: pd.DataFrame, margin: float) -> str:
@@ -89,14 +89,14 @@ def curves_section(runs: pd.DataFrame, margin: float) -> str:
         on = f" on {device}" if ran["device"].nunique() > 1 else ""
         panels = _by(members, "model", "target", "dtype", "K", "N").items()
         plots = [
-            _panel(f"K×N = {k}×{n}", "", figures.over_m(c, lines, span, margin)) for (*_, k, n), c in panels
+            panel(f"K×N = {k}×{n}", "", figures.over_m(c, lines, span, margin)) for (*_, k, n), c in panels
         ]
         body += f"<h3>{escape(f'compile={mode}{on}')}</h3>{_grid(plots)}"
     note = (
         "One Linear y[M, N] = x[M, K] W[N, K]ᵀ. Coloured bands are the runs' intervals, the grey band is "
         f"±{margin:.0%}, open circles are break-evens. One scale for all panels."
     )
-    return _section("Speedup over M", note, body)
+    return section("Speedup over M", note, body)
 
 
 def heatmap_section(runs: pd.DataFrame) -> str:
@@ -105,7 +105,7 @@ def heatmap_section(runs: pd.DataFrame) -> str:
     if not panels:
         return ""
     body = _verdict_legend(hatched=True) + _grid(panels, wide=True)
-    return _section("Verdicts over shapes", "The number is the speedup. Blank: not measured.", body)
+    return section("Verdicts over shapes", "The number is the speedup. Blank: not measured.", body)
 
 
 def protocol_section(runs: pd.DataFrame, found: Provenance, margin: float) -> str:
@@ -119,6 +119,7 @@ def protocol_section(runs: pd.DataFrame, found: Provenance, margin: float) -> st
         ("Devices", "; ".join(dict.fromkeys(runs["device"]))),
         ("Measured", f"{first} to {last} UTC"),
         ("Verdict", f"helps or hurts when the whole interval lies beyond ±{margin:.0%}, neutral when inside"),
+        ("Calibration", "; ".join(found.calibrations)),
         ("Pairing", ", ".join(f"{count} {name}" for name, count in found.pairing.items())),
         ("Ended by", ", ".join(f"{count} {name}" for name, count in found.stopped_by.items())),
         *((name, ", ".join(values[:4])) for name, values in found.versions.items()),
@@ -127,7 +128,7 @@ def protocol_section(runs: pd.DataFrame, found: Provenance, margin: float) -> st
         "Baseline and treatment run the same weights and inputs in one process; unless told otherwise, their rounds "
         "alternate. The estimate is the paired ratio, with a bootstrap interval."
     )
-    return _section("How it was measured", note, definitions([pair for pair in pairs if pair[1]]))
+    return section("How it was measured", note, definitions([pair for pair in pairs if pair[1]]))
 
 
 def _by(curves: list[Shapes], *names: str) -> dict[tuple[Any, ...], list[Shapes]]:
@@ -138,7 +139,8 @@ def _by(curves: list[Shapes], *names: str) -> dict[tuple[Any, ...], list[Shapes]
     return groups
 
 
-def _section(title: str, note: str, body: str) -> str:
+def section(title: str, note: str, body: str) -> str:
+    """A section of a page: its head, a note in small print, its content as HTML."""
     told = f'<p class="note">{escape(note)}</p>' if note else ""
     return f"<section><h2>{escape(title)}</h2>{told}{body}</section>"
 
@@ -151,12 +153,14 @@ def _verdict_legend(*, hatched: bool = False) -> str:
     return f'<p class="legend">{items}{ended}</p>'
 
 
-def _panel(title: str, beside: str, figure: Any) -> str:
+def panel(title: str, beside: str, figure: Any) -> str:
+    """A figure with its caption."""
     note = f" <small>{escape(beside)}</small>" if beside else ""
-    return f'<figure class="panel"><figcaption>{escape(title)}{note}</figcaption>{_plot(figure)}</figure>'
+    return f'<figure class="panel"><figcaption>{escape(title)}{note}</figcaption>{plot(figure)}</figure>'
 
 
-def _plot(figure: Any) -> str:
+def plot(figure: Any) -> str:
+    """A figure as HTML, without plotly itself, which the page holds once."""
     return str(figure.to_html(full_html=False, include_plotlyjs=False, config=_CONFIG))
 
 

@@ -48,6 +48,10 @@ class Tracker:
         """All published runs, one MLflow run per attempt, newest first."""
         return list(self._search("tags.kind = 'run' and tags.published = '1'"))
 
+    def calibrations(self) -> "list[Run]":
+        """All published calibrations, newest first."""
+        return list(self._search("tags.kind = 'calibration' and tags.published = '1'"))
+
     def sweep_keys(self, sweep: str, outputs: Path) -> set[str]:
         """Run keys of a sweep, those it skipped as measured before included; empty where no list is found.
 

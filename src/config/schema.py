@@ -226,9 +226,32 @@ class CollectConf:
     outputs: str = "outputs"
 
 
+@dataclass
+class CalibrateConf:
+    """Arguments of `python -m src.calibrate`: a workload as of a run, and how often it is measured."""
+
+    model: ModelConf = MISSING
+    compile: CompileConf = MISSING
+    gpu: GpuConf = MISSING
+    measure: MeasureConf = MISSING
+    tracking: TrackingConf = MISSING
+    batch: int = _bounded(1, min=1, max=65536)
+    resolution: int = _bounded("${model.resolution}", min=0, max=16384)
+    target: str = "block"  # a name from model.targets
+    dtype: str = _one_of("bfloat16", *DTYPES)
+    seed: int = _bounded(
+        0, min=0
+    )  # of weights and inputs, of the order of experiments and of the arms' roles
+    experiments: int = _bounded(60, min=1, max=10000)  # of each kind: A/A, and each slowdown
+    slowdowns: list[float] = field(default_factory=lambda: [0.02, 0.03, 0.05, 0.1])  # relative
+    processes: int = _bounded(12, min=1, max=1000)  # that the experiments are dealt out to
+    outputs: str = "outputs"
+
+
 def register() -> None:
     """Put the schemas where Hydra finds them: the primary configs name them in their defaults."""
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RootConf, provider="quantpay")
     store.store(name="analyze_schema", node=AnalyzeConf, provider="quantpay")
     store.store(name="collect_schema", node=CollectConf, provider="quantpay")
+    store.store(name="calibrate_schema", node=CalibrateConf, provider="quantpay")

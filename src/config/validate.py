@@ -10,7 +10,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.config.errors import ConfigError, accepted, explain, lacking, several
-from src.config.schema import GpuConf, LayersConf, MeasureConf, RootConf, WeightsConf
+from src.config.schema import CalibrateConf, GpuConf, LayersConf, MeasureConf, RootConf, WeightsConf
 from src.treatments.plan import read_plan
 from src.workloads.dims import resolve
 
@@ -111,7 +111,7 @@ def _bounds(low: float | None, high: float | None) -> str:
     return f"at least {low}" if high is None else f"between {low} and {high}"
 
 
-def _known_target(root: RootConf, _: str) -> Iterator[str]:
+def _known_target(root: RootConf | CalibrateConf, _: str) -> Iterator[str]:
     targets = root.model.targets
     if targets and root.target not in targets:
         yield f"target={root.target}: model {root.model.name} has no such target; {accepted(root.target, targets)}"
@@ -124,6 +124,19 @@ def _root(root: RootConf, path: str) -> Iterator[str]:
         resolve(root.model.dims, {"batch": root.batch, "resolution": root.resolution}, "model.dims")
         if root.quant.plan is not None:
             read_plan(Path(root.quant.plan))
+    except ConfigError as error:
+        yield str(error)
+
+
+def _calibration(conf: CalibrateConf, path: str) -> Iterator[str]:
+    yield from _known_target(conf, path)
+    for value in conf.slowdowns:
+        if not 0 < value <= 1:
+            yield f"slowdowns={value}: must be above 0 and at most 1: 0.03 is a delay of 3 % of a call"
+    if len({*conf.slowdowns}) < len(conf.slowdowns):
+        yield f"slowdowns={conf.slowdowns}: each of them once"
+    try:
+        resolve(conf.model.dims, {"batch": conf.batch, "resolution": conf.resolution}, "model.dims")
     except ConfigError as error:
         yield str(error)
 
@@ -158,6 +171,7 @@ def _patterns(key: str, *patterns: str) -> Iterator[str]:
 # What a single field cannot say: by the dataclass it concerns, wherever that stands in the configuration.
 _RULES: dict[type, Callable[[Any, str], Iterator[str]]] = {
     RootConf: _root,
+    CalibrateConf: _calibration,
     MeasureConf: _ordered_pairs,
     WeightsConf: _weights_have_a_place,
     LayersConf: _layer_patterns,

@@ -42,13 +42,23 @@ def run_sweep(configs: Sequence[RootConf], execute: Execute) -> list[int]:
         ConfigError: the outputs folder cannot be written.
         KeyboardInterrupt: Ctrl-C; finished runs are kept, the current one is marked, its processes are gone.
     """
-    outputs = _writable(Path(configs[0].outputs))
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(outputs / "cache" / "inductor"))
-    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # else a look for CUDA spoils the fork server
-    signal.signal(signal.SIGTERM, _interrupt)
+    outputs = prepared(Path(configs[0].outputs))
     sweep = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     server = Preloaded([*_PRELOAD, *sorted({c.model.factory["_target_"] for c in configs})])
     return LocalSweep(sweep, outputs, server, configs, execute).run()
+
+
+def prepared(outputs: Path) -> Path:
+    """What this process sets before it starts the fork server; returns the outputs folder, absolute.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    outputs = _writable(outputs)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(outputs / "cache" / "inductor"))
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # else a look for CUDA spoils the fork server
+    signal.signal(signal.SIGTERM, _interrupt)
+    return outputs
 
 
 class LocalSweep:

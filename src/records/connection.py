@@ -28,7 +28,7 @@ _SETTINGS = {
 }
 _PROBE_S = 5.0  # a tracker that says nothing for so long is taken to be down
 _OPEN_S = 90.0  # another process may be creating the schema: 3 to 7 s each
-_KEPT = "records are kept under outputs/runs, `python -m src.collect` publishes them later"
+_KEPT = "what was measured is kept on disk, `python -m src.collect` publishes it later"
 EXPERIMENT_NOTE = (
     "One parent run per sweep, a child per measured configuration. `speedup/median` is baseline / treated, "
     "above 1 is faster; `latency/*` is in ms per call. Filter `tags.kind = 'run'` for all measurements flat, "

@@ -15,6 +15,7 @@ from src.measurement.threads import pinned_threads
 from src.records.record import write_json
 from src.tasks.arm import Arm
 from src.tasks.context import RunContext
+from src.workloads.device import Device
 
 
 @dataclass
@@ -40,7 +41,7 @@ def time_together(baseline: Arm, treated: Arm, run: RunContext) -> Timed:
     """Interleaved rounds of both arms, then the energy of each."""
     rounds = Rounds()
     try:
-        with _watched(run, lambda: (baseline.call(), treated.call())) as watch:
+        with run.phase("measure"), watched(run.device, lambda: (baseline.call(), treated.call())) as watch:
             rounds = measure_interleaved(
                 baseline.call,
                 treated.call,
@@ -58,7 +59,7 @@ def time_together(baseline: Arm, treated: Arm, run: RunContext) -> Timed:
 
 def time_alone(arm: Arm, run: RunContext, prefix: str) -> Timed:
     """Rounds of one arm by itself, as `measure_alone` gives them, then its energy under the metric prefix."""
-    with _watched(run, arm.call) as watch:
+    with run.phase("measure"), watched(run.device, arm.call) as watch:
         rounds = measure_alone(
             arm.call, run.device, run.cfg.measure, cold=cold_caches(run.cfg), monitor=watch.monitor
         )
@@ -82,9 +83,10 @@ def cold_caches(cfg: RootConf) -> bool:
 
 
 @contextmanager
-def _watched(run: RunContext, work: Callable[[], Any]) -> Iterator[Watch]:
-    with run.phase("measure"), pinned_threads(run.device, work) as cpus, cpu_load() as load:
-        watch = Watch(open_monitor(run.device, cpus), load, cpus)
+def watched(device: Device, work: Callable[[], Any]) -> Iterator[Watch]:
+    """Bind the threads that compute `work`, and watch the device and the machine while the block runs."""
+    with pinned_threads(device, work) as cpus, cpu_load() as load:
+        watch = Watch(open_monitor(device, cpus), load, cpus)
         watch.others.update(watch.monitor.others())
         yield watch
         watch.others.update(watch.monitor.others())

@@ -69,7 +69,9 @@ def test_nothing_heavy_is_imported_to_answer(argv: list[str]) -> None:
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("command", ["quantpay", "quantpay-analyze", "quantpay-collect"])
+@pytest.mark.parametrize(
+    "command", ["quantpay", "quantpay-analyze", "quantpay-collect", "quantpay-calibrate"]
+)
 def test_the_installed_commands_help_from_any_folder(command: str, tmp_path: Path) -> None:
     program = Path(sys.executable).parent / command
     if not program.exists():

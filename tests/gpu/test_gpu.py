@@ -135,3 +135,30 @@ def test_a_profile_of_cuda_graphs_sees_their_kernels(compose, execute_run):
     record = execute_run(compose(*LINEAR[:2], *LINEAR[3:], *options))
     assert "files" in record.details["profile"], record.details["profile"]
     assert record.metrics["profile/matmul_ms"] > 0
+
+
+def test_an_injected_delay_lasts_as_long_as_it_says(compose):
+    from src.calibration.delay import delayed, true_speedup
+    from src.config.schema import MeasureConf
+    from src.measurement.paired import estimate_speedup, measure_interleaved
+    from src.workloads.device import CudaDevice
+
+    device = CudaDevice(compose("gpu=auto").gpu).open()
+    side = torch.randn(4096, 4096, device="cuda", dtype=torch.bfloat16)
+    conf = MeasureConf(name="test", budget_s=5)
+    calls = [lambda: side @ side, lambda: side @ side]
+    own_ms = estimate_ms(calls[0], device)
+    arms = delayed(calls, (0.0, 0.1 * own_ms), device)
+    rounds = measure_interleaved(arms[0], arms[1], device, conf)
+    longer = arms[1].taken_ms().mean() - arms[0].taken_ms().mean()
+    truth = true_speedup(rounds.as_arrays()[1], longer)
+    assert 0.85 < truth < 0.95
+    assert abs(estimate_speedup(rounds, conf).median / truth - 1) < 0.02
+
+
+def estimate_ms(call, device):
+    from src.measurement.timer import RoundTimer
+
+    timer = RoundTimer(device)
+    timer.ms_per_call(call, 20)
+    return timer.ms_per_call(call, 50)

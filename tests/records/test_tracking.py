@@ -150,7 +150,7 @@ def test_what_breaks_half_way_is_not_published(tracker, outputs, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(tracker.client, "log_artifact", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(
-            TrackingError, match=r"disk full; records are kept under outputs/runs, .*src\.collect"
+            TrackingError, match=r"disk full; what was measured is kept on disk, .*src\.collect"
         ):
             tracker.publish(folder, parent)
     assert unpublished(outputs, tracker.connection.destination) == [folder]

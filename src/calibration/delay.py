@@ -1,0 +1,121 @@
+"""A slowdown of known length: a wait after each call that remembers how long it really was."""
+
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from src.measurement.bootstrap import Array, location
+from src.measurement.timer import Call
+from src.workloads.device import Device
+
+_SHORT_CYCLES, _LONG_CYCLES = 1_000_000, 5_000_000
+
+
+class HostDelay:
+    """A callable, and a wait of `ms` after each call of it, spun on the host's monotonic clock."""
+
+    def __init__(self, call: Call, ms: float) -> None:
+        self._call, self._ns = call, round(ms * 1e6)
+        self._taken_ns: list[int] = []
+
+    def __call__(self) -> Any:
+        """Call, then wait; what the wait does on the device is inside of the host's."""
+        output = self._call()
+        started = now = time.perf_counter_ns()
+        self.on_device()
+        while now - started < self._ns:
+            now = time.perf_counter_ns()
+        self._taken_ns.append(now - started)
+        return output
+
+    def on_device(self) -> None:
+        """Nothing on a CPU."""
+
+    def taken_ms(self) -> Array:
+        """How long each wait so far really was, in ms."""
+        return np.asarray(self._taken_ns) / 1e6
+
+    def per_round_ms(self, rounds: int, calls: int) -> Array:
+        """The mean wait per call in each of the last `rounds` rounds of `calls` calls, in ms.
+
+        Raises:
+            ValueError: there were not as many calls.
+        """
+        taken = self.taken_ms()
+        if taken.size < rounds * calls:
+            raise ValueError(f"{taken.size} delayed calls, must be at least {rounds} rounds of {calls}")
+        return np.asarray(taken[-rounds * calls :].reshape(rounds, calls).mean(axis=1))
+
+
+class CudaDelay(HostDelay):
+    """The same wait on the host and, as a spin kernel, on the device.
+
+    Host and device work side by side, and a call lasts as long as the slower of them; a wait of one alone would
+    hide in the other's. With both, max(host + d, device + d) = max(host, device) + d in either case. The spin
+    kernel lies between two events; what counts is the mean of the two clocks.
+    """
+
+    def __init__(self, call: Call, ms: float, cycles_per_ms: float) -> None:
+        super().__init__(call, ms)
+        self._cycles = max(1, round(ms * cycles_per_ms))
+        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    def on_device(self) -> None:
+        """Put the spin kernel behind the call."""
+        before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        before.record()
+        torch.cuda._sleep(self._cycles)
+        after.record()
+        self._events.append((before, after))
+
+    def taken_ms(self) -> Array:
+        """The mean of the host's and the device's clock, in ms."""
+        torch.cuda.synchronize()
+        on_device = np.asarray([before.elapsed_time(after) for before, after in self._events])
+        return np.asarray((super().taken_ms() + on_device) / 2)
+
+
+def delayed(calls: Sequence[Call], ms: Sequence[float], device: Device) -> list[HostDelay]:
+    """Callables that last so many ms longer on this device.
+
+    Waiting costs some 0.1 us of Python beside the wait itself, so the arm that is not slowed down waits too, for 0.
+    """
+    if device.kind == "cuda":
+        cycles = cycles_per_ms()
+        return [CudaDelay(call, wait, cycles) for call, wait in zip(calls, ms, strict=True)]
+    return [HostDelay(call, wait) for call, wait in zip(calls, ms, strict=True)]
+
+
+def cycles_per_ms() -> float:
+    """Cycles of CUDA's spin kernel per ms: the slope between two lengths, so that launching it does not count."""
+    lengths = (_SHORT_CYCLES, _LONG_CYCLES)
+    short, long = (statistics.median(_sleep_ms(cycles) for _ in range(7)) for cycles in lengths)
+    return (_LONG_CYCLES - _SHORT_CYCLES) / (long - short)
+
+
+def true_speedup(treated_ms: Array, delays_ms: Array) -> float:
+    """What a delay makes of the speedup: the delayed arm's rounds without their delays, over those with.
+
+    It comes from the very rounds that are estimated from, so that no reference measured earlier can drift away
+    from it; located as the estimate is.
+
+    Args:
+        treated_ms: rounds of the delayed arm, ms per call.
+        delays_ms: the delay per call in each of them.
+    """
+    return math.exp(location(np.log((treated_ms - delays_ms) / treated_ms))[0])
+
+
+def _sleep_ms(cycles: int) -> float:
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize()
+    start.record()
+    torch.cuda._sleep(cycles)
+    end.record()
+    torch.cuda.synchronize()
+    return float(start.elapsed_time(end))

@@ -1,0 +1,87 @@
+"""What the harness itself adds: the cost of its timer, and its rounds against a bare loop."""
+
+import statistics
+import time
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from src.config.schema import MeasureConf
+from src.measurement.paired import measure_interleaved
+from src.measurement.timer import Call, RoundTimer
+from src.workloads.device import Device
+
+REPETITIONS = 4  # of: harness, bare, bare, harness
+_PAIRS = 10  # of a block of the harness; a bare block has as many rounds
+_MANY = 1000  # calls
+
+
+def timer_cost(device: Device) -> dict[str, float]:
+    """What timing costs, with a callable that does nothing, in ns.
+
+    Returns:
+        ``per_round_ns``: what a round contains beside its calls. ``per_call_ns``: what each call costs beside
+        itself. ``around_round_ns``: what a round costs outside of the timed span. ``clock_step_ns``: the smallest
+        step of the host's clock.
+    """
+    timer, rounds = RoundTimer(device), 200 if device.kind == "cuda" else 2000
+    started = time.perf_counter_ns()
+    one = [timer.ms_per_call(_nothing, 1) * 1e6 for _ in range(rounds)]
+    whole = (time.perf_counter_ns() - started) / rounds
+    many = [timer.ms_per_call(_nothing, _MANY) * 1e6 * _MANY for _ in range(50)]
+    per_call = (statistics.median(many) - statistics.median(one)) / (_MANY - 1)
+    return {
+        "per_round_ns": statistics.median(one) - per_call,
+        "per_call_ns": per_call,
+        "around_round_ns": max(0.0, whole - statistics.median(one)),
+        "clock_step_ns": float(_clock_step_ns()),
+    }
+
+
+def against_bare_loop(call: Call, other: Call, device: Device, conf: MeasureConf) -> list[float]:
+    """Rounds of `call` as the harness measures them, relative to a bare loop around it; one ratio a repetition.
+
+    Blocks alternate harness, bare, bare, harness, so that drift cancels; of each the median counts.
+
+    Args:
+        call: what is timed both ways.
+        other: what stands in the harness' other arm: the same callable, or a copy.
+        device: that it runs on.
+        conf: of the harness; its stop rule is replaced by a fixed number of pairs.
+    """
+    fixed = replace(conf, min_pairs=_PAIRS, max_pairs=_PAIRS, max_warmup_s=0.0)
+    calls = RoundTimer(device).calls_for(call, conf.min_round_ms)
+    harness = [0.0, 0.0]
+    ratios = []
+    for _ in range(REPETITIONS):
+        harness[0] = statistics.median(measure_interleaved(call, other, device, fixed).baseline_ms)
+        bare = [statistics.median(_bare_ms(call, calls, device) for _ in range(_PAIRS)) for _ in range(2)]
+        harness[1] = statistics.median(measure_interleaved(call, other, device, fixed).baseline_ms)
+        ratios.append(sum(harness) / sum(bare))
+    return ratios
+
+
+def _bare_ms(call: Call, calls: int, device: Device) -> float:
+    """Milliseconds per call of a loop between two readings of the clock; nothing of the harness is used."""
+    if device.kind == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(calls):
+        call()
+    if device.kind == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - started) / calls * 1e3
+
+
+def _clock_step_ns() -> int:
+    readings = [time.perf_counter_ns() for _ in range(10000)]
+    return min(
+        (after - before for before, after in pairwise(readings) if after > before),
+        default=0,
+    )
+
+
+def _nothing() -> Any:
+    return None

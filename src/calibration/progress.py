@@ -1,0 +1,72 @@
+"""What a person sees of a calibration: a bar with the time left on a terminal, a line per process elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from src.calibration.plan import Experiment, Kind
+from src.launching.progress import duration
+from src.measurement.statistics import Verdict
+
+
+class CalibrationProgress:
+    """Counts experiments; the time left is what the ones so far took, each."""
+
+    def __init__(self, experiments: int, processes: int, console: Console | None = None) -> None:
+        """Args: experiments: how many are to be made; processes: that they are dealt out to."""
+        self.console = console or Console(stderr=True, highlight=False)
+        self.experiments, self.processes = experiments, processes
+        self.done = self.ended = self.crowded = self.false = self.aa = 0
+        self._started = time.monotonic()
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+        live = self.console.is_terminal and sys.stderr.isatty()
+        self._bar = Progress(*columns, console=self.console, transient=True, disable=not live)
+        self._task = self._bar.add_task("starting", total=experiments)
+
+    def __enter__(self) -> "CalibrationProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def elapsed_s(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._started
+
+    def left_s(self) -> float | None:
+        """Seconds left; None before anything was measured."""
+        return self.elapsed_s() / self.done * (self.experiments - self.done) if self.done else None
+
+    def add(self, found: Experiment) -> None:
+        """An experiment is done; a crowded one comes again and does not count."""
+        self.crowded += found.crowded
+        self.done = min(self.experiments, self.done + (not found.crowded))
+        if found.kind is Kind.AA and not found.crowded:
+            self.aa += 1
+            self.false += found.verdict in (Verdict.HELPS, Verdict.HURTS)
+        self._bar.update(self._task, completed=self.done, description=self._state())
+
+    def end_process(self, number: int, trouble: str = "") -> None:
+        """A process is over."""
+        self.ended += 1
+        how = f"ended early: {trouble}; " if trouble else ""
+        self.say(
+            f"[{number}/{self.processes}] {how}{self.done} of {self.experiments} experiments; {self._state()}"
+        )
+
+    def say(self, text: str) -> None:
+        """Plain text above the bar, never broken into lines."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def _state(self) -> str:
+        left = self.left_s()
+        told = [f"equal copies: {self.false} of {self.aa} told apart"]
+        told += [f"{self.crowded} crowded, not counted"] if self.crowded else []
+        told += [f"about {duration(left)} left"] if left else []
+        return ", ".join(told)
