@@ -19,11 +19,7 @@ from src.workloads.device import Device
 
 _WINDOWS = 5
 _WINDOW_S = 0.03  # a window lasts at least this long
-_PROBES = (
-    64,
-    128,
-    256,
-)  # matmuls so small that even a naive kernel ends soon: they tell what larger ones take
+_PROBES = (64, 128, 256)  # small enough for a naive kernel: they tell what larger matmuls take
 _SIZES = {"cpu": (512, 1024, 2048, 4096, 8192), "cuda": (2048, 4096, 8192, 16384)}
 _CACHES = (4, 8)  # a copied buffer is so many last-level caches
 _LEAST_CACHE_MIB = 64.0  # that a copied buffer is reckoned with
@@ -58,8 +54,9 @@ def best_rate(rate: Rate, device: Device, budget_s: float) -> dict[str, Any]:
     for size in _sizes(rate, device):
         amount, probe = rate.amount(size), not rate.copies and size in _PROBES
         needed_s = _cost_s(call_s * amount / counted, probe) if call_s else 0.0
-        if time.perf_counter() + needed_s > deadline:
-            ended = f"{rate.shape(size)} would take about {needed_s:.2g} s of the {budget_s:.2g} s given"
+        left_s = max(0.0, deadline - time.perf_counter())
+        if needed_s > left_s:
+            ended = f"{rate.shape(size)} would take about {needed_s:.2g} s, {left_s:.2g} s are left"
             break
         try:
             call_s, windows_s = _timed(rate.make(size, device), 0 if probe else _WINDOWS, device)

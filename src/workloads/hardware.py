@@ -154,9 +154,12 @@ def _boost(root: Path) -> bool | None:
 
 
 def _cpu_quota(root: Path) -> float | None:
-    """CPUs' worth of time that a control group (version 2) lets this process have; None: no limit."""
-    limit = re.fullmatch(r"(\d+) (\d+)", _text(root / "sys/fs/cgroup/cpu.max") or "")
-    return round(int(limit.group(1)) / int(limit.group(2)), 3) if limit else None
+    """CPUs' worth of time that this process's control groups (version 2) let it have; None: no limit."""
+    named = re.search(r"^0::/(.*)$", _text(root / "proc/self/cgroup") or "", re.MULTILINE)
+    group = Path("sys/fs/cgroup") / (named.group(1) if named else "")
+    limits = (_text(root / path / "cpu.max") for path in (group, *group.parents))
+    found = [re.fullmatch(r"(\d+) (\d+)", limit) for limit in limits if limit]
+    return min((round(int(f.group(1)) / int(f.group(2)), 3) for f in found if f), default=None)
 
 
 def _text(path: Path) -> str | None:

@@ -295,3 +295,15 @@ def test_a_record_of_an_earlier_version_has_none(tmp_path):
     del content["ceilings"]
     (tmp_path / "record.json").write_text(json.dumps(content))
     assert read_record(tmp_path / "record.json").ceilings == {}
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError("no"), NotImplementedError("no locks"), TimeoutError("held")]
+)
+def test_without_a_lock_it_measures_all_the_same(cpu, tmp_path, measured, monkeypatch, error):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    assert not device_ceilings(cpu, tmp_path)["cached"]
+    assert len(measured) == 1

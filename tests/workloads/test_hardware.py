@@ -112,6 +112,21 @@ def test_no_hypervisor_and_a_boost_switch(machine):
     assert "cpu_quota" not in found
 
 
+@pytest.mark.parametrize(
+    ("limits", "quota"),
+    [
+        ({"": "max 100000", "slurm/job_1": "max 100000"}, None),
+        ({"slurm": "400000 100000", "slurm/job_1": "250000 100000"}, 2.5),
+        ({"slurm": "50000 100000", "slurm/job_1": "max 100000"}, 0.5),
+        ({"another": "50000 100000"}, None),
+    ],
+)
+def test_the_quota_of_the_groups_above(tmp_path, limits, quota):
+    write(tmp_path, **{"proc/self/cgroup": "1:cpu:/x\n0::/slurm/job_1"})
+    write(tmp_path, **{f"sys/fs/cgroup/{group}/cpu.max": text for group, text in limits.items()})
+    assert cpu_hardware(tmp_path).get("cpu_quota") == quota
+
+
 def test_what_a_machine_does_not_say_is_left_out(tmp_path):
     found = cpu_hardware(tmp_path)
     assert set(found) == {"model", "cpus", "allowed_cpus"}
