@@ -4,6 +4,8 @@ from dataclasses import asdict
 
 import torch
 
+from src.config.schema import PIPELINE
+from src.measurement.image_quality import compare_images
 from src.measurement.load import Load, cpu_load
 from src.measurement.memory import fits_twice, peak_memory
 from src.measurement.paired import (
@@ -124,6 +126,10 @@ def _measure_and_conclude(baseline: Arm, treated: Arm, alone_ms: list[float], ru
     }
     record.metrics |= compile_metrics(firsts, counts, recompiles)
     record.details["graph_breaks"] = breaks
+    if run.cfg.target == PIPELINE:
+        with run.phase("compare images"):
+            images, record.details["lpips"] = compare_images(baseline.output, treated.output)
+        record.metrics |= images
 
 
 def _conclude(estimate: SpeedupEstimate, rounds: Rounds, load: Load, run: RunContext) -> None:
