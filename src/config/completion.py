@@ -90,7 +90,7 @@ def _choices(loader: ConfigLoader, config_name: str, overrides: list[str], word:
             yield from (f"{key}={choice}" for choice in field.metadata.get("choices", ()))
     if key == "target":
         targets = [*(OmegaConf.select(config, "model.targets") or ())]
-        targets += [PIPELINE] if OmegaConf.select(config, "model.pipeline") else []
+        targets += [PIPELINE] if OmegaConf.select(config, "model.pipeline._target_") else []
         yield from (f"target={target}" for target in targets)
 
 

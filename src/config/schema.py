@@ -59,9 +59,11 @@ class ComponentConf:
 
 @dataclass
 class PipelineConf:
-    """A whole diffusers pipeline around a model: what `target=pipeline` measures, from prompt embeddings to images."""
+    """A diffusers pipeline around a model: what `target=pipeline` measures, from prompt embeddings to images."""
 
-    _target_: str = MISSING  # the pipeline's class; components not given here (text encoders) are left out
+    _target_: str = (
+        ""  # the pipeline's class; what is not given here (text encoders) is left out; empty: none
+    )
     denoiser: str = "transformer"  # what the class calls the model
     vae: ComponentConf = field(default_factory=ComponentConf)
     scheduler: dict[str, Any] = field(default_factory=dict)  # `_target_` and constructor arguments
@@ -84,11 +86,11 @@ class ModelConf:
     inputs: dict[str, InputConf] = field(default_factory=dict)
     call: dict[str, Any] = field(default_factory=dict)  # further keyword arguments of forward()
     targets: dict[str, str] = field(default_factory=dict)  # target name -> module path inside the model
-    pipeline: PipelineConf | None = None  # what target=pipeline is; null: there is none
+    pipeline: PipelineConf = field(default_factory=PipelineConf)  # around the model
 
     def target_names(self) -> list[str]:
         """What `target` may be."""
-        return [*self.targets, *([PIPELINE] if self.pipeline else [])]
+        return [*self.targets, *([PIPELINE] if self.pipeline._target_ else [])]
 
 
 @dataclass

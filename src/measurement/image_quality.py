@@ -45,13 +45,18 @@ def lpips(baseline: torch.Tensor, treated: torch.Tensor) -> tuple[dict[str, floa
 
         missing = _weights_file(AlexNet_Weights.DEFAULT.url)
         if missing is not None:
-            return {}, f"not measured: no AlexNet weights at {missing}; where there is a network, once: {_FETCH}"
+            return (
+                {},
+                f"not measured: no AlexNet weights at {missing}; where there is a network, once: {_FETCH}",
+            )
         distance = learned_perceptual_image_patch_similarity(
             baseline.float(), treated.float(), net_type="alex", reduction="mean", normalize=True
         )
     except ImportError as error:
         return {}, f"not measured: {_first_line(error)}; {_INSTALL}"
-    except Exception as error:  # a torchvision for another torch, a broken file, an image too small for AlexNet
+    except (
+        Exception
+    ) as error:  # a torchvision for another torch, a broken file, an image too small for AlexNet
         return {}, f"not measured: {_first_line(error)}"
     return {"quality/lpips": float(distance)}, f"AlexNet, torchmetrics {version('torchmetrics')}"
 

@@ -40,7 +40,9 @@ def _pretrained(conf: ModelConf | ComponentConf, cls: Any, dtype: torch.dtype, w
             f"{where}.weights.source={conf.weights.source}: {cls.__name__} has no from_pretrained; accepted: random"
         )
     if conf.weights.id is None:
-        raise ConfigError(f"{where}.weights.id=null: needed with {where}.weights.source={conf.weights.source}")
+        raise ConfigError(
+            f"{where}.weights.id=null: needed with {where}.weights.source={conf.weights.source}"
+        )
     offline = conf.weights.source == "local"
     extra = {} if conf.weights.subfolder is None else {"subfolder": conf.weights.subfolder}
     model = cls.from_pretrained(conf.weights.id, torch_dtype=dtype, local_files_only=offline, **extra)

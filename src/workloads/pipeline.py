@@ -58,7 +58,6 @@ def build_pipeline(
         ConfigError: the class has no such component, or weights or shapes don't resolve.
     """
     conf, dtype = cfg.model.pipeline, getattr(torch, cfg.dtype)
-    assert conf is not None, "validated"
     vae = build_model(conf.vae, device, dtype, cfg.seed + 2, f"{_WHERE}.vae")
     pipeline = _assembled(conf, denoiser, vae)
     arguments = make_inputs(conf, dims, device, dtype, cfg.seed + 1, _WHERE) | {
@@ -75,7 +74,7 @@ def _assembled(conf: PipelineConf, denoiser: nn.Module, vae: nn.Module) -> Any:
     cls = get_class(conf._target_)
     scheduler = instantiate(conf.scheduler, _convert_="all")
     given = {conf.denoiser: denoiser, "vae": vae, "scheduler": scheduler}
-    known = {name: p for name, p in inspect.signature(cls.__init__).parameters.items() if name != "self"}
+    known = inspect.signature(cls).parameters
     for name in given.keys() - known.keys():
         raise ConfigError(f"{_WHERE}: {cls.__name__} has no component {name}; {accepted(name, known)}")
     absent = {name: None for name, p in known.items() if p.default is p.empty and name not in given}

@@ -40,3 +40,11 @@ def test_cuda_graphs_do_not_overwrite_the_compared_output(compose, execute_run, 
 def test_autoquant_ends_in_a_plan_or_the_baseline(compose, execute_run):
     record = execute_run(compose(*LINEAR, "quant=autoquant"))
     assert record.outcome == "ok", record.reason
+
+
+@pytest.mark.parametrize("mode", ["regional", "default", "reduce-overhead"])
+def test_a_whole_pipeline(compose, execute_run, mode):
+    record = execute_run(compose(*FLUX[:2], "target=pipeline", f"compile={mode}", "quant=int8wo"))
+    assert record.outcome == "ok", record.reason
+    assert record.metrics["quality/psnr_db"] > 25
+    assert record.metrics["compile/recompiles"] == 0
