@@ -30,7 +30,7 @@ _METRICS = [  # always columns, empty where no run has them
     *(f"speedup/{part}" for part in ("median", "ci_low", "ci_high", "pairs")),
     *("latency/median_ms", "latency/baseline_median_ms"),
     *("memory/model_gib", "memory/baseline_model_gib"),
-    "quality/sqnr_db",
+    *("quality/sqnr_db", "quality/psnr_db", "quality/lpips"),
 ]
 _SERIES = ("rounds/", "distribution/")  # MLflow gives their last points
 _TREATED_BY = ("quant.", "compile.", "model.", "gpu.")  # parameters that can tell two treatments apart

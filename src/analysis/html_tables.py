@@ -11,7 +11,9 @@ from src.analysis.markup import Cell, chip, number_cell, table, text_cell
 from src.analysis.palette import VERDICTS
 from src.analysis.shapes import bounds, number
 from src.analysis.verdicts import (
+    IMAGE_QUALITY,
     decibels,
+    image_metrics,
     interval_text,
     milliseconds,
     percent,
@@ -28,8 +30,11 @@ _AROUND = {"up": "slower below, faster above", "down": "faster below, slower abo
 
 def verdicts_html(runs: pd.DataFrame) -> str:
     """One row per run, a table per device."""
-    heads = ["Workload", "Treatment", "Verdict", "Speedup", "Latency, ms", "Memory saved", "SQNR, dB", "Why"]
-    return _per_device(runs, lambda rows: table(heads, _each(verdict_table(rows), _verdict_row)))
+    images = image_metrics(runs)
+    heads = ["Workload", "Treatment", "Verdict", "Speedup", "Latency, ms", "Memory saved", "SQNR, dB",
+             *(IMAGE_QUALITY[name][0] for name in images), "Why"]  # fmt: skip
+    row = partial(_verdict_row, images=images)
+    return _per_device(runs, lambda rows: table(heads, _each(verdict_table(rows), row)))
 
 
 def breakeven_html(breakeven: pd.DataFrame) -> str:
@@ -51,14 +56,14 @@ def _each(frame: pd.DataFrame, cells: Callable[[Row], list[Cell]]) -> list[list[
     return [cells(row) for _, row in frame.iterrows()]
 
 
-def _verdict_row(row: Row) -> list[Cell]:
+def _verdict_row(row: Row, *, images: list[str]) -> list[Cell]:
     common = [
         Cell(f'<span class="nowrap">{escape(workload_text(row))}</span>', _workload_order(row)),
         Cell(f'<span class="nowrap">{escape(treatment_text(row))}</span>', treatment_text(row)),
         Cell(chip(status(row)), _RANK.get(status(row), len(_RANK))),
     ]
     if not row["verdict"]:
-        return [*common, Cell(_why(row), columns=5)]
+        return [*common, Cell(_why(row), columns=5 + len(images))]
     span = f" <small>{interval_text(row)}</small>"
     return [
         *common,
@@ -66,6 +71,7 @@ def _verdict_row(row: Row) -> list[Cell]:
         _latency(row),
         number_cell(percent(row["memory/saved"]), row["memory/saved"]),
         number_cell(decibels(row["quality/sqnr_db"]), row["quality/sqnr_db"]),
+        *(number_cell(IMAGE_QUALITY[name][1](row[name]), row[name]) for name in images),
         Cell(_why(row), row["reason"] or None),
     ]
 

@@ -8,7 +8,9 @@ from rich.text import Text
 
 from src.analysis.frame import model_level
 from src.analysis.verdicts import (
+    IMAGE_QUALITY,
     decibels,
+    image_metrics,
     interval_text,
     milliseconds,
     not_run,
@@ -53,9 +55,11 @@ def _table(title: str, **columns: str) -> Table:
 
 
 def _verdicts(device: str, rows: pd.DataFrame) -> Table:
+    images = image_metrics(rows)
     table = _table(
         device, workload="left", treatment="left", speedup="right", interval="left", base_ms="right", ms="right",
-        saved="right", SQNR_dB="right", verdict="left",
+        saved="right", SQNR_dB="right",
+        **{IMAGE_QUALITY[name][0].replace(",", ""): "right" for name in images}, verdict="left",
     )  # fmt: skip
     for _, row in rows.head(_MOST_ROWS).iterrows():
         table.add_row(
@@ -63,6 +67,7 @@ def _verdicts(device: str, rows: pd.DataFrame) -> Table:
             *(speedup_text(row), interval_text(row)),
             *(milliseconds(row["latency/baseline_median_ms"]), milliseconds(row["latency/median_ms"])),
             *(percent(row["memory/saved"]), decibels(row["quality/sqnr_db"])),
+            *(IMAGE_QUALITY[name][1](row[name]) for name in images),
             Text(status(row), style=_STYLES.get(status(row), "dim")),
         )
     if len(rows) > _MOST_ROWS:

@@ -15,7 +15,7 @@ _FIRST = [
         "latency/baseline_median_ms",
         "latency/median_ms",
     ),
-    *("memory/saved", "quality/sqnr_db", "reason", "remedy"),
+    *("memory/saved", "quality/sqnr_db", "quality/psnr_db", "quality/lpips", "reason", "remedy"),
 ]
 _SORT = ["device", "model", "target", "dtype", "resolution", "batch", "K", "N", "M"]
 
@@ -85,6 +85,19 @@ def percent(value: object) -> str:
 def decibels(value: object) -> str:
     """A level in dB to one digit behind the point; empty where there is none."""
     return f"{value:.1f}" if isinstance(value, float) and pd.notna(value) else ""
+
+
+def distance(value: object) -> str:
+    """An LPIPS to three digits behind the point; empty where there is none."""
+    return f"{value:.3f}" if isinstance(value, float) and pd.notna(value) else ""
+
+
+IMAGE_QUALITY = {"quality/psnr_db": ("PSNR, dB", decibels), "quality/lpips": ("LPIPS", distance)}
+
+
+def image_metrics(runs: pd.DataFrame) -> list[str]:
+    """Which of IMAGE_QUALITY these runs have: pipelines do."""
+    return [name for name in IMAGE_QUALITY if runs[name].notna().any()]
 
 
 def status(row: Row) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 from src.analysis.frame import compared, model_level
 from src.analysis.shapes import Case, number
 from src.analysis.verdicts import not_run
+from src.config.schema import PIPELINE
 from src.measurement.statistics import Verdict
 from src.records.record import Outcome
 
@@ -170,7 +171,8 @@ def _did_not_run(runs: pd.DataFrame) -> Iterator[str]:
 
 
 def _quality(runs: pd.DataFrame) -> Iterator[str]:
-    helps = runs[(runs["verdict"] == Verdict.HELPS) & runs["quality/sqnr_db"].notna()]
+    one_forward = runs["quality/sqnr_db"].notna() & (runs["target"] != PIPELINE)
+    helps = runs[(runs["verdict"] == Verdict.HELPS) & one_forward]
     if len(helps):
         worst = helps.iloc[int(helps["quality/sqnr_db"].argmin())]
         yield (

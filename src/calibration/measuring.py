@@ -159,7 +159,7 @@ class Bench:
 
     def _ready(self, workload: Workload) -> Workload:
         """Compiled, and called for the first time."""
-        compile_module(workload.module, self.conf.compile)
+        compile_module(workload.denoiser(), self.conf.compile)
         timed_first_call(workload, self.device)
         workload.call()
         return workload

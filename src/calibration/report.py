@@ -17,7 +17,7 @@ from src.analysis.sections import plot, section
 from src.calibration import figures
 from src.calibration.intervals import Mean, mean_text, percent, rate_text, spread_text
 from src.calibration.plan import Experiment, Kind
-from src.calibration.record import Calibration
+from src.calibration.record import EXPERIMENTS_NAME, Calibration
 from src.calibration.summary import Group, Status, Summary
 from src.calibration.terminal import SAYS, cautions
 
@@ -41,7 +41,7 @@ _VERSIONS = (
 def write_report(done: Calibration, experiments: Sequence[Experiment], folder: Path) -> Path:
     """Write ``report.html`` beside the experiments and return its path."""
     path = folder / REPORT_NAME
-    path.write_text(page(done, experiments, folder / "experiments.jsonl"), encoding="utf-8")
+    path.write_text(page(done, experiments, folder / EXPERIMENTS_NAME), encoding="utf-8")
     return path
 
 

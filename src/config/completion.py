@@ -16,6 +16,8 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from src.config.schema import PIPELINE
+
 _SCRIPT = """{function}() {{
     local line=${{COMP_LINE:0:COMP_POINT}} helper=("${{COMP_WORDS[0]}}") given=""
     if [[ -n "{module}" ]]; then
@@ -87,7 +89,9 @@ def _choices(loader: ConfigLoader, config_name: str, overrides: list[str], word:
         if field.name == leaf:
             yield from (f"{key}={choice}" for choice in field.metadata.get("choices", ()))
     if key == "target":
-        yield from (f"target={target}" for target in OmegaConf.select(config, "model.targets") or ())
+        targets = [*(OmegaConf.select(config, "model.targets") or ())]
+        targets += [PIPELINE] if OmegaConf.select(config, "model.pipeline._target_") else []
+        yield from (f"target={target}" for target in targets)
 
 
 COMMANDS = {

@@ -11,6 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 DTYPES = ("bfloat16", "float16", "float32")
+PIPELINE = "pipeline"  # the target that is no part of the model but the pipeline around it
 
 
 def _bounded(default: Any, *, min: float | None = None, max: float | None = None, key: bool = True) -> Any:
@@ -49,6 +50,30 @@ class InputConf:
 
 
 @dataclass
+class ComponentConf:
+    """A further module of a pipeline: how to construct it, and its weights."""
+
+    factory: dict[str, Any] = field(default_factory=dict)  # `_target_` and constructor arguments
+    weights: WeightsConf = field(default_factory=WeightsConf)
+
+
+@dataclass
+class PipelineConf:
+    """A diffusers pipeline around a model: what `target=pipeline` measures, from prompt embeddings to images."""
+
+    _target_: str = (
+        ""  # the pipeline's class; what is not given here (text encoders) is left out; empty: none
+    )
+    denoiser: str = "transformer"  # what the class calls the model
+    vae: ComponentConf = field(default_factory=ComponentConf)
+    scheduler: dict[str, Any] = field(default_factory=dict)  # `_target_` and constructor arguments
+    steps: int = _bounded(4, min=1)  # num_inference_steps
+    guidance: float = 4.0  # guidance_scale
+    inputs: dict[str, InputConf] = field(default_factory=dict)  # tensors in place of the encoded prompt
+    call: dict[str, Any] = field(default_factory=dict)  # further arguments of the pipeline's call
+
+
+@dataclass
 class ModelConf:
     """A model as data: how to construct it, what to feed it, what inside it can be measured."""
 
@@ -62,6 +87,11 @@ class ModelConf:
     call: dict[str, Any] = field(default_factory=dict)  # further keyword arguments of forward()
     targets: dict[str, str] = field(default_factory=dict)  # target name -> module path inside the model
     probe: bool = False  # stands for a part of a larger model: each call finds the caches cold
+    pipeline: PipelineConf = field(default_factory=PipelineConf)  # around the model
+
+    def target_names(self) -> list[str]:
+        """What `target` may be."""
+        return [*self.targets, *([PIPELINE] if self.pipeline._target_ else [])]
 
 
 @dataclass
@@ -198,7 +228,7 @@ class RootConf:
     tracking: TrackingConf = field(default=MISSING, metadata={"key": False})
     batch: int = _bounded(1, min=1, max=65536)
     resolution: int = _bounded("${model.resolution}", min=0, max=16384)
-    target: str = "denoiser"  # a name from model.targets
+    target: str = "denoiser"  # a name from model.targets, or pipeline
     dtype: str = _one_of("bfloat16", *DTYPES)
     seed: int = _bounded(0, min=0)
     outputs: str = _aside("outputs")  # folder of everything that runs write

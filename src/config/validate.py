@@ -112,7 +112,7 @@ def _bounds(low: float | None, high: float | None) -> str:
 
 
 def _known_target(root: RootConf | CalibrateConf, _: str) -> Iterator[str]:
-    targets = root.model.targets
+    targets = root.model.target_names()
     if targets and root.target not in targets:
         yield f"target={root.target}: model {root.model.name} has no such target; {accepted(root.target, targets)}"
 

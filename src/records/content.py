@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from src.config.schema import PIPELINE
 from src.records.record import RECORD_NAME, Outcome, Record
 from src.records.store import MARKER_NAME
 
@@ -92,6 +93,8 @@ def params(record: Record, folder: Path) -> dict[str, str]:
             if name not in _NOT_MEASURED:
                 flat |= _flatten(name, value)
     flat = {name: text for name, text in flat.items() if not name.endswith(".description")}
+    if record.axes.get("target") != PIPELINE:
+        flat = {name: text for name, text in flat.items() if not name.startswith("model.pipeline.")}
     named = record.axes | record.shape
     return flat | {name: _text(value) for name, value in named.items()}
 

@@ -2,6 +2,8 @@
 
 import torch
 
+from src.config.schema import PIPELINE
+from src.measurement.image_quality import compare_images
 from src.measurement.memory import fits_twice, peak_memory
 from src.measurement.quality import compare
 from src.measurement.rounds import estimate_speedup
@@ -120,6 +122,10 @@ def _measure_and_conclude(baseline: Arm, treated: Arm, alone: Timed | None, run:
     }
     record.metrics |= compile_metrics(firsts, counts, recompiles)
     record.details["graph_breaks"] = breaks
+    if run.cfg.target == PIPELINE:
+        with run.phase("compare images"):
+            images, record.details["lpips"] = compare_images(baseline.output, treated.output)
+        record.metrics |= images
 
 
 def _must_fall_back(scheme: Scheme, run: RunContext) -> bool:

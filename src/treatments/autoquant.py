@@ -67,7 +67,8 @@ class Autoquant:
             _, samples = capture_layers(workload)
             by_shape: dict[Shape, list[LayerRow]] = defaultdict(list)
             for row in rows:
-                by_shape[row.shape].append(row)
+                if not row.reason:
+                    by_shape[row.shape].append(row)
             choices = []
             for index, (shape, layers) in enumerate(by_shape.items(), 1):
                 with run.phase("autoquant search"):
@@ -87,7 +88,7 @@ class Autoquant:
                 f"quant.plan names layers that {run.cfg.model.name} does not have: {absent[0]}, ..."
             )
         for row in rows:
-            row.reason = reasons.get(row.fqn, "not in the plan")
+            row.reason = row.reason or reasons.get(row.fqn, "not in the plan")
         if chosen:
             configs = {
                 name: self.candidates[name].torchao_config(run.device) for name in set(chosen.values())

@@ -38,15 +38,19 @@ class LayerRow:
 def capture_layers(workload: Workload) -> tuple[list[LayerRow], dict[tuple[int, int, int], torch.Tensor]]:
     """Run one forward and list every Linear that was called.
 
+    A row that comes with a reason is not for a scheme to take: a pipeline's VAE stays as it is.
+
     Returns:
         The rows in module order, and one real input per distinct shape, [M, K].
     """
     rows: dict[str, LayerRow] = {}
     samples: dict[tuple[int, int, int], torch.Tensor] = {}
+    treated = set(workload.denoiser().modules())
 
     def hook(fqn: str, layer: nn.Linear, x: torch.Tensor) -> None:
         m, k, n = x.numel() // layer.in_features, layer.in_features, layer.out_features
-        row = rows.setdefault(fqn, LayerRow(fqn, m, k, n, calls=0))
+        reason = "" if layer in treated else "only the denoiser is quantized"
+        row = rows.setdefault(fqn, LayerRow(fqn, m, k, n, calls=0, reason=reason))
         row.calls += 1
         row.M = max(row.M, m)
         samples.setdefault((m, k, n), x.detach().reshape(m, k).clone())

@@ -68,7 +68,7 @@ class Unquantized:
     def apply(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
         """Leave every layer as it is."""
         for row in rows:
-            row.reason = "quant=none"
+            row.reason = row.reason or "quant=none"
 
 
 class TorchaoScheme:
@@ -110,7 +110,7 @@ class TorchaoScheme:
     def select(self, rows: list[LayerRow], device: Device) -> list[LayerRow]:
         """The layers that the scheme takes; the others are given their reason."""
         for row in rows:
-            row.reason = why_not(row, self.conf.layers, self.requires(device))
+            row.reason = row.reason or why_not(row, self.conf.layers, self.requires(device))
         return [row for row in rows if not row.reason]
 
     def search(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:

@@ -7,7 +7,7 @@ import torch
 from hydra.utils import get_method
 
 from src.config.errors import ConfigError
-from src.config.schema import InputConf, ModelConf
+from src.config.schema import InputConf, ModelConf, PipelineConf
 from src.workloads.dims import evaluate
 
 
@@ -30,19 +30,24 @@ def flux_image_ids(
 
 
 def make_inputs(
-    model: ModelConf, dims: Mapping[str, int], device: torch.device, dtype: torch.dtype, seed: int
+    conf: ModelConf | PipelineConf,
+    dims: Mapping[str, int],
+    device: torch.device,
+    dtype: torch.dtype,
+    seed: int,
+    where: str = "model",
 ) -> dict[str, Any]:
-    """Keyword arguments of one forward(): the tensors of ``model.inputs`` and the rest of ``model.call``.
+    """Keyword arguments of one call: the tensors of ``conf.inputs`` and the rest of ``conf.call``.
 
     Raises:
         ConfigError: a shape that names an unknown dimension, or is empty.
     """
     generator = torch.Generator(device=device).manual_seed(seed)
     tensors = {
-        name: _make(conf, dims, generator, device, dtype, f"model.inputs.{name}.shape")
-        for name, conf in model.inputs.items()
+        name: _make(tensor, dims, generator, device, dtype, f"{where}.inputs.{name}.shape")
+        for name, tensor in conf.inputs.items()
     }
-    return tensors | model.call
+    return tensors | conf.call
 
 
 def _make(

@@ -9,10 +9,12 @@ from hydra.utils import get_class
 from torch import nn
 
 from src.config.errors import ConfigError
-from src.config.schema import ModelConf
+from src.config.schema import ComponentConf, ModelConf
 
 
-def build_model(conf: ModelConf, device: torch.device, dtype: torch.dtype, seed: int) -> nn.Module:
+def build_model(
+    conf: ModelConf | ComponentConf, device: torch.device, dtype: torch.dtype, seed: int, where: str = "model"
+) -> nn.Module:
     """The model in eval mode on the device, in `dtype` from the start: never a float32 copy of it.
 
     Dtypes are those that from_pretrained would give: what the class keeps in float32 (diffusers'
@@ -25,20 +27,22 @@ def build_model(conf: ModelConf, device: torch.device, dtype: torch.dtype, seed:
     factory = dict(conf.factory)
     cls = get_class(factory.pop("_target_"))
     if conf.weights.source != "random":
-        return _pretrained(conf, cls, dtype).to(device).eval()
+        return _pretrained(conf, cls, dtype, where).to(device).eval()
     with init_empty_weights(include_buffers=False):
         model: nn.Module = cls(**factory)
     _fill(model, conf.weights.std, device, dtype, seed)
     return model.eval().requires_grad_(False)
 
 
-def _pretrained(conf: ModelConf, cls: Any, dtype: torch.dtype) -> nn.Module:
+def _pretrained(conf: ModelConf | ComponentConf, cls: Any, dtype: torch.dtype, where: str) -> nn.Module:
     if not hasattr(cls, "from_pretrained"):
         raise ConfigError(
-            f"model.weights.source={conf.weights.source}: {cls.__name__} has no from_pretrained; accepted: random"
+            f"{where}.weights.source={conf.weights.source}: {cls.__name__} has no from_pretrained; accepted: random"
         )
     if conf.weights.id is None:
-        raise ConfigError(f"model.weights.id=null: needed with model.weights.source={conf.weights.source}")
+        raise ConfigError(
+            f"{where}.weights.id=null: needed with {where}.weights.source={conf.weights.source}"
+        )
     offline = conf.weights.source == "local"
     extra = {} if conf.weights.subfolder is None else {"subfolder": conf.weights.subfolder}
     model = cls.from_pretrained(conf.weights.id, torch_dtype=dtype, local_files_only=offline, **extra)

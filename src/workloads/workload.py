@@ -8,16 +8,17 @@ import torch
 from torch import nn
 
 from src.config.errors import ConfigError
-from src.config.schema import RootConf
+from src.config.schema import PIPELINE, RootConf
 from src.workloads.device import Device
 from src.workloads.dims import resolve
 from src.workloads.inputs import make_inputs
 from src.workloads.model import build_model
+from src.workloads.pipeline import ImagePipeline, build_pipeline
 
 
 @dataclass
 class Workload:
-    """What is computed. `module` is the target: the whole denoiser, one block of it, or one Linear."""
+    """What is computed. `module` is the target: the pipeline, its denoiser, one block of it, or one Linear."""
 
     module: nn.Module
     args: tuple[Any, ...]
@@ -30,6 +31,10 @@ class Workload:
     def twin(self) -> "Workload":
         """The same weights in a second copy, fed the same inputs."""
         return Workload(copy.deepcopy(self.module), self.args, self.kwargs)
+
+    def denoiser(self) -> nn.Module:
+        """What treatments are applied to: of a pipeline the denoiser, else the whole target."""
+        return self.module.denoiser if isinstance(self.module, ImagePipeline) else self.module
 
 
 class Whole(nn.Module):
@@ -45,7 +50,8 @@ class Whole(nn.Module):
 
 
 def build_workload(cfg: RootConf, device: Device) -> Workload:
-    """Build the model and cut out the target, with the arguments that it sees inside the whole model.
+    """Build the model and cut out the target, with the arguments that it sees inside the whole model; or build the
+    pipeline around it.
 
     Raises:
         ConfigError: dimensions or weights that don't resolve, or a target that the model does not have or call.
@@ -54,6 +60,8 @@ def build_workload(cfg: RootConf, device: Device) -> Workload:
     axes = {"batch": cfg.batch, "resolution": cfg.resolution}
     dims = resolve(cfg.model.dims, axes, "model.dims")
     model = build_model(cfg.model, device.torch, dtype, cfg.seed)
+    if cfg.target == PIPELINE:
+        return Workload(*build_pipeline(cfg, model, dims, device.torch))
     kwargs = make_inputs(cfg.model, dims, device.torch, dtype, cfg.seed + 1)
     path = cfg.model.targets[cfg.target]
     if not path:

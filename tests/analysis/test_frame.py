@@ -1,12 +1,15 @@
 import pytest
 
-from src.analysis.frame import compared, layer_level, model_level, of_sweep, standing, tidy
+from src.analysis.frame import WORKLOAD, compared, layer_level, model_level, of_sweep, standing, tidy
+from src.analysis.html_tables import verdicts_html
+from src.analysis.shapes import breakeven_table, shapes
 from src.analysis.tracker import Tracker
+from src.analysis.verdicts import image_metrics, workload_text
 from src.config.errors import ConfigError
 from src.config.schema import TrackingConf
 from src.records.record import Outcome
 from src.records.store import SweepManifest
-from tests.analysis.synthetic import made, publish
+from tests.analysis.synthetic import linear_runs, made, publish
 
 
 def frame_of(store, runs, margin=0.02):
@@ -152,3 +155,31 @@ def test_a_missing_experiment_is_a_config_error_that_names_what_is_there(store):
     name, _ = store.experiment()
     with pytest.raises(ConfigError, match=rf"experiment=typo: not in .*{name}"):
         Tracker(TrackingConf(name="x", uri=store.uri), "typo")
+
+
+def test_a_pipeline_is_another_workload_than_its_denoiser(store):
+    runs = [made("part", 1.2), made("whole", 1.1, target="pipeline"), *linear_runs(((512, 512),), (1, 256))]
+    frame = frame_of(store, runs)
+    assert frame["stands"].all()
+    models = model_level(frame)
+    assert set(models["target"]) == {"denoiser", "pipeline"}
+    assert [rows["target"].unique().tolist() for _, rows in models.groupby(WORKLOAD)] == [
+        ["denoiser"],
+        ["pipeline"],
+    ]
+    assert {curve.group["target"] for curve in shapes(frame)} == {"linear"}
+    assert set(breakeven_table(frame)["target"]) <= {"linear"}
+    assert set(models.apply(workload_text, axis=1)) == {"flux-tiny b1 256px", "flux-tiny/pipeline b1 256px"}
+
+
+def test_image_quality_is_shown_where_there_is_some(store):
+    whole = made("whole", 1.1, target="pipeline")
+    whole.record.metrics |= {"quality/psnr_db": 31.44, "quality/lpips": 0.0712}
+    without, with_images = (
+        frame_of(store, runs) for runs in ([made("part", 1.2)], [made("part", 1.2), whole])
+    )
+    assert image_metrics(without) == []
+    assert "PSNR" not in verdicts_html(without)
+    html = verdicts_html(with_images)
+    assert [part in html for part in ("PSNR, dB", "LPIPS", "31.4", "0.071")] == [True] * 4
+    assert html.count("<td") == 2 * html.count("<th ")

@@ -162,3 +162,11 @@ def estimate_ms(call, device):
     timer = RoundTimer(device)
     timer.ms_per_call(call, 20)
     return timer.ms_per_call(call, 50)
+
+
+@pytest.mark.parametrize("mode", ["regional", "default", "reduce-overhead"])
+def test_a_whole_pipeline(compose, execute_run, mode):
+    record = execute_run(compose(*FLUX[:2], "target=pipeline", f"compile={mode}", "quant=int8wo"))
+    assert record.outcome == "ok", record.reason
+    assert record.metrics["quality/psnr_db"] > 25
+    assert record.metrics["compile/recompiles"] == 0

@@ -16,7 +16,8 @@ DEVICE = {"name": "NVIDIA H100 80GB HBM3", "kind": "cuda"}
 @pytest.fixture
 def cfg(compose) -> RootConf:
     return compose(
-        "model=flux-tiny", "quant=int4wo", "compile=regional", "gpu=auto", "gpu.threads=2", "tracking=sqlite"
+        *("model=flux-tiny", "target=pipeline", "quant=int4wo", "compile=regional"),
+        *("gpu=auto", "gpu.threads=2", "tracking=sqlite"),
     )
 
 
@@ -120,6 +121,15 @@ def test_prose_in_candidates_of_autoquant_does_not_count(compose):
 
 def test_a_model_described_in_other_words_is_the_same_model(compose):
     assert run_key(compose("model.description=other"), DEVICE) == run_key(compose(), DEVICE)
+
+
+def test_a_models_pipeline_counts_only_where_it_is_the_target(compose):
+    steps = ("", "model.pipeline.steps=9")
+    parts, wholes = (
+        {run_key(compose(f"target={target}", *filter(None, [more])), DEVICE) for more in steps}
+        for target in ("denoiser", "pipeline")
+    )
+    assert (len(parts), len(wholes)) == (1, 2)
 
 
 def test_the_device_counts(cfg):
