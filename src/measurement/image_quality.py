@@ -40,33 +40,31 @@ def lpips(baseline: torch.Tensor, treated: torch.Tensor) -> tuple[dict[str, floa
     metric is left out.
     """
     try:
-        from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
-        from torchvision.models import AlexNet_Weights
-
-        missing = _weights_file(AlexNet_Weights.DEFAULT.url)
-        if missing is not None:
-            return (
-                {},
-                f"not measured: no AlexNet weights at {missing}; where there is a network, once: {_FETCH}",
-            )
-        distance = learned_perceptual_image_patch_similarity(
-            baseline.float(), treated.float(), net_type="alex", reduction="mean", normalize=True
-        )
+        distance = _distance(baseline.float(), treated.float())
     except ImportError as error:
         return {}, f"not measured: {_first_line(error)}; {_INSTALL}"
-    except (
-        Exception
-    ) as error:  # a torchvision for another torch, a broken file, an image too small for AlexNet
+    except Exception as error:
+        # no weights, a broken file, images too small for AlexNet, a torchvision made for another torch
         return {}, f"not measured: {_first_line(error)}"
-    return {"quality/lpips": float(distance)}, f"AlexNet, torchmetrics {version('torchmetrics')}"
+    return {"quality/lpips": distance}, f"AlexNet, torchmetrics {version('torchmetrics')}"
 
 
-def _weights_file(url: str) -> Path | None:
-    """Where torch hub looks for a file (TORCH_HOME), if it isn't there."""
-    path = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(url).path).name)
-    return None if path.is_file() else path
+def _distance(baseline: torch.Tensor, treated: torch.Tensor) -> float:
+    from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
+    from torchvision.models import AlexNet_Weights
+
+    name = Path(urlparse(AlexNet_Weights.DEFAULT.url).path).name
+    weights = Path(torch.hub.get_dir(), "checkpoints", name)  # where torchvision looks before it downloads
+    if not weights.is_file():
+        raise FileNotFoundError(f"no AlexNet weights at {weights}; where there is a network, once: {_FETCH}")
+    found = learned_perceptual_image_patch_similarity(
+        baseline, treated, net_type="alex", reduction="mean", normalize=True
+    )
+    if not found.isfinite():
+        raise ValueError(f"LPIPS is {found.item()}")
+    return float(found)
 
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:400]

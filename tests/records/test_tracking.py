@@ -13,6 +13,7 @@ import pytest
 from run_folders import free_port, local, make_run, make_sweep
 
 from src.config.schema import TrackingConf
+from src.records.content import params
 from src.records.record import Outcome, Record
 from src.records.store import SweepManifest, unpublished
 from src.records.tracking import Tracker, TrackingError, UnpublishableError, open_tracker
@@ -279,3 +280,11 @@ def test_a_password_is_not_repeated():
     text = refused_within(TrackingConf("server", True, f"http://me:secret@127.0.0.1:{port}"), 10)
     assert f"http://127.0.0.1:{port}" in text
     assert "secret" not in text
+
+
+@pytest.mark.parametrize("target", ["denoiser", "pipeline"])
+def test_a_models_pipeline_is_a_parameter_only_of_its_own_runs(tmp_path, target):
+    (tmp_path / "config.yaml").write_text("model: {factory: {layers: 2}, pipeline: {steps: 4}}")
+    found = params(Record("key", 1, "sweep", {"target": target}), tmp_path)
+    assert found["model.factory.layers"] == "2"
+    assert ("model.pipeline.steps" in found) == (target == "pipeline")
