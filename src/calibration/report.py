@@ -81,7 +81,7 @@ def _sections(done: Calibration, experiments: Sequence[Experiment], raw: Path) -
     if pairs:
         note = (
             f"Blue: the truth. Marks: the estimate with its interval, each lane sorted. Grey: the margin of "
-            f"±{percent(margin)}, within which nothing is claimed. Hover for a comparison's details."
+            f"±{percent(margin)}, within which nothing is claimed. The widest intervals are cut. Hover for details."
         )
         yield section(
             "Every comparison", note, _legend() + plot(figures.estimates(pairs, margin)) + _groups(summary)

@@ -76,5 +76,5 @@ def test_where_nothing_was_measured_it_says_why(tmp_path: Path) -> None:
     assert "No comparison counts." in page
     out = io.StringIO()
     show(Console(file=out, width=100), done)
-    assert "undecided" in out.getvalue()
+    assert "too little counts to say" in out.getvalue()
     assert "<out of memory>" in out.getvalue()
