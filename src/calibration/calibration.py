@@ -16,7 +16,8 @@ from rich.console import Console
 from src.calibration.measuring import REPEATED, measure_batch
 from src.calibration.plan import Spec, experiment, plan
 from src.calibration.progress import CalibrationProgress
-from src.calibration.record import EXPERIMENTS_NAME, Calibration, read_experiments, write_calibration
+from src.calibration.record import EXPERIMENTS_NAME, Calibration, read_experiments
+from src.calibration.report import write_files
 from src.calibration.summary import Status, summarize
 from src.calibration.terminal import show
 from src.calibration.tracking import publish
@@ -103,7 +104,7 @@ class Driver:
             finished_at=datetime.now(UTC).isoformat(),
             interrupted=interrupted,
         )
-        write_calibration(done, experiments, self.folder)
+        write_files(done, experiments, self.folder)
         return done
 
     def _run(self, number: int, batch: Sequence[Spec], progress: CalibrationProgress) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import plotly.graph_objects as go
 
 from src.analysis.figures import bare_figure
@@ -34,7 +35,7 @@ def estimates(pairs: Sequence[Experiment], margin: float) -> go.Figure:
         ticktext=[f"delay of {percent(lane)}" if lane else "equal copies" for lane in lanes],
     )  # fmt: skip
     figure.update_yaxes(title={"text": "speedup: estimate and interval", "standoff": 6}, tickformat=".2f")
-    figure.update_yaxes(ticksuffix="×")
+    figure.update_yaxes(ticksuffix="×", range=_range(pairs, margin))
     return figure
 
 
@@ -88,6 +89,14 @@ def effects(rows: Sequence[tuple[str, Mean]]) -> go.Figure:
     figure.update_xaxes(range=[-reach, reach], ticksuffix=" %", title={"text": "difference", "standoff": 6})
     figure.update_yaxes(categoryorder="array", categoryarray=labels[::-1], automargin=True, showgrid=False)
     return figure
+
+
+def _range(pairs: Sequence[Experiment], margin: float) -> list[float]:
+    """Of speedups: all truths, the margin, and the intervals but for the widest few, which would flatten the rest."""
+    ends = np.percentile([end for each in pairs for end in (each.ci_low or 1, each.ci_high or 1)], [2, 98])
+    kept = [*ends, *(each.truth or 1 for each in pairs), 1 / (1 + margin), 1 + margin]
+    low, high = float(min(kept)), float(max(kept))
+    return [low - 0.05 * (high - low), high + 0.05 * (high - low)]
 
 
 def _figure(height: int) -> go.Figure:

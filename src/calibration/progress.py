@@ -13,13 +13,13 @@ from src.measurement.statistics import Verdict
 
 
 class CalibrationProgress:
-    """Counts experiments; the time left is what the ones so far took, each."""
+    """Counts experiments; the time left follows from the processes that are over and the share of the present one."""
 
     def __init__(self, experiments: int, processes: int, console: Console | None = None) -> None:
         """Args: experiments: how many are to be made; processes: that they are dealt out to."""
         self.console = console or Console(stderr=True, highlight=False)
         self.experiments, self.processes = experiments, processes
-        self.done = self.ended = self.crowded = self.false = self.aa = 0
+        self.done = self.ended = self.crowded = self.false = self.aa = self._made = 0
         self._started = time.monotonic()
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
         live = self.console.is_terminal and sys.stderr.isatty()
@@ -41,10 +41,13 @@ class CalibrationProgress:
 
     def left_s(self) -> float | None:
         """Seconds left; None before anything was measured."""
-        return self.elapsed_s() / self.done * (self.experiments - self.done) if self.done else None
+        of_this = min(1.0, self._made * self.processes / self.experiments)
+        share = min(1.0, (self.ended + of_this) / self.processes)
+        return self.elapsed_s() * (1 - share) / share if share else None
 
     def add(self, found: Experiment) -> None:
         """An experiment is done; a crowded one comes again and does not count."""
+        self._made += 1
         self.crowded += found.crowded
         self.done = min(self.experiments, self.done + (not found.crowded))
         if found.kind is Kind.AA and not found.crowded:
@@ -54,7 +57,7 @@ class CalibrationProgress:
 
     def end_process(self, number: int, trouble: str = "") -> None:
         """A process is over."""
-        self.ended += 1
+        self.ended, self._made = self.ended + 1, 0
         how = f"ended early: {trouble}; " if trouble else ""
         self.say(
             f"[{number}/{self.processes}] {how}{self.done} of {self.experiments} experiments; {self._state()}"

@@ -1,13 +1,10 @@
-"""The files of a calibration: ``calibration.json``, ``experiments.csv``, ``report.html``."""
+"""The record of a calibration, ``calibration.json``, and what of it MLflow shows."""
 
 import contextlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from src.calibration.plan import Experiment, experiment
 from src.calibration.summary import Status, Summary, found_rate
@@ -37,16 +34,10 @@ class Calibration:
         return self.summary.status is Status.MET and not self.interrupted
 
 
-def write_calibration(done: Calibration, experiments: Sequence[Experiment], folder: Path) -> None:
-    """Write the three files; the record first."""
-    from src.calibration.report import write_report
-
+def write_record(done: Calibration, folder: Path) -> None:
+    """Write ``calibration.json``, with what MLflow is told of it."""
     tracked = {"tags": tags(done), "metrics": metrics(done)}
     write_json(folder / RECORD_NAME, asdict(done) | {"passed": done.passed, "tracked": tracked})
-    rows = [asdict(each) for each in experiments]
-    names = [each.name for each in fields(Experiment)]
-    pd.DataFrame(rows, columns=names).to_csv(folder / "experiments.csv", index=False)
-    write_report(done, experiments, folder)
 
 
 def read_experiments(path: Path) -> list[Experiment]:

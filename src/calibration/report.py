@@ -3,11 +3,13 @@
 import json
 import statistics
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
+import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from src.analysis.markup import Cell, chip, definitions, number_cell, table, text_cell
@@ -17,7 +19,7 @@ from src.analysis.sections import plot, section
 from src.calibration import figures
 from src.calibration.intervals import Mean, mean_text, percent, rate_text, spread_text
 from src.calibration.plan import Experiment, Kind
-from src.calibration.record import EXPERIMENTS_NAME, Calibration
+from src.calibration.record import EXPERIMENTS_NAME, Calibration, write_record
 from src.calibration.summary import Group, Status, Summary
 from src.calibration.terminal import SAYS, cautions
 
@@ -38,11 +40,14 @@ _VERSIONS = (
 )
 
 
-def write_report(done: Calibration, experiments: Sequence[Experiment], folder: Path) -> Path:
-    """Write ``report.html`` beside the experiments and return its path."""
-    path = folder / REPORT_NAME
-    path.write_text(page(done, experiments, folder / EXPERIMENTS_NAME), encoding="utf-8")
-    return path
+def write_files(done: Calibration, experiments: Sequence[Experiment], folder: Path) -> None:
+    """Write the record first, then ``experiments.csv`` and ``report.html`` beside it."""
+    write_record(done, folder)
+    columns = [each.name for each in fields(Experiment)]
+    rows = pd.DataFrame([asdict(each) for each in experiments], columns=columns)
+    rows.to_csv(folder / "experiments.csv", index=False)
+    text = page(done, experiments, folder / EXPERIMENTS_NAME)
+    (folder / REPORT_NAME).write_text(text, encoding="utf-8")
 
 
 def page(done: Calibration, experiments: Sequence[Experiment], raw: Path) -> str:
@@ -78,7 +83,7 @@ def _sections(done: Calibration, experiments: Sequence[Experiment], raw: Path) -
     if pairs:
         note = (
             f"Blue: the truth. Marks: the estimate with its interval, each lane sorted. Grey: the margin of "
-            f"±{percent(margin)}, within which nothing is claimed. Hover for a comparison's details."
+            f"±{percent(margin)}, within which nothing is claimed. The widest intervals are cut. Hover for details."
         )
         yield section(
             "Every comparison", note, _legend() + plot(figures.estimates(pairs, margin)) + _groups(summary)

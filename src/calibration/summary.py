@@ -8,6 +8,7 @@ from enum import StrEnum
 from itertools import groupby
 
 import numpy as np
+from scipy import stats
 
 from src.calibration.intervals import Mean, Rate, mean, mean_text, percent, rate, rate_text
 from src.calibration.plan import Experiment, Kind
@@ -20,6 +21,7 @@ LEAST_FOUND = 0.95  # of slowdowns that are clear of the margin
 CLEAR = 1.5  # times the margin: from here on a slowdown must be found
 MOST_BIAS = 0.005  # of the harness, relative
 LEAST_EXPERIMENTS = 20  # for a rate of 5 %: of fewer, it is less than one
+IMPROBABLE = 0.01  # chance, at the limit, of what few experiments show
 
 
 class Status(StrEnum):
@@ -158,11 +160,15 @@ def _requirements(
     ]
 
 
-def _judged(rate: Rate, at_most: float = 1.0, at_least: float = 0.0) -> Status:
-    """By the rate itself where there are enough; of few, only what its whole interval rules out is not met."""
-    if rate.of >= LEAST_EXPERIMENTS:
-        return Status.MET if at_least <= rate.value <= at_most else Status.NOT_MET
-    return Status.NOT_MET if rate.low > at_most or rate.high < at_least else Status.UNDECIDED
+def _judged(found: Rate, at_most: float = 1.0, at_least: float = 0.0) -> Status:
+    """By the rate itself where there are enough; of few, only what the limit makes improbable is not met."""
+    if found.of >= LEAST_EXPERIMENTS:
+        return Status.MET if at_least <= found.value <= at_most else Status.NOT_MET
+    if not found.of:
+        return Status.UNDECIDED
+    side, limit = ("less", at_least) if at_least else ("greater", at_most)
+    chance = stats.binomtest(found.hits, found.of, limit, alternative=side).pvalue
+    return Status.NOT_MET if chance < IMPROBABLE else Status.UNDECIDED
 
 
 def _group(slowdown: float, members: list[Experiment]) -> Group:

@@ -12,7 +12,7 @@ _STYLES = {Status.MET: "green", Status.NOT_MET: "bold red", Status.UNDECIDED: "y
 SAYS = {
     Status.MET: "all requirements are met",
     Status.NOT_MET: "not all requirements are met",
-    Status.UNDECIDED: "undecided",
+    Status.UNDECIDED: "too little counts to say",
 }
 
 
@@ -45,16 +45,12 @@ def facts(summary: Summary) -> list[str]:
         )
     if summary.preset:
         preset, least = summary.preset, summary.preset.smallest_found
-        lines.append(
+        line = (
             f"measure={preset.name}: {preset.seconds_median:.1f} s per comparison (longest {preset.seconds_max:.1f} "
             f"s), {100 * preset.narrow.value:.0f} % ended by a narrow interval, half width "
-            f"{100 * preset.half_width_median:.2f} %; "
-            + (
-                f"finds slowdowns from {percent(least)} on"
-                if least
-                else "finds none of the slowdowns reliably"
-            )
+            f"{100 * preset.half_width_median:.2f} %"
         )
+        lines.append(f"{line}; finds slowdowns from {percent(least)} on" if least else line)
     return lines
 
 

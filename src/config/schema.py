@@ -269,9 +269,7 @@ class CalibrateConf:
     resolution: int = _bounded("${model.resolution}", min=0, max=16384)
     target: str = "block"  # a name from model.targets
     dtype: str = _one_of("bfloat16", *DTYPES)
-    seed: int = _bounded(
-        0, min=0
-    )  # of weights and inputs, of the order of experiments and of the arms' roles
+    seed: int = _bounded(0, min=0)  # of weights, inputs, the order of experiments, the arms' roles
     experiments: int = _bounded(60, min=1, max=10000)  # of each kind: A/A, and each slowdown
     slowdowns: list[float] = field(default_factory=lambda: [0.02, 0.03, 0.05, 0.1])  # relative
     processes: int = _bounded(12, min=1, max=1000)  # that the experiments are dealt out to

@@ -6,7 +6,8 @@ import pytest
 
 from src.analysis import calibrated
 from src.analysis.tracker import Tracker
-from src.calibration.record import Calibration, write_calibration
+from src.calibration.record import Calibration
+from src.calibration.report import write_files
 from src.calibration.summary import summarize
 from src.calibration.tracking import publish
 from src.records.connection import connect
@@ -29,7 +30,7 @@ def calibrate(store, tmp_path_factory):
         write_raw(experiments, folder)
         done = Calibration({"name": device}, {"protocol": protocol}, CONFIG, summarize(experiments, MEASURE),
                            f"{date}T10:00:00+00:00", f"{date}T10:15:00+00:00")  # fmt: skip
-        write_calibration(done, experiments, folder)
+        write_files(done, experiments, folder)
         publish(folder, connect(store.conf(experiment).tracking))
 
     return published

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from src.calibration.record import Calibration, write_calibration
+from src.calibration.record import Calibration
+from src.calibration.report import write_files
 from src.calibration.summary import summarize
 from src.calibration.terminal import show
 from tests.calibration.synthetic import MEASURE, instrument, write_raw
@@ -25,7 +26,7 @@ def written(folder: Path, **quality: float) -> Calibration:
     trouble = [] if experiments else ["process 1: oom: <out of memory>"]
     done = Calibration({"name": DEVICE}, {"protocol": "1"}, CONFIG, summarize(experiments, MEASURE, [], trouble),
                        "2026-07-01T10:00:00+00:00", "2026-07-01T10:15:00+00:00")  # fmt: skip
-    write_calibration(done, experiments, folder)
+    write_files(done, experiments, folder)
     return done
 
 
@@ -75,5 +76,5 @@ def test_where_nothing_was_measured_it_says_why(tmp_path: Path) -> None:
     assert "No comparison counts." in page
     out = io.StringIO()
     show(Console(file=out, width=100), done)
-    assert "undecided" in out.getvalue()
+    assert "too little counts to say" in out.getvalue()
     assert "<out of memory>" in out.getvalue()

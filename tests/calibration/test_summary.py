@@ -72,6 +72,8 @@ def test_too_few_experiments_decide_nothing_but_what_they_rule_out() -> None:
     assert statuses(blind)["found_rate_5pct"] is Status.NOT_MET
     assert few.preset is not None
     assert few.preset.smallest_found is None
+    missed = [e for e in instrument(sensitivity=0.0, experiments=1, processes=1) if e.slowdown == 0.05]
+    assert statuses(said(missed))["found_rate_5pct"] is Status.UNDECIDED
     assert said([]).status is Status.UNDECIDED
 
 
