@@ -2,19 +2,21 @@
 
 import statistics
 import time
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 
 from src.config.schema import MeasureConf
-from src.measurement.paired import measure_interleaved
+from src.measurement.monitor import open_monitor
+from src.measurement.paired import Arms
+from src.measurement.statistics import paired_speedup
 from src.measurement.timer import Call, RoundTimer
 from src.workloads.device import Device
 
-REPETITIONS = 4  # of: harness, bare, bare, harness
-_PAIRS = 10  # of a block of the harness; a bare block has as many rounds
+REPETITIONS = 4
+_PAIRS = 60  # of the harness in a repetition, and as many rounds of the bare loop
 _MANY = 1000  # calls
 
 
@@ -43,7 +45,8 @@ def timer_cost(device: Device) -> dict[str, float]:
 def against_bare_loop(call: Call, other: Call, device: Device, conf: MeasureConf) -> list[float]:
     """Rounds of `call` as the harness measures them, relative to a bare loop around it; one ratio a repetition.
 
-    Blocks alternate harness, bare, bare, harness, so that drift cancels; of each the median counts.
+    A pair of the harness and a round of the bare loop take turns, in either order, so that drift and stalls hit both;
+    the ratio is estimated as a speedup is.
 
     Args:
         call: what is timed both ways.
@@ -51,15 +54,19 @@ def against_bare_loop(call: Call, other: Call, device: Device, conf: MeasureConf
         device: that it runs on.
         conf: of the harness; its stop rule is replaced by a fixed number of pairs.
     """
-    fixed = replace(conf, min_pairs=_PAIRS, max_pairs=_PAIRS, max_warmup_s=0.0)
-    calls = RoundTimer(device).calls_for(call, conf.min_round_ms)
-    harness = [0.0, 0.0]
+    timer = RoundTimer(device)
+    calls = timer.calls_for(call, conf.min_round_ms)
+    arms = Arms(call, other, timer, open_monitor(device), (calls, calls))
     ratios = []
     for _ in range(REPETITIONS):
-        harness[0] = statistics.median(measure_interleaved(call, other, device, fixed).baseline_ms)
-        bare = [statistics.median(_bare_ms(call, calls, device) for _ in range(_PAIRS)) for _ in range(2)]
-        harness[1] = statistics.median(measure_interleaved(call, other, device, fixed).baseline_ms)
-        ratios.append(sum(harness) / sum(bare))
+        harness_ms, bare_ms = [], []
+        for index in range(_PAIRS):
+            if index % 2:
+                bare_ms.append(_bare_ms(call, calls, device))
+            harness_ms.append(arms.pair(index // 2).baseline.ms)
+            if not index % 2:
+                bare_ms.append(_bare_ms(call, calls, device))
+        ratios.append(paired_speedup(np.array(harness_ms), np.array(bare_ms)).median)
     return ratios
 
 
