@@ -11,6 +11,8 @@ from typing import Any
 
 SCHEMA_VERSION = 1
 RECORD_NAME = "record.json"
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)  # there is no other way to read it
 
 
 class Outcome(StrEnum):
@@ -86,6 +88,7 @@ def write_json(path: Path, content: Any) -> None:
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())
+        Path(temporary).chmod(0o666 & ~_UMASK)  # mkstemp's are for the owner alone
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
