@@ -1,4 +1,4 @@
-"""What the packed formats do to the numbers: as torchao's own casts, as an exact reference, in the bits they claim."""
+"""What the packed formats do to numbers: as torchao's own casts, as an exact reference, in the bits they claim."""
 
 import math
 

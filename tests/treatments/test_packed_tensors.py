@@ -171,5 +171,3 @@ def test_flattened_and_put_together_again(config):
     again = type(weight).__tensor_unflatten__(parts, attributes, weight.shape, weight.stride())
     assert torch.equal(again.dequantize(), weight.dequantize())
     assert (again.shape, again.dtype, again.device) == (weight.shape, weight.dtype, weight.device)
-
-

@@ -39,7 +39,9 @@ def as_matrix(weight: Tensor) -> Tensor:
     """
     if weight.dim() != 2 or weight.dtype not in DTYPES:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
-        raise ValueError(f"a weight of shape {[*weight.shape]} in {weight.dtype}; accepted: [N, K] in {names}")
+        raise ValueError(
+            f"a weight of shape {[*weight.shape]} in {weight.dtype}; accepted: [N, K] in {names}"
+        )
     return weight.detach().contiguous()
 
 

@@ -42,7 +42,7 @@ class UintxTensor(PackedTensor):
 
     @classmethod
     def from_hp(cls, weight: Tensor, bits: int, group_size: int) -> "UintxTensor":
-        """Quantize [N, K] asymmetrically: 0.0 has a code of its own; the arithmetic is torchao's, in the weight's dtype.
+        """Quantize [N, K] asymmetrically, 0.0 being a code; the arithmetic is torchao's, in the weight's dtype.
 
         Raises:
             ValueError: K is not a multiple of the group; or see `as_matrix`.
