@@ -9,7 +9,7 @@ import pytest
 from src.records.record import Outcome
 from src.treatments.scheme import TorchaoScheme, make_scheme
 from src.workloads.device import Device
-from tests.conftest import ROOT, SMALL_FLUX, SMALL_LINEAR
+from tests.conftest import ROOT, SMALL_LINEAR
 
 FLOATS = [(1 + e + m, e, m) for e in range(1, 8) for m in range(7) if 3 <= 1 + e + m <= 8]
 NAMES = [f"uint{bits}wo" for bits in range(1, 8)] + ["fp{}_e{}m{}".format(*bits) for bits in FLOATS]
@@ -79,10 +79,3 @@ def test_what_entries_share_is_no_option():
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
     assert "uint3wo" in shown
     assert "quant_base" not in shown
-
-
-def test_a_transformer_in_few_bits(compose, execute_run):
-    record = execute_run(compose(*SMALL_FLUX, "target=block", "quant=fp5_e2m2"))
-    assert record.outcome is Outcome.OK, record.reason
-    assert record.metrics["quantize/layers"] == 14
-    assert record.metrics["quality/sqnr_db"] > 10

@@ -24,12 +24,12 @@ every = pytest.mark.parametrize("config", ALL, ids=repr)
 
 
 class Block(nn.Module):
-    """Two Linears, one with a bias; the K of the other is no multiple of 8, so that its rows are padded."""
+    """Two Linears, one with a bias; the N of the other is no multiple of 8, so that it is padded."""
 
     def __init__(self, columns=108, dtype=torch.bfloat16):
         super().__init__()
-        self.first = nn.Linear(columns, 96, bias=False, dtype=dtype)
-        self.second = nn.Linear(96, 40, dtype=dtype)
+        self.first = nn.Linear(columns, 84, bias=False, dtype=dtype)
+        self.second = nn.Linear(84, 40, dtype=dtype)
 
     def forward(self, x):
         return self.second(torch.relu(self.first(x)))
@@ -153,7 +153,7 @@ def test_saved_and_loaded(config):
     buffer = io.BytesIO()
     torch.save(block.state_dict(), buffer)
     buffer.seek(0)
-    assert len(buffer.getvalue()) < 2 * 96 * (108 + 40)  # what bfloat16 takes
+    assert len(buffer.getvalue()) < 2 * 84 * (108 + 40)  # what bfloat16 takes
     loaded = torch.load(buffer, weights_only=True)
     fresh = Block()
     fresh.load_state_dict(loaded, assign=True)

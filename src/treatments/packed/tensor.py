@@ -69,8 +69,9 @@ def _to_copy(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any
         getattr(packed, name).to(target["device"], non_blocking=target["non_blocking"], copy=True)
         for name in names
     ]
-    moved = type(packed)(*inner, *(attributes | {"dtype": target["dtype"]}).values())
-    return return_and_correct_aliasing(func, args, kwargs, moved)
+    copied = type(packed)(*inner, *(attributes | {"dtype": target["dtype"]}).values())
+    aliased: PackedTensor = return_and_correct_aliasing(func, args, kwargs, copied)
+    return aliased
 
 
 PackedTensor.implements(torch.ops.aten.linear.default)(_linear)

@@ -22,7 +22,7 @@ class UintxTensor(PackedTensor):
     """A matrix [N, K] of codes, with a scale and a zero point per group of `group_size` along K.
 
     Tensors:
-        qdata: [N, packed_width(K, bits)], uint8.
+        qdata: [packed_rows(N, bits), K], uint8.
         scale: [N, K / group_size], in the dtype of the weight that was quantized.
         zero_point: [N, K / group_size], uint8: the code of 0.0.
     """
@@ -34,7 +34,7 @@ class UintxTensor(PackedTensor):
         cls, qdata: Tensor, scale: Tensor, zero_point: Tensor, bits: int, group_size: int, dtype: torch.dtype
     ) -> "UintxTensor":
         """Wrap what is stored."""
-        shape = (qdata.shape[0], scale.shape[1] * group_size)
+        shape = (scale.shape[0], qdata.shape[1])
         made: UintxTensor = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=qdata.device)
         made.qdata, made.scale, made.zero_point = qdata, scale, zero_point
         made.bits, made.group_size = bits, group_size
@@ -67,7 +67,7 @@ class UintxTensor(PackedTensor):
     def dequantize(self) -> Tensor:
         """(code - zero point) * scale, [N, K] in `dtype`."""
         dequantized: Tensor = dequantize_affine(
-            unpack(self.qdata, self.bits, self.shape[1]),
+            unpack(self.qdata, self.bits, self.shape[0]),
             (1, self.group_size),
             self.scale,
             self.zero_point,
