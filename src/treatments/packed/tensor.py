@@ -1,0 +1,79 @@
+"""What the packed formats share: a weight stored in few bits, dequantized wherever a Linear reads it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import return_and_correct_aliasing
+from torchao.quantization.utils import recommended_inductor_config_setter
+from torchao.utils import TorchAOBaseTensor
+
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+
+class PackedTensor(TorchAOBaseTensor):  # type: ignore[misc]
+    """A matrix [N, K] whose inner tensors are listed in `tensor_data_names`, and can be read by `dequantize`.
+
+    Among the names of its attributes is `dtype`, that of the dequantized matrix: a cast changes it and nothing
+    else. TorchAOBaseTensor makes flattening, copies and pickling of these lists.
+    """
+
+    def dequantize(self) -> Tensor:
+        """The matrix [N, K] in `dtype`."""
+        raise NotImplementedError
+
+    def _stable_hash_for_caching(self) -> str:
+        """What the compiler's cache may know this tensor by: everything but the stored values."""
+        names, attributes = self.__tensor_flatten__()
+        inner = [getattr(self, name) for name in names]
+        stored = [(each.dtype, tuple(each.shape), each.stride(), str(each.device)) for each in inner]
+        return repr((type(self).__qualname__, tuple(self.shape), self.requires_grad, attributes, stored))
+
+
+def as_matrix(weight: Tensor) -> Tensor:
+    """The weight as the formats quantize it.
+
+    Raises:
+        ValueError: it is no matrix, or of a dtype that is not of `DTYPES`.
+    """
+    if weight.dim() != 2 or weight.dtype not in DTYPES:
+        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+        raise ValueError(
+            f"a weight of shape {[*weight.shape]} in {weight.dtype}; accepted: [N, K] in {names}"
+        )
+    return weight.detach().contiguous()
+
+
+def replace_weight(
+    module: nn.Module, name: str, quantize: Callable[[Tensor], PackedTensor], set_inductor_config: bool
+) -> nn.Module:
+    """Put the quantized parameter in place of the module's own; torchao's way to handle a config."""
+    if set_inductor_config:
+        recommended_inductor_config_setter()
+    setattr(module, name, nn.Parameter(quantize(getattr(module, name)), requires_grad=False))
+    return module
+
+
+def _linear(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    x, weight, *rest = args
+    return nn.functional.linear(x, weight.dequantize(), *rest, **kwargs)
+
+
+def _to_copy(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PackedTensor:
+    """To another device, another dtype, or both; torchao's own leaves the dtype as it was, without a word."""
+    packed, *rest = args
+    target = packed._get_to_kwargs(*rest, **kwargs)
+    names, attributes = packed.__tensor_flatten__()
+    inner = [
+        getattr(packed, name).to(target["device"], non_blocking=target["non_blocking"], copy=True)
+        for name in names
+    ]
+    copied = type(packed)(*inner, *(attributes | {"dtype": target["dtype"]}).values())
+    aliased: PackedTensor = return_and_correct_aliasing(func, args, kwargs, copied)
+    return aliased
+
+
+PackedTensor.implements(torch.ops.aten.linear.default)(_linear)
+PackedTensor.implements_torch_function(nn.functional.linear)(_linear)
+PackedTensor.implements(torch.ops.aten._to_copy.default)(_to_copy)

@@ -1,0 +1,118 @@
+"""Unsigned integers of 1 to 7 bits in groups along K, chosen as torchao chooses them and really stored in few bits.
+
+torchao's own IntxWeightOnlyConfig stores a byte per weight whatever the bits; its packed UIntXWeightOnlyConfig left
+with 0.17.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torchao.core.config import AOBaseConfig
+from torchao.quantization import MappingType
+from torchao.quantization.quant_primitives import choose_qparams_affine, dequantize_affine, quantize_affine
+from torchao.quantization.transform_module import register_quantize_module_handler
+
+from src.treatments.packed.bits import pack, unpack
+from src.treatments.packed.tensor import PackedTensor, as_matrix, replace_weight
+
+
+class UintxTensor(PackedTensor):
+    """A matrix [N, K] of codes, with a scale and a zero point per group of `group_size` along K.
+
+    Tensors:
+        qdata: [packed_rows(N, bits), K], uint8.
+        scale: [N, K / group_size], in the dtype of the weight that was quantized.
+        zero_point: [N, K / group_size], uint8: the code of 0.0.
+    """
+
+    tensor_data_names: ClassVar[list[str]] = ["qdata", "scale", "zero_point"]
+    tensor_attribute_names: ClassVar[list[str]] = ["bits", "group_size", "dtype"]
+
+    def __new__(
+        cls, qdata: Tensor, scale: Tensor, zero_point: Tensor, bits: int, group_size: int, dtype: torch.dtype
+    ) -> "UintxTensor":
+        """Wrap what is stored."""
+        shape = (scale.shape[0], qdata.shape[1])
+        made: UintxTensor = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=qdata.device)
+        made.qdata, made.scale, made.zero_point = qdata, scale, zero_point
+        made.bits, made.group_size = bits, group_size
+        return made
+
+    @classmethod
+    def from_hp(cls, weight: Tensor, bits: int, group_size: int) -> "UintxTensor":
+        """Quantize [N, K] asymmetrically, 0.0 being a code; the arithmetic is torchao's, in the weight's dtype.
+
+        Raises:
+            ValueError: K is not a multiple of the group; or see `as_matrix`.
+        """
+        weight = as_matrix(weight)
+        if weight.shape[1] % group_size:
+            raise ValueError(f"K={weight.shape[1]} is not a multiple of group_size={group_size}")
+        block, largest = (1, group_size), 2**bits - 1
+        scale, zero_point = choose_qparams_affine(
+            weight,
+            MappingType.ASYMMETRIC,
+            block,
+            torch.uint8,
+            0,
+            largest,
+            zero_point_dtype=torch.uint8,
+            keepdim=True,
+        )
+        codes = quantize_affine(weight, block, scale, zero_point, torch.uint8, 0, largest)
+        return cls(pack(codes, bits), scale, zero_point, bits, group_size, weight.dtype)
+
+    def dequantize(self) -> Tensor:
+        """(code - zero point) * scale, [N, K] in `dtype`."""
+        dequantized: Tensor = dequantize_affine(
+            unpack(self.qdata, self.bits, self.shape[0]),
+            (1, self.group_size),
+            self.scale,
+            self.zero_point,
+            torch.uint8,
+            0,
+            2**self.bits - 1,
+            output_dtype=self.dtype,
+        )
+        return dequantized
+
+
+@dataclass
+class PackedUintxWeightOnlyConfig(AOBaseConfig):  # type: ignore[misc]
+    """Weights as unsigned integers; for torchao's quantize_.
+
+    Args:
+        bits: of a weight, 1 to 7.
+        group_size: weights along K that share a scale and a zero point.
+        set_inductor_config: change inductor's settings in the whole process, as torchao recommends.
+
+    Raises:
+        ValueError: values that are not accepted.
+    """
+
+    bits: int
+    group_size: int = 64
+    set_inductor_config: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 7:
+            raise ValueError(f"bits={self.bits}: accepted are 1 to 7; for 8 take int8wo")
+        if self.group_size < 1:
+            raise ValueError(f"group_size={self.group_size}: must be at least 1")
+
+
+def _quantize(
+    module: nn.Module, config: PackedUintxWeightOnlyConfig, *, parameter_name: str = "weight"
+) -> nn.Module:
+    return replace_weight(
+        module,
+        parameter_name,
+        lambda weight: UintxTensor.from_hp(weight, config.bits, config.group_size),
+        config.set_inductor_config,
+    )
+
+
+register_quantize_module_handler(PackedUintxWeightOnlyConfig)(_quantize)
+torch.serialization.add_safe_globals([UintxTensor])
