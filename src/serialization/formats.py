@@ -46,7 +46,8 @@ def write_safetensors(state: State, path: Path) -> list[str]:
         RefusedError: a tensor class, an attribute or a memory layout that there is no place for.
     """
     parts: State = {}
-    metadata, quantized = {"format": "pt"}, []
+    metadata = {"format": "pt"}
+    quantized: list[str] = []
     for name, tensor in state.items():
         if type(tensor) is torch.Tensor:
             parts[name] = tensor
