@@ -1,1 +1,1 @@
-"""Serialization: a quantized model on disk and back, safely, and whether it is still the same (docs/serialization.md)."""
+"""Serialization: a quantized model on disk and back, and whether it is the same then (docs/serialization.md)."""

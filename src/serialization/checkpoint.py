@@ -124,7 +124,9 @@ def read_info(folder: Path) -> CheckpointInfo:
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise _unusable(path, "not written by task=serialize")
     if content.get("schema_version", 0) > SCHEMA_VERSION:
-        raise _unusable(path, f"schema {content['schema_version']} is newer than {SCHEMA_VERSION}", "update quantpay")
+        raise _unusable(
+            path, f"schema {content['schema_version']} is newer than {SCHEMA_VERSION}", "update quantpay"
+        )
     known = {field.name for field in fields(CheckpointInfo)}
     try:
         info = CheckpointInfo(**{name: value for name, value in content.items() if name in known})
@@ -150,7 +152,9 @@ def verify(folder: Path, info: CheckpointInfo) -> None:
         raise _unusable(path, f"its SHA-256 is not the one in {INFO_NAME}: damaged, or another file")
 
 
-def load_into(module: nn.Module, folder: Path, info: CheckpointInfo, device: torch.device, trust: bool) -> None:
+def load_into(
+    module: nn.Module, folder: Path, info: CheckpointInfo, device: torch.device, trust: bool
+) -> None:
     """Put the weights of a checkpoint into a module whose parameters are on the meta device.
 
     Args:
@@ -161,11 +165,14 @@ def load_into(module: nn.Module, folder: Path, info: CheckpointInfo, device: tor
         trust: load a pickle, which may run any code.
 
     Raises:
-        RunEndedError: it cannot be read safely, or is of another model: which names, in one line.
+        RunEndedError: it cannot be read safely, or is of another model: which names, in one line; `unsupported` when
+            a tensor class was not saved as such.
     """
     path = folder / info.file
     if info.format == PICKLE and not trust:
-        raise _unusable(path, f"an unsafe pickle, the only way to carry {', '.join(info.unsafe)}; not loaded", _TRUST)
+        raise _unusable(
+            path, f"an unsafe pickle, the only way to carry {', '.join(info.unsafe)}; not loaded", _TRUST
+        )
     try:
         state = READERS[info.format](path, device, info.tensor_classes, trust and info.format == PICKLE)
     except RefusedError as error:
@@ -177,7 +184,14 @@ def load_into(module: nn.Module, folder: Path, info: CheckpointInfo, device: tor
             path, f"not a readable {info.format} file ({type(error).__name__}: {first_line(error)})"
         ) from error
     if problem := _misfit(module.state_dict(), state):
-        raise _unusable(path, f"of another model: {problem}", "the model, target and quant that it was saved with")
+        raise _unusable(
+            path, f"of another model: {problem}", "the model, target and quant that it was saved with"
+        )
+    if lost := sorted(set(info.tensor_classes) - set(tensor_classes(state))):
+        raise unsupported(
+            f"{path}: holds plain tensors instead of {', '.join(lost)}: saving dropped the quantization",
+            "another scheme: this class cannot be saved",
+        )
     module.load_state_dict(state, assign=True)
 
 

@@ -31,7 +31,9 @@ def replacing(path: Path, needed_bytes: int) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if (free := shutil.disk_usage(path.parent).free) < needed_bytes:
-            raise _not_written(path, f"{needed_bytes / GIB:.3g} GiB do not fit into the {free / GIB:.3g} GiB free")
+            raise _not_written(
+                path, f"{needed_bytes / GIB:.3g} GiB do not fit into the {free / GIB:.3g} GiB free"
+            )
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())

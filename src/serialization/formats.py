@@ -140,4 +140,8 @@ def _brings(path: Path) -> str:
         unsafe = sorted(get_unsafe_globals_in_checkpoint(path))
     except (RuntimeError, ValueError, pickle.UnpicklingError):
         unsafe = []
-    return f"brings {', '.join(unsafe[:3])}" if unsafe else "is no file of torch.save, or does more than hold tensors"
+    return (
+        f"brings {', '.join(unsafe[:3])}"
+        if unsafe
+        else "is no file of torch.save, or does more than hold tensors"
+    )

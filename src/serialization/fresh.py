@@ -1,4 +1,4 @@
-"""A workload from its checkpoint, called: here, or in a process that knows nothing but the configuration and the files."""
+"""A workload from its checkpoint, called: here, or in a process that knows only the configuration and the files."""
 
 import hashlib
 import io

@@ -153,7 +153,10 @@ def _judged(where: str, reference: Reference, outputs: Tensors, run: RunContext)
     Raises:
         RunEndedError: `bad_numerics` when they differ by more than two calls of the model do.
     """
-    found: dict[str, Any] = {"equal": digest(outputs) == digest(reference.outputs), "output_sha256": digest(outputs)}
+    found: dict[str, Any] = {
+        "equal": digest(outputs) == digest(reference.outputs),
+        "output_sha256": digest(outputs),
+    }
     if found["equal"]:
         return found
     sqnr_db = _sqnr_db(reference.outputs, outputs)

@@ -99,7 +99,9 @@ def _move_buffers(model: nn.Module, device: torch.device, dtype: torch.dtype) ->
     for path, module in model.named_modules():
         for name, buffer in module.named_buffers(recurse=False):
             stored = buffer.is_floating_point() and name not in module._non_persistent_buffers_set
-            module._buffers[name] = buffer.to(device=device, dtype=own(path, name) if stored else buffer.dtype)
+            module._buffers[name] = buffer.to(
+                device=device, dtype=own(path, name) if stored else buffer.dtype
+            )
 
 
 def _own_dtypes(model: nn.Module, dtype: torch.dtype) -> Callable[[str, str], torch.dtype]:

@@ -50,9 +50,7 @@ class Whole(nn.Module):
         return self.inner(*args, **kwargs)
 
 
-def build_workload(
-    cfg: RootConf, device: Device, build: Callable[..., nn.Module] = build_model
-) -> Workload:
+def build_workload(cfg: RootConf, device: Device, build: Callable[..., nn.Module] = build_model) -> Workload:
     """Build the model and cut out the target, with the arguments that it sees inside the whole model; or build the
     pipeline around it.
 

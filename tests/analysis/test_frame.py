@@ -191,7 +191,13 @@ def test_runs_that_compare_no_speed_are_no_part_of_the_analysis(store, analysing
     runs = [
         made("compared", 1.2, params={"task.compares": "true"}),
         made("saved", params=aside, task="serialize"),
-        made("pickle", outcome=Outcome.UNSUPPORTED, reason="only an unsafe pickle", params=aside, task="serialize"),
+        made(
+            "pickle",
+            outcome=Outcome.UNSUPPORTED,
+            reason="only an unsafe pickle",
+            params=aside,
+            task="serialize",
+        ),
     ]
     assert frame_of(store, runs)["run_key"].tolist() == ["compared"]
     name, _ = store.experiment([*runs, made("linear", params=aside, task="serialize", shape=(16, 512, 512))])

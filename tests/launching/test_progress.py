@@ -13,7 +13,7 @@ SPEEDUP = {"speedup/median": 1.234, "speedup/ci_low": 1.2, "speedup/ci_high": 1.
     [
         (Outcome.OK, "helps", "", SPEEDUP, "[green]helps[/] 1.234x (1.200-1.250)"),
         (Outcome.OK, "", "safetensors: 1 of 2 GiB", {}, "[green]ok[/]; safetensors: 1 of 2 GiB"),
-        (Outcome.UNSUPPORTED, "", "no [GPU]", {}, "[dim]unsupported[/]: no \\[GPU]"),
+        (Outcome.UNSUPPORTED, "", "no [gpu]", {}, "[dim]unsupported[/]: no \\[gpu]"),
         (Outcome.TIMEOUT, "", "", {}, "[bold red]timeout[/]: "),
     ],
 )

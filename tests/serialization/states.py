@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torchao.prototype.quantization.codebook.codebook_quantized_tensor import CodebookWeightOnlyConfig
 from torchao.prototype.quantization.int4.inference_workflow import PrototypeInt4WeightOnlyConfig
+from torchao.prototype.quantized_training.int8 import Int8WeightOnlyQuantizedTrainingConfig
 from torchao.quantization import (
     Float8WeightOnlyConfig,
     Int8DynamicActivationInt8WeightConfig,
@@ -20,7 +21,8 @@ CONFIGS: dict[str, Callable[[], object]] = {
     "int8dq": Int8DynamicActivationInt8WeightConfig,
     "float8wo": Float8WeightOnlyConfig,
     "int4wo": lambda: PrototypeInt4WeightOnlyConfig(group_size=64),
-    "codebook": CodebookWeightOnlyConfig,
+    "codebook": CodebookWeightOnlyConfig,  # torch.save keeps plain tensors instead, without a word
+    "training": Int8WeightOnlyQuantizedTrainingConfig,  # a class that torchao does not register as safe
 }
 
 
@@ -65,7 +67,9 @@ def leaves(tensor: torch.Tensor) -> list[torch.Tensor]:
 def same(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether two tensors have one class and the same bits."""
     pairs = list(zip(leaves(one), leaves(other), strict=True))
-    equal = all(a.dtype == b.dtype and torch.equal(a.view(torch.uint8), b.view(torch.uint8)) for a, b in pairs)
+    equal = all(
+        a.dtype == b.dtype and torch.equal(a.view(torch.uint8), b.view(torch.uint8)) for a, b in pairs
+    )
     return type(one) is type(other) and one.shape == other.shape and equal
 
 

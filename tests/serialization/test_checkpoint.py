@@ -72,7 +72,7 @@ def forge(folder: Path) -> None:
         ("int8wo", {}, "safetensors"),
         ("int8wo", {"format": "torch"}, "torch"),
         ("int4wo", {}, "torch"),
-        ("codebook", {"trust": True}, "pickle"),
+        ("training", {"trust": True}, "pickle"),
     ],
 )
 def test_a_checkpoint_comes_back(saved, quant, conf, format):
@@ -100,7 +100,7 @@ def test_removing_leaves_what_is_not_ours(saved):
     ("quant", "conf", "reason", "remedy"),
     [
         ("int4wo", {"format": "safetensors"}, "cannot put a Int4OpaqueTensor", "serialize.format=auto"),
-        ("codebook", {}, "only an unsafe pickle can carry", "serialize.trust=true"),
+        ("training", {}, "only an unsafe pickle can carry", "serialize.trust=true"),
     ],
 )
 def test_what_no_format_can_carry_is_unsupported(saved, tmp_path, quant, conf, reason, remedy):
@@ -114,11 +114,11 @@ def test_what_no_format_can_carry_is_unsupported(saved, tmp_path, quant, conf, r
 # ---- the disk
 
 
-@pytest.mark.parametrize(("format", "name"), [("safetensors", "weights.safetensors"), ("torch", "weights.pt")])
-def test_a_disk_that_takes_no_more_keeps_the_old_file(tmp_path, format, name):
+def test_a_disk_that_takes_no_more_keeps_the_old_file(tmp_path):
     """In a process that may write files of 64 KiB only: the kernel ends a write half way, as a full disk does."""
-    old = tmp_path / name
-    old.write_text("old")
+    names = {"safetensors": "weights.safetensors", "torch": "weights.pt"}
+    for name in names.values():
+        (tmp_path / name).write_text("old")
     script = f"""
 import resource, torch
 from pathlib import Path
@@ -126,19 +126,23 @@ from src.config.schema import SerializeConf
 from src.outcomes import RunEndedError
 from src.serialization.checkpoint import write_weights
 resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
-try:
-    write_weights({{"w": torch.zeros(1_000_000)}}, Path({str(tmp_path)!r}), SerializeConf(format={format!r}))
-except RunEndedError as end:
-    print(end.outcome, "|", end.reason, "|", end.remedy)
+for name in {list(names)}:
+    try:
+        write_weights({{"w": torch.zeros(1_000_000)}}, Path({str(tmp_path)!r}), SerializeConf(format=name))
+    except RunEndedError as end:
+        print(end.outcome, "|", end.reason, "|", end.remedy)
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    outcome, reason, remedy = done.stdout.strip().split(" | ")
-    assert outcome == "failed"
-    assert str(old) in reason
-    assert "could not be written" in reason
-    assert "free space" in remedy
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert old.read_text() == "old"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    for line, name in zip(done.stdout.splitlines(), names.values(), strict=True):
+        outcome, reason, remedy = line.split(" | ")
+        assert (outcome, str(tmp_path / name) in reason) == ("failed", True)
+        assert "could not be written" in reason
+        assert "free space" in remedy
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
+        names.values(), "old"
+    )
 
 
 def test_a_writer_that_finds_the_disk_full(tmp_path):
@@ -155,7 +159,7 @@ def test_a_writer_that_finds_the_disk_full(tmp_path):
 
 
 def test_too_little_space_is_seen_before_writing(tmp_path, monkeypatch):
-    usage = namedtuple("usage", "total used free")  # noqa: PYI024
+    usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("src.serialization.files.shutil.disk_usage", lambda _: usage(100, 90, 10))
     with pytest.raises(RunEndedError, match="do not fit into"):
         write_weights({"w": torch.zeros(100)}, tmp_path, SerializeConf())
@@ -248,9 +252,9 @@ def test_a_damaged_or_foreign_checkpoint_is_said_to_be_one(saved, damage, reason
 
 
 def test_a_checkpoint_of_a_wider_model_names_what_differs(saved):
-    with pytest.raises(RunEndedError, match="3 of another shape, as layers.0.weight: ") as end:
+    with pytest.raises(RunEndedError, match="3 of another shape") as end:
         load(saved(), empty(width=256))
-    assert "(128, 64) instead of (256, 64)" in end.value.reason
+    assert "as layers.0.weight: (128, 64) instead of (256, 64)" in end.value.reason
     assert "the model, target and quant" in end.value.remedy
 
 
@@ -259,6 +263,14 @@ def test_other_versions_are_a_warning(saved):
     old = replace(info, versions=info.versions | {"torchao": "0.17.0"})
     (said,) = other_versions(old)
     assert said.startswith("saved with torchao 0.17.0, loaded with ")
+
+
+def test_tensors_that_were_not_saved_as_such_are_missed(saved):
+    with pytest.raises(
+        RunEndedError, match=r"holds plain tensors instead of .*CodebookQuantizedTensor"
+    ) as end:
+        load(saved("codebook"))
+    assert end.value.outcome is Outcome.UNSUPPORTED
 
 
 # ---- malice
@@ -291,6 +303,10 @@ def test_trust_does_not_unpickle_what_needs_no_pickle(saved, tmp_path):
 def test_nothing_loads_a_pickle_but_the_one_place():
     """`weights_only=False` is decided in one line of the sources."""
     sources = (ROOT / "src").rglob("*.py")
-    calls = [line.strip() for path in sources for line in path.read_text().splitlines() if "torch.load(" in line]
-    assert all("weights_only=True" in line or "weights_only=not trust" in line for line in calls if "``" not in line)
+    calls = [
+        line.strip() for path in sources for line in path.read_text().splitlines() if "torch.load(" in line
+    ]
+    assert all(
+        "weights_only=True" in line or "weights_only=not trust" in line for line in calls if "``" not in line
+    )
     assert checkpoint_module.SCHEMA_VERSION == 1

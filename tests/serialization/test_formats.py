@@ -58,10 +58,10 @@ def test_what_safetensors_cannot_carry_is_refused_in_one_line(tmp_path, state, w
 
 
 def test_a_class_that_torchao_does_not_register_needs_trust(tmp_path):
-    state = small("codebook").state_dict()
+    state = small("training").state_dict()
     unsafe = write_torch(state, tmp_path / "file")
-    assert any("CodebookQuantizedTensor" in name for name in unsafe)
-    with pytest.raises(RefusedError, match=r"brings .*CodebookQuantizedTensor"):
+    assert any("Int8QuantizedTrainingLinearWeight" in name for name in unsafe)
+    with pytest.raises(RefusedError, match=r"brings .*Int8QuantizedTrainingLinearWeight"):
         read_torch(tmp_path / "file", CPU, tensor_classes(state), False)
     found = read_torch(tmp_path / "file", CPU, tensor_classes(state), True)
     assert same(state["layers.0.weight"], found["layers.0.weight"])

@@ -17,6 +17,10 @@ from tests.conftest import SMALL_FLUX, SMALL_LINEAR
 
 HERE = __name__
 SERIALIZE = "task=serialize"
+TRAINING = (
+    "quant.config._target_=torchao.prototype.quantized_training.int8.Int8WeightOnlyQuantizedTrainingConfig",
+    "~quant.config.set_inductor_config",
+)
 CODEBOOK = (
     "quant.config._target_=torchao.prototype.quantization.codebook.codebook_quantized_tensor.CodebookWeightOnlyConfig",
     "~quant.config.set_inductor_config",
@@ -70,7 +74,12 @@ def in_this_process(monkeypatch):
 @pytest.mark.parametrize(
     ("workload", "quant", "format", "bits"),
     [
-        ((*SMALL_FLUX, "resolution=64", "target=pipeline", "model.pipeline.steps=1"), "int8wo", "safetensors", 8.0),
+        (
+            (*SMALL_FLUX, "resolution=64", "target=pipeline", "model.pipeline.steps=1"),
+            "int8wo",
+            "safetensors",
+            8.0,
+        ),
         (SMALL_LINEAR, "int4wo", "torch", 4.0),
     ],
     ids=["int8wo pipeline", "int4wo linear"],
@@ -83,7 +92,13 @@ def test_a_fresh_process_gives_the_same_to_the_last_bit(
     assert record.verdict == ""
     found, metrics = record.details["serialize"], record.metrics
     assert found["format"] == format
-    assert found["equal"] is found["loaded"]["equal"] is found["fresh"]["equal"] is found["deterministic"] is True
+    assert (
+        found["equal"]
+        is found["loaded"]["equal"]
+        is found["fresh"]["equal"]
+        is found["deterministic"]
+        is True
+    )
     assert found["fresh"]["output_sha256"] == found["output_sha256"]
     assert found["fresh_pid"] != os.getpid()
     assert found["warnings"] == []
@@ -106,7 +121,7 @@ def test_a_fresh_process_gives_the_same_to_the_last_bit(
 
 
 def test_what_goes_wrong_in_the_fresh_process_is_said(compose, cpu, tmp_path):
-    with pytest.raises(Exception, match="in a fresh process: .*so this is no checkpoint") as end:
+    with pytest.raises(Exception, match=r"in a fresh process: .*so this is no checkpoint") as end:
         fresh.call_fresh(compose(SERIALIZE, *SMALL_LINEAR), cpu, tmp_path / "nothing")
     assert end.value.outcome is Outcome.FAILED
     assert end.value.remedy
@@ -133,7 +148,9 @@ def test_schemes_formats_and_targets(compose, execute_run, tmp_path, overrides, 
     assert record.outcome is Outcome.OK, record.reason
     found = record.details["serialize"]
     assert (found["format"], found["equal"], found["checkpoint"]) == (format, True, None)
-    assert re.match(rf"{format}: \S+ of \S+ GiB, loaded equal bit for bit here and in a fresh process$", record.reason)
+    assert re.match(
+        rf"{format}: \S+ of \S+ GiB, loaded equal bit for bit here and in a fresh process$", record.reason
+    )
     assert ("serialize/bits_per_weight" in record.metrics) == (record.metrics["quantize/layers"] > 0)
     assert not (tmp_path / "run" / "checkpoint").exists()
     assert (tmp_path / "run" / "layers.json").exists()
@@ -143,10 +160,26 @@ def test_schemes_formats_and_targets(compose, execute_run, tmp_path, overrides, 
 @pytest.mark.parametrize(
     ("overrides", "outcome", "reason", "remedy"),
     [
-        (("quant=int8wo", *CODEBOOK), Outcome.UNSUPPORTED, "only an unsafe pickle can carry", "serialize.trust=true"),
+        (
+            ("quant=int8wo", *TRAINING),
+            Outcome.UNSUPPORTED,
+            "only an unsafe pickle can carry",
+            "serialize.trust=true",
+        ),
         (("quant=int4wo", "serialize.format=safetensors"), Outcome.UNSUPPORTED, "Int4Opaque", "format=auto"),
+        (
+            ("quant=int8wo", *CODEBOOK),
+            Outcome.UNSUPPORTED,
+            "saving dropped the quantization",
+            "another scheme",
+        ),
         (("quant=float8dq",), Outcome.UNSUPPORTED, "float8dq needs a cuda device", ""),
-        (("quant=none", f"quant._target_={HERE}.Hooked"), Outcome.BAD_NUMERICS, "gives another output", "details"),
+        (
+            ("quant=none", f"quant._target_={HERE}.Hooked"),
+            Outcome.BAD_NUMERICS,
+            "gives another output",
+            "details",
+        ),
         (("quant=none", f"quant._target_={HERE}.Enlarged"), Outcome.UNSUPPORTED, "observed", ""),
         (("quant=none", f"quant._target_={HERE}.Poison"), Outcome.BAD_NUMERICS, "NaN or infinity", ""),
     ],
@@ -165,12 +198,12 @@ def test_what_is_not_the_same_or_cannot_be_saved(
 
 @pytest.mark.usefixtures("in_this_process")
 def test_a_trusted_pickle_is_recorded_as_one(compose, execute_run):
-    record = execute_run(compose(SERIALIZE, *SMALL_LINEAR, "quant=int8wo", *CODEBOOK, "serialize.trust=true"))
+    record = execute_run(compose(SERIALIZE, *SMALL_LINEAR, "quant=int8wo", *TRAINING, "serialize.trust=true"))
     assert record.outcome is Outcome.OK, record.reason
     found = record.details["serialize"]
     assert (found["format"], found["equal"]) == ("pickle", True)
-    assert any("CodebookQuantizedTensor" in name for name in found["unsafe"])
-    assert "CodebookQuantizedTensor" in found["refused"]["safetensors"]
+    assert any("Int8QuantizedTrainingLinearWeight" in name for name in found["unsafe"])
+    assert "Int8QuantizedTrainingLinearWeight" in found["refused"]["safetensors"]
     assert record.reason.startswith("pickle, an unsafe pickle that carries ")
 
 

@@ -178,11 +178,16 @@ def test_an_empty_model_of_local_weights_needs_only_their_config(compose, tmp_pa
     conf.weights = WeightsConf(source="local", id=str(tmp_path), subfolder="transformer")
     conf.factory["num_layers"] = 7  # the file decides
     empty = empty_model(conf, CPU, torch.bfloat16, seed=0)
-    assert {n: p.shape for n, p in empty.named_parameters()} == {n: p.shape for n, p in original.named_parameters()}
+    assert {n: p.shape for n, p in empty.named_parameters()} == {
+        n: p.shape for n, p in original.named_parameters()
+    }
 
 
 def test_an_empty_model_of_a_class_without_a_config(compose):
     with pytest.raises(ConfigError, match="Linear cannot be made from its config alone"):
         empty_model(
-            compose(*SMALL_LINEAR, "model.weights.source=local", "model.weights.id=x").model, CPU, torch.bfloat16, 0
+            compose(*SMALL_LINEAR, "model.weights.source=local", "model.weights.id=x").model,
+            CPU,
+            torch.bfloat16,
+            0,
         )
