@@ -5,16 +5,18 @@ import io
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from hydra.utils import get_class
 
 from src.config.schema import RootConf
+from src.measurement.memory import Peaks, peak_memory
 from src.measurement.quality import on_cpu
 from src.outcomes import RunEndedError, ended, log_text
 from src.records.record import Outcome
@@ -28,11 +30,18 @@ Tensors = list[torch.Tensor]
 
 @dataclass
 class Answer:
-    """What the fresh process found; outputs travel as the bytes of a torch file."""
+    """What the fresh process found."""
 
     pid: int
-    outputs: bytes = b""
+    outputs: bytes = b""  # the output tensors, as a torch file
+    load_s: float = 0.0
+    load_peaks: Peaks = field(default_factory=Peaks)
     failure: tuple[str, str, str] | None = None  # outcome, reason, remedy
+
+    def tensors(self) -> Tensors:
+        """The output tensors."""
+        tensors: Tensors = torch.load(io.BytesIO(self.outputs), weights_only=True)
+        return tensors
 
 
 def call(workload: Workload, cfg: RootConf) -> Tensors:
@@ -51,11 +60,8 @@ def digest(outputs: Sequence[torch.Tensor]) -> str:
     return found.hexdigest()
 
 
-def call_fresh(cfg: RootConf, device: Device, folder: Path) -> tuple[Tensors, int]:
+def call_fresh(cfg: RootConf, device: Device, folder: Path) -> Answer:
     """Load and call in a new Python process with as many threads as here.
-
-    Returns:
-        The output tensors, and the process' id.
 
     Raises:
         RunEndedError: it could not; the reason says that it was the fresh process.
@@ -70,7 +76,7 @@ def call_fresh(cfg: RootConf, device: Device, folder: Path) -> tuple[Tensors, in
     if answer.failure is not None:
         outcome, reason, remedy = answer.failure
         raise RunEndedError(Outcome(outcome), f"in a fresh process: {reason}", remedy)
-    return torch.load(io.BytesIO(answer.outputs), weights_only=True), answer.pid
+    return answer
 
 
 @torch.no_grad()
@@ -81,7 +87,11 @@ def _answer(cfg: RootConf, folder: Path) -> Answer:
         info = read_info(folder)
         verify(folder, info)
         workload = empty_workload(cfg, device)
-        load_into(workload.denoiser(), folder, info, device.torch, cfg.serialize.trust)
+        started = time.perf_counter()
+        with peak_memory(device) as peaks:
+            load_into(workload.denoiser(), folder, info, device.torch, cfg.serialize.trust)
+            device.synchronize()
+        load_s = time.perf_counter() - started
         compile_module(workload.denoiser(), cfg.compile)
         buffer = io.BytesIO()
         torch.save(call(workload, cfg), buffer)
@@ -89,4 +99,4 @@ def _answer(cfg: RootConf, folder: Path) -> Answer:
         print(log_text(error), file=sys.stderr)
         end = ended(error)
         return Answer(os.getpid(), failure=(str(end.outcome), end.reason, end.remedy))
-    return Answer(os.getpid(), buffer.getvalue())
+    return Answer(os.getpid(), buffer.getvalue(), load_s, peaks)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from src.measurement.memory import peak_memory
+from src.measurement.memory import Peaks, peak_memory
 from src.measurement.quality import compare
 from src.outcomes import RunEndedError, unsupported
 from src.records.record import Outcome, write_json
@@ -62,8 +62,9 @@ def check_serialization(run: RunContext) -> None:
         found["loaded"] = _judged("here", reference, _load_and_call(folder, run), run)
         _free(run)
         with run.phase("fresh process"):
-            outputs, found["fresh_pid"] = call_fresh(run.cfg, run.device, folder)
-        found["fresh"] = _judged("in a fresh process", reference, outputs, run)
+            answer = call_fresh(run.cfg, run.device, folder)
+        run.record.metrics |= _load_metrics("fresh_", answer.load_s, answer.load_peaks)
+        found["fresh"] = _judged("in a fresh process", reference, answer.tensors(), run) | {"pid": answer.pid}
     finally:
         if not run.cfg.serialize.keep:
             remove(folder)
@@ -139,12 +140,18 @@ def _load_and_call(folder: Path, run: RunContext) -> Tensors:
     with run.phase("load"), peak_memory(run.device) as peaks:
         load_into(workload.denoiser(), folder, info, run.device.torch, run.cfg.serialize.trust)
         run.device.synchronize()
-    run.record.metrics["serialize/load_s"] = run.record.phases_s["load"]
-    if peaks.gib:
-        run.record.metrics["serialize/load_peak_gib"] = round(next(iter(peaks.gib.values())), 4)
+    run.record.metrics |= _load_metrics("", run.record.phases_s["load"], peaks)
     with run.phase("call"):
         compile_module(workload.denoiser(), run.cfg.compile)
         return call(workload, run.cfg)
+
+
+def _load_metrics(prefix: str, seconds: float, peaks: Peaks) -> dict[str, float]:
+    """Seconds and the peak of loading (allocated on CUDA, RSS on a CPU); no peak where its reset is forbidden."""
+    found = {f"serialize/{prefix}load_s": round(seconds, 4)}
+    if peaks.gib:
+        found[f"serialize/{prefix}load_peak_gib"] = round(next(iter(peaks.gib.values())), 4)
+    return found
 
 
 def _judged(where: str, reference: Reference, outputs: Tensors, run: RunContext) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Runs of `task=serialize`, from configuration to record.json."""
 
-import io
 import json
 import math
 import os
@@ -10,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from src.records.content import artifacts
 from src.records.record import Outcome
 from src.serialization import fresh
 from src.treatments.scheme import Unquantized
@@ -63,7 +63,7 @@ def in_this_process(monkeypatch):
     def called(cfg, device, folder):
         answer = fresh._answer(cfg, folder)
         assert answer.failure is None, answer.failure
-        return torch.load(io.BytesIO(answer.outputs), weights_only=True), answer.pid
+        return answer
 
     monkeypatch.setattr("src.tasks.serialize.call_fresh", called)
 
@@ -100,18 +100,19 @@ def test_a_fresh_process_gives_the_same_to_the_last_bit(
         is True
     )
     assert found["fresh"]["output_sha256"] == found["output_sha256"]
-    assert found["fresh_pid"] != os.getpid()
+    assert found["fresh"]["pid"] != os.getpid()
     assert found["warnings"] == []
     assert bits < metrics["serialize/bits_per_weight"] < bits + 0.5
     assert 0 < metrics["serialize/size_gib"] < metrics["serialize/baseline_size_gib"]
     assert metrics["quantize/layers"] > 0
-    for name in ("save_s", "load_s", "load_peak_gib"):
+    for name in ("save_s", "load_s", "load_peak_gib", "fresh_load_s", "fresh_load_peak_gib"):
         assert metrics[f"serialize/{name}"] > 0
     assert "serialize/sqnr_db" not in metrics
     folder = tmp_path / "run" / "checkpoint"
     assert found["checkpoint"] == str(folder)
     assert str(folder) in record.reason
     assert sorted(path.name for path in folder.iterdir()) == sorted(["config.json", found["file"]])
+    assert not [path for path in artifacts(tmp_path / "run") if path.name in ("checkpoint", found["file"])]
     config = json.loads((folder / "config.json").read_text())
     assert config["sha256"] == found["sha256"]
     assert config["quant"]["name"] == quant
