@@ -17,6 +17,7 @@ from tests.conftest import SMALL_FLUX, SMALL_LINEAR
 
 HERE = __name__
 SERIALIZE = "task=serialize"
+PIPELINE = ("resolution=64", "target=pipeline", "model.pipeline.steps=1")
 TRAINING = (
     "quant.config._target_=torchao.prototype.quantized_training.int8.Int8WeightOnlyQuantizedTrainingConfig",
     "~quant.config.set_inductor_config",
@@ -75,14 +76,14 @@ def in_this_process(monkeypatch):
     ("workload", "quant", "format", "bits"),
     [
         (
-            (*SMALL_FLUX, "resolution=64", "target=pipeline", "model.pipeline.steps=1"),
+            (*SMALL_FLUX, "resolution=64"),
             "int8wo",
             "safetensors",
             8.0,
         ),
         (SMALL_LINEAR, "int4wo", "torch", 4.0),
     ],
-    ids=["int8wo pipeline", "int4wo linear"],
+    ids=["int8wo flux", "int4wo linear"],
 )
 def test_a_fresh_process_gives_the_same_to_the_last_bit(
     compose, execute_run, tmp_path, workload, quant, format, bits
@@ -141,6 +142,7 @@ def test_what_goes_wrong_in_the_fresh_process_is_said(compose, cpu, tmp_path):
         ((*SMALL_LINEAR, "quant=autoquant", "quant.layer_budget_s=0.01"), "safetensors"),
         ((*SMALL_LINEAR, "quant=int8wo", "compile=default", "compile.backend=aot_eager"), "safetensors"),
         ((*SMALL_FLUX, "resolution=64", "target=block", "quant=int8wo"), "safetensors"),
+        ((*SMALL_FLUX, *PIPELINE, "quant=int8wo"), "safetensors"),
     ],
 )
 @pytest.mark.usefixtures("in_this_process")
