@@ -41,11 +41,12 @@ _NOT_A_VARIANT = (".name", ".description", "._target_", ".dims.M", ".dims.K", ".
 def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
     """One row per run key: axes, shape, device, outcome, verdict at the margin, reason, and all metrics.
 
+    Runs of tasks that compare no speed (``task.compares=false``: serialize) are left out.
     The newest attempt with a finding stands for a key. ``variant`` names the options by which runs with the
     same axes differ (``group_size=64``); ``stands`` is False for a run that a newer one of the same workload,
     treatment and device replaces (other versions, seed or measurement settings).
     """
-    rows = [_row(run) for run in runs]
+    rows = [_row(run) for run in runs if run.data.params.get("task.compares") != "false"]
     rows = _one_per_key(rows)
     for row, variant in zip(rows, _variants(rows), strict=True):
         row["variant"] = variant

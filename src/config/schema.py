@@ -174,6 +174,7 @@ class TaskConf:
 
     name: str = MISSING
     _target_: str = MISSING  # callable(RunContext)
+    compares: bool = _aside(True)  # whether its runs have a speedup and a verdict for the analysis
 
 
 @dataclass
@@ -205,6 +206,15 @@ class MeasureConf:
 
 
 @dataclass
+class SerializeConf:
+    """How `task=serialize` saves a quantized model; at its defaults it is not part of the run key."""
+
+    format: str = _one_of("auto", "auto", "safetensors", "torch")  # auto: the first that can carry it
+    trust: bool = False  # let an unsafe pickle carry, and load, what nothing safe can
+    keep: bool = _aside(False)  # keep the checkpoint in the run's folder; else it is removed after the check
+
+
+@dataclass
 class TrackingConf:
     """Where records are published."""
 
@@ -226,6 +236,7 @@ class RootConf:
     task: TaskConf = MISSING
     measure: MeasureConf = MISSING
     tracking: TrackingConf = field(default=MISSING, metadata={"key": False})
+    serialize: SerializeConf = field(default_factory=SerializeConf)
     batch: int = _bounded(1, min=1, max=65536)
     resolution: int = _bounded("${model.resolution}", min=0, max=16384)
     target: str = "denoiser"  # a name from model.targets, or pipeline

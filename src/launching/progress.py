@@ -42,9 +42,11 @@ def result(record: Record) -> str:
         style = "dim" if record.outcome.is_finding else "bold red"
         return f"[{style}]{record.outcome}[/]: {escape(record.reason)}"
     m = record.metrics
+    why = f"; {escape(record.reason)}" if record.reason else ""
+    if "speedup/median" not in m:
+        return f"[green]{record.outcome}[/]{why}"
     interval = f"{m['speedup/ci_low']:.3f}-{m['speedup/ci_high']:.3f}"
     style = STYLES.get(record.verdict, "default")
-    why = f"; {escape(record.reason)}" if record.reason else ""
     return f"[{style}]{record.verdict}[/] {m['speedup/median']:.3f}x ({interval}){why}"
 
 

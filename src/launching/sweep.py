@@ -154,7 +154,8 @@ class LocalSweep:
             return None
         if done is None or done.details.get("withheld"):
             return None
-        return None if cfg.measure.profile and _lacks_profile(done) else done
+        lacks = (cfg.measure.profile and _lacks_profile(done)) or (cfg.serialize.keep and _lacks_kept(done))
+        return None if lacks else done
 
     def _close(self, progress: SweepProgress) -> None:
         self.manifest.write(self.outputs)
@@ -197,6 +198,12 @@ def axes_of(cfg: RootConf) -> dict[str, Any]:
 def _lacks_profile(record: Record) -> bool:
     """Whether a run that could have been profiled was not, or its profile failed."""
     return record.outcome is Outcome.OK and "files" not in record.details.get("profile", {})
+
+
+def _lacks_kept(record: Record) -> bool:
+    """Whether a run saved a checkpoint that was not kept, or is gone."""
+    saved = record.details.get("serialize", {})
+    return record.outcome is Outcome.OK and bool(saved) and not Path(saved["checkpoint"] or " ").is_dir()
 
 
 def _without_answer(record: Record, ending: Ending, cfg: RootConf) -> Record:

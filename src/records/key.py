@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from src.config.schema import PIPELINE, RootConf
+from src.config.schema import PIPELINE, RootConf, SerializeConf
 from src.records.environment import versions
 
 _PROSE = frozenset({"description", "remedy"})  # in plain mappings, where no schema marks them
@@ -22,6 +22,8 @@ def run_key(cfg: RootConf, device: dict[str, Any]) -> str:
     measured = _keyed(cfg)
     if cfg.target != PIPELINE:
         del measured["model"]["pipeline"]
+    if measured["serialize"] == _keyed(SerializeConf()):
+        del measured["serialize"]
     if cfg.quant.plan is not None:
         measured["quant"]["plan"] = hashlib.sha256(Path(cfg.quant.plan).read_bytes()).hexdigest()
     content = {"config": measured, "device": device, "versions": versions()}

@@ -34,12 +34,12 @@ def measure_latency(run: RunContext) -> None:
     scheme.check(run.device, run.cfg.dtype)
     note_ceilings(run)
     with compiler_options(run.cfg.compile):
-        workload, rows = _build(run)
+        workload, rows = build(run)
         together = _together(workload, run)
         baseline = prepare("baseline", workload, run)
         alone = None if together else _measure_and_free(baseline, run)
         treated_workload = _second(workload, together, run)
-        _quantize(scheme, treated_workload, rows, run)
+        quantize(scheme, treated_workload, rows, run)
         treated = prepare("treated", treated_workload, run)
         _measure_and_conclude(baseline, treated, alone, run)
         if any(row.scheme for row in rows) and _must_fall_back(scheme, run):
@@ -52,7 +52,7 @@ def measure_latency(run: RunContext) -> None:
     run.record.outcome = Outcome.OK
 
 
-def _build(run: RunContext) -> tuple[Workload, list[LayerRow]]:
+def build(run: RunContext) -> tuple[Workload, list[LayerRow]]:
     """The unquantized workload and its layer table."""
     with run.phase("build"), peak_memory(run.device) as peaks:
         workload = build_workload(run.cfg, run.device)
@@ -87,7 +87,8 @@ def _measure_and_free(baseline: Arm, run: RunContext) -> Timed:
     return timed
 
 
-def _quantize(scheme: Scheme, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
+def quantize(scheme: Scheme, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
+    """Find out what is to be applied, apply it, and record what that took."""
     scheme.search(workload, rows, run)
     with run.phase("quantize"), peak_memory(run.device) as peaks:
         scheme.apply(workload, rows, run)

@@ -1,6 +1,7 @@
 """Models from their YAML: random weights made in place, local or hub weights through from_pretrained."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,6 +35,39 @@ def build_model(
     return model.eval().requires_grad_(False)
 
 
+def empty_model(
+    conf: ModelConf | ComponentConf, device: torch.device, dtype: torch.dtype, seed: int, where: str = "model"
+) -> nn.Module:
+    """The model of `build_model` without weights: its parameters are on the meta device, its buffers are real.
+
+    Raises:
+        ConfigError: weights of a source whose structure the class cannot read.
+    """
+    factory = dict(conf.factory)
+    cls = get_class(factory.pop("_target_"))
+    with init_empty_weights(include_buffers=False):
+        model: nn.Module = cls(**factory) if conf.weights.source == "random" else _structure(conf, cls, where)
+    _move_buffers(model, device, dtype)
+    return model.eval().requires_grad_(False)
+
+
+def _structure(conf: ModelConf | ComponentConf, cls: Any, where: str) -> nn.Module:
+    """A diffusers model from the configuration file of its weights."""
+    if not hasattr(cls, "from_config") or not hasattr(cls, "load_config"):
+        raise ConfigError(
+            f"{where}.weights.source={conf.weights.source}: {cls.__name__} cannot be made from its config alone"
+        )
+    model = cls.from_config(cls.load_config(conf.weights.id, **_place(conf)))
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def _place(conf: ModelConf | ComponentConf) -> dict[str, Any]:
+    """Where from_pretrained finds weights that are given by their id."""
+    extra = {} if conf.weights.subfolder is None else {"subfolder": conf.weights.subfolder}
+    return {"local_files_only": conf.weights.source == "local", **extra}
+
+
 def _pretrained(conf: ModelConf | ComponentConf, cls: Any, dtype: torch.dtype, where: str) -> nn.Module:
     if not hasattr(cls, "from_pretrained"):
         raise ConfigError(
@@ -43,9 +77,7 @@ def _pretrained(conf: ModelConf | ComponentConf, cls: Any, dtype: torch.dtype, w
         raise ConfigError(
             f"{where}.weights.id=null: needed with {where}.weights.source={conf.weights.source}"
         )
-    offline = conf.weights.source == "local"
-    extra = {} if conf.weights.subfolder is None else {"subfolder": conf.weights.subfolder}
-    model = cls.from_pretrained(conf.weights.id, torch_dtype=dtype, local_files_only=offline, **extra)
+    model = cls.from_pretrained(conf.weights.id, torch_dtype=dtype, **_place(conf))
     assert isinstance(model, nn.Module)
     return model.requires_grad_(False)
 
@@ -53,19 +85,29 @@ def _pretrained(conf: ModelConf | ComponentConf, cls: Any, dtype: torch.dtype, w
 def _fill(model: nn.Module, std: float, device: torch.device, dtype: torch.dtype, seed: int) -> None:
     """Replace every meta parameter by seeded values, and move buffers, which hold real content."""
     generator = torch.Generator(device=device).manual_seed(seed)
-    keep = frozenset(getattr(model, "_keep_in_fp32_modules", None) or ())
+    own = _own_dtypes(model, dtype)
     for path, module in model.named_modules():
-
-        def own(name: str, path: str = path) -> torch.dtype:
-            return torch.float32 if keep.intersection([*path.split("."), name]) else dtype
-
         for name, parameter in module.named_parameters(recurse=False):
-            value = torch.empty(parameter.shape, device=device, dtype=own(name))
+            value = torch.empty(parameter.shape, device=device, dtype=own(path, name))
             _initialize(value, name, std, generator)
             setattr(module, name, nn.Parameter(value, requires_grad=False))
+    _move_buffers(model, device, dtype)
+
+
+def _move_buffers(model: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    own = _own_dtypes(model, dtype)
+    for path, module in model.named_modules():
         for name, buffer in module.named_buffers(recurse=False):
             stored = buffer.is_floating_point() and name not in module._non_persistent_buffers_set
-            module._buffers[name] = buffer.to(device=device, dtype=own(name) if stored else buffer.dtype)
+            module._buffers[name] = buffer.to(
+                device=device, dtype=own(path, name) if stored else buffer.dtype
+            )
+
+
+def _own_dtypes(model: nn.Module, dtype: torch.dtype) -> Callable[[str, str], torch.dtype]:
+    """The dtype of a tensor by its module's path and its name."""
+    keep = frozenset(getattr(model, "_keep_in_fp32_modules", None) or ())
+    return lambda path, name: torch.float32 if keep.intersection([*path.split("."), name]) else dtype
 
 
 def _initialize(value: torch.Tensor, name: str, std: float, generator: torch.Generator) -> None:
@@ -79,11 +121,12 @@ def _initialize(value: torch.Tensor, name: str, std: float, generator: torch.Gen
 def size_bytes(model: nn.Module) -> int:
     """Bytes of parameters and buffers as stored, looking inside quantized tensors."""
     tensors = [*model.parameters(), *model.buffers()]
-    return sum(_tensor_bytes(tensor) for tensor in {id(t): t for t in tensors}.values())
+    return sum(tensor_bytes(tensor) for tensor in {id(t): t for t in tensors}.values())
 
 
-def _tensor_bytes(tensor: torch.Tensor) -> int:
+def tensor_bytes(tensor: torch.Tensor) -> int:
+    """Bytes of a tensor's values as stored, looking inside a quantized one."""
     if hasattr(tensor, "__tensor_flatten__"):
         names, _ = tensor.__tensor_flatten__()
-        return sum(_tensor_bytes(getattr(tensor, name)) for name in names)
+        return sum(tensor_bytes(getattr(tensor, name)) for name in names)
     return math.prod(tensor.shape) * tensor.element_size()

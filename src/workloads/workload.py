@@ -1,6 +1,7 @@
 """The workload of a run: a module and the arguments of one call to it."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from src.config.schema import PIPELINE, RootConf
 from src.workloads.device import Device
 from src.workloads.dims import resolve
 from src.workloads.inputs import make_inputs
-from src.workloads.model import build_model
+from src.workloads.model import build_model, empty_model
 from src.workloads.pipeline import ImagePipeline, build_pipeline
 
 
@@ -49,7 +50,7 @@ class Whole(nn.Module):
         return self.inner(*args, **kwargs)
 
 
-def build_workload(cfg: RootConf, device: Device) -> Workload:
+def build_workload(cfg: RootConf, device: Device, build: Callable[..., nn.Module] = build_model) -> Workload:
     """Build the model and cut out the target, with the arguments that it sees inside the whole model; or build the
     pipeline around it.
 
@@ -59,7 +60,7 @@ def build_workload(cfg: RootConf, device: Device) -> Workload:
     dtype = getattr(torch, cfg.dtype)
     axes = {"batch": cfg.batch, "resolution": cfg.resolution}
     dims = resolve(cfg.model.dims, axes, "model.dims")
-    model = build_model(cfg.model, device.torch, dtype, cfg.seed)
+    model = build(cfg.model, device.torch, dtype, cfg.seed)
     if cfg.target == PIPELINE:
         return Workload(*build_pipeline(cfg, model, dims, device.torch))
     kwargs = make_inputs(cfg.model, dims, device.torch, dtype, cfg.seed + 1)
@@ -73,6 +74,19 @@ def build_workload(cfg: RootConf, device: Device) -> Workload:
         raise ConfigError(f"{where}: {error}") from error
     args, kwargs = _arguments_inside(model, kwargs, target, where)
     return Workload(_compilable(target), args, kwargs)
+
+
+def empty_workload(cfg: RootConf, device: Device) -> Workload:
+    """The workload of `build_workload` with a denoiser that has no weights yet: they are on the meta device.
+
+    A part of a model is called with what it sees inside the whole one, which is built to find that out.
+    """
+    path = cfg.model.targets.get(cfg.target)
+    if not path:
+        return build_workload(cfg, device, empty_model)
+    whole = build_workload(cfg, device)
+    model = empty_model(cfg.model, device.torch, getattr(torch, cfg.dtype), cfg.seed)
+    return Workload(_compilable(model.get_submodule(path)), whole.args, whole.kwargs)
 
 
 def is_torchs_own(module: nn.Module) -> bool:

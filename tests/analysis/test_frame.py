@@ -183,3 +183,31 @@ def test_image_quality_is_shown_where_there_is_some(store):
     html = verdicts_html(with_images)
     assert [part in html for part in ("PSNR, dB", "LPIPS", "31.4", "0.071")] == [True] * 4
     assert html.count("<td") == 2 * html.count("<th ")
+
+
+def test_runs_that_compare_no_speed_are_no_part_of_the_analysis(store, analysing):
+    """`task=serialize`: ok without a speedup, or unsupported for a reason that says nothing about speed."""
+    aside = {"task.compares": "false"}
+    runs = [
+        made("compared", 1.2, params={"task.compares": "true"}),
+        made("saved", params=aside, task="serialize"),
+        made(
+            "pickle",
+            outcome=Outcome.UNSUPPORTED,
+            reason="only an unsafe pickle",
+            params=aside,
+            task="serialize",
+        ),
+    ]
+    assert frame_of(store, runs)["run_key"].tolist() == ["compared"]
+    name, _ = store.experiment([*runs, made("linear", params=aside, task="serialize", shape=(16, 512, 512))])
+    status, printed = analysing(store.conf(name))
+    assert status == 0
+    assert "1 run on 1 device; 1 compared a treatment" in " ".join(printed.split())
+    assert "unsafe pickle" not in printed
+
+
+def test_an_experiment_of_such_runs_only_has_nothing_to_analyse(store, analysing):
+    name, _ = store.experiment([made("saved", params={"task.compares": "false"}, task="serialize")])
+    status, printed = analysing(store.conf(name))
+    assert (status, "no finished runs yet" in printed) == (1, True)

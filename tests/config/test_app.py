@@ -248,3 +248,15 @@ def test_ctrl_c_ends_a_process_without_a_traceback(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (130, "")
+
+
+def test_serializing_is_eager_unless_a_compile_mode_is_asked_for(call: Call) -> None:
+    (run,) = call("task=serialize").runs
+    assert (run.task.name, run.task.compares, run.compile.name) == ("serialize", False, "none")
+    assert call("compile=default", "task=serialize").runs[0].compile.name == "default"
+    swept = call("-m", "task=latency,serialize", "quant=int8wo").runs
+    assert [(run.task.name, run.compile.name) for run in swept] == [
+        ("latency", "regional"),
+        ("serialize", "none"),
+    ]
+    assert "serialize.format=zip" in call("serialize.format=zip").err

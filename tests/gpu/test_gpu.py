@@ -197,3 +197,13 @@ def test_a_process_of_a_calibration(tmp_path):
     assert abs(equal["speedup"] - 1) < 0.05
     assert abs(slowed["speedup"] / slowed["truth"] - 1) < 0.05
     assert all(abs(ratio - 1) < 0.1 for ratio in harness["ratios"])
+
+
+@pytest.mark.parametrize("quant", ["none", "int8wo", "int8dq", "float8wo", "float8dq", "int4wo"])
+def test_a_saved_model_gives_the_same_in_a_fresh_process(compose, execute_run, quant):
+    record = execute_run(compose("task=serialize", *FLUX[:2], "compile=none", f"quant={quant}"))
+    assert record.outcome in ("ok", "unsupported"), record.reason
+    if record.outcome == "ok":
+        found = record.details["serialize"]
+        assert (found["format"], found["equal"]) == ("safetensors", True)
+        assert record.metrics["serialize/load_peak_gib"] < 1.5 * record.metrics["serialize/baseline_size_gib"]

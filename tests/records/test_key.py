@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from src.config.schema import RootConf
+from src.config.schema import RootConf, SerializeConf
 from src.records import key as key_module
 from src.records.environment import versions
 from src.records.key import run_key
@@ -163,3 +163,13 @@ def test_the_walk_misses_nothing(cfg):
         return sum(map(count, value.values())) if isinstance(value, dict) else 1
 
     assert count(dataclasses.asdict(cfg)) == len(list(leaves(cfg)))
+
+
+def test_how_a_checkpoint_is_saved_counts_unless_it_is_the_default(cfg):
+    assert "serialize" in {f.name for f in fields(RootConf)}
+    original = run_key(cfg, DEVICE)
+    with_default = deepcopy(cfg)
+    with_default.serialize = SerializeConf(keep=True)
+    assert run_key(with_default, DEVICE) == original
+    with_default.serialize = SerializeConf(format="torch")
+    assert run_key(with_default, DEVICE) != original

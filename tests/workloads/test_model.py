@@ -10,7 +10,7 @@ from torch import nn
 from src.config.errors import ConfigError
 from src.config.schema import ModelConf, WeightsConf
 from src.measurement.memory import peak_memory
-from src.workloads.model import build_model, size_bytes
+from src.workloads.model import build_model, empty_model, size_bytes
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR
 
 CPU = torch.device("cpu")
@@ -156,3 +156,38 @@ def test_size_counts_bytes_of_shared_tensors_once(dtype, expected):
     linear = nn.Linear(256, 128, bias=False, dtype=dtype)
     twice = nn.Sequential(linear, linear)
     assert size_bytes(twice) == expected
+
+
+@pytest.mark.parametrize("factory", [WAN, PIXART, SD3], ids=lambda factory: factory["_target_"])
+def test_an_empty_model_takes_the_weights_of_another(factory):
+    conf = ModelConf(name="tiny", factory=factory)
+    full, empty = build(conf), empty_model(conf, CPU, torch.bfloat16, seed=0)
+    assert all(parameter.is_meta for parameter in empty.parameters())
+    assert not any(buffer.is_meta for buffer in empty.buffers())
+    empty.load_state_dict(full.state_dict(), assign=True)
+    assert dtypes(empty) == dtypes(full)
+    assert torch.equal(weights(empty), weights(full))
+    assert all(torch.equal(a, b) for a, b in zip(empty.buffers(), full.buffers(), strict=True))
+    assert not empty.training
+
+
+def test_an_empty_model_of_local_weights_needs_only_their_config(compose, tmp_path):
+    conf = compose(*SMALL_FLUX).model
+    original = build(conf)
+    original.save_config(tmp_path / "transformer")
+    conf.weights = WeightsConf(source="local", id=str(tmp_path), subfolder="transformer")
+    conf.factory["num_layers"] = 7  # the file decides
+    empty = empty_model(conf, CPU, torch.bfloat16, seed=0)
+    assert {n: p.shape for n, p in empty.named_parameters()} == {
+        n: p.shape for n, p in original.named_parameters()
+    }
+
+
+def test_an_empty_model_of_a_class_without_a_config(compose):
+    with pytest.raises(ConfigError, match="Linear cannot be made from its config alone"):
+        empty_model(
+            compose(*SMALL_LINEAR, "model.weights.source=local", "model.weights.id=x").model,
+            CPU,
+            torch.bfloat16,
+            0,
+        )

@@ -1,0 +1,102 @@
+"""A workload from its checkpoint, called: here, or in a process that knows only the configuration and the files."""
+
+import hashlib
+import io
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from hydra.utils import get_class
+
+from src.config.schema import RootConf
+from src.measurement.memory import Peaks, peak_memory
+from src.measurement.quality import on_cpu
+from src.outcomes import RunEndedError, ended, log_text
+from src.records.record import Outcome
+from src.serialization.checkpoint import load_into, read_info, verify
+from src.treatments.compiling import compile_module, compiler_options
+from src.workloads.device import Device
+from src.workloads.workload import Workload, empty_workload
+
+Tensors = list[torch.Tensor]
+
+
+@dataclass
+class Answer:
+    """What the fresh process found."""
+
+    pid: int
+    outputs: bytes = b""  # the output tensors, as a torch file
+    load_s: float = 0.0
+    load_peaks: Peaks = field(default_factory=Peaks)
+    failure: tuple[str, str, str] | None = None  # outcome, reason, remedy
+
+    def tensors(self) -> Tensors:
+        """The output tensors."""
+        tensors: Tensors = torch.load(io.BytesIO(self.outputs), weights_only=True)
+        return tensors
+
+
+def call(workload: Workload, cfg: RootConf) -> Tensors:
+    """The output tensors of one call in the run's compile state, on the CPU."""
+    with compiler_options(cfg.compile):
+        output = on_cpu(workload.call())
+    return [leaf for leaf in torch.utils._pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor)]
+
+
+def digest(outputs: Sequence[torch.Tensor]) -> str:
+    """SHA-256 of dtypes, shapes and values: equal only for outputs that are equal bit for bit."""
+    found = hashlib.sha256()
+    for tensor in outputs:
+        found.update(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def call_fresh(cfg: RootConf, device: Device, folder: Path) -> Answer:
+    """Load and call in a new Python process with as many threads as here.
+
+    Raises:
+        RunEndedError: it could not; the reason says that it was the fresh process.
+    """
+    cfg = replace(cfg, gpu=replace(cfg.gpu, threads=device.threads))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            answer = pool.submit(_answer, cfg, folder).result()
+        except BrokenProcessPool as error:
+            remedy = "run.log in the run's folder has its last words"
+            raise RunEndedError(Outcome.FAILED, "the fresh process died while loading", remedy) from error
+    if answer.failure is not None:
+        outcome, reason, remedy = answer.failure
+        raise RunEndedError(Outcome(outcome), f"in a fresh process: {reason}", remedy)
+    return answer
+
+
+@torch.no_grad()
+def _answer(cfg: RootConf, folder: Path) -> Answer:
+    """In the fresh process."""
+    try:
+        device: Device = get_class(cfg.gpu._target_)(cfg.gpu).open()
+        info = read_info(folder)
+        verify(folder, info)
+        workload = empty_workload(cfg, device)
+        started = time.perf_counter()
+        with peak_memory(device) as peaks:
+            load_into(workload.denoiser(), folder, info, device.torch, cfg.serialize.trust)
+            device.synchronize()
+        load_s = time.perf_counter() - started
+        compile_module(workload.denoiser(), cfg.compile)
+        buffer = io.BytesIO()
+        torch.save(call(workload, cfg), buffer)
+    except Exception as error:
+        print(log_text(error), file=sys.stderr)
+        end = ended(error)
+        return Answer(os.getpid(), failure=(str(end.outcome), end.reason, end.remedy))
+    return Answer(os.getpid(), buffer.getvalue(), load_s, peaks)

@@ -1,0 +1,215 @@
+"""The task `serialize`: quantize, save, load into an empty model, compare; then the same in a fresh process."""
+
+import gc
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from src.measurement.memory import Peaks, peak_memory
+from src.measurement.quality import compare
+from src.outcomes import RunEndedError, unsupported
+from src.records.record import Outcome, write_json
+from src.serialization.checkpoint import (
+    FOLDER,
+    load_into,
+    other_versions,
+    read_info,
+    remove,
+    verify,
+    write_info,
+    write_weights,
+)
+from src.serialization.fresh import Tensors, call, call_fresh, digest
+from src.tasks.context import RunContext
+from src.tasks.latency import build, quantize
+from src.treatments.compiling import compile_module, compiler_options
+from src.treatments.layers import LayerRow
+from src.treatments.scheme import Scheme, make_scheme
+from src.workloads.device import GIB
+from src.workloads.model import tensor_bytes
+from src.workloads.workload import Workload, empty_workload
+
+_NOISE_DB = 3.0  # how much further apart than two calls of one model a loaded one may be
+
+
+@dataclass
+class Reference:
+    """What the quantized model gave before it was saved."""
+
+    outputs: Tensors
+    repeat_db: float  # SQNR of a second call against the first; infinite: equal bit for bit
+
+
+@torch.no_grad()
+def check_serialization(run: RunContext) -> None:
+    """Save and load a quantized model, and fill the record with what that took and whether it is still the same.
+
+    Raises:
+        RunEndedError: any outcome but ok; `bad_numerics` when a loaded model gives something else.
+    """
+    scheme = make_scheme(run.cfg.quant)
+    scheme.check(run.device, run.cfg.dtype)
+    folder = run.folder / FOLDER
+    found: dict[str, Any] = {"checkpoint": str(folder) if run.cfg.serialize.keep else None}
+    run.record.details["serialize"] = found
+    try:
+        reference = _quantize_and_save(scheme, folder, run)
+        _free(run)
+        found["loaded"] = _judged("here", reference, _load_and_call(folder, run), run)
+        _free(run)
+        with run.phase("fresh process"):
+            answer = call_fresh(run.cfg, run.device, folder)
+        run.record.metrics |= _load_metrics("fresh_", answer.load_s, answer.load_peaks)
+        found["fresh"] = _judged("in a fresh process", reference, answer.tensors(), run) | {"pid": answer.pid}
+    finally:
+        if not run.cfg.serialize.keep:
+            remove(folder)
+    found["equal"] = found["loaded"]["equal"] and found["fresh"]["equal"]
+    run.record.reason = _in_words(found, run)
+    run.record.outcome = Outcome.OK
+
+
+def _quantize_and_save(scheme: Scheme, folder: Path, run: RunContext) -> Reference:
+    """Build, quantize, call and save; the model is gone on return."""
+    workload, rows = build(run)
+    state = workload.denoiser().state_dict()
+    names, unquantized_bytes = set(state), sum(map(tensor_bytes, state.values()))
+    del state  # it would hold the unquantized weights
+    with compiler_options(run.cfg.compile):
+        quantize(scheme, workload, rows, run)
+    write_json(run.folder / "layers.json", [row.as_dict() for row in rows])
+    changed = sorted(names ^ set(workload.denoiser().state_dict()))
+    if changed:
+        raise unsupported(
+            f"{run.cfg.quant.name} changes which tensors the model has ({changed[0]}, ...): "
+            "its state does not fit into an empty model"
+        )
+    reference = _reference(workload, run)
+    _save(workload, rows, folder, run)
+    run.record.metrics["serialize/baseline_size_gib"] = unquantized_bytes / GIB
+    run.record.metrics |= _bits_per_weight(workload, rows)
+    return reference
+
+
+def _reference(workload: Workload, run: RunContext) -> Reference:
+    with run.phase("call"):
+        compile_module(workload.denoiser(), run.cfg.compile)
+        first, second = call(workload, run.cfg), call(workload, run.cfg)
+    if not all(torch.isfinite(output).all() for output in first):
+        raise RunEndedError(
+            Outcome.BAD_NUMERICS,
+            "the quantized model returns NaN or infinity: there is nothing to compare",
+        )
+    repeat_db = math.inf if digest(first) == digest(second) else _sqnr_db(first, second)
+    found = run.record.details["serialize"]
+    found["deterministic"], found["output_sha256"] = math.isinf(repeat_db), digest(first)
+    return Reference(first, repeat_db)
+
+
+def _save(workload: Workload, rows: list[LayerRow], folder: Path, run: RunContext) -> None:
+    state = dict(workload.denoiser().state_dict())
+    with run.phase("save"):
+        written = write_weights(state, folder, run.cfg.serialize)
+    with run.phase("checksum"):
+        info = write_info(written, state, run.cfg, rows)
+    run.record.details["serialize"] |= {
+        "format": info.format,
+        "refused": written.refused,
+        "unsafe": info.unsafe,
+        "file": info.file,
+        "sha256": info.sha256,
+        "tensor_classes": info.tensor_classes,
+    }
+    run.record.metrics |= {
+        "serialize/save_s": run.record.phases_s["save"],
+        "serialize/size_gib": info.bytes / GIB,
+    }
+
+
+def _load_and_call(folder: Path, run: RunContext) -> Tensors:
+    with run.phase("build empty"):
+        workload = empty_workload(run.cfg, run.device)
+    info = read_info(folder)
+    run.record.details["serialize"]["warnings"] = other_versions(info)
+    with run.phase("checksum"):
+        verify(folder, info)
+    with run.phase("load"), peak_memory(run.device) as peaks:
+        load_into(workload.denoiser(), folder, info, run.device.torch, run.cfg.serialize.trust)
+        run.device.synchronize()
+    run.record.metrics |= _load_metrics("", run.record.phases_s["load"], peaks)
+    with run.phase("call"):
+        compile_module(workload.denoiser(), run.cfg.compile)
+        return call(workload, run.cfg)
+
+
+def _load_metrics(prefix: str, seconds: float, peaks: Peaks) -> dict[str, float]:
+    """Seconds and the peak of loading (allocated on CUDA, RSS on a CPU); no peak where its reset is forbidden."""
+    found = {f"serialize/{prefix}load_s": round(seconds, 4)}
+    if peaks.gib:
+        found[f"serialize/{prefix}load_peak_gib"] = round(next(iter(peaks.gib.values())), 4)
+    return found
+
+
+def _judged(where: str, reference: Reference, outputs: Tensors, run: RunContext) -> dict[str, Any]:
+    """How the outputs of a loaded model compare with those before it was saved.
+
+    Raises:
+        RunEndedError: `bad_numerics` when they differ by more than two calls of the model do.
+    """
+    found: dict[str, Any] = {
+        "equal": digest(outputs) == digest(reference.outputs),
+        "output_sha256": digest(outputs),
+    }
+    if found["equal"]:
+        return found
+    sqnr_db = _sqnr_db(reference.outputs, outputs)
+    if math.isfinite(sqnr_db):
+        found["sqnr_db"] = sqnr_db
+        known = run.record.metrics.get("serialize/sqnr_db", math.inf)
+        run.record.metrics["serialize/sqnr_db"] = min(sqnr_db, known)
+    if sqnr_db < reference.repeat_db - _NOISE_DB:
+        raise RunEndedError(
+            Outcome.BAD_NUMERICS,
+            f"loaded {where}, the model gives another output than before it was saved: SQNR {sqnr_db:.1f} dB",
+            "serialize.format=torch, if it was safetensors; details.serialize in record.json says what was saved",
+        )
+    return found
+
+
+def _sqnr_db(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> float:
+    """Infinite when all values are equal."""
+    return compare(list(first), list(second)).get("quality/sqnr_db", math.inf)
+
+
+def _bits_per_weight(workload: Workload, rows: list[LayerRow]) -> dict[str, float]:
+    """Bits stored per weight of the quantized layers; nothing where none is."""
+    layers = [workload.module.get_submodule(row.fqn) for row in rows if row.scheme]
+    weights = [weight for layer in layers if isinstance(weight := layer.weight, torch.Tensor)]
+    if not weights:
+        return {}
+    bits, numbers = 8 * sum(map(tensor_bytes, weights)), sum(weight.numel() for weight in weights)
+    return {"serialize/bits_per_weight": bits / numbers}
+
+
+def _in_words(found: dict[str, Any], run: RunContext) -> str:
+    size, baseline = (run.record.metrics[f"serialize/{name}size_gib"] for name in ("", "baseline_"))
+    same = (
+        "equal bit for bit here and in a fresh process"
+        if found["equal"]
+        else "as near to the saved model as two calls of that are to each other"
+    )
+    carried = f", an unsafe pickle that carries {', '.join(found['unsafe'])}" if found["unsafe"] else ""
+    kept = f"; kept in {found['checkpoint']}" if found["checkpoint"] else ""
+    return f"{found['format']}{carried}: {size:.3g} of {baseline:.3g} GiB, loaded {same}{kept}"
+
+
+def _free(run: RunContext) -> None:
+    """Give back what no name holds any more, so that the next peak does not contain it."""
+    torch._dynamo.reset()  # compiled code holds the weights it was made for
+    gc.collect()
+    if run.device.kind == "cuda":
+        torch.cuda.empty_cache()

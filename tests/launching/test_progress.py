@@ -1,0 +1,22 @@
+"""One line per run, whatever its task."""
+
+import pytest
+
+from src.launching.progress import result
+from src.records.record import Outcome, Record
+
+SPEEDUP = {"speedup/median": 1.234, "speedup/ci_low": 1.2, "speedup/ci_high": 1.25}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "verdict", "reason", "metrics", "line"),
+    [
+        (Outcome.OK, "helps", "", SPEEDUP, "[green]helps[/] 1.234x (1.200-1.250)"),
+        (Outcome.OK, "", "safetensors: 1 of 2 GiB", {}, "[green]ok[/]; safetensors: 1 of 2 GiB"),
+        (Outcome.UNSUPPORTED, "", "no [gpu]", {}, "[dim]unsupported[/]: no \\[gpu]"),
+        (Outcome.TIMEOUT, "", "", {}, "[bold red]timeout[/]: "),
+    ],
+)
+def test_what_came_out_in_one_line(outcome, verdict, reason, metrics, line):
+    record = Record("k", 1, "s", {}, outcome=outcome, verdict=verdict, reason=reason, metrics=metrics)
+    assert result(record) == line
