@@ -183,3 +183,13 @@ def test_image_quality_is_shown_where_there_is_some(store):
     html = verdicts_html(with_images)
     assert [part in html for part in ("PSNR, dB", "LPIPS", "31.4", "0.071")] == [True] * 4
     assert html.count("<td") == 2 * html.count("<th ")
+
+
+def test_presets_of_layers_are_variants_by_their_names(store):
+    rules = {"quant.layers.min_side": "0", "quant.layers.exclude": "[]", "quant.layers.name": "all"}
+    large = {"quant.layers.min_side": "1024", "quant.layers.exclude": '["embed"]', "quant.layers.name": "large"}
+    runs = [made("a", 1.1, params=rules), made("l", 1.2, params=large)]
+    assert sorted(frame_of(store, runs)["variant"]) == ["layers=all", "layers=large"]
+    runs.append(made("m", 1.3, params=rules | {"quant.layers.min_side": "64"}))
+| {"quant.layers.min_side": "64"}))
+    assert "layers.exclude=[], layers.min_side=64" in set(frame_of(store, runs)["variant"])
