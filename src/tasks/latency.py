@@ -142,6 +142,8 @@ def _note_fall_back(rows: list[LayerRow], run: RunContext) -> None:
     kept = ("quantize/", "memory/build", "memory/quantize")
     record.metrics = {name: value for name, value in record.metrics.items() if name.startswith(kept)}
     record.metrics["quantize/layers"] = 0.0
+    for counts in record.details["components"].values():
+        counts["quantized"] = 0
     (run.folder / "rounds.json").rename(run.folder / "rounds_plan.json")
     for row in rows:
         if row.scheme:

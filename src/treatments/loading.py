@@ -13,6 +13,7 @@ from torch import nn
 
 from src.config.errors import ConfigError
 from src.config.schema import ModelConf, RootConf, WeightsConf
+from src.measurement.memory import peak_memory
 from src.tasks.context import RunContext
 from src.treatments.layers import LayerRow
 from src.treatments.scheme import Choices, note_quantized, refusals
@@ -46,13 +47,14 @@ def load_through_diffusers(
     cfg, device = run.cfg, run.device
     cls, dtype = get_class(cfg.model.factory["_target_"]), getattr(torch, cfg.dtype)
     with _loadable(run) as conf:
-        loading = {"quantization_config": _torchao_config(choices, rows, conf)} if choices else {}
+        loading: dict[str, Any] = {"quantization_config": _torchao_config(choices, rows, conf)} if choices else {}
         if device.kind != "cpu" and cfg.quant.where != "cpu":
             loading["device_map"] = {"": device.torch}
-        with run.phase("quantize"), refusals(choices, "diffusers"):
+        with run.phase("quantize"), peak_memory(run.device) as peaks, refusals(choices, "diffusers"):
             model = load_pretrained(conf, cls, dtype, "model", **loading).to(device.torch)
             device.synchronize()
     run.record.metrics["quantize/time_s"] = run.record.phases_s["quantize"]
+    run.record.metrics |= peaks.phase_metrics("quantize")
     target = part_of(model, cfg)
     note_quantized(target, choices, rows, "diffusers")
     return Workload(target, baseline.args, baseline.kwargs, baseline.path)

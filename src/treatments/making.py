@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
@@ -39,9 +38,7 @@ def make_treated(
     else:
         scheme.search(baseline, rows, run)  # measures nothing: autoquant has its plan
         make = load_through_diffusers if conf.via == "diffusers" else _ELSEWHERE[conf.where]
-        with peak_memory(run.device) as peaks:
-            workload = make(scheme.choose(rows, run), baseline, rows, run)
-        record.metrics |= peaks.phase_metrics("quantize")
+        workload = make(scheme.choose(rows, run), baseline, rows, run)
     record.metrics["quantize/layers"] = float(sum(bool(row.scheme) for row in rows))
     record.details["components"] = by_component(workload, rows)
     return workload
@@ -51,25 +48,25 @@ def _on_device(scheme: Scheme, second: Second, rows: list[LayerRow], run: RunCon
     """The whole unquantized copy on the device, then all of it quantized."""
     workload = second()
     scheme.search(workload, rows, run)
-    with run.phase("quantize"), peak_memory(run.device) as peaks:
+    with run.phase("quantize"), _peaks(run):
         scheme.apply(workload, rows, run)
         run.device.synchronize()
     run.record.metrics["quantize/time_s"] = run.record.phases_s["quantize"]
-    run.record.metrics |= peaks.phase_metrics("quantize")
     return workload
 
 
 def _on_cpu(choices: Choices, baseline: Workload, rows: list[LayerRow], run: RunContext) -> Workload:
     """The whole copy on the host, quantized there, then moved: the device sees no unquantized weight of it."""
-    with run.phase("build"):
-        workload = rebuild(run.cfg, torch.device("cpu"), baseline)
-    with run.phase("quantize"):
-        if choices:
-            quantize_layers(workload.module, choices, rows)
+    with _peaks(run):
+        with run.phase("build"):
+            workload = rebuild(run.cfg, torch.device("cpu"), baseline)
+        with run.phase("quantize"):
+            if choices:
+                quantize_layers(workload.module, choices, rows)
+        with run.phase("move to the device"), refusals(choices):
+            workload.module.to(run.device.torch)
+            run.device.synchronize()
     run.record.metrics["quantize/time_s"] = run.record.phases_s["quantize"]
-    with run.phase("move to the device"), refusals(choices):
-        workload.module.to(run.device.torch)
-        run.device.synchronize()
     return workload
 
 
@@ -87,11 +84,19 @@ def _streamed(choices: Choices, baseline: Workload, rows: list[LayerRow], run: R
 
         return quantize
 
-    with run.phase("quantize"):
+    with run.phase("quantize"), _peaks(run):
         workload = rebuild(run.cfg, run.device.torch, baseline, hear)
     note_quantized(workload.module, choices, rows)
     run.record.metrics["quantize/time_s"] = round(sum(seconds), 4)
     return workload
+
+
+@contextmanager
+def _peaks(run: RunContext) -> Iterator[None]:
+    """Measure the peak memory of what happens inside."""
+    with peak_memory(run.device) as peaks:
+        yield
+    run.record.metrics |= peaks.phase_metrics("quantize")
 
 
 @contextmanager
@@ -104,7 +109,7 @@ def _timed(seconds: list[float], run: RunContext) -> Iterator[None]:
     seconds.append(time.perf_counter() - started)
 
 
-_ELSEWHERE: dict[str, Callable[[Choices, Workload, list[LayerRow], RunContext], Any]] = {
+_ELSEWHERE: dict[str, Callable[[Choices, Workload, list[LayerRow], RunContext], Workload]] = {
     "cpu": _on_cpu,
     "streamed": _streamed,
 }  # by quant.where

@@ -191,5 +191,4 @@ def test_presets_of_layers_are_variants_by_their_names(store):
     runs = [made("a", 1.1, params=rules), made("l", 1.2, params=large)]
     assert sorted(frame_of(store, runs)["variant"]) == ["layers=all", "layers=large"]
     runs.append(made("m", 1.3, params=rules | {"quant.layers.min_side": "64"}))
-| {"quant.layers.min_side": "64"}))
     assert "layers.exclude=[], layers.min_side=64" in set(frame_of(store, runs)["variant"])
