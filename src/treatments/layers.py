@@ -92,9 +92,9 @@ def _reasons(row: LayerRow, layers: LayersConf, requires: RequiresConf) -> Itera
     yield from (f"quant.layers.modules_to_not_convert: {name}" for name in named)
     if min(row.K, row.N) < layers.min_side:
         yield f"a side below quant.layers.min_side={layers.min_side}"
-    if row.M < layers.min_m:
+    if layers.min_m > row.M:
         yield f"M below quant.layers.min_m={layers.min_m}"
-    if layers.max_m is not None and row.M > layers.max_m:
+    if layers.max_m is not None and layers.max_m < row.M:
         yield f"M above quant.layers.max_m={layers.max_m}"
     if row.K % layers.k_multiple:
         yield f"K={row.K} is not a multiple of quant.layers.k_multiple={layers.k_multiple}"

@@ -33,7 +33,9 @@ def check_loading(cfg: RootConf) -> None:
 
     cls = get_class(cfg.model.factory["_target_"])
     if not issubclass(cls, ModelMixin):
-        raise ConfigError(f"quant.via=diffusers: {cls.__name__} is no model of diffusers; give quant.via=direct")
+        raise ConfigError(
+            f"quant.via=diffusers: {cls.__name__} is no model of diffusers; give quant.via=direct"
+        )
 
 
 def load_through_diffusers(
@@ -47,7 +49,9 @@ def load_through_diffusers(
     cfg, device = run.cfg, run.device
     cls, dtype = get_class(cfg.model.factory["_target_"]), getattr(torch, cfg.dtype)
     with _loadable(run) as conf:
-        loading: dict[str, Any] = {"quantization_config": _torchao_config(choices, rows, conf)} if choices else {}
+        loading: dict[str, Any] = (
+            {"quantization_config": _torchao_config(choices, rows, conf)} if choices else {}
+        )
         if device.kind != "cpu" and cfg.quant.where != "cpu":
             loading["device_map"] = {"": device.torch}
         with run.phase("quantize"), peak_memory(run.device) as peaks, refusals(choices, "diffusers"):
@@ -61,7 +65,10 @@ def load_through_diffusers(
 
 
 def _torchao_config(choices: Choices, rows: list[LayerRow], conf: ModelConf) -> Any:
-    """diffusers' TorchAoConfig: one scheme for the chosen layers; all others by their weights' names, which match nothing else."""
+    """diffusers' TorchAoConfig: one scheme for the chosen layers, all others by their weights' names.
+
+    A weight's whole name matches itself alone; a layer's name would also match what ends so.
+    """
     from diffusers import TorchAoConfig
 
     config = next(config for _, config in choices.values())
@@ -97,7 +104,9 @@ def _loadable(run: RunContext) -> Iterator[ModelConf]:
 def _save(run: RunContext, folder: str) -> None:
     """Write the baseline's weights once more: made on the same device from the same seed."""
     cfg, device = run.cfg, run.device.torch
-    model: Any = build_model(cfg.model, device, getattr(torch, cfg.dtype), cfg.seed, "model", weights_made_on(cfg))
+    model: Any = build_model(
+        cfg.model, device, getattr(torch, cfg.dtype), cfg.seed, "model", weights_made_on(cfg)
+    )
     model.save_pretrained(folder)
     del model
     if device.type == "cuda":

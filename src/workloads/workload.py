@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from src.config.errors import ConfigError
-from src.config.schema import DENOISER, PIPELINE, VAE, RootConf
+from src.config.schema import DENOISER, PIPELINE, VAE, ComponentConf, ModelConf, RootConf
 from src.workloads.device import Device
 from src.workloads.dims import resolve
 from src.workloads.inputs import make_inputs
@@ -99,7 +99,7 @@ def rebuild(
     """
     dtype = getattr(torch, cfg.dtype)
     model = outline(cfg.model, dtype)
-    parts = [(model, cfg.model, cfg.seed)]
+    parts: list[tuple[nn.Module, ModelConf | ComponentConf, int]] = [(model, cfg.model, cfg.seed)]
     if cfg.target == PIPELINE:
         vae_conf = cfg.model.pipeline.vae
         vae = outline(vae_conf, dtype, "model.pipeline.vae")

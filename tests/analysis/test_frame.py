@@ -187,7 +187,11 @@ def test_image_quality_is_shown_where_there_is_some(store):
 
 def test_presets_of_layers_are_variants_by_their_names(store):
     rules = {"quant.layers.min_side": "0", "quant.layers.exclude": "[]", "quant.layers.name": "all"}
-    large = {"quant.layers.min_side": "1024", "quant.layers.exclude": '["embed"]', "quant.layers.name": "large"}
+    large = {
+        "quant.layers.min_side": "1024",
+        "quant.layers.exclude": '["embed"]',
+        "quant.layers.name": "large",
+    }
     runs = [made("a", 1.1, params=rules), made("l", 1.2, params=large)]
     assert sorted(frame_of(store, runs)["variant"]) == ["layers=all", "layers=large"]
     runs.append(made("m", 1.3, params=rules | {"quant.layers.min_side": "64"}))

@@ -41,7 +41,7 @@ def test_the_rules_of_a_scheme_of_ones_own_stand(call: Call, tmp_path) -> None: 
         (["quant.components=[vae]"], "target=denoiser of flux-tiny has no component vae; accepted: denoiser"),
         (["quant.components=[text_encoder]", "target=pipeline"], "accepted: denoiser, vae"),
         (["quant.components=[]"], "quant.components=[]: nothing to quantize"),
-        (["quant.where=gpu"], "quant.where=gpu: no such choice; accepted: device, cpu, streamed"),
+        (["quant.where=gpu"], "quant.where=gpu: no such choice; did you mean cpu?; accepted: device"),
         (["quant.via=direkt"], "quant.via=direkt: no such choice; did you mean direct?"),
         (["quant.via=diffusers", "target=pipeline"], "quant.via=diffusers: not for target=pipeline"),
         (["quant.via=diffusers", "quant=autoquant"], "takes one scheme for all layers"),

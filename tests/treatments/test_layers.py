@@ -106,7 +106,18 @@ def test_a_linear_alone_is_named_inside_its_wrapper():
 @pytest.mark.parametrize("layer", ["proj_out", "blocks.0.proj_out", "blocks.0.attn.to_out.0"])
 @pytest.mark.parametrize(
     "name",
-    ["proj_out", "out", "proj_out.weight", "blocks.0", "blocks.0.proj_out", "to_out", "to_out.0", "attn", "0", "x"],
+    [
+        "proj_out",
+        "out",
+        "proj_out.weight",
+        "blocks.0",
+        "blocks.0.proj_out",
+        "to_out",
+        "to_out.0",
+        "attn",
+        "0",
+        "x",
+    ],
 )
 def test_modules_to_not_convert_means_what_it_means_to_diffusers(layer, name):
     from diffusers import TorchAoConfig
@@ -119,7 +130,9 @@ def test_modules_to_not_convert_means_what_it_means_to_diffusers(layer, name):
     quantizer = TorchAoHfQuantizer(TorchAoConfig(Int8WeightOnlyConfig()), pre_quantized=False)
     quantizer.modules_to_not_convert, quantizer.offload = [name], False
     theirs = quantizer.check_if_quantized_param(model, None, f"{layer}.weight", {})
-    ours = why_not(LayerRow(layer, 1, 2, 2, calls=1), LayersConf(modules_to_not_convert=[name]), RequiresConf())
+    ours = why_not(
+        LayerRow(layer, 1, 2, 2, calls=1), LayersConf(modules_to_not_convert=[name]), RequiresConf()
+    )
     assert theirs == (ours == "")
 
 
@@ -171,6 +184,8 @@ def test_patterns_that_match_no_layer_are_told():
 
 
 def test_a_tally_has_the_rules_that_took_most():
-    rows = [LayerRow(f"l{i}", 1, 2, 3, 1, "", f"rule {i // 2}") for i in range(13)] + [LayerRow("x", 1, 2, 3, 1)]
+    rows = [LayerRow(f"l{i}", 1, 2, 3, 1, "", f"rule {i // 2}") for i in range(13)] + [
+        LayerRow("x", 1, 2, 3, 1)
+    ]
     assert tally(rows).startswith("2 x rule 0, 2 x rule 1, ")
     assert tally(rows).endswith(", 3 for other reasons")

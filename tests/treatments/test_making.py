@@ -142,8 +142,15 @@ def _rss_can_be_reset():
 
 @pytest.mark.parametrize(("quant", "share"), [("int8wo", 0.8), ("int4wo", 0.6)])
 def test_streamed_never_holds_the_unquantized_model(make, quant, share):
-    deep = ("model=flux-tiny", "model.factory.num_layers=3", "model.factory.num_single_layers=6", "resolution=64")
-    whole, streamed = (make(*deep, f"quant={quant}", f"quant.where={where}") for where in ("device", "streamed"))
+    deep = (
+        "model=flux-tiny",
+        "model.factory.num_layers=3",
+        "model.factory.num_single_layers=6",
+        "resolution=64",
+    )
+    whole, streamed = (
+        make(*deep, f"quant={quant}", f"quant.where={where}") for where in ("device", "streamed")
+    )
     assert whole.peak > whole.unquantized
     assert streamed.peak < share * whole.unquantized
     quantized, largest = size_bytes(streamed.treated.module), max(r.K * r.N * 2 for r in streamed.rows)
@@ -155,7 +162,7 @@ def test_autoquant_applies_a_plan_elsewhere(make, compose, tmp_path):
 
     choice = {
         "M": 64, "K": 512, "N": 2048, "layers": ["transformer_blocks.0.ff.net.0.proj"],
-        "scheme": "int8wo", "reason": "given",
+        "scheme": "int8wo", "reason": "given", "trials": [],
     }  # fmt: skip
     plan = {"model": "flux-tiny", "target": "denoiser", "compile": "none", "device": "x", "plan_version": 1}
     (tmp_path / "given.json").write_text(json.dumps(plan | {"choices": [choice]}))
