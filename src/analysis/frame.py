@@ -36,6 +36,7 @@ _SERIES = ("rounds/", "distribution/")  # MLflow gives their last points
 _TREATED_BY = ("quant.", "compile.", "model.", "gpu.")  # parameters that can tell two treatments apart
 _FREE = ("quant.config.", "compile.options.", "model.factory.")
 _NOT_A_VARIANT = (".name", ".description", "._target_", ".dims.M", ".dims.K", ".dims.N")
+_LAYERS = "quant.layers."  # the rules for layers, and the name of their preset
 
 
 def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
@@ -173,6 +174,7 @@ def _variants(rows: Sequence[dict[str, Any]]) -> list[str]:
     for members in groups.values():
         params = [rows[index]["params"] for index in members]
         differing = [name for name in _options(params) if len({p.get(name, "") for p in params}) > 1]
+        differing = _by_preset(differing, params)
         for index, given in zip(members, params, strict=True):
             variants[index] = ", ".join(f"{_short(name)}={given.get(name, 'default')}" for name in differing)
     return variants
@@ -189,8 +191,17 @@ def _options(params: Sequence[dict[str, str]]) -> list[str]:
     return sorted(n for n in names if n.startswith(_TREATED_BY) and not n.endswith(_NOT_A_VARIANT))
 
 
+def _by_preset(differing: list[str], params: Sequence[dict[str, str]]) -> list[str]:
+    """The rules for layers in one word, their preset's name, where that tells the runs apart just as well."""
+    rules = [name for name in differing if name.startswith(_LAYERS)]
+    settings = {tuple(given.get(name, "") for name in [_LAYERS + "name", *rules]) for given in params}
+    if not rules or len(settings) > len({preset for preset, *_ in settings}):
+        return differing
+    return [*(name for name in differing if name not in rules), _LAYERS + "name"]
+
+
 def _short(name: str) -> str:
-    return name.split(".", 1)[1].removeprefix("config.")
+    return name.split(".", 1)[1].removeprefix("config.").removesuffix(".name")
 
 
 def _other_metrics(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -94,9 +94,10 @@ def accepted(name: str, names: Iterable[object]) -> str:
 
 def lacking(key: str) -> str:
     """What to do about a key without a value."""
-    known = key in _groups("")
-    options = GlobalHydra.instance().config_loader().get_group_options(key) if known else []
-    return f"{key}: a value is missing; give {key}=...{'; ' + accepted('', options) if options else ''}"
+    group = key.removesuffix(".name")  # a group without an option may still hold what another group fills in
+    group, known = (group, True) if group in _groups("") else (key, False)
+    options = GlobalHydra.instance().config_loader().get_group_options(group) if known else []
+    return f"{key}: a value is missing; give {group}=...{'; ' + accepted('', options) if options else ''}"
 
 
 def several(problems: Sequence[str]) -> ConfigError:

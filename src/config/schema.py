@@ -12,6 +12,7 @@ from omegaconf import MISSING
 
 DTYPES = ("bfloat16", "float16", "float32")
 PIPELINE = "pipeline"  # the target that is no part of the model but the pipeline around it
+DENOISER, VAE = "denoiser", "vae"  # components of a pipeline, as quant.components names them
 
 
 def _bounded(default: Any, *, min: float | None = None, max: float | None = None, key: bool = True) -> Any:
@@ -93,6 +94,10 @@ class ModelConf:
         """What `target` may be."""
         return [*self.targets, *([PIPELINE] if self.pipeline._target_ else [])]
 
+    def component_names(self, target: str) -> list[str]:
+        """What `quant.components` may name for a target."""
+        return [DENOISER, VAE] if target == PIPELINE else [DENOISER]
+
 
 @dataclass
 class RequiresConf:
@@ -109,11 +114,18 @@ class RequiresConf:
 
 @dataclass
 class LayersConf:
-    """Which Linear layers a scheme is applied to."""
+    """Which Linear layers a scheme is applied to. A layer's name is the one it has inside its model."""
 
+    name: str = _aside("all")  # of the preset in conf/layers
+    description: str = _aside("")
     include: list[str] = field(default_factory=lambda: [""])  # regular expressions, searched in the name
     exclude: list[str] = field(default_factory=list)
+    modules_to_not_convert: list[str] = field(default_factory=list)  # as diffusers matches them
     min_side: int = _bounded(0, min=0)  # both in_features and out_features at least this
+    min_m: int = _bounded(0, min=0)  # rows of the layer's largest call at least this
+    max_m: int | None = _bounded(None, min=1)  # and at most this; modulation layers see one row per sample
+    k_multiple: int = _bounded(1, min=1)  # of in_features, beside what the scheme requires
+    n_multiple: int = _bounded(1, min=1)  # likewise of out_features
 
 
 @dataclass
@@ -135,6 +147,9 @@ class QuantConf:
     requires: RequiresConf = field(default_factory=RequiresConf)
     per_device: dict[str, SchemeVariantConf] = field(default_factory=dict)  # by device type: cpu, cuda
     layers: LayersConf = field(default_factory=LayersConf)
+    components: list[str] = field(default_factory=lambda: [DENOISER])  # of a pipeline: denoiser, vae
+    where: str = _one_of("device", "device", "cpu", "streamed")  # weights are quantized: docs/layers.md
+    via: str = _one_of("direct", "direct", "diffusers")  # torchao's quantize_, or diffusers' from_pretrained
     group_size: int | None = _bounded(None, min=1)
     candidates: dict[str, Any] = field(default_factory=dict)  # autoquant: conf/quant entries it may choose
     min_sqnr_db: float = 20.0  # autoquant: the quality floor of one layer's output

@@ -10,7 +10,16 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.config.errors import ConfigError, accepted, explain, lacking, several
-from src.config.schema import CalibrateConf, GpuConf, LayersConf, MeasureConf, RootConf, WeightsConf
+from src.config.schema import (
+    PIPELINE,
+    CalibrateConf,
+    GpuConf,
+    LayersConf,
+    MeasureConf,
+    QuantConf,
+    RootConf,
+    WeightsConf,
+)
 from src.treatments.plan import read_plan
 from src.workloads.dims import resolve
 
@@ -120,12 +129,27 @@ def _known_target(root: RootConf | CalibrateConf, _: str) -> Iterator[str]:
 def _root(root: RootConf, path: str) -> Iterator[str]:
     """What only the whole configuration can tell; the readers' own messages name key and value."""
     yield from _known_target(root, path)
+    yield from _components(root)
     try:
         resolve(root.model.dims, {"batch": root.batch, "resolution": root.resolution}, "model.dims")
         if root.quant.plan is not None:
             read_plan(Path(root.quant.plan))
     except ConfigError as error:
         yield str(error)
+
+
+def _components(root: RootConf) -> Iterator[str]:
+    quant, known = root.quant, root.model.component_names(root.target)
+    for name in quant.components:
+        if name not in known:
+            yield (
+                f"quant.components: target={root.target} of {root.model.name} has no component {name}; "
+                f"{accepted(name, known)}"
+            )
+    if not quant.components:
+        yield f"quant.components=[]: nothing to quantize; {accepted('', known)}; or quant=none"
+    if quant.via == "diffusers" and root.target == PIPELINE:
+        yield "quant.via=diffusers: not for target=pipeline; give quant.via=direct, or another target"
 
 
 def _calibration(conf: CalibrateConf, path: str) -> Iterator[str]:
@@ -151,9 +175,21 @@ def _weights_have_a_place(weights: WeightsConf, path: str) -> Iterator[str]:
         yield f"{path}source={weights.source}: give {path}id=..., a folder or a repository"
 
 
-def _layer_patterns(layers: LayersConf, path: str) -> Iterator[str]:
+def _layer_rules(layers: LayersConf, path: str) -> Iterator[str]:
     yield from _patterns(f"{path}include", *layers.include)
     yield from _patterns(f"{path}exclude", *layers.exclude)
+    if layers.max_m is not None and layers.min_m > layers.max_m:
+        yield f"{path}min_m={layers.min_m}: must be at most {path}max_m={layers.max_m}"
+
+
+def _where_and_via(quant: QuantConf, path: str) -> Iterator[str]:
+    if quant.candidates and quant.via == "diffusers":
+        yield f"{path}via=diffusers: takes one scheme for all layers, {quant.name} mixes them; give {path}via=direct"
+    elif quant.candidates and quant.where != "device" and quant.plan is None:
+        yield (
+            f"{path}where={quant.where}: {quant.name} searches on the device; "
+            f"give {path}plan=plan.json of an earlier run, or {path}where=device"
+        )
 
 
 def _device_pattern(gpu: GpuConf, path: str) -> Iterator[str]:
@@ -174,6 +210,7 @@ _RULES: dict[type, Callable[[Any, str], Iterator[str]]] = {
     CalibrateConf: _calibration,
     MeasureConf: _ordered_pairs,
     WeightsConf: _weights_have_a_place,
-    LayersConf: _layer_patterns,
+    LayersConf: _layer_rules,
+    QuantConf: _where_and_via,
     GpuConf: _device_pattern,
 }

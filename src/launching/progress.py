@@ -29,6 +29,7 @@ def duration(seconds: float) -> str:
 def label(cfg: RootConf) -> str:
     """A run in one line; a shape probe (a model without resolution) with its dimensions."""
     parts = [cfg.model.name, cfg.quant.name, cfg.compile.name, f"batch={cfg.batch}"]
+    parts += [] if cfg.quant.layers.name == "all" else [f"layers={cfg.quant.layers.name}"]
     if cfg.resolution:
         parts += [] if cfg.target == "denoiser" else [cfg.target]
     else:
@@ -38,16 +39,17 @@ def label(cfg: RootConf) -> str:
 
 def result(record: Record) -> str:
     """What came out, in one line with rich's markup; free text is escaped."""
+    warnings = [f"; [yellow]{escape(text)}[/]" for text in record.details.get("warnings", ())]
     if record.outcome is not Outcome.OK:
         style = "dim" if record.outcome.is_finding else "bold red"
-        return f"[{style}]{record.outcome}[/]: {escape(record.reason)}"
+        return "".join([f"[{style}]{record.outcome}[/]: {escape(record.reason)}", *warnings])
     m = record.metrics
     why = f"; {escape(record.reason)}" if record.reason else ""
     if "speedup/median" not in m:
-        return f"[green]{record.outcome}[/]{why}"
+        return "".join([f"[green]{record.outcome}[/]{why}", *warnings])
     interval = f"{m['speedup/ci_low']:.3f}-{m['speedup/ci_high']:.3f}"
     style = STYLES.get(record.verdict, "default")
-    return f"[{style}]{record.verdict}[/] {m['speedup/median']:.3f}x ({interval}){why}"
+    return "".join([f"[{style}]{record.verdict}[/] {m['speedup/median']:.3f}x ({interval}){why}", *warnings])
 
 
 class SweepProgress:

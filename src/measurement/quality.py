@@ -23,12 +23,7 @@ def compare(baseline: Any, treated: Any) -> dict[str, float]:
     shapes = [[tuple(t.shape) for t in _tensors(output)] for output in (baseline, treated)]
     if shapes[0] != shapes[1]:
         raise RunEndedError(Outcome.BAD_NUMERICS, f"output shapes {shapes[1]} instead of {shapes[0]}")
-    if not all(torch.isfinite(b).all() for b, _ in pairs):
-        raise RunEndedError(
-            Outcome.FAILED,
-            "the unquantized baseline itself returns NaN or infinity: these weights, inputs and dtype give no number",
-            "another dtype, or other weights",
-        )
+    check_baseline(baseline)
     if not all(torch.isfinite(t).all() for _, t in pairs):
         raise RunEndedError(Outcome.BAD_NUMERICS, "the treated output holds NaN or infinity")
     b = torch.cat([b.double().flatten() for b, _ in pairs])
@@ -41,6 +36,20 @@ def compare(baseline: Any, treated: Any) -> dict[str, float]:
     if noise > 0 and signal > 0:
         metrics["quality/sqnr_db"] = 10 * math.log10(signal / noise)
     return metrics
+
+
+def check_baseline(output: Any) -> None:
+    """Whether the unquantized output is a number to compare with.
+
+    Raises:
+        RunEndedError: `failed`, when it holds NaN or infinity: float16 ends at 65504.
+    """
+    if not all(torch.isfinite(tensor).all() for tensor in _tensors(output)):
+        raise RunEndedError(
+            Outcome.FAILED,
+            "the unquantized baseline itself returns NaN or infinity: these weights, inputs and dtype give no number",
+            "dtype=bfloat16 or float32, whose range is wider than float16's; or other weights",
+        )
 
 
 def on_cpu(output: Any) -> Any:

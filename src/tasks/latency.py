@@ -5,7 +5,7 @@ import torch
 from src.config.schema import PIPELINE
 from src.measurement.image_quality import compare_images
 from src.measurement.memory import fits_twice, peak_memory
-from src.measurement.quality import compare
+from src.measurement.quality import check_baseline, compare
 from src.measurement.rounds import estimate_speedup
 from src.measurement.statistics import Verdict
 from src.records.record import Outcome, write_json
@@ -18,6 +18,8 @@ from src.tasks.profiled import profile_arms
 from src.tasks.timing import Timed, time_after, time_alone, time_together
 from src.treatments.compiling import compiler_counts, compiler_options, graph_break_reasons
 from src.treatments.layers import LayerRow, capture_layers, linear_shape
+from src.treatments.loading import check_loading
+from src.treatments.making import make_treated
 from src.treatments.scheme import Scheme, make_scheme
 from src.workloads.model import size_bytes
 from src.workloads.workload import Workload, build_workload
@@ -32,14 +34,15 @@ def measure_latency(run: RunContext) -> None:
     """
     scheme = make_scheme(run.cfg.quant)
     scheme.check(run.device, run.cfg.dtype)
+    check_loading(run.cfg)
     note_ceilings(run)
     with compiler_options(run.cfg.compile):
         workload, rows = build(run)
         together = _together(workload, run)
         baseline = prepare("baseline", workload, run)
+        check_baseline(baseline.output)
         alone = None if together else _measure_and_free(baseline, run)
-        treated_workload = _second(workload, together, run)
-        quantize(scheme, treated_workload, rows, run)
+        treated_workload = make_treated(scheme, workload, lambda: _second(workload, together, run), rows, run)
         treated = prepare("treated", treated_workload, run)
         _measure_and_conclude(baseline, treated, alone, run)
         if any(row.scheme for row in rows) and _must_fall_back(scheme, run):
@@ -56,7 +59,7 @@ def build(run: RunContext) -> tuple[Workload, list[LayerRow]]:
     """The unquantized workload and its layer table."""
     with run.phase("build"), peak_memory(run.device) as peaks:
         workload = build_workload(run.cfg, run.device)
-        rows, _ = capture_layers(workload)
+        rows, _ = capture_layers(workload, run.cfg.quant.components)
     run.record.metrics |= peaks.phase_metrics("build")
     run.record.shape = linear_shape(rows)
     return workload, rows
@@ -85,17 +88,6 @@ def _measure_and_free(baseline: Arm, run: RunContext) -> Timed:
     if run.device.kind == "cuda":
         torch.cuda.empty_cache()
     return timed
-
-
-def quantize(scheme: Scheme, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
-    """Find out what is to be applied, apply it, and record what that took."""
-    scheme.search(workload, rows, run)
-    with run.phase("quantize"), peak_memory(run.device) as peaks:
-        scheme.apply(workload, rows, run)
-        run.device.synchronize()
-    run.record.metrics["quantize/time_s"] = run.record.phases_s["quantize"]
-    run.record.metrics["quantize/layers"] = float(sum(bool(row.scheme) for row in rows))
-    run.record.metrics |= peaks.phase_metrics("quantize")
 
 
 def _measure_and_conclude(baseline: Arm, treated: Arm, alone: Timed | None, run: RunContext) -> None:
@@ -150,6 +142,8 @@ def _note_fall_back(rows: list[LayerRow], run: RunContext) -> None:
     kept = ("quantize/", "memory/build", "memory/quantize")
     record.metrics = {name: value for name, value in record.metrics.items() if name.startswith(kept)}
     record.metrics["quantize/layers"] = 0.0
+    for counts in record.details["components"].values():
+        counts["quantized"] = 0
     (run.folder / "rounds.json").rename(run.folder / "rounds_plan.json")
     for row in rows:
         if row.scheme:

@@ -25,9 +25,11 @@ from src.serialization.checkpoint import (
 )
 from src.serialization.fresh import Tensors, call, call_fresh, digest
 from src.tasks.context import RunContext
-from src.tasks.latency import build, quantize
+from src.tasks.latency import build
 from src.treatments.compiling import compile_module, compiler_options
 from src.treatments.layers import LayerRow
+from src.treatments.loading import check_loading
+from src.treatments.making import make_treated
 from src.treatments.scheme import Scheme, make_scheme
 from src.workloads.device import GIB
 from src.workloads.model import tensor_bytes
@@ -53,6 +55,7 @@ def check_serialization(run: RunContext) -> None:
     """
     scheme = make_scheme(run.cfg.quant)
     scheme.check(run.device, run.cfg.dtype)
+    check_loading(run.cfg)
     folder = run.folder / FOLDER
     found: dict[str, Any] = {"checkpoint": str(folder) if run.cfg.serialize.keep else None}
     run.record.details["serialize"] = found
@@ -80,7 +83,7 @@ def _quantize_and_save(scheme: Scheme, folder: Path, run: RunContext) -> Referen
     names, unquantized_bytes = set(state), sum(map(tensor_bytes, state.values()))
     del state  # it would hold the unquantized weights
     with compiler_options(run.cfg.compile):
-        quantize(scheme, workload, rows, run)
+        workload = make_treated(scheme, workload, lambda: workload, rows, run)
     write_json(run.folder / "layers.json", [row.as_dict() for row in rows])
     changed = sorted(names ^ set(workload.denoiser().state_dict()))
     if changed:

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from src.config.errors import ConfigError
-from src.config.schema import MeasureConf, QuantConf
+from src.config.schema import MeasureConf, QuantConf, RequiresConf
 from src.measurement.paired import measure_interleaved
 from src.measurement.quality import compare
 from src.measurement.rounds import estimate_speedup
@@ -23,9 +23,9 @@ from src.outcomes import ended, unsupported
 from src.records.record import Outcome, write_json
 from src.tasks.context import RunContext
 from src.treatments.compiling import compile_module
-from src.treatments.layers import LayerRow, capture_layers
+from src.treatments.layers import LayerRow, capture_layers, tally, why_not
 from src.treatments.plan import UNQUANTIZED, Choice, Plan, Trial, read_plan
-from src.treatments.scheme import TorchaoScheme, quantize_layers
+from src.treatments.scheme import Choices, TorchaoScheme, quantize_layers
 from src.workloads.device import Device
 from src.workloads.workload import Whole, Workload
 
@@ -63,6 +63,10 @@ class Autoquant:
 
     def search(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
         """Time every candidate on every distinct shape, unless a plan was given."""
+        for row in rows:
+            row.reason = row.reason or why_not(row, self.conf.layers, RequiresConf())
+        if all(row.reason for row in rows):
+            raise unsupported(f"autoquant is left none of the {len(rows)} Linear layers ({tally(rows)})")
         if self.plan is None:
             _, samples = capture_layers(workload)
             by_shape: dict[Shape, list[LayerRow]] = defaultdict(list)
@@ -78,8 +82,8 @@ class Autoquant:
             self.plan = Plan(cfg.model.name, cfg.target, cfg.compile.name, run.device.name, choices)
         write_json(run.folder / "plan.json", self.plan.as_dict())
 
-    def apply(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
-        """Apply the plan; an empty one leaves the workload as it is."""
+    def choose(self, rows: list[LayerRow], run: RunContext) -> Choices:
+        """What the plan says, of the layers that `quant.layers` leaves to it."""
         assert self.plan is not None, "search comes before apply"
         chosen, reasons = self.plan.schemes(), self.plan.reasons()
         absent = sorted(set(chosen) - {row.fqn for row in rows})
@@ -87,13 +91,17 @@ class Autoquant:
             raise unsupported(
                 f"quant.plan names layers that {run.cfg.model.name} does not have: {absent[0]}, ..."
             )
+        planned = {row.fqn: chosen[row.fqn] for row in rows if row.fqn in chosen and not row.reason}
         for row in rows:
             row.reason = row.reason or reasons.get(row.fqn, "not in the plan")
-        if chosen:
-            configs = {
-                name: self.candidates[name].torchao_config(run.device) for name in set(chosen.values())
-            }
-            quantize_layers(workload.module, {f: (name, configs[name]) for f, name in chosen.items()}, rows)
+        configs = {name: self.candidates[name].torchao_config(run.device) for name in set(planned.values())}
+        return {fqn: (name, configs[name]) for fqn, name in planned.items()}
+
+    def apply(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
+        """Apply the plan; an empty one leaves the workload as it is."""
+        configs = self.choose(rows, run)
+        if configs:
+            quantize_layers(workload.module, configs, rows)
 
     def _choose(self, module: nn.Module, layers: list[LayerRow], x: torch.Tensor, run: RunContext) -> Choice:
         """Try every candidate on one layer of a shape."""

@@ -1,14 +1,15 @@
 """The layer table: every Linear of a workload, the shapes it sees, and what was applied to it."""
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from src.config.schema import LayersConf, RequiresConf
+from src.config.schema import DENOISER, LayersConf, RequiresConf
 from src.workloads.workload import Workload
 
 
@@ -23,6 +24,11 @@ class LayerRow:
     calls: int
     scheme: str = ""  # what was applied
     reason: str = ""  # why nothing was
+    component: str = DENOISER  # of a pipeline
+    name: str = ""  # inside the whole model, of a pipeline inside the component; what quant.layers speaks of
+
+    def __post_init__(self) -> None:
+        self.name = self.name or self.fqn
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -35,22 +41,24 @@ class LayerRow:
 
 
 @torch.no_grad()
-def capture_layers(workload: Workload) -> tuple[list[LayerRow], dict[tuple[int, int, int], torch.Tensor]]:
+def capture_layers(
+    workload: Workload, components: Sequence[str] = (DENOISER,)
+) -> tuple[list[LayerRow], dict[tuple[int, int, int], torch.Tensor]]:
     """Run one forward and list every Linear that was called.
 
-    A row that comes with a reason is not for a scheme to take: a pipeline's VAE stays as it is.
+    A row that comes with a reason is not for a scheme to take: it belongs to none of the components.
 
     Returns:
         The rows in module order, and one real input per distinct shape, [M, K].
     """
     rows: dict[str, LayerRow] = {}
     samples: dict[tuple[int, int, int], torch.Tensor] = {}
-    treated = set(workload.denoiser().modules())
 
     def hook(fqn: str, layer: nn.Linear, x: torch.Tensor) -> None:
         m, k, n = x.numel() // layer.in_features, layer.in_features, layer.out_features
-        reason = "" if layer in treated else "only the denoiser is quantized"
-        row = rows.setdefault(fqn, LayerRow(fqn, m, k, n, calls=0, reason=reason))
+        component, name = workload.place(fqn)
+        reason = "" if component in components else f"{component} is not in quant.components"
+        row = rows.setdefault(fqn, LayerRow(fqn, m, k, n, 0, "", reason, component, name))
         row.calls += 1
         row.M = max(row.M, m)
         samples.setdefault((m, k, n), x.detach().reshape(m, k).clone())
@@ -72,19 +80,79 @@ def capture_layers(workload: Workload) -> tuple[list[LayerRow], dict[tuple[int, 
 
 
 def why_not(row: LayerRow, layers: LayersConf, requires: RequiresConf) -> str:
-    """Why a scheme leaves this layer alone; empty when it takes it."""
-    if not any(re.search(pattern, row.fqn) for pattern in layers.include):
-        return "not in quant.layers.include"
-    excluded = [pattern for pattern in layers.exclude if re.search(pattern, row.fqn)]
-    if excluded:
-        return f"quant.layers.exclude: {excluded[0]}"
+    """Why a scheme leaves this layer alone: the first rule that says so; empty when it takes it."""
+    return next(_reasons(row, layers, requires), "")
+
+
+def _reasons(row: LayerRow, layers: LayersConf, requires: RequiresConf) -> Iterator[str]:
+    if not any(re.search(pattern, row.name) for pattern in layers.include):
+        yield "not in quant.layers.include"
+    yield from (f"quant.layers.exclude: {p}" for p in layers.exclude if re.search(p, row.name))
+    named = [name for name in layers.modules_to_not_convert if _diffusers_matches(name, row.name)]
+    yield from (f"quant.layers.modules_to_not_convert: {name}" for name in named)
     if min(row.K, row.N) < layers.min_side:
-        return f"a side below quant.layers.min_side={layers.min_side}"
+        yield f"a side below quant.layers.min_side={layers.min_side}"
+    if layers.min_m > row.M:
+        yield f"M below quant.layers.min_m={layers.min_m}"
+    if layers.max_m is not None and layers.max_m < row.M:
+        yield f"M above quant.layers.max_m={layers.max_m}"
+    if row.K % layers.k_multiple:
+        yield f"K={row.K} is not a multiple of quant.layers.k_multiple={layers.k_multiple}"
+    if row.N % layers.n_multiple:
+        yield f"N={row.N} is not a multiple of quant.layers.n_multiple={layers.n_multiple}"
     if row.K % requires.k_multiple:
-        return f"K={row.K} is not a multiple of {requires.k_multiple}"
+        yield f"K={row.K} is not a multiple of {requires.k_multiple}"
     if row.N % requires.n_multiple:
-        return f"N={row.N} is not a multiple of {requires.n_multiple}"
-    return ""
+        yield f"N={row.N} is not a multiple of {requires.n_multiple}"
+
+
+def _diffusers_matches(module: str, layer: str) -> bool:
+    """Whether diffusers 0.42 keeps a layer's weight for an entry of its list (TorchAoHfQuantizer)."""
+    weight = f"{layer}.weight"
+    return f"{module}." in weight or module == weight
+
+
+def unmatched(layers: LayersConf, rows: Iterable[LayerRow]) -> list[str]:
+    """One warning for each pattern and name that matches no layer of the components: a misspelling, as a rule.
+
+    A layer of another component (with a reason before any rule was asked) does not count.
+    """
+    names = [row.name for row in rows if not row.reason]
+    asked: dict[str, Callable[[str, str], object]] = {
+        "include": re.search,
+        "exclude": re.search,
+        "modules_to_not_convert": _diffusers_matches,
+    }
+    return [
+        f"quant.layers.{key}[{index}]={pattern} matches no layer"
+        for key, matches in asked.items()
+        for index, pattern in enumerate(getattr(layers, key))
+        if names and not any(matches(pattern, name) for name in names)
+    ]
+
+
+def tally(rows: Iterable[LayerRow]) -> str:
+    """Which rule left how many layers alone: ``12 x a side below quant.layers.min_side=1024, 3 x ...``."""
+    counts = Counter(row.reason for row in rows if row.reason).most_common()
+    shown = ", ".join(f"{n} x {reason}" for reason, n in counts[:5])
+    rest = sum(n for _, n in counts[5:])
+    return shown + (f", {rest} for other reasons" if rest else "")
+
+
+def by_component(workload: Workload, rows: Iterable[LayerRow]) -> dict[str, dict[str, int]]:
+    """Per component: Linear layers that were called, those that are quantized, and other layers with a matrix.
+
+    torchao's schemes know Linear only: the convolutions that a VAE consists of are among the others.
+    """
+    listed = list(rows)
+    found: dict[str, dict[str, int]] = {}
+    for component, module in workload.components().items():
+        own = [row for row in listed if row.component == component]
+        weights = (getattr(m, "weight", None) for m in module.modules() if not isinstance(m, nn.Linear))
+        others = sum(isinstance(weight, torch.Tensor) and weight.dim() > 1 for weight in weights)
+        quantized = sum(bool(row.scheme) for row in own)
+        found[component] = {"linear": len(own), "quantized": quantized, "other": others}
+    return found
 
 
 def is_quantized(layer: nn.Linear) -> bool:

@@ -1,6 +1,7 @@
 """Quantization schemes: conf/quant entries made into something that can be checked and applied."""
 
-from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -13,12 +14,14 @@ from src.config.errors import ConfigError
 from src.config.schema import QuantConf, RequiresConf
 from src.outcomes import unsupported
 from src.tasks.context import RunContext
-from src.treatments.layers import LayerRow, is_quantized, why_not
+from src.treatments.layers import LayerRow, is_quantized, tally, why_not
 from src.workloads.device import Device
 from src.workloads.workload import Workload
 
 # torchao's own way to say that a device, a package or a shape is missing.
 _REFUSALS = (AssertionError, ImportError, NotImplementedError, ValueError)
+
+Choices = dict[str, tuple[str, Any]]  # a layer's name in the target -> scheme name, torchao config
 
 
 class Scheme(Protocol):
@@ -36,8 +39,16 @@ class Scheme(Protocol):
         """Find out what is to be applied, when that takes measuring; the workload is left as it is."""
         ...
 
+    def choose(self, rows: list[LayerRow], run: RunContext) -> Choices:
+        """What each layer is quantized with; the rows of all others are given their reason.
+
+        Raises:
+            RunEndedError: `unsupported`, when no layer can be quantized.
+        """
+        ...
+
     def apply(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
-        """Quantize the workload's layers in place and say in each row what was done.
+        """Quantize the chosen layers of a workload in place and say in each row what was done.
 
         Raises:
             RunEndedError: `unsupported`, when no layer can be quantized.
@@ -65,10 +76,15 @@ class Unquantized:
     def search(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
         """There is nothing to find out."""
 
-    def apply(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
+    def choose(self, rows: list[LayerRow], run: RunContext) -> Choices:
         """Leave every layer as it is."""
         for row in rows:
             row.reason = row.reason or "quant=none"
+        return {}
+
+    def apply(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
+        """Leave every layer as it is."""
+        self.choose(rows, run)
 
 
 class TorchaoScheme:
@@ -116,32 +132,50 @@ class TorchaoScheme:
     def search(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
         """There is nothing to find out."""
 
-    def apply(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
-        """Quantize every layer that the scheme takes."""
+    def choose(self, rows: list[LayerRow], run: RunContext) -> Choices:
+        """Every layer that the scheme takes."""
         chosen = self.select(rows, run.device)
         if not chosen:
-            reasons = ", ".join(f"{n} x {why}" for why, n in Counter(r.reason for r in rows).most_common(3))
-            raise unsupported(f"{self.conf.name} fits none of the {len(rows)} Linear layers ({reasons})")
+            raise unsupported(f"{self.conf.name} fits none of the {len(rows)} Linear layers ({tally(rows)})")
         config = self.torchao_config(run.device)
-        quantize_layers(workload.module, {row.fqn: (self.conf.name, config) for row in chosen}, rows)
+        return {row.fqn: (self.conf.name, config) for row in chosen}
+
+    def apply(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
+        """Quantize every layer that the scheme takes."""
+        quantize_layers(workload.module, self.choose(rows, run), rows)
 
 
-def quantize_layers(module: nn.Module, configs: dict[str, tuple[str, Any]], rows: list[LayerRow]) -> None:
+def quantize_layers(module: nn.Module, configs: Choices, rows: list[LayerRow]) -> None:
     """Apply a torchao config to each named layer, then look at what really became of it.
 
     Args:
         module: changed in place.
-        configs: layer name -> (scheme name, torchao config).
         rows: given the scheme that was applied, or why none was.
 
     Raises:
         RunEndedError: `unsupported`, when torchao refuses, or silently leaves every layer alone.
     """
-    try:
+    with refusals(configs):
         quantize_(module, FqnToConfig({fqn: config for fqn, (_, config) in configs.items()}), filter_fn=None)
+    note_quantized(module, configs, rows)
+
+
+@contextmanager
+def refusals(configs: Choices, by: str = "torchao") -> Iterator[None]:
+    """Turn torchao's refusals of a config or a layer into the outcome `unsupported`."""
+    try:
+        yield
     except _REFUSALS as error:
         names = "/".join(sorted({name for name, _ in configs.values()}))
-        raise unsupported(f"torchao refuses {names} here: {_first_line(error)}") from error
+        raise unsupported(f"{by} refuses {names} here: {_first_line(error)}") from error
+
+
+def note_quantized(module: nn.Module, configs: Choices, rows: list[LayerRow], by: str = "torchao") -> None:
+    """Say in each row what was applied, by what became of the layer.
+
+    Raises:
+        RunEndedError: `unsupported`, when nothing became of any.
+    """
     for row in rows:
         if row.fqn not in configs:
             continue
@@ -150,9 +184,9 @@ def quantize_layers(module: nn.Module, configs: dict[str, tuple[str, Any]], rows
         if is_quantized(layer):
             row.scheme, row.reason = configs[row.fqn][0], ""
         else:
-            row.reason = "torchao left it alone"
-    if not any(row.scheme for row in rows):
-        raise unsupported(f"torchao left all {len(configs)} selected layers alone")
+            row.reason = f"{by} left it alone"
+    if configs and not any(row.scheme for row in rows):
+        raise unsupported(f"{by} left all {len(configs)} selected layers alone")
 
 
 def missing(requires: RequiresConf, device: Device, dtype: str) -> str:

@@ -1,8 +1,10 @@
 """Models from their YAML: random weights made in place, local or hub weights through from_pretrained."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from accelerate import init_empty_weights
@@ -10,11 +12,18 @@ from hydra.utils import get_class
 from torch import nn
 
 from src.config.errors import ConfigError
-from src.config.schema import ComponentConf, ModelConf
+from src.config.schema import ComponentConf, ModelConf, RootConf
+
+Heard = Callable[[nn.Module], None]
 
 
 def build_model(
-    conf: ModelConf | ComponentConf, device: torch.device, dtype: torch.dtype, seed: int, where: str = "model"
+    conf: ModelConf | ComponentConf,
+    device: torch.device,
+    dtype: torch.dtype,
+    seed: int,
+    where: str = "model",
+    made_on: torch.device | None = None,
 ) -> nn.Module:
     """The model in eval mode on the device, in `dtype` from the start: never a float32 copy of it.
 
@@ -22,21 +31,44 @@ def build_model(
     ``_keep_in_fp32_modules``: modules and single parameters) is in float32, and buffers that no checkpoint holds
     stay as the constructor made them.
 
+    Args:
+        made_on: the device whose random generator makes the weights, which are moved one by one; None: `device`.
+
+    Raises:
+        ConfigError: weights of a source that the class cannot load.
+    """
+    model = outline(conf, dtype, where)
+    fill(model, conf, device, dtype, seed, made_on=made_on)
+    return model
+
+
+def weights_made_on(cfg: RootConf) -> torch.device | None:
+    """Whose random generator makes the weights of both arms: the CPU's and CUDA's give different values.
+
+    Returns:
+        The host's with ``quant.where=cpu``, whose weights are quantized before any device sees them; else None,
+        the run's device.
+    """
+    return torch.device("cpu") if cfg.quant.where == "cpu" else None
+
+
+def outline(conf: ModelConf | ComponentConf, dtype: torch.dtype, where: str = "model") -> nn.Module:
+    """The model before `fill`: random weights are only shapes (meta), others lie on the host.
+
     Raises:
         ConfigError: weights of a source that the class cannot load.
     """
     factory = dict(conf.factory)
     cls = get_class(factory.pop("_target_"))
     if conf.weights.source != "random":
-        return _pretrained(conf, cls, dtype, where).to(device).eval()
+        return load_pretrained(conf, cls, dtype, where)
     with init_empty_weights(include_buffers=False):
         model: nn.Module = cls(**factory)
-    _fill(model, conf.weights.std, device, dtype, seed)
     return model.eval().requires_grad_(False)
 
 
 def empty_model(
-    conf: ModelConf | ComponentConf, device: torch.device, dtype: torch.dtype, seed: int, where: str = "model"
+    conf: ModelConf | ComponentConf, device: torch.device, dtype: torch.dtype, where: str = "model"
 ) -> nn.Module:
     """The model of `build_model` without weights: its parameters are on the meta device, its buffers are real.
 
@@ -47,7 +79,9 @@ def empty_model(
     cls = get_class(factory.pop("_target_"))
     with init_empty_weights(include_buffers=False):
         model: nn.Module = cls(**factory) if conf.weights.source == "random" else _structure(conf, cls, where)
-    _move_buffers(model, device, dtype)
+    own = _own_dtypes(model, dtype)
+    for path, module in model.named_modules():
+        _move_buffers(module, partial(own, path), device)
     return model.eval().requires_grad_(False)
 
 
@@ -68,7 +102,46 @@ def _place(conf: ModelConf | ComponentConf) -> dict[str, Any]:
     return {"local_files_only": conf.weights.source == "local", **extra}
 
 
-def _pretrained(conf: ModelConf | ComponentConf, cls: Any, dtype: torch.dtype, where: str) -> nn.Module:
+def fill(
+    model: nn.Module,
+    conf: ModelConf | ComponentConf,
+    device: torch.device,
+    dtype: torch.dtype,
+    seed: int,
+    *,
+    made_on: torch.device | None = None,
+    only: Collection[nn.Module] | None = None,
+    filled: Heard | None = None,
+) -> None:
+    """Give every module of an outline its weights on the device, one module after another.
+
+    Args:
+        made_on: as in `build_model`.
+        only: the modules that are wanted; the others stay as they are (their random values are passed over).
+        filled: hears of each wanted module as soon as its own parameters and buffers are on the device.
+    """
+    generator = torch.Generator(device=made_on or device).manual_seed(seed)
+    own = _own_dtypes(model, dtype)
+    moved: WeakValueDictionary[int, nn.Parameter] = WeakValueDictionary()  # what is shared stays shared
+    for path, module in model.named_modules():
+        wanted = only is None or module in only
+        if conf.weights.source != "random":
+            if wanted:
+                _move(module, device, moved)
+        else:
+            _make(module, partial(own, path), conf.weights.std, generator, device, wanted)
+        if wanted and filled:
+            filled(module)
+
+
+def load_pretrained(
+    conf: ModelConf | ComponentConf, cls: Any, dtype: torch.dtype, where: str, **loading: Any
+) -> nn.Module:
+    """What diffusers' from_pretrained gives, by default on the host; `loading` are further arguments of it.
+
+    Raises:
+        ConfigError: the class has no from_pretrained, or nothing says what to load.
+    """
     if not hasattr(cls, "from_pretrained"):
         raise ConfigError(
             f"{where}.weights.source={conf.weights.source}: {cls.__name__} has no from_pretrained; accepted: random"
@@ -77,37 +150,51 @@ def _pretrained(conf: ModelConf | ComponentConf, cls: Any, dtype: torch.dtype, w
         raise ConfigError(
             f"{where}.weights.id=null: needed with {where}.weights.source={conf.weights.source}"
         )
-    model = cls.from_pretrained(conf.weights.id, torch_dtype=dtype, **_place(conf))
+    model = cls.from_pretrained(conf.weights.id, torch_dtype=dtype, **_place(conf), **loading)
     assert isinstance(model, nn.Module)
-    return model.requires_grad_(False)
+    return model.eval().requires_grad_(False)
 
 
-def _fill(model: nn.Module, std: float, device: torch.device, dtype: torch.dtype, seed: int) -> None:
-    """Replace every meta parameter by seeded values, and move buffers, which hold real content."""
-    generator = torch.Generator(device=device).manual_seed(seed)
-    own = _own_dtypes(model, dtype)
-    for path, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            value = torch.empty(parameter.shape, device=device, dtype=own(path, name))
-            _initialize(value, name, std, generator)
-            setattr(module, name, nn.Parameter(value, requires_grad=False))
-    _move_buffers(model, device, dtype)
+def _make(
+    module: nn.Module,
+    own: Callable[[str], torch.dtype],
+    std: float,
+    generator: torch.Generator,
+    device: torch.device,
+    wanted: bool,
+) -> None:
+    """Replace a module's own meta parameters by seeded values, and move buffers, which hold real content."""
+    for name, parameter in module.named_parameters(recurse=False):
+        value = torch.empty(parameter.shape, device=generator.device, dtype=own(name))
+        _initialize(value, name, std, generator)
+        if wanted:
+            setattr(module, name, nn.Parameter(value.to(device), requires_grad=False))
+    if wanted:
+        _move_buffers(module, own, device)
 
 
-def _move_buffers(model: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    own = _own_dtypes(model, dtype)
-    for path, module in model.named_modules():
-        for name, buffer in module.named_buffers(recurse=False):
-            stored = buffer.is_floating_point() and name not in module._non_persistent_buffers_set
-            module._buffers[name] = buffer.to(
-                device=device, dtype=own(path, name) if stored else buffer.dtype
-            )
+def _move_buffers(module: nn.Module, own: Callable[[str], torch.dtype], device: torch.device) -> None:
+    """Move a module's own buffers; those that a checkpoint holds take the model's dtype."""
+    for name, buffer in module.named_buffers(recurse=False):
+        stored = buffer.is_floating_point() and name not in module._non_persistent_buffers_set
+        module._buffers[name] = buffer.to(device=device, dtype=own(name) if stored else buffer.dtype)
 
 
 def _own_dtypes(model: nn.Module, dtype: torch.dtype) -> Callable[[str, str], torch.dtype]:
     """The dtype of a tensor by its module's path and its name."""
     keep = frozenset(getattr(model, "_keep_in_fp32_modules", None) or ())
     return lambda path, name: torch.float32 if keep.intersection([*path.split("."), name]) else dtype
+
+
+def _move(module: nn.Module, device: torch.device, moved: WeakValueDictionary[int, nn.Parameter]) -> None:
+    """Move a module's own parameters and buffers."""
+    for name, parameter in module.named_parameters(recurse=False):
+        there = moved.get(id(parameter))
+        if there is None:
+            there = moved[id(parameter)] = nn.Parameter(parameter.to(device), requires_grad=False)
+        setattr(module, name, there)
+    for name, buffer in module.named_buffers(recurse=False):
+        module._buffers[name] = buffer.to(device)
 
 
 def _initialize(value: torch.Tensor, name: str, std: float, generator: torch.Generator) -> None:
@@ -125,7 +212,7 @@ def size_bytes(model: nn.Module) -> int:
 
 
 def tensor_bytes(tensor: torch.Tensor) -> int:
-    """Bytes of a tensor's values as stored, looking inside a quantized one."""
+    """Bytes as stored, looking inside quantized tensors."""
     if hasattr(tensor, "__tensor_flatten__"):
         names, _ = tensor.__tensor_flatten__()
         return sum(tensor_bytes(getattr(tensor, name)) for name in names)

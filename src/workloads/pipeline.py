@@ -11,7 +11,7 @@ from torch import nn
 from src.config.errors import ConfigError, accepted
 from src.config.schema import PipelineConf, RootConf
 from src.workloads.inputs import make_inputs
-from src.workloads.model import build_model
+from src.workloads.model import build_model, weights_made_on
 
 _WHERE = "model.pipeline"
 
@@ -58,15 +58,24 @@ def build_pipeline(
         ConfigError: the class has no such component, or weights or shapes don't resolve.
     """
     conf, dtype = cfg.model.pipeline, getattr(torch, cfg.dtype)
-    vae = build_model(conf.vae, device, dtype, cfg.seed + 2, f"{_WHERE}.vae")
-    pipeline = _assembled(conf, denoiser, vae)
+    vae = build_model(conf.vae, device, dtype, cfg.seed + 2, f"{_WHERE}.vae", weights_made_on(cfg))
     arguments = make_inputs(conf, dims, device, dtype, cfg.seed + 1, _WHERE) | {
         "num_inference_steps": conf.steps,
         "guidance_scale": conf.guidance,
         "height": cfg.resolution,
         "width": cfg.resolution,
     }
-    return ImagePipeline(pipeline, conf.denoiser, cfg.seed + 3), (), arguments
+    return assemble(cfg, denoiser, vae), (), arguments
+
+
+def assemble(cfg: RootConf, denoiser: nn.Module, vae: nn.Module) -> ImagePipeline:
+    """The pipeline of its two modules.
+
+    Raises:
+        ConfigError: the class has no such component.
+    """
+    conf = cfg.model.pipeline
+    return ImagePipeline(_assembled(conf, denoiser, vae), conf.denoiser, cfg.seed + 3)
 
 
 def _assembled(conf: PipelineConf, denoiser: nn.Module, vae: nn.Module) -> Any:

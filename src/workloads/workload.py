@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from src.config.errors import ConfigError
-from src.config.schema import PIPELINE, RootConf
+from src.config.schema import DENOISER, PIPELINE, VAE, ComponentConf, ModelConf, RootConf
 from src.workloads.device import Device
 from src.workloads.dims import resolve
 from src.workloads.inputs import make_inputs
-from src.workloads.model import build_model, empty_model
-from src.workloads.pipeline import ImagePipeline, build_pipeline
+from src.workloads.model import Heard, build_model, empty_model, fill, outline, weights_made_on
+from src.workloads.pipeline import ImagePipeline, assemble, build_pipeline
 
 
 @dataclass
@@ -24,6 +24,7 @@ class Workload:
     module: nn.Module
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    path: str = ""  # of the target inside the model
 
     def call(self) -> Any:
         """One forward of the target."""
@@ -31,11 +32,25 @@ class Workload:
 
     def twin(self) -> "Workload":
         """The same weights in a second copy, fed the same inputs."""
-        return Workload(copy.deepcopy(self.module), self.args, self.kwargs)
+        return Workload(copy.deepcopy(self.module), self.args, self.kwargs, self.path)
 
     def denoiser(self) -> nn.Module:
-        """What treatments are applied to: of a pipeline the denoiser, else the whole target."""
-        return self.module.denoiser if isinstance(self.module, ImagePipeline) else self.module
+        """What is compiled: of a pipeline the denoiser, else the whole target."""
+        return self.components()[DENOISER]
+
+    def components(self) -> dict[str, nn.Module]:
+        """What `quant.components` can name: of a pipeline its denoiser and VAE, else the target is the denoiser."""
+        if isinstance(self.module, ImagePipeline):
+            return {DENOISER: self.module.denoiser, VAE: self.module.get_submodule(VAE)}
+        return {DENOISER: self.module}
+
+    def place(self, fqn: str) -> tuple[str, str]:
+        """Of a module of the target: the component that holds it, and its name in that whole component."""
+        head, _, rest = fqn.partition(".")
+        if isinstance(self.module, ImagePipeline):
+            return (DENOISER if head == self.module.denoiser_name else VAE), rest
+        inside = rest if isinstance(self.module, Whole) else fqn
+        return DENOISER, ".".join(filter(None, [self.path, inside]))
 
 
 class Whole(nn.Module):
@@ -50,9 +65,14 @@ class Whole(nn.Module):
         return self.inner(*args, **kwargs)
 
 
-def build_workload(cfg: RootConf, device: Device, build: Callable[..., nn.Module] = build_model) -> Workload:
+def build_workload(cfg: RootConf, device: Device, model: nn.Module | None = None) -> Workload:
     """Build the model and cut out the target, with the arguments that it sees inside the whole model; or build the
     pipeline around it.
+
+    Args:
+        cfg: says what.
+        device: where it is to be.
+        model: taken instead of building one.
 
     Raises:
         ConfigError: dimensions or weights that don't resolve, or a target that the model does not have or call.
@@ -60,20 +80,56 @@ def build_workload(cfg: RootConf, device: Device, build: Callable[..., nn.Module
     dtype = getattr(torch, cfg.dtype)
     axes = {"batch": cfg.batch, "resolution": cfg.resolution}
     dims = resolve(cfg.model.dims, axes, "model.dims")
-    model = build(cfg.model, device.torch, dtype, cfg.seed)
+    if model is None:
+        model = build_model(cfg.model, device.torch, dtype, cfg.seed, "model", weights_made_on(cfg))
     if cfg.target == PIPELINE:
         return Workload(*build_pipeline(cfg, model, dims, device.torch))
     kwargs = make_inputs(cfg.model, dims, device.torch, dtype, cfg.seed + 1)
     path = cfg.model.targets[cfg.target]
+    target = part_of(model, cfg)
     if not path:
-        return Workload(_compilable(model), (), kwargs)
-    where = f"model.targets.{cfg.target}={path}"
+        return Workload(target, (), kwargs)
+    args, kwargs = _arguments_inside(model, kwargs, model.get_submodule(path), _where(cfg))
+    return Workload(target, args, kwargs, path)
+
+
+def rebuild(
+    cfg: RootConf, device: torch.device, like: Workload, hear: Callable[[nn.Module], Heard] | None = None
+) -> Workload:
+    """The target of `like` once more on a device, with the same weights and arguments; nothing is called.
+
+    Args:
+        like: a workload of this configuration; its own weights may be gone.
+        hear: given the target while it is an outline, returns what hears of each module of the target as soon as
+            its own weights are on the device (`src.workloads.model.fill`).
+    """
+    dtype = getattr(torch, cfg.dtype)
+    model = outline(cfg.model, dtype)
+    parts: list[tuple[nn.Module, ModelConf | ComponentConf, int]] = [(model, cfg.model, cfg.seed)]
+    if cfg.target == PIPELINE:
+        vae_conf = cfg.model.pipeline.vae
+        vae = outline(vae_conf, dtype, "model.pipeline.vae")
+        parts.append((vae, vae_conf, cfg.seed + 2))
+        module: nn.Module = assemble(cfg, model, vae)
+    else:
+        module = part_of(model, cfg)
+    heard = hear(module) if hear else None
+    wanted = {*module.modules()}
+    for part, conf, seed in parts:
+        fill(part, conf, device, dtype, seed, made_on=weights_made_on(cfg), only=wanted, filled=heard)
+    return Workload(module, like.args, like.kwargs, like.path)
+
+
+def part_of(model: nn.Module, cfg: RootConf) -> nn.Module:
+    """The target inside the model, as something that can be compiled.
+
+    Raises:
+        ConfigError: the model has no such part.
+    """
     try:
-        target = model.get_submodule(path)
+        return _compilable(model.get_submodule(cfg.model.targets[cfg.target]))
     except AttributeError as error:
-        raise ConfigError(f"{where}: {error}") from error
-    args, kwargs = _arguments_inside(model, kwargs, target, where)
-    return Workload(_compilable(target), args, kwargs)
+        raise ConfigError(f"{_where(cfg)}: {error}") from error
 
 
 def empty_workload(cfg: RootConf, device: Device) -> Workload:
@@ -82,11 +138,11 @@ def empty_workload(cfg: RootConf, device: Device) -> Workload:
     A part of a model is called with what it sees inside the whole one, which is built to find that out.
     """
     path = cfg.model.targets.get(cfg.target)
+    model = empty_model(cfg.model, device.torch, getattr(torch, cfg.dtype))
     if not path:
-        return build_workload(cfg, device, empty_model)
+        return build_workload(cfg, device, model)
     whole = build_workload(cfg, device)
-    model = empty_model(cfg.model, device.torch, getattr(torch, cfg.dtype), cfg.seed)
-    return Workload(_compilable(model.get_submodule(path)), whole.args, whole.kwargs)
+    return Workload(part_of(model, cfg), whole.args, whole.kwargs, path)
 
 
 def is_torchs_own(module: nn.Module) -> bool:
@@ -96,6 +152,10 @@ def is_torchs_own(module: nn.Module) -> bool:
 
 def _compilable(module: nn.Module) -> nn.Module:
     return Whole(module) if is_torchs_own(module) or isinstance(module, nn.Linear) else module
+
+
+def _where(cfg: RootConf) -> str:
+    return f"model.targets.{cfg.target}={cfg.model.targets[cfg.target]}"
 
 
 @torch.no_grad()

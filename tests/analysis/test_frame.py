@@ -211,3 +211,16 @@ def test_an_experiment_of_such_runs_only_has_nothing_to_analyse(store, analysing
     name, _ = store.experiment([made("saved", params={"task.compares": "false"}, task="serialize")])
     status, printed = analysing(store.conf(name))
     assert (status, "no finished runs yet" in printed) == (1, True)
+
+
+def test_presets_of_layers_are_variants_by_their_names(store):
+    rules = {"quant.layers.min_side": "0", "quant.layers.exclude": "[]", "quant.layers.name": "all"}
+    large = {
+        "quant.layers.min_side": "1024",
+        "quant.layers.exclude": '["embed"]',
+        "quant.layers.name": "large",
+    }
+    runs = [made("a", 1.1, params=rules), made("l", 1.2, params=large)]
+    assert sorted(frame_of(store, runs)["variant"]) == ["layers=all", "layers=large"]
+    runs.append(made("m", 1.3, params=rules | {"quant.layers.min_side": "64"}))
+    assert "layers.exclude=[], layers.min_side=64" in set(frame_of(store, runs)["variant"])

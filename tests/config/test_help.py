@@ -17,7 +17,7 @@ from tests.config.conftest import Call
 def test_help_has_groups_keys_examples_and_statuses(call: Call) -> None:
     text = call("--help").out
     assert [field.name for field in fields(RootConf) if not re.search(rf"^  {field.name} ", text, re.M)] == []
-    for group in ("model", "quant", "compile", "gpu", "measure", "tracking", "task"):
+    for group in ("model", "quant", "layers", "compile", "gpu", "measure", "tracking", "task"):
         options = {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
         listed = re.search(rf"^  {group} +((.|\n)*?)(?=^  \S)", text, re.M)
         assert listed is not None
@@ -36,7 +36,7 @@ def test_help_shows_what_the_command_line_chooses(call: Call) -> None:
 
 
 @pytest.mark.parametrize(
-    "group", ["model", "quant", "compile", "gpu", "measure", "tracking", "sweeps", "task"]
+    "group", ["model", "quant", "layers", "compile", "gpu", "measure", "tracking", "sweeps", "task"]
 )
 def test_help_describes_a_groups_options(call: Call, group: str) -> None:
     lines = call("--help", group).out.splitlines()

@@ -207,3 +207,38 @@ def test_a_saved_model_gives_the_same_in_a_fresh_process(compose, execute_run, q
         found = record.details["serialize"]
         assert (found["format"], found["equal"]) == ("safetensors", True)
         assert record.metrics["serialize/load_peak_gib"] < 1.5 * record.metrics["serialize/baseline_size_gib"]
+
+
+@pytest.mark.parametrize("pairing", ["interleaved", "in_turn"])
+def test_streamed_weights_never_lie_unquantized_on_the_device(compose, execute_run, pairing):
+    """Deep enough that the model (0.6 GiB) outweighs a layer and what torchao needs for it."""
+    deep = ("model.factory.num_layers=4", "model.factory.num_single_layers=16",
+            "model.factory.num_attention_heads=16", "compile=none", f"measure.pairing={pairing}")  # fmt: skip
+    found = {}
+    for where in ("device", "streamed", "cpu"):
+        torch.cuda.empty_cache()
+        record = execute_run(compose(*FLUX[:2], *deep, "measure.budget_s=1", f"quant.where={where}"))
+        assert record.outcome == "ok", record.reason
+        assert record.metrics["quality/sqnr_db"] > 25  # the arms hold the same weights
+        found[where] = record.metrics
+    beside_gib = found["device"]["memory/baseline_model_gib"] if pairing == "interleaved" else 0
+    whole_gib = found["device"]["memory/baseline_model_gib"]
+    held_gib = {where: metrics["memory/quantize_peak_gib"] - beside_gib for where, metrics in found.items()}
+    assert held_gib["device"] > whole_gib
+    assert held_gib["streamed"] < 0.8 * whole_gib
+    assert held_gib["cpu"] < 0.8 * whole_gib
+
+
+@pytest.mark.parametrize("where", ["device", "cpu"])
+@pytest.mark.parametrize("quant", ["int8wo", "float8wo"])
+def test_diffusers_makes_the_same_on_this_device(compose, execute_run, quant, where):
+    ways = ("quant.via=direct", "quant.via=diffusers")
+    records = [
+        execute_run(compose(*FLUX[:2], "compile=none", f"quant={quant}", f"quant.where={where}", way,
+                            "measure.budget_s=1"))
+        for way in ways
+    ]  # fmt: skip
+    assert [record.outcome for record in records] == ["ok", "ok"], [record.reason for record in records]
+    first, second = (record.metrics for record in records)
+    for name in ("quality/sqnr_db", "quality/max_abs_error", "quantize/layers", "memory/model_gib"):
+        assert first[name] == pytest.approx(second[name], rel=1e-6)

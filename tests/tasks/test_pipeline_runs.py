@@ -69,7 +69,7 @@ def test_autoquant_leaves_the_vae_alone(compose, execute_run, tmp_path):
     assert all(name.startswith("transformer.") for name in planned)
     layers = json.loads((tmp_path / "run" / "layers.json").read_text())
     assert {row["reason"] for row in layers if row["fqn"].startswith("vae.")} == {
-        "only the denoiser is quantized"
+        "vae is not in quant.components"
     }
 
 

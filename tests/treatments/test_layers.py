@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from src.config.schema import LayersConf, RequiresConf
-from src.treatments.layers import LayerRow, capture_layers, linear_shape, why_not
+from src.treatments.layers import LayerRow, capture_layers, linear_shape, tally, unmatched, why_not
 from src.workloads.workload import Whole, Workload, build_workload
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR
 
@@ -22,9 +22,10 @@ class Shared(nn.Module):
 
 def test_rows_hold_the_largest_call_and_the_number_of_calls():
     rows, samples = capture_layers(Workload(Shared(), (torch.ones(2, 5, 8),), {}))
+    rest = {"scheme": "", "reason": "", "component": "denoiser"}
     assert [row.as_dict() for row in rows] == [
-        {"fqn": "often", "M": 10, "K": 8, "N": 4, "calls": 2, "scheme": "", "reason": ""},
-        {"fqn": "once", "M": 10, "K": 4, "N": 2, "calls": 1, "scheme": "", "reason": ""},
+        {"fqn": "often", "name": "often", "M": 10, "K": 8, "N": 4, "calls": 2, **rest},
+        {"fqn": "once", "name": "once", "M": 10, "K": 4, "N": 2, "calls": 1, **rest},
     ]
     assert all(row.shape in samples for row in rows)
     assert {shape: tuple(x.shape) for shape, x in samples.items()} == {
@@ -81,6 +82,15 @@ def test_no_shape_of_anything_else(rows):
         ({}, {"k_multiple": 32, "n_multiple": 16}, ""),
         ({}, {"k_multiple": 128}, "K=96 is not a multiple of 128"),
         ({}, {"n_multiple": 32}, "N=48 is not a multiple of 32"),
+        ({"k_multiple": 64}, {}, "K=96 is not a multiple of quant.layers.k_multiple=64"),
+        ({"n_multiple": 32}, {}, "N=48 is not a multiple of quant.layers.n_multiple=32"),
+        ({"k_multiple": 32, "n_multiple": 16}, {}, ""),
+        ({"min_m": 7, "max_m": 7}, {}, ""),
+        ({"min_m": 8}, {}, "M below quant.layers.min_m=8"),
+        ({"max_m": 6}, {}, "M above quant.layers.max_m=6"),
+        ({"modules_to_not_convert": ["attn"]}, {}, "quant.layers.modules_to_not_convert: attn"),
+        ({"modules_to_not_convert": ["to"]}, {}, ""),
+        ({"exclude": ["attn"], "min_side": 49}, {"k_multiple": 128}, "quant.layers.exclude: attn"),
     ],
 )
 def test_why_a_scheme_leaves_a_layer_alone(layers, requires, reason):
@@ -91,3 +101,91 @@ def test_why_a_scheme_leaves_a_layer_alone(layers, requires, reason):
 def test_a_linear_alone_is_named_inside_its_wrapper():
     rows, _ = capture_layers(Workload(Whole(nn.Linear(4, 2)), (torch.ones(3, 4),), {}))
     assert [row.fqn for row in rows] == ["inner"]
+
+
+@pytest.mark.parametrize("layer", ["proj_out", "blocks.0.proj_out", "blocks.0.attn.to_out.0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "proj_out",
+        "out",
+        "proj_out.weight",
+        "blocks.0",
+        "blocks.0.proj_out",
+        "to_out",
+        "to_out.0",
+        "attn",
+        "0",
+        "x",
+    ],
+)
+def test_modules_to_not_convert_means_what_it_means_to_diffusers(layer, name):
+    from diffusers import TorchAoConfig
+    from diffusers.quantizers.torchao import TorchAoHfQuantizer
+    from torchao.quantization import Int8WeightOnlyConfig
+
+    model = nn.ModuleDict({"proj_out": nn.Linear(2, 2), "blocks": nn.ModuleList([nn.ModuleDict()])})
+    model["blocks"][0]["proj_out"] = nn.Linear(2, 2)
+    model["blocks"][0]["attn"] = nn.ModuleDict({"to_out": nn.ModuleList([nn.Linear(2, 2)])})
+    quantizer = TorchAoHfQuantizer(TorchAoConfig(Int8WeightOnlyConfig()), pre_quantized=False)
+    quantizer.modules_to_not_convert, quantizer.offload = [name], False
+    theirs = quantizer.check_if_quantized_param(model, None, f"{layer}.weight", {})
+    ours = why_not(
+        LayerRow(layer, 1, 2, 2, calls=1), LayersConf(modules_to_not_convert=[name]), RequiresConf()
+    )
+    assert theirs == (ours == "")
+
+
+def test_names_are_those_in_the_model_whatever_the_target(compose, cpu):
+    def names(*overrides):
+        workload = build_workload(compose(*SMALL_FLUX, "resolution=64", *overrides), cpu)
+        return {row.fqn: (row.component, row.name) for row in capture_layers(workload)[0]}
+
+    block = names("target=block")
+    assert block["attn.to_q"] == ("denoiser", "transformer_blocks.0.attn.to_q")
+    assert names("target=linear") == {"inner": ("denoiser", "transformer_blocks.0.ff.net.0.proj")}
+    pipeline = names("target=pipeline", "model.pipeline.steps=1")
+    assert pipeline["transformer.proj_out"] == ("denoiser", "proj_out")
+    assert pipeline["vae.decoder.mid_block.attentions.0.to_q"][0] == "vae"
+
+
+PRESETS = {  # of flux-tiny's layers at width 1024
+    "all": lambda name: True,
+    "field_default": lambda name: "embed" not in name and name not in ("proj_out", "norm_out.linear"),
+    "large": lambda name: "embed" not in name and "norm" not in name and name != "proj_out",
+}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("target", ["denoiser", "pipeline"])
+def test_a_preset_takes_the_layers_that_it_describes(compose, cpu, preset, target):
+    cfg = compose(
+        *SMALL_FLUX, "model.factory.num_attention_heads=16", f"layers={preset}",
+        f"target={target}", "resolution=64", "model.pipeline.steps=1",
+    )  # fmt: skip
+    assert (cfg.quant.layers.name, bool(cfg.quant.layers.description)) == (preset, True)
+    rows, _ = capture_layers(build_workload(cfg, cpu))
+    assert unmatched(cfg.quant.layers, rows) == []
+    for row in rows:
+        row.reason = row.reason or why_not(row, cfg.quant.layers, RequiresConf())
+    taken = {row.name for row in rows if not row.reason}
+    assert taken == {row.name for row in rows if row.component == "denoiser" and PRESETS[preset](row.name)}
+    assert taken
+
+
+def test_patterns_that_match_no_layer_are_told():
+    rows = [LayerRow("a.to_q", 1, 2, 3, 1), LayerRow("vae.x", 1, 2, 3, 1, "", "another component")]
+    conf = LayersConf(include=["", "q$"], exclude=["to_k", "to_q"], modules_to_not_convert=["a", "x"])
+    assert unmatched(conf, rows) == [
+        "quant.layers.exclude[0]=to_k matches no layer",
+        "quant.layers.modules_to_not_convert[1]=x matches no layer",
+    ]
+    assert unmatched(LayersConf(), rows) == unmatched(conf, []) == []
+
+
+def test_a_tally_has_the_rules_that_took_most():
+    rows = [LayerRow(f"l{i}", 1, 2, 3, 1, "", f"rule {i // 2}") for i in range(13)] + [
+        LayerRow("x", 1, 2, 3, 1)
+    ]
+    assert tally(rows).startswith("2 x rule 0, 2 x rule 1, ")
+    assert tally(rows).endswith(", 3 for other reasons")

@@ -161,7 +161,7 @@ def test_size_counts_bytes_of_shared_tensors_once(dtype, expected):
 @pytest.mark.parametrize("factory", [WAN, PIXART, SD3], ids=lambda factory: factory["_target_"])
 def test_an_empty_model_takes_the_weights_of_another(factory):
     conf = ModelConf(name="tiny", factory=factory)
-    full, empty = build(conf), empty_model(conf, CPU, torch.bfloat16, seed=0)
+    full, empty = build(conf), empty_model(conf, CPU, torch.bfloat16)
     assert all(parameter.is_meta for parameter in empty.parameters())
     assert not any(buffer.is_meta for buffer in empty.buffers())
     empty.load_state_dict(full.state_dict(), assign=True)
@@ -177,7 +177,7 @@ def test_an_empty_model_of_local_weights_needs_only_their_config(compose, tmp_pa
     original.save_config(tmp_path / "transformer")
     conf.weights = WeightsConf(source="local", id=str(tmp_path), subfolder="transformer")
     conf.factory["num_layers"] = 7  # the file decides
-    empty = empty_model(conf, CPU, torch.bfloat16, seed=0)
+    empty = empty_model(conf, CPU, torch.bfloat16)
     assert {n: p.shape for n, p in empty.named_parameters()} == {
         n: p.shape for n, p in original.named_parameters()
     }
@@ -189,5 +189,4 @@ def test_an_empty_model_of_a_class_without_a_config(compose):
             compose(*SMALL_LINEAR, "model.weights.source=local", "model.weights.id=x").model,
             CPU,
             torch.bfloat16,
-            0,
         )

@@ -26,7 +26,7 @@ FLUX = (*SMALL_FLUX, "target=pipeline", "resolution=64", "model.pipeline.steps=2
 PIXART = ("model=pixart-sigma", "target=pipeline", "resolution=64", "model.pipeline.steps=3",
           "model.factory.num_layers=1", "model.pipeline.vae.factory.layers_per_block=1",
           "model.pipeline.vae.factory.block_out_channels=[32,32,32,32]")  # fmt: skip
-KEPT = "only the denoiser is quantized"
+KEPT = "vae is not in quant.components"
 META = torch.device("meta")
 
 

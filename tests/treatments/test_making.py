@@ -1,0 +1,275 @@
+"""Where weights are quantized and through what: the same weights in every way, and what each holds in memory."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+from torch.utils._pytree import tree_leaves
+
+from src.outcomes import RunEndedError
+from src.records.record import Outcome
+from src.treatments.layers import capture_layers, is_quantized
+from src.treatments.making import make_treated
+from src.treatments.scheme import make_scheme
+from src.workloads.model import build_model, size_bytes
+from src.workloads.workload import build_workload
+from tests.conftest import SMALL_FLUX, SMALL_LINEAR
+
+CPU = torch.device("cpu")
+FLUX = (*SMALL_FLUX, "resolution=64")
+PIPELINE = (*FLUX, "target=pipeline", "model.pipeline.steps=1")
+ELSEWHERE = [("quant.where=cpu",), ("quant.where=streamed",)]
+
+
+class LiveBytes(TorchDispatchMode):
+    """Bytes of the tensors that operators made inside and that are still alive; their peak."""
+
+    def __init__(self):
+        super().__init__()
+        self.alive, self.peak = {}, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(found):
+            plain = isinstance(tensor, torch.Tensor) and not is_traceable_wrapper_subclass(tensor)
+            if plain and not tensor.is_meta:
+                storage = tensor.untyped_storage()
+                reference = StorageWeakRef(storage)
+                self.alive.setdefault(reference.cdata, (reference, storage.nbytes()))
+        self.alive = {key: kept for key, kept in self.alive.items() if not kept[0].expired()}
+        self.peak = max(self.peak, sum(nbytes for _, nbytes in self.alive.values()))
+        return found
+
+
+@pytest.fixture
+def make(compose, cpu, run_context):
+    """make(*overrides): the treated arm as a run makes it, with real kernels."""
+
+    @torch.no_grad()
+    def made(*overrides):
+        cfg = compose(*overrides)
+        run, baseline = run_context(cfg), build_workload(cfg, cpu)
+        rows, _ = capture_layers(baseline, cfg.quant.components)
+        unquantized_bytes = size_bytes(baseline.module)
+        if cfg.measure.pairing == "in_turn":
+            baseline.module.to_empty(device="meta")
+        scheme = make_scheme(cfg.quant)
+        scheme.check(cpu, cfg.dtype)
+        with LiveBytes() as live:
+            treated = make_treated(scheme, baseline, lambda: build_workload(cfg, cpu), rows, run)
+        return SimpleNamespace(
+            treated=treated, rows=rows, record=run.record, peak=live.peak, unquantized=unquantized_bytes
+        )
+
+    return made
+
+
+def same(one, other):
+    """Equal to the last bit, inside quantized tensors too."""
+    if is_traceable_wrapper_subclass(one):
+        names, _ = one.__tensor_flatten__()
+        return type(one) is type(other) and all(same(getattr(one, n), getattr(other, n)) for n in names)
+    return one.dtype == other.dtype and torch.equal(one, other)
+
+
+@torch.no_grad()
+def assert_same(one, other):
+    first, second = one.treated.module.state_dict(), other.treated.module.state_dict()
+    assert first.keys() == second.keys()
+    assert [name for name in first if not same(first[name], second[name])] == []
+    for mine, theirs in zip(tree_leaves(one.treated.call()), tree_leaves(other.treated.call()), strict=True):
+        assert torch.equal(mine, theirs)
+    assert [row.as_dict() for row in one.rows] == [row.as_dict() for row in other.rows]
+
+
+# ---- where
+
+
+@pytest.mark.parametrize("where", ELSEWHERE, ids=["cpu", "streamed"])
+@pytest.mark.parametrize("quant", ["int8wo", "int8dq", "float8wo", "int4wo", "none"])
+def test_the_weights_are_the_same_wherever_they_are_quantized(make, quant, where):
+    one, other = make(*FLUX, f"quant={quant}"), make(*FLUX, f"quant={quant}", *where)
+    assert_same(one, other)
+    assert bool(one.record.metrics["quantize/layers"]) == (quant != "none")
+    assert not any(p.requires_grad for p in other.treated.module.parameters())
+
+
+@pytest.mark.parametrize("where", ELSEWHERE, ids=["cpu", "streamed"])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (*FLUX, "target=block", "layers=field_default"),
+        (*FLUX, "target=linear"),
+        SMALL_LINEAR,
+        (*PIPELINE, "quant.components=[denoiser,vae]"),
+        (*FLUX, "measure.pairing=in_turn"),
+    ],
+    ids=["block", "linear", "model=linear", "pipeline", "in turn"],
+)
+def test_so_of_every_target(make, overrides, where):
+    assert_same(make(*overrides), make(*overrides, *where))
+
+
+def test_so_of_weights_that_are_loaded(make, compose, tmp_path):
+    build_model(compose(*FLUX).model, CPU, torch.bfloat16, seed=3).save_pretrained(tmp_path)
+    local = (*FLUX, "model.weights.source=local", f"model.weights.id={tmp_path}")
+    first = make(*local)
+    for way in (*ELSEWHERE, ("quant.via=diffusers",)):
+        assert_same(first, make(*local, *way))
+
+
+@pytest.mark.parametrize("where", ["device", "cpu", "streamed"])
+def test_each_way_is_recorded(make, where):
+    record = make(*FLUX, f"quant.where={where}").record
+    assert (record.details["where"], record.details["via"]) == (where, "direct")
+    assert record.metrics["quantize/time_s"] > 0
+    assert record.metrics["quantize/layers"] == record.details["components"]["denoiser"]["quantized"] > 20
+    assert record.phases_s["quantize"] >= record.metrics["quantize/time_s"] > 0
+    assert "memory/quantize_peak_gib" in record.metrics or not _rss_can_be_reset()
+
+
+def _rss_can_be_reset():
+    try:
+        with open("/proc/self/clear_refs", "w") as file:  # noqa: PTH123
+            file.write("5")
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("quant", "share"), [("int8wo", 0.8), ("int4wo", 0.6)])
+def test_streamed_never_holds_the_unquantized_model(make, quant, share):
+    deep = (
+        "model=flux-tiny",
+        "model.factory.num_layers=3",
+        "model.factory.num_single_layers=6",
+        "resolution=64",
+    )
+    whole, streamed = (
+        make(*deep, f"quant={quant}", f"quant.where={where}") for where in ("device", "streamed")
+    )
+    assert whole.peak > whole.unquantized
+    assert streamed.peak < share * whole.unquantized
+    quantized, largest = size_bytes(streamed.treated.module), max(r.K * r.N * 2 for r in streamed.rows)
+    assert streamed.peak < quantized + 8 * largest  # torchao's own copies of one layer, in float32
+
+
+def test_autoquant_applies_a_plan_elsewhere(make, compose, tmp_path):
+    import json
+
+    choice = {
+        "M": 64, "K": 512, "N": 2048, "layers": ["transformer_blocks.0.ff.net.0.proj"],
+        "scheme": "int8wo", "reason": "given", "trials": [],
+    }  # fmt: skip
+    plan = {"model": "flux-tiny", "target": "denoiser", "compile": "none", "device": "x", "plan_version": 1}
+    (tmp_path / "given.json").write_text(json.dumps(plan | {"choices": [choice]}))
+    given = (*FLUX, "quant=autoquant", f"quant.plan={tmp_path / 'given.json'}")
+    first, second = make(*given), make(*given, "quant.where=streamed")
+    assert_same(first, second)
+    assert [row.fqn for row in second.rows if row.scheme] == choice["layers"]
+
+
+# ---- through diffusers
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("quant=int8wo",),
+        ("quant=int8dq",),
+        ("quant=int8wo", "layers=field_default"),
+        ("quant=int8wo", "quant.layers.exclude=['^proj_out$']"),  # a name that ends others
+        ("quant=int8wo", "target=block", "quant.layers.include=[ff]"),
+        ("quant=int8wo", "quant.where=cpu"),
+        ("quant=int8wo", "measure.pairing=in_turn"),
+        ("quant=none",),
+    ],
+    ids=lambda overrides: " ".join(overrides),
+)
+def test_diffusers_makes_the_same(make, overrides):
+    assert_same(make(*FLUX, *overrides), make(*FLUX, *overrides, "quant.via=diffusers"))
+
+
+def test_nothing_is_left_of_the_weights_that_were_written(make, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "quantpay-weights-of-another-run").mkdir()
+    made = make(*FLUX, "quant=int8wo", "quant.via=diffusers")
+    assert [path.name for path in tmp_path.iterdir() if "weights" in path.name] == [
+        "quantpay-weights-of-another-run"
+    ]
+    assert made.record.phases_s["save"] > 0
+    assert made.record.details["via"] == "diffusers"
+
+
+def test_what_diffusers_refuses_is_unsupported(make):
+    with pytest.raises(RunEndedError, match="diffusers refuses int4wo here") as caught:
+        make(*FLUX, "quant=int4wo", "quant.via=diffusers", "quant.layers.exclude=[]", "quant.group_size=128",
+             "quant.per_device.cpu.config._target_=torchao.quantization.Int4WeightOnlyConfig")  # fmt: skip
+    assert caught.value.outcome is Outcome.UNSUPPORTED
+
+
+def test_a_model_that_diffusers_does_not_know(compose, execute_run):
+    record = execute_run(compose(*SMALL_LINEAR, "quant.via=diffusers"))
+    assert record.outcome is Outcome.FAILED
+    assert "quant.via=diffusers: Linear is no model of diffusers; give quant.via=direct" in record.reason
+
+
+# ---- components
+
+
+@pytest.mark.parametrize("components", [["denoiser"], ["vae"], ["denoiser", "vae"]])
+def test_the_named_components_are_quantized(make, components):
+    made = make(*PIPELINE, f"quant.components=[{','.join(components)}]")
+    for row in made.rows:
+        quantized = is_quantized(made.treated.module.get_submodule(row.fqn))
+        assert quantized == (row.component in components) == (row.scheme == "int8wo")
+        assert row.reason == ("" if quantized else f"{row.component} is not in quant.components")
+    found = made.record.details["components"]
+    assert found["vae"]["linear"] == 4
+    assert found["vae"]["quantized"] == (4 if "vae" in components else 0)
+    assert found["vae"]["other"] > 20  # convolutions
+    assert found["denoiser"]["quantized"] == (found["denoiser"]["linear"] if "denoiser" in components else 0)
+    convolutions = [m for m in made.treated.module.vae.modules() if isinstance(m, nn.Conv2d)]
+    assert all(type(m.weight) is nn.Parameter for m in convolutions)
+
+
+def test_a_run_of_a_pipeline_whose_vae_is_quantized(compose, execute_run):
+    record = execute_run(compose(*PIPELINE, "quant.components=[vae]", "quant.where=streamed"))
+    assert record.outcome is Outcome.OK, record.reason
+    assert record.metrics["quantize/layers"] == 4
+    assert record.metrics["quality/psnr_db"] > 25
+
+
+# ---- what a run says
+
+
+def test_a_pattern_that_matches_nothing_is_a_warning(compose, execute_run):
+    record = execute_run(compose(*SMALL_LINEAR, "quant.layers.exclude=[to_q]"))
+    assert record.outcome is Outcome.OK, record.reason
+    assert record.details["warnings"] == ["quant.layers.exclude[0]=to_q matches no layer"]
+
+
+def test_a_preset_that_takes_no_layer_says_which_rules_did(compose, execute_run):
+    record = execute_run(compose(*FLUX, "layers=large"))
+    assert record.outcome is Outcome.UNSUPPORTED
+    assert "int8wo fits none of the" in record.reason
+    assert "x a side below quant.layers.min_side=1024" in record.reason
+    assert "x quant.layers.exclude: embed" in record.reason
+    assert record.details["warnings"] == []
+
+
+def test_rules_bind_autoquant_too(compose, execute_run):
+    record = execute_run(compose(*SMALL_LINEAR, "quant=autoquant", "quant.layers.max_m=1"))
+    assert record.outcome is Outcome.UNSUPPORTED
+    assert "1 x M above quant.layers.max_m=1" in record.reason
+
+
+def test_a_baseline_that_overflows_ends_the_run_before_anything_is_quantized(compose, execute_run):
+    record = execute_run(compose(*SMALL_LINEAR, "dtype=float16", "model.weights.std=10000"))
+    assert record.outcome is Outcome.FAILED
+    assert "baseline itself returns NaN or infinity" in record.reason
+    assert "dtype=bfloat16" in record.remedy
+    assert "quantize" not in record.phases_s
