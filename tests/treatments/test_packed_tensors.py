@@ -110,6 +110,19 @@ def test_the_compilers_cache_tells_formats_apart(config):
     assert len({key, *(other.weight._stable_hash_for_caching() for other in others)}) == 5
 
 
+@torch.no_grad()
+def test_changed_code_is_compiled_anew(cold_cache, monkeypatch):
+    """The compiler's cache knows `dequantize` by its name only: what it did before must not come back."""
+    block, x = quantized(FAMILIES[0]), inputs(4)
+    block.compile(fullgraph=True, dynamic=False)
+    block(x)
+    torch._dynamo.reset()
+    original = type(block.first.weight).dequantize
+    monkeypatch.setattr(type(block.first.weight), "dequantize", lambda weight: 2 * original(weight))
+    monkeypatch.setattr("src.treatments.packed.tensor._CODE", "changed")
+    torch.testing.assert_close(block(x), dequantized(block)(x), rtol=0.02, atol=0.02)
+
+
 @both
 @torch.no_grad()
 def test_a_copy_is_independent(config):

@@ -1,6 +1,9 @@
 """What the packed formats share: a weight stored in few bits, dequantized wherever a Linear reads it."""
 
+import hashlib
 from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +13,9 @@ from torchao.quantization.utils import recommended_inductor_config_setter
 from torchao.utils import TorchAOBaseTensor
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+# To the compiler's cache `weight.dequantize()` is one operation, whatever it does: it has to be told of the code.
+_SOURCES = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+_CODE = hashlib.sha256(_SOURCES + version("torchao").encode()).hexdigest()
 
 
 class PackedTensor(TorchAOBaseTensor):  # type: ignore[misc]
@@ -24,11 +30,13 @@ class PackedTensor(TorchAOBaseTensor):  # type: ignore[misc]
         raise NotImplementedError
 
     def _stable_hash_for_caching(self) -> str:
-        """What the compiler's cache may know this tensor by: everything but the stored values."""
+        """What the compiler's cache knows this tensor by: everything but the stored values."""
         names, attributes = self.__tensor_flatten__()
         inner = [getattr(self, name) for name in names]
         stored = [(each.dtype, tuple(each.shape), each.stride(), str(each.device)) for each in inner]
-        return repr((type(self).__qualname__, tuple(self.shape), self.requires_grad, attributes, stored))
+        return repr(
+            (_CODE, type(self).__qualname__, tuple(self.shape), self.requires_grad, attributes, stored)
+        )
 
 
 def as_matrix(weight: Tensor) -> Tensor:
