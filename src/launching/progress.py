@@ -1,5 +1,6 @@
 """What a person sees of a sweep: which run is on, in which phase, and how long is left."""
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -11,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from src.config.schema import RootConf
-from src.records.record import Outcome, Record
+from src.records.record import EMULATED, Outcome, Record
 
 STYLES = {"helps": "green", "hurts": "red", "neutral": "default", "inconclusive": "yellow"}
 
@@ -42,6 +43,8 @@ def result(record: Record) -> str:
         style = "dim" if record.outcome.is_finding else "bold red"
         return f"[{style}]{record.outcome}[/]: {escape(record.reason)}"
     m = record.metrics
+    if record.verdict == EMULATED:
+        return f"{EMULATED}, {m.get('quality/sqnr_db', math.inf):.1f} dB SQNR; {escape(record.reason)}"
     interval = f"{m['speedup/ci_low']:.3f}-{m['speedup/ci_high']:.3f}"
     style = STYLES.get(record.verdict, "default")
     why = f"; {escape(record.reason)}" if record.reason else ""

@@ -11,6 +11,7 @@ from typing import Any
 
 SCHEMA_VERSION = 1
 RECORD_NAME = "record.json"
+EMULATED = "emulated"  # in a verdict's place: the timing is not that of the scheme's own kernels
 
 
 class Outcome(StrEnum):

@@ -84,6 +84,8 @@ def why_not(row: LayerRow, layers: LayersConf, requires: RequiresConf) -> str:
         return f"K={row.K} is not a multiple of {requires.k_multiple}"
     if row.N % requires.n_multiple:
         return f"N={row.N} is not a multiple of {requires.n_multiple}"
+    if row.K * row.N % requires.kn_multiple:
+        return f"K x N={row.K}x{row.N} is not a multiple of {requires.kn_multiple}"
     return ""
 
 

@@ -1,7 +1,9 @@
 """Quantization schemes: conf/quant entries made into something that can be checked and applied."""
 
+import importlib
 from collections import Counter
-from importlib.util import find_spec
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from hydra.errors import InstantiationException
@@ -13,7 +15,9 @@ from src.config.errors import ConfigError
 from src.config.schema import QuantConf, RequiresConf
 from src.outcomes import unsupported
 from src.tasks.context import RunContext
+from src.treatments.capability import Capability, Status, capability
 from src.treatments.layers import LayerRow, is_quantized, why_not
+from src.treatments.observing import Inputs, observe_inputs
 from src.workloads.device import Device
 from src.workloads.workload import Workload
 
@@ -78,52 +82,89 @@ class TorchaoScheme:
 
     def __init__(self, conf: QuantConf) -> None:
         self.conf = conf
+        self.found: Capability | None = None  # by `check`
+        self.inputs: dict[str, Inputs] = {}  # by `search`, where it matters: layer name -> what it is called with
 
     def requires(self, device: Device) -> RequiresConf:
         """The requirements on this kind of device."""
-        variant = self.conf.per_device.get(device.kind)
-        return variant.requires if variant else self.conf.requires
+        return self.conf.on(device.kind).requires
 
-    def torchao_config(self, device: Device) -> Any:
-        """Instantiate the torchao config for this kind of device.
+    def torchao_config(self, device: Device, **arguments: Any) -> Any:
+        """Instantiate the torchao config for this kind of device; of an emulated scheme the one that emulates it.
 
         Raises:
             RunEndedError: `unsupported`, when torchao refuses the values of the arguments.
             ConfigError: a class or an argument that torchao does not have: a mistake, no finding about the device.
         """
-        variant = self.conf.per_device.get(device.kind)
-        config = variant.config if variant and variant.config else self.conf.config
+        config = self.conf.emulation.config if self._emulated() else self.conf.on(device.kind).config
         try:
-            return instantiate(config, _convert_="all")
-        except InstantiationException as error:
-            cause = error.__cause__ or error
+            return instantiate(config, _convert_="all", _partial_=True)(**arguments)
+        except (InstantiationException, TypeError, *_REFUSALS) as error:
+            cause = (error.__cause__ or error) if isinstance(error, InstantiationException) else error
             if isinstance(cause, _REFUSALS) and "Error locating target" not in str(error):
                 raise unsupported(f"torchao refuses quant={self.conf.name}: {_first_line(cause)}") from error
             raise ConfigError(f"quant.config of {self.conf.name}: {_first_line(cause)}") from error
 
     def check(self, device: Device, dtype: str) -> None:
         """Compare what the scheme needs with what the device has."""
-        lacks = missing(self.requires(device), device, dtype)
-        if lacks:
-            raise unsupported(f"{self.conf.name} needs {lacks}", self.requires(device).remedy)
+        self.found = capability(self.conf, device, dtype)
+        if self.found.status is Status.OK or self._emulated():
+            return
+        remedy = self.found.remedy
+        if self.found.status is Status.EMULATED:
+            remedy = "; ".join(filter(None, [remedy, "or quant.emulate=true, for its quality alone"]))
+        raise unsupported(self.found.reason, remedy)
 
     def select(self, rows: list[LayerRow], device: Device) -> list[LayerRow]:
         """The layers that the scheme takes; the others are given their reason."""
+        requires = self.requires(device)
         for row in rows:
-            row.reason = row.reason or why_not(row, self.conf.layers, self.requires(device))
+            row.reason = row.reason or why_not(row, self.conf.layers, requires)
+            dims = self.inputs[row.fqn].dims if row.fqn in self.inputs else set()
+            if not row.reason and requires.input_dims and dims - {requires.input_dims}:
+                row.reason = f"called with inputs of {max(dims)} dimensions, not {requires.input_dims}"
         return [row for row in rows if not row.reason]
 
     def search(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
-        """There is nothing to find out."""
+        """Look at the layers' inputs, if the kernel takes them of one shape only."""
+        if self.requires(run.device).input_dims:
+            self.inputs = observe_inputs(workload, [row.fqn for row in rows])
+
+    def configs(self, rows: list[LayerRow], device: Device) -> dict[str, Any]:
+        """Layer name -> torchao config; the same one for all."""
+        config = self.torchao_config(device)
+        return {row.fqn: config for row in rows}
 
     def apply(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
         """Quantize every layer that the scheme takes."""
         chosen = self.select(rows, run.device)
         if not chosen:
-            reasons = ", ".join(f"{n} x {why}" for why, n in Counter(r.reason for r in rows).most_common(3))
-            raise unsupported(f"{self.conf.name} fits none of the {len(rows)} Linear layers ({reasons})")
-        config = self.torchao_config(run.device)
-        quantize_layers(workload.module, {row.fqn: (self.conf.name, config) for row in chosen}, rows)
+            raise unsupported(f"{self.conf.name} fits none of the {len(rows)} Linear layers ({_why_none(rows)})")
+        configs = {fqn: (self.conf.name, config) for fqn, config in self.configs(chosen, run.device).items()}
+        with lifted(self.conf.emulation.lifts if self._emulated() else ""):
+            quantize_layers(workload.module, configs, rows)
+        if self._emulated() and self.found is not None:
+            how, reason, remedy = self.conf.emulation.how, self.found.reason, self.found.remedy
+            run.record.details["emulated"] = {"how": how, "reason": reason, "remedy": remedy}
+
+    def _emulated(self) -> bool:
+        return self.conf.emulate and self.found is not None and self.found.status is Status.EMULATED
+
+
+@contextmanager
+def lifted(check: str) -> Iterator[None]:
+    """Inside, torchao's own hardware check of this dotted path passes; with an empty path nothing is changed."""
+    if not check:
+        yield
+        return
+    module_path, _, name = check.rpartition(".")
+    module = importlib.import_module(module_path)
+    own = getattr(module, name)
+    setattr(module, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        setattr(module, name, own)
 
 
 def quantize_layers(module: nn.Module, configs: dict[str, tuple[str, Any]], rows: list[LayerRow]) -> None:
@@ -155,21 +196,11 @@ def quantize_layers(module: nn.Module, configs: dict[str, tuple[str, Any]], rows
         raise unsupported(f"torchao left all {len(configs)} selected layers alone")
 
 
-def missing(requires: RequiresConf, device: Device, dtype: str) -> str:
-    """What the device lacks, in words; empty when nothing."""
-    lacks = []
-    if requires.devices and device.kind not in requires.devices:
-        lacks.append(f"a {' or '.join(requires.devices)} device")
-    needed, has = requires.compute_capability, device.compute_capability or 0.0
-    if needed is not None and has < needed:
-        lacks.append(f"compute capability >= {needed}")
-    lacks += [f"the package {name}" for name in requires.packages if find_spec(name) is None]
-    if requires.dtypes and dtype not in requires.dtypes:
-        lacks.append(f"dtype {' or '.join(requires.dtypes)}")
-    if not lacks:
-        return ""
-    capability = f" (compute capability {has})" if device.kind == "cuda" else ""
-    return f"{', '.join(lacks)}; this is {device.name}{capability}, {dtype}"
+def _why_none(rows: list[LayerRow]) -> str:
+    """The commonest reasons, each with how many layers and the first of them."""
+    counts = Counter(row.reason for row in rows)
+    first = {row.reason: row.fqn for row in reversed(rows)}
+    return ", ".join(f"{n} x {why}: {first[why]}{', ...' * (n > 1)}" for why, n in counts.most_common(3))
 
 
 def _first_line(error: BaseException) -> str:
