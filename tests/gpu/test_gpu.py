@@ -7,6 +7,7 @@ import torch
 
 from src.measurement.ceilings import measure_ceilings
 from src.workloads.device import AutoDevice
+from tests.conftest import canonical
 
 pytestmark = [
     pytest.mark.gpu,
@@ -16,7 +17,7 @@ FLUX = ("model=flux-tiny", "gpu=auto", "compile=regional", "measure.budget_s=2")
 LINEAR = ("model=linear", "gpu=auto", "compile=default", "measure.budget_s=1", "model.dims.M=512")
 
 
-@pytest.mark.parametrize("quant", ["none", "int8wo", "int8dq", "float8wo", "float8dq", "int4wo"])
+@pytest.mark.parametrize("quant", canonical("quant"))
 @pytest.mark.parametrize("workload", [FLUX, LINEAR], ids=["flux", "linear"])
 def test_the_capability_check_foretells_what_runs(compose, execute_run, quant, workload):
     record = execute_run(compose(*workload, f"quant={quant}"))
