@@ -50,7 +50,9 @@ def _schemes(app: "Application") -> dict[str, QuantConf]:
     given = [override for override in app.overrides if not override.startswith(("quant=", "quant."))]
     nested = [f"+quant@{_NESTED}.{name}={name}" for name in names]
     config: DictConfig = app.compose([*given, "quant=none", *nested])
-    return {name: quant_conf(config.quant.candidates[name]) for name in names}
+    entries = OmegaConf.to_container(config.quant.candidates, resolve=True)
+    assert isinstance(entries, dict)
+    return {name: quant_conf(entries[name]) for name in names}
 
 
 def _opened(gpu: object) -> "Device":

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from src.measurement.ceilings import measure_ceilings
+from src.treatments.capability import Status, capability
 from src.workloads.device import AutoDevice
 from tests.conftest import canonical
 
@@ -20,11 +21,16 @@ LINEAR = ("model=linear", "gpu=auto", "compile=default", "measure.budget_s=1", "
 @pytest.mark.parametrize("quant", canonical("quant"))
 @pytest.mark.parametrize("workload", [FLUX, LINEAR], ids=["flux", "linear"])
 def test_the_capability_check_foretells_what_runs(compose, execute_run, quant, workload):
-    record = execute_run(compose(*workload, f"quant={quant}"))
-    assert record.outcome in ("ok", "unsupported"), record.reason
-    if record.outcome == "unsupported":
+    cfg = compose(*workload, f"quant={quant}")
+    foretold = capability(cfg.quant, AutoDevice(cfg.gpu).open(), cfg.dtype)
+    record = execute_run(cfg)
+    assert record.outcome in ("ok", "unsupported", "compile_error"), record.reason
+    if record.outcome != "ok":
         assert record.reason
+    if foretold.status is not Status.OK:
+        assert record.outcome == "unsupported"
         assert record.remedy
+    if record.outcome != "ok":
         return
     assert record.metrics["memory/peak_allocated_gib"] > 0
     assert record.metrics["latency/median_ms"] > 0
