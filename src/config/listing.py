@@ -36,7 +36,8 @@ def list_schemes(app: "Application") -> None:
     device = _opened(OmegaConf.to_object(config.gpu))
     from src.treatments.capability import capability
 
-    rows = {name: capability(conf, device, config.dtype) for name, conf in (schemes := _schemes(app)).items()}
+    schemes = _schemes(app)
+    rows = {name: capability(conf, device, config.dtype) for name, conf in schemes.items()}
     other_names = aliases("quant", app.loader)
     called = {name: sorted(a for a, option in other_names.items() if option == name) for name in rows}
     _show(_table(schemes, rows, called, device, config.dtype))
