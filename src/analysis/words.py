@@ -159,7 +159,7 @@ def _did_not_run(runs: pd.DataFrame) -> Iterator[str]:
     told = []
     for (quant, outcome), rows in groups[:_MOST_ENDS]:
         count, reasons = int(rows["runs"].sum()), [text for text in dict.fromkeys(rows["reason"]) if text]
-        end = _ENDS.get(outcome, f"ended in {outcome}")
+        end = _ENDS.get(str(outcome), f"ended in {outcome}")
         why = f": {_clipped(reasons[0])}" if reasons else ""
         told.append(f"{quant} {end} ({_runs(count)}){why}")
     if told:

@@ -74,7 +74,9 @@ def _table(
     device: "Device",
     dtype: str,
 ) -> Table:
-    table = Table(title=escape(f"{device.name}, {dtype}"), title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = Table(
+        title=escape(f"{device.name}, {dtype}"), title_justify="left", box=None, padding=(0, 2, 0, 0)
+    )
     for head in ("quant", "bits", "saves as", "compile", "status", "why not, and what instead", "aliases"):
         table.add_column(head, overflow="fold", min_width=len(head) if head == "status" else None)
     for name, found in rows.items():

@@ -93,5 +93,7 @@ class Loader(ConfigLoaderImpl):
             return
         if not isinstance(override.value(), str | list):
             group = override.key_or_group
-            options = accepted(str(override.value()), without_aliases(group, self.get_group_options(group), self))
+            options = accepted(
+                str(override.value()), without_aliases(group, self.get_group_options(group), self)
+            )
             raise ConfigError(f"{override.input_line}: {group} wants the name of an option; {options}")

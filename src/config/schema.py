@@ -138,7 +138,9 @@ class SchemeVariantConf:
 class EmulationConf:
     """A scheme's numbers where its kernels are not: good for quality, never for speed."""
 
-    config: dict[str, Any] = field(default_factory=dict)  # a torchao config in place of the scheme's; empty: none
+    config: dict[str, Any] = field(
+        default_factory=dict
+    )  # a torchao config in place of the scheme's; empty: none
     devices: list[str] = field(default_factory=list)  # device types; empty: any
     lifts: str = ""  # dotted path of torchao's own hardware check, replaced while quantizing
     how: str = _aside("")  # in words
@@ -156,11 +158,17 @@ class QuantConf:
     per_device: dict[str, SchemeVariantConf] = field(default_factory=dict)  # by device type: cpu, cuda
     layers: LayersConf = field(default_factory=LayersConf)
     bits: float | None = _aside(None)  # per weight as stored, scales included, at the default group size
-    serializes: str | None = field(default=None, metadata={"choices": SERIALIZES, "key": False})  # docs/schemes.md
-    needs_compile: bool = _aside(False)  # eager, its conversions are kernels of their own: slow whatever it saves
+    serializes: str | None = field(
+        default=None, metadata={"choices": SERIALIZES, "key": False}
+    )  # docs/schemes.md
+    needs_compile: bool = _aside(
+        False
+    )  # eager, its conversions are kernels of their own: slow whatever it saves
     emulation: EmulationConf = field(default_factory=EmulationConf)
     emulate: bool = False  # run by `emulation` where the requirements are not met: quality without a verdict
-    takes: list[str] = _aside(list)  # which of the parameters below are this scheme's
+    takes: list[str] = field(
+        default_factory=list, metadata={"key": False}
+    )  # which of the parameters below are this scheme's
     group_size: int | None = _bounded(None, min=1)
     activation_max: float | None = _bounded(None, min=1)  # static scales: the largest input's quantized value
     candidates: dict[str, Any] = field(default_factory=dict)  # autoquant: conf/quant entries it may choose

@@ -1,7 +1,7 @@
 """What a class or function takes, read from its source: torchao is checked without importing torch.
 
-Only what the source says plainly is believed; of anything else (star imports, `**kwargs`, compiled modules) nothing is
-known, and the run itself will tell.
+Only what the source says plainly is believed. Of anything else (star imports, `**kwargs`, compiled modules) nothing
+is known, and the run itself will tell.
 """
 
 import ast
@@ -54,6 +54,8 @@ def arguments(target: str) -> tuple[str, ...] | None:
         LookupError: there is no such module, or it has no such name.
     """
     module, _, name = target.rpartition(".")
+    if not module:
+        return None
     path = _module_file(module)
     if path is None:
         _refuse_absent(module)

@@ -1,7 +1,7 @@
 """Static activation scales: each layer's taken from what the run itself feeds it, fixed from then on.
 
-Calibrated on the very inputs that it is measured on, a static scheme's quality is the best it can have; its speed does
-not depend on the scales.
+Calibrated on the very inputs that it is measured on, a static scheme has the best quality that it can have; its
+speed does not depend on the scales.
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ class CalibratedScheme(TorchaoScheme):
         return [row for row in rows if not row.reason]
 
     def configs(self, rows: list[LayerRow], device: Device) -> dict[str, Any]:
-        """Layer name -> torchao config with the layer's own scale, float32, as many 1s as its input has dimensions."""
+        """Layer name -> torchao config with the layer's own scale: float32, with as many dimensions as its input."""
         assert self.inputs, "search comes before apply"
         return {row.fqn: self.torchao_config(device, act_quant_scale=self._scale(row.fqn)) for row in rows}
 

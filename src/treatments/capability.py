@@ -52,10 +52,10 @@ def capability(conf: QuantConf, device: "Device", dtype: str) -> Capability:
         return Capability(Status.UNSUPPORTED, f"{conf.name} cannot run: {requires.never}", requires.remedy)
     if requires.group_sizes and conf.group_size not in requires.group_sizes:
         sizes = ", ".join(map(str, requires.group_sizes))
-        reason = (
-            f"{conf.name} on {device.kind} takes group sizes {sizes}; this is quant.group_size={conf.group_size}"
+        reason = f"{conf.name} on {device.kind} takes group sizes {sizes}; this is quant.group_size={conf.group_size}"
+        return Capability(
+            Status.UNSUPPORTED, reason, f"one of them: quant.group_size={requires.group_sizes[0]}"
         )
-        return Capability(Status.UNSUPPORTED, reason, f"one of them: quant.group_size={requires.group_sizes[0]}")
     hardware, others = missing_hardware(requires, device), _missing_dtype(requires, dtype)
     if not hardware and not others:
         return Capability(Status.OK)
@@ -72,7 +72,11 @@ def missing_hardware(requires: RequiresConf, device: "Device") -> list[str]:
     lacks = []
     if requires.devices and device.kind not in requires.devices:
         lacks.append(f"a {' or '.join(requires.devices)} device")
-    has, least, below = device.compute_capability or 0.0, requires.compute_capability, requires.below_capability
+    has, least, below = (
+        device.compute_capability or 0.0,
+        requires.compute_capability,
+        requires.below_capability,
+    )
     if least is not None and has < least:
         lacks.append(f"compute capability >= {least}")
     if below is not None and has >= below:

@@ -83,7 +83,9 @@ class TorchaoScheme:
     def __init__(self, conf: QuantConf) -> None:
         self.conf = conf
         self.found: Capability | None = None  # by `check`
-        self.inputs: dict[str, Inputs] = {}  # by `search`, where it matters: layer name -> what it is called with
+        self.inputs: dict[
+            str, Inputs
+        ] = {}  # by `search`, where it matters: layer name -> what it is called with
 
     def requires(self, device: Device) -> RequiresConf:
         """The requirements on this kind of device."""
@@ -101,7 +103,10 @@ class TorchaoScheme:
             return instantiate(config, _convert_="all", _partial_=True)(**arguments)
         except (InstantiationException, TypeError, *_REFUSALS) as error:
             cause = (error.__cause__ or error) if isinstance(error, InstantiationException) else error
-            if isinstance(cause, _REFUSALS) and "Error locating target" not in str(error):
+            absent = "Error locating target" in str(error) or "Error loading" in str(
+                cause
+            )  # in Hydra's words
+            if isinstance(cause, _REFUSALS) and not absent:
                 raise unsupported(f"torchao refuses quant={self.conf.name}: {_first_line(cause)}") from error
             raise ConfigError(f"quant.config of {self.conf.name}: {_first_line(cause)}") from error
 
@@ -139,7 +144,9 @@ class TorchaoScheme:
         """Quantize every layer that the scheme takes."""
         chosen = self.select(rows, run.device)
         if not chosen:
-            raise unsupported(f"{self.conf.name} fits none of the {len(rows)} Linear layers ({_why_none(rows)})")
+            raise unsupported(
+                f"{self.conf.name} fits none of the {len(rows)} Linear layers ({_why_none(rows)})"
+            )
         configs = {fqn: (self.conf.name, config) for fqn, config in self.configs(chosen, run.device).items()}
         with lifted(self.conf.emulation.lifts if self._emulated() else ""):
             quantize_layers(workload.module, configs, rows)

@@ -25,12 +25,17 @@ MISTAKES = {
     "quant.config.group_siz=1": ["group_siz", "set_inductor_config"],
     "quant={a:1}": ["unknown key a in quant"],
     "quant=int8wo quant.group_size=32": ["quant.group_size=32: int8wo has no such parameter", "own: none"],
-    "quant=int4wo quant.min_gain=0.1": ["quant.min_gain=0.1", "int4wo has no such parameter; its own: group_size"],
+    "quant=int4wo quant.min_gain=0.1": [
+        "quant.min_gain=0.1",
+        "int4wo has no such parameter; its own: group_size",
+    ],
     "quant=int4wo quant.group_size=null": ["quant.group_size=null: int4wo needs a value"],
     "+quant.config.granularty=1": ["quant.config.granularty: ", "did you mean granularity?"],
-    "quant.config._target_=torchao.quantization.Int8Config": ["torchao.quantization has no Int8Config; did you mean"],
+    "quant.config._target_=torchao.quantization.Int8Config": [
+        "torchao.quantization has no Int8Config; did you mean"
+    ],
     "quant.config._target_=torchao.quantisation.X": ["torchao has no quantisation"],
-    "quant._target_=src.treatments.scheme.Torchao": ["src.treatments.scheme has no Torchao; did you mean TorchaoScheme?"],
+    "quant._target_=src.treatments.scheme.Torchao": ["scheme has no Torchao; did you mean TorchaoScheme?"],
     "quant=autoquant +quant@quant.candidates.x=int8_static": ["quant.candidates.x: not a candidate"],
     "-m quant=int4wo,int8wo quant.group_size=32": ["int8wo has no such parameter", "in the run quant=int8wo"],
     "model.inputs.hidden_states.fil=3": ["did you mean fill?"],

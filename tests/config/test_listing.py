@@ -37,7 +37,9 @@ def test_a_row_follows_the_command_line(call: Call) -> None:
 
 def test_a_scheme_of_ones_own_is_listed(call: Call, tmp_path: Path) -> None:
     (tmp_path / "quant").mkdir()
-    (tmp_path / "quant" / "mine.yaml").write_text("name: mine\nrequires: {never: no kernel, remedy: another}\n")
+    (tmp_path / "quant" / "mine.yaml").write_text(
+        "name: mine\nrequires: {never: no kernel, remedy: another}\n"
+    )
     assert "mine cannot run: no kernel → another" in rows(call("-cd", str(tmp_path), "--list").out)["mine"]
 
 

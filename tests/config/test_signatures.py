@@ -66,9 +66,13 @@ def test_mistakes_are_named_by_their_key() -> None:
     }
     found = list(mistakes(config, "quant.config"))
     assert len(found) == 3
-    assert found[0].startswith(f"quant.config.group_siz: {AO}.Int4WeightOnlyConfig takes no such argument; did you")
+    assert found[0].startswith(
+        f"quant.config.group_siz: {AO}.Int4WeightOnlyConfig takes no such argument; did you"
+    )
     assert found[1].startswith("quant.config.deep: ")
-    assert found[2].startswith(f"quant.config.deep[0]._target_={AO}.PerGrup: {AO} has no PerGrup; did you mean")
+    assert found[2].startswith(
+        f"quant.config.deep[0]._target_={AO}.PerGrup: {AO} has no PerGrup; did you mean"
+    )
 
 
 def test_nothing_is_imported_to_find_out() -> None:
@@ -76,7 +80,9 @@ def test_nothing_is_imported_to_find_out() -> None:
         "import sys; from src.config.signatures import arguments\n"
         f"print(arguments('{AO}.Int8WeightOnlyConfig'), 'torch' in sys.modules, 'torchao' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.stdout.strip().endswith("False False"), done.stderr
 
 

@@ -10,7 +10,6 @@ from src.workloads.device import Device
 from tests.conftest import SMALL_LINEAR, canonical, synthetic_rounds
 
 
-
 @pytest.fixture(autouse=True)
 def _no_search(monkeypatch):
     monkeypatch.setattr(

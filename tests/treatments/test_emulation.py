@@ -8,7 +8,7 @@ from src.analysis.frame import compared, tidy
 from src.launching.progress import result
 from src.records import content
 from src.records.record import Outcome
-from src.treatments.scheme import lifted
+from src.treatments.scheme import lifted, make_scheme
 from tests.conftest import SMALL_LINEAR
 
 CHECK = "torchao.quantization.quant_api._check_hardware_support"
@@ -77,7 +77,13 @@ def emulated_run():
     metrics = {"speedup/median": 2.0, "speedup/ci_low": 1.9, "speedup/ci_high": 2.1, "quality/sqnr_db": 25.0}
     params = {"model": "linear", "quant": "mxfp8", "batch": "1", "resolution": "0"}
     info = RunInfo(
-        run_id="r", experiment_id="1", user_id="", status="FINISHED", start_time=0, end_time=1, lifecycle_stage=""
+        run_id="r",
+        experiment_id="1",
+        user_id="",
+        status="FINISHED",
+        start_time=0,
+        end_time=1,
+        lifecycle_stage="",
     )
     data = RunData(
         [Metric(name, value, 0, 0) for name, value in metrics.items()],
@@ -87,8 +93,9 @@ def emulated_run():
     return Run(info, data)
 
 
-def test_rowwise_float8_is_what_the_formula_says(compose, execute_run):
-    """Against float8 rounding done by hand: the emulation computes the scheme and nothing else."""
+@torch.no_grad()
+def test_rowwise_float8_is_what_the_formula_says(compose, cpu):
+    """Against float8 rounding done by hand: nearer to that than the scheme itself is to bf16."""
     generator = torch.Generator().manual_seed(0)
     x, w = (torch.randn(rows, 64, generator=generator).to(torch.bfloat16) for rows in (16, 32))
 
@@ -96,17 +103,9 @@ def test_rowwise_float8_is_what_the_formula_says(compose, execute_run):
         scale = t.abs().amax(dim=1, keepdim=True).float() / 448
         return (t.float() / scale).to(torch.float8_e4m3fn).float() * scale
 
-    from src.treatments.scheme import make_scheme
-
-    scheme = make_scheme(compose("quant=float8_e4m3_row").quant)
-    layer = torch.nn.Linear(64, 32, bias=False, dtype=torch.bfloat16).requires_grad_(False)
+    layer = torch.nn.Linear(64, 32, bias=False, dtype=torch.bfloat16)
     layer.weight.copy_(w)
-    from src.workloads.device import CpuDevice
-
-    device = CpuDevice(compose().gpu).open()
     with lifted(CHECK):
-        from torchao.quantization import quantize_
-
-        quantize_(layer, scheme.torchao_config(device))
-    expected = rounded(x) @ rounded(w).T
-    assert (layer(x).float() - expected).norm() / expected.norm() < 0.01
+        quant_api.quantize_(layer, make_scheme(compose("quant=float8_e4m3_row").quant).torchao_config(cpu))
+    output, by_hand, exact = layer(x).float(), rounded(x) @ rounded(w).T, x.float() @ w.float().T
+    assert (output - by_hand).norm() < 0.5 * (output - exact).norm()
