@@ -19,8 +19,8 @@ def _no_search(monkeypatch):
 
 @pytest.mark.parametrize("quant", canonical("quant"))
 def test_on_this_cpu_a_scheme_does_what_is_foretold(compose, execute_run, cpu, quant):
-    """A weight of 64 x 4096, so that what is stored can be compared with the bits that the entry names."""
-    cfg = compose("model=linear", "model.dims={M:16,K:4096,N:64}", f"quant={quant}", "quant.emulate=true")
+    """A weight of 128 x 1024, so that what is stored can be compared with the bits that the entry names."""
+    cfg = compose("model=linear", "model.dims={M:16,K:1024,N:128}", f"quant={quant}", "quant.emulate=true")
     foretold = capability(cfg.quant, cpu, cfg.dtype)
     record = execute_run(cfg)
     if foretold.status is Status.UNSUPPORTED:
@@ -33,10 +33,10 @@ def test_on_this_cpu_a_scheme_does_what_is_foretold(compose, execute_run, cpu, q
     if bits is not None:
         assert record.metrics["quantize/layers"] == 1
         assert record.metrics["quality/sqnr_db"] > 8
-        assert record.metrics["memory/model_gib"] * 2**33 / (64 * 4096) == pytest.approx(bits, abs=0.05)
+        assert record.metrics["memory/model_gib"] * 2**33 / (128 * 1024) == pytest.approx(bits, abs=0.05)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("quant", canonical("quant"))
 def test_a_scheme_runs_or_says_why_not(compose, execute_run, quant, dtype):
     record = execute_run(compose(*SMALL_LINEAR, f"quant={quant}", f"dtype={dtype}"))
@@ -67,16 +67,13 @@ def test_entries_say_what_they_are(compose, group):
         assert node.description
 
 
-@pytest.mark.parametrize("capability", [8.0, 8.9, 9.0, 10.0])
 @pytest.mark.parametrize("quant", canonical("quant"))
-def test_requirements_of_a_scheme_have_a_remedy(compose, quant, capability):
-    device = Device(kind="cuda", name="NVIDIA GPU", memory_gib=80.0, compute_capability=capability)
+def test_requirements_of_a_scheme_have_a_remedy(compose, quant):
     scheme = make_scheme(compose(f"quant={quant}").quant)
-    try:
-        scheme.check(device, "bfloat16")
-    except RunEndedError as refused:
-        outcome, remedy = refused.outcome, refused.remedy
-    else:
-        return
-    assert outcome is Outcome.UNSUPPORTED
-    assert remedy
+    for cc in (8.0, 8.9, 9.0, 10.0):
+        device = Device(kind="cuda", name="NVIDIA GPU", memory_gib=80.0, compute_capability=cc)
+        try:
+            scheme.check(device, "bfloat16")
+        except RunEndedError as refused:
+            assert refused.outcome is Outcome.UNSUPPORTED  # noqa: PT017
+            assert refused.remedy  # noqa: PT017
