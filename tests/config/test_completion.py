@@ -47,8 +47,8 @@ def test_what_the_last_word_may_become(
 @pytest.mark.parametrize(
     ("program", "line", "reply"),
     [
-        ("quantpay", "quantpay quant=int8d", ["int8dq", "int8dq_2to4"]),
-        ("quantpay", "quantpay -m quant=none,nv", ["none,nvfp4", "none,nvfp4wo"]),
+        ("quantpay", "quantpay compile=m", ["max-autotune", "max-autotune-no-cudagraphs"]),
+        ("quantpay", "quantpay -m quant=none,autoq", ["none,autoquant"]),
         ("python -m src.run", "python -m src.run compile=reg", ["regional"]),
         ("python -m src.run", "python -m src.analyze tracking=sq", ["sqlite"]),
         ("python -m src.run", "python -m pytest quant=int8", []),

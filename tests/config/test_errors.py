@@ -29,7 +29,7 @@ MISTAKES = {
         "quant.min_gain=0.1",
         "int4wo has no such parameter; its own: group_size",
     ],
-    "quant=int4wo quant.group_size=null": ["quant.group_size=null: int4wo needs a value"],
+    "quant=int8_static quant.activation_max=null": ["quant.activation_max=null: int8_static needs a value"],
     "+quant.config.granularty=1": ["quant.config.granularty: ", "did you mean granularity?"],
     "quant.config._target_=torchao.quantization.Int8Config": [
         "torchao.quantization has no Int8Config; did you mean"
