@@ -126,6 +126,12 @@ def _fresh_compiler() -> Iterator[None]:
     torch._dynamo.utils.counters.clear()
 
 
+def canonical(group: str) -> list[str]:
+    """The options of a group of conf/ that are no aliases."""
+    files = sorted((ROOT / "conf" / group).glob("*.yaml"))
+    return [file.stem for file in files if not file.read_text().startswith("defaults: [")]
+
+
 def synthetic_rounds(speedup: float, pairs: int = 40, spread: float = 0.001) -> Rounds:
     """Interleaved rounds of a baseline of 1 ms and a treatment `speedup` times as fast, with a little noise."""
     noise = torch.randn(2, pairs, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * spread

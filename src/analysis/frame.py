@@ -10,7 +10,7 @@ import pandas as pd
 
 from src.config.schema import MeasureConf
 from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
-from src.records.record import FINDINGS, Outcome
+from src.records.record import EMULATED, FINDINGS, Outcome
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -112,6 +112,8 @@ def _row(run: "Run") -> dict[str, Any]:
     row["device"] = tags.get("device") or f"gpu={row['gpu']}"
     row["attempt"] = _integer(tags.get("attempt")) or 0
     row["finding"] = row["outcome"] in FINDINGS
+    if row["recorded"] == EMULATED:
+        row["outcome"] = EMULATED  # it ran, for its quality; it has no speedup to compare
     row["started_at"] = datetime.fromtimestamp(run.info.start_time / 1e3, tz=UTC)
     return row | {"run_id": run.info.run_id, "params": params}
 

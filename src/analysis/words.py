@@ -10,7 +10,7 @@ from src.analysis.shapes import Case, number
 from src.analysis.verdicts import not_run
 from src.config.schema import PIPELINE
 from src.measurement.statistics import Verdict
-from src.records.record import Outcome
+from src.records.record import EMULATED, Outcome
 
 _CONTROL = "none"
 _MOST_MODELS = 2
@@ -19,6 +19,7 @@ _MOST_ENDS = 3
 _CURVE = ["K", "N", "variant", "dtype", "model", "target"]
 _AXES = {"batch": "batch {}", "resolution": "{} px", "dtype": "{}", "compile": "compile={}", "variant": "{}"}
 _ORDER = (Verdict.HELPS, Verdict.NEUTRAL, Verdict.INCONCLUSIVE, Verdict.HURTS)
+_ENDS = {Outcome.UNSUPPORTED: "did not run", EMULATED: "was emulated, for its quality alone"}
 _SAYS = {
     Verdict.HELPS: "helps",
     Verdict.NEUTRAL: "makes no difference",
@@ -158,7 +159,7 @@ def _did_not_run(runs: pd.DataFrame) -> Iterator[str]:
     told = []
     for (quant, outcome), rows in groups[:_MOST_ENDS]:
         count, reasons = int(rows["runs"].sum()), [text for text in dict.fromkeys(rows["reason"]) if text]
-        end = "did not run" if outcome == Outcome.UNSUPPORTED else f"ended in {outcome}"
+        end = _ENDS.get(str(outcome), f"ended in {outcome}")
         why = f": {_clipped(reasons[0])}" if reasons else ""
         told.append(f"{quant} {end} ({_runs(count)}){why}")
     if told:

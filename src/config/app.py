@@ -240,8 +240,16 @@ def _version(app: Application) -> None:
     print(versions())
 
 
+def _list(app: Application) -> None:
+    from src.config.listing import list_schemes
+
+    check(app.compose())
+    list_schemes(app)
+
+
 _COMMANDS: dict[str, Callable[[Application], Any]] = {
     "version": _version,
+    "list": _list,
     "help": _help,
     "hydra_help": _hydra_help,
     "cfg": _cfg,

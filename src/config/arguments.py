@@ -19,6 +19,9 @@ def parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     """
     parser = _Parser(prog, parents=[get_args_parser()], conflict_handler="resolve", add_help=False)
     parser.add_argument("--version", action="store_true", help="Versions of quantpay and of what it measures")
+    parser.add_argument(
+        "--list", action="store_true", help="Every quantization scheme, and whether it runs here"
+    )
     args = parser.parse_intermixed_args(argv)
     if args.experimental_rerun:
         raise ConfigError("--experimental-rerun: not supported; a run's folder holds its config.yaml")

@@ -1,7 +1,7 @@
 """Mistakes of the user's, and how Hydra's and OmegaConf's exceptions are told in one line."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
@@ -17,6 +17,8 @@ from omegaconf.errors import (
     MissingMandatoryValue,
     OmegaConfBaseException,
 )
+
+from src.config.aliases import aliases, without_aliases
 
 # OmegaConf's words for a value of the wrong type, and ours.
 _PHRASES = (
@@ -84,19 +86,20 @@ def explain(error: BaseException) -> str:
     return one_line(tell(error, subject)) + (f" (in {file[1]})" if file else "")
 
 
-def accepted(name: str, names: Iterable[object]) -> str:
-    """What may stand in place of `name`, the nearest match first."""
+def accepted(name: str, names: Iterable[object], unlisted: Container[object] = ()) -> str:
+    """What may stand in place of `name`, the nearest match first; some may be nearest, but are not listed."""
     known = [str(each) for each in names]
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?; " if near else ""
-    return f"{hint}accepted: {', '.join(known) or 'nothing'}"
+    return f"{hint}accepted: {', '.join(each for each in known if each not in unlisted) or 'nothing'}"
 
 
 def lacking(key: str) -> str:
     """What to do about a key without a value."""
     group = key.removesuffix(".name")  # a group without an option may still hold what another group fills in
     group, known = (group, True) if group in _groups("") else (key, False)
-    options = GlobalHydra.instance().config_loader().get_group_options(group) if known else []
+    loader = GlobalHydra.instance().config_loader() if known else None
+    options = without_aliases(group, loader.get_group_options(group), loader) if loader else []
     return f"{key}: a value is missing; give {group}=...{'; ' + accepted('', options) if options else ''}"
 
 
@@ -124,7 +127,8 @@ def _no_option(error: Any, _: str) -> str:
     group, _, option = error.missing_cfg_file.rpartition("/")
     parent = re.match(r"In '([^']+/[^']+)'", str(error))
     where = f" (named in {parent[1]})" if parent and parent[1] != "hydra/config" else ""
-    return f"{group}={option}: no such option{where}; {accepted(option, error.options)}"
+    unlisted = aliases(group, GlobalHydra.instance().config_loader()) if _groups("") else {}
+    return f"{group}={option}: no such option{where}; {accepted(option, error.options, unlisted)}"
 
 
 def _syntax(error: Any, _: str) -> str:

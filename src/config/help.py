@@ -2,17 +2,15 @@
 
 import re
 import textwrap
-from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import takewhile
-from pathlib import Path
 from string import Template
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
-from hydra.plugins.config_source import ConfigSource
 from omegaconf import DictConfig
 
+from src.config.aliases import aliases, option_text, without_aliases
 from src.config.errors import ConfigError, accepted
 
 _MEASURED = ("quantpay", "torch", "torchao", "diffusers", "transformers", "hydra-core", "mlflow")
@@ -40,9 +38,14 @@ def group_help(group: str, loader: ConfigLoader) -> str:
     if not options:
         raise ConfigError(f"--help {group}: no such group; {accepted(group, loader.list_groups(''))}")
     width = max(map(len, options)) + 2
-    return "\n".join(
-        f"{option:{width}}{_description(group, option, loader.get_sources())}" for option in options
-    )
+    other_names = aliases(group, loader)
+    described = {
+        option: f"alias of {other_names[option]}"
+        if option in other_names
+        else _description(group, option, loader)
+        for option in options
+    }
+    return "\n".join(f"{option:{width}}{text}" for option, text in described.items())
 
 
 def _groups(config: DictConfig, loader: ConfigLoader) -> str:
@@ -58,7 +61,8 @@ def _groups(config: DictConfig, loader: ConfigLoader) -> str:
 
 
 def _group(name: str, chosen: str, width: int, loader: ConfigLoader) -> str:
-    options = loader.get_group_options(name, ObjectType.CONFIG)
+    options = without_aliases(name, loader.get_group_options(name, ObjectType.CONFIG), loader)
+    chosen = aliases(name, loader).get(chosen, chosen)
     listed = " ".join(f"{option}*" if option == chosen else option for option in options)
     head, indent = f"  {name:{width}}", " " * (width + 2)
     return textwrap.fill(
@@ -71,10 +75,9 @@ def _group(name: str, chosen: str, width: int, loader: ConfigLoader) -> str:
     )
 
 
-def _description(group: str, option: str, sources: Sequence[ConfigSource]) -> str:
+def _description(group: str, option: str, loader: ConfigLoader) -> str:
     """The option's key `description`, else the comments at its head, from the first source that holds it."""
-    files = [Path(source.path) / group / f"{option}.yaml" for source in sources if source.scheme() == "file"]
-    text = next((file.read_text(encoding="utf-8") for file in files if file.is_file()), "")
+    text = option_text(group, option, loader)
     if described := re.search(r"^description: *(.*)", text, flags=re.MULTILINE):
         return described[1]
     head = takewhile(lambda line: line.startswith("#"), text.splitlines())

@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from src.config.aliases import without_aliases
 from src.config.errors import ConfigError, accepted
 
 
@@ -92,5 +93,7 @@ class Loader(ConfigLoaderImpl):
             return
         if not isinstance(override.value(), str | list):
             group = override.key_or_group
-            options = accepted(str(override.value()), self.get_group_options(group))
+            options = accepted(
+                str(override.value()), without_aliases(group, self.get_group_options(group), self)
+            )
             raise ConfigError(f"{override.input_line}: {group} wants the name of an option; {options}")

@@ -105,10 +105,15 @@ class RequiresConf:
 
     devices: list[str] = field(default_factory=list)  # device types; empty: any
     compute_capability: float | None = None  # at least, e.g. 8.9
+    below_capability: float | None = None  # less than: kernels that are built for one architecture only
     packages: list[str] = field(default_factory=list)  # importable module names
     dtypes: list[str] = field(default_factory=list)  # of the baseline; empty: any
+    group_sizes: list[int] = field(default_factory=list)  # that the kernel takes; empty: any
     k_multiple: int = _bounded(1, min=1)  # a layer's in_features must be a multiple, else it is left alone
     n_multiple: int = _bounded(1, min=1)  # likewise out_features
+    kn_multiple: int = _bounded(1, min=1)  # likewise the number of weights, K * N
+    input_dims: int | None = None  # of the tensors that a layer is called with, else it is left alone
+    never: str = _aside("")  # why no device can: a name that people know and that has nothing behind it
     remedy: str = _aside("")  # what the user can do instead
 
 
@@ -128,12 +133,29 @@ class LayersConf:
     n_multiple: int = _bounded(1, min=1)  # likewise of out_features
 
 
+SERIALIZES = ("safetensors", "torch", "unsafe", "none")
+
+
 @dataclass
 class SchemeVariantConf:
     """What replaces a scheme's config and requirements on one device type."""
 
     config: dict[str, Any] = field(default_factory=dict)
     requires: RequiresConf = field(default_factory=RequiresConf)
+    bits: float | None = _aside(None)
+    serializes: str | None = field(default=None, metadata={"choices": SERIALIZES, "key": False})
+
+
+@dataclass
+class EmulationConf:
+    """A scheme's numbers where its kernels are not: good for quality, never for speed."""
+
+    config: dict[str, Any] = field(
+        default_factory=dict
+    )  # a torchao config in place of the scheme's; empty: none
+    devices: list[str] = field(default_factory=list)  # device types; empty: any
+    lifts: str = ""  # dotted path of torchao's own hardware check, replaced while quantizing
+    how: str = _aside("")  # in words
 
 
 @dataclass
@@ -150,12 +172,43 @@ class QuantConf:
     components: list[str] = field(default_factory=lambda: [DENOISER])  # of a pipeline: denoiser, vae
     where: str = _one_of("device", "device", "cpu", "streamed")  # weights are quantized: docs/layers.md
     via: str = _one_of("direct", "direct", "diffusers")  # torchao's quantize_, or diffusers' from_pretrained
+    bits: float | None = _aside(None)  # per weight as stored, scales included, at the default group size
+    serializes: str | None = field(
+        default=None, metadata={"choices": SERIALIZES, "key": False}
+    )  # docs/schemes.md
+    needs_compile: bool = _aside(
+        False
+    )  # eager, its conversions are kernels of their own: slow whatever it saves
+    emulation: EmulationConf = field(default_factory=EmulationConf)
+    emulate: bool = False  # run by `emulation` where the requirements are not met: quality without a verdict
+    takes: list[str] = field(
+        default_factory=list, metadata={"key": False}
+    )  # which of the parameters below are this scheme's
     group_size: int | None = _bounded(None, min=1)
+    activation_max: float | None = _bounded(None, min=1)  # static scales: the largest input's quantized value
     candidates: dict[str, Any] = field(default_factory=dict)  # autoquant: conf/quant entries it may choose
     min_sqnr_db: float = 20.0  # autoquant: the quality floor of one layer's output
     min_gain: float = _bounded(0.02, min=0.0)  # autoquant: the least gain of one layer, whole interval
     layer_budget_s: float = _bounded(1.0, min=0.01)  # autoquant: timing budget per shape and candidate
     plan: str | None = None  # autoquant: a plan.json made earlier; applied instead of searching
+
+    def on(self, device: str) -> SchemeVariantConf:
+        """Config, requirements and storage on one device type: the variant's own, else the scheme's."""
+        own = self.per_device.get(device)
+        if own is None:
+            return SchemeVariantConf(self.config, self.requires, self.bits, self.serializes)
+        return SchemeVariantConf(
+            own.config or self.config,
+            own.requires,
+            self.bits if own.bits is None else own.bits,
+            own.serializes or self.serializes,
+        )
+
+
+# Parameters that only some schemes have, said by their key `takes`.
+SCHEME_PARAMETERS = (
+    "group_size", "activation_max", "candidates", "min_sqnr_db", "min_gain", "layer_budget_s", "plan",
+)  # fmt: skip
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -12,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from src.config.errors import ConfigError, accepted, explain, lacking, several
 from src.config.schema import (
     PIPELINE,
+    SCHEME_PARAMETERS,
     CalibrateConf,
     GpuConf,
     LayersConf,
@@ -20,6 +22,7 @@ from src.config.schema import (
     RootConf,
     WeightsConf,
 )
+from src.config.signatures import mistakes
 from src.treatments.plan import read_plan
 from src.workloads.dims import resolve
 
@@ -170,6 +173,36 @@ def _ordered_pairs(measure: MeasureConf, path: str) -> Iterator[str]:
         yield f"{path}min_pairs={measure.min_pairs}: must be at most {path}max_pairs={measure.max_pairs}"
 
 
+def _scheme(quant: QuantConf, path: str) -> Iterator[str]:
+    yield from _foreign_parameters(quant, path)
+    yield from _where_and_via(quant, path)
+    yield from mistakes({"_target_": quant._target_}, path.removesuffix("."))
+    configs = {"config": quant.config, "emulation.config": quant.emulation.config}
+    configs |= {f"per_device.{kind}.config": each.config for kind, each in quant.per_device.items()}
+    for key, config in configs.items():
+        yield from mistakes(config, f"{path}{key}")
+    for name, entry in quant.candidates.items():
+        key = f"{path}candidates.{name}"
+        yield from mistakes(entry, key)
+        if isinstance(entry, dict) and "_target_" in entry:
+            yield f"{key}: not a candidate; one is a torchao config that is the same for every layer"
+
+
+def _foreign_parameters(quant: QuantConf, path: str) -> Iterator[str]:
+    """Parameters of other schemes that were given a value, and own ones that lack it."""
+    for field in fields(QuantConf):
+        if field.name not in SCHEME_PARAMETERS:
+            continue
+        value = getattr(quant, field.name)
+        usual = field.default if field.default_factory is NO_DEFAULT else field.default_factory()
+        if field.name not in quant.takes and value != usual:
+            takes = ", ".join(quant.takes) or "none"
+            shown = "{...}" if isinstance(value, dict) else value
+            yield f"{path}{field.name}={shown}: {quant.name} has no such parameter; its own: {takes}"
+        if field.name in quant.takes and value is None and field.name != "plan":
+            yield f"{path}{field.name}=null: {quant.name} needs a value"
+
+
 def _weights_have_a_place(weights: WeightsConf, path: str) -> Iterator[str]:
     if weights.source != "random" and not weights.id:
         yield f"{path}source={weights.source}: give {path}id=..., a folder or a repository"
@@ -183,6 +216,8 @@ def _layer_rules(layers: LayersConf, path: str) -> Iterator[str]:
 
 
 def _where_and_via(quant: QuantConf, path: str) -> Iterator[str]:
+    if quant.emulate and (quant.where, quant.via) != ("device", "direct"):
+        yield f"{path}emulate=true: only with {path}where=device and {path}via=direct"
     if quant.candidates and quant.via == "diffusers":
         yield f"{path}via=diffusers: takes one scheme for all layers, {quant.name} mixes them; give {path}via=direct"
     elif quant.candidates and quant.where != "device" and quant.plan is None:
@@ -209,8 +244,8 @@ _RULES: dict[type, Callable[[Any, str], Iterator[str]]] = {
     RootConf: _root,
     CalibrateConf: _calibration,
     MeasureConf: _ordered_pairs,
+    QuantConf: _scheme,
     WeightsConf: _weights_have_a_place,
     LayersConf: _layer_rules,
-    QuantConf: _where_and_via,
     GpuConf: _device_pattern,
 }

@@ -1,5 +1,6 @@
 """What a person sees of a sweep: which run is on, in which phase, and how long is left."""
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -11,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from src.config.schema import RootConf
-from src.records.record import Outcome, Record
+from src.records.record import EMULATED, Outcome, Record
 
 STYLES = {"helps": "green", "hurts": "red", "neutral": "default", "inconclusive": "yellow"}
 
@@ -45,6 +46,8 @@ def result(record: Record) -> str:
         return "".join([f"[{style}]{record.outcome}[/]: {escape(record.reason)}", *warnings])
     m = record.metrics
     why = f"; {escape(record.reason)}" if record.reason else ""
+    if record.verdict == EMULATED:
+        return "".join([f"{EMULATED}, {m.get('quality/sqnr_db', math.inf):.1f} dB SQNR{why}", *warnings])
     if "speedup/median" not in m:
         return "".join([f"[green]{record.outcome}[/]{why}", *warnings])
     interval = f"{m['speedup/ci_low']:.3f}-{m['speedup/ci_high']:.3f}"

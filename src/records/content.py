@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from src.config.schema import PIPELINE
-from src.records.record import RECORD_NAME, Outcome, Record
+from src.records.record import EMULATED, RECORD_NAME, Outcome, Record
 from src.records.store import MARKER_NAME
 
 Point = tuple[str, float, int]  # metric, value, step
@@ -121,7 +121,7 @@ def points(record: Record, folder: Path) -> list[Point]:
     """
     path = folder / "rounds.json"
     found = [(name, float(value), 0) for name, value in record.metrics.items()]
-    if not path.exists():
+    if not path.exists() or record.verdict == EMULATED:
         return found
     try:
         rounds = json.loads(path.read_text(encoding="utf-8"))

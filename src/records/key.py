@@ -9,7 +9,9 @@ from typing import Any
 from src.config.schema import PIPELINE, RootConf, SerializeConf
 from src.records.environment import versions
 
-_PROSE = frozenset({"description", "remedy"})  # in plain mappings, where no schema marks them
+_PROSE = frozenset(  # in plain mappings, where no schema marks them
+    {"description", "remedy", "never", "how", "bits", "serializes", "needs_compile", "takes"}
+)
 
 
 def run_key(cfg: RootConf, device: dict[str, Any]) -> str:

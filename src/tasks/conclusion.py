@@ -1,9 +1,14 @@
 """What a run says: the verdict, or why there is none."""
 
+from typing import Any
+
 from src.measurement.rounds import Rounds
 from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
+from src.records.record import EMULATED, Record
 from src.tasks.context import RunContext
 from src.tasks.timing import Timed, Watch
+
+_TIMED = ("speedup/", "latency/", "throughput/", "energy/", "compile/cold_s", "compile/warm_s")
 
 
 def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
@@ -22,6 +27,8 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
         )
         record.remedy = "a larger measure.budget_s, or measure=standard"
     record.verdict = found
+    if emulated := record.details.get("emulated"):
+        record.verdict, record.reason, record.remedy = EMULATED, _emulated(emulated), emulated["remedy"]
     loads = [watch.load for watch in timed.watches]
     record.metrics["load/foreign_cpus"] = round(max(load.foreign_cpus for load in loads), 3)
     calls = sum(rounds.calls_per_round) * len(rounds.baseline_ms)
@@ -37,8 +44,21 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
         "not_watched": timed.watches[-1].monitor.blind,
         "retaken_pairs": len(rounds.retaken),
         "throttled_pairs": len(rounds.throttled),
-        "withheld": bool(doubts),
+        "withheld": bool(doubts) and not emulated,  # measured again, it would be emulated again
     }
+
+
+def set_aside_emulated(record: Record) -> None:
+    """Call the timing of an emulated arm ``emulated/...``, so that nothing takes it for the scheme's own."""
+    if "emulated" in record.details:
+        record.metrics = {
+            f"emulated/{name}" if name.startswith(_TIMED) and "/baseline_" not in name else name: value
+            for name, value in record.metrics.items()
+        }
+
+
+def _emulated(how: dict[str, Any]) -> str:
+    return f"emulated by {how['how']}, so only the quality counts; {how['reason']}"
 
 
 def _neighbours(watches: list[Watch], run: RunContext) -> list[tuple[str, str]]:

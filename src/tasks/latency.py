@@ -11,7 +11,7 @@ from src.measurement.statistics import Verdict
 from src.records.record import Outcome, write_json
 from src.tasks.arm import Arm, prepare, warm_first_call
 from src.tasks.ceilings import ceiling_metrics, note_ceilings
-from src.tasks.conclusion import conclude
+from src.tasks.conclusion import conclude, set_aside_emulated
 from src.tasks.context import RunContext
 from src.tasks.metrics import compile_metrics, device_metrics, latency_metrics, memory_metrics
 from src.tasks.profiled import profile_arms
@@ -51,6 +51,7 @@ def measure_latency(run: RunContext) -> None:
             _measure_and_conclude(baseline, treated, alone, run)
             run.record.reason = "; ".join(filter(None, [run.record.details["fell_back"], run.record.reason]))
         write_json(run.folder / "layers.json", [row.as_dict() for row in rows])
+    set_aside_emulated(run.record)
     run.record.metrics |= ceiling_metrics(run.record)
     run.record.outcome = Outcome.OK
 

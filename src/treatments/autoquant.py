@@ -8,10 +8,8 @@ beyond ``quant.min_gain`` and its output keeps ``quant.min_sqnr_db``.
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import nn
 
 from src.config.errors import ConfigError
@@ -22,6 +20,7 @@ from src.measurement.rounds import estimate_speedup
 from src.outcomes import ended, unsupported
 from src.records.record import Outcome, write_json
 from src.tasks.context import RunContext
+from src.treatments.capability import quant_conf
 from src.treatments.compiling import compile_module
 from src.treatments.layers import LayerRow, capture_layers, tally, why_not
 from src.treatments.plan import UNQUANTIZED, Choice, Plan, Trial, read_plan
@@ -40,11 +39,7 @@ class Autoquant:
     def __init__(self, conf: QuantConf) -> None:
         self.conf = conf
         self.plan: Plan | None = None
-        schema = OmegaConf.structured(QuantConf)
-        entries = {name: OmegaConf.merge(schema, entry) for name, entry in conf.candidates.items()}
-        self.candidates = {
-            name: TorchaoScheme(_as_conf(OmegaConf.to_object(entry))) for name, entry in entries.items()
-        }
+        self.candidates = {name: TorchaoScheme(quant_conf(entry)) for name, entry in conf.candidates.items()}
 
     def check(self, device: Device, dtype: str) -> None:
         """At least one candidate must be able to run; a given plan must be readable."""
@@ -178,8 +173,3 @@ def _refusal(scheme: TorchaoScheme, device: Device, dtype: str) -> str:
     except Exception as error:
         return ended(error).reason
     return ""
-
-
-def _as_conf(value: Any) -> QuantConf:
-    assert isinstance(value, QuantConf)
-    return value

@@ -104,6 +104,8 @@ def _reasons(row: LayerRow, layers: LayersConf, requires: RequiresConf) -> Itera
         yield f"K={row.K} is not a multiple of {requires.k_multiple}"
     if row.N % requires.n_multiple:
         yield f"N={row.N} is not a multiple of {requires.n_multiple}"
+    if row.K * row.N % requires.kn_multiple:
+        yield f"K x N={row.K}x{row.N} is not a multiple of {requires.kn_multiple}"
 
 
 def _diffusers_matches(module: str, layer: str) -> bool:
@@ -133,8 +135,10 @@ def unmatched(layers: LayersConf, rows: Iterable[LayerRow]) -> list[str]:
 
 def tally(rows: Iterable[LayerRow]) -> str:
     """Which rule left how many layers alone: ``12 x a side below quant.layers.min_side=1024, 3 x ...``."""
-    counts = Counter(row.reason for row in rows if row.reason).most_common()
-    shown = ", ".join(f"{n} x {reason}" for reason, n in counts[:5])
+    listed = [row for row in rows if row.reason]
+    counts = Counter(row.reason for row in listed).most_common()
+    first = {row.reason: row.fqn for row in reversed(listed)}
+    shown = ", ".join(f"{n} x {why}: {first[why]}{', ...' * (n > 1)}" for why, n in counts[:5])
     rest = sum(n for _, n in counts[5:])
     return shown + (f", {rest} for other reasons" if rest else "")
 

@@ -1,8 +1,8 @@
 """Quantization schemes: conf/quant entries made into something that can be checked and applied."""
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any, Protocol
 
 from hydra.errors import InstantiationException
@@ -14,7 +14,9 @@ from src.config.errors import ConfigError
 from src.config.schema import QuantConf, RequiresConf
 from src.outcomes import unsupported
 from src.tasks.context import RunContext
+from src.treatments.capability import Capability, Status, capability
 from src.treatments.layers import LayerRow, is_quantized, tally, why_not
+from src.treatments.observing import Inputs, observe_inputs
 from src.workloads.device import Device
 from src.workloads.workload import Workload
 
@@ -94,55 +96,98 @@ class TorchaoScheme:
 
     def __init__(self, conf: QuantConf) -> None:
         self.conf = conf
+        self.found: Capability | None = None  # by `check`
+        self.inputs: dict[
+            str, Inputs
+        ] = {}  # by `search`, where it matters: layer name -> what it is called with
 
     def requires(self, device: Device) -> RequiresConf:
         """The requirements on this kind of device."""
-        variant = self.conf.per_device.get(device.kind)
-        return variant.requires if variant else self.conf.requires
+        return self.conf.on(device.kind).requires
 
-    def torchao_config(self, device: Device) -> Any:
-        """Instantiate the torchao config for this kind of device.
+    def torchao_config(self, device: Device, **arguments: Any) -> Any:
+        """Instantiate the torchao config for this kind of device; of an emulated scheme the one that emulates it.
 
         Raises:
             RunEndedError: `unsupported`, when torchao refuses the values of the arguments.
             ConfigError: a class or an argument that torchao does not have: a mistake, no finding about the device.
         """
-        variant = self.conf.per_device.get(device.kind)
-        config = variant.config if variant and variant.config else self.conf.config
+        config = self.conf.emulation.config if self._emulated() else self.conf.on(device.kind).config
         try:
-            return instantiate(config, _convert_="all")
-        except InstantiationException as error:
-            cause = error.__cause__ or error
-            if isinstance(cause, _REFUSALS) and "Error locating target" not in str(error):
+            return instantiate(config, _convert_="all", _partial_=True)(**arguments)
+        except (InstantiationException, TypeError, *_REFUSALS) as error:
+            cause = (error.__cause__ or error) if isinstance(error, InstantiationException) else error
+            absent = "Error locating target" in str(error) or "Error loading" in str(
+                cause
+            )  # in Hydra's words
+            if isinstance(cause, _REFUSALS) and not absent:
                 raise unsupported(f"torchao refuses quant={self.conf.name}: {_first_line(cause)}") from error
             raise ConfigError(f"quant.config of {self.conf.name}: {_first_line(cause)}") from error
 
     def check(self, device: Device, dtype: str) -> None:
         """Compare what the scheme needs with what the device has."""
-        lacks = missing(self.requires(device), device, dtype)
-        if lacks:
-            raise unsupported(f"{self.conf.name} needs {lacks}", self.requires(device).remedy)
+        self.found = capability(self.conf, device, dtype)
+        if self.found.status is Status.OK or self._emulated():
+            return
+        remedy = self.found.remedy
+        if self.found.status is Status.EMULATED:
+            remedy = "; ".join(filter(None, [remedy, "or quant.emulate=true, for its quality alone"]))
+        raise unsupported(self.found.reason, remedy)
 
     def select(self, rows: list[LayerRow], device: Device) -> list[LayerRow]:
         """The layers that the scheme takes; the others are given their reason."""
+        requires = self.requires(device)
         for row in rows:
-            row.reason = row.reason or why_not(row, self.conf.layers, self.requires(device))
+            row.reason = row.reason or why_not(row, self.conf.layers, requires)
+            dims = self.inputs[row.fqn].dims if row.fqn in self.inputs else set()
+            if not row.reason and requires.input_dims and dims - {requires.input_dims}:
+                row.reason = f"called with inputs of {max(dims)} dimensions, not {requires.input_dims}"
         return [row for row in rows if not row.reason]
 
     def search(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
-        """There is nothing to find out."""
+        """Look at the layers' inputs, if the kernel takes them of one shape only."""
+        if self.requires(run.device).input_dims:
+            self.inputs = observe_inputs(workload, [row.fqn for row in rows])
+
+    def configs(self, rows: list[LayerRow], device: Device) -> dict[str, Any]:
+        """Layer name -> torchao config; the same one for all."""
+        config = self.torchao_config(device)
+        return {row.fqn: config for row in rows}
 
     def choose(self, rows: list[LayerRow], run: RunContext) -> Choices:
         """Every layer that the scheme takes."""
         chosen = self.select(rows, run.device)
         if not chosen:
             raise unsupported(f"{self.conf.name} fits none of the {len(rows)} Linear layers ({tally(rows)})")
-        config = self.torchao_config(run.device)
-        return {row.fqn: (self.conf.name, config) for row in chosen}
+        return {fqn: (self.conf.name, config) for fqn, config in self.configs(chosen, run.device).items()}
 
     def apply(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
         """Quantize every layer that the scheme takes."""
-        quantize_layers(workload.module, self.choose(rows, run), rows)
+        choices = self.choose(rows, run)
+        with lifted(self.conf.emulation.lifts if self._emulated() else ""):
+            quantize_layers(workload.module, choices, rows)
+        if self._emulated() and self.found is not None:
+            how, reason, remedy = self.conf.emulation.how, self.found.reason, self.found.remedy
+            run.record.details["emulated"] = {"how": how, "reason": reason, "remedy": remedy}
+
+    def _emulated(self) -> bool:
+        return self.conf.emulate and self.found is not None and self.found.status is Status.EMULATED
+
+
+@contextmanager
+def lifted(check: str) -> Iterator[None]:
+    """Inside, torchao's own hardware check of this dotted path passes; with an empty path nothing is changed."""
+    if not check:
+        yield
+        return
+    module_path, _, name = check.rpartition(".")
+    module = importlib.import_module(module_path)
+    own = getattr(module, name)
+    setattr(module, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        setattr(module, name, own)
 
 
 def quantize_layers(module: nn.Module, configs: Choices, rows: list[LayerRow]) -> None:
@@ -187,23 +232,6 @@ def note_quantized(module: nn.Module, configs: Choices, rows: list[LayerRow], by
             row.reason = f"{by} left it alone"
     if configs and not any(row.scheme for row in rows):
         raise unsupported(f"{by} left all {len(configs)} selected layers alone")
-
-
-def missing(requires: RequiresConf, device: Device, dtype: str) -> str:
-    """What the device lacks, in words; empty when nothing."""
-    lacks = []
-    if requires.devices and device.kind not in requires.devices:
-        lacks.append(f"a {' or '.join(requires.devices)} device")
-    needed, has = requires.compute_capability, device.compute_capability or 0.0
-    if needed is not None and has < needed:
-        lacks.append(f"compute capability >= {needed}")
-    lacks += [f"the package {name}" for name in requires.packages if find_spec(name) is None]
-    if requires.dtypes and dtype not in requires.dtypes:
-        lacks.append(f"dtype {' or '.join(requires.dtypes)}")
-    if not lacks:
-        return ""
-    capability = f" (compute capability {has})" if device.kind == "cuda" else ""
-    return f"{', '.join(lacks)}; this is {device.name}{capability}, {dtype}"
 
 
 def _first_line(error: BaseException) -> str:

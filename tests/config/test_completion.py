@@ -21,8 +21,9 @@ ENVIRONMENT = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PS1": "> ",
     ("line", "expected"),
     [
         ("qua", {"quant="}),
-        ("quant=int8", {"quant=int8dq", "quant=int8wo"}),
-        ("-m quant=none,flo", {"quant=none,float8dq", "quant=none,float8wo"}),
+        ("quant=int8d", {"quant=int8dq", "quant=int8dq_2to4"}),
+        ("quant=int8_w", {"quant=int8_weight_only"}),
+        ("-m quant=none,nv", {"quant=none,nvfp4", "quant=none,nvfp4wo"}),
         ("-m quant=none,int8wo model=lin", {"model=linear"}),
         ("model=linear model.dims.", {"model.dims.M=", "model.dims.K=", "model.dims.N="}),
         ("dtype=", {"dtype=bfloat16", "dtype=float16", "dtype=float32"}),
@@ -46,8 +47,8 @@ def test_what_the_last_word_may_become(
 @pytest.mark.parametrize(
     ("program", "line", "reply"),
     [
-        ("quantpay", "quantpay quant=int8", ["int8dq", "int8wo"]),
-        ("quantpay", "quantpay -m quant=none,floa", ["none,float8dq", "none,float8wo"]),
+        ("quantpay", "quantpay compile=m", ["max-autotune", "max-autotune-no-cudagraphs"]),
+        ("quantpay", "quantpay -m quant=none,autoq", ["none,autoquant"]),
         ("python -m src.run", "python -m src.run compile=reg", ["regional"]),
         ("python -m src.run", "python -m src.analyze tracking=sq", ["sqlite"]),
         ("python -m src.run", "python -m pytest quant=int8", []),

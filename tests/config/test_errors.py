@@ -24,6 +24,20 @@ MISTAKES = {
     "++model.foo=1": ["model.foo: unknown key", "weights"],
     "quant.config.group_siz=1": ["group_siz", "set_inductor_config"],
     "quant={a:1}": ["unknown key a in quant"],
+    "quant=int8wo quant.group_size=32": ["quant.group_size=32: int8wo has no such parameter", "own: none"],
+    "quant=int4wo quant.min_gain=0.1": [
+        "quant.min_gain=0.1",
+        "int4wo has no such parameter; its own: group_size",
+    ],
+    "quant=int8_static quant.activation_max=null": ["quant.activation_max=null: int8_static needs a value"],
+    "+quant.config.granularty=1": ["quant.config.granularty: ", "did you mean granularity?"],
+    "quant.config._target_=torchao.quantization.Int8Config": [
+        "torchao.quantization has no Int8Config; did you mean"
+    ],
+    "quant.config._target_=torchao.quantisation.X": ["torchao has no quantisation"],
+    "quant._target_=src.treatments.scheme.Torchao": ["scheme has no Torchao; did you mean TorchaoScheme?"],
+    "quant=autoquant +quant@quant.candidates.x=int8_static": ["quant.candidates.x: not a candidate"],
+    "-m quant=int4wo,int8wo quant.group_size=32": ["int8wo has no such parameter", "in the run quant=int8wo"],
     "model.inputs.hidden_states.fil=3": ["did you mean fill?"],
     "model.dims.M=4": ["unknown key M in model.dims", "image_tokens"],
     "hydra/launcher=slurmm": ["hydra/launcher=slurmm", "local"],

@@ -12,13 +12,14 @@ import pytest
 from src.config.app import ROOT
 from src.config.schema import RootConf
 from tests.config.conftest import Call
+from tests.conftest import canonical
 
 
 def test_help_has_groups_keys_examples_and_statuses(call: Call) -> None:
     text = call("--help").out
     assert [field.name for field in fields(RootConf) if not re.search(rf"^  {field.name} ", text, re.M)] == []
     for group in ("model", "quant", "layers", "compile", "gpu", "measure", "tracking", "task"):
-        options = {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
+        options = set(canonical(group))
         listed = re.search(rf"^  {group} +((.|\n)*?)(?=^  \S)", text, re.M)
         assert listed is not None
         assert options == {word.rstrip("*") for word in listed[1].split()}

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from src.measurement.ceilings import measure_ceilings
+from src.treatments.capability import Status, capability
 from src.workloads.device import AutoDevice
+from tests.conftest import canonical
 
 pytestmark = [
     pytest.mark.gpu,
@@ -16,14 +18,19 @@ FLUX = ("model=flux-tiny", "gpu=auto", "compile=regional", "measure.budget_s=2")
 LINEAR = ("model=linear", "gpu=auto", "compile=default", "measure.budget_s=1", "model.dims.M=512")
 
 
-@pytest.mark.parametrize("quant", ["none", "int8wo", "int8dq", "float8wo", "float8dq", "int4wo"])
+@pytest.mark.parametrize("quant", canonical("quant"))
 @pytest.mark.parametrize("workload", [FLUX, LINEAR], ids=["flux", "linear"])
 def test_the_capability_check_foretells_what_runs(compose, execute_run, quant, workload):
-    record = execute_run(compose(*workload, f"quant={quant}"))
-    assert record.outcome in ("ok", "unsupported"), record.reason
-    if record.outcome == "unsupported":
+    cfg = compose(*workload, f"quant={quant}")
+    foretold = capability(cfg.quant, AutoDevice(cfg.gpu).open(), cfg.dtype)
+    record = execute_run(cfg)
+    assert record.outcome in ("ok", "unsupported", "compile_error"), record.reason
+    if record.outcome != "ok":
         assert record.reason
+    if foretold.status is not Status.OK:
+        assert record.outcome == "unsupported"
         assert record.remedy
+    if record.outcome != "ok":
         return
     assert record.metrics["memory/peak_allocated_gib"] > 0
     assert record.metrics["latency/median_ms"] > 0

@@ -58,7 +58,7 @@ def not_a_number(run):
         (("quant=none",), Outcome.OK, None),
         (("gpu=h100",), Outcome.UNSUPPORTED, "gpu=h100: no CUDA device on this machine"),
         (("quant=float8dq",), Outcome.UNSUPPORTED, "float8dq needs a cuda device"),
-        (("quant=int4wo", "quant.group_size=96"), Outcome.UNSUPPORTED, "K=256 is not a multiple of 96"),
+        (("quant=int4wo", "model.dims.K=192"), Outcome.UNSUPPORTED, "K=192 is not a multiple of 128"),
         (
             ("quant=none", "dtype=float16", f"quant._target_={HERE}.Poison"),
             Outcome.BAD_NUMERICS,

@@ -3,14 +3,11 @@
 import pytest
 
 from src.outcomes import RunEndedError
-from src.records.record import Outcome
+from src.records.record import EMULATED, Outcome
+from src.treatments.capability import Status, capability
 from src.treatments.scheme import make_scheme
 from src.workloads.device import Device
-from tests.conftest import ROOT, SMALL_LINEAR, synthetic_rounds
-
-
-def names(group):
-    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+from tests.conftest import SMALL_LINEAR, canonical, synthetic_rounds
 
 
 @pytest.fixture(autouse=True)
@@ -20,8 +17,27 @@ def _no_search(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
-@pytest.mark.parametrize("quant", names("quant"))
+@pytest.mark.parametrize("quant", canonical("quant"))
+def test_on_this_cpu_a_scheme_does_what_is_foretold(compose, execute_run, cpu, quant):
+    """A weight of 128 x 1024, so that what is stored can be compared with the bits that the entry names."""
+    cfg = compose("model=linear", "model.dims={M:16,K:1024,N:128}", f"quant={quant}", "quant.emulate=true")
+    foretold = capability(cfg.quant, cpu, cfg.dtype)
+    record = execute_run(cfg)
+    if foretold.status is Status.UNSUPPORTED:
+        assert (record.outcome, record.reason) == (Outcome.UNSUPPORTED, foretold.reason)
+        assert record.remedy
+        return
+    assert record.outcome is Outcome.OK, record.reason
+    assert (record.verdict == EMULATED) == (foretold.status is Status.EMULATED)
+    bits = cfg.quant.on("cpu").bits
+    if bits is not None:
+        assert record.metrics["quantize/layers"] == 1
+        assert record.metrics["quality/sqnr_db"] > 8
+        assert record.metrics["memory/model_gib"] * 2**33 / (128 * 1024) == pytest.approx(bits, abs=0.05)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("quant", canonical("quant"))
 def test_a_scheme_runs_or_says_why_not(compose, execute_run, quant, dtype):
     record = execute_run(compose(*SMALL_LINEAR, f"quant={quant}", f"dtype={dtype}"))
     assert record.outcome in (Outcome.OK, Outcome.UNSUPPORTED), record.reason
@@ -29,13 +45,13 @@ def test_a_scheme_runs_or_says_why_not(compose, execute_run, quant, dtype):
     assert "\n" not in record.reason
 
 
-@pytest.mark.parametrize("quant", names("quant"))
+@pytest.mark.parametrize("quant", canonical("quant"))
 def test_a_scheme_on_rows_of_any_number(compose, execute_run, quant):
     record = execute_run(compose(*SMALL_LINEAR, f"quant={quant}", "model.dims.M=7"))
     assert record.outcome in (Outcome.OK, Outcome.UNSUPPORTED), record.reason
 
 
-@pytest.mark.parametrize("mode", names("compile"))
+@pytest.mark.parametrize("mode", canonical("compile"))
 def test_a_compile_mode_runs(compose, execute_run, mode):
     record = execute_run(compose(*SMALL_LINEAR, "quant=none", f"compile={mode}"))
     assert record.outcome is Outcome.OK, record.reason
@@ -45,22 +61,19 @@ def test_a_compile_mode_runs(compose, execute_run, mode):
 
 @pytest.mark.parametrize("group", ["quant", "compile", "gpu", "measure"])
 def test_entries_say_what_they_are(compose, group):
-    for name in names(group):
+    for name in canonical(group):
         node = getattr(compose(f"{group}={name}"), group)
         assert node.name == name
         assert node.description
 
 
-@pytest.mark.parametrize("capability", [8.0, 8.9, 9.0, 10.0])
-@pytest.mark.parametrize("quant", names("quant"))
-def test_requirements_of_a_scheme_have_a_remedy(compose, quant, capability):
-    device = Device(kind="cuda", name="NVIDIA GPU", memory_gib=80.0, compute_capability=capability)
+@pytest.mark.parametrize("quant", canonical("quant"))
+def test_requirements_of_a_scheme_have_a_remedy(compose, quant):
     scheme = make_scheme(compose(f"quant={quant}").quant)
-    try:
-        scheme.check(device, "bfloat16")
-    except RunEndedError as refused:
-        outcome, remedy = refused.outcome, refused.remedy
-    else:
-        return
-    assert outcome is Outcome.UNSUPPORTED
-    assert remedy
+    for cc in (8.0, 8.9, 9.0, 10.0):
+        device = Device(kind="cuda", name="NVIDIA GPU", memory_gib=80.0, compute_capability=cc)
+        try:
+            scheme.check(device, "bfloat16")
+        except RunEndedError as refused:
+            assert refused.outcome is Outcome.UNSUPPORTED  # noqa: PT017
+            assert refused.remedy  # noqa: PT017

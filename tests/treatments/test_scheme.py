@@ -128,8 +128,12 @@ def test_a_group_size_that_fits_some_layers(treat):
     ("overrides", "reason"),
     [
         (
+            ("quant=int4wo", "model.dims.K=192"),
+            "fits none of the 1 Linear layers (1 x K=192 is not a multiple of 128: inner)",
+        ),
+        (
             ("quant=int4wo", "quant.group_size=96"),
-            "fits none of the 1 Linear layers (1 x K=512 is not a multiple",
+            "takes group sizes 32, 64, 128; this is quant.group_size=96",
         ),
         (
             ("quant=int8wo", "quant.layers.include=[nothing]"),

@@ -1,0 +1,109 @@
+"""What `--list` prints: every quantization scheme, and whether the present device runs it. No model is built."""
+
+import sys
+from io import StringIO
+from typing import TYPE_CHECKING
+
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from src.config.aliases import aliases, without_aliases
+from src.config.errors import ConfigError
+from src.config.schema import GpuConf, QuantConf
+
+if TYPE_CHECKING:
+    from src.config.app import Application
+    from src.treatments.capability import Capability
+    from src.workloads.device import Device
+
+_STYLES = {"ok": "green", "emulated": "yellow", "unsupported": "dim"}
+_UNFOLDED = 1000  # columns, where nobody reads it on a terminal
+_NESTED = "quant.candidates"  # where all schemes fit into one composition
+
+
+def list_schemes(app: "Application") -> None:
+    """Print a row per scheme.
+
+    Raises:
+        ConfigError: this command has no schemes, or the device is not here.
+    """
+    config = app.compose()
+    if "quant" not in config:
+        raise ConfigError("--list: only python -m src.run has schemes")
+    device = _opened(OmegaConf.to_object(config.gpu))
+    from src.treatments.capability import capability
+
+    schemes = _schemes(app)
+    rows = {name: capability(conf, device, config.dtype) for name, conf in schemes.items()}
+    other_names = aliases("quant", app.loader)
+    called = {name: sorted(a for a, option in other_names.items() if option == name) for name in rows}
+    _show(_table(schemes, rows, called, device, config.dtype))
+
+
+def _schemes(app: "Application") -> dict[str, QuantConf]:
+    """Every scheme with the command line's other values, composed at once: one by one takes 0.1 s each."""
+    from src.treatments.capability import quant_conf
+
+    names = without_aliases("quant", app.loader.get_group_options("quant"), app.loader)
+    given = [override for override in app.overrides if not override.startswith(("quant=", "quant."))]
+    nested = [f"+quant@{_NESTED}.{name}={name}" for name in names]
+    config: DictConfig = app.compose([*given, "quant=none", *nested])
+    entries = OmegaConf.to_container(config.quant.candidates, resolve=True)
+    assert isinstance(entries, dict)
+    return {name: quant_conf(entries[name]) for name in names}
+
+
+def _opened(gpu: object) -> "Device":
+    from src.outcomes import RunEndedError
+
+    assert isinstance(gpu, GpuConf)
+    try:
+        device: Device = get_class(gpu._target_)(gpu).open()
+    except RunEndedError as end:
+        raise ConfigError("; ".join(filter(None, [end.reason, end.remedy]))) from end
+    return device
+
+
+def _table(
+    schemes: dict[str, QuantConf],
+    rows: "dict[str, Capability]",
+    called: dict[str, list[str]],
+    device: "Device",
+    dtype: str,
+) -> Table:
+    table = Table(
+        title=escape(f"{device.name}, {dtype}"), title_justify="left", box=None, padding=(0, 2, 0, 0)
+    )
+    for head in ("quant", "bits", "saves as", "compile", "status", "why not, and what instead", "aliases"):
+        table.add_column(head, overflow="fold", min_width=len(head) if head == "status" else None)
+    for name, found in rows.items():
+        on_device = schemes[name].on(device.kind)
+        status = str(found.status)
+        table.add_row(
+            name,
+            f"{on_device.bits:g}" if on_device.bits else "",
+            on_device.serializes or "",
+            "needed" if schemes[name].needs_compile else "",
+            f"[{_STYLES[status]}]{status}[/]",
+            escape(_why(found)),
+            " ".join(called[name]),
+        )
+    return table
+
+
+def _why(found: "Capability") -> str:
+    emulated = "quant.emulate=true for its quality alone" if found.status == "emulated" else ""
+    remedies = "; or ".join(filter(None, [emulated, found.remedy]))
+    return f"{found.reason} → {remedies}" if remedies and found.reason else found.reason
+
+
+def _show(table: Table) -> None:
+    if sys.stdout.isatty():
+        Console().print(table)
+        return
+    text = StringIO()
+    Console(file=text, width=_UNFOLDED, color_system=None).print(table)
+    print("\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines()))

@@ -1,0 +1,87 @@
+"""An alias is an option like any other, and nothing is kept under its name."""
+
+import re
+from pathlib import Path
+
+from hydra.core.global_hydra import GlobalHydra
+
+from src.config.aliases import aliases, option_text, without_aliases
+from src.config.app import ROOT, Application
+from src.config.arguments import parse
+from tests.config.conftest import Call
+from tests.conftest import canonical
+
+NAMES = [path.stem for path in (ROOT / "conf" / "quant").glob("*.yaml")]
+KNOWN = {  # names that people know from torchao, diffusers and diffusers-torchao
+    "int8_weight_only": "int8wo",
+    "int8_dynamic_activation_int8_weight": "int8dq",
+    "int4_weight_only": "int4wo",
+    "int8_dynamic_activation_int4_weight": "int4dq",
+    "float8_weight_only": "float8wo",
+    "float8wo_e4m3": "float8wo",
+    "fp8wo": "float8wo",
+    "float8_dynamic_activation_float8_weight": "float8dq",
+    "float8dq_e4m3": "float8dq",
+    "float8_e4m3_tensor": "float8dq",
+    "fp8dq": "float8dq",
+    "fp8dqrow": "float8_e4m3_row",
+    "float8_static_activation_float8_weight": "float8_static",
+    "sparsify": "int8dq_2to4",
+}
+
+
+def test_every_alias_is_the_option_it_stands_for(call: Call) -> None:
+    options = set(canonical("quant"))
+    other_names = sorted(set(NAMES) - options)
+    runs = call("-m", f"quant={','.join(other_names)}").runs
+    assert {run.quant.name for run in runs} <= options
+    stood_for = dict.fromkeys(run.quant.name for run in runs)
+    by_name = {run.quant.name: run for run in call("-m", f"quant={','.join(stood_for)}").runs}
+    assert runs == [by_name[run.quant.name] for run in runs]
+    found = {alias: run.quant.name for alias, run in zip(other_names, runs, strict=True)}
+    assert {alias: found[alias] for alias in KNOWN} == KNOWN
+
+
+def test_aliases_in_a_sweep(call: Call) -> None:
+    result = call("-m", "quant=int8_weight_only,fp8dqrow,none", "batch=1,2")
+    assert [run.quant.name for run in result.runs] == ["int8wo"] * 2 + ["float8_e4m3_row"] * 2 + ["none"] * 2
+
+
+def test_an_alias_in_a_sweep_file_and_as_a_candidate(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults: [override /quant: fp8dq]\nhydra: {sweeper: {params: {batch: '1,2'}}}\n"
+    )
+    assert [run.quant.name for run in call("-cd", str(tmp_path), "sweeps=mine").runs] == ["float8dq"] * 2
+    (run,) = call("quant=autoquant", "+quant@quant.candidates.row=fp8dqrow").runs
+    assert run.quant.candidates["row"]["name"] == "float8_e4m3_row"
+
+
+def test_an_alias_of_ones_own(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "quant").mkdir()
+    (tmp_path / "quant" / "w8.yaml").write_text("# what we call it\ndefaults: [int8wo]\n")
+    assert call("-cd", str(tmp_path), "quant=w8").runs[0].quant.name == "int8wo"
+    assert re.search(r"^w8 +alias of int8wo$", call("-cd", str(tmp_path), "--help", "quant").out, re.M)
+
+
+def test_what_is_an_alias_and_what_is_not() -> None:
+    try:
+        loader = Application(parse([], "x"), "config", lambda _: 0, "x").loader
+        found = aliases("quant", loader)
+        assert found.keys() == set(NAMES) - set(canonical("quant"))
+        assert without_aliases("quant", ["fp8dq", "int8wo", "none"], loader) == ["int8wo", "none"]
+        assert option_text("quant", "fp8dq", loader) == "defaults: [float8dq]\n"
+        assert option_text("quant", "nope", loader) == ""
+        assert aliases("model", loader) == {}
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def test_help_and_errors_list_canonical_names_only(call: Call) -> None:
+    assert re.search(r"^int8_weight_only +alias of int8wo$", call("--help", "quant").out, re.M)
+    assert "int8_weight_only" not in call("--help").out
+    assert "int8wo*" in call("--help", "quant=int8_weight_only").out
+    wrong = call("quant=int8_weight_onl").err
+    assert "did you mean int8_weight_only?" in wrong
+    assert "int8wo" in wrong
+    assert "fp8dqrow" not in wrong

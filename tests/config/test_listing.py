@@ -1,0 +1,62 @@
+"""`--list`: a row per scheme for the device that is here."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.config.app import ROOT, main
+from tests.config.conftest import Call
+from tests.conftest import canonical
+
+
+def rows(text: str) -> dict[str, str]:
+    return {line.split()[0]: line for line in text.splitlines()[2:]}
+
+
+def test_every_scheme_has_a_row(call: Call) -> None:
+    result = call("--list", "gpu=cpu")
+    listed = rows(result.out)
+    assert (result.status, result.err, result.runs) == (0, "", [])
+    assert sorted(listed) == canonical("quant")
+    assert re.search(r"int8wo +8 +safetensors +needed +ok +int8_weight_only$", listed["int8wo"])
+    assert re.search(r"mxfp8 .* emulated +mxfp8 needs a cuda device.* → quant\.emulate=true", listed["mxfp8"])
+    assert re.search(r"float8dq .* unsupported +float8dq needs .* → a GPU with float8", listed["float8dq"])
+    assert listed["float8dq"].endswith("fp8dq")
+    assert "cannot run: torchao's GGUFWeightOnlyConfig" in listed["gguf"]
+    assert all(line == line.rstrip() for line in result.out.splitlines())
+
+
+def test_a_row_follows_the_command_line(call: Call) -> None:
+    listed = rows(call("--list", "gpu=cpu", "dtype=float16", "quant=int4wo").out)
+    assert " unsupported " in listed["mxfp8"]
+    assert "dtype bfloat16" in listed["mxfp8"]
+
+
+def test_a_scheme_of_ones_own_is_listed(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "quant").mkdir()
+    (tmp_path / "quant" / "mine.yaml").write_text(
+        "name: mine\nrequires: {never: no kernel, remedy: another}\n"
+    )
+    assert "mine cannot run: no kernel → another" in rows(call("-cd", str(tmp_path), "--list").out)["mine"]
+
+
+def test_a_device_that_is_not_here_is_a_mistake(call: Call) -> None:
+    result = call("--list", "gpu=cpu", "gpu.match=nothing_like_it")
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith("error: gpu=cpu: this machine's CPU is ")
+
+
+def test_commands_without_schemes_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("analyze", lambda _: 0, ["--list"], prog="x") == 2
+    assert "--list: only python -m src.run has schemes" in capsys.readouterr().err
+
+
+def test_in_a_real_process_it_is_plain_and_ends_with_0() -> None:
+    command = [sys.executable, "-m", "src.run", "--list", "gpu=cpu"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    assert sorted(rows(done.stdout)) == canonical("quant")
