@@ -1,12 +1,15 @@
 """The task `latency`: build, treat, measure, compare. Reads top to bottom; the measured loop is one call."""
 
+from dataclasses import asdict
+
 import torch
 
 from src.config.schema import PIPELINE
 from src.measurement.image_quality import compare_images
 from src.measurement.memory import fits_twice, peak_memory
+from src.measurement.paired import measure_interleaved
 from src.measurement.quality import check_baseline, compare
-from src.measurement.rounds import estimate_speedup
+from src.measurement.rounds import Rounds, estimate_speedup
 from src.measurement.statistics import Verdict
 from src.records.record import Outcome, write_json
 from src.tasks.arm import Arm, prepare, warm_first_call
@@ -15,7 +18,7 @@ from src.tasks.conclusion import conclude, set_aside_emulated
 from src.tasks.context import RunContext
 from src.tasks.metrics import compile_metrics, device_metrics, latency_metrics, memory_metrics
 from src.tasks.profiled import profile_arms
-from src.tasks.timing import Timed, time_after, time_alone, time_together
+from src.tasks.timing import Timed, cold_caches, energy_j, time_after, time_alone, watched
 from src.treatments.compiling import compiler_counts, compiler_options, graph_break_reasons
 from src.treatments.layers import LayerRow, capture_layers, linear_shape
 from src.treatments.loading import check_loading
@@ -99,7 +102,7 @@ def _measure_and_conclude(baseline: Arm, treated: Arm, alone: Timed | None, run:
         with run.phase("compile baseline"):
             baseline.call()  # autoquant's trials and warm first calls made Dynamo forget it
     compiled = compiler_counts()
-    timed = time_together(baseline, treated, run) if alone is None else time_after(alone, treated, run)
+    timed = _interleaved(baseline, treated, run) if alone is None else time_after(alone, treated, run)
     recompiles = compiler_counts().since(compiled).graphs
     estimate = estimate_speedup(timed.rounds, conf)
     conclude(estimate, timed, run)
@@ -120,6 +123,29 @@ def _measure_and_conclude(baseline: Arm, treated: Arm, alone: Timed | None, run:
         with run.phase("compare images"):
             images, record.details["lpips"] = compare_images(baseline.output, treated.output)
         record.metrics |= images
+
+
+def _interleaved(baseline: Arm, treated: Arm, run: RunContext) -> Timed:
+    """Rounds of both arms in turn, then the energy of each; the rounds are on disk whatever happens."""
+    rounds = Rounds()
+    try:
+        with (
+            run.phase("measure"),
+            watched(run.device, lambda: (baseline.call(), treated.call())) as watch,
+        ):
+            rounds = measure_interleaved(
+                baseline.call,
+                treated.call,
+                run.device,
+                run.cfg.measure,
+                cold=cold_caches(run.cfg),
+                monitor=watch.monitor,
+                rounds=rounds,
+            )
+    finally:
+        write_json(run.folder / "rounds.json", asdict(rounds))
+    arms = {"baseline_": (baseline, rounds.calls_per_round[0]), "": (treated, rounds.calls_per_round[1])}
+    return Timed(rounds, [watch], energy_j(arms, watch.monitor, run))
 
 
 def _must_fall_back(scheme: Scheme, run: RunContext) -> bool:

@@ -9,7 +9,7 @@ from src.config.schema import RootConf
 from src.measurement.energy import energy_per_call_j
 from src.measurement.load import Load, cpu_load
 from src.measurement.monitor import Monitor, open_monitor
-from src.measurement.paired import measure_alone, measure_interleaved
+from src.measurement.paired import measure_alone
 from src.measurement.rounds import Rounds, rounds_in_turn
 from src.measurement.threads import pinned_threads
 from src.records.record import write_json
@@ -37,26 +37,6 @@ class Timed:
     energy_j: dict[str, float] = field(default_factory=dict)
 
 
-def time_together(baseline: Arm, treated: Arm, run: RunContext) -> Timed:
-    """Interleaved rounds of both arms, then the energy of each."""
-    rounds = Rounds()
-    try:
-        with run.phase("measure"), watched(run.device, lambda: (baseline.call(), treated.call())) as watch:
-            rounds = measure_interleaved(
-                baseline.call,
-                treated.call,
-                run.device,
-                run.cfg.measure,
-                cold=cold_caches(run.cfg),
-                monitor=watch.monitor,
-                rounds=rounds,
-            )
-    finally:
-        write_json(run.folder / "rounds.json", asdict(rounds))
-    arms = {"baseline_": (baseline, rounds.calls_per_round[0]), "": (treated, rounds.calls_per_round[1])}
-    return Timed(rounds, [watch], _energy(arms, watch.monitor, run))
-
-
 def time_alone(arm: Arm, run: RunContext, prefix: str) -> Timed:
     """Rounds of one arm by itself, as `measure_alone` gives them, then its energy under the metric prefix."""
     with run.phase("measure"), watched(run.device, arm.call) as watch:
@@ -64,7 +44,7 @@ def time_alone(arm: Arm, run: RunContext, prefix: str) -> Timed:
             arm.call, run.device, run.cfg.measure, cold=cold_caches(run.cfg), monitor=watch.monitor
         )
     write_json(run.folder / f"rounds_{arm.name}.json", asdict(rounds))
-    return Timed(rounds, [watch], _energy({prefix: (arm, rounds.calls_per_round[0])}, watch.monitor, run))
+    return Timed(rounds, [watch], energy_j({prefix: (arm, rounds.calls_per_round[0])}, watch.monitor, run))
 
 
 def time_after(baseline: Timed, treated: Arm, run: RunContext) -> Timed:
@@ -92,7 +72,7 @@ def watched(device: Device, work: Callable[[], Any]) -> Iterator[Watch]:
         watch.others.update(watch.monitor.others())
 
 
-def _energy(arms: dict[str, tuple[Arm, int]], monitor: Monitor, run: RunContext) -> dict[str, float]:
+def energy_j(arms: dict[str, tuple[Arm, int]], monitor: Monitor, run: RunContext) -> dict[str, float]:
     """Joules per call by metric prefix; none for flushed caches, as flushing would be counted."""
     if cold_caches(run.cfg) or monitor.energy_j() is None:
         return {}

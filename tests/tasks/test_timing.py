@@ -90,7 +90,7 @@ def test_a_device_that_vanishes_fails_the_run_and_keeps_its_rounds(
 
         return measure_interleaved(baseline, call, *rest, **more)
 
-    monkeypatch.setattr("src.tasks.timing.measure_interleaved", vanishes)
+    monkeypatch.setattr("src.tasks.latency.measure_interleaved", vanishes)
     record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo", "measure.min_round_ms=0.01"))
     assert (record.outcome, record.verdict) == (Outcome.FAILED, "")
     assert "the device is lost" in record.reason

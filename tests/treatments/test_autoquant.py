@@ -241,7 +241,7 @@ def whole(monkeypatch):
     def patch(*speedups):
         left = list(speedups)
         monkeypatch.setattr(
-            "src.tasks.timing.measure_interleaved", lambda *_, **__: synthetic_rounds(left.pop(0))
+            "src.tasks.latency.measure_interleaved", lambda *_, **__: synthetic_rounds(left.pop(0))
         )
         return left
 

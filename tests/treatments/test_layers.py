@@ -187,5 +187,5 @@ def test_a_tally_has_the_rules_that_took_most():
     rows = [LayerRow(f"l{i}", 1, 2, 3, 1, "", f"rule {i // 2}") for i in range(13)] + [
         LayerRow("x", 1, 2, 3, 1)
     ]
-    assert tally(rows).startswith("2 x rule 0, 2 x rule 1, ")
+    assert tally(rows).startswith("2 x rule 0: l0, ..., 2 x rule 1: l2, ..., ")
     assert tally(rows).endswith(", 3 for other reasons")
