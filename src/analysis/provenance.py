@@ -15,7 +15,7 @@ from src.records.record import RECORD_NAME, Record, RecordError, read_record
 from src.records.store import run_folder
 
 _DOWNLOADS = 25  # records fetched from the tracker when they are not on this disk
-_VERSIONS = (
+VERSIONS = (
     "protocol",
     "torch",
     "torchao",
@@ -55,7 +55,7 @@ def provenance(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> Provenanc
     """Read the records of the runs: those on this disk, and some of the others from the tracker."""
     records = _records(runs, outputs, tracker)
     found = Provenance(runs=len(runs), records=len(records))
-    for name in _VERSIONS:
+    for name in VERSIONS:
         values = Counter(str(r.environment[name]) for r in records if name in r.environment)
         found.versions |= {name: [value for value, _ in values.most_common()]} if values else {}
     found.mixed = [

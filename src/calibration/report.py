@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from src.analysis.markup import Cell, chip, definitions, number_cell, table, text_cell
 from src.analysis.palette import VERDICTS, look
+from src.analysis.provenance import VERSIONS
 from src.analysis.report import page_parts
 from src.analysis.sections import plot, section
 from src.calibration import figures
@@ -26,18 +27,6 @@ from src.calibration.terminal import SAYS, cautions
 REPORT_NAME = "report.html"
 _PAGE = Path(__file__).with_name("page.html")
 _LOOKS = {Status.MET: ("helps", "✓"), Status.NOT_MET: ("hurts", "✗"), Status.UNDECIDED: ("inconclusive", "?")}
-_VERSIONS = (
-    "protocol",
-    "torch",
-    "torchao",
-    "diffusers",
-    "triton",
-    "cuda",
-    "python",
-    "commit",
-    "dirty",
-    "host",
-)
 
 
 def write_files(done: Calibration, experiments: Sequence[Experiment], folder: Path) -> None:
@@ -201,7 +190,7 @@ def _provenance(done: Calibration) -> list[tuple[str, str]]:
                 f"{timer['around_round_ns']:.0f} ns around a round; clock steps of {timer['clock_step_ns']:.0f} ns",
             )
         )
-    return pairs + [(name, str(done.environment[name])) for name in _VERSIONS if name in done.environment]
+    return pairs + [(name, str(done.environment[name])) for name in VERSIONS if name in done.environment]
 
 
 def _minute(moment: str) -> str:
