@@ -97,7 +97,15 @@ def _compiler_says(chain: list[BaseException]) -> str:
         return _shortened(f"C++ compiler: {found.group(1)}")
     places = [p for error in chain for p in _USER_CODE.findall(str(error).partition("from user code:")[2])]
     where = f"{code_place(*places[-1])}: " if places else ""
-    return _shortened(where + _one_line(chain[-1]))
+    root = chain[-1]
+    if _is_compiler_error(root):
+        return _shortened(where + _one_line(root))
+    return _shortened(f"{where or _raised_in(root)}{type(root).__name__}: {_one_line(root)}")
+
+
+def _raised_in(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{code_place(frames[-1].filename, frames[-1].lineno or 0, frames[-1].name)}: " if frames else ""
 
 
 def code_place(path: str, line: int | str, function: str) -> str:

@@ -131,3 +131,14 @@ def test_the_reason_of_a_cpp_error_is_what_the_compiler_says_not_its_command():
     end = ended(raised(torch._inductor.exc.CppCompileError(["g++"], output), cause=command))
     assert end.outcome == "compile_error"
     assert end.reason == "C++ compiler: error: conflicting 'b'"
+
+
+def test_the_compilers_own_mistake_is_told_with_its_kind_and_place():
+    def broken(graph, inputs):
+        return {}["float8_e8m0fnu"]
+
+    with pytest.raises(torch._dynamo.exc.BackendCompilerFailed) as caught:
+        torch.compile(lambda x: x + 3, backend=broken)(torch.ones(1))
+    end = ended(caught.value)
+    assert end.outcome is Outcome.COMPILE_ERROR
+    assert end.reason.endswith(" in broken: KeyError: 'float8_e8m0fnu'")

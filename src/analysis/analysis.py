@@ -10,11 +10,13 @@ from src.analysis import terminal
 from src.analysis.frame import VERDICTS, of_sweep, standing, tidy
 from src.analysis.provenance import provenance, warnings
 from src.analysis.report import Report, write_report
+from src.analysis.schemes import write_schemes
 from src.analysis.shapes import breakeven_table
 from src.analysis.tracker import Tracker
 from src.analysis.verdicts import write_tables
 from src.analysis.words import sentences
 from src.config.errors import ConfigError
+from src.config.listing import scheme_names
 from src.config.schema import AnalyzeConf
 
 
@@ -51,6 +53,7 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
     )
     folder = _folder(Path(conf.report))
     paths = [write_report(report, folder), *write_tables(frame, breakeven, folder)]
+    paths += write_schemes(runs, Path(conf.outputs), scheme_names(), found.versions, folder)
     terminal.show(console, runs, breakeven, report.sentences, report.warnings)
     _log(tracker, conf, frame, runs, breakeven, paths, console)
     console.print(f"report: {paths[0].resolve()}", soft_wrap=True, markup=False)

@@ -4,6 +4,7 @@ import sys
 from io import StringIO
 from typing import TYPE_CHECKING
 
+from hydra._internal.utils import create_config_search_path
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -11,7 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from src.config.aliases import aliases, without_aliases
+from src.config.app import ROOT
 from src.config.errors import ConfigError
+from src.config.loader import Loader
 from src.config.schema import GpuConf, QuantConf
 
 if TYPE_CHECKING:
@@ -41,6 +44,12 @@ def list_schemes(app: "Application") -> None:
     other_names = aliases("quant", app.loader)
     called = {name: sorted(a for a, option in other_names.items() if option == name) for name in rows}
     _show(_table(schemes, rows, called, device, config.dtype))
+
+
+def scheme_names() -> list[str]:
+    """Every scheme of conf/quant, without aliases."""
+    loader = Loader(create_config_search_path((ROOT / "conf").as_uri()))
+    return without_aliases("quant", loader.get_group_options("quant"), loader)
 
 
 def _schemes(app: "Application") -> dict[str, QuantConf]:
@@ -86,12 +95,19 @@ def _table(
             name,
             f"{on_device.bits:g}" if on_device.bits else "",
             on_device.serializes or "",
-            "needed" if schemes[name].needs_compile else "",
+            _compile(schemes[name], device.kind),
             f"[{_STYLES[status]}]{status}[/]",
-            escape(_why(found)),
+            escape("; ".join(filter(None, [_why(found), schemes[name].eager_only.get(device.kind)]))),
             " ".join(called[name]),
         )
     return table
+
+
+def _compile(conf: QuantConf, kind: str) -> str:
+    """Whether compiling is needed to make sense, or fails."""
+    if kind in conf.eager_only:
+        return "fails"
+    return "needed" if conf.needs_compile else ""
 
 
 def _why(found: "Capability") -> str:

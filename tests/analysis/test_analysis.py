@@ -62,7 +62,7 @@ def test_the_break_even_table_has_each_case(analysed):
 def test_the_analysis_is_logged_in_the_same_experiment(analysed, store):
     (run,) = store.client.search_runs([analysed.experiment_id], "tags.kind = 'analysis'")
     names = {file.path for file in store.client.list_artifacts(run.info.run_id)}
-    assert names == {"report.html", "verdicts.csv", "verdicts.parquet", "breakeven.csv"}
+    assert names == {"report.html", "verdicts.csv", "verdicts.parquet", "breakeven.csv", "schemes.md"}
     assert run.data.metrics["runs/total"] == 86
     assert run.data.metrics["runs/timeout"] == 1
     assert run.data.metrics["verdict/helps"] > 0

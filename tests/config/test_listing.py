@@ -23,6 +23,7 @@ def test_every_scheme_has_a_row(call: Call) -> None:
     assert sorted(listed) == canonical("quant")
     assert re.search(r"int8wo +8 +safetensors +needed +ok +int8_weight_only$", listed["int8wo"])
     assert re.search(r"mxfp8 .* emulated +mxfp8 needs a cuda device.* → quant\.emulate=true", listed["mxfp8"])
+    assert re.search(r"mxfp8 +8\.25 +safetensors +fails .*; inductor's C\+\+ has no type", listed["mxfp8"])
     assert re.search(r"float8dq .* unsupported +float8dq needs .* → a GPU with float8", listed["float8dq"])
     assert listed["float8dq"].endswith("fp8dq")
     assert "cannot run: torchao's GGUFWeightOnlyConfig" in listed["gguf"]

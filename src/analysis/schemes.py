@@ -1,0 +1,185 @@
+"""The table of schemes: what each stores, what became of its runs in each compile mode, and what it costs in quality."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import pandas as pd
+
+from src.analysis.frame import WORKLOAD, Row, model_level
+from src.analysis.verdicts import interval_text, speedup_text, status, workload_text
+from src.records.store import run_folder
+
+TABLE_NAME = "schemes.md"
+_EAGER = "none"  # the compile mode
+_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}  # of an unquantized weight
+_FAMILIES = (r"(fp\d)_e\dm\d", r"(uint)\dwo")  # formats that differ in one number, which a short table shows as one
+_NOT_MEASURED = "not measured"
+_VERSIONS = ("torch", "torchao", "diffusers")
+_NOTE = (
+    "bits: stored per weight of the quantized layers, scales included. Speedup: against the same model unquantized in "
+    "the same compile mode, with its interval. SQNR: of the model's output. emulated: by other means than the "
+    "scheme's kernels, for its quality alone."
+)
+
+
+def with_layers(runs: pd.DataFrame, outputs: Path) -> pd.DataFrame:
+    """Add to each run what its layer table says: ``bits`` per weight and ``left``, which layers were left alone.
+
+    Args:
+        runs: standing rows.
+        outputs: the folder that holds the runs' own folders; a run that is not there has neither.
+    """
+    tables = [_layers(outputs, row) for _, row in runs.iterrows()]
+    rows = [row for _, row in runs.iterrows()]
+    bits = [_bits_per_weight(row, table) for row, table in zip(rows, tables, strict=True)]
+    return runs.assign(bits=bits, left=[_left_alone(table) for table in tables])
+
+
+def scheme_tables(
+    runs: pd.DataFrame, names: Sequence[str], versions: dict[str, list[str]], *, short: bool = False
+) -> str:
+    """Markdown: a table per device and workload of whole models, with a row for every scheme.
+
+    Args:
+        runs: of `with_layers`.
+        names: all schemes there are; one without a run is shown as not measured.
+        versions: name -> values met, as in `Provenance`.
+        short: families of formats (uint1wo to uint7wo) as one row.
+    """
+    groups = model_level(runs).groupby(["device", *WORKLOAD], dropna=False, sort=False)
+    parts = [
+        f"{_caption(group, versions)}\n\n{_table(group, names, short=short)}\n\n{_NOTE}" for _, group in groups
+    ]
+    return "\n\n".join(parts) + "\n" if parts else ""
+
+
+def write_schemes(
+    runs: pd.DataFrame, outputs: Path, names: Sequence[str], versions: dict[str, list[str]], folder: Path
+) -> list[Path]:
+    """Write ``schemes.md``, where runs of whole models are; returns its path."""
+    text = scheme_tables(with_layers(runs, outputs), names, versions)
+    if not text:
+        return []
+    path = folder / TABLE_NAME
+    path.write_text(text, encoding="utf-8")
+    return [path]
+
+
+def _caption(runs: pd.DataFrame, versions: dict[str, list[str]]) -> str:
+    first = runs.iloc[0]
+    dates = sorted({f"{moment:%Y-%m-%d}" for moment in runs["started_at"]})
+    made_with = ", ".join(f"{name} {'/'.join(versions[name])}" for name in _VERSIONS if name in versions)
+    parts = (f"{workload_text(first)} on {first['device']}", made_with, " to ".join((dates[0], dates[-1])[: len(dates)]))
+    return "; ".join(filter(None, parts))
+
+
+def _table(runs: pd.DataFrame, names: Sequence[str], *, short: bool) -> str:
+    modes = sorted(set(runs["compile"]), key=lambda mode: (mode != _EAGER, mode))
+    heads = ["scheme", "bits", *("eager" if mode == _EAGER else mode for mode in modes), "SQNR, dB", "why"]
+    runs = runs.assign(scheme=[_label(row) for _, row in runs.iterrows()])
+    keys = sorted({*names} - {*runs["quant"]} | {*runs["scheme"]})
+    rows = [_cells(label, runs[runs["scheme"].isin(members)], modes) for label, members in _families(keys, short)]
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def _label(row: Row) -> str:
+    return f"{row['quant']} ({row['variant']})" if row["variant"] else str(row["quant"])
+
+
+def _families(names: Sequence[str], short: bool) -> Iterator[tuple[str, list[str]]]:
+    """Label and members of each row; of a family in a short table ``uint1wo ... uint7wo``."""
+
+    def family(name: str) -> str:
+        found = next((match for pattern in _FAMILIES if (match := re.fullmatch(pattern, name))), None)
+        return found[1] if short and found else name
+
+    for _, group in groupby(names, family):
+        members = list(group)
+        yield f"`{members[0]}`" + (f" … `{members[-1]}`" if len(members) > 1 else ""), members
+
+
+def _cells(label: str, runs: pd.DataFrame, modes: Sequence[str]) -> list[str]:
+    by_mode = {mode: runs[runs["compile"] == mode] for mode in modes}
+    return [
+        label,
+        _span(runs["bits"], 2),
+        *(_outcome(group) for group in by_mode.values()),
+        _quality(by_mode),
+        _why(by_mode),
+    ]
+
+
+def _outcome(runs: pd.DataFrame) -> str:
+    """``0.94× 0.93–0.96 hurts``; of several runs the span of the speedups and how many say what."""
+    if runs.empty:
+        return _NOT_MEASURED
+    counts = Counter(status(row) for _, row in runs.iterrows())
+    told = ", ".join(f"{name} {count}" if len(counts) > 1 else name for name, count in counts.items())
+    first = runs.iloc[0]
+    if len(runs) == 1:
+        return " ".join(filter(None, [speedup_text(first), interval_text(first), told]))
+    span = _span(runs.loc[runs["verdict"] != "", "speedup/median"], 2)
+    return f"{span}× {told}" if span else told
+
+
+def _quality(by_mode: dict[str, pd.DataFrame]) -> str:
+    """Of the first mode that has one; ``equal`` when no bit differs."""
+    for runs in by_mode.values():
+        if runs["quality/sqnr_db"].notna().any():
+            return _span(runs["quality/sqnr_db"], 1)
+    equal = [runs.get("quality/max_abs_error", pd.Series(dtype=float)).eq(0).any() for runs in by_mode.values()]
+    return "equal" if any(equal) else ""
+
+
+def _why(by_mode: dict[str, pd.DataFrame]) -> str:
+    """The runs' reasons, once where all modes have the same, and the layers that were left alone."""
+    told = {mode: "; ".join(dict.fromkeys(_reason(row) for _, row in runs.iterrows())) for mode, runs in by_mode.items()}
+    left = dict.fromkeys(text for runs in by_mode.values() for text in runs["left"] if text)
+    if all(runs.empty for runs in by_mode.values()):
+        return "no run in these records"
+    if len(set(told.values())) == 1:
+        reasons = [*told.values()][:1]
+    else:
+        reasons = [f"{'eager' if mode == _EAGER else mode}: {text}" for mode, text in told.items() if text]
+    return "; ".join(filter(None, [*reasons, *left]))
+
+
+def _reason(row: Row) -> str:
+    """Without what the row and the caption say already: the scheme's name and the device's."""
+    text = str(row["reason"]).removeprefix(f"{row['quant']} ").replace(f"; {row['quant']} needs", "; needs")
+    return text.partition(f"; this is {row['device']}")[0]
+
+
+def _span(values: "pd.Series[float]", digits: int) -> str:
+    shown = [f"{value:.{digits}f}" for value in (values.min(), values.max()) if pd.notna(value)]
+    return " to ".join(dict.fromkeys(shown))
+
+
+def _layers(outputs: Path, row: Row) -> list[dict[str, object]]:
+    path = run_folder(outputs, str(row["run_key"]), int(row["attempt"])) / "layers.json"
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return []
+
+
+def _bits_per_weight(row: Row, layers: list[dict[str, object]]) -> float | None:
+    """By the bytes that quantizing took off the model."""
+    weights = sum(int(str(layer["K"])) * int(str(layer["N"])) for layer in layers if layer["scheme"])
+    if not weights or row["dtype"] not in _BYTES:
+        return None
+    saved_bytes = (row["memory/baseline_model_gib"] - row["memory/model_gib"]) * 2**30
+    return float(8 * (_BYTES[row["dtype"]] - saved_bytes / weights))
+
+
+def _left_alone(layers: list[dict[str, object]]) -> str:
+    """``1 of 62 layers left alone (K=64 is not a multiple of 128)``; nothing where no layer was taken."""
+    left = Counter(str(layer["reason"]) for layer in layers if not layer["scheme"])
+    if not left or left.total() == len(layers):
+        return ""
+    return f"{left.total()} of {len(layers)} layers left alone ({'; '.join(left)})"
