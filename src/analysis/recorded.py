@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def recorded(outputs: Path, margin: float) -> tuple[pd.DataFrame, dict[str, list[str]]]:
     """The standing runs of a folder of records, and the versions that made them: name -> values, commonest first."""
     found = [(record, folder) for folder, record in iter_records(outputs) if isinstance(record, Record)]
-    versions = {name: Counter(str(r.environment[name]) for r, _ in found if name in r.environment) for name in VERSIONS}
+    environments = [record.environment for record, _ in found]
+    versions = {name: Counter(str(e[name]) for e in environments if name in e) for name in VERSIONS}
     met = {name: [value for value, _ in values.most_common()] for name, values in versions.items() if values}
     return standing(tidy([_as_run(record, folder) for record, folder in found], margin)), met
 
@@ -27,7 +28,11 @@ def recorded(outputs: Path, margin: float) -> tuple[pd.DataFrame, dict[str, list
 def _as_run(record: Record, folder: Path) -> "Run":
     from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 
-    tags = content.tags(record) | {"run_key": record.run_key, "attempt": str(record.attempt), "sweep": record.sweep}
+    tags = content.tags(record) | {
+        "run_key": record.run_key,
+        "attempt": str(record.attempt),
+        "sweep": record.sweep,
+    }
     info = RunInfo(
         run_id=f"{record.run_key}/{record.attempt}",
         experiment_id="",

@@ -1,6 +1,7 @@
-"""The table of schemes: what each stores, what became of its runs in each compile mode, and what it costs in quality."""
+"""The table of schemes: what each stores, what became of its runs by compile mode, what it costs in quality."""
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,12 +17,15 @@ from src.records.store import run_folder
 TABLE_NAME = "schemes.md"
 _EAGER = "none"  # the compile mode
 _BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}  # of an unquantized weight
-_FAMILIES = (r"(fp\d)_e\dm\d", r"(uint)\dwo")  # formats that differ in one number, which a short table shows as one
+_FAMILIES = (
+    r"(fp\d)_e\dm\d",
+    r"(uint)\dwo",
+)  # formats that differ in one number, which a short table shows as one
 _NOT_MEASURED = "not measured"
 _VERSIONS = ("torch", "torchao", "diffusers")
 _NOTE = (
-    "bits: stored per weight of the quantized layers, scales included. Speedup: against the same model unquantized in "
-    "the same compile mode, with its interval. SQNR: of the model's output. emulated: by other means than the "
+    "bits: stored per weight of the quantized layers, scales included. Speedup: against the same model unquantized "
+    "in the same compile mode, with its interval. SQNR: of the model's output. emulated: by other means than the "
     "scheme's kernels, for its quality alone."
 )
 
@@ -33,10 +37,11 @@ def with_layers(runs: pd.DataFrame, outputs: Path) -> pd.DataFrame:
         runs: standing rows.
         outputs: the folder that holds the runs' own folders; a run that is not there has neither.
     """
-    tables = [_layers(outputs, row) for _, row in runs.iterrows()]
-    rows = [row for _, row in runs.iterrows()]
-    bits = [_bits_per_weight(row, table) for row, table in zip(rows, tables, strict=True)]
-    return runs.assign(bits=bits, left=[_left_alone(table) for table in tables])
+    tables = [_layers(outputs, row) for row in _rows(runs)]
+    bits = [_bits_per_weight(row, table) for row, table in zip(_rows(runs), tables, strict=True)]
+    return runs.assign(
+        bits=pd.Series(bits, index=runs.index, dtype=float), left=[_left_alone(table) for table in tables]
+    )
 
 
 def scheme_tables(
@@ -52,7 +57,8 @@ def scheme_tables(
     """
     groups = model_level(runs).groupby(["device", *WORKLOAD], dropna=False, sort=False)
     parts = [
-        f"{_caption(group, versions)}\n\n{_table(group, names, short=short)}\n\n{_NOTE}" for _, group in groups
+        f"{_caption(group, versions)}\n\n{_table(group, names, short=short)}\n\n{_NOTE}"
+        for _, group in groups
     ]
     return "\n\n".join(parts) + "\n" if parts else ""
 
@@ -73,16 +79,19 @@ def _caption(runs: pd.DataFrame, versions: dict[str, list[str]]) -> str:
     first = runs.iloc[0]
     dates = sorted({f"{moment:%Y-%m-%d}" for moment in runs["started_at"]})
     made_with = ", ".join(f"{name} {'/'.join(versions[name])}" for name in _VERSIONS if name in versions)
-    parts = (f"{workload_text(first)} on {first['device']}", made_with, " to ".join((dates[0], dates[-1])[: len(dates)]))
+    measured = " to ".join((dates[0], dates[-1])[: len(dates)])
+    parts = (f"{workload_text(first)} on {first['device']}", made_with, measured)
     return "; ".join(filter(None, parts))
 
 
 def _table(runs: pd.DataFrame, names: Sequence[str], *, short: bool) -> str:
     modes = sorted(set(runs["compile"]), key=lambda mode: (mode != _EAGER, mode))
     heads = ["scheme", "bits", *("eager" if mode == _EAGER else mode for mode in modes), "SQNR, dB", "why"]
-    runs = runs.assign(scheme=[_label(row) for _, row in runs.iterrows()])
+    runs = runs.assign(scheme=[*map(_label, _rows(runs))])
     keys = sorted({*names} - {*runs["quant"]} | {*runs["scheme"]})
-    rows = [_cells(label, runs[runs["scheme"].isin(members)], modes) for label, members in _families(keys, short)]
+    rows = [
+        _cells(label, runs[runs["scheme"].isin(members)], modes) for label, members in _families(keys, short)
+    ]
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
@@ -118,7 +127,7 @@ def _outcome(runs: pd.DataFrame) -> str:
     """``0.94× 0.93–0.96 hurts``; of several runs the span of the speedups and how many say what."""
     if runs.empty:
         return _NOT_MEASURED
-    counts = Counter(status(row) for _, row in runs.iterrows())
+    counts = Counter(map(status, _rows(runs)))
     told = ", ".join(f"{name} {count}" if len(counts) > 1 else name for name, count in counts.items())
     first = runs.iloc[0]
     if len(runs) == 1:
@@ -132,13 +141,15 @@ def _quality(by_mode: dict[str, pd.DataFrame]) -> str:
     for runs in by_mode.values():
         if runs["quality/sqnr_db"].notna().any():
             return _span(runs["quality/sqnr_db"], 1)
-    equal = [runs.get("quality/max_abs_error", pd.Series(dtype=float)).eq(0).any() for runs in by_mode.values()]
+    equal = [
+        runs.get("quality/max_abs_error", pd.Series(dtype=float)).eq(0).any() for runs in by_mode.values()
+    ]
     return "equal" if any(equal) else ""
 
 
 def _why(by_mode: dict[str, pd.DataFrame]) -> str:
     """The runs' reasons, once where all modes have the same, and the layers that were left alone."""
-    told = {mode: "; ".join(dict.fromkeys(_reason(row) for _, row in runs.iterrows())) for mode, runs in by_mode.items()}
+    told = {mode: "; ".join(dict.fromkeys(map(_reason, _rows(runs)))) for mode, runs in by_mode.items()}
     left = dict.fromkeys(text for runs in by_mode.values() for text in runs["left"] if text)
     if all(runs.empty for runs in by_mode.values()):
         return "no run in these records"
@@ -147,6 +158,10 @@ def _why(by_mode: dict[str, pd.DataFrame]) -> str:
     else:
         reasons = [f"{'eager' if mode == _EAGER else mode}: {text}" for mode, text in told.items() if text]
     return "; ".join(filter(None, [*reasons, *left]))
+
+
+def _rows(runs: pd.DataFrame) -> Iterator[Row]:
+    return (row for _, row in runs.iterrows())
 
 
 def _reason(row: Row) -> str:
@@ -168,11 +183,11 @@ def _layers(outputs: Path, row: Row) -> list[dict[str, object]]:
         return []
 
 
-def _bits_per_weight(row: Row, layers: list[dict[str, object]]) -> float | None:
+def _bits_per_weight(row: Row, layers: list[dict[str, object]]) -> float:
     """By the bytes that quantizing took off the model."""
     weights = sum(int(str(layer["K"])) * int(str(layer["N"])) for layer in layers if layer["scheme"])
     if not weights or row["dtype"] not in _BYTES:
-        return None
+        return math.nan
     saved_bytes = (row["memory/baseline_model_gib"] - row["memory/model_gib"]) * 2**30
     return float(8 * (_BYTES[row["dtype"]] - saved_bytes / weights))
 

@@ -179,7 +179,9 @@ class QuantConf:
     needs_compile: bool = _aside(
         False
     )  # eager, its conversions are kernels of their own: slow whatever it saves
-    eager_only: dict[str, str] = _aside(dict)  # device type -> why every compile mode ends in compile_error there
+    eager_only: dict[str, str] = field(
+        default_factory=dict, metadata={"key": False}
+    )  # device type -> why every compile mode ends in compile_error there
     emulation: EmulationConf = field(default_factory=EmulationConf)
     emulate: bool = False  # run by `emulation` where the requirements are not met: quality without a verdict
     takes: list[str] = field(

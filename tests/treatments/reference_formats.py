@@ -94,7 +94,7 @@ def half_quadratic(bits: int, blocks: Tensor) -> Tensor:
 
 
 def nearest_float(exponent_bits: int, mantissa_bits: int, largest: float, t: Tensor) -> Tensor:
-    """The nearest number of a float format, ties to even, subnormals among them; beyond the largest it is the largest."""
+    """The nearest number of a float format, ties to even, subnormals too; beyond the largest it is the largest."""
     smallest_exponent = 2 - 2 ** (exponent_bits - 1)
     exponent = (torch.frexp(t.abs()).exponent - 1).clamp(min=smallest_exponent)
     step = torch.exp2((exponent - mantissa_bits).double())
@@ -154,14 +154,21 @@ def normal_float(t: Tensor) -> Tensor:
 
 
 def codebook(weight: Tensor) -> Tensor:
-    """16 values found by k-means (Lloyd) over all weights, each row scaled by its largest: torchao's max, not absmax."""
+    """16 values found by k-means (Lloyd) over all weights, each row scaled by its largest: torchao's max, not absmax.
+
+    k-means starts from points far apart, as torchao's does. From quantiles it ends 1 dB better, with outliers 3 dB.
+    """
     scale = weight.amax(1, keepdim=True)
     values = (weight / scale).flatten()
-    centres = torch.quantile(values, torch.linspace(0.02, 0.98, 16, dtype=torch.float64))
-    for _ in range(200):
+    centres = values[:1]
+    for _ in range(15):
+        farthest = values.unsqueeze(1).sub(centres).abs().amin(1).argmax()
+        centres = torch.cat([centres, values[farthest : farthest + 1]])
+    for _ in range(100):
         nearest = values.unsqueeze(1).sub(centres).abs().argmin(1)
         sums, counts = torch.zeros(16).double(), torch.zeros(16).double()
-        sums.index_add_(0, nearest, values), counts.index_add_(0, nearest, torch.ones_like(values))
+        sums.index_add_(0, nearest, values)
+        counts.index_add_(0, nearest, torch.ones_like(values))
         centres = torch.where(counts > 0, sums / counts.clamp(min=1), centres)
     nearest = values.unsqueeze(1).sub(centres).abs().argmin(1)
     return centres[nearest].reshape(weight.shape) * scale
@@ -195,5 +202,8 @@ FORMATS = {
     "nf4": Format(normal_float),
     "codebook": Format(codebook),
     **{f"uint{bits}wo": Format(by(64, partial(asymmetric, bits))) for bits in range(1, 8)},
-    **{f"fp{1 + e + m}_e{e}m{m}": Format(by(WHOLE_ROW, partial(scaled, *all_finite(e, m)))) for e, m in FLOATS},
+    **{
+        f"fp{1 + e + m}_e{e}m{m}": Format(by(WHOLE_ROW, partial(scaled, *all_finite(e, m))))
+        for e, m in FLOATS
+    },
 }
