@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from src.treatments.capability import Capability
     from src.workloads.device import Device
 
-_HEADS = ("quant", "bits", "saves as", "compile", "needs", "layers", "status", "why not, and what instead", "aliases")
+_HEADS = ("quant", "bits", "needs", "layers", "saves as", "compile", "status", "why not, and what instead", "aliases")
 _STYLES = {"ok": "green", "emulated": "yellow", "unsupported": "dim"}
 _UNFOLDED = 1000  # columns, where nobody reads it on a terminal
 _NESTED = "quant.candidates"  # where all schemes fit into one composition
@@ -91,10 +91,10 @@ def _table(
         table.add_row(
             name,
             f"{on_device.bits:g}" if on_device.bits else "",
-            on_device.serializes or "",
-            "needed" if schemes[name].needs_compile else "",
             _needs(on_device.requires),
             _takes(schemes[name], on_device.requires),
+            on_device.serializes or "",
+            "needed" if schemes[name].needs_compile else "",
             f"[{_STYLES[status]}]{status}[/]",
             escape(_why(found)),
             " ".join(called[name]),

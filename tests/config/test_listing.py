@@ -46,7 +46,7 @@ def test_a_scheme_of_ones_own_is_listed(call: Call, tmp_path: Path) -> None:
 
 def test_what_a_scheme_asks_of_device_and_layers_is_listed(call: Call) -> None:
     result = call("--list", "gpu=cpu").out
-    assert re.match(r"quant +bits +saves as +compile +needs +layers +status +why not", result.splitlines()[1])
+    assert re.match(r"quant +bits +needs +layers +saves as +compile +status +why not", result.splitlines()[1])
     listed = rows(result)
     assert "  K % 128, N % 16, group 128 of 32 64 128  " in listed["int4wo"]
     assert "  K % 64, group 64  " in listed["uint3wo"]
