@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from src.treatments.capability import Capability
     from src.workloads.device import Device
 
-_HEADS = ("quant", "bits", "needs", "layers", "saves as", "compile", "status", "why not, and what instead", "aliases")
+_HEADS = (
+    "quant",
+    "bits",
+    "needs",
+    "layers",
+    "saves as",
+    "compile",
+    "status",
+    "why not, and what instead",
+    "aliases",
+)
 _STYLES = {"ok": "green", "emulated": "yellow", "unsupported": "dim"}
 _UNFOLDED = 1000  # columns, where nobody reads it on a terminal
 _NESTED = "quant.candidates"  # where all schemes fit into one composition

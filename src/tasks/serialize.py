@@ -12,7 +12,7 @@ import torch
 from src.measurement.memory import Peaks, peak_memory
 from src.measurement.quality import compare
 from src.outcomes import RunEndedError, unsupported
-from src.records.record import Outcome, write_json
+from src.records.record import Outcome
 from src.serialization.checkpoint import (
     FOLDER,
     CheckpointInfo,
@@ -38,7 +38,10 @@ from src.workloads.model import tensor_bytes
 from src.workloads.workload import Workload, empty_workload
 
 _NOISE_DB = 3.0  # how much further apart than two calls of one model a loaded one may be
-_EXPECTED = {False: "before it was saved", True: "this configuration makes"}  # by whether serialize.load is given
+_EXPECTED = {
+    False: "before it was saved",
+    True: "this configuration makes",
+}  # by whether serialize.load is given
 _REMEDIES = {
     False: "serialize.format=torch, if it was safetensors; details.serialize in record.json says what was saved",
     True: "the seed, the weights and the options that it was saved with; config.json beside it has the options",

@@ -66,7 +66,9 @@ def _to_2_of_4(module: nn.Module, config: Pruned2to4Config) -> nn.Module:
     module.weight = dense
     if type(stored) in (nn.Parameter, torch.Tensor):
         return module
-    raise ValueError(f"{type(config.then).__name__} makes a {type(stored).__name__}, which stores the zeros too")
+    raise ValueError(
+        f"{type(config.then).__name__} makes a {type(stored).__name__}, which stores the zeros too"
+    )
 
 
 register_quantize_module_handler(Nf4WeightOnlyConfig)(_to_nf4)

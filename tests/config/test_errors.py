@@ -97,7 +97,10 @@ MISTAKES = {
     "--cfg job --package nope": ["--package nope"],
     "--nonsense": ["--nonsense", "--help"],
     "--help nonsense": ["--help nonsense", "quant"],
-    "task=serialize serialize.load=/nope": ["serialize.load=/nope: no checkpoint", "serialize.keep=true keeps one"],
+    "task=serialize serialize.load=/nope": [
+        "serialize.load=/nope: no checkpoint",
+        "serialize.keep=true keeps one",
+    ],
     "-cn nope": ["nope"],
     "-cd /nope": ["--config-dir /nope: no such folder"],
     "--experimental-rerun x": ["--experimental-rerun"],

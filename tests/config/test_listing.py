@@ -57,7 +57,8 @@ def test_what_a_scheme_asks_of_device_and_layers_is_listed(call: Call) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the card may be here")
 @pytest.mark.parametrize(
-    ("gpu", "runs", "does_not"), [("a100", "int4wo", "float8dq"), ("h100", "float8dq", "mxfp8"), ("b200", "mxfp8", "float8dq_2to4")]
+    ("gpu", "runs", "does_not"),
+    [("a100", "int4wo", "float8dq"), ("h100", "float8dq", "mxfp8"), ("b200", "mxfp8", "float8dq_2to4")],
 )
 def test_a_card_that_is_not_here_is_foretold_from_its_data(
     call: Call, gpu: str, runs: str, does_not: str

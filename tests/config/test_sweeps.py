@@ -10,7 +10,12 @@ from tests.config.conftest import Call
 from tests.conftest import canonical
 
 APART = {"codebook"}  # measured by sweeps/codebook.yaml
-COMPILE = {"cpu": ["none", "regional"], "gpu": ["none", "regional"], "gpu_wide": ["none", "default"], "flux_dev": ["regional"]}
+COMPILE = {
+    "cpu": ["none", "regional"],
+    "gpu": ["none", "regional"],
+    "gpu_wide": ["none", "default"],
+    "flux_dev": ["regional"],
+}
 
 
 @pytest.mark.parametrize("name", COMPILE)

@@ -287,7 +287,9 @@ def malicious(kept):
         (None, ("seed=1",), Outcome.BAD_NUMERICS, "another output than this configuration makes", "the seed"),
     ],
 )  # fmt: skip
-def test_a_checkpoint_that_is_not_of_this_run(compose, execute_run, kept, damage, overrides, outcome, reason, remedy):
+def test_a_checkpoint_that_is_not_of_this_run(
+    compose, execute_run, kept, damage, overrides, outcome, reason, remedy
+):
     if damage:
         damage(kept)
     record = execute_run(compose(*loading(kept, *overrides)))

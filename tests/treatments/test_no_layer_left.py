@@ -14,7 +14,11 @@ FLUX = (*SMALL_FLUX, "resolution=64")
     ("overrides", "reasons", "remedy"),
     [
         (("quant=int4dq", "quant.group_size=48"), ["K=512 is not a multiple of 48"], "quant.group_size=64: "),
-        (("quant=uint4wo", "quant.group_size=96"), ["K=512 is not a multiple of 96"], "quant.group_size=64: "),
+        (
+            ("quant=uint4wo", "quant.group_size=96"),
+            ["K=512 is not a multiple of 96"],
+            "quant.group_size=64: ",
+        ),
         (("quant=nvfp4wo", "quant.requires.n_multiple=7"), ["is not a multiple of 7"], "--list says"),
         (("quant.layers.include=[nothing]",), ["not in quant.layers.include"], "layers=all: layers.json"),
         (("quant.layers.exclude=['.*']",), ["quant.layers.exclude: .*"], "layers=all: layers.json"),
@@ -48,9 +52,9 @@ def test_the_group_size_that_is_named_does_fit(compose, execute_run):
     at_fault = compose(*SMALL_LINEAR, "model.dims.K=192", "quant=int4wo")
     found = execute_run(at_fault)
     assert (found.outcome, found.remedy.partition(":")[0]) == (Outcome.UNSUPPORTED, "quant.group_size=64")
-    assert execute_run(compose(*SMALL_LINEAR, "model.dims.K=192", "quant=int4wo", "quant.group_size=64")).outcome is (
-        Outcome.OK
-    )
+    assert execute_run(
+        compose(*SMALL_LINEAR, "model.dims.K=192", "quant=int4wo", "quant.group_size=64")
+    ).outcome is (Outcome.OK)
 
 
 def test_a_filter_that_takes_every_layer_is_no_filter(compose, execute_run):
