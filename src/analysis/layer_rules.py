@@ -1,4 +1,4 @@
-"""Presets of layer rules as hypotheses: does it pay to leave those layers in bf16, against quantizing all that can be?"""
+"""Presets of layer rules as hypotheses: does it pay to leave those layers in bf16, against quantizing all?"""
 
 import math
 from collections.abc import Iterator

@@ -30,7 +30,7 @@ _SAYS = {
 
 
 def sentences(runs: pd.DataFrame, breakeven: pd.DataFrame, margin: float) -> list[str]:
-    """At most 10 sentences about the standing runs: counts, models, layer rules, one Linear, what did not run, quality."""
+    """At most 10 sentences: counts, each model, layer rules, one Linear, what did not run, quality."""
     if runs.empty:
         return []
     return [

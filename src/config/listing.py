@@ -1,4 +1,4 @@
-"""What `--list` prints: every quantization scheme, and whether the device runs it, here or foretold. No model is built."""
+"""What `--list` prints: every scheme, and whether the device runs it, here or foretold. No model is built."""
 
 import sys
 from io import StringIO
