@@ -61,7 +61,8 @@ def test_no_weight_is_pruned_that_is_not_stored_sparse(then):
 def test_a_scheme_that_would_store_zeros_densely_is_unsupported(compose, execute_run):
     sparse_in_name = (
         "quant=bf16_2to4", "quant.requires.devices=[]", "quant.requires.compute_capability=null",
-        "quant.config.then={_target_: torchao.quantization.Int8WeightOnlyConfig, set_inductor_config: false}",
+        "quant.config.then._target_=torchao.quantization.Int8WeightOnlyConfig",
+        "+quant.config.then.set_inductor_config=false",
     )  # fmt: skip
     record = execute_run(compose(*SMALL_LINEAR, *sparse_in_name))
     assert record.outcome is Outcome.UNSUPPORTED, record.reason
