@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from src.analysis.frame import compared, model_level
+from src.analysis.layer_rules import layer_rules
 from src.analysis.shapes import Case, number
 from src.analysis.verdicts import not_run
 from src.config.schema import PIPELINE
@@ -29,12 +30,13 @@ _SAYS = {
 
 
 def sentences(runs: pd.DataFrame, breakeven: pd.DataFrame, margin: float) -> list[str]:
-    """At most 8 sentences about the standing runs: counts, each model, one Linear, what did not run, quality."""
+    """At most 10 sentences: counts, each model, layer rules, one Linear, what did not run, quality."""
     if runs.empty:
         return []
     return [
         _counted(runs, margin),
         *_models(runs),
+        *layer_rules(runs, margin),
         *_linears(breakeven),
         *_did_not_run(runs),
         *_quality(runs),

@@ -39,6 +39,14 @@ _PHRASES = (
     (r"field '.*' is not Optional", "null is not accepted"),
     (r"Interpolation key '(.*)' not found", r"${\1} names no key"),
 )
+# Names that follow a rule, which is said to whoever breaks it.
+_NAMING = (
+    (
+        r"quant/fp\d+(_e\d+[mw]\d+)?",
+        "in fpX_eAmB X = A + B + 1: A >= 1 bits of exponent, B of mantissa and the sign make X = 3 to 8",
+    ),
+    (r"quant/u?int\d+wo", "uintXwo has 1 to 7 bits; 8 are int8wo, and 4 with kernels of their own int4wo"),
+)
 # Hydra's words for what is wrong with the choice of options.
 _CHOICES = (
     (
@@ -128,7 +136,8 @@ def _no_option(error: Any, _: str) -> str:
     parent = re.match(r"In '([^']+/[^']+)'", str(error))
     where = f" (named in {parent[1]})" if parent and parent[1] != "hydra/config" else ""
     unlisted = aliases(group, GlobalHydra.instance().config_loader()) if _groups("") else {}
-    return f"{group}={option}: no such option{where}; {accepted(option, error.options, unlisted)}"
+    rule = next((f"; {said}" for name, said in _NAMING if re.fullmatch(name, error.missing_cfg_file)), "")
+    return f"{group}={option}: no such option{where}{rule}; {accepted(option, error.options, unlisted)}"
 
 
 def _syntax(error: Any, _: str) -> str:

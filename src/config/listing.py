@@ -1,4 +1,4 @@
-"""What `--list` prints: every quantization scheme, and whether the present device runs it. No model is built."""
+"""What `--list` prints: every scheme, and whether the device runs it, here or foretold. No model is built."""
 
 import sys
 from io import StringIO
@@ -15,13 +15,24 @@ from src.config.aliases import aliases, without_aliases
 from src.config.app import ROOT
 from src.config.errors import ConfigError
 from src.config.loader import Loader
-from src.config.schema import GpuConf, QuantConf
+from src.config.schema import GpuConf, QuantConf, RequiresConf
 
 if TYPE_CHECKING:
     from src.config.app import Application
     from src.treatments.capability import Capability
     from src.workloads.device import Device
 
+_HEADS = (
+    "quant",
+    "bits",
+    "needs",
+    "layers",
+    "saves as",
+    "compile",
+    "status",
+    "why not, and what instead",
+    "aliases",
+)
 _STYLES = {"ok": "green", "emulated": "yellow", "unsupported": "dim"}
 _UNFOLDED = 1000  # columns, where nobody reads it on a terminal
 _NESTED = "quant.candidates"  # where all schemes fit into one composition
@@ -31,7 +42,7 @@ def list_schemes(app: "Application") -> None:
     """Print a row per scheme.
 
     Raises:
-        ConfigError: this command has no schemes, or the device is not here.
+        ConfigError: this command has no schemes, or the device is not here and nothing is known of it.
     """
     config = app.compose()
     if "quant" not in config:
@@ -66,13 +77,18 @@ def _schemes(app: "Application") -> dict[str, QuantConf]:
 
 
 def _opened(gpu: object) -> "Device":
+    """The device if it is here; a card that is not, but of known compute capability, as its data tell it."""
     from src.outcomes import RunEndedError
+    from src.workloads.device import Device
 
     assert isinstance(gpu, GpuConf)
     try:
         device: Device = get_class(gpu._target_)(gpu).open()
     except RunEndedError as end:
-        raise ConfigError("; ".join(filter(None, [end.reason, end.remedy]))) from end
+        if gpu.compute_capability is None:
+            raise ConfigError("; ".join(filter(None, [end.reason, end.remedy]))) from end
+        name = f"{gpu.description or gpu.name} (not here)"
+        return Device("cuda", name, gpu.memory_gib or 0.0, compute_capability=gpu.compute_capability)
     return device
 
 
@@ -86,7 +102,7 @@ def _table(
     table = Table(
         title=escape(f"{device.name}, {dtype}"), title_justify="left", box=None, padding=(0, 2, 0, 0)
     )
-    for head in ("quant", "bits", "saves as", "compile", "status", "why not, and what instead", "aliases"):
+    for head in _HEADS:
         table.add_column(head, overflow="fold", min_width=len(head) if head == "status" else None)
     for name, found in rows.items():
         on_device = schemes[name].on(device.kind)
@@ -94,6 +110,8 @@ def _table(
         table.add_row(
             name,
             f"{on_device.bits:g}" if on_device.bits else "",
+            _needs(on_device.requires),
+            _takes(schemes[name], on_device.requires),
             on_device.serializes or "",
             _compile(schemes[name], device.kind),
             f"[{_STYLES[status]}]{status}[/]",
@@ -108,6 +126,24 @@ def _compile(conf: QuantConf, kind: str) -> str:
     if kind in conf.eager_only:
         return "fails"
     return "needed" if conf.needs_compile else ""
+
+
+def _needs(requires: RequiresConf) -> str:
+    """Devices, compute capability, packages and dtypes: ``cuda >= 8.9, mslk, bfloat16``."""
+    low, high = requires.compute_capability, requires.below_capability
+    bounds = [f">= {low}"] * (low is not None) + [f"< {high}"] * (high is not None)
+    device = " ".join(["/".join(requires.devices) or ("cuda" if bounds else ""), *bounds])
+    return ", ".join(filter(None, [device, *requires.packages, "/".join(requires.dtypes)]))
+
+
+def _takes(conf: QuantConf, requires: RequiresConf) -> str:
+    """Which layers, by K and N: ``K % 128, N % 16, group 128 of 32 64 128``."""
+    rules = {"K": requires.k_multiple, "N": requires.n_multiple, "K·N": requires.kn_multiple}
+    told = [f"{side} % {multiple}" for side, multiple in rules.items() if multiple > 1]
+    sizes = " ".join(map(str, requires.group_sizes))
+    told += [f"group {conf.group_size}" + (f" of {sizes}" if sizes else "")] * (conf.group_size is not None)
+    told += [f"{requires.input_dims}-D inputs"] * (requires.input_dims is not None)
+    return ", ".join(told)
 
 
 def _why(found: "Capability") -> str:

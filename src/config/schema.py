@@ -237,6 +237,9 @@ class GpuConf:
     _target_: str = "src.workloads.device.CudaDevice"
     match: str = ""  # regular expression that the present device's name must match
     threads: int | None = _bounded(None, min=1)  # CPU: intra-op threads; null: all the process may use
+    # About the card, for planning runs where it is not (docs/planning.md); a run asks the device itself.
+    compute_capability: float | None = _bounded(None, min=1.0)
+    memory_gib: float | None = _bounded(None, min=0.1)  # as CUDA reports it
 
 
 @dataclass
@@ -283,6 +286,7 @@ class SerializeConf:
     format: str = _one_of("auto", "auto", "safetensors", "torch")  # auto: the first that can carry it
     trust: bool = False  # let an unsafe pickle carry, and load, what nothing safe can
     keep: bool = _aside(False)  # keep the checkpoint in the run's folder; else it is removed after the check
+    load: str | None = None  # a folder that was kept: compare its checkpoint, save none
 
 
 @dataclass

@@ -20,6 +20,7 @@ from src.config.schema import (
     MeasureConf,
     QuantConf,
     RootConf,
+    SerializeConf,
     WeightsConf,
 )
 from src.config.signatures import mistakes
@@ -133,12 +134,21 @@ def _root(root: RootConf, path: str) -> Iterator[str]:
     """What only the whole configuration can tell; the readers' own messages name key and value."""
     yield from _known_target(root, path)
     yield from _components(root)
+    yield from _checkpoint(root.serialize)
     try:
         resolve(root.model.dims, {"batch": root.batch, "resolution": root.resolution}, "model.dims")
         if root.quant.plan is not None:
             read_plan(Path(root.quant.plan))
     except ConfigError as error:
         yield str(error)
+
+
+def _checkpoint(conf: SerializeConf) -> Iterator[str]:
+    if conf.load is not None and not Path(conf.load, "config.json").is_file():
+        yield (
+            f"serialize.load={conf.load}: no checkpoint, for there is no config.json in it; "
+            "serialize.keep=true keeps one in outputs/runs/KEY/ATTEMPT/checkpoint"
+        )
 
 
 def _components(root: RootConf) -> Iterator[str]:

@@ -43,7 +43,8 @@ def result(record: Record) -> str:
     warnings = [f"; [yellow]{escape(text)}[/]" for text in record.details.get("warnings", ())]
     if record.outcome is not Outcome.OK:
         style = "dim" if record.outcome.is_finding else "bold red"
-        return "".join([f"[{style}]{record.outcome}[/]: {escape(record.reason)}", *warnings])
+        why = escape(" → ".join(filter(None, [record.reason, record.remedy])))
+        return "".join([f"[{style}]{record.outcome}[/]: {why}", *warnings])
     m = record.metrics
     why = f"; {escape(record.reason)}" if record.reason else ""
     if record.verdict == EMULATED:

@@ -220,11 +220,13 @@ def _without_answer(record: Record, ending: Ending, cfg: RootConf) -> Record:
 
 def _writable(outputs: Path) -> Path:
     outputs = outputs.resolve()
+    probe = outputs / f".writable.{os.getpid()}"
     try:
         outputs.mkdir(parents=True, exist_ok=True)
-        probe = outputs / f".writable.{os.getpid()}"
-        probe.write_bytes(b"")
-        probe.unlink()
+        try:
+            probe.write_bytes(bytes(2**16))  # a full disk takes an empty file
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(
             f"outputs={outputs}: cannot be written ({error.strerror}); give a folder that can"

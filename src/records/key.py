@@ -26,6 +26,9 @@ def run_key(cfg: RootConf, device: dict[str, Any]) -> str:
         del measured["model"]["pipeline"]
     if measured["serialize"] == _keyed(SerializeConf()):
         del measured["serialize"]
+    if cfg.serialize.load is not None:
+        found = ((path.name, path.stat()) for path in sorted(Path(cfg.serialize.load).iterdir()))
+        measured["serialize"]["load"] = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
     if cfg.quant.plan is not None:
         measured["quant"]["plan"] = hashlib.sha256(Path(cfg.quant.plan).read_bytes()).hexdigest()
     content = {"config": measured, "device": device, "versions": versions()}

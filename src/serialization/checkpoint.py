@@ -152,6 +152,21 @@ def verify(folder: Path, info: CheckpointInfo) -> None:
         raise _unusable(path, f"its SHA-256 is not the one in {INFO_NAME}: damaged, or another file")
 
 
+def check_same_run(folder: Path, info: CheckpointInfo, cfg: RootConf) -> None:
+    """Whether a checkpoint was saved of what a run makes, as far as names tell.
+
+    Raises:
+        RunEndedError: of another model, scheme, target or dtype: which.
+    """
+    saved = {"model": info.model.get("name"), "quant": info.quant.get("name")}
+    saved |= {"target": info.target, "dtype": info.dtype}
+    here = {"model": cfg.model.name, "quant": cfg.quant.name, "target": cfg.target, "dtype": cfg.dtype}
+    other = [name for name in saved if saved[name] != here[name]]
+    if other:
+        was, is_ = (" ".join(f"{name}={of[name]}" for name in other) for of in (saved, here))
+        raise _unusable(folder, f"of another run: saved with {was}, this is {is_}", was)
+
+
 def load_into(
     module: nn.Module, folder: Path, info: CheckpointInfo, device: torch.device, trust: bool
 ) -> None:

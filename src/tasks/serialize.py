@@ -12,9 +12,11 @@ import torch
 from src.measurement.memory import Peaks, peak_memory
 from src.measurement.quality import compare
 from src.outcomes import RunEndedError, unsupported
-from src.records.record import Outcome, write_json
+from src.records.record import Outcome
 from src.serialization.checkpoint import (
     FOLDER,
+    CheckpointInfo,
+    check_same_run,
     load_into,
     other_versions,
     read_info,
@@ -36,6 +38,14 @@ from src.workloads.model import tensor_bytes
 from src.workloads.workload import Workload, empty_workload
 
 _NOISE_DB = 3.0  # how much further apart than two calls of one model a loaded one may be
+_EXPECTED = {
+    False: "before it was saved",
+    True: "this configuration makes",
+}  # by whether serialize.load is given
+_REMEDIES = {
+    False: "serialize.format=torch, if it was safetensors; details.serialize in record.json says what was saved",
+    True: "the seed, the weights and the options that it was saved with; config.json beside it has the options",
+}
 
 
 @dataclass
@@ -56,9 +66,13 @@ def check_serialization(run: RunContext) -> None:
     scheme = make_scheme(run.cfg.quant)
     scheme.check(run.device, run.cfg.dtype)
     check_loading(run.cfg)
-    folder = run.folder / FOLDER
-    found: dict[str, Any] = {"checkpoint": str(folder) if run.cfg.serialize.keep else None}
+    conf = run.cfg.serialize
+    folder = run.folder / FOLDER if conf.load is None else Path(conf.load)
+    kept = conf.keep or conf.load is not None
+    found: dict[str, Any] = {"checkpoint": str(folder) if kept else None}
     run.record.details["serialize"] = found
+    if conf.load is not None:
+        check_same_run(folder, read_info(folder), run.cfg)
     try:
         reference = _quantize_and_save(scheme, folder, run)
         _free(run)
@@ -69,7 +83,7 @@ def check_serialization(run: RunContext) -> None:
         run.record.metrics |= _load_metrics("fresh_", answer.load_s, answer.load_peaks)
         found["fresh"] = _judged("in a fresh process", reference, answer.tensors(), run) | {"pid": answer.pid}
     finally:
-        if not run.cfg.serialize.keep:
+        if not kept:
             remove(folder)
     found["equal"] = found["loaded"]["equal"] and found["fresh"]["equal"]
     run.record.reason = _in_words(found, run)
@@ -77,14 +91,13 @@ def check_serialization(run: RunContext) -> None:
 
 
 def _quantize_and_save(scheme: Scheme, folder: Path, run: RunContext) -> Reference:
-    """Build, quantize, call and save; the model is gone on return."""
+    """Build, quantize, call, and save unless there is a checkpoint; the model is gone on return."""
     workload, rows = build(run)
     state = workload.denoiser().state_dict()
     names, unquantized_bytes = set(state), sum(map(tensor_bytes, state.values()))
     del state  # it would hold the unquantized weights
     with compiler_options(run.cfg.compile):
         workload = make_treated(scheme, workload, lambda: workload, rows, run)
-    write_json(run.folder / "layers.json", [row.as_dict() for row in rows])
     changed = sorted(names ^ set(workload.denoiser().state_dict()))
     if changed:
         raise unsupported(
@@ -92,7 +105,10 @@ def _quantize_and_save(scheme: Scheme, folder: Path, run: RunContext) -> Referen
             "its state does not fit into an empty model"
         )
     reference = _reference(workload, run)
-    _save(workload, rows, folder, run)
+    if run.cfg.serialize.load is None:
+        _save(workload, rows, folder, run)
+    else:
+        _note_file(read_info(folder), run)
     run.record.metrics["serialize/baseline_size_gib"] = unquantized_bytes / GIB
     run.record.metrics |= _bits_per_weight(workload, rows)
     return reference
@@ -119,18 +135,20 @@ def _save(workload: Workload, rows: list[LayerRow], folder: Path, run: RunContex
         written = write_weights(state, folder, run.cfg.serialize)
     with run.phase("checksum"):
         info = write_info(written, state, run.cfg, rows)
+    _note_file(info, run)
+    run.record.details["serialize"]["refused"] = written.refused
+    run.record.metrics["serialize/save_s"] = run.record.phases_s["save"]
+
+
+def _note_file(info: CheckpointInfo, run: RunContext) -> None:
     run.record.details["serialize"] |= {
         "format": info.format,
-        "refused": written.refused,
         "unsafe": info.unsafe,
         "file": info.file,
         "sha256": info.sha256,
         "tensor_classes": info.tensor_classes,
     }
-    run.record.metrics |= {
-        "serialize/save_s": run.record.phases_s["save"],
-        "serialize/size_gib": info.bytes / GIB,
-    }
+    run.record.metrics["serialize/size_gib"] = info.bytes / GIB
 
 
 def _load_and_call(folder: Path, run: RunContext) -> Tensors:
@@ -174,11 +192,12 @@ def _judged(where: str, reference: Reference, outputs: Tensors, run: RunContext)
         found["sqnr_db"] = sqnr_db
         known = run.record.metrics.get("serialize/sqnr_db", math.inf)
         run.record.metrics["serialize/sqnr_db"] = min(sqnr_db, known)
+    given = run.cfg.serialize.load is not None
     if sqnr_db < reference.repeat_db - _NOISE_DB:
         raise RunEndedError(
             Outcome.BAD_NUMERICS,
-            f"loaded {where}, the model gives another output than before it was saved: SQNR {sqnr_db:.1f} dB",
-            "serialize.format=torch, if it was safetensors; details.serialize in record.json says what was saved",
+            f"loaded {where}, the model gives another output than {_EXPECTED[given]}: SQNR {sqnr_db:.1f} dB",
+            _REMEDIES[given],
         )
     return found
 

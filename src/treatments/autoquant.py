@@ -20,9 +20,9 @@ from src.measurement.rounds import estimate_speedup
 from src.outcomes import ended, unsupported
 from src.records.record import Outcome, write_json
 from src.tasks.context import RunContext
-from src.treatments.capability import quant_conf
+from src.treatments.capability import Status, capability, quant_conf
 from src.treatments.compiling import compile_module
-from src.treatments.layers import LayerRow, capture_layers, tally, why_not
+from src.treatments.layers import RULES_REMEDY, LayerRow, capture_layers, tally, why_not
 from src.treatments.plan import UNQUANTIZED, Choice, Plan, Trial, read_plan
 from src.treatments.scheme import Choices, TorchaoScheme, quantize_layers
 from src.workloads.device import Device
@@ -51,17 +51,17 @@ class Autoquant:
                     f"quant.plan={self.conf.plan}: uses {', '.join(unknown)}; "
                     f"quant.candidates: {', '.join(self.candidates)}"
                 )
-        elif not any(not _refusal(scheme, device, dtype) for scheme in self.candidates.values()):
-            raise unsupported(
-                f"autoquant: no candidate of {', '.join(self.candidates)} runs on {device.name}"
-            )
+        elif (found := capability(self.conf, device, dtype)).status is not Status.OK:
+            raise unsupported(found.reason, found.remedy)
 
     def search(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
         """Time every candidate on every distinct shape, unless a plan was given."""
         for row in rows:
             row.reason = row.reason or why_not(row, self.conf.layers, RequiresConf())
         if all(row.reason for row in rows):
-            raise unsupported(f"autoquant is left none of the {len(rows)} Linear layers ({tally(rows)})")
+            raise unsupported(
+                f"autoquant is left none of the {len(rows)} Linear layers ({tally(rows)})", RULES_REMEDY
+            )
         if self.plan is None:
             _, samples = capture_layers(workload)
             by_shape: dict[Shape, list[LayerRow]] = defaultdict(list)
@@ -165,11 +165,3 @@ def _trial_conf(conf: MeasureConf, budget_s: float) -> MeasureConf:
         min_round_ms=min(conf.min_round_ms, 2.0),
         target_ci_width=max(conf.target_ci_width, 0.04),
     )
-
-
-def _refusal(scheme: TorchaoScheme, device: Device, dtype: str) -> str:
-    try:
-        scheme.check(device, dtype)
-    except Exception as error:
-        return ended(error).reason
-    return ""

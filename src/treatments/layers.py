@@ -4,13 +4,17 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from math import gcd
 from typing import Any
 
 import torch
 from torch import nn
 
-from src.config.schema import DENOISER, LayersConf, RequiresConf
+from src.config.schema import DENOISER, LayersConf, QuantConf, RequiresConf
 from src.workloads.workload import Workload
+
+GROUP_SIZES = (16, 32, 64, 128)  # usual ones, where the kernel takes any
+RULES_REMEDY = "other quant.layers, or layers=all: layers.json lists every layer with the rule that took it"
 
 
 @dataclass
@@ -141,6 +145,25 @@ def tally(rows: Iterable[LayerRow]) -> str:
     shown = ", ".join(f"{n} x {why}: {first[why]}{', ...' * (n > 1)}" for why, n in counts[:5])
     rest = sum(n for _, n in counts[5:])
     return shown + (f", {rest} for other reasons" if rest else "")
+
+
+def what_fits(rows: Iterable[LayerRow], conf: QuantConf, requires: RequiresConf) -> str:
+    """What to do when no layer is left: other rules where they took all, a group size that divides K, or less.
+
+    Args:
+        rows: of the whole table.
+        conf: the scheme, with its rules.
+        requires: what it asks of a layer on the device.
+    """
+    asked = [row for row in rows if row.component in conf.components]
+    asked = [row for row in asked if not why_not(row, conf.layers, RequiresConf())]
+    if not asked:
+        return RULES_REMEDY
+    divides_all = gcd(*(row.K for row in asked))
+    sizes = [size for size in requires.group_sizes or GROUP_SIZES if not divides_all % size]
+    if "group_size" in conf.takes and conf.group_size not in sizes and sizes:
+        return f"quant.group_size={max(sizes)}: it divides K of every layer"
+    return "another scheme: python -m src.run --list says what each asks of K and N"
 
 
 def by_component(workload: Workload, rows: Iterable[LayerRow]) -> dict[str, dict[str, int]]:

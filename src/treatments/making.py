@@ -9,6 +9,7 @@ from torch import nn
 from torchao.quantization import quantize_
 
 from src.measurement.memory import peak_memory
+from src.records.record import write_json
 from src.tasks.context import RunContext
 from src.treatments.layers import LayerRow, by_component, unmatched
 from src.treatments.loading import load_through_diffusers
@@ -33,12 +34,13 @@ def make_treated(
     """
     conf, record = run.cfg.quant, run.record
     record.details |= {"where": conf.where, "via": conf.via, "warnings": unmatched(conf.layers, rows)}
-    if conf.via == "direct" and conf.where == "device":
-        workload = _on_device(scheme, second, rows, run)
-    else:
-        scheme.search(baseline, rows, run)  # measures nothing: autoquant has its plan
-        make = load_through_diffusers if conf.via == "diffusers" else _ELSEWHERE[conf.where]
-        workload = make(scheme.choose(rows, run), baseline, rows, run)
+    with _table_kept(rows, run):
+        if conf.via == "direct" and conf.where == "device":
+            workload = _on_device(scheme, second, rows, run)
+        else:
+            scheme.search(baseline, rows, run)  # measures nothing: autoquant has its plan
+            make = load_through_diffusers if conf.via == "diffusers" else _ELSEWHERE[conf.where]
+            workload = make(scheme.choose(rows, run), baseline, rows, run)
     record.metrics["quantize/layers"] = float(sum(bool(row.scheme) for row in rows))
     record.details["components"] = by_component(workload, rows)
     return workload
@@ -89,6 +91,15 @@ def _streamed(choices: Choices, baseline: Workload, rows: list[LayerRow], run: R
     note_quantized(workload.module, choices, rows)
     run.record.metrics["quantize/time_s"] = round(sum(seconds), 4)
     return workload
+
+
+@contextmanager
+def _table_kept(rows: list[LayerRow], run: RunContext) -> Iterator[None]:
+    """The layer table is on disk afterwards, also when no layer was left: with the reason of each."""
+    try:
+        yield
+    finally:
+        write_json(run.folder / "layers.json", [row.as_dict() for row in rows])
 
 
 @contextmanager

@@ -15,13 +15,14 @@ from src.config.schema import QuantConf, RequiresConf
 from src.outcomes import unsupported
 from src.tasks.context import RunContext
 from src.treatments.capability import Capability, Status, capability
-from src.treatments.layers import LayerRow, is_quantized, tally, why_not
+from src.treatments.layers import LayerRow, is_quantized, tally, what_fits, why_not
 from src.treatments.observing import Inputs, observe_inputs
 from src.workloads.device import Device
 from src.workloads.workload import Workload
 
 # torchao's own way to say that a device, a package or a shape is missing.
 _REFUSALS = (AssertionError, ImportError, NotImplementedError, ValueError)
+_ANOTHER = "another scheme, or other arguments in quant.config: python -m src.run --list"
 
 Choices = dict[str, tuple[str, Any]]  # a layer's name in the target -> scheme name, torchao config
 
@@ -121,7 +122,9 @@ class TorchaoScheme:
                 cause
             )  # in Hydra's words
             if isinstance(cause, _REFUSALS) and not absent:
-                raise unsupported(f"torchao refuses quant={self.conf.name}: {_first_line(cause)}") from error
+                raise unsupported(
+                    f"torchao refuses quant={self.conf.name}: {_first_line(cause)}", _ANOTHER
+                ) from error
             raise ConfigError(f"quant.config of {self.conf.name}: {_first_line(cause)}") from error
 
     def check(self, device: Device, dtype: str) -> None:
@@ -158,7 +161,10 @@ class TorchaoScheme:
         """Every layer that the scheme takes."""
         chosen = self.select(rows, run.device)
         if not chosen:
-            raise unsupported(f"{self.conf.name} fits none of the {len(rows)} Linear layers ({tally(rows)})")
+            raise unsupported(
+                f"{self.conf.name} fits none of the {len(rows)} Linear layers ({tally(rows)})",
+                what_fits(rows, self.conf, self.requires(run.device)),
+            )
         return {fqn: (self.conf.name, config) for fqn, config in self.configs(chosen, run.device).items()}
 
     def apply(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
@@ -212,7 +218,7 @@ def refusals(configs: Choices, by: str = "torchao") -> Iterator[None]:
         yield
     except _REFUSALS as error:
         names = "/".join(sorted({name for name, _ in configs.values()}))
-        raise unsupported(f"{by} refuses {names} here: {_first_line(error)}") from error
+        raise unsupported(f"{by} refuses {names} here: {_first_line(error)}", _ANOTHER) from error
 
 
 def note_quantized(module: nn.Module, configs: Choices, rows: list[LayerRow], by: str = "torchao") -> None:
@@ -231,7 +237,7 @@ def note_quantized(module: nn.Module, configs: Choices, rows: list[LayerRow], by
         else:
             row.reason = f"{by} left it alone"
     if configs and not any(row.scheme for row in rows):
-        raise unsupported(f"{by} left all {len(configs)} selected layers alone")
+        raise unsupported(f"{by} left all {len(configs)} selected layers alone", _ANOTHER)
 
 
 def _first_line(error: BaseException) -> str:

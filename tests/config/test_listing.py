@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from src.config.app import ROOT, main
 from tests.config.conftest import Call
@@ -42,6 +43,35 @@ def test_a_scheme_of_ones_own_is_listed(call: Call, tmp_path: Path) -> None:
         "name: mine\nrequires: {never: no kernel, remedy: another}\n"
     )
     assert "mine cannot run: no kernel → another" in rows(call("-cd", str(tmp_path), "--list").out)["mine"]
+
+
+def test_what_a_scheme_asks_of_device_and_layers_is_listed(call: Call) -> None:
+    result = call("--list", "gpu=cpu").out
+    assert re.match(r"quant +bits +needs +layers +saves as +compile +status +why not", result.splitlines()[1])
+    listed = rows(result)
+    assert "  K % 128, N % 16, group 128 of 32 64 128  " in listed["int4wo"]
+    assert "  K % 64, group 64  " in listed["uint3wo"]
+    assert "  K·N % 16384  " in listed["nf4"]
+    assert re.search(r"  cuda >= 9\.0, mslk, bfloat16 +K % 128  ", listed["float8dq_int4wo"])
+    assert "  K % 128, N % 16, 2-D inputs  " in listed["float8dq_2to4"]
+    assert "  cuda >= 9.0 < 10.0, bfloat16  " in listed["float8dq_2to4"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the card may be here")
+@pytest.mark.parametrize(
+    ("gpu", "runs", "does_not"),
+    [("a100", "int4wo", "float8dq"), ("h100", "float8dq", "mxfp8"), ("b200", "mxfp8", "float8dq_2to4")],
+)
+def test_a_card_that_is_not_here_is_foretold_from_its_data(
+    call: Call, gpu: str, runs: str, does_not: str
+) -> None:
+    result = call("--list", f"gpu={gpu}")
+    assert (result.status, result.err) == (0, "")
+    assert result.out.startswith(f"NVIDIA {gpu.upper()} (not here), bfloat16\n")
+    listed = rows(result.out)
+    assert re.search(r"  ok( |$)", listed[runs])
+    assert re.search(r"  (unsupported|emulated)  ", listed[does_not])
+    assert "compute capability" in listed[does_not]
 
 
 def test_a_device_that_is_not_here_is_a_mistake(call: Call) -> None:

@@ -20,3 +20,12 @@ SPEEDUP = {"speedup/median": 1.234, "speedup/ci_low": 1.2, "speedup/ci_high": 1.
 def test_what_came_out_in_one_line(outcome, verdict, reason, metrics, line):
     record = Record("k", 1, "s", {}, outcome=outcome, verdict=verdict, reason=reason, metrics=metrics)
     assert result(record) == line
+
+
+def test_what_did_not_run_says_what_to_do() -> None:
+    record = Record(
+        "k", 1, "s", {}, outcome=Outcome.UNSUPPORTED, reason="fits none", remedy="quant.group_size=64"
+    )
+    assert result(record) == "[dim]unsupported[/]: fits none → quant.group_size=64"
+    record.remedy = ""
+    assert result(record) == "[dim]unsupported[/]: fits none"

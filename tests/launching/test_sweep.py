@@ -206,3 +206,17 @@ def test_parallel_runs_share_an_empty_compile_cache(tmp_path: Path) -> None:
     assert len({record["metrics"]["quality/sqnr_db"] > 30 for record in found}) == 1
     assert found[-1]["metrics"]["compile/cache_misses"] == 0
     assert found[-1]["metrics"]["compile/cache_hits"] == 2
+
+
+def test_a_disk_that_takes_no_more_is_told_before_anything_runs(tmp_path: Path) -> None:
+    """In a process that may write no byte: as on a full disk, empty files can still be made."""
+    script = (
+        "import resource, signal; from pathlib import Path; from src.launching.sweep import prepared\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        f"prepared(Path({str(tmp_path)!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert f"outputs={tmp_path}: cannot be written (File too large); give a folder" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -10,10 +10,13 @@ import torch
 from torch import nn
 
 from src.records.content import artifacts
+from src.records.key import run_key
 from src.records.record import Outcome
 from src.serialization import fresh
+from src.serialization.files import sha256_of
 from src.treatments.scheme import Unquantized
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR
+from tests.serialization.states import Payload
 
 HERE = __name__
 SERIALIZE = "task=serialize"
@@ -227,3 +230,79 @@ def test_outputs_are_compared_bit_for_bit():
     assert fresh.digest(one) == fresh.digest([torch.tensor([0.0, 1.0])])
     different = [torch.tensor([-0.0, 1.0])], [torch.tensor([[0.0, 1.0]])], [one[0].double()], [*one, *one]
     assert len({fresh.digest(outputs) for outputs in (one, *different)}) == 5
+
+
+# ---- a checkpoint that was kept: serialize.load
+
+
+@pytest.fixture
+def kept(compose, execute_run, tmp_path, in_this_process):
+    """The folder of a checkpoint that an earlier run kept."""
+    record = execute_run(compose(SERIALIZE, *SMALL_LINEAR, "quant=uint4wo", "serialize.keep=true"))
+    assert record.outcome is Outcome.OK, record.reason
+    return (tmp_path / "run" / "checkpoint").rename(tmp_path / "kept")
+
+
+def loading(kept, *overrides):
+    return (SERIALIZE, *SMALL_LINEAR, "quant=uint4wo", f"serialize.load={kept}", *overrides)
+
+
+def test_a_kept_checkpoint_is_compared_and_stays(compose, execute_run, tmp_path, kept):
+    before = {path.name: path.read_bytes() for path in kept.iterdir()}
+    record = execute_run(compose(*loading(kept)))
+    assert record.outcome is Outcome.OK, record.reason
+    assert record.reason.endswith(f"loaded equal bit for bit here and in a fresh process; kept in {kept}")
+    assert record.metrics["serialize/size_gib"] > 0
+    assert "serialize/save_s" not in record.metrics
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def cut(kept):
+    path = kept / "weights.pt"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def not_torch(kept):
+    (kept / "config.json").write_text('{"_class_name": "FluxTransformer2DModel"}')
+
+
+def malicious(kept):
+    marker, path = kept / "marker", kept / "weights.pt"
+    torch.save({"x": Payload(marker)}, path)
+    info = json.loads((kept / "config.json").read_text())
+    info |= {"format": "pickle", "unsafe": ["a.B"], "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    (kept / "config.json").write_text(json.dumps(info))
+
+
+@pytest.mark.parametrize(
+    ("damage", "overrides", "outcome", "reason", "remedy"),
+    [
+        (cut, (), Outcome.FAILED, "truncated, or another file", "save it again"),
+        (not_torch, (), Outcome.FAILED, "not written by task=serialize", "save it again"),
+        (malicious, (), Outcome.FAILED, "an unsafe pickle", "serialize.trust=true, but only if you trust"),
+        (None, ("quant=int8wo",), Outcome.FAILED, "saved with quant=uint4wo, this is quant=int8wo", "quant=uint4wo"),
+        (None, ("dtype=float32",), Outcome.FAILED, "saved with dtype=bfloat16", "dtype=bfloat16"),
+        (None, ("model.dims.K=512",), Outcome.FAILED, "of another model: 1 of another shape", "the model"),
+        (None, ("seed=1",), Outcome.BAD_NUMERICS, "another output than this configuration makes", "the seed"),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_that_is_not_of_this_run(
+    compose, execute_run, kept, damage, overrides, outcome, reason, remedy
+):
+    if damage:
+        damage(kept)
+    record = execute_run(compose(*loading(kept, *overrides)))
+    assert (record.outcome, reason in record.reason) == (outcome, True), record.reason
+    assert remedy in record.remedy
+    assert kept.is_dir()
+    assert not (kept / "marker").exists()
+
+
+def test_the_key_of_a_run_knows_the_checkpoint_it_loads(compose, kept):
+    cfg = compose(*loading(kept))
+    keys = [run_key(cfg, {})]
+    cut(kept)
+    keys.append(run_key(cfg, {}))
+    keys.append(run_key(compose(SERIALIZE, *SMALL_LINEAR, "quant=uint4wo"), {}))
+    assert len(set(keys)) == 3

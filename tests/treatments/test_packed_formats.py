@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torchao.prototype.custom_fp_utils import _f32_to_floatx_unpacked, _floatx_unpacked_to_f32
 from torchao.quantization import MappingType, quantize_
-from torchao.quantization.quantize_.workflows import IntxUnpackedToInt8Tensor
+from torchao.quantization.quantize_.workflows import IntxChooseQParamsAlgorithm, IntxUnpackedToInt8Tensor
 
 from src.treatments.packed.bits import unpack
 from src.treatments.packed.fpx import FpxTensor, FpxWeightOnlyConfig, decode, largest_value
@@ -97,6 +97,18 @@ def test_integers_are_torchaos_bit_for_bit(bits, group_size, dtype):
     )
     packed = UintxTensor.from_hp(weight, bits, group_size)
     assert torch.equal(packed.dequantize(), torchaos.dequantize())
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_integers_by_hqq_are_torchaos_bit_for_bit_in_few_bits(bits):
+    weight = gaussian(24, 192, dtype=torch.bfloat16) + 0.005
+    torchaos = IntxUnpackedToInt8Tensor.from_hp(
+        weight, (1, 64), getattr(torch, f"int{bits}"), mapping_type=MappingType.SYMMETRIC,
+        intx_choose_qparams_algorithm=IntxChooseQParamsAlgorithm.HQQ_SCALE_ONLY,
+    )  # fmt: skip
+    packed = UintxTensor.from_hp(weight, bits, 64, hqq=True)
+    assert torch.equal(packed.dequantize(), torchaos.dequantize())
+    assert packed.qdata.shape == UintxTensor.from_hp(weight, bits, 64).qdata.shape
 
 
 @pytest.mark.parametrize("bits", BITS)

@@ -11,7 +11,12 @@ import torch
 from torch import Tensor, nn
 from torchao.core.config import AOBaseConfig
 from torchao.quantization import MappingType
-from torchao.quantization.quant_primitives import choose_qparams_affine, dequantize_affine, quantize_affine
+from torchao.quantization.quant_primitives import (
+    _choose_qparams_and_quantize_scale_only_hqq,
+    choose_qparams_affine,
+    dequantize_affine,
+    quantize_affine,
+)
 from torchao.quantization.transform_module import register_quantize_module_handler
 
 from src.treatments.packed.bits import pack, unpack
@@ -41,8 +46,14 @@ class UintxTensor(PackedTensor):
         return made
 
     @classmethod
-    def from_hp(cls, weight: Tensor, bits: int, group_size: int) -> "UintxTensor":
-        """Quantize [N, K] asymmetrically, 0.0 being a code; the arithmetic is torchao's, in the weight's dtype.
+    def from_hp(cls, weight: Tensor, bits: int, group_size: int, hqq: bool = False) -> "UintxTensor":
+        """Quantize [N, K], 0.0 being a code; the arithmetic is torchao's.
+
+        Args:
+            weight: in the model's dtype.
+            bits: of a code.
+            group_size: weights along K that share a scale.
+            hqq: symmetrically, with the scales of half-quadratic quantization; else asymmetrically over the range.
 
         Raises:
             ValueError: K is not a multiple of the group; or see `as_matrix`.
@@ -50,18 +61,7 @@ class UintxTensor(PackedTensor):
         weight = as_matrix(weight)
         if weight.shape[1] % group_size:
             raise ValueError(f"K={weight.shape[1]} is not a multiple of group_size={group_size}")
-        block, largest = (1, group_size), 2**bits - 1
-        scale, zero_point = choose_qparams_affine(
-            weight,
-            MappingType.ASYMMETRIC,
-            block,
-            torch.uint8,
-            0,
-            largest,
-            zero_point_dtype=torch.uint8,
-            keepdim=True,
-        )
-        codes = quantize_affine(weight, block, scale, zero_point, torch.uint8, 0, largest)
+        codes, scale, zero_point = (_by_hqq if hqq else _by_range)(weight, bits, group_size)
         return cls(pack(codes, bits), scale, zero_point, bits, group_size, weight.dtype)
 
     def dequantize(self) -> Tensor:
@@ -79,6 +79,30 @@ class UintxTensor(PackedTensor):
         return dequantized
 
 
+def _by_range(weight: Tensor, bits: int, group_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes, scales and zero points as of IntxWeightOnlyConfig with MappingType.ASYMMETRIC, in the weight's dtype."""
+    block, largest = (1, group_size), 2**bits - 1
+    scale, zero_point = choose_qparams_affine(
+        weight,
+        MappingType.ASYMMETRIC,
+        block,
+        torch.uint8,
+        0,
+        largest,
+        zero_point_dtype=torch.uint8,
+        keepdim=True,
+    )
+    codes = quantize_affine(weight, block, scale, zero_point, torch.uint8, 0, largest)
+    return codes, scale, zero_point
+
+
+def _by_hqq(weight: Tensor, bits: int, group_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """As of IntxWeightOnlyConfig with HQQ_SCALE_ONLY: least squares of the scales in turn with the codes."""
+    half = 2 ** (bits - 1)
+    signed, scale = _choose_qparams_and_quantize_scale_only_hqq(weight, [1, group_size], -half, half - 1)
+    return (signed + half).to(torch.uint8), scale, torch.full_like(scale, half, dtype=torch.uint8)
+
+
 @dataclass
 class PackedUintxWeightOnlyConfig(AOBaseConfig):  # type: ignore[misc]
     """Weights as unsigned integers; for torchao's quantize_.
@@ -86,6 +110,7 @@ class PackedUintxWeightOnlyConfig(AOBaseConfig):  # type: ignore[misc]
     Args:
         bits: of a weight, 1 to 7.
         group_size: weights along K that share a scale and a zero point.
+        hqq: see `UintxTensor.from_hp`.
         set_inductor_config: change inductor's settings in the whole process, as torchao recommends.
 
     Raises:
@@ -94,6 +119,7 @@ class PackedUintxWeightOnlyConfig(AOBaseConfig):  # type: ignore[misc]
 
     bits: int
     group_size: int = 64
+    hqq: bool = False
     set_inductor_config: bool = False
 
     def __post_init__(self) -> None:
@@ -109,7 +135,7 @@ def _quantize(
     return replace_weight(
         module,
         parameter_name,
-        lambda weight: UintxTensor.from_hp(weight, config.bits, config.group_size),
+        lambda weight: UintxTensor.from_hp(weight, config.bits, config.group_size, config.hqq),
         config.set_inductor_config,
     )
 

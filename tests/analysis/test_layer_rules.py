@@ -1,0 +1,52 @@
+"""What became of the presets of layer rules, told from runs that a tracker keeps."""
+
+import pytest
+
+from src.analysis.frame import standing, tidy
+from src.analysis.layer_rules import against, layer_rules
+from src.analysis.tracker import Tracker
+from src.config.schema import TrackingConf
+from tests.analysis.synthetic import made
+
+SIDES = {"all": "0", "field_default": "512", "large": "1024"}
+
+
+def of(preset, speedup, quant="int8wo", **more):
+    params = {"quant.layers.name": preset, "quant.layers.min_side": SIDES[preset]}
+    return made(f"{preset} {quant} {more}", speedup, quant=quant, compile="regional", params=params, **more)
+
+
+@pytest.fixture
+def frame(store):
+    def frame(*runs):
+        name, _ = store.experiment(runs)
+        return standing(tidy(Tracker(TrackingConf(name="s", uri=store.uri), name).runs(), 0.02))
+
+    return frame
+
+
+def test_each_preset_is_held_against_all_layers_by_scheme(frame):
+    runs = frame(
+        of("all", 1.0), of("field_default", 1.1), of("large", 1.003),
+        of("all", 1.2, "int8dq"), of("field_default", 1.0, "int8dq"), of("large", 1.22, "int8dq", spread=0.05),
+    )  # fmt: skip
+    (said,) = layer_rules(runs, 0.02)
+    assert "flux-tiny b1 256px, against layers=all: " in said
+    assert "int8wo with field_default is faster (1.10×, 1.08–1.12; SQNR +0.0 dB; memory saved 48%" in said
+    assert "int8wo with large is as fast (1.00×" in said
+    assert "int8dq with field_default is slower (0.83×, 0.82–0.85" in said
+    assert "int8dq with large is undecided (1.02×" in said
+
+
+def test_nothing_is_said_without_a_run_to_compare_with(frame):
+    assert list(layer_rules(frame(of("field_default", 1.1), of("large", 1.0)), 0.02)) == []
+    assert list(layer_rules(frame(made("a", 1.1), made("b", 1.2, batch=4)), 0.02)) == []
+
+
+def test_the_ratio_of_two_runs_is_wider_than_either(frame):
+    runs = frame(of("all", 1.0, spread=0.03), of("large", 1.1, spread=0.04))
+    whole, large = (runs[runs["variant"] == f"layers={name}"].iloc[0] for name in ("all", "large"))
+    found = against(large, whole)
+    assert found.median == pytest.approx(1.1)
+    assert found.ci_high / found.median == pytest.approx(2.718281828**0.05)  # 3, 4 and 5 %
+    assert found.median / found.ci_low == pytest.approx(2.718281828**0.05)

@@ -1,0 +1,42 @@
+"""The sweeps over every scheme hold every scheme."""
+
+import re
+
+import pytest
+import yaml
+
+from src.config.app import ROOT
+from tests.config.conftest import Call
+from tests.conftest import canonical
+
+APART = {"codebook"}  # measured by sweeps/codebook.yaml
+COMPILE = {
+    "cpu": ["none", "regional"],
+    "gpu": ["none", "regional"],
+    "gpu_wide": ["none", "default"],
+    "flux_dev": ["regional"],
+}
+
+
+@pytest.mark.parametrize("name", COMPILE)
+def test_a_sweep_over_schemes_has_each_of_them_in_each_compile_mode(call: Call, name: str) -> None:
+    runs = call(f"sweeps=schemes_{name}").runs
+    schemes = sorted({*canonical("quant")} - APART)
+    assert sorted((run.quant.name, run.compile.name) for run in runs) == sorted(
+        (scheme, mode) for scheme in schemes for mode in COMPILE[name]
+    )
+    models = {"cpu": "flux-tiny", "gpu": "flux-tiny"}
+    assert {run.model.name for run in runs} == {models.get(name, "flux-dev")}
+    assert all(run.quant.emulate for run in runs) == (name != "flux_dev")
+
+
+def test_what_is_apart_has_a_sweep_of_its_own(call: Call) -> None:
+    assert {run.quant.name for run in call("sweeps=codebook").runs} == APART
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_sweep_says_how_it_is_run_and_what_it_shows(path) -> None:  # type: ignore[no-untyped-def]
+    lines = path.read_text().splitlines()
+    assert re.match(rf"# python -m src\.run sweeps={path.stem}( |$)", lines[1])
+    assert lines[2].startswith("# ")
+    assert yaml.safe_load(path.read_text())["hydra"]["mode"] == "MULTIRUN"
