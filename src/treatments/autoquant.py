@@ -56,6 +56,10 @@ class Autoquant:
                 f"autoquant: no candidate of {', '.join(self.candidates)} runs on {device.name}"
             )
 
+    def observes(self, device: Device) -> bool:
+        """Its trials do, unless a plan was given."""
+        return self.plan is None
+
     def search(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
         """Time every candidate on every distinct shape, unless a plan was given."""
         for row in rows:
