@@ -73,9 +73,7 @@ class TextEncoderConf(ComponentConf):
 class PipelineConf:
     """A diffusers pipeline around a model: what `target=pipeline` measures, from prompt to images."""
 
-    _target_: str = (
-        ""  # the pipeline's class; what is not given here is left out; empty: none
-    )
+    _target_: str = ""  # the pipeline's class; what is not given here is left out; empty: none
     denoiser: str = "transformer"  # what the class calls the model
     vae: ComponentConf = field(default_factory=ComponentConf)
     scheduler: dict[str, Any] = field(default_factory=dict)  # `_target_` and constructor arguments
@@ -83,8 +81,12 @@ class PipelineConf:
     guidance: float = 4.0  # guidance_scale
     inputs: dict[str, InputConf] = field(default_factory=dict)  # tensors in place of the encoded prompt
     call: dict[str, Any] = field(default_factory=dict)  # further arguments of the pipeline's call
-    prompt: str = _one_of("embeddings", "embeddings", "tokens")  # what a call begins with; tokens: it encodes them
-    text_encoders: dict[str, TextEncoderConf] = field(default_factory=dict)  # with prompt=tokens; by the class's names
+    prompt: str = _one_of(
+        "embeddings", "embeddings", "tokens"
+    )  # what a call begins with; tokens: it encodes them
+    text_encoders: dict[str, TextEncoderConf] = field(
+        default_factory=dict
+    )  # with prompt=tokens; by the class's names
     call_with_tokens: dict[str, Any] = field(default_factory=dict)  # in place of those of `call`
 
 
@@ -184,7 +186,9 @@ class QuantConf:
     requires: RequiresConf = field(default_factory=RequiresConf)
     per_device: dict[str, SchemeVariantConf] = field(default_factory=dict)  # by device type: cpu, cuda
     layers: LayersConf = field(default_factory=LayersConf)
-    components: list[str] = field(default_factory=lambda: [DENOISER])  # of a pipeline: denoiser, vae, its text encoders
+    components: list[str] = field(
+        default_factory=lambda: [DENOISER]
+    )  # of a pipeline: denoiser, vae, its text encoders
     where: str = _one_of("device", "device", "cpu", "streamed")  # weights are quantized: docs/layers.md
     via: str = _one_of("direct", "direct", "diffusers")  # torchao's quantize_, or diffusers' from_pretrained
     bits: float | None = _aside(None)  # per weight as stored, scales included, at the default group size

@@ -28,7 +28,9 @@ def first_not_finite(module: nn.Module, call: Callable[[], Any]) -> NotFinite | 
     """
     found: list[NotFinite] = []
     handles = [
-        inner.register_forward_hook(partial(_look, found, fqn)) for fqn, inner in module.named_modules() if fqn
+        inner.register_forward_hook(partial(_look, found, fqn))
+        for fqn, inner in module.named_modules()
+        if fqn
     ]
     try:
         with torch.compiler.set_stance("force_eager"):

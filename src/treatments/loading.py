@@ -14,7 +14,9 @@ from torch import nn
 from src.config.errors import ConfigError
 from src.config.schema import PIPELINE, ModelConf, RootConf, WeightsConf
 from src.measurement.memory import peak_memory
+from src.outcomes import unsupported
 from src.tasks.context import RunContext
+from src.treatments.calibrated import CalibratedScheme
 from src.treatments.layers import LayerRow
 from src.treatments.pipeline_loading import load_pipeline, saved_pipeline
 from src.treatments.scheme import Choices, note_quantized, refusals
@@ -25,13 +27,20 @@ from src.workloads.workload import Workload, part_of
 
 
 def check_loading(cfg: RootConf) -> None:
-    """Whether diffusers can load the model, of a pipeline each of its parts.
+    """Whether diffusers can load the model, of a pipeline each of its parts, with such a scheme.
 
     Raises:
+        RunEndedError: `unsupported`, for static scales.
         ConfigError: one is no model of diffusers, nor of transformers.
     """
     if cfg.quant.via != "diffusers":
         return
+    if issubclass(get_class(cfg.quant._target_), CalibratedScheme):
+        raise unsupported(
+            f"quant.via=diffusers: from_pretrained writes a scheme's config down as JSON, which the scales of "
+            f"{cfg.quant.name}, a tensor for each layer, do not fit into",
+            "quant.via=direct",
+        )
     from diffusers import ModelMixin  # takes seconds
     from transformers import PreTrainedModel
 
@@ -77,9 +86,10 @@ def _load_model(conf: ModelConf, choices: Choices, rows: list[LayerRow], run: Ru
     cfg, device = run.cfg, run.device
     cls, loading = get_class(conf.factory["_target_"]), dict[str, Any]()
     if choices:
-        chosen = {row.name: choices[row.fqn][1] for row in rows if row.fqn in choices}
+        chosen = {row.name for row in rows if row.fqn in choices}
+        _, config = next(iter(choices.values()))
         linears = (name for name, module in _shapes(conf).named_modules() if isinstance(module, nn.Linear))
-        loading["quantization_config"] = torchao_config(cls, chosen, linears)
+        loading["quantization_config"] = torchao_config(cls, config, chosen, linears)
     if device.kind != "cpu" and cfg.quant.where != "cpu":
         loading["device_map"] = {"": device.torch}
     return load_pretrained(conf, cls, getattr(torch, cfg.dtype), "model", **loading)

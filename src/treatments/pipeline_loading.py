@@ -64,16 +64,18 @@ def load_pipeline(
 
 def _mapping(choices: Choices, modules: dict[str, nn.Module], rows: list[LayerRow]) -> dict[str, Any]:
     """quant_mapping: what the pipeline calls a part -> the TorchAoConfig of diffusers or transformers."""
-    chosen: dict[str, dict[str, Any]] = defaultdict(dict)
+    chosen: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         if row.fqn in choices:
-            chosen[row.fqn.partition(".")[0]][row.name] = choices[row.fqn][1]
+            chosen[row.fqn.partition(".")[0]].add(row.name)
+    config = next((config for _, config in choices.values()), None)
     linears = {
         part: [name for name, inner in modules[part].named_modules() if isinstance(inner, nn.Linear)]
         for part in chosen
     }
     return {
-        part: torchao_config(type(modules[part]), layers, linears[part]) for part, layers in chosen.items()
+        part: torchao_config(type(modules[part]), config, layers, linears[part])
+        for part, layers in chosen.items()
     }
 
 

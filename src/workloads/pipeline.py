@@ -84,9 +84,7 @@ def build_pipeline(
     modules = {conf.denoiser: denoiser}
     for name, part in pipeline_parts(cfg).items():
         if name not in modules:
-            modules[name] = build_model(
-                part.conf, device, dtype, part.seed, part.where, weights_made_on(cfg)
-            )
+            modules[name] = build_model(part.conf, device, dtype, part.seed, part.where, weights_made_on(cfg))
     if conf.prompt == TOKENS:
         prompt = {"prompt": [PROMPT] * cfg.batch} | conf.call | conf.call_with_tokens
     else:

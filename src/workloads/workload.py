@@ -111,7 +111,16 @@ def rebuild(
     heard = hear(module) if hear else None
     wanted = {*module.modules()}
     for name, part in parts.items():
-        fill(outlines[name], part.conf, device, dtype, part.seed, made_on=weights_made_on(cfg), only=wanted, filled=heard)
+        fill(
+            outlines[name],
+            part.conf,
+            device,
+            dtype,
+            part.seed,
+            made_on=weights_made_on(cfg),
+            only=wanted,
+            filled=heard,
+        )
     return Workload(module, like.args, like.kwargs, like.path)
 
 

@@ -44,12 +44,18 @@ def test_static_scales_elsewhere(compose, execute_run, quant, where, compiled, p
 @pytest.mark.parametrize("quant", ["int8wo", "float8wo"])
 def test_diffusers_makes_the_same_pipeline(compose, execute_run, quant, where):
     ways = ("quant.via=direct", "quant.via=diffusers")
-    assert_alike(*(execute_run(compose(*TOKENS, EVERY, f"quant={quant}", f"quant.where={where}", w)) for w in ways))
+    assert_alike(
+        *(execute_run(compose(*TOKENS, EVERY, f"quant={quant}", f"quant.where={where}", w)) for w in ways)
+    )
 
 
-@pytest.mark.parametrize("components", ["[text_encoder]", "[text_encoder_2]", "[vae]", EVERY.partition("=")[2]])
+@pytest.mark.parametrize(
+    "components", ["[text_encoder]", "[text_encoder_2]", "[vae]", EVERY.partition("=")[2]]
+)
 def test_components_apart_and_together(compose, execute_run, components):
-    record = execute_run(compose(*TOKENS, "quant=int8wo", f"quant.components={components}", "compile=regional"))
+    record = execute_run(
+        compose(*TOKENS, "quant=int8wo", f"quant.components={components}", "compile=regional")
+    )
     assert record.outcome == "ok", record.reason
     named = components.strip("[]").split(",")
     for name, counts in record.details["components"].items():

@@ -16,7 +16,13 @@ DEVICE = {"name": "NVIDIA H100 80GB HBM3", "kind": "cuda"}
 @pytest.fixture
 def cfg(compose) -> RootConf:
     return compose(
-        *("model=flux-tiny", "target=pipeline", "quant=int4wo", "compile=regional", "model.pipeline.prompt=tokens"),
+        *(
+            "model=flux-tiny",
+            "target=pipeline",
+            "quant=int4wo",
+            "compile=regional",
+            "model.pipeline.prompt=tokens",
+        ),
         *("gpu=auto", "gpu.threads=2", "tracking=sqlite"),
     )
 

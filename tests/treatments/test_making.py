@@ -165,7 +165,9 @@ def test_the_named_components_are_quantized(make, components):
     assert found["vae"]["other"] > 20  # convolutions
     assert 0 <= found["vae"]["quantized_share"] < 0.1
     assert (found["vae"]["quantized_share"] > 0) == ("vae" in components)
-    warned = [text for text in made.record.details["warnings"] if text.startswith("vae: the 4 quantized Linear")]
+    warned = [
+        text for text in made.record.details["warnings"] if text.startswith("vae: the 4 quantized Linear")
+    ]
     assert len(warned) == ("vae" in components)
     assert found["denoiser"]["quantized"] == (found["denoiser"]["linear"] if "denoiser" in components else 0)
     convolutions = [m for m in made.treated.module.vae.modules() if isinstance(m, nn.Conv2d)]

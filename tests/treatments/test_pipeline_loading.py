@@ -1,15 +1,12 @@
 """Whole pipelines through diffusers' PipelineQuantizationConfig: the same layers and the same images as directly."""
 
 import re
-from types import SimpleNamespace
 
 import pytest
-import torch
-from torch import nn
+from torchao.quantization import Int8WeightOnlyConfig
 
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
-from src.treatments.layers import is_quantized
 from src.treatments.torchao_configs import torchao_config
 from tests.conftest import SMALL_FLUX
 from tests.treatments.conftest import assert_same
@@ -35,7 +32,6 @@ DIFFUSERS = "quant.via=diffusers"
         (*TOKENS, "quant=int8wo", EVERY),
         (*TOKENS, "quant=int8wo", "quant.components=[text_encoder_2]", "quant.layers.include=[wo,SelfAttention]"),
         (*TOKENS, "quant=int8wo", "quant.components=[text_encoder]", "quant.layers.exclude=['fc1$']"),
-        (*TOKENS, "quant=int8_static", EVERY),
         (*TOKENS, "quant=int8wo", EVERY, "measure.pairing=in_turn"),
     ],
     ids=lambda overrides: " ".join(each for each in overrides if each.startswith(("model=", "quant", "layers"))),
@@ -82,13 +78,10 @@ def test_others_are_named_as_each_library_matches_them():
     import diffusers
     import transformers
 
-    linears, config = ["proj_out", "block.proj_out", "block.1", "block.10"], SimpleNamespace()
-    from torchao.quantization import Int8WeightOnlyConfig
-
-    config = Int8WeightOnlyConfig()
-    chosen = {"block.proj_out": config, "block.10": config}
-    of_diffusers = torchao_config(diffusers.AutoencoderKL, chosen, linears)
-    of_transformers = torchao_config(transformers.CLIPTextModel, chosen, linears)
+    linears, config = ["proj_out", "block.proj_out", "block.1", "block.10"], Int8WeightOnlyConfig()
+    chosen = {"block.proj_out", "block.10"}
+    of_diffusers = torchao_config(diffusers.AutoencoderKL, config, chosen, linears)
+    of_transformers = torchao_config(transformers.CLIPTextModel, config, chosen, linears)
     assert of_diffusers.modules_to_not_convert == ["proj_out.weight", "block.1.weight"]
     assert of_diffusers.quant_type is of_transformers.quant_type is config
     matched = {
@@ -100,9 +93,10 @@ def test_others_are_named_as_each_library_matches_them():
     assert matched == {"proj_out", "block.1"}
 
 
-def test_a_scale_of_its_own_for_each_layer(make):
-    made = make(*TOKENS, "quant=int8_static", "quant.components=[denoiser,text_encoder_2]", DIFFUSERS)
-    layers = [made.treated.module.get_submodule(row.fqn) for row in made.rows if row.scheme]
-    assert all(isinstance(layer, nn.Linear) and is_quantized(layer) for layer in layers)
-    assert len({float(layer.weight.act_quant_scale) for layer in layers}) > len(layers) / 3
-    assert all(torch.isfinite(layer.weight.act_quant_scale).all() for layer in layers)
+@pytest.mark.parametrize("overrides", [SMALL_FLUX, FLUX], ids=["denoiser", "pipeline"])
+def test_static_scales_do_not_go_through_diffusers(compose, execute_run, overrides):
+    record = execute_run(compose(*overrides, "quant=int8_static", DIFFUSERS))
+    assert record.outcome is Outcome.UNSUPPORTED
+    assert "the scales of int8_static, a tensor for each layer" in record.reason
+    assert record.remedy == "quant.via=direct"
+    assert "build" not in record.phases_s
