@@ -155,7 +155,7 @@ def _components(root: RootConf) -> Iterator[str]:
     if not quant.components:
         yield f"quant.components=[]: nothing to quantize; {accepted('', known)}; or quant=none"
     if root.target == PIPELINE and pipeline.prompt == TOKENS and not pipeline.text_encoders:
-        yield f"{tokens}: {root.model.name} has no model.pipeline.text_encoders; give model.pipeline.prompt=embeddings"
+        yield f"{tokens}: {root.model.name} has no model.pipeline.text_encoders; give prompt=embeddings"
 
 
 def _calibration(conf: CalibrateConf, path: str) -> Iterator[str]:

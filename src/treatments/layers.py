@@ -148,7 +148,7 @@ def by_component(workload: Workload, rows: Iterable[LayerRow]) -> dict[str, dict
     """Per component: Linear layers that were called, those that are quantized, and other layers with a matrix.
 
     torchao's schemes know Linear only: the convolutions that a VAE consists of are among the others, and a text
-    encoder's embeddings. ``quantized_share`` is the part of all the component's weights that lies in quantized layers.
+    encoder's embeddings. ``quantized_share`` is the part of all its weights that lies in quantized layers.
     """
     listed = list(rows)
     found: dict[str, dict[str, float]] = {}

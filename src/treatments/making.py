@@ -48,7 +48,7 @@ def make_treated(
 def _search(
     scheme: Scheme, baseline: Workload, second: Second, rows: list[LayerRow], run: RunContext
 ) -> None:
-    """Let the scheme see the unquantized workload; where the baseline's weights are gone, once more, and only for that."""
+    """Let the scheme see the unquantized workload: where the baseline's weights are gone, one made for that alone."""
     gone = any(parameter.is_meta for parameter in baseline.module.parameters())
     scheme.search(second() if gone and scheme.observes(run.device) else baseline, rows, run)
     if run.device.kind == "cuda":

@@ -38,7 +38,7 @@ class Scheme(Protocol):
         ...
 
     def observes(self, device: Device) -> bool:
-        """Whether `search` calls the workload, which then needs its weights, to see what its layers are called with."""
+        """Whether `search` calls the workload, which then needs its weights."""
         ...
 
     def search(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:

@@ -79,13 +79,14 @@ def empty_model(
 
 
 def _constructed(conf: ModelConf | ComponentConf) -> nn.Module:
-    """The class called with its arguments, parameters on meta; what has a `_target_` is made first: a transformers config."""
+    """The class called with its arguments, parameters on meta; an argument with a `_target_` is made first."""
     factory = {name: _argument(value) for name, value in conf.factory.items() if name != "_target_"}
     with init_empty_weights(include_buffers=False):
         model = get_class(conf.factory["_target_"])(**factory)
     assert isinstance(model, nn.Module)
-    if hasattr(model, "tie_weights"):  # transformers: what was tied is not, once it is on meta
-        model.tie_weights()
+    tie: Any = getattr(model, "tie_weights", None)
+    if tie is not None:  # transformers: what was tied is not, once it is on meta
+        tie()
     return model
 
 

@@ -57,7 +57,7 @@ def test_the_rules_of_a_scheme_of_ones_own_stand(call: Call, tmp_path) -> None: 
         ),
         (
             ["~model.pipeline.text_encoders", "model.pipeline.prompt=tokens", "target=pipeline"],
-            "flux-tiny has no model.pipeline.text_encoders; give model.pipeline.prompt=embeddings",
+            "flux-tiny has no model.pipeline.text_encoders; give prompt=embeddings",
         ),
         (["quant.via=diffusers", "quant=autoquant"], "takes one scheme for all layers"),
         (["quant.where=cpu", "quant=autoquant"], "quant.where=cpu: autoquant searches on the device"),
