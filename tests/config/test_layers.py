@@ -55,10 +55,6 @@ def test_the_rules_of_a_scheme_of_ones_own_stand(call: Call, tmp_path) -> None: 
             ["model.pipeline.prompt=words"],
             "model.pipeline.prompt=words: no such choice; accepted: embeddings, tokens",
         ),
-        (
-            ["~model.pipeline.text_encoders", "model.pipeline.prompt=tokens", "target=pipeline"],
-            "flux-tiny has no model.pipeline.text_encoders; give prompt=embeddings",
-        ),
         (["quant.via=diffusers", "quant=autoquant"], "takes one scheme for all layers"),
         (["quant.where=cpu", "quant=autoquant"], "quant.where=cpu: autoquant searches on the device"),
     ],
