@@ -13,6 +13,7 @@ from omegaconf import MISSING
 DTYPES = ("bfloat16", "float16", "float32")
 PIPELINE = "pipeline"  # the target that is no part of the model but the pipeline around it
 DENOISER, VAE = "denoiser", "vae"  # components of a pipeline, as quant.components names them
+TOKENS = "tokens"  # model.pipeline.prompt: the text encoders are part of the pipeline
 
 
 def _bounded(default: Any, *, min: float | None = None, max: float | None = None, key: bool = True) -> Any:
@@ -59,12 +60,20 @@ class ComponentConf:
 
 
 @dataclass
-class PipelineConf:
-    """A diffusers pipeline around a model: what `target=pipeline` measures, from prompt embeddings to images."""
+class TextEncoderConf(ComponentConf):
+    """A text encoder of a pipeline, and the token ids that stand for what its tokenizer gives."""
 
-    _target_: str = (
-        ""  # the pipeline's class; what is not given here (text encoders) is left out; empty: none
-    )
+    tokenizer: str = "tokenizer"  # what the class calls the tokenizer in front of it
+    tokens: int = _bounded(77, min=1)  # ids per prompt
+    end: int = _bounded(1, min=0)  # the id that ends a prompt
+    pad: int = _bounded(0, min=0)  # the id behind the end of a prompt that is shorter
+
+
+@dataclass
+class PipelineConf:
+    """A diffusers pipeline around a model: what `target=pipeline` measures, from prompt to images."""
+
+    _target_: str = ""  # the pipeline's class; what is not given here is left out; empty: none
     denoiser: str = "transformer"  # what the class calls the model
     vae: ComponentConf = field(default_factory=ComponentConf)
     scheduler: dict[str, Any] = field(default_factory=dict)  # `_target_` and constructor arguments
@@ -72,6 +81,13 @@ class PipelineConf:
     guidance: float = 4.0  # guidance_scale
     inputs: dict[str, InputConf] = field(default_factory=dict)  # tensors in place of the encoded prompt
     call: dict[str, Any] = field(default_factory=dict)  # further arguments of the pipeline's call
+    prompt: str = _one_of(
+        "embeddings", "embeddings", "tokens"
+    )  # what a call begins with; tokens: it encodes them
+    text_encoders: dict[str, TextEncoderConf] = field(
+        default_factory=dict
+    )  # with prompt=tokens; by the class's names
+    call_with_tokens: dict[str, Any] = field(default_factory=dict)  # in place of those of `call`
 
 
 @dataclass
@@ -96,7 +112,8 @@ class ModelConf:
 
     def component_names(self, target: str) -> list[str]:
         """What `quant.components` may name for a target."""
-        return [DENOISER, VAE] if target == PIPELINE else [DENOISER]
+        encoders = self.pipeline.text_encoders if self.pipeline.prompt == TOKENS else {}
+        return [DENOISER, VAE, *encoders] if target == PIPELINE else [DENOISER]
 
 
 @dataclass
@@ -169,7 +186,9 @@ class QuantConf:
     requires: RequiresConf = field(default_factory=RequiresConf)
     per_device: dict[str, SchemeVariantConf] = field(default_factory=dict)  # by device type: cpu, cuda
     layers: LayersConf = field(default_factory=LayersConf)
-    components: list[str] = field(default_factory=lambda: [DENOISER])  # of a pipeline: denoiser, vae
+    components: list[str] = field(
+        default_factory=lambda: [DENOISER]
+    )  # of a pipeline: denoiser, vae, its text encoders
     where: str = _one_of("device", "device", "cpu", "streamed")  # weights are quantized: docs/layers.md
     via: str = _one_of("direct", "direct", "diffusers")  # torchao's quantize_, or diffusers' from_pretrained
     bits: float | None = _aside(None)  # per weight as stored, scales included, at the default group size

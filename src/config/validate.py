@@ -14,6 +14,7 @@ from src.config.errors import ConfigError, accepted, explain, lacking, several
 from src.config.schema import (
     PIPELINE,
     SCHEME_PARAMETERS,
+    TOKENS,
     CalibrateConf,
     GpuConf,
     LayersConf,
@@ -153,16 +154,18 @@ def _checkpoint(conf: SerializeConf) -> Iterator[str]:
 
 def _components(root: RootConf) -> Iterator[str]:
     quant, known = root.quant, root.model.component_names(root.target)
+    pipeline, tokens = root.model.pipeline, "model.pipeline.prompt=tokens"
     for name in quant.components:
         if name not in known:
+            unused = name in pipeline.text_encoders and root.target == PIPELINE
             yield (
                 f"quant.components: target={root.target} of {root.model.name} has no component {name}; "
-                f"{accepted(name, known)}"
+                f"{accepted(name, known)}{f'; with {tokens} also {name}' * unused}"
             )
     if not quant.components:
         yield f"quant.components=[]: nothing to quantize; {accepted('', known)}; or quant=none"
-    if quant.via == "diffusers" and root.target == PIPELINE:
-        yield "quant.via=diffusers: not for target=pipeline; give quant.via=direct, or another target"
+    if root.target == PIPELINE and pipeline.prompt == TOKENS and not pipeline.text_encoders:
+        yield f"{tokens}: {root.model.name} has no model.pipeline.text_encoders; give prompt=embeddings"
 
 
 def _calibration(conf: CalibrateConf, path: str) -> Iterator[str]:

@@ -16,8 +16,8 @@ def compare(baseline: Any, treated: Any) -> dict[str, float]:
     An output equal to the last bit has no finite SQNR: the metric is then left out.
 
     Raises:
-        RunEndedError: `bad_numerics`, when the treated output has other shapes, NaN or infinity; `failed`,
-            when the baseline's own output does.
+        RunEndedError: `bad_numerics`, when the treated output has other shapes, NaN or infinity, or
+            the baseline's own output does.
     """
     pairs = list(zip(_tensors(baseline), _tensors(treated), strict=False))
     shapes = [[tuple(t.shape) for t in _tensors(output)] for output in (baseline, treated)]
@@ -42,11 +42,11 @@ def check_baseline(output: Any) -> None:
     """Whether the unquantized output is a number to compare with.
 
     Raises:
-        RunEndedError: `failed`, when it holds NaN or infinity: float16 ends at 65504.
+        RunEndedError: `bad_numerics`, when it holds NaN or infinity: float16 ends at 65504.
     """
     if not all(torch.isfinite(tensor).all() for tensor in _tensors(output)):
         raise RunEndedError(
-            Outcome.FAILED,
+            Outcome.BAD_NUMERICS,
             "the unquantized baseline itself returns NaN or infinity: these weights, inputs and dtype give no number",
             "dtype=bfloat16 or float32, whose range is wider than float16's; or other weights",
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from src.config.schema import PIPELINE
+from src.config.schema import PIPELINE, TOKENS
 from src.records.record import EMULATED, RECORD_NAME, Outcome, Record
 from src.records.store import MARKER_NAME
 
@@ -95,6 +95,10 @@ def params(record: Record, folder: Path) -> dict[str, str]:
     flat = {name: text for name, text in flat.items() if not name.endswith(".description")}
     if record.axes.get("target") != PIPELINE:
         flat = {name: text for name, text in flat.items() if not name.startswith("model.pipeline.")}
+    elif flat.get("model.pipeline.prompt") != TOKENS:
+        flat = {
+            name: text for name, text in flat.items() if not name.startswith("model.pipeline.text_encoders.")
+        }
     named = record.axes | record.shape
     return flat | {name: _text(value) for name, value in named.items()}
 

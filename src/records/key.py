@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from src.config.schema import PIPELINE, RootConf, SerializeConf
+from src.config.schema import PIPELINE, TOKENS, RootConf, SerializeConf
 from src.records.environment import versions
 
 _PROSE = frozenset(  # in plain mappings, where no schema marks them
@@ -24,6 +24,9 @@ def run_key(cfg: RootConf, device: dict[str, Any]) -> str:
     measured = _keyed(cfg)
     if cfg.target != PIPELINE:
         del measured["model"]["pipeline"]
+    elif cfg.model.pipeline.prompt != TOKENS:  # there are no text encoders then
+        for name in ("prompt", "text_encoders", "call_with_tokens"):
+            del measured["model"]["pipeline"][name]
     if measured["serialize"] == _keyed(SerializeConf()):
         del measured["serialize"]
     if cfg.serialize.load is not None:

@@ -8,7 +8,7 @@ from src.config.schema import PIPELINE
 from src.measurement.image_quality import compare_images
 from src.measurement.memory import fits_twice, peak_memory
 from src.measurement.paired import measure_interleaved
-from src.measurement.quality import check_baseline, compare
+from src.measurement.quality import compare
 from src.measurement.rounds import Rounds, estimate_speedup
 from src.measurement.statistics import Verdict
 from src.records.record import Outcome, write_json
@@ -17,6 +17,7 @@ from src.tasks.ceilings import ceiling_metrics, note_ceilings
 from src.tasks.conclusion import conclude, set_aside_emulated
 from src.tasks.context import RunContext
 from src.tasks.metrics import compile_metrics, device_metrics, latency_metrics, memory_metrics
+from src.tasks.numbers import check_baseline_numbers, check_treated_numbers
 from src.tasks.profiled import profile_arms
 from src.tasks.timing import Timed, cold_caches, energy_j, time_after, time_alone, watched
 from src.treatments.compiling import compiler_counts, compiler_options, graph_break_reasons
@@ -43,7 +44,7 @@ def measure_latency(run: RunContext) -> None:
         workload, rows = build(run)
         together = _together(workload, run)
         baseline = prepare("baseline", workload, run)
-        check_baseline(baseline.output)
+        check_baseline_numbers(workload, baseline.output, run)
         alone = None if together else _measure_and_free(baseline, run)
         treated_workload = make_treated(scheme, workload, lambda: _second(workload, together, run), rows, run)
         treated = prepare("treated", treated_workload, run)
@@ -97,6 +98,7 @@ def _measure_and_free(baseline: Arm, run: RunContext) -> Timed:
 def _measure_and_conclude(baseline: Arm, treated: Arm, alone: Timed | None, run: RunContext) -> None:
     """Time both arms, keep the raw rounds, and fill in what the record says of them."""
     record, conf = run.record, run.cfg.measure
+    check_treated_numbers(treated.workload, treated.output, run)
     record.metrics |= compare(baseline.output, treated.output)
     if alone is None:
         with run.phase("compile baseline"):
@@ -170,7 +172,7 @@ def _note_fall_back(rows: list[LayerRow], run: RunContext) -> None:
     record.metrics = {name: value for name, value in record.metrics.items() if name.startswith(kept)}
     record.metrics["quantize/layers"] = 0.0
     for counts in record.details["components"].values():
-        counts["quantized"] = 0
+        counts |= {"quantized": 0, "quantized_share": 0.0}
     (run.folder / "rounds.json").rename(run.folder / "rounds_plan.json")
     for row in rows:
         if row.scheme:

@@ -54,6 +54,10 @@ class Autoquant:
         elif (found := capability(self.conf, device, dtype)).status is not Status.OK:
             raise unsupported(found.reason, found.remedy)
 
+    def observes(self, device: Device) -> bool:
+        """Its trials do, unless a plan was given."""
+        return self.plan is None
+
     def search(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
         """Time every candidate on every distinct shape, unless a plan was given."""
         for row in rows:

@@ -21,6 +21,10 @@ _SMALLEST = 1e-12  # of a scale: a layer whose inputs are all zero has one too
 class CalibratedScheme(TorchaoScheme):
     """A torchao config per layer, given the scale of the layer's inputs as ``act_quant_scale``."""
 
+    def observes(self, device: Device) -> bool:
+        """Always: for the scales."""
+        return True
+
     def search(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
         """One call of the unquantized workload: the largest input of each layer that the scheme takes."""
         with run.phase("calibrate"):
@@ -35,9 +39,14 @@ class CalibratedScheme(TorchaoScheme):
         return [row for row in rows if not row.reason]
 
     def configs(self, rows: list[LayerRow], device: Device) -> dict[str, Any]:
-        """Layer name -> torchao config with the layer's own scale: float32, with as many dimensions as its input."""
+        """Layer name -> torchao config with the layer's own scale: float32, with as many dimensions as its input.
+
+        A scale lies where the weights are when they are quantized: with ``quant.where=cpu`` on the host.
+        """
         assert self.inputs, "search comes before apply"
-        return {row.fqn: self.torchao_config(device, act_quant_scale=self._scale(row.fqn)) for row in rows}
+        place = torch.device("cpu") if self.conf.where == "cpu" else device.torch
+        scales = {row.fqn: self._scale(row.fqn).to(place) for row in rows}
+        return {fqn: self.torchao_config(device, act_quant_scale=scale) for fqn, scale in scales.items()}
 
     def _scale(self, fqn: str) -> torch.Tensor:
         assert self.conf.activation_max is not None, "validated: a static scheme has it"

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from src.config.schema import DENOISER, LayersConf, QuantConf, RequiresConf
 from src.workloads.workload import Workload
@@ -166,20 +167,53 @@ def what_fits(rows: Iterable[LayerRow], conf: QuantConf, requires: RequiresConf)
     return "another scheme: python -m src.run --list says what each asks of K and N"
 
 
-def by_component(workload: Workload, rows: Iterable[LayerRow]) -> dict[str, dict[str, int]]:
+def by_component(workload: Workload, rows: Iterable[LayerRow]) -> dict[str, dict[str, float]]:
     """Per component: Linear layers that were called, those that are quantized, and other layers with a matrix.
 
-    torchao's schemes know Linear only: the convolutions that a VAE consists of are among the others.
+    torchao's schemes know Linear only: the convolutions that a VAE consists of are among the others, and a text
+    encoder's embeddings. ``quantized_share`` is the part of all its weights that lies in quantized layers.
     """
     listed = list(rows)
-    found: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[str, float]] = {}
     for component, module in workload.components().items():
         own = [row for row in listed if row.component == component]
-        weights = (getattr(m, "weight", None) for m in module.modules() if not isinstance(m, nn.Linear))
-        others = sum(isinstance(weight, torch.Tensor) and weight.dim() > 1 for weight in weights)
-        quantized = sum(bool(row.scheme) for row in own)
-        found[component] = {"linear": len(own), "quantized": quantized, "other": others}
+        quantized = [row for row in own if row.scheme]
+        inside, others = sum(row.K * row.N for row in quantized), _other_weights(module)
+        plain = sum(p.numel() for p in module.parameters() if not is_traceable_wrapper_subclass(p))
+        found[component] = {
+            "linear": len(own),
+            "quantized": len(quantized),
+            "quantized_share": round(inside / max(inside + plain, 1), 4),
+            "other": len(others),
+        }
     return found
+
+
+def mostly_others(workload: Workload, rows: Iterable[LayerRow]) -> list[str]:
+    """One warning for each quantized component most of whose weights no scheme takes."""
+    listed, warnings = list(rows), []
+    for component, counts in by_component(workload, listed).items():
+        module = workload.components()[component]
+        others = _other_weights(module)
+        if counts["quantized"] and 2 * sum(others.values()) > sum(p.numel() for p in module.parameters()):
+            kinds = ", ".join(
+                f"{n} {kind}" for kind, n in Counter(type(m).__name__ for m in others).most_common()
+            )
+            warnings.append(
+                f"{component}: the {counts['quantized']:.0f} quantized Linear layers hold "
+                f"{counts['quantized_share']:.1%} of its weights; {kinds} stay as they are"
+            )
+    return warnings
+
+
+def _other_weights(module: nn.Module) -> dict[nn.Module, int]:
+    """Layers with a matrix that are not Linear, and how many numbers it has; one that is shared counts once."""
+    found: dict[int, tuple[nn.Module, int]] = {}
+    for layer in module.modules():
+        weight = None if isinstance(layer, nn.Linear) else getattr(layer, "weight", None)
+        if isinstance(weight, torch.Tensor) and weight.dim() > 1:
+            found.setdefault(id(weight), (layer, weight.numel()))
+    return dict(found.values())
 
 
 def is_quantized(layer: nn.Linear) -> bool:

@@ -1,7 +1,7 @@
 """quant.via=diffusers: the treated arm as diffusers' from_pretrained quantizes it while it loads."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,69 +12,87 @@ from hydra.utils import get_class
 from torch import nn
 
 from src.config.errors import ConfigError
-from src.config.schema import ModelConf, RootConf, WeightsConf
+from src.config.schema import PIPELINE, ModelConf, RootConf, WeightsConf
 from src.measurement.memory import peak_memory
+from src.outcomes import unsupported
 from src.tasks.context import RunContext
+from src.treatments.calibrated import CalibratedScheme
 from src.treatments.layers import LayerRow
+from src.treatments.pipeline_loading import load_pipeline, saved_pipeline
 from src.treatments.scheme import Choices, note_quantized, refusals
+from src.treatments.torchao_configs import torchao_config
 from src.workloads.model import build_model, load_pretrained, weights_made_on
+from src.workloads.pipeline import Part, pipeline_parts
 from src.workloads.workload import Workload, part_of
 
 
 def check_loading(cfg: RootConf) -> None:
-    """Whether diffusers can load the model.
+    """Whether diffusers can load the model, of a pipeline each of its parts, with such a scheme.
 
     Raises:
-        ConfigError: it is no diffusers model.
+        RunEndedError: `unsupported`, for static scales.
+        ConfigError: one is no model of diffusers, nor of transformers.
     """
     if cfg.quant.via != "diffusers":
         return
-    from diffusers import ModelMixin  # takes seconds
-
-    cls = get_class(cfg.model.factory["_target_"])
-    if not issubclass(cls, ModelMixin):
-        raise ConfigError(
-            f"quant.via=diffusers: {cls.__name__} is no model of diffusers; give quant.via=direct"
+    if issubclass(get_class(cfg.quant._target_), CalibratedScheme):
+        raise unsupported(
+            f"quant.via=diffusers: from_pretrained writes a scheme's config down as JSON, which the scales of "
+            f"{cfg.quant.name}, a tensor for each layer, do not fit into",
+            "quant.via=direct",
         )
+    from diffusers import ModelMixin  # takes seconds
+    from transformers import PreTrainedModel
+
+    parts = pipeline_parts(cfg) if cfg.target == PIPELINE else {"": Part(cfg.model, cfg.seed, "model")}
+    for part in parts.values():
+        cls = get_class(part.conf.factory["_target_"])
+        if not issubclass(cls, (ModelMixin, PreTrainedModel)):
+            raise ConfigError(
+                f"quant.via=diffusers: {cls.__name__} is no model of diffusers; give quant.via=direct"
+            )
 
 
 def load_through_diffusers(
     choices: Choices, baseline: Workload, rows: list[LayerRow], run: RunContext
 ) -> Workload:
-    """Load the model with a TorchAoConfig; what the choices leave alone is named in modules_to_not_convert.
+    """Load the model, or the whole pipeline; what the choices leave alone is named in modules_to_not_convert.
 
-    Random weights are written to a temporary folder first. diffusers quantizes each weight where it lands: on the
-    device, or on the host with ``quant.where=cpu``.
+    Random weights, and the parts of any pipeline, are written to a temporary folder first. diffusers quantizes each
+    weight where it lands: on the device, or on the host with ``quant.where=cpu``.
     """
-    cfg, device = run.cfg, run.device
-    cls, dtype = get_class(cfg.model.factory["_target_"]), getattr(torch, cfg.dtype)
-    with _loadable(run) as conf:
-        loading: dict[str, Any] = (
-            {"quantization_config": _torchao_config(choices, rows, conf)} if choices else {}
-        )
-        if device.kind != "cpu" and cfg.quant.where != "cpu":
-            loading["device_map"] = {"": device.torch}
-        with run.phase("quantize"), peak_memory(run.device) as peaks, refusals(choices, "diffusers"):
-            model = load_pretrained(conf, cls, dtype, "model", **loading).to(device.torch)
-            device.synchronize()
-    run.record.metrics["quantize/time_s"] = run.record.phases_s["quantize"]
-    run.record.metrics |= peaks.phase_metrics("quantize")
-    target = part_of(model, cfg)
+    target: nn.Module
+    if run.cfg.target == PIPELINE:
+        with saved_pipeline(baseline, run) as folder:
+            target = _loaded(lambda: load_pipeline(folder, choices, baseline, rows, run), choices, run)
+    else:
+        with _loadable(run) as conf:
+            target = part_of(_loaded(lambda: _load_model(conf, choices, rows, run), choices, run), run.cfg)
     note_quantized(target, choices, rows, "diffusers")
     return Workload(target, baseline.args, baseline.kwargs, baseline.path)
 
 
-def _torchao_config(choices: Choices, rows: list[LayerRow], conf: ModelConf) -> Any:
-    """diffusers' TorchAoConfig: one scheme for the chosen layers, all others by their weights' names.
+def _loaded(load: Callable[[], nn.Module], choices: Choices, run: RunContext) -> nn.Module:
+    """What `load` gives, on the device; its time and peak are those of quantizing."""
+    with run.phase("quantize"), peak_memory(run.device) as peaks, refusals(choices, "diffusers"):
+        module = load().to(run.device.torch)
+        run.device.synchronize()
+    run.record.metrics["quantize/time_s"] = run.record.phases_s["quantize"]
+    run.record.metrics |= peaks.phase_metrics("quantize")
+    return module
 
-    A weight's whole name matches itself alone; a layer's name would also match what ends so.
-    """
-    from diffusers import TorchAoConfig
 
-    config = next(config for _, config in choices.values())
-    chosen = {row.name for row in rows if row.fqn in choices}
-    others = (name for name, m in _shapes(conf).named_modules() if isinstance(m, nn.Linear))
-    return TorchAoConfig(config, modules_to_not_convert=[f"{n}.weight" for n in others if n not in chosen])
+def _load_model(conf: ModelConf, choices: Choices, rows: list[LayerRow], run: RunContext) -> nn.Module:
+    cfg, device = run.cfg, run.device
+    cls, loading = get_class(conf.factory["_target_"]), dict[str, Any]()
+    if choices:
+        chosen = {row.name for row in rows if row.fqn in choices}
+        _, config = next(iter(choices.values()))
+        linears = (name for name, module in _shapes(conf).named_modules() if isinstance(module, nn.Linear))
+        loading["quantization_config"] = torchao_config(cls, config, chosen, linears)
+    if device.kind != "cpu" and cfg.quant.where != "cpu":
+        loading["device_map"] = {"": device.torch}
+    return load_pretrained(conf, cls, getattr(torch, cfg.dtype), "model", **loading)
 
 
 def _shapes(conf: ModelConf) -> nn.Module:

@@ -11,7 +11,7 @@ from torchao.quantization import quantize_
 from src.measurement.memory import peak_memory
 from src.records.record import write_json
 from src.tasks.context import RunContext
-from src.treatments.layers import LayerRow, by_component, unmatched
+from src.treatments.layers import LayerRow, by_component, mostly_others, unmatched
 from src.treatments.loading import load_through_diffusers
 from src.treatments.scheme import Choices, Scheme, note_quantized, quantize_layers, refusals
 from src.workloads.model import Heard
@@ -38,12 +38,23 @@ def make_treated(
         if conf.via == "direct" and conf.where == "device":
             workload = _on_device(scheme, second, rows, run)
         else:
-            scheme.search(baseline, rows, run)  # measures nothing: autoquant has its plan
+            _search(scheme, baseline, second, rows, run)
             make = load_through_diffusers if conf.via == "diffusers" else _ELSEWHERE[conf.where]
             workload = make(scheme.choose(rows, run), baseline, rows, run)
     record.metrics["quantize/layers"] = float(sum(bool(row.scheme) for row in rows))
     record.details["components"] = by_component(workload, rows)
+    record.details["warnings"] += mostly_others(workload, rows)
     return workload
+
+
+def _search(
+    scheme: Scheme, baseline: Workload, second: Second, rows: list[LayerRow], run: RunContext
+) -> None:
+    """Let the scheme see the unquantized workload: where the baseline's weights are gone, one made for that alone."""
+    gone = any(parameter.is_meta for parameter in baseline.module.parameters())
+    scheme.search(second() if gone and scheme.observes(run.device) else baseline, rows, run)
+    if run.device.kind == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _on_device(scheme: Scheme, second: Second, rows: list[LayerRow], run: RunContext) -> Workload:

@@ -18,7 +18,7 @@ class Inputs:
 
 @torch.no_grad()
 def observe_inputs(workload: Workload, layers: Sequence[str]) -> dict[str, Inputs]:
-    """Call the workload once; layer name -> its inputs. A layer that is not called is left out."""
+    """Call the workload once, uncompiled; layer name -> its inputs. A layer that is not called is left out."""
     seen: dict[str, Inputs] = {}
 
     def hook(fqn: str, x: torch.Tensor) -> None:
@@ -34,7 +34,8 @@ def observe_inputs(workload: Workload, layers: Sequence[str]) -> dict[str, Input
         for fqn in layers
     ]
     try:
-        workload.call()
+        with torch.compiler.set_stance("force_eager"):  # compiled code does not call hooks
+            workload.call()
     finally:
         for handle in handles:
             handle.remove()

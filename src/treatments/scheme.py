@@ -38,6 +38,10 @@ class Scheme(Protocol):
         """Raise `unsupported` when this device cannot run the scheme."""
         ...
 
+    def observes(self, device: Device) -> bool:
+        """Whether `search` calls the workload, which then needs its weights."""
+        ...
+
     def search(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
         """Find out what is to be applied, when that takes measuring; the workload is left as it is."""
         ...
@@ -75,6 +79,10 @@ class Unquantized:
 
     def check(self, device: Device, dtype: str) -> None:
         """Every device can."""
+
+    def observes(self, device: Device) -> bool:
+        """There is nothing to see."""
+        return False
 
     def search(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
         """There is nothing to find out."""
@@ -147,9 +155,13 @@ class TorchaoScheme:
                 row.reason = f"called with inputs of {max(dims)} dimensions, not {requires.input_dims}"
         return [row for row in rows if not row.reason]
 
+    def observes(self, device: Device) -> bool:
+        """If the kernel takes inputs of one shape only."""
+        return self.requires(device).input_dims is not None
+
     def search(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
         """Look at the layers' inputs, if the kernel takes them of one shape only."""
-        if self.requires(run.device).input_dims:
+        if self.observes(run.device):
             self.inputs = observe_inputs(workload, [row.fqn for row in rows])
 
     def configs(self, rows: list[LayerRow], device: Device) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 
 import torch
 from accelerate import init_empty_weights
-from hydra.utils import get_class
+from hydra.utils import get_class, instantiate
 from torch import nn
 
 from src.config.errors import ConfigError
@@ -27,9 +27,9 @@ def build_model(
 ) -> nn.Module:
     """The model in eval mode on the device, in `dtype` from the start: never a float32 copy of it.
 
-    Dtypes are those that from_pretrained would give: what the class keeps in float32 (diffusers'
-    ``_keep_in_fp32_modules``: modules and single parameters) is in float32, and buffers that no checkpoint holds
-    stay as the constructor made them.
+    Dtypes are those that from_pretrained would give: what the class keeps in float32 (``_keep_in_fp32_modules``:
+    modules and single parameters, in transformers only with float16) is in float32, and buffers that no checkpoint
+    holds stay as the constructor made them.
 
     Args:
         made_on: the device whose random generator makes the weights, which are moved one by one; None: `device`.
@@ -58,13 +58,9 @@ def outline(conf: ModelConf | ComponentConf, dtype: torch.dtype, where: str = "m
     Raises:
         ConfigError: weights of a source that the class cannot load.
     """
-    factory = dict(conf.factory)
-    cls = get_class(factory.pop("_target_"))
     if conf.weights.source != "random":
-        return load_pretrained(conf, cls, dtype, where)
-    with init_empty_weights(include_buffers=False):
-        model: nn.Module = cls(**factory)
-    return model.eval().requires_grad_(False)
+        return load_pretrained(conf, get_class(conf.factory["_target_"]), dtype, where)
+    return _constructed(conf).eval().requires_grad_(False)
 
 
 def empty_model(
@@ -75,23 +71,39 @@ def empty_model(
     Raises:
         ConfigError: weights of a source whose structure the class cannot read.
     """
-    factory = dict(conf.factory)
-    cls = get_class(factory.pop("_target_"))
-    with init_empty_weights(include_buffers=False):
-        model: nn.Module = cls(**factory) if conf.weights.source == "random" else _structure(conf, cls, where)
+    model = _constructed(conf) if conf.weights.source == "random" else _structure(conf, where)
     own = _own_dtypes(model, dtype)
     for path, module in model.named_modules():
         _move_buffers(module, partial(own, path), device)
     return model.eval().requires_grad_(False)
 
 
-def _structure(conf: ModelConf | ComponentConf, cls: Any, where: str) -> nn.Module:
+def _constructed(conf: ModelConf | ComponentConf) -> nn.Module:
+    """The class called with its arguments, parameters on meta; an argument with a `_target_` is made first."""
+    factory = {name: _argument(value) for name, value in conf.factory.items() if name != "_target_"}
+    with init_empty_weights(include_buffers=False):
+        model = get_class(conf.factory["_target_"])(**factory)
+    assert isinstance(model, nn.Module)
+    tie: Any = getattr(model, "tie_weights", None)
+    if tie is not None:  # transformers: what was tied is not, once it is on meta
+        tie()
+    return model
+
+
+def _argument(value: Any) -> Any:
+    made = isinstance(value, dict) and "_target_" in value
+    return instantiate(value, _convert_="all") if made else value
+
+
+def _structure(conf: ModelConf | ComponentConf, where: str) -> nn.Module:
     """A diffusers model from the configuration file of its weights."""
+    cls: Any = get_class(conf.factory["_target_"])
     if not hasattr(cls, "from_config") or not hasattr(cls, "load_config"):
         raise ConfigError(
             f"{where}.weights.source={conf.weights.source}: {cls.__name__} cannot be made from its config alone"
         )
-    model = cls.from_config(cls.load_config(conf.weights.id, **_place(conf)))
+    with init_empty_weights(include_buffers=False):
+        model = cls.from_config(cls.load_config(conf.weights.id, **_place(conf)))
     assert isinstance(model, nn.Module)
     return model
 
@@ -122,14 +134,14 @@ def fill(
     """
     generator = torch.Generator(device=made_on or device).manual_seed(seed)
     own = _own_dtypes(model, dtype)
-    moved: WeakValueDictionary[int, nn.Parameter] = WeakValueDictionary()  # what is shared stays shared
+    there: WeakValueDictionary[int, nn.Parameter] = WeakValueDictionary()  # what is shared stays shared
     for path, module in model.named_modules():
         wanted = only is None or module in only
         if conf.weights.source != "random":
             if wanted:
-                _move(module, device, moved)
+                _move(module, device, there)
         else:
-            _make(module, partial(own, path), conf.weights.std, generator, device, wanted)
+            _make(module, partial(own, path), conf.weights.std, generator, device, there if wanted else None)
         if wanted and filled:
             filled(module)
 
@@ -161,15 +173,23 @@ def _make(
     std: float,
     generator: torch.Generator,
     device: torch.device,
-    wanted: bool,
+    there: WeakValueDictionary[int, nn.Parameter] | None,
 ) -> None:
-    """Replace a module's own meta parameters by seeded values, and move buffers, which hold real content."""
+    """Replace a module's own meta parameters by seeded values, and move buffers, which hold real content.
+
+    Args:
+        there: what has been made so far, by the parameter that it replaces; None: nothing is wanted of this module.
+    """
     for name, parameter in module.named_parameters(recurse=False):
-        value = torch.empty(parameter.shape, device=generator.device, dtype=own(name))
-        _initialize(value, name, std, generator)
-        if wanted:
-            setattr(module, name, nn.Parameter(value.to(device), requires_grad=False))
-    if wanted:
+        made = None if there is None else there.get(id(parameter))
+        if made is None:
+            value = torch.empty(parameter.shape, device=generator.device, dtype=own(name))
+            _initialize(value, name, std, generator)
+            if there is None:
+                continue
+            made = there[id(parameter)] = nn.Parameter(value.to(device), requires_grad=False)
+        setattr(module, name, made)
+    if there is not None:
         _move_buffers(module, own, device)
 
 
@@ -183,16 +203,19 @@ def _move_buffers(module: nn.Module, own: Callable[[str], torch.dtype], device: 
 def _own_dtypes(model: nn.Module, dtype: torch.dtype) -> Callable[[str, str], torch.dtype]:
     """The dtype of a tensor by its module's path and its name."""
     keep = frozenset(getattr(model, "_keep_in_fp32_modules", None) or ())
+    strict = getattr(model, "_keep_in_fp32_modules_strict", None)
+    if strict is not None and dtype is not torch.float16:  # transformers: the others only from float16 up
+        keep = frozenset(strict)
     return lambda path, name: torch.float32 if keep.intersection([*path.split("."), name]) else dtype
 
 
-def _move(module: nn.Module, device: torch.device, moved: WeakValueDictionary[int, nn.Parameter]) -> None:
+def _move(module: nn.Module, device: torch.device, there: WeakValueDictionary[int, nn.Parameter]) -> None:
     """Move a module's own parameters and buffers."""
     for name, parameter in module.named_parameters(recurse=False):
-        there = moved.get(id(parameter))
-        if there is None:
-            there = moved[id(parameter)] = nn.Parameter(parameter.to(device), requires_grad=False)
-        setattr(module, name, there)
+        moved = there.get(id(parameter))
+        if moved is None:
+            moved = there[id(parameter)] = nn.Parameter(parameter.to(device), requires_grad=False)
+        setattr(module, name, moved)
     for name, buffer in module.named_buffers(recurse=False):
         module._buffers[name] = buffer.to(device)
 

@@ -1,37 +1,60 @@
-"""A whole diffusers pipeline as one module: every denoising step, the scheduler, and the VAE's decoding."""
+"""A whole diffusers pipeline as one module: the prompt's encoding, every denoising step, and the VAE's decoding."""
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from hydra.utils import get_class, instantiate
 from torch import nn
 
 from src.config.errors import ConfigError, accepted
-from src.config.schema import PipelineConf, RootConf
+from src.config.schema import TOKENS, VAE, ComponentConf, ModelConf, RootConf
 from src.workloads.inputs import make_inputs
 from src.workloads.model import build_model, weights_made_on
+from src.workloads.tokens import PROMPT, TokenIds
 
 _WHERE = "model.pipeline"
+
+
+class Part(NamedTuple):
+    """How a module of a pipeline is made."""
+
+    conf: ModelConf | ComponentConf
+    seed: int
+    where: str  # in the configuration
+
+
+def pipeline_parts(cfg: RootConf) -> dict[str, Part]:
+    """The modules of the run's pipeline, by what its class calls them: denoiser, VAE, the text encoders it uses."""
+    conf = cfg.model.pipeline
+    encoders = conf.text_encoders if conf.prompt == TOKENS else {}
+    return {
+        conf.denoiser: Part(cfg.model, cfg.seed, "model"),
+        VAE: Part(conf.vae, cfg.seed + 2, f"{_WHERE}.vae"),
+    } | {
+        name: Part(encoder, cfg.seed + 4 + index, f"{_WHERE}.text_encoders.{name}")
+        for index, (name, encoder) in enumerate(encoders.items())
+    }
 
 
 class ImagePipeline(nn.Module):
     """A diffusers pipeline whose forward generates images, from the same initial latents at each call.
 
-    Denoiser and VAE are submodules under the names that the pipeline gives them.
+    Its modules are submodules under the names that the pipeline gives them.
 
     Args:
         pipeline: a text-to-image DiffusionPipeline.
-        denoiser: what it calls its denoiser.
-        seed: of the initial latents, and of whatever else the scheduler draws.
+        cfg: says which modules it has, what it calls its denoiser, and the seed of the initial latents and of
+            whatever else the scheduler draws.
     """
 
-    def __init__(self, pipeline: Any, denoiser: str, seed: int) -> None:
+    def __init__(self, pipeline: Any, cfg: RootConf) -> None:
         super().__init__()
-        self.pipeline, self.denoiser_name, self.seed = pipeline, denoiser, seed
-        for name in (denoiser, "vae"):
+        self.pipeline, self.denoiser_name, self.seed = pipeline, cfg.model.pipeline.denoiser, cfg.seed + 3
+        for name in pipeline_parts(cfg):
             self.add_module(name, pipeline.components[name])
+        pipeline.set_progress_bar_config(disable=True)
 
     @property
     def denoiser(self) -> nn.Module:
@@ -58,35 +81,45 @@ def build_pipeline(
         ConfigError: the class has no such component, or weights or shapes don't resolve.
     """
     conf, dtype = cfg.model.pipeline, getattr(torch, cfg.dtype)
-    vae = build_model(conf.vae, device, dtype, cfg.seed + 2, f"{_WHERE}.vae", weights_made_on(cfg))
-    arguments = make_inputs(conf, dims, device, dtype, cfg.seed + 1, _WHERE) | {
+    modules = {conf.denoiser: denoiser}
+    for name, part in pipeline_parts(cfg).items():
+        if name not in modules:
+            modules[name] = build_model(part.conf, device, dtype, part.seed, part.where, weights_made_on(cfg))
+    if conf.prompt == TOKENS:
+        prompt = {"prompt": [PROMPT] * cfg.batch} | conf.call | conf.call_with_tokens
+    else:
+        prompt = make_inputs(conf, dims, device, dtype, cfg.seed + 1, _WHERE)
+    arguments = prompt | {
         "num_inference_steps": conf.steps,
         "guidance_scale": conf.guidance,
         "height": cfg.resolution,
         "width": cfg.resolution,
     }
-    return assemble(cfg, denoiser, vae), (), arguments
+    return assemble(cfg, modules), (), arguments
 
 
-def assemble(cfg: RootConf, denoiser: nn.Module, vae: nn.Module) -> ImagePipeline:
-    """The pipeline of its two modules.
+def assemble(cfg: RootConf, modules: Mapping[str, nn.Module]) -> ImagePipeline:
+    """The pipeline of its modules; what its class requires beside them and has no use for here is None.
 
     Raises:
         ConfigError: the class has no such component.
     """
     conf = cfg.model.pipeline
-    return ImagePipeline(_assembled(conf, denoiser, vae), conf.denoiser, cfg.seed + 3)
-
-
-def _assembled(conf: PipelineConf, denoiser: nn.Module, vae: nn.Module) -> Any:
-    """The pipeline of its components; those that it requires and that are not given (text encoders) are None."""
     cls = get_class(conf._target_)
     scheduler = instantiate(conf.scheduler, _convert_="all")
-    given = {conf.denoiser: denoiser, "vae": vae, "scheduler": scheduler}
+    given = {**modules, "scheduler": scheduler, **tokenizers(cfg, modules)}
     known = inspect.signature(cls).parameters
     for name in given.keys() - known.keys():
         raise ConfigError(f"{_WHERE}: {cls.__name__} has no component {name}; {accepted(name, known)}")
     absent = {name: None for name, p in known.items() if p.default is p.empty and name not in given}
-    pipeline = cls(**absent, **given)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return ImagePipeline(cls(**absent, **given), cfg)
+
+
+def tokenizers(cfg: RootConf, modules: Mapping[str, nn.Module]) -> dict[str, TokenIds]:
+    """What stands for the tokenizers of the text encoders among the modules, by what the class calls them."""
+    conf, found = cfg.model.pipeline, {}
+    for name, part in pipeline_parts(cfg).items():
+        if (encoder := conf.text_encoders.get(name)) is not None:
+            config: Any = modules[name].config
+            found[encoder.tokenizer] = TokenIds(encoder, config.vocab_size, cfg.batch, part.seed)
+    return found

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from src.config.errors import ConfigError
-from src.config.schema import DENOISER, PIPELINE, VAE, ComponentConf, ModelConf, RootConf
+from src.config.schema import DENOISER, PIPELINE, RootConf
 from src.workloads.device import Device
 from src.workloads.dims import resolve
 from src.workloads.inputs import make_inputs
 from src.workloads.model import Heard, build_model, empty_model, fill, outline, weights_made_on
-from src.workloads.pipeline import ImagePipeline, assemble, build_pipeline
+from src.workloads.pipeline import ImagePipeline, Part, assemble, build_pipeline, pipeline_parts
 
 
 @dataclass
@@ -39,16 +39,17 @@ class Workload:
         return self.components()[DENOISER]
 
     def components(self) -> dict[str, nn.Module]:
-        """What `quant.components` can name: of a pipeline its denoiser and VAE, else the target is the denoiser."""
+        """What `quant.components` can name: of a pipeline all its modules, else the target is the denoiser."""
         if isinstance(self.module, ImagePipeline):
-            return {DENOISER: self.module.denoiser, VAE: self.module.get_submodule(VAE)}
+            modules = dict(self.module.named_children())
+            return {DENOISER: modules.pop(self.module.denoiser_name), **modules}
         return {DENOISER: self.module}
 
     def place(self, fqn: str) -> tuple[str, str]:
         """Of a module of the target: the component that holds it, and its name in that whole component."""
         head, _, rest = fqn.partition(".")
         if isinstance(self.module, ImagePipeline):
-            return (DENOISER if head == self.module.denoiser_name else VAE), rest
+            return (DENOISER if head == self.module.denoiser_name else head), rest
         inside = rest if isinstance(self.module, Whole) else fqn
         return DENOISER, ".".join(filter(None, [self.path, inside]))
 
@@ -104,19 +105,22 @@ def rebuild(
             its own weights are on the device (`src.workloads.model.fill`).
     """
     dtype = getattr(torch, cfg.dtype)
-    model = outline(cfg.model, dtype)
-    parts: list[tuple[nn.Module, ModelConf | ComponentConf, int]] = [(model, cfg.model, cfg.seed)]
-    if cfg.target == PIPELINE:
-        vae_conf = cfg.model.pipeline.vae
-        vae = outline(vae_conf, dtype, "model.pipeline.vae")
-        parts.append((vae, vae_conf, cfg.seed + 2))
-        module: nn.Module = assemble(cfg, model, vae)
-    else:
-        module = part_of(model, cfg)
+    parts = pipeline_parts(cfg) if cfg.target == PIPELINE else {"": Part(cfg.model, cfg.seed, "model")}
+    outlines = {name: outline(part.conf, dtype, part.where) for name, part in parts.items()}
+    module = assemble(cfg, outlines) if cfg.target == PIPELINE else part_of(outlines[""], cfg)
     heard = hear(module) if hear else None
     wanted = {*module.modules()}
-    for part, conf, seed in parts:
-        fill(part, conf, device, dtype, seed, made_on=weights_made_on(cfg), only=wanted, filled=heard)
+    for name, part in parts.items():
+        fill(
+            outlines[name],
+            part.conf,
+            device,
+            dtype,
+            part.seed,
+            made_on=weights_made_on(cfg),
+            only=wanted,
+            filled=heard,
+        )
     return Workload(module, like.args, like.kwargs, like.path)
 
 

@@ -43,7 +43,18 @@ def test_the_rules_of_a_scheme_of_ones_own_stand(call: Call, tmp_path) -> None: 
         (["quant.components=[]"], "quant.components=[]: nothing to quantize"),
         (["quant.where=gpu"], "quant.where=gpu: no such choice; did you mean cpu?; accepted: device"),
         (["quant.via=direkt"], "quant.via=direkt: no such choice; did you mean direct?"),
-        (["quant.via=diffusers", "target=pipeline"], "quant.via=diffusers: not for target=pipeline"),
+        (
+            ["quant.components=[text_encoder]", "target=pipeline"],
+            "with model.pipeline.prompt=tokens also text_encoder",
+        ),
+        (
+            ["quant.components=[clip]", "target=pipeline", "model.pipeline.prompt=tokens"],
+            "no component clip; accepted: denoiser, vae, text_encoder, text_encoder_2",
+        ),
+        (
+            ["model.pipeline.prompt=words"],
+            "model.pipeline.prompt=words: no such choice; accepted: embeddings, tokens",
+        ),
         (["quant.via=diffusers", "quant=autoquant"], "takes one scheme for all layers"),
         (["quant.where=cpu", "quant=autoquant"], "quant.where=cpu: autoquant searches on the device"),
     ],

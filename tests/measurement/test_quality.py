@@ -62,9 +62,9 @@ def test_integers_are_not_compared():
         ([1.0], [INF], Outcome.BAD_NUMERICS, "treated output holds NaN or infinity"),
         ([1.0, 2.0], [1.0], Outcome.BAD_NUMERICS, r"output shapes \[\(1,\)\] instead of \[\(2,\)\]"),
         ([[1.0, 2.0]], [[1.0], [2.0]], Outcome.BAD_NUMERICS, r"\[\(2, 1\)\] instead of \[\(1, 2\)\]"),
-        ([NAN], [1.0], Outcome.FAILED, "unquantized baseline itself"),
-        ([NAN], [NAN], Outcome.FAILED, "unquantized baseline itself"),
-        ([-INF], [1.0], Outcome.FAILED, "unquantized baseline itself"),
+        ([NAN], [1.0], Outcome.BAD_NUMERICS, "unquantized baseline itself"),
+        ([NAN], [NAN], Outcome.BAD_NUMERICS, "unquantized baseline itself"),
+        ([-INF], [1.0], Outcome.BAD_NUMERICS, "unquantized baseline itself"),
     ],
 )
 def test_outputs_that_cannot_be_compared(baseline, treated, outcome, reason):

@@ -16,7 +16,13 @@ DEVICE = {"name": "NVIDIA H100 80GB HBM3", "kind": "cuda"}
 @pytest.fixture
 def cfg(compose) -> RootConf:
     return compose(
-        *("model=flux-tiny", "target=pipeline", "quant=int4wo", "compile=regional"),
+        *(
+            "model=flux-tiny",
+            "target=pipeline",
+            "quant=int4wo",
+            "compile=regional",
+            "model.pipeline.prompt=tokens",
+        ),
         *("gpu=auto", "gpu.threads=2", "tracking=sqlite"),
     )
 
@@ -178,3 +184,11 @@ def test_how_a_checkpoint_is_saved_counts_unless_it_is_the_default(cfg):
     assert run_key(with_default, DEVICE) == original
     with_default.serialize = SerializeConf(format="torch")
     assert run_key(with_default, DEVICE) != original
+
+
+def test_text_encoders_count_only_where_they_are_part_of_the_pipeline(cfg):
+    without = deepcopy(cfg)
+    without.model.pipeline.prompt = "embeddings"
+    other = deepcopy(without)
+    other.model.pipeline.text_encoders = {}
+    assert run_key(without, DEVICE) == run_key(other, DEVICE) != run_key(cfg, DEVICE)

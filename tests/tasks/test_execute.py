@@ -66,7 +66,7 @@ def not_a_number(run):
         ),
         (
             ("quant=none", f"model.factory._target_={HERE}.Broken"),
-            Outcome.FAILED,
+            Outcome.BAD_NUMERICS,
             "unquantized baseline itself",
         ),
         (("model.dims.M=1000000000000",), Outcome.OOM, "can't allocate memory"),

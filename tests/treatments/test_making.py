@@ -1,22 +1,15 @@
 """Where weights are quantized and through what: the same weights in every way, and what each holds in memory."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
-from torch.utils._pytree import tree_leaves
 
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
-from src.treatments.layers import capture_layers, is_quantized
-from src.treatments.making import make_treated
-from src.treatments.scheme import make_scheme
+from src.treatments.layers import is_quantized
 from src.workloads.model import build_model, size_bytes
-from src.workloads.workload import build_workload
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR
+from tests.treatments.conftest import assert_same
 
 CPU = torch.device("cpu")
 FLUX = (*SMALL_FLUX, "resolution=64")
@@ -24,72 +17,11 @@ PIPELINE = (*FLUX, "target=pipeline", "model.pipeline.steps=1")
 ELSEWHERE = [("quant.where=cpu",), ("quant.where=streamed",)]
 
 
-class LiveBytes(TorchDispatchMode):
-    """Bytes of the tensors that operators made inside and that are still alive; their peak."""
-
-    def __init__(self):
-        super().__init__()
-        self.alive, self.peak = {}, 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        found = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(found):
-            plain = isinstance(tensor, torch.Tensor) and not is_traceable_wrapper_subclass(tensor)
-            if plain and not tensor.is_meta:
-                storage = tensor.untyped_storage()
-                reference = StorageWeakRef(storage)
-                self.alive.setdefault(reference.cdata, (reference, storage.nbytes()))
-        self.alive = {key: kept for key, kept in self.alive.items() if not kept[0].expired()}
-        self.peak = max(self.peak, sum(nbytes for _, nbytes in self.alive.values()))
-        return found
-
-
-@pytest.fixture
-def make(compose, cpu, run_context):
-    """make(*overrides): the treated arm as a run makes it, with real kernels."""
-
-    @torch.no_grad()
-    def made(*overrides):
-        cfg = compose(*overrides)
-        run, baseline = run_context(cfg), build_workload(cfg, cpu)
-        rows, _ = capture_layers(baseline, cfg.quant.components)
-        unquantized_bytes = size_bytes(baseline.module)
-        if cfg.measure.pairing == "in_turn":
-            baseline.module.to_empty(device="meta")
-        scheme = make_scheme(cfg.quant)
-        scheme.check(cpu, cfg.dtype)
-        with LiveBytes() as live:
-            treated = make_treated(scheme, baseline, lambda: build_workload(cfg, cpu), rows, run)
-        return SimpleNamespace(
-            treated=treated, rows=rows, record=run.record, peak=live.peak, unquantized=unquantized_bytes
-        )
-
-    return made
-
-
-def same(one, other):
-    """Equal to the last bit, inside quantized tensors too."""
-    if is_traceable_wrapper_subclass(one):
-        names, _ = one.__tensor_flatten__()
-        return type(one) is type(other) and all(same(getattr(one, n), getattr(other, n)) for n in names)
-    return one.dtype == other.dtype and torch.equal(one, other)
-
-
-@torch.no_grad()
-def assert_same(one, other):
-    first, second = one.treated.module.state_dict(), other.treated.module.state_dict()
-    assert first.keys() == second.keys()
-    assert [name for name in first if not same(first[name], second[name])] == []
-    for mine, theirs in zip(tree_leaves(one.treated.call()), tree_leaves(other.treated.call()), strict=True):
-        assert torch.equal(mine, theirs)
-    assert [row.as_dict() for row in one.rows] == [row.as_dict() for row in other.rows]
-
-
 # ---- where
 
 
 @pytest.mark.parametrize("where", ELSEWHERE, ids=["cpu", "streamed"])
-@pytest.mark.parametrize("quant", ["int8wo", "int8dq", "float8wo", "int4wo", "none"])
+@pytest.mark.parametrize("quant", ["int8wo", "int8dq", "float8wo", "int4wo", "int8_static", "none"])
 def test_the_weights_are_the_same_wherever_they_are_quantized(make, quant, where):
     one, other = make(*FLUX, f"quant={quant}"), make(*FLUX, f"quant={quant}", *where)
     assert_same(one, other)
@@ -231,6 +163,12 @@ def test_the_named_components_are_quantized(make, components):
     assert found["vae"]["linear"] == 4
     assert found["vae"]["quantized"] == (4 if "vae" in components else 0)
     assert found["vae"]["other"] > 20  # convolutions
+    assert 0 <= found["vae"]["quantized_share"] < 0.1
+    assert (found["vae"]["quantized_share"] > 0) == ("vae" in components)
+    warned = [
+        text for text in made.record.details["warnings"] if text.startswith("vae: the 4 quantized Linear")
+    ]
+    assert len(warned) == ("vae" in components)
     assert found["denoiser"]["quantized"] == (found["denoiser"]["linear"] if "denoiser" in components else 0)
     convolutions = [m for m in made.treated.module.vae.modules() if isinstance(m, nn.Conv2d)]
     assert all(type(m.weight) is nn.Parameter for m in convolutions)
@@ -269,7 +207,7 @@ def test_rules_bind_autoquant_too(compose, execute_run):
 
 def test_a_baseline_that_overflows_ends_the_run_before_anything_is_quantized(compose, execute_run):
     record = execute_run(compose(*SMALL_LINEAR, "dtype=float16", "model.weights.std=10000"))
-    assert record.outcome is Outcome.FAILED
-    assert "baseline itself returns NaN or infinity" in record.reason
+    assert record.outcome is Outcome.BAD_NUMERICS
+    assert "baseline itself returns NaN or infinity; first" in record.reason
     assert "dtype=bfloat16" in record.remedy
     assert "quantize" not in record.phases_s

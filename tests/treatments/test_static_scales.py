@@ -1,8 +1,11 @@
 """Static scales come from the run's own inputs."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
+from torchao.quantization import quantize_
 
 from src.outcomes import RunEndedError
 from src.treatments.layers import capture_layers
@@ -10,6 +13,7 @@ from src.treatments.observing import observe_inputs
 from src.treatments.scheme import make_scheme
 from src.workloads.workload import Whole, Workload
 from tests.conftest import SMALL_FLUX
+from tests.treatments.conftest import assert_same
 
 
 class Twice(nn.Module):
@@ -114,3 +118,44 @@ def test_a_real_model_is_calibrated_layer_by_layer(compose, execute_run):
     assert record.metrics["quantize/layers"] == 14
     assert record.metrics["quality/sqnr_db"] > 15
     assert record.phases_s["calibrate"] > 0
+
+
+# ---- where
+
+
+@pytest.mark.parametrize("quant", ["int8_static", "float8_static"])
+@pytest.mark.parametrize(("where", "place"), [("device", "meta"), ("streamed", "meta"), ("cpu", "cpu")])
+def test_a_scale_lies_where_the_weight_is_quantized_and_moves_with_it(compose, quant, where, place):
+    """The meta device stands for CUDA: a scale that stayed behind would be seen."""
+    scheme = make_scheme(compose(f"quant={quant}", f"quant.where={where}").quant)
+    layer = Whole(nn.Linear(32, 64))
+    workload = bf16(layer, 8, 32)
+    rows, _ = capture_layers(workload)
+    scheme.inputs = observe_inputs(workload, [row.fqn for row in rows])
+    device = SimpleNamespace(kind="cuda", torch=torch.device("meta"))
+    config = scheme.configs(rows, device)["inner"]
+    assert config.act_quant_scale.device.type == place
+    if where != "cpu":
+        return
+    quantize_(layer, config)
+    there = layer.to("meta").inner.weight
+    assert {getattr(there, name).device.type for name in there.__tensor_flatten__()[0]} == {"meta"}
+    assert "act_quant_scale" in there.__tensor_flatten__()[0]
+
+
+def test_inputs_of_a_compiled_workload_are_seen():
+    workload = bf16(Twice(), 8, 32)
+    workload.module.compile(backend="eager")
+    workload.call()
+    assert observe_inputs(workload, ["mixed"])["mixed"].dims == {2, 3}
+
+
+@pytest.mark.parametrize("where", ["cpu", "streamed"])
+@pytest.mark.parametrize(
+    "more",
+    [("measure.pairing=in_turn",), ("compile=default", "compile.backend=eager")],
+    ids=["the baseline's weights are gone", "the baseline is compiled"],
+)
+def test_scales_are_the_same_elsewhere(make, where, more):
+    small = (*SMALL_FLUX, "resolution=64", "target=block", "quant=int8_static", *more)
+    assert_same(make(*small), make(*small, f"quant.where={where}"))

@@ -1,0 +1,60 @@
+"""Where a model's numbers first leave what their dtype can hold: float16 ends at 65504."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class NotFinite:
+    """The first module whose output holds NaN or infinity."""
+
+    fqn: str  # inside the module that was called
+    kind: str  # its class
+    dtype: str  # of that output
+    holds: str  # infinity, NaN, or both
+
+
+@torch.no_grad()
+def first_not_finite(module: nn.Module, call: Callable[[], Any]) -> NotFinite | None:
+    """Call once, uncompiled; modules count in the order in which they return, so inner ones before outer ones.
+
+    Returns:
+        None when every module's output was finite: what is not came about between modules.
+    """
+    found: list[NotFinite] = []
+    handles = [
+        inner.register_forward_hook(partial(_look, found, fqn))
+        for fqn, inner in module.named_modules()
+        if fqn
+    ]
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            call()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else None
+
+
+def is_finite(output: Any) -> bool:
+    """Whether all floating-point tensors of an output are finite."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in _floating(output))
+
+
+def _look(found: list[NotFinite], fqn: str, module: nn.Module, args: Any, output: Any) -> None:
+    if found or is_finite(output):
+        return
+    tensor = next(t for t in _floating(output) if not torch.isfinite(t).all())
+    kinds = {"infinity": bool(tensor.isinf().any()), "NaN": bool(tensor.isnan().any())}
+    holds = " and ".join(kind for kind, there in kinds.items() if there)
+    found.append(NotFinite(fqn, type(module).__name__, str(tensor.dtype).removeprefix("torch."), holds))
+
+
+def _floating(output: Any) -> list[torch.Tensor]:
+    leaves = torch.utils._pytree.tree_leaves(output)
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
