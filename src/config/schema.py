@@ -234,6 +234,9 @@ class GpuConf:
     _target_: str = "src.workloads.device.CudaDevice"
     match: str = ""  # regular expression that the present device's name must match
     threads: int | None = _bounded(None, min=1)  # CPU: intra-op threads; null: all the process may use
+    # About the card, for planning runs where it is not (docs/planning.md); a run asks the device itself.
+    compute_capability: float | None = _bounded(None, min=1.0)
+    memory_gib: float | None = _bounded(None, min=0.1)  # as CUDA reports it
 
 
 @dataclass
@@ -312,6 +315,7 @@ class RootConf:
     seed: int = _bounded(0, min=0)
     outputs: str = _aside("outputs")  # folder of everything that runs write
     rerun: bool = _aside(False)  # measure again what already has a final outcome
+    plan: bool = _aside(False)  # print what would be run, and launch nothing
 
 
 @dataclass
