@@ -4,7 +4,6 @@ import sys
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
@@ -16,6 +15,7 @@ from src.config.schema import GpuConf, QuantConf
 
 if TYPE_CHECKING:
     from src.config.app import Application
+    from src.planning.cards import Card
     from src.treatments.capability import Capability
     from src.workloads.device import Device
 
@@ -33,14 +33,17 @@ def list_schemes(app: "Application") -> None:
     config = app.compose()
     if "quant" not in config:
         raise ConfigError("--list: only python -m src.run has schemes")
-    device = _opened(OmegaConf.to_object(config.gpu))
+    card = _card(OmegaConf.to_object(config.gpu))
+    device = card.device
+    assert device is not None
     from src.treatments.capability import capability
 
     schemes = _schemes(app)
     rows = {name: capability(conf, device, config.dtype) for name, conf in schemes.items()}
     other_names = aliases("quant", app.loader)
     called = {name: sorted(a for a, option in other_names.items() if option == name) for name in rows}
-    _show(_table(schemes, rows, called, device, config.dtype))
+    told = "" if card.here else f"; foretold from {card.source}: this machine does not have it"
+    _show(_table(schemes, rows, called, device, f"{config.dtype}{told}"))
 
 
 def _schemes(app: "Application") -> dict[str, QuantConf]:
@@ -56,15 +59,14 @@ def _schemes(app: "Application") -> dict[str, QuantConf]:
     return {name: quant_conf(entries[name]) for name in names}
 
 
-def _opened(gpu: object) -> "Device":
-    from src.outcomes import RunEndedError
+def _card(gpu: object) -> "Card":
+    from src.planning.cards import card_of
 
     assert isinstance(gpu, GpuConf)
-    try:
-        device: Device = get_class(gpu._target_)(gpu).open()
-    except RunEndedError as end:
-        raise ConfigError("; ".join(filter(None, [end.reason, end.remedy]))) from end
-    return device
+    card = card_of(gpu)
+    if card.device is None:
+        raise ConfigError("; ".join(filter(None, [card.source, card.remedy])))
+    return card
 
 
 def _table(
@@ -72,10 +74,10 @@ def _table(
     rows: "dict[str, Capability]",
     called: dict[str, list[str]],
     device: "Device",
-    dtype: str,
+    asked: str,
 ) -> Table:
     table = Table(
-        title=escape(f"{device.name}, {dtype}"), title_justify="left", box=None, padding=(0, 2, 0, 0)
+        title=escape(f"{device.name}, {asked}"), title_justify="left", box=None, padding=(0, 2, 0, 0)
     )
     for head in ("quant", "bits", "saves as", "compile", "status", "why not, and what instead", "aliases"):
         table.add_column(head, overflow="fold", min_width=len(head) if head == "status" else None)

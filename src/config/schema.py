@@ -315,7 +315,8 @@ class RootConf:
     seed: int = _bounded(0, min=0)
     outputs: str = _aside("outputs")  # folder of everything that runs write
     rerun: bool = _aside(False)  # measure again what already has a final outcome
-    plan: bool = _aside(False)  # print what would be run, and launch nothing
+    plan: bool | str = field(default=False, metadata={"choices": (False, True, "all"), "key": False})
+    # print what would be run, and launch nothing; all: with a row per run
 
 
 @dataclass

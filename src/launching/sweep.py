@@ -148,14 +148,10 @@ class LocalSweep:
     def _done(self, key: str, cfg: RootConf, progress: SweepProgress) -> Record | None:
         """The record that stands for the key; an unreadable one, or a verdict withheld, is no obstacle."""
         try:
-            done = latest_final(self.outputs, key)
+            return standing(self.outputs, key, cfg)
         except RecordError as error:
             progress.say(f"warning: {error}; measured again as a new attempt")
             return None
-        if done is None or done.details.get("withheld"):
-            return None
-        lacks = (cfg.measure.profile and _lacks_profile(done)) or (cfg.serialize.keep and _lacks_kept(done))
-        return None if lacks else done
 
     def _close(self, progress: SweepProgress) -> None:
         self.manifest.write(self.outputs)
@@ -164,6 +160,19 @@ class LocalSweep:
         progress.say(f"sweep {self.sweep}: {text}; {duration(progress.elapsed_s())}")
         for line in self.publisher.close():
             progress.say(line)
+
+
+def standing(outputs: Path, key: str, cfg: RootConf) -> Record | None:
+    """The record that stands for the key, so that the run is skipped; one whose verdict was withheld does not.
+
+    Raises:
+        RecordError: it cannot be read.
+    """
+    done = latest_final(outputs, key)
+    if done is None or done.details.get("withheld"):
+        return None
+    lacks = (cfg.measure.profile and _lacks_profile(done)) or (cfg.serialize.keep and _lacks_kept(done))
+    return None if lacks else done
 
 
 def describe_device(gpu: GpuConf, tell: object) -> dict[str, Any]:

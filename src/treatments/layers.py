@@ -143,6 +143,11 @@ def tally(rows: Iterable[LayerRow]) -> str:
     return shown + (f", {rest} for other reasons" if rest else "")
 
 
+def fits_none(scheme: str, rows: Sequence[LayerRow]) -> str:
+    """Why a scheme that takes no layer at all cannot run; each row has its reason."""
+    return f"{scheme} fits none of the {len(rows)} Linear layers ({tally(rows)})"
+
+
 def by_component(workload: Workload, rows: Iterable[LayerRow]) -> dict[str, dict[str, int]]:
     """Per component: Linear layers that were called, those that are quantized, and other layers with a matrix.
 
