@@ -27,12 +27,7 @@ def run_single(config: DictConfig) -> int:
     from src.config.validate import validate
     from src.launching.sweep import run_sweep
 
-    if (cfg := validate(config)).plan:
-        from src.planning.planning import show_plan
-
-        show_plan([cfg])
-        return 0
-    return max(run_sweep([cfg], execute))
+    return max(run_sweep([validate(config)], execute))
 
 
 def execute(cfg: RootConf, record: Record, folder: Path, tell: Callable[[str], None]) -> Record:

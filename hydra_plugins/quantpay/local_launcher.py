@@ -41,14 +41,7 @@ class LocalLauncher(Launcher):
             with open_dict(config):
                 config.hydra.job.id = config.hydra.job.num = index
             configs.append(validate(config))
-        if any(cfg.plan for cfg in configs):
-            from src.planning.planning import show_plan
-
-            show_plan(configs)
-            statuses = [0] * len(configs)
-        else:
-            statuses = run_sweep(configs, execute)
         return [
             JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=status)
-            for overrides, status in zip(job_overrides, statuses, strict=True)
+            for overrides, status in zip(job_overrides, run_sweep(configs, execute), strict=True)
         ]

@@ -235,8 +235,8 @@ class GpuConf:
     match: str = ""  # regular expression that the present device's name must match
     threads: int | None = _bounded(None, min=1)  # CPU: intra-op threads; null: all the process may use
     # About the card, for planning runs where it is not (docs/planning.md); a run asks the device itself.
-    compute_capability: float | None = _bounded(None, min=1.0)
-    memory_gib: float | None = _bounded(None, min=0.1)  # as CUDA reports it
+    compute_capability: float | None = _bounded(None, min=1.0, key=False)
+    memory_gib: float | None = _bounded(None, min=0.1, key=False)  # as CUDA reports it
 
 
 @dataclass

@@ -29,7 +29,7 @@ _PRELOAD = ("torch", "torchao.quantization", "torch._inductor.compile_fx", "src.
 
 
 def run_sweep(configs: Sequence[RootConf], execute: Execute) -> list[int]:
-    """Run every configuration; each one's record is on disk before the next starts.
+    """Run every configuration; each one's record is on disk before the next starts. With `plan`: print, run nothing.
 
     Args:
         configs: validated, all of one sweep.
@@ -42,6 +42,11 @@ def run_sweep(configs: Sequence[RootConf], execute: Execute) -> list[int]:
         ConfigError: the outputs folder cannot be written.
         KeyboardInterrupt: Ctrl-C; finished runs are kept, the current one is marked, its processes are gone.
     """
+    if any(cfg.plan for cfg in configs):
+        from src.planning.planning import show_plan
+
+        show_plan(configs)
+        return [0] * len(configs)
     outputs = prepared(Path(configs[0].outputs))
     sweep = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     server = Preloaded([*_PRELOAD, *sorted({c.model.factory["_target_"] for c in configs})])
@@ -148,10 +153,14 @@ class LocalSweep:
     def _done(self, key: str, cfg: RootConf, progress: SweepProgress) -> Record | None:
         """The record that stands for the key; an unreadable one, or a verdict withheld, is no obstacle."""
         try:
-            return standing(self.outputs, key, cfg)
+            done = latest_final(self.outputs, key)
         except RecordError as error:
             progress.say(f"warning: {error}; measured again as a new attempt")
             return None
+        if done is None or done.details.get("withheld"):
+            return None
+        lacks = (cfg.measure.profile and _lacks_profile(done)) or (cfg.serialize.keep and _lacks_kept(done))
+        return None if lacks else done
 
     def _close(self, progress: SweepProgress) -> None:
         self.manifest.write(self.outputs)
@@ -160,19 +169,6 @@ class LocalSweep:
         progress.say(f"sweep {self.sweep}: {text}; {duration(progress.elapsed_s())}")
         for line in self.publisher.close():
             progress.say(line)
-
-
-def standing(outputs: Path, key: str, cfg: RootConf) -> Record | None:
-    """The record that stands for the key, so that the run is skipped; one whose verdict was withheld does not.
-
-    Raises:
-        RecordError: it cannot be read.
-    """
-    done = latest_final(outputs, key)
-    if done is None or done.details.get("withheld"):
-        return None
-    lacks = (cfg.measure.profile and _lacks_profile(done)) or (cfg.serialize.keep and _lacks_kept(done))
-    return None if lacks else done
 
 
 def describe_device(gpu: GpuConf, tell: object) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """The matrix of a sweep: every run with what is foretold of it, and their sums by GPU and by reason."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from src.config.schema import GpuConf, RootConf
+from src.config.schema import RootConf
 from src.planning.cards import Card
 from src.planning.hours import Estimate
 from src.planning.memory import Forecast
@@ -19,12 +19,13 @@ class Fate(StrEnum):
     OOM = "likely oom"  # sent all the same
     UNSUPPORTED = "unsupported"  # sent all the same: recorded with its reason in seconds
     DONE = "done"  # skipped
+    UNDER_WAY = "under way"  # skipped: an earlier sweep sent it
     REPEATED = "repeated"  # skipped: the sweep holds it twice
 
     @property
     def is_skipped(self) -> bool:
         """Whether the run is not sent."""
-        return self in (Fate.DONE, Fate.REPEATED)
+        return self in (Fate.DONE, Fate.UNDER_WAY, Fate.REPEATED)
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Launch:
     at_once: int | None = 1  # runs of one group (a GPU and its request) beside each other; None: all
     elsewhere: bool = False  # on other machines, group beside group: devices are told from conf/gpu
     key: Callable[[RootConf], str] | None = None  # a run's key; None: of the device opened here
-    request: Callable[[GpuConf], Mapping[str, Any]] | None = None  # what is asked of the cluster; None: gpu.slurm
+    request: Callable[[RootConf], Mapping[str, Any]] | None = None  # of the cluster; None: gpu.slurm
+    under_way: Collection[str] = ()  # keys of runs that a cluster has already
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from src.config.schema import GpuConf, RootConf
-from src.launching.sweep import axes_of, standing
+from src.launching.earlier import standing
+from src.launching.sweep import axes_of
 from src.planning.cards import Card, card_of
 from src.planning.footprint import Footprints
 from src.planning.hours import GUESS, Estimate, History, guess_s
@@ -15,7 +16,7 @@ from src.planning.matrix import Fate, Group, Launch, Matrix, PlannedRun
 from src.planning.memory import Forecast, forecast, nothing_fits
 from src.planning.terminal import print_matrix
 from src.records.key import run_key
-from src.records.record import Record, RecordError
+from src.records.record import Record
 from src.records.store import iter_records
 from src.treatments.capability import EMULATE, Capability, Status, capability
 
@@ -58,7 +59,7 @@ class _Planner:
 
     def planned(self, cfg: RootConf) -> PlannedRun:
         """One run."""
-        card, group, axes = self._card(cfg.gpu), self._group(cfg.gpu), plan_axes(cfg)
+        card, group, axes = self._card(cfg.gpu), self._group(cfg), plan_axes(cfg)
         if skipped := self._skipped(cfg, card):
             fate, reason, remedy = skipped
             return PlannedRun(axes, group.name, fate, Estimate(0.0, GUESS), reason, remedy)
@@ -77,7 +78,7 @@ class _Planner:
 
     def _unsupported(self, cfg: RootConf, card: Card, reason: str, remedy: str) -> PlannedRun:
         estimate = self.history.unsupported(_places(cfg.gpu, card))
-        return PlannedRun(plan_axes(cfg), self._group(cfg.gpu).name, Fate.UNSUPPORTED, estimate, reason, remedy)
+        return PlannedRun(plan_axes(cfg), self._group(cfg).name, Fate.UNSUPPORTED, estimate, reason, remedy)
 
     def _card(self, gpu: GpuConf) -> Card:
         key = repr(gpu)
@@ -85,10 +86,10 @@ class _Planner:
             self._cards[key] = card_of(gpu, elsewhere=self.launch.elsewhere)
         return self._cards[key]
 
-    def _group(self, gpu: GpuConf) -> Group:
-        request = (self.launch.request or own_request)(gpu)
-        name = repr((gpu, request))
-        return self.groups.setdefault(name, Group(name, gpu.name, self._card(gpu), request))
+    def _group(self, cfg: RootConf) -> Group:
+        request = (self.launch.request or own_request)(cfg)
+        name = repr((cfg.gpu, request))
+        return self.groups.setdefault(name, Group(name, cfg.gpu.name, self._card(cfg.gpu), request))
 
     def _skipped(self, cfg: RootConf, card: Card) -> tuple[Fate, str, str] | None:
         """Whether a launcher would pass the run over, and why."""
@@ -98,12 +99,9 @@ class _Planner:
         if key in self._keys:
             return Fate.REPEATED, "the sweep holds this run more than once", ""
         self._keys.add(key)
-        try:
-            done = standing(self.outputs, key, cfg)
-        except RecordError:
-            return None
-        if done is None:
-            return None
+        done = standing(self.outputs, key, cfg, _unheard)
+        if done is None or (self.launch.elsewhere and not done.device):
+            return (Fate.UNDER_WAY, "sent by an earlier sweep", "") if key in self.launch.under_way else None
         return Fate.DONE, f"measured before: {done.verdict or done.outcome}", "rerun=true measures again"
 
     def _refused(self, cfg: RootConf, card: Card) -> tuple[str, str] | None:
@@ -146,10 +144,14 @@ def plan_axes(cfg: RootConf) -> dict[str, str]:
     return {name: str(axes[name]) for name in (*first, *(name for name in axes if name not in first))}
 
 
-def own_request(gpu: GpuConf) -> Mapping[str, Any]:
-    """What a GPU's entry asks of a cluster, as far as it asks anything."""
-    request = getattr(gpu, "slurm", None)
+def own_request(cfg: RootConf) -> Mapping[str, Any]:
+    """What a run's GPU entry asks of a cluster, as far as it asks anything."""
+    request = getattr(cfg.gpu, "slurm", None)
     return {k: v for k, v in asdict(request).items() if v} if is_dataclass(request) else {}
+
+
+def _unheard(warning: str) -> None:
+    """An unreadable record is the launcher's to tell."""
 
 
 def _places(gpu: GpuConf, card: Card) -> list[str]:

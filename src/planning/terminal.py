@@ -18,6 +18,7 @@ _STYLES = {
     Fate.OOM: "bold red",
     Fate.UNSUPPORTED: "yellow",
     Fate.DONE: "dim",
+    Fate.UNDER_WAY: "dim",
     Fate.REPEATED: "dim",
 }
 _MOST_ROWS = 60  # of a table that need not be complete

@@ -96,9 +96,15 @@ def test_a_broken_record_is_no_obstacle_and_is_not_done(compose, tmp_path, cpu):
     assert plan_runs([cfg]).runs[0].fate is Fate.RUN
 
 
+def test_what_a_cluster_has_already_is_not_sent_again(compose, tmp_path):
+    configs = [compose(*SMALL_LINEAR, f"outputs={tmp_path}", f"seed={seed}") for seed in (0, 1)]
+    launch = Launch(elsewhere=True, key=lambda cfg: str(cfg.seed), under_way={"1"})
+    assert [run.fate for run in plan_runs(configs, launch).runs] == [Fate.RUN, Fate.UNDER_WAY]
+
+
 def test_requests_make_groups(compose, tmp_path):
     configs = [compose(*SMALL_LINEAR, f"outputs={tmp_path}", f"gpu={gpu}") for gpu in ("h100", "h100", "a100")]
-    launch = Launch(elsewhere=True, key=repr, request=lambda gpu: {"gres": f"gpu:{gpu.name}:1"})
+    launch = Launch(elsewhere=True, key=repr, request=lambda cfg: {"gres": f"gpu:{cfg.gpu.name}:1"})
     groups = plan_runs(configs, launch).groups
     assert [dict(group.request) for group in groups] == [{"gres": "gpu:h100:1"}, {"gres": "gpu:a100:1"}]
 
