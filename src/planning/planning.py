@@ -1,5 +1,6 @@
 """`plan=true`: the matrix is printed, nothing is launched. The one function that every launcher calls instead."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from functools import cached_property
@@ -30,7 +31,13 @@ def show_plan(configs: Sequence[RootConf], launch: Launch = Launch()) -> None:
         configs: validated, all of one sweep.
         launch: how they would be launched.
     """
-    print_matrix(plan_runs(configs, launch), every=any(cfg.plan == ALL for cfg in configs))
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # what libraries say while they are imported is in a run's log otherwise
+    try:
+        matrix = plan_runs(configs, launch)
+    finally:
+        logging.disable(disabled)
+    print_matrix(matrix, every=any(cfg.plan == ALL for cfg in configs))
 
 
 def plan_runs(configs: Sequence[RootConf], launch: Launch = Launch()) -> Matrix:
@@ -136,12 +143,11 @@ _SMALLER = "a smaller batch or resolution, or a larger device"
 
 def plan_axes(cfg: RootConf) -> dict[str, str]:
     """What runs of a plan are told apart by: the record's axes, the device first, and a few keys more."""
-    axes = {"gpu": cfg.gpu.name} | axes_of(cfg)
-    if not cfg.resolution:
-        axes |= dict(cfg.model.dims)
+    size = {"resolution": cfg.resolution} if cfg.resolution else cfg.model.dims
+    axes = {"gpu": cfg.gpu.name, "model": cfg.model.name, **size, "target": cfg.target, "batch": cfg.batch}
+    axes |= {name: value for name, value in axes_of(cfg).items() if name != "resolution"}
     axes |= {"layers": cfg.quant.layers.name, "where": cfg.quant.where, "via": cfg.quant.via, "seed": cfg.seed}
-    first = ("gpu", "model", *(cfg.model.dims if not cfg.resolution else ()), "target", "resolution", "batch")
-    return {name: str(axes[name]) for name in (*first, *(name for name in axes if name not in first))}
+    return {name: str(value) for name, value in axes.items()}
 
 
 def own_request(cfg: RootConf) -> Mapping[str, Any]:

@@ -69,8 +69,8 @@ def test_guidance_doubles_the_denoisers_batch(compose):
 
 
 def test_what_cannot_be_followed_is_said_and_its_weights_are_known(compose, monkeypatch):
-    def data_dependent(self: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-        return x if x.sum().item() > 0 else -x
+    def data_dependent(self: torch.nn.Module, input: torch.Tensor) -> torch.Tensor:
+        return input if input.sum().item() > 0 else -input
 
     monkeypatch.setattr("torch.nn.Linear.forward", data_dependent)
     found = Footprints().of(compose(*SMALL_LINEAR))
