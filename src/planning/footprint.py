@@ -154,17 +154,12 @@ class _Seen:
 
 
 def _seen(workload: Workload) -> _Seen:
-    rows, samples = capture_layers(workload)
-    weights = {row.fqn: workload.module.get_submodule(row.fqn).weight for row in rows}
     with LiveBytes() as call:
-        workload.call()
-    return _Seen(
-        inputs=_bytes((workload.args, workload.kwargs)),
-        activations=call.peak,
-        rows=rows,
-        layer_bytes={name: _bytes(weight) for name, weight in weights.items()},
-        samples=_bytes(samples),
-    )
+        rows, _ = capture_layers(workload, keep=False)
+    weights = {row.fqn: workload.module.get_submodule(row.fqn).weight for row in rows}
+    layer_bytes = {name: _bytes(weight) for name, weight in weights.items()}
+    samples = {row.shape: row.M * layer_bytes[row.fqn] // row.N for row in rows}
+    return _Seen(_bytes((workload.args, workload.kwargs)), call.peak, rows, layer_bytes, sum(samples.values()))
 
 
 def _bytes(tree: Any) -> int:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import torch._inductor
 
-from src.config.schema import CompileConf, QuantConf, RootConf
+from src.config.schema import CompileConf, QuantConf, RequiresConf, RootConf
 from src.planning.footprint import Footprint
 from src.treatments.layers import LayerRow, fits_none, why_not
 from src.workloads.device import GIB
@@ -41,17 +41,20 @@ class Forecast:
         return card_gib is not None and _TIGHT * card_gib < self.peak_gib <= card_gib
 
 
-def forecast(cfg: RootConf, footprint: Footprint, kind: str, card_gib: float | None) -> Forecast:
+def forecast(
+    cfg: RootConf, footprint: Footprint, rows: list[LayerRow], kind: str, card_gib: float | None
+) -> Forecast:
     """What a run's phases hold on the device, in the order of src/tasks/latency.py.
 
     Args:
         cfg: the run.
         footprint: of its workload.
+        rows: its layers with why the scheme leaves them alone, as `reasoned` gives them.
         kind: torch device type of the card.
         card_gib: its memory; None: not known.
     """
     quant, weights, inputs = cfg.quant, footprint.weights, footprint.inputs
-    chosen = selected(footprint, quant, kind)
+    chosen = [row for row in rows if not row.reason]
     treated = treated_bytes(footprint, chosen, quant.on(kind).bits)
     largest = max((footprint.layer_bytes[row.fqn] for row in chosen), default=0)
     together = _together(cfg, footprint, kind, card_gib)
@@ -74,33 +77,24 @@ def forecast(cfg: RootConf, footprint: Footprint, kind: str, card_gib: float | N
     return Forecast(weights / GIB, treated / GIB, gib, together, footprint.trouble)
 
 
-def selected(footprint: Footprint, quant: QuantConf, kind: str) -> list[LayerRow]:
-    """The layers that the scheme takes, by its rules; of autoquant's choice nothing is known: none."""
-    if not quant.on(kind).config:
-        return []
-    return [row for row in reasoned(footprint, quant, kind) if not row.reason]
-
-
 def reasoned(footprint: Footprint, quant: QuantConf, kind: str) -> list[LayerRow]:
-    """All layers, with why the scheme leaves them alone."""
-    requires = quant.on(kind).requires
-    return [
-        replace(
-            row,
-            reason=why_not(row, quant.layers, requires)
-            if row.component in quant.components
-            else f"{row.component} is not in quant.components",
-        )
-        for row in footprint.rows
-    ]
+    """All layers, with why the scheme leaves them alone; of autoquant's choice nothing is known: all are."""
+    own = quant.on(kind)
+    if not own.config:
+        return [replace(row, reason=f"quant={quant.name}") for row in footprint.rows]
+    return [replace(row, reason=_why_not(row, quant, own.requires)) for row in footprint.rows]
 
 
-def nothing_fits(footprint: Footprint, quant: QuantConf, kind: str) -> str:
+def _why_not(row: LayerRow, quant: QuantConf, requires: RequiresConf) -> str:
+    if row.component not in quant.components:
+        return f"{row.component} is not in quant.components"
+    return why_not(row, quant.layers, requires)
+
+
+def nothing_fits(rows: list[LayerRow], quant: QuantConf, kind: str) -> str:
     """Why the scheme takes no layer of the workload; empty where it takes some, or that is not known."""
-    if not quant.on(kind).config or not footprint.rows:
-        return ""
-    rows = reasoned(footprint, quant, kind)
-    return fits_none(quant.name, rows) if all(row.reason for row in rows) else ""
+    misses = bool(rows and quant.on(kind).config) and all(row.reason for row in rows)
+    return fits_none(quant.name, rows) if misses else ""
 
 
 def treated_bytes(footprint: Footprint, chosen: list[LayerRow], bits: float | None) -> int:

@@ -14,12 +14,13 @@ from src.planning.cards import Card, card_of
 from src.planning.footprint import Footprints
 from src.planning.hours import GUESS, Estimate, History, guess_s
 from src.planning.matrix import Fate, Group, Launch, Matrix, PlannedRun
-from src.planning.memory import Forecast, forecast, nothing_fits
+from src.planning.memory import Forecast, forecast, nothing_fits, reasoned
 from src.planning.terminal import print_matrix
 from src.records.key import run_key
 from src.records.record import Record
 from src.records.store import iter_records
 from src.treatments.capability import EMULATE, Capability, Status, capability
+from src.treatments.layers import LayerRow
 
 ALL = "all"  # plan=all: every run in a row of its own
 
@@ -56,6 +57,7 @@ class _Planner:
         self._footprints = Footprints()
         self._cards: dict[str, Card] = {}
         self._capabilities: dict[tuple[str, ...], Capability] = {}
+        self._layers: dict[tuple[str, ...], list[LayerRow]] = {}
         self._forecasts: dict[tuple[str, ...], tuple[Forecast, str]] = {}
         self._keys: set[str] = set()
 
@@ -129,12 +131,15 @@ class _Planner:
     def _forecast(self, cfg: RootConf, card: Card) -> tuple[Forecast, str]:
         """The memory that the run takes, and why no layer fits its scheme, if so."""
         kind = card.device.kind if card.device else "cuda"
-        parts = (cfg.quant, cfg.gpu, cfg.compile, cfg.measure.pairing, cfg.task.compares)
-        key = (Footprints.key(cfg), repr(parts))
+        layers = (Footprints.key(cfg), repr(cfg.quant), kind)
+        key = (*layers, repr((cfg.gpu, cfg.compile, cfg.measure.pairing, cfg.task.compares)))
         if key not in self._forecasts:
             footprint = self._footprints.of(cfg)
-            foretold = forecast(cfg, footprint, kind, card.memory_gib)
-            self._forecasts[key] = foretold, nothing_fits(footprint, cfg.quant, kind)
+            if layers not in self._layers:
+                self._layers[layers] = reasoned(footprint, cfg.quant, kind)
+            rows = self._layers[layers]
+            foretold = forecast(cfg, footprint, rows, kind, card.memory_gib)
+            self._forecasts[key] = foretold, nothing_fits(rows, cfg.quant, kind)
         return self._forecasts[key]
 
 

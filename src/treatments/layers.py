@@ -42,14 +42,14 @@ class LayerRow:
 
 @torch.no_grad()
 def capture_layers(
-    workload: Workload, components: Sequence[str] = (DENOISER,)
+    workload: Workload, components: Sequence[str] = (DENOISER,), *, keep: bool = True
 ) -> tuple[list[LayerRow], dict[tuple[int, int, int], torch.Tensor]]:
     """Run one forward and list every Linear that was called.
 
     A row that comes with a reason is not for a scheme to take: it belongs to none of the components.
 
     Returns:
-        The rows in module order, and one real input per distinct shape, [M, K].
+        The rows in module order, and one real input per distinct shape, [M, K]; none without `keep`.
     """
     rows: dict[str, LayerRow] = {}
     samples: dict[tuple[int, int, int], torch.Tensor] = {}
@@ -61,7 +61,8 @@ def capture_layers(
         row = rows.setdefault(fqn, LayerRow(fqn, m, k, n, 0, "", reason, component, name))
         row.calls += 1
         row.M = max(row.M, m)
-        samples.setdefault((m, k, n), x.detach().reshape(m, k).clone())
+        if keep:
+            samples.setdefault((m, k, n), x.detach().reshape(m, k).clone())
 
     handles = [
         module.register_forward_pre_hook(

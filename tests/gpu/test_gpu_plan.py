@@ -6,8 +6,8 @@ import torch
 from src.planning.cards import card_of
 from src.planning.footprint import Footprints
 from src.planning.matrix import Fate
-from src.planning.memory import forecast
 from src.planning.planning import plan_runs
+from tests.planning.test_memory import foretold
 
 pytestmark = [
     pytest.mark.gpu,
@@ -20,7 +20,7 @@ pytestmark = [
 def test_peaks_are_foretold_within_a_factor(compose, execute_run, quant, workload):
     cfg = compose(*workload, "gpu=auto", "compile=none", "measure.budget_s=1", f"quant={quant}")
     card = card_of(cfg.gpu)
-    found = forecast(cfg, Footprints().of(cfg), "cuda", card.memory_gib)
+    found = foretold(cfg, Footprints(), "cuda", card.memory_gib)
     metrics = execute_run(cfg).metrics
     assert metrics["memory/model_gib"] == pytest.approx(found.model_gib, rel=0.05)
     assert metrics["memory/baseline_model_gib"] == pytest.approx(found.baseline_model_gib, rel=0.01)

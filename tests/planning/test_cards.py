@@ -29,15 +29,15 @@ def test_every_card_of_conf_is_described(compose, without_cuda, gpu):
     assert 20 < card.memory_gib < 200
 
 
-@pytest.mark.parametrize("gpu", CARDS)
-def test_a_scheme_is_foretold_for_the_card_as_for_a_device_of_its_capability(compose, without_cuda, monkeypatch, gpu):
+def test_schemes_are_foretold_for_a_card_as_for_any_device_of_its_capability(compose, without_cuda, monkeypatch):
     monkeypatch.setattr("src.treatments.capability.find_spec", lambda name: name)
-    device = card_of(compose(f"gpu={gpu}").gpu).device
-    assert device is not None
-    column = COLUMNS[device.compute_capability]
-    for quant, letters in FORETOLD.items():
-        found = capability(compose(f"quant={quant}").quant, device, "bfloat16")
-        assert LETTERS[found.status] == letters[column], quant
+    schemes = {name: compose(f"quant={name}").quant for name in ("float8dq", "float8dq_2to4", "mxfp8")}
+    for gpu in CARDS:
+        device = card_of(compose(f"gpu={gpu}").gpu).device
+        assert device is not None
+        for name, conf in schemes.items():
+            expected = FORETOLD[name][COLUMNS[device.compute_capability]]
+            assert LETTERS[capability(conf, device, "bfloat16").status] == expected, (gpu, name)
 
 
 def test_elsewhere_this_machines_device_says_nothing(compose):

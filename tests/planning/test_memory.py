@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from src.config.schema import RootConf
 from src.planning.footprint import Footprints
-from src.planning.memory import Forecast, forecast, keeps_graphs, nothing_fits
+from src.planning.memory import Forecast, forecast, keeps_graphs, nothing_fits, reasoned
 from src.treatments.layers import capture_layers
 from src.workloads.device import GIB
 from src.workloads.model import size_bytes
@@ -12,6 +13,11 @@ from src.workloads.workload import build_workload
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR
 
 CARD_GIB = 80.0
+
+
+def foretold(cfg: RootConf, footprints: Footprints, kind: str, card_gib: float | None) -> Forecast:
+    footprint = footprints.of(cfg)
+    return forecast(cfg, footprint, reasoned(footprint, cfg.quant, kind), kind, card_gib)
 
 
 @pytest.mark.parametrize(
@@ -88,13 +94,13 @@ def test_the_treated_arm_weighs_what_torchao_makes_of_it(compose, run_context, c
     rows, _ = capture_layers(workload)
     with torch.no_grad():
         scheme.apply(workload, rows, run_context(cfg))
-    found = forecast(cfg, Footprints().of(cfg), "cpu", None)
+    found = foretold(cfg, Footprints(), "cpu", None)
     assert found.model_gib * GIB == pytest.approx(size_bytes(workload.module), rel=0.05)
 
 
 def _flux(compose, *overrides: str, card_gib: float | None = CARD_GIB) -> Forecast:
     cfg = compose("model=flux-dev", *overrides)
-    return forecast(cfg, FLUX.of(cfg), "cuda", card_gib)
+    return foretold(cfg, FLUX, "cuda", card_gib)
 
 
 FLUX = Footprints()
@@ -152,5 +158,6 @@ def test_a_serialization_holds_one_model(compose):
 
 def test_no_layer_that_fits_is_a_reason(compose):
     cfg = compose("model=flux-tiny", "quant.layers.min_side=4096")
-    assert "a side below quant.layers.min_side=4096" in nothing_fits(FLUX.of(cfg), cfg.quant, "cpu")
-    assert nothing_fits(FLUX.of(cfg), compose("quant=none").quant, "cpu") == ""
+    rows = reasoned(FLUX.of(cfg), cfg.quant, "cpu")
+    assert "a side below quant.layers.min_side=4096" in nothing_fits(rows, cfg.quant, "cpu")
+    assert nothing_fits(rows, compose("quant=none").quant, "cpu") == ""

@@ -55,7 +55,7 @@ def test_elsewhere_the_card_is_asked_and_not_this_machine(compose, tmp_path):
         for gpu in ("h100", "a100", "rtx4090")
         for quant in ("int8wo", "float8dq")
     ]
-    runs = plan_runs(configs, Launch(at_once=4, elsewhere=True, key=lambda cfg: repr(cfg))).runs
+    runs = plan_runs(configs, Launch(at_once=4, elsewhere=True, key=lambda cfg: run_key(cfg, {"requested": cfg.gpu.name}))).runs
     assert [run.fate for run in runs] == [
         Fate.RUN, Fate.RUN, Fate.RUN, Fate.UNSUPPORTED, Fate.OOM, Fate.OOM,
     ]  # fmt: skip
@@ -104,7 +104,7 @@ def test_what_a_cluster_has_already_is_not_sent_again(compose, tmp_path):
 
 def test_requests_make_groups(compose, tmp_path):
     configs = [compose(*SMALL_LINEAR, f"outputs={tmp_path}", f"gpu={gpu}") for gpu in ("h100", "h100", "a100")]
-    launch = Launch(elsewhere=True, key=repr, request=lambda cfg: {"gres": f"gpu:{cfg.gpu.name}:1"})
+    launch = Launch(elsewhere=True, key=lambda cfg: run_key(cfg, {"requested": cfg.gpu.name}), request=lambda cfg: {"gres": f"gpu:{cfg.gpu.name}:1"})
     groups = plan_runs(configs, launch).groups
     assert [dict(group.request) for group in groups] == [{"gres": "gpu:h100:1"}, {"gres": "gpu:a100:1"}]
 

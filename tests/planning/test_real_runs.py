@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from src.planning.footprint import Footprints
-from src.planning.memory import forecast
+from tests.planning.test_memory import foretold
 from tests.planning.test_plan_cli import run
 
 QUIET = (
@@ -63,7 +63,7 @@ def test_a_runs_memory_is_foretold_within_the_stated_factor(compose, measured, s
     after: tuple[float, ...] = ()
     for model, size, overrides in (small, large):
         cfg = compose(*overrides)
-        found, record = forecast(cfg, footprints.of(cfg), "cpu", 1000.0), measured[model, size]
+        found, record = foretold(cfg, footprints, "cpu", 1000.0), measured[model, size]
         assert record["memory/baseline_model_gib"] == pytest.approx(found.baseline_model_gib, rel=0.01)
         assert record["memory/model_gib"] == pytest.approx(found.model_gib, rel=0.05)
         here, there = (*here, found.phases_gib["baseline"]), (*there, record["memory/baseline_peak_rss_gib"])
