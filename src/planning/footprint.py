@@ -159,7 +159,9 @@ def _seen(workload: Workload) -> _Seen:
     weights = {row.fqn: workload.module.get_submodule(row.fqn).weight for row in rows}
     layer_bytes = {name: _bytes(weight) for name, weight in weights.items()}
     samples = {row.shape: row.M * layer_bytes[row.fqn] // row.N for row in rows}
-    return _Seen(_bytes((workload.args, workload.kwargs)), call.peak, rows, layer_bytes, sum(samples.values()))
+    return _Seen(
+        _bytes((workload.args, workload.kwargs)), call.peak, rows, layer_bytes, sum(samples.values())
+    )
 
 
 def _bytes(tree: Any) -> int:

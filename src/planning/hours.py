@@ -82,7 +82,11 @@ class History:
     def unsupported(self, places: Iterable[str]) -> Estimate:
         """Seconds of a run that only finds out that it cannot."""
         seen = [seconds for place in places for seconds in self._unsupported.get(place, ())]
-        return Estimate(statistics.median(seen), "the same", len(seen)) if seen else Estimate(_UNSUPPORTED_S, GUESS)
+        return (
+            Estimate(statistics.median(seen), "the same", len(seen))
+            if seen
+            else Estimate(_UNSUPPORTED_S, GUESS)
+        )
 
 
 def guess_s(measure: MeasureConf, quant: QuantConf, shapes: int) -> float:

@@ -39,6 +39,9 @@ class Launch:
     under_way: Collection[str] = ()  # keys of runs that a cluster has already
 
 
+HERE = Launch()
+
+
 @dataclass(frozen=True)
 class PlannedRun:
     """One run of the matrix."""
@@ -73,12 +76,15 @@ class Matrix:
 
     runs: list[PlannedRun]
     groups: list[Group]
-    launch: Launch = Launch()
+    launch: Launch = HERE
 
     def axes(self) -> dict[str, list[str]]:
         """Each axis with its distinct values, in order."""
         names = dict.fromkeys(name for run in self.runs for name in run.axes)
-        return {name: list(dict.fromkeys(run.axes[name] for run in self.runs if name in run.axes)) for name in names}
+        return {
+            name: list(dict.fromkeys(run.axes[name] for run in self.runs if name in run.axes))
+            for name in names
+        }
 
     def of(self, group: Group) -> list[PlannedRun]:
         """The runs of a group."""

@@ -13,7 +13,7 @@ from src.launching.sweep import axes_of
 from src.planning.cards import Card, card_of
 from src.planning.footprint import Footprints
 from src.planning.hours import GUESS, Estimate, History, guess_s
-from src.planning.matrix import Fate, Group, Launch, Matrix, PlannedRun
+from src.planning.matrix import HERE, Fate, Group, Launch, Matrix, PlannedRun
 from src.planning.memory import Forecast, forecast, nothing_fits, reasoned
 from src.planning.terminal import print_matrix
 from src.records.key import run_key
@@ -25,7 +25,7 @@ from src.treatments.layers import LayerRow
 ALL = "all"  # plan=all: every run in a row of its own
 
 
-def show_plan(configs: Sequence[RootConf], launch: Launch = Launch()) -> None:
+def show_plan(configs: Sequence[RootConf], launch: Launch = HERE) -> None:
     """Print what a launcher would do with these runs.
 
     Args:
@@ -41,7 +41,7 @@ def show_plan(configs: Sequence[RootConf], launch: Launch = Launch()) -> None:
     print_matrix(matrix, every=any(cfg.plan == ALL for cfg in configs))
 
 
-def plan_runs(configs: Sequence[RootConf], launch: Launch = Launch()) -> Matrix:
+def plan_runs(configs: Sequence[RootConf], launch: Launch = HERE) -> Matrix:
     """What is foretold of every run; nothing is built but outlines, nothing is written."""
     planner = _Planner(launch, Path(configs[0].outputs))
     runs = [planner.planned(cfg) for cfg in configs]
@@ -104,7 +104,11 @@ class _Planner:
         """Whether a launcher would pass the run over, and why."""
         if cfg.rerun or (self.launch.key is None and not card.here):
             return None
-        key = self.launch.key(cfg) if self.launch.key else run_key(cfg, card.device.as_dict() if card.device else {})
+        key = (
+            self.launch.key(cfg)
+            if self.launch.key
+            else run_key(cfg, card.device.as_dict() if card.device else {})
+        )
         if key in self._keys:
             return Fate.REPEATED, "the sweep holds this run more than once", ""
         self._keys.add(key)
@@ -151,14 +155,20 @@ def plan_axes(cfg: RootConf) -> dict[str, str]:
     size = {"resolution": cfg.resolution} if cfg.resolution else cfg.model.dims
     axes = {"gpu": cfg.gpu.name, "model": cfg.model.name, **size, "target": cfg.target, "batch": cfg.batch}
     axes |= {name: value for name, value in axes_of(cfg).items() if name != "resolution"}
-    axes |= {"layers": cfg.quant.layers.name, "where": cfg.quant.where, "via": cfg.quant.via, "seed": cfg.seed}
+    axes |= {
+        "layers": cfg.quant.layers.name,
+        "where": cfg.quant.where,
+        "via": cfg.quant.via,
+        "seed": cfg.seed,
+    }
     return {name: str(value) for name, value in axes.items()}
 
 
 def own_request(cfg: RootConf) -> Mapping[str, Any]:
     """What a run's GPU entry asks of a cluster, as far as it asks anything."""
     request = getattr(cfg.gpu, "slurm", None)
-    return {k: v for k, v in asdict(request).items() if v} if is_dataclass(request) else {}
+    asked = asdict(request) if is_dataclass(request) and not isinstance(request, type) else {}
+    return {name: value for name, value in asked.items() if value}
 
 
 def _unheard(warning: str) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from src.launching.progress import duration
 from src.planning.hours import GUESS, sources
-from src.planning.matrix import Fate, Group, Matrix, PlannedRun, fates, hours
+from src.planning.matrix import Fate, Matrix, PlannedRun, fates, hours
 from src.planning.memory import Forecast
 
 _STYLES = {
@@ -90,7 +90,9 @@ def _groups(matrix: Matrix) -> Table:
 def _runs(matrix: Matrix, most: int) -> Table:
     rows = matrix.rows(most)
     names = list(rows[0][0]) if rows else []
-    table = _table("Runs", **dict.fromkeys(names, "left"), runs="right", outcome="left", GiB="right", time="right")
+    table = _table(
+        "Runs", **dict.fromkeys(names, "left"), runs="right", outcome="left", GiB="right", time="right"
+    )
     cards = {group.name: group.card.memory_gib for group in matrix.groups}
     for values, runs in rows:
         tight = any(run.memory and run.memory.is_tight(cards[run.group]) for run in runs)
@@ -102,7 +104,9 @@ def _runs(matrix: Matrix, most: int) -> Table:
 
 
 def _reasons(matrix: Matrix) -> Table:
-    table = _table("Why not", outcome="left", runs="right", gpu="left", quant="left", why_and_what_instead="left")
+    table = _table(
+        "Why not", outcome="left", runs="right", gpu="left", quant="left", why_and_what_instead="left"
+    )
     said = matrix.reasons()
     for fate, reason, remedy, runs in said[:_MOST_ROWS]:
         reason = f"{_span(runs)} {reason}" if fate is Fate.OOM else reason
@@ -119,7 +123,9 @@ def _closing(matrix: Matrix, most: int) -> list[str]:
     sent = [run for run in matrix.runs if not run.fate.is_skipped]
     lines = [f"{hours(sent):.2f} device hours in all, {_at_once(matrix)}: about {duration(matrix.wall_s())}"]
     told = sources(run.estimate for run in sent)
-    words = [f"{number} by {_SAYS.get(source, f'earlier runs of {source}')}" for source, number in told.items()]
+    words = [
+        f"{number} by {_SAYS.get(source, f'earlier runs of {source}')}" for source, number in told.items()
+    ]
     lines += [f"time: {', '.join(words)}"] if words else []
     absent = [group.gpu for group in matrix.groups if not group.card.here and group.card.device]
     if absent and not matrix.launch.elsewhere:
@@ -128,13 +134,19 @@ def _closing(matrix: Matrix, most: int) -> list[str]:
             f"gpu={names}: not on this machine; launched here its runs would only be recorded as unsupported"
         )
     troubles = {f.trouble: run for run in sent if (f := run.memory) and f.trouble}
-    lines += [f"memory of {_name(run)}: weights alone, its forward could not be followed: {why}" for why, run in troubles.items()]
+    lines += [
+        f"memory of {_name(run)}: weights alone, its forward could not be followed: {why}"
+        for why, run in troubles.items()
+    ]
     if any(runs[1:] for _, runs in matrix.rows(most)):
         lines.append("plan=all gives every run a row of its own")
     return lines
 
 
-_SAYS = {"the same": "earlier runs of the same", GUESS: "a guess from measure.budget_s, for lack of earlier runs"}
+_SAYS = {
+    "the same": "earlier runs of the same",
+    GUESS: "a guess from measure.budget_s, for lack of earlier runs",
+}
 
 
 def _at_once(matrix: Matrix) -> str:

@@ -29,7 +29,9 @@ def test_every_card_of_conf_is_described(compose, without_cuda, gpu):
     assert 20 < card.memory_gib < 200
 
 
-def test_schemes_are_foretold_for_a_card_as_for_any_device_of_its_capability(compose, without_cuda, monkeypatch):
+def test_schemes_are_foretold_for_a_card_as_for_any_device_of_its_capability(
+    compose, without_cuda, monkeypatch
+):
     monkeypatch.setattr("src.treatments.capability.find_spec", lambda name: name)
     schemes = {name: compose(f"quant={name}").quant for name in ("float8dq", "float8dq_2to4", "mxfp8")}
     for gpu in CARDS:

@@ -15,7 +15,9 @@ AXES = {
 MEASURE = MeasureConf(name="quick", budget_s=10, max_warmup_s=5, timeout_s=900)
 
 
-def record(wall_s: float, outcome: Outcome = Outcome.OK, phases: dict[str, float] | None = None, **axes: object):
+def record(
+    wall_s: float, outcome: Outcome = Outcome.OK, phases: dict[str, float] | None = None, **axes: object
+):
     begin = datetime(2026, 1, 1)
     return Record(
         "0" * 16, 1, "sweep", AXES | axes, outcome, device={"name": "AMD EPYC, 2 threads"}, phases_s=phases or {},
@@ -44,7 +46,7 @@ def test_the_nearest_earlier_runs_count(changed, source):
 def test_a_nearer_run_wins_over_many_further_ones():
     history = History([record(10), *(record(100, batch=4) for _ in range(9))])
     assert history.estimate(AXES, ["cpu"], MEASURE, 60).seconds == 10
-    assert list(LADDER)[0] == history.estimate(AXES, ["cpu"], MEASURE, 60).source
+    assert next(iter(LADDER)) == history.estimate(AXES, ["cpu"], MEASURE, 60).source
 
 
 def test_a_device_is_known_by_its_name_and_by_the_options():

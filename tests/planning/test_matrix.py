@@ -64,7 +64,9 @@ def test_hours_and_wall_clock(matrix: Matrix) -> None:
 
 
 def test_a_plan_of_this_machine_takes_one_run_after_another_a_cluster_group_beside_group() -> None:
-    runs = [PlannedRun({"gpu": name}, name, Fate.RUN, Estimate(60.0, GUESS)) for name in ("h100",) * 4 + ("a100",)]
+    runs = [
+        PlannedRun({"gpu": name}, name, Fate.RUN, Estimate(60.0, GUESS)) for name in ("h100",) * 4 + ("a100",)
+    ]
     groups = [GROUPS["h100"], GROUPS["a100"]]
     assert Matrix(runs, groups).wall_s() == 300
     assert Matrix(runs, groups, Launch(at_once=2, elsewhere=True)).wall_s() == 120

@@ -22,7 +22,12 @@ def foretold(cfg: RootConf, footprints: Footprints, kind: str, card_gib: float |
 
 @pytest.mark.parametrize(
     "overrides",
-    [SMALL_LINEAR, SMALL_FLUX, (*SMALL_FLUX, "target=block"), (*SMALL_FLUX, "target=linear", "dtype=float32")],
+    [
+        SMALL_LINEAR,
+        SMALL_FLUX,
+        (*SMALL_FLUX, "target=block"),
+        (*SMALL_FLUX, "target=linear", "dtype=float32"),
+    ],
 )
 def test_a_footprint_is_that_of_the_built_workload(compose, cpu, overrides):
     cfg = compose(*overrides)
@@ -68,10 +73,12 @@ def test_a_pipeline_has_its_vae_and_both_components_layers(compose):
 
 def test_guidance_doubles_the_denoisers_batch(compose):
     small = ("model=pixart-sigma", "resolution=256", "model.factory.num_layers=1")
-    once, twice = (Footprints().of(compose(*small, f"target={target}")) for target in ("denoiser", "pipeline"))
+    once, twice = (
+        Footprints().of(compose(*small, f"target={target}")) for target in ("denoiser", "pipeline")
+    )
     rows = {row.name: row.M for row in once.rows}
     assert once.trouble == twice.trouble == ""
-    assert all(row.M == 2 * rows[row.name] for row in twice.rows if row.component == "denoiser")
+    assert all(2 * rows[row.name] == row.M for row in twice.rows if row.component == "denoiser")
 
 
 def test_what_cannot_be_followed_is_said_and_its_weights_are_known(compose, monkeypatch):
@@ -142,7 +149,9 @@ def test_rules_that_leave_layers_alone_leave_their_weights(compose):
 
 
 def test_cuda_graphs_keep_the_first_arms_activations(compose):
-    plain, graphs = (_flux(compose, f"compile={name}").phases_gib["treated"] for name in ("default", "reduce-overhead"))
+    plain, graphs = (
+        _flux(compose, f"compile={name}").phases_gib["treated"] for name in ("default", "reduce-overhead")
+    )
     assert graphs > plain
     kept = {name: keeps_graphs(compose(f"compile={name}").compile, "cuda") for name in (
         "none", "default", "regional", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")}  # fmt: skip

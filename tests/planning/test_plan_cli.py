@@ -44,7 +44,11 @@ def test_the_matrix_is_printed_and_nothing_is_launched(planned: tuple[Path, str]
 
 def test_groups_add_up_and_say_who_told(planned: tuple[Path, str]) -> None:
     groups = {row.split()[0]: row for row in section(planned[1], "By GPU")}
-    assert {name: int(row.split()[1]) for name, row in groups.items()} == {"h100": 12, "rtx4090": 12, "cpu": 12}
+    assert {name: int(row.split()[1]) for name, row in groups.items()} == {
+        "h100": 12,
+        "rtx4090": 12,
+        "cpu": 12,
+    }
     assert "79.1" in groups["h100"]
     assert groups["h100"].endswith("conf/gpu/h100.yaml")
     assert groups["cpu"].endswith("this machine")

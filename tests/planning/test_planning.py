@@ -43,7 +43,9 @@ def test_every_scheme_is_foretold_as_torchao_ends_here(compose, execute_run, tmp
 
 
 def test_all_schemes_have_a_fate(compose, tmp_path):
-    configs = [compose(*SMALL_LINEAR, f"outputs={tmp_path}", f"quant={quant}") for quant in canonical("quant")]
+    configs = [
+        compose(*SMALL_LINEAR, f"outputs={tmp_path}", f"quant={quant}") for quant in canonical("quant")
+    ]
     fates = {run.axes["quant"]: run.fate for run in plan_runs(configs).runs}
     assert {*fates.values()} == {Fate.RUN, Fate.UNSUPPORTED}
     assert fates["float8dq"] is Fate.UNSUPPORTED
@@ -51,11 +53,20 @@ def test_all_schemes_have_a_fate(compose, tmp_path):
 
 def test_elsewhere_the_card_is_asked_and_not_this_machine(compose, tmp_path):
     configs = [
-        compose("model=flux-dev", "compile=regional", f"outputs={tmp_path}", f"quant={quant}", f"gpu={gpu}")
+        compose(
+            "model=flux-dev",
+            "compile=regional",
+            "batch=4",
+            f"outputs={tmp_path}",
+            f"quant={quant}",
+            f"gpu={gpu}",
+        )
         for gpu in ("h100", "a100", "rtx4090")
         for quant in ("int8wo", "float8dq")
     ]
-    runs = plan_runs(configs, Launch(at_once=4, elsewhere=True, key=lambda cfg: run_key(cfg, {"requested": cfg.gpu.name}))).runs
+    runs = plan_runs(
+        configs, Launch(at_once=4, elsewhere=True, key=lambda cfg: run_key(cfg, {"requested": cfg.gpu.name}))
+    ).runs
     assert [run.fate for run in runs] == [
         Fate.RUN, Fate.RUN, Fate.RUN, Fate.UNSUPPORTED, Fate.OOM, Fate.OOM,
     ]  # fmt: skip
@@ -103,8 +114,14 @@ def test_what_a_cluster_has_already_is_not_sent_again(compose, tmp_path):
 
 
 def test_requests_make_groups(compose, tmp_path):
-    configs = [compose(*SMALL_LINEAR, f"outputs={tmp_path}", f"gpu={gpu}") for gpu in ("h100", "h100", "a100")]
-    launch = Launch(elsewhere=True, key=lambda cfg: run_key(cfg, {"requested": cfg.gpu.name}), request=lambda cfg: {"gres": f"gpu:{cfg.gpu.name}:1"})
+    configs = [
+        compose(*SMALL_LINEAR, f"outputs={tmp_path}", f"gpu={gpu}") for gpu in ("h100", "h100", "a100")
+    ]
+    launch = Launch(
+        elsewhere=True,
+        key=lambda cfg: run_key(cfg, {"requested": cfg.gpu.name}),
+        request=lambda cfg: {"gres": f"gpu:{cfg.gpu.name}:1"},
+    )
     groups = plan_runs(configs, launch).groups
     assert [dict(group.request) for group in groups] == [{"gres": "gpu:h100:1"}, {"gres": "gpu:a100:1"}]
 
@@ -120,5 +137,9 @@ def test_nothing_is_written(compose, tmp_path: Path, capsys):
 
 def test_a_plan_is_no_part_of_the_run_key(compose):
     device = {"name": "x"}
-    assert run_key(compose("plan=true"), device) == run_key(compose("plan=all"), device) == run_key(compose(), device)
+    assert (
+        run_key(compose("plan=true"), device)
+        == run_key(compose("plan=all"), device)
+        == run_key(compose(), device)
+    )
     assert json.dumps(compose("plan=all").plan) == '"all"'

@@ -56,18 +56,13 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], 
     ids=["linear", "flux-tiny"],
 )
 def test_a_runs_memory_is_foretold_within_the_stated_factor(compose, measured, small, large):
-    footprints = Footprints()
-    here: tuple[float, ...] = ()
-    there: tuple[float, ...] = ()
-    before: tuple[float, ...] = ()
-    after: tuple[float, ...] = ()
+    footprints, told, seen = Footprints(), [], []
     for model, size, overrides in (small, large):
-        cfg = compose(*overrides)
-        found, record = foretold(cfg, footprints, "cpu", 1000.0), measured[model, size]
+        found, record = foretold(compose(*overrides), footprints, "cpu", 1000.0), measured[model, size]
         assert record["memory/baseline_model_gib"] == pytest.approx(found.baseline_model_gib, rel=0.01)
         assert record["memory/model_gib"] == pytest.approx(found.model_gib, rel=0.05)
-        here, there = (*here, found.phases_gib["baseline"]), (*there, record["memory/baseline_peak_rss_gib"])
-        before, after = (*before, found.phases_gib["build"]), (*after, record["memory/build_peak_gib"])
-    for foretold, recorded in ((here, there), (before, after)):
-        ratio = (foretold[1] - foretold[0]) / (recorded[1] - recorded[0])
-        assert 1 / FACTOR < ratio < FACTOR, (foretold, recorded)
+        told.append(found.phases_gib)
+        seen.append(record)
+    for phase, metric in (("build", "build_peak_gib"), ("baseline", "baseline_peak_rss_gib")):
+        grown = seen[1][f"memory/{metric}"] - seen[0][f"memory/{metric}"]
+        assert 1 / FACTOR < (told[1][phase] - told[0][phase]) / grown < FACTOR, (phase, told, seen)
