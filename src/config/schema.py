@@ -233,10 +233,10 @@ class GpuConf:
     description: str = _aside("")
     _target_: str = "src.workloads.device.CudaDevice"
     match: str = ""  # regular expression that the present device's name must match
-    threads: int | None = _bounded(None, min=1)  # CPU: intra-op threads; null: all the process may use
     # About the card, for planning runs where it is not (docs/planning.md); a run asks the device itself.
     compute_capability: float | None = _bounded(None, min=1.0, key=False)
     memory_gib: float | None = _bounded(None, min=0.1, key=False)  # as CUDA reports it
+    threads: int | None = _bounded(None, min=1)  # CPU: intra-op threads; null: all the process may use
 
 
 @dataclass
