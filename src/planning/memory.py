@@ -9,6 +9,7 @@ from src.planning.footprint import Footprint
 from src.treatments.layers import LayerRow, fits_none, why_not
 from src.workloads.device import GIB
 
+_WORK = 2  # copies of a layer's unquantized weight that quantizing it takes beside it
 _TIGHT = 0.9  # of a card: the rest goes to CUDA's own context, kernels' workspaces and fragments
 
 
@@ -60,10 +61,11 @@ def forecast(
     together = _together(cfg, footprint, kind, card_gib)
     beside = weights if together else 0
     kept = footprint.activations if together and keeps_graphs(cfg.compile, kind) else 0
+    work = _WORK * largest
     making = {
-        "device": weights + largest,
+        "device": weights + work,
         "cpu": treated,
-        "streamed": treated + largest,
+        "streamed": treated + largest + work,
     }["streamed" if quant.via == "diffusers" and quant.where == "device" else quant.where]
     phases = {
         "build": footprint.building,
