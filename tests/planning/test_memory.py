@@ -5,6 +5,7 @@ import torch
 
 from src.config.schema import RootConf
 from src.planning.footprint import Footprints
+from src.planning.live import LiveBytes
 from src.planning.memory import Forecast, forecast, keeps_graphs, nothing_fits, reasoned
 from src.treatments.layers import capture_layers
 from src.workloads.device import GIB
@@ -46,6 +47,16 @@ def test_a_linears_activations_are_its_output(compose):
     found = Footprints().of(compose(*SMALL_LINEAR, "batch=4"))
     assert found.activations == 4 * 16 * 128 * 2
     assert found.inputs == 4 * 16 * 256 * 2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("overrides", [SMALL_LINEAR, SMALL_FLUX, (*SMALL_FLUX, "target=block", "batch=2")])
+def test_a_real_calls_live_tensors_are_those_of_the_fake_one(compose, cpu, overrides):
+    cfg = compose(*overrides)
+    workload = build_workload(cfg, cpu)
+    with LiveBytes() as live:
+        workload.call()
+    assert Footprints().of(cfg).activations == pytest.approx(live.peak, rel=0.01)
 
 
 def test_activations_grow_with_the_batch_and_weights_do_not(compose):
