@@ -55,7 +55,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def _installed(package: str) -> str:
-    """A package's version; reading it takes milliseconds, and every run key of a sweep needs it."""
+    """Its version as this process has, or would have, imported it: asked once, as ten thousand run keys need it."""
     try:
         return version(package)
     except PackageNotFoundError:
