@@ -5,7 +5,6 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from hydra._internal.utils import create_config_search_path
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
@@ -19,6 +18,7 @@ from src.config.schema import GpuConf, QuantConf, RequiresConf
 
 if TYPE_CHECKING:
     from src.config.app import Application
+    from src.planning.cards import Card
     from src.treatments.capability import Capability
     from src.workloads.device import Device
 
@@ -47,14 +47,17 @@ def list_schemes(app: "Application") -> None:
     config = app.compose()
     if "quant" not in config:
         raise ConfigError("--list: only python -m src.run has schemes")
-    device = _opened(OmegaConf.to_object(config.gpu))
+    card = _card(OmegaConf.to_object(config.gpu))
+    device = card.device
+    assert device is not None
     from src.treatments.capability import capability
 
     schemes = _schemes(app)
     rows = {name: capability(conf, device, config.dtype) for name, conf in schemes.items()}
     other_names = aliases("quant", app.loader)
     called = {name: sorted(a for a, option in other_names.items() if option == name) for name in rows}
-    _show(_table(schemes, rows, called, device, config.dtype))
+    told = "" if card.here else f"; foretold from {card.source}: this machine does not have it"
+    _show(_table(schemes, rows, called, device, f"{config.dtype}{told}"))
 
 
 def scheme_names() -> list[str]:
@@ -76,20 +79,14 @@ def _schemes(app: "Application") -> dict[str, QuantConf]:
     return {name: quant_conf(entries[name]) for name in names}
 
 
-def _opened(gpu: object) -> "Device":
-    """The device if it is here; a card that is not, but of known compute capability, as its data tell it."""
-    from src.outcomes import RunEndedError
-    from src.workloads.device import Device
+def _card(gpu: object) -> "Card":
+    from src.planning.cards import card_of
 
     assert isinstance(gpu, GpuConf)
-    try:
-        device: Device = get_class(gpu._target_)(gpu).open()
-    except RunEndedError as end:
-        if gpu.compute_capability is None:
-            raise ConfigError("; ".join(filter(None, [end.reason, end.remedy]))) from end
-        name = f"{gpu.description or gpu.name} (not here)"
-        return Device("cuda", name, gpu.memory_gib or 0.0, compute_capability=gpu.compute_capability)
-    return device
+    card = card_of(gpu)
+    if card.device is None:
+        raise ConfigError("; ".join(filter(None, [card.source, card.remedy])))
+    return card
 
 
 def _table(
@@ -97,10 +94,10 @@ def _table(
     rows: "dict[str, Capability]",
     called: dict[str, list[str]],
     device: "Device",
-    dtype: str,
+    asked: str,
 ) -> Table:
     table = Table(
-        title=escape(f"{device.name}, {dtype}"), title_justify="left", box=None, padding=(0, 2, 0, 0)
+        title=escape(f"{device.name}, {asked}"), title_justify="left", box=None, padding=(0, 2, 0, 0)
     )
     for head in _HEADS:
         table.add_column(head, overflow="fold", min_width=len(head) if head == "status" else None)

@@ -255,10 +255,10 @@ class GpuConf:
     description: str = _aside("")
     _target_: str = "src.workloads.device.CudaDevice"
     match: str = ""  # regular expression that the present device's name must match
-    threads: int | None = _bounded(None, min=1)  # CPU: intra-op threads; null: all the process may use
     # About the card, for planning runs where it is not (docs/planning.md); a run asks the device itself.
-    compute_capability: float | None = _bounded(None, min=1.0)
-    memory_gib: float | None = _bounded(None, min=0.1)  # as CUDA reports it
+    compute_capability: float | None = _bounded(None, min=1.0, key=False)
+    memory_gib: float | None = _bounded(None, min=0.1, key=False)  # as CUDA reports it
+    threads: int | None = _bounded(None, min=1)  # CPU: intra-op threads; null: all the process may use
 
 
 @dataclass
@@ -338,6 +338,8 @@ class RootConf:
     seed: int = _bounded(0, min=0)
     outputs: str = _aside("outputs")  # folder of everything that runs write
     rerun: bool = _aside(False)  # measure again what already has a final outcome
+    plan: bool | str = field(default=False, metadata={"choices": (False, True, "all"), "key": False})
+    # print what would be run, and launch nothing; all: with a row per run
 
 
 @dataclass

@@ -29,7 +29,7 @@ _PRELOAD = ("torch", "torchao.quantization", "torch._inductor.compile_fx", "src.
 
 
 def run_sweep(configs: Sequence[RootConf], execute: Execute) -> list[int]:
-    """Run every configuration; each one's record is on disk before the next starts.
+    """Run every configuration; each one's record is on disk before the next starts. With `plan`: print, run nothing.
 
     Args:
         configs: validated, all of one sweep.
@@ -42,6 +42,11 @@ def run_sweep(configs: Sequence[RootConf], execute: Execute) -> list[int]:
         ConfigError: the outputs folder cannot be written.
         KeyboardInterrupt: Ctrl-C; finished runs are kept, the current one is marked, its processes are gone.
     """
+    if any(cfg.plan for cfg in configs):
+        from src.planning.planning import show_plan
+
+        show_plan(configs)
+        return [0] * len(configs)
     outputs = prepared(Path(configs[0].outputs))
     sweep = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     server = Preloaded([*_PRELOAD, *sorted({c.model.factory["_target_"] for c in configs})])

@@ -18,7 +18,7 @@ Point = tuple[str, float, int]  # metric, value, step
 MAX_POINTS = 200  # of a series
 _MAX_PARAM, _MAX_TAG, _MAX_KEY = 6000, 2000, 250  # characters; MLflow's own limits are 6000, 8000, 250
 _NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
-_NOT_MEASURED = ("tracking", "outputs", "rerun")
+_NOT_MEASURED = ("tracking", "outputs", "rerun", "plan")
 _PERCENTILES = range(0, 101, 5)
 _STATUS = {Outcome.KILLED: "KILLED"}
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from src.workloads.device import Device
 
 
+EMULATE = "or quant.emulate=true, for its quality alone"  # a remedy, where the status is EMULATED
+
+
 class Status(StrEnum):
     """Whether a scheme runs on a device."""
 

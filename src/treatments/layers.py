@@ -47,14 +47,14 @@ class LayerRow:
 
 @torch.no_grad()
 def capture_layers(
-    workload: Workload, components: Sequence[str] = (DENOISER,)
+    workload: Workload, components: Sequence[str] = (DENOISER,), *, keep: bool = True
 ) -> tuple[list[LayerRow], dict[tuple[int, int, int], torch.Tensor]]:
     """Run one forward and list every Linear that was called.
 
     A row that comes with a reason is not for a scheme to take: it belongs to none of the components.
 
     Returns:
-        The rows in module order, and one real input per distinct shape, [M, K].
+        The rows in module order, and one real input per distinct shape, [M, K]; none without `keep`.
     """
     rows: dict[str, LayerRow] = {}
     samples: dict[tuple[int, int, int], torch.Tensor] = {}
@@ -66,7 +66,8 @@ def capture_layers(
         row = rows.setdefault(fqn, LayerRow(fqn, m, k, n, 0, "", reason, component, name))
         row.calls += 1
         row.M = max(row.M, m)
-        samples.setdefault((m, k, n), x.detach().reshape(m, k).clone())
+        if keep:
+            samples.setdefault((m, k, n), x.detach().reshape(m, k).clone())
 
     handles = [
         module.register_forward_pre_hook(
@@ -165,6 +166,11 @@ def what_fits(rows: Iterable[LayerRow], conf: QuantConf, requires: RequiresConf)
     if "group_size" in conf.takes and conf.group_size not in sizes and sizes:
         return f"quant.group_size={max(sizes)}: it divides K of every layer"
     return "another scheme: python -m src.run --list says what each asks of K and N"
+
+
+def fits_none(scheme: str, rows: Sequence[LayerRow]) -> str:
+    """Why a scheme that takes no layer at all cannot run; each row has its reason."""
+    return f"{scheme} fits none of the {len(rows)} Linear layers ({tally(rows)})"
 
 
 def by_component(workload: Workload, rows: Iterable[LayerRow]) -> dict[str, dict[str, float]]:

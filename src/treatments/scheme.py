@@ -14,8 +14,8 @@ from src.config.errors import ConfigError
 from src.config.schema import QuantConf, RequiresConf
 from src.outcomes import unsupported
 from src.tasks.context import RunContext
-from src.treatments.capability import Capability, Status, capability
-from src.treatments.layers import LayerRow, is_quantized, tally, what_fits, why_not
+from src.treatments.capability import EMULATE, Capability, Status, capability
+from src.treatments.layers import LayerRow, fits_none, is_quantized, what_fits, why_not
 from src.treatments.observing import Inputs, observe_inputs
 from src.workloads.device import Device
 from src.workloads.workload import Workload
@@ -142,7 +142,7 @@ class TorchaoScheme:
             return
         remedy = self.found.remedy
         if self.found.status is Status.EMULATED:
-            remedy = "; ".join(filter(None, [remedy, "or quant.emulate=true, for its quality alone"]))
+            remedy = "; ".join(filter(None, [remedy, EMULATE]))
         raise unsupported(self.found.reason, remedy)
 
     def select(self, rows: list[LayerRow], device: Device) -> list[LayerRow]:
@@ -174,8 +174,7 @@ class TorchaoScheme:
         chosen = self.select(rows, run.device)
         if not chosen:
             raise unsupported(
-                f"{self.conf.name} fits none of the {len(rows)} Linear layers ({tally(rows)})",
-                what_fits(rows, self.conf, self.requires(run.device)),
+                fits_none(self.conf.name, rows), what_fits(rows, self.conf, self.requires(run.device))
             )
         return {fqn: (self.conf.name, config) for fqn, config in self.configs(chosen, run.device).items()}
 

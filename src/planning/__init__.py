@@ -1,0 +1,1 @@
+"""What a sweep would do, told before anything is sent: `plan=true` (docs/planning.md)."""

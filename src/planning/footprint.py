@@ -1,0 +1,168 @@
+"""What a workload weighs and needs, found without its memory: built and called on torch's fake tensors."""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_iter
+
+from src.config.schema import PIPELINE, VAE, ComponentConf, ModelConf, RootConf, WeightsConf
+from src.planning.live import LiveBytes
+from src.treatments.layers import LayerRow, capture_layers
+from src.workloads.device import Device
+from src.workloads.dims import resolve
+from src.workloads.inputs import make_inputs
+from src.workloads.model import empty_model, fill, size_bytes, tensor_bytes
+from src.workloads.workload import Workload, build_workload
+
+_CPU = Device(kind="cpu", name="fake", memory_gib=math.nan)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of a workload, unquantized and uncompiled, and its Linear layers."""
+
+    weights: int  # of the target, of a pipeline with its VAE
+    inputs: int = 0
+    activations: int = 0  # the most that one eager call holds at once beside weights and inputs
+    building: int = 0  # the most that building takes: of a part of a model, the whole one and its forward
+    rows: list[LayerRow] = field(default_factory=list)
+    layer_bytes: dict[str, int] = field(default_factory=dict)  # layer name -> of its weight
+    trouble: str = ""  # why the rest is not known, where it is not
+
+
+class Footprints:
+    """Footprints of a sweep's workloads; each distinct one is made once."""
+
+    def __init__(self) -> None:
+        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self._models: dict[str, nn.Module] = {}
+        self._known: dict[str, Footprint] = {}
+
+    @staticmethod
+    def key(cfg: RootConf) -> str:
+        """Equal for runs of equal footprint."""
+        return repr((cfg.model, cfg.target, cfg.batch, cfg.resolution, cfg.dtype))
+
+    @torch.no_grad()
+    def of(self, cfg: RootConf) -> Footprint:
+        """The footprint of a run's workload."""
+        key = self.key(cfg)
+        if key not in self._known:
+            self._known[key] = self._made(cfg)
+        return self._known[key]
+
+    def _made(self, cfg: RootConf) -> Footprint:
+        weights = 0
+        try:
+            model = self._model(cfg.model, cfg)
+            weights = size_bytes(model)
+            if cfg.target != PIPELINE:
+                with self._mode:
+                    return _of_target(cfg, model)
+            vae = self._model(cfg.model.pipeline.vae, cfg, "model.pipeline.vae")
+            weights += size_bytes(vae)
+            with self._mode:
+                return _of_pipeline(cfg, model, vae)
+        except Exception as error:  # whatever a model's own code cannot do without values
+            lines = str(error).strip().splitlines()
+            said = f"{type(error).__name__}: {lines[0] if lines else ''}"[:200]
+            return Footprint(weights, building=weights, trouble=said)
+
+    def _model(self, conf: ModelConf | ComponentConf, cfg: RootConf, where: str = "model") -> nn.Module:
+        """The model in the run's dtypes on fake tensors; of local and hub weights only the structure is read."""
+        key = repr((conf.factory, conf.weights, cfg.dtype))
+        if key not in self._models:
+            dtype = getattr(torch, cfg.dtype)
+            model = empty_model(conf, _CPU.torch, dtype, where)
+            with self._mode:
+                fill(model, replace(conf, weights=WeightsConf()), _CPU.torch, dtype, cfg.seed)
+            self._models[key] = model
+        return self._models[key]
+
+
+def _of_target(cfg: RootConf, model: nn.Module) -> Footprint:
+    with LiveBytes() as building:
+        workload = build_workload(cfg, _CPU, model)
+    seen = _seen(workload)
+    own = size_bytes(workload.module) + seen.inputs
+    whole = size_bytes(model) + building.peak if workload.path else 0
+    return Footprint(
+        weights=size_bytes(workload.module),
+        inputs=seen.inputs,
+        activations=seen.activations,
+        building=max(own + seen.activations + seen.samples, whole),
+        rows=seen.rows,
+        layer_bytes=seen.layer_bytes,
+    )
+
+
+def _of_pipeline(cfg: RootConf, model: nn.Module, vae: nn.Module) -> Footprint:
+    """A pipeline's steps one after another need the larger of what a denoising step and the decoding need.
+
+    With embeddings of a negative prompt the denoiser is called with twice the batch.
+    """
+    twice = 1 + any(name.startswith("negative_") for name in cfg.model.pipeline.inputs)
+    dims = resolve(cfg.model.dims, {"batch": cfg.batch * twice, "resolution": cfg.resolution}, "model.dims")
+    inputs = make_inputs(cfg.model, dims, _CPU.torch, getattr(torch, cfg.dtype), cfg.seed + 1)
+    step = _seen(Workload(model, (), inputs))
+    end = _seen(Workload(_Decoder(vae), (_latents(vae, cfg),), {}))
+    for row in end.rows:
+        row.component, row.name = VAE, row.name.removeprefix(f"{VAE}.")
+    weights, activations = size_bytes(model) + size_bytes(vae), max(step.activations, end.activations)
+    return Footprint(
+        weights=weights,
+        inputs=step.inputs,
+        activations=activations,
+        building=weights + step.inputs + activations + step.samples + end.samples,
+        rows=step.rows + end.rows,
+        layer_bytes=step.layer_bytes | end.layer_bytes,
+    )
+
+
+class _Decoder(nn.Module):
+    """A VAE called as a pipeline does at its end."""
+
+    def __init__(self, vae: nn.Module) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, latents: torch.Tensor) -> Any:
+        decode: Any = self.vae.decode
+        return decode(latents, return_dict=False)
+
+
+def _latents(vae: Any, cfg: RootConf) -> torch.Tensor:
+    """[batch, latent channels, side, side], the image's side halved by each of the VAE's blocks but one."""
+    side = cfg.resolution // 2 ** (len(vae.config.block_out_channels) - 1)
+    shape = (cfg.batch, vae.config.latent_channels, side, side)
+    return torch.empty(shape, device=_CPU.torch, dtype=getattr(torch, cfg.dtype))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one call shows, in bytes."""
+
+    inputs: int
+    activations: int
+    rows: list[LayerRow]
+    layer_bytes: dict[str, int]
+    samples: int  # one input per distinct layer shape, which building keeps for a while
+
+
+def _seen(workload: Workload) -> _Seen:
+    with LiveBytes() as call:
+        rows, _ = capture_layers(workload, keep=False)
+    weights = {row.fqn: workload.module.get_submodule(row.fqn).weight for row in rows}
+    layer_bytes = {name: _bytes(weight) for name, weight in weights.items()}
+    samples = {row.shape: row.M * layer_bytes[row.fqn] // row.N for row in rows}
+    return _Seen(
+        _bytes((workload.args, workload.kwargs)), call.peak, rows, layer_bytes, sum(samples.values())
+    )
+
+
+def _bytes(tree: Any) -> int:
+    return sum(tensor_bytes(leaf) for leaf in tree_iter(tree) if isinstance(leaf, torch.Tensor))

@@ -1,0 +1,119 @@
+"""How long a run will take: as long as the nearest earlier runs, else a guess from its budgets."""
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from src.config.schema import MeasureConf, QuantConf
+from src.records.record import Outcome, Record
+
+_WORKLOAD = ("model", "target", "dtype", "task")
+# From the nearest to the furthest: what earlier runs are called, and the axes that they share with the run.
+LADDER: dict[str, tuple[str, ...]] = {
+    "the same": (*_WORKLOAD, "quant", "compile", "batch", "resolution"),
+    "another size": (*_WORKLOAD, "quant", "compile"),
+    "another quantization": (*_WORKLOAD, "compile", "batch", "resolution"),
+    "another quantization and size": (*_WORKLOAD, "compile"),
+}
+GUESS = "guess"
+_UNSUPPORTED_S = 10.0  # to start a process that finds it cannot
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Wall seconds of a run, and which earlier runs say so."""
+
+    seconds: float
+    source: str  # a key of LADDER, or GUESS
+    runs: int = 0  # earlier ones that it is the median of
+
+
+@dataclass(frozen=True)
+class _Took:
+    rest_s: float  # everything but the paired rounds
+    measure_s: float
+
+
+class History:
+    """The earlier runs of an outputs folder, by place and axes."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        """Args: records: of any outcome; those that were measured count, and unsupported ones for their like."""
+        self._took: dict[tuple[Any, ...], list[_Took]] = defaultdict(list)
+        self._unsupported: dict[str, list[float]] = defaultdict(list)
+        for record in records:
+            wall_s = _wall_s(record)
+            if wall_s is None:
+                continue
+            for place in {str(record.axes.get("gpu")), str(record.device.get("name"))}:
+                if record.outcome is Outcome.UNSUPPORTED:
+                    self._unsupported[place].append(wall_s)
+                elif record.outcome is Outcome.OK:
+                    self._add(record, place, wall_s)
+
+    def _add(self, record: Record, place: str, wall_s: float) -> None:
+        measure_s = record.phases_s.get("measure", 0.0)
+        took = _Took(max(0.0, wall_s - measure_s - record.phases_s.get("ceilings", 0.0)), measure_s)
+        for step, names in LADDER.items():
+            self._took[step, place, *_values(record.axes, names)].append(took)
+
+    def estimate(
+        self, axes: Mapping[str, Any], places: Iterable[str], measure: MeasureConf, guess_s: float
+    ) -> Estimate:
+        """Seconds of a run that will be measured.
+
+        Args:
+            axes: of the run, as in its record.
+            places: what its device is called: the gpu option's name, the device's own.
+            measure: its budget; earlier rounds that took longer are cut to it.
+            guess_s: what to say where there is no earlier run.
+        """
+        for step, names in LADDER.items():
+            for place in places:
+                if took := self._took.get((step, place, *_values(axes, names))):
+                    budget_s = measure.budget_s + measure.max_warmup_s
+                    seconds = statistics.median(t.rest_s + min(t.measure_s, budget_s) for t in took)
+                    return Estimate(min(seconds, measure.timeout_s), step, len(took))
+        return Estimate(min(guess_s, measure.timeout_s), GUESS)
+
+    def unsupported(self, places: Iterable[str]) -> Estimate:
+        """Seconds of a run that only finds out that it cannot."""
+        seen = [seconds for place in places for seconds in self._unsupported.get(place, ())]
+        return (
+            Estimate(statistics.median(seen), "the same", len(seen))
+            if seen
+            else Estimate(_UNSUPPORTED_S, GUESS)
+        )
+
+
+def guess_s(measure: MeasureConf, quant: QuantConf, shapes: int) -> float:
+    """Three times the rounds' budget and 30 s to build and compile; autoquant's trials come on top.
+
+    Args:
+        measure: the budgets.
+        quant: the scheme.
+        shapes: distinct layer shapes of the workload.
+    """
+    trials = len(quant.candidates) * shapes if quant.plan is None else 0
+    return 3 * measure.budget_s + 30 + 1.5 * quant.layer_budget_s * trials
+
+
+def sources(estimates: Iterable[Estimate]) -> dict[str, int]:
+    """How many estimates rest on what, nearest first."""
+    counts = Counter(each.source for each in estimates)
+    return {source: counts[source] for source in (*LADDER, GUESS) if counts[source]}
+
+
+def _values(axes: Mapping[str, Any], names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(str(axes.get(name)) for name in names)
+
+
+def _wall_s(record: Record) -> float | None:
+    try:
+        started, finished = (datetime.fromisoformat(t) for t in (record.started_at, record.finished_at))
+    except ValueError:
+        return None
+    return (finished - started).total_seconds()

@@ -1,0 +1,141 @@
+"""The matrix of a sweep: every run with what is foretold of it, and their sums by GPU and by reason."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from src.config.schema import RootConf
+from src.planning.cards import Card
+from src.planning.hours import Estimate
+from src.planning.memory import Forecast
+
+
+class Fate(StrEnum):
+    """What is foretold of a run."""
+
+    RUN = "will run"
+    OOM = "likely oom"  # sent all the same
+    UNSUPPORTED = "unsupported"  # sent all the same: recorded with its reason in seconds
+    DONE = "done"  # skipped
+    UNDER_WAY = "under way"  # skipped: an earlier sweep sent it
+    REPEATED = "repeated"  # skipped: the sweep holds it twice
+
+    @property
+    def is_skipped(self) -> bool:
+        """Whether the run is not sent."""
+        return self in (Fate.DONE, Fate.UNDER_WAY, Fate.REPEATED)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How the runs would be launched, as far as a plan needs to know; the default is this machine, one by one."""
+
+    at_once: int | None = 1  # runs of one group (a GPU and its request) beside each other; None: all
+    elsewhere: bool = False  # on other machines, group beside group: devices are told from conf/gpu
+    key: Callable[[RootConf], str] | None = None  # a run's key; None: of the device opened here
+    request: Callable[[RootConf], Mapping[str, Any]] | None = None  # of the cluster; None: gpu.slurm
+    under_way: Collection[str] = ()  # keys of runs that a cluster has already
+
+
+HERE = Launch()
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of the matrix."""
+
+    axes: dict[str, str]
+    group: str  # of runs that share a GPU and a request
+    fate: Fate
+    estimate: Estimate
+    reason: str = ""
+    remedy: str = ""
+    memory: Forecast | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds that it adds to the sweep."""
+        return 0.0 if self.fate.is_skipped else self.estimate.seconds
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that go to one kind of device with one request."""
+
+    name: str
+    gpu: str
+    card: Card
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """All runs of a sweep, in order."""
+
+    runs: list[PlannedRun]
+    groups: list[Group]
+    launch: Launch = HERE
+
+    def axes(self) -> dict[str, list[str]]:
+        """Each axis with its distinct values, in order."""
+        names = dict.fromkeys(name for run in self.runs for name in run.axes)
+        return {
+            name: list(dict.fromkeys(run.axes[name] for run in self.runs if name in run.axes))
+            for name in names
+        }
+
+    def of(self, group: Group) -> list[PlannedRun]:
+        """The runs of a group."""
+        return [run for run in self.runs if run.group == group.name]
+
+    def rows(self, most: int) -> list[tuple[dict[str, str], list[PlannedRun]]]:
+        """The runs put together by the leading varying axes, by as many as give no more than `most` rows."""
+        varying = [name for name, values in self.axes().items() if len(values) > 1]
+        rows: dict[tuple[str, ...], list[PlannedRun]] = {(): list(self.runs)}
+        names: list[str] = []
+        for count in range(1, len(varying) + 1):
+            finer = _by(self.runs, varying[:count])
+            if len(finer) > most:
+                break
+            rows, names = finer, varying[:count]
+        return [(dict(zip(names, values, strict=True)), runs) for values, runs in rows.items()]
+
+    def reasons(self) -> list[tuple[Fate, str, str, list[PlannedRun]]]:
+        """Fate, reason, remedy, and the runs of which that is said; the commonest first within a fate."""
+        said: dict[tuple[Fate, str, str], list[PlannedRun]] = {}
+        for run in self.runs:
+            if run.fate is not Fate.RUN:
+                said.setdefault((run.fate, run.reason, run.remedy), []).append(run)
+        order = list(Fate)
+        ranked = sorted(said.items(), key=lambda item: (order.index(item[0][0]), -len(item[1])))
+        return [(*key, runs) for key, runs in ranked]
+
+    def wall_s(self) -> float:
+        """Seconds from the first start to the last end, if every run starts as soon as the launcher allows it."""
+        spans = [_span_s(self.of(group), self.launch.at_once) for group in self.groups]
+        return max(spans, default=0.0) if self.launch.elsewhere else sum(spans)
+
+
+def fates(runs: Iterable[PlannedRun]) -> Counter[Fate]:
+    """How many runs meet which fate."""
+    return Counter(run.fate for run in runs)
+
+
+def hours(runs: Iterable[PlannedRun]) -> float:
+    """Device hours that the runs take together."""
+    return sum(run.seconds for run in runs) / 3600
+
+
+def _span_s(runs: list[PlannedRun], at_once: int | None) -> float:
+    """The runs' sum shared by those beside each other, and no less than the longest."""
+    longest = max((run.seconds for run in runs), default=0.0)
+    return longest if at_once is None else max(longest, sum(run.seconds for run in runs) / at_once)
+
+
+def _by(runs: Iterable[PlannedRun], names: list[str]) -> dict[tuple[str, ...], list[PlannedRun]]:
+    found: dict[tuple[str, ...], list[PlannedRun]] = {}
+    for run in runs:
+        found.setdefault(tuple(run.axes.get(name, "") for name in names), []).append(run)
+    return found

@@ -1,0 +1,180 @@
+"""`plan=true`: the matrix is printed, nothing is launched. The one function that every launcher calls instead."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from src.config.schema import GpuConf, RootConf
+from src.launching.earlier import standing
+from src.launching.sweep import axes_of
+from src.planning.cards import Card, card_of
+from src.planning.footprint import Footprints
+from src.planning.hours import GUESS, Estimate, History, guess_s
+from src.planning.matrix import HERE, Fate, Group, Launch, Matrix, PlannedRun
+from src.planning.memory import Forecast, forecast, nothing_fits, reasoned
+from src.planning.terminal import print_matrix
+from src.records.key import run_key
+from src.records.record import Record
+from src.records.store import iter_records
+from src.treatments.capability import EMULATE, Capability, Status, capability
+from src.treatments.layers import LayerRow
+
+ALL = "all"  # plan=all: every run in a row of its own
+
+
+def show_plan(configs: Sequence[RootConf], launch: Launch = HERE) -> None:
+    """Print what a launcher would do with these runs.
+
+    Args:
+        configs: validated, all of one sweep.
+        launch: how they would be launched.
+    """
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # what libraries say while they are imported is in a run's log otherwise
+    try:
+        matrix = plan_runs(configs, launch)
+    finally:
+        logging.disable(disabled)
+    print_matrix(matrix, every=any(cfg.plan == ALL for cfg in configs))
+
+
+def plan_runs(configs: Sequence[RootConf], launch: Launch = HERE) -> Matrix:
+    """What is foretold of every run; nothing is built but outlines, nothing is written."""
+    planner = _Planner(launch, Path(configs[0].outputs))
+    runs = [planner.planned(cfg) for cfg in configs]
+    return Matrix(runs, list(planner.groups.values()), launch)
+
+
+class _Planner:
+    """What the runs of a sweep share, each found once: cards, footprints, capabilities, earlier runs."""
+
+    def __init__(self, launch: Launch, outputs: Path) -> None:
+        self.launch, self.outputs = launch, outputs
+        self.groups: dict[str, Group] = {}
+        self._footprints = Footprints()
+        self._cards: dict[str, Card] = {}
+        self._capabilities: dict[tuple[str, ...], Capability] = {}
+        self._layers: dict[tuple[str, ...], list[LayerRow]] = {}
+        self._forecasts: dict[tuple[str, ...], tuple[Forecast, tuple[str, str]]] = {}
+        self._keys: set[str] = set()
+
+    @cached_property
+    def history(self) -> History:
+        """The earlier runs in the outputs folder; unreadable ones are passed over."""
+        return History(found for _, found in iter_records(self.outputs) if isinstance(found, Record))
+
+    def planned(self, cfg: RootConf) -> PlannedRun:
+        """One run."""
+        card, group, axes = self._card(cfg.gpu), self._group(cfg), plan_axes(cfg)
+        if skipped := self._skipped(cfg, card):
+            fate, reason, remedy = skipped
+            return PlannedRun(axes, group.name, fate, Estimate(0.0, GUESS), reason, remedy)
+        if refused := self._refused(cfg, card):
+            return self._unsupported(cfg, card, *refused)
+        memory, misfit = self._forecast(cfg, card)
+        if any(misfit):
+            return self._unsupported(cfg, card, *misfit)
+        shapes = len({row.shape for row in self._footprints.of(cfg).rows})
+        guess = guess_s(cfg.measure, cfg.quant, shapes)
+        estimate = self.history.estimate(axes_of(cfg), _places(cfg.gpu, card), cfg.measure, guess)
+        if memory.exceeds(card.memory_gib):
+            reason = f"GiB of {card.memory_gib:.3g}, in the phase {memory.peak_phase}"
+            return PlannedRun(axes, group.name, Fate.OOM, estimate, reason, _SMALLER, memory)
+        return PlannedRun(axes, group.name, Fate.RUN, estimate, memory=memory)
+
+    def _unsupported(self, cfg: RootConf, card: Card, reason: str, remedy: str) -> PlannedRun:
+        estimate = self.history.unsupported(_places(cfg.gpu, card))
+        return PlannedRun(plan_axes(cfg), self._group(cfg).name, Fate.UNSUPPORTED, estimate, reason, remedy)
+
+    def _card(self, gpu: GpuConf) -> Card:
+        key = repr(gpu)
+        if key not in self._cards:
+            self._cards[key] = card_of(gpu, elsewhere=self.launch.elsewhere)
+        return self._cards[key]
+
+    def _group(self, cfg: RootConf) -> Group:
+        request = (self.launch.request or own_request)(cfg)
+        name = repr((cfg.gpu, request))
+        return self.groups.setdefault(name, Group(name, cfg.gpu.name, self._card(cfg.gpu), request))
+
+    def _skipped(self, cfg: RootConf, card: Card) -> tuple[Fate, str, str] | None:
+        """Whether a launcher would pass the run over, and why."""
+        if cfg.rerun or (self.launch.key is None and not card.here):
+            return None
+        key = (
+            self.launch.key(cfg)
+            if self.launch.key
+            else run_key(cfg, card.device.as_dict() if card.device else {})
+        )
+        if key in self._keys:
+            return Fate.REPEATED, "the sweep holds this run more than once", ""
+        self._keys.add(key)
+        done = standing(self.outputs, key, cfg, _unheard)
+        if done is None or (self.launch.elsewhere and not done.device):
+            return (Fate.UNDER_WAY, "sent by an earlier sweep", "") if key in self.launch.under_way else None
+        return Fate.DONE, f"measured before: {done.verdict or done.outcome}", "rerun=true measures again"
+
+    def _refused(self, cfg: RootConf, card: Card) -> tuple[str, str] | None:
+        """Why the card cannot run the scheme, and what would: the words of the record that a run would write."""
+        if card.device is None:
+            return None if self.launch.elsewhere else (card.source, card.remedy)
+        if cfg.quant.plan is not None:
+            return None
+        key = (repr(cfg.quant), repr(cfg.gpu), cfg.dtype)
+        if key not in self._capabilities:
+            self._capabilities[key] = capability(cfg.quant, card.device, cfg.dtype)
+        found = self._capabilities[key]
+        if found.status is Status.OK or (found.status is Status.EMULATED and cfg.quant.emulate):
+            return None
+        emulate = [EMULATE] if found.status is Status.EMULATED else []
+        return found.reason, "; ".join(filter(None, [found.remedy, *emulate]))
+
+    def _forecast(self, cfg: RootConf, card: Card) -> tuple[Forecast, tuple[str, str]]:
+        """The memory that the run takes, and why no layer fits its scheme, if so, with the remedy."""
+        kind = card.device.kind if card.device else "cuda"
+        layers = (Footprints.key(cfg), repr(cfg.quant), kind)
+        key = (*layers, repr((cfg.gpu, cfg.compile, cfg.measure.pairing, cfg.task.compares)))
+        if key not in self._forecasts:
+            footprint = self._footprints.of(cfg)
+            if layers not in self._layers:
+                self._layers[layers] = reasoned(footprint, cfg.quant, kind)
+            rows = self._layers[layers]
+            foretold = forecast(cfg, footprint, rows, kind, card.memory_gib)
+            self._forecasts[key] = foretold, nothing_fits(rows, cfg.quant, kind)
+        return self._forecasts[key]
+
+
+_SMALLER = "a smaller batch or resolution, or a larger device"
+
+
+def plan_axes(cfg: RootConf) -> dict[str, str]:
+    """What runs of a plan are told apart by: the record's axes, the device first, and a few keys more."""
+    size = {"resolution": cfg.resolution} if cfg.resolution else cfg.model.dims
+    axes = {"gpu": cfg.gpu.name, "model": cfg.model.name, **size, "target": cfg.target, "batch": cfg.batch}
+    axes |= {name: value for name, value in axes_of(cfg).items() if name != "resolution"}
+    axes |= {
+        "layers": cfg.quant.layers.name,
+        "where": cfg.quant.where,
+        "via": cfg.quant.via,
+        "seed": cfg.seed,
+    }
+    return {name: str(value) for name, value in axes.items()}
+
+
+def own_request(cfg: RootConf) -> Mapping[str, Any]:
+    """What a run's GPU entry asks of a cluster, as far as it asks anything."""
+    request = getattr(cfg.gpu, "slurm", None)
+    asked = asdict(request) if is_dataclass(request) and not isinstance(request, type) else {}
+    return {name: value for name, value in asked.items() if value}
+
+
+def _unheard(warning: str) -> None:
+    """An unreadable record is the launcher's to tell."""
+
+
+def _places(gpu: GpuConf, card: Card) -> list[str]:
+    """What a run's device is called in records: by its name, if it is known, and by the option's."""
+    return [*([card.device.name] if card.device else []), gpu.name]

@@ -1,0 +1,190 @@
+"""The matrix on the terminal; plain and unfolded where nobody reads it on one."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from src.launching.progress import duration
+from src.planning.hours import GUESS, sources
+from src.planning.matrix import Fate, Matrix, PlannedRun, fates, hours
+from src.planning.memory import Forecast
+
+_STYLES = {
+    Fate.RUN: "green",
+    Fate.OOM: "bold red",
+    Fate.UNSUPPORTED: "yellow",
+    Fate.DONE: "dim",
+    Fate.UNDER_WAY: "dim",
+    Fate.REPEATED: "dim",
+}
+_MOST_ROWS = 60  # of a table that need not be complete
+_UNFOLDED = 1000  # columns
+
+
+def print_matrix(matrix: Matrix, *, every: bool = False) -> None:
+    """Print the plan to stdout.
+
+    Args:
+        matrix: what was planned.
+        every: a row for each run, however many.
+    """
+    reads = sys.stdout.isatty()
+    console = Console(
+        width=None if reads else _UNFOLDED, color_system="auto" if reads else None, highlight=False
+    )
+    most = len(matrix.runs) if every else _MOST_ROWS
+    console.print(f"[bold]plan: {_count(matrix.runs)}; nothing was launched[/]\n")
+    for table in (_axes(matrix), _groups(matrix), _runs(matrix, most), _reasons(matrix)):
+        if table.row_count:
+            _print(console, table)
+    for line in _closing(matrix, most):
+        console.print(escape(line))
+
+
+def _print(console: Console, table: Table) -> None:
+    if sys.stdout.isatty():
+        console.print(table, "")
+        return
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().rstrip().splitlines()), end="\n\n")
+
+
+def _table(title: str, **columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    for name, justify in columns.items():
+        table.add_column(name.replace("_", " "), justify=justify, overflow="fold")  # type: ignore[arg-type]
+    return table
+
+
+def _axes(matrix: Matrix) -> Table:
+    axes = matrix.axes()
+    table = _table("Axes", axis="left", count="right", values="left")
+    for name, values in axes.items():
+        if len(values) > 1:
+            table.add_row(name, str(len(values)), escape(" ".join(values)))
+    fixed = " ".join(f"{name}={values[0]}" for name, values in axes.items() if len(values) == 1)
+    table.add_row("the same in all", "", escape(fixed))
+    return table
+
+
+def _groups(matrix: Matrix) -> Table:
+    table = _table(
+        "By GPU", gpu="left", runs="right", outcome="left", most_GiB="right", card_GiB="right", hours="right",
+        told_by="left", request="left",
+    )  # fmt: skip
+    for group in matrix.groups:
+        runs = matrix.of(group)
+        request = " ".join(f"{name}={value}" for name, value in group.request.items())
+        table.add_row(
+            escape(group.gpu), str(len(runs)), _fates(runs), _most(runs), _gib(group.card.memory_gib),
+            f"{hours(runs):.2f}", escape(group.card.source), escape(request),
+        )  # fmt: skip
+    return table
+
+
+def _runs(matrix: Matrix, most: int) -> Table:
+    rows = matrix.rows(most)
+    names = list(rows[0][0]) if rows else []
+    table = _table(
+        "Runs", **dict.fromkeys(names, "left"), runs="right", outcome="left", GiB="right", time="right"
+    )
+    cards = {group.name: group.card.memory_gib for group in matrix.groups}
+    for values, runs in rows:
+        tight = any(run.memory and run.memory.is_tight(cards[run.group]) for run in runs)
+        table.add_row(
+            *map(escape, values.values()), str(len(runs)), _fates(runs), _span(runs) + (" tight" if tight else ""),
+            duration(sum(run.seconds for run in runs)),
+        )  # fmt: skip
+    return table
+
+
+def _reasons(matrix: Matrix) -> Table:
+    table = _table(
+        "Why not", outcome="left", runs="right", gpu="left", quant="left", why_and_what_instead="left"
+    )
+    said = matrix.reasons()
+    for fate, reason, remedy, runs in said[:_MOST_ROWS]:
+        reason = f"{_span(runs)} {reason}" if fate is Fate.OOM else reason
+        why = f"{reason} → {remedy}" if remedy else reason
+        gpus, schemes = (" ".join(dict.fromkeys(run.axes[name] for run in runs)) for name in ("gpu", "quant"))
+        table.add_row(f"[{_STYLES[fate]}]{fate}[/]", str(len(runs)), *map(escape, (gpus, schemes, why)))
+    if len(said) > _MOST_ROWS:
+        table.caption = f"{len(said) - _MOST_ROWS} more reasons"
+    return table
+
+
+def _closing(matrix: Matrix, most: int) -> list[str]:
+    """Sums, what the hours rest on, and what should be known of the numbers."""
+    sent = [run for run in matrix.runs if not run.fate.is_skipped]
+    lines = [f"{hours(sent):.2f} device hours in all, {_at_once(matrix)}: about {duration(matrix.wall_s())}"]
+    told = sources(run.estimate for run in sent)
+    words = [
+        f"{number} by {_SAYS.get(source, f'earlier runs of {source}')}" for source, number in told.items()
+    ]
+    lines += [f"time: {', '.join(words)}"] if words else []
+    absent = [group.gpu for group in matrix.groups if not group.card.here and group.card.device]
+    if absent and not matrix.launch.elsewhere:
+        names = ", ".join(dict.fromkeys(absent))
+        lines.append(
+            f"gpu={names}: not on this machine; launched here its runs would only be recorded as unsupported"
+        )
+    troubles = {f.trouble: run for run in sent if (f := run.memory) and f.trouble}
+    lines += [
+        f"memory of {_name(run)}: weights alone, its forward could not be followed: {why}"
+        for why, run in troubles.items()
+    ]
+    if any(runs[1:] for _, runs in matrix.rows(most)):
+        lines.append("plan=all gives every run a row of its own")
+    return lines
+
+
+_SAYS = {
+    "the same": "earlier runs of the same",
+    GUESS: "a guess from measure.budget_s, for lack of earlier runs",
+}
+
+
+def _at_once(matrix: Matrix) -> str:
+    at_once = matrix.launch.at_once
+    if not matrix.launch.elsewhere:
+        return "one run after another" if at_once == 1 else f"{at_once or 'all'} at once"
+    return f"{at_once or 'all'} at once of each GPU, if the cluster has them free"
+
+
+def _name(run: PlannedRun) -> str:
+    return " ".join(run.axes[name] for name in ("model", "target", "batch", "resolution"))
+
+
+def _count(runs: Sequence[Any]) -> str:
+    return f"{len(runs):,} run{'s' if len(runs) != 1 else ''}"
+
+
+def _fates(runs: Sequence[PlannedRun]) -> str:
+    counts = fates(runs)
+    if len(runs) == 1:
+        return f"[{_STYLES[runs[0].fate]}]{runs[0].fate}[/]"
+    return ", ".join(f"[{_STYLES[fate]}]{counts[fate]} {fate}[/]" for fate in Fate if counts[fate])
+
+
+def _forecasts(runs: Sequence[PlannedRun]) -> list[Forecast]:
+    return [run.memory for run in runs if run.memory]
+
+
+def _most(runs: Sequence[PlannedRun]) -> str:
+    return _gib(max((each.peak_gib for each in _forecasts(runs)), default=None))
+
+
+def _span(runs: Sequence[PlannedRun]) -> str:
+    """The least and the most that the runs take."""
+    peaks = [each.peak_gib for each in _forecasts(runs)]
+    ends = list(dict.fromkeys(_gib(end(peaks)) for end in (min, max))) if peaks else []
+    return "-".join(ends)
+
+
+def _gib(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"

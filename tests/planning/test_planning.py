@@ -1,0 +1,136 @@
+"""What a plan foretells of runs, and what real runs on this CPU say."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from src.planning.matrix import Fate, Launch
+from src.planning.planning import plan_runs, show_plan
+from src.records.key import run_key
+from src.records.store import run_folder
+from tests.conftest import SMALL_LINEAR
+
+IMPOSSIBLE = [
+    ("quant=float8dq",),
+    ("quant=mxfp8",),
+    ("quant=gguf",),
+    ("quant=int4wo", "quant.group_size=96"),
+    ("quant=mxfp8", "dtype=float16", "quant.emulate=true"),
+    ("quant=int8wo", "quant.layers.min_side=4096"),
+    ("quant=int4wo", "model.dims.K=200"),
+    ("quant=int8wo", "gpu=cpu", "gpu.match=nothing like it"),
+]
+
+
+@pytest.mark.parametrize("overrides", IMPOSSIBLE, ids=" ".join)
+def test_what_cannot_run_is_foretold_in_the_words_of_the_real_run(compose, execute_run, tmp_path, overrides):
+    cfg = compose(*SMALL_LINEAR, f"outputs={tmp_path}", *overrides)
+    (run,) = plan_runs([cfg]).runs
+    record = execute_run(cfg)
+    assert record.outcome == "unsupported"
+    assert run.fate is Fate.UNSUPPORTED
+    assert (run.reason, run.remedy) == (record.reason, record.remedy)
+
+
+def test_every_scheme_is_foretold_as_torchao_ends_here(compose, execute_run, tmp_path):
+    """Of schemes that run, one of each way of storing; the slow rest is what tests/treatments tries."""
+    for quant in ("none", "int8wo", "int4wo", "uint3wo", "nf4"):
+        cfg = compose(*SMALL_LINEAR, "model.dims={M:16,K:256,N:256}", f"outputs={tmp_path}", f"quant={quant}")
+        (run,) = plan_runs([cfg]).runs
+        assert run.fate is Fate.RUN
+        assert execute_run(cfg).outcome == "ok"
+
+
+def test_elsewhere_the_card_is_asked_and_not_this_machine(compose, tmp_path):
+    configs = [
+        compose(
+            "model=flux-dev",
+            "compile=regional",
+            "batch=4",
+            f"outputs={tmp_path}",
+            f"quant={quant}",
+            f"gpu={gpu}",
+        )
+        for gpu in ("h100", "a100", "rtx4090")
+        for quant in ("int8wo", "float8dq")
+    ]
+    runs = plan_runs(
+        configs, Launch(at_once=4, elsewhere=True, key=lambda cfg: run_key(cfg, {"requested": cfg.gpu.name}))
+    ).runs
+    assert [run.fate for run in runs] == [
+        Fate.RUN, Fate.RUN, Fate.RUN, Fate.UNSUPPORTED, Fate.OOM, Fate.OOM,
+    ]  # fmt: skip
+    assert "needs compute capability >= 8.9; this is NVIDIA A100" in runs[3].reason
+    assert runs[4].memory is not None
+    assert runs[4].memory.peak_gib > 23.64
+
+
+def test_without_data_a_cluster_run_is_not_refused(compose, tmp_path):
+    cfg = compose("gpu=h100", "gpu.compute_capability=null", f"outputs={tmp_path}")
+    elsewhere = Launch(elsewhere=True, key=lambda _: "key")
+    assert plan_runs([cfg], elsewhere).runs[0].fate is Fate.RUN
+
+
+def test_what_is_done_is_skipped_and_what_stands_twice_too(compose, tmp_path, execute_run, cpu):
+    cfg = compose(*SMALL_LINEAR, f"outputs={tmp_path}")
+    record = execute_run(cfg)
+    key = run_key(cfg, cpu.as_dict())
+    folder = run_folder(tmp_path, key, 1)
+    folder.mkdir(parents=True)
+    record.run_key = key
+    record.write(folder)
+    again = compose(*SMALL_LINEAR, f"outputs={tmp_path}", "rerun=true")
+    other = compose(*SMALL_LINEAR, f"outputs={tmp_path}", "seed=1")
+    done, measured, new, twice = plan_runs([cfg, again, other, other]).runs
+    assert (done.fate, done.seconds) == (Fate.DONE, 0)
+    assert done.reason == f"measured before: {record.verdict or record.outcome}"
+    assert measured.fate is Fate.RUN
+    assert measured.estimate.source == "the same"
+    assert (new.fate, twice.fate) == (Fate.RUN, Fate.REPEATED)
+
+
+def test_a_broken_record_is_no_obstacle_and_is_not_done(compose, tmp_path, cpu):
+    cfg = compose(*SMALL_LINEAR, f"outputs={tmp_path}")
+    folder = run_folder(tmp_path, run_key(cfg, cpu.as_dict()), 1)
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text('{"schema_version": 1, "run')
+    assert plan_runs([cfg]).runs[0].fate is Fate.RUN
+
+
+def test_what_a_cluster_has_already_is_not_sent_again(compose, tmp_path):
+    configs = [compose(*SMALL_LINEAR, f"outputs={tmp_path}", f"seed={seed}") for seed in (0, 1)]
+    launch = Launch(elsewhere=True, key=lambda cfg: str(cfg.seed), under_way={"1"})
+    assert [run.fate for run in plan_runs(configs, launch).runs] == [Fate.RUN, Fate.UNDER_WAY]
+
+
+def test_requests_make_groups(compose, tmp_path):
+    configs = [
+        compose(*SMALL_LINEAR, f"outputs={tmp_path}", f"gpu={gpu}") for gpu in ("h100", "h100", "a100")
+    ]
+    launch = Launch(
+        elsewhere=True,
+        key=lambda cfg: run_key(cfg, {"requested": cfg.gpu.name}),
+        request=lambda cfg: {"gres": f"gpu:{cfg.gpu.name}:1"},
+    )
+    groups = plan_runs(configs, launch).groups
+    assert [dict(group.request) for group in groups] == [{"gres": "gpu:h100:1"}, {"gres": "gpu:a100:1"}]
+
+
+def test_nothing_is_written(compose, tmp_path: Path, capsys):
+    outputs = tmp_path / "none"
+    show_plan([compose(*SMALL_LINEAR, f"outputs={outputs}")])
+    assert not outputs.exists()
+    out = capsys.readouterr().out
+    assert out.startswith("plan: 1 run; nothing was launched")
+    assert "will run" in out
+
+
+def test_a_plan_is_no_part_of_the_run_key(compose):
+    device = {"name": "x"}
+    assert (
+        run_key(compose("plan=true"), device)
+        == run_key(compose("plan=all"), device)
+        == run_key(compose(), device)
+    )
+    assert json.dumps(compose("plan=all").plan) == '"all"'
