@@ -1,7 +1,6 @@
 """A sweep on a cluster: each run's folder is made here, jobs run it there, and its record comes back by the disk."""
 
 import contextlib
-import json
 import shutil
 import sys
 from collections import Counter
@@ -23,11 +22,10 @@ from src.launching.preparing import new_sweep, writable, write_config
 from src.launching.snapshot import take
 from src.launching.travelling import travelling
 from src.records.environment import environment, versions
+from src.records.identity import Identity
 from src.records.key import axes_of, requested, run_key
 from src.records.record import Outcome, Record
 from src.records.store import SweepManifest, next_attempt, run_folder, sweep_folder
-
-IDENTITY_NAME = "identity.json"
 
 
 def run_on_cluster(configs: Iterable[RootConf], conf: ClusterConf, backend: ArrayBackend) -> list[int]:
@@ -54,7 +52,8 @@ def run_on_cluster(configs: Iterable[RootConf], conf: ClusterConf, backend: Arra
             sweep.add(cfg)
         sweep.send()
     except BaseException:
-        sweep.withdraw()
+        if not sweep.may_be_sent:
+            sweep.withdraw()
         raise
     return sweep.finish()
 
@@ -77,8 +76,8 @@ class ClusterSweep:
         self.listed: dict[str, int] = {}  # run key -> index into the manifest's runs
         self.asked: list[int] = []  # the index of each configuration's run; several may have the same
         self.axes: dict[int, dict[str, Any]] = {}
-        self.sent = 0  # arrays
-        self.refused: dict[int, str] = {}
+        self.may_be_sent = False  # whether the cluster may know of any array
+        self.refused: set[int] = set()
 
     def say(self, text: str) -> None:
         """A line for the user."""
@@ -111,14 +110,15 @@ class ClusterSweep:
         self.manifest.write(self.outputs)
         self._announce()
         for array in self.grouping.arrays:
+            earlier, self.may_be_sent = self.may_be_sent, True
             try:
                 jobs = self._submit(array)
             except ConfigError as refusal:
-                if not self.sent:
+                self.may_be_sent = earlier
+                if not earlier:
                     raise
                 self._refuse(array, str(refusal))
                 continue
-            self.sent += 1
             for index, job in zip(array.runs, jobs, strict=True):
                 self.manifest.runs[index]["job"] = job
             self.manifest.write(self.outputs)
@@ -126,8 +126,6 @@ class ClusterSweep:
 
     def withdraw(self) -> None:
         """Leave nothing behind of a sweep of which the cluster has nothing."""
-        if self.sent:
-            return
         for run in self.manifest.runs:
             if not run["skipped"] and not run.get("adopted"):
                 folder = run_folder(self.outputs, run["run_key"], run["attempt"])
@@ -148,18 +146,17 @@ class ClusterSweep:
         self.manifest.add(key, attempt, skipped=False)
         self.axes[index] = axes_of(cfg)
         write_config(travelling(cfg, self.outputs, self.snapshot), folder)
-        identity = {
-            "run_key": key,
-            "attempt": attempt,
-            "sweep": self.sweep,
-            "axes": self.axes[index],
-            "outputs": str(self.outputs),
-            "cwd": str(Path.cwd()),
-            "snapshot": str(self.snapshot.folder),
-            "versions": self.versions,
-            "max_requeues": self.conf.max_requeues,
-        }
-        (folder / IDENTITY_NAME).write_text(json.dumps(identity, indent=1), encoding="utf-8")
+        Identity(
+            key,
+            attempt,
+            self.sweep,
+            self.axes[index],
+            outputs=str(self.outputs),
+            cwd=str(Path.cwd()),
+            versions=self.versions,
+            max_requeues=self.conf.max_requeues,
+            max_num_timeout=self.conf.max_num_timeout,
+        ).write(folder)
         self.grouping.add(index, cfg.gpu.slurm, cfg.measure.timeout_s)
 
     def _submit(self, array: JobArray) -> list[str]:
@@ -180,7 +177,7 @@ class ClusterSweep:
             record.reason, record.environment = f"the cluster refused it: {reason}", found
             record.remedy = "correct gpu.slurm or hydra.launcher; the same command sends what has no result"
             record.write(run_folder(self.outputs, record.run_key, record.attempt))
-            self.refused[index] = reason
+            self.refused.add(index)
 
     def _announce(self) -> None:
         kinds = Counter(
