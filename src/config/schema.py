@@ -10,6 +10,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from src.config.cluster_schema import SlurmRequest
+
 DTYPES = ("bfloat16", "float16", "float32")
 PIPELINE = "pipeline"  # the target that is no part of the model but the pipeline around it
 DENOISER, VAE = "denoiser", "vae"  # components of a pipeline, as quant.components names them
@@ -234,6 +236,7 @@ class GpuConf:
     _target_: str = "src.workloads.device.CudaDevice"
     match: str = ""  # regular expression that the present device's name must match
     threads: int | None = _bounded(None, min=1)  # CPU: intra-op threads; null: all the process may use
+    slurm: SlurmRequest = field(default_factory=SlurmRequest)  # what a job for it asks of a cluster
 
 
 @dataclass
