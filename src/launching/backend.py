@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from src.config.schema import SlurmRequest
+    from src.config.cluster_schema import SlurmRequest
     from src.launching.node import RunJob
 
 UNKNOWN = "UNKNOWN"  # the state of a job that nobody knows (any more)
