@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from src.config.cluster_schema import SlurmRequest, problems_of_extra
 from src.config.errors import ConfigError, accepted, explain, lacking, several
 from src.config.schema import (
     PIPELINE,
@@ -50,10 +51,23 @@ def validated(config: DictConfig, schema: type[T]) -> T:
     if unknown:
         raise several([f"{key}: unknown key; {accepted(key, names)}" for key in unknown])
     checked = schema(**{name: _resolved(config, name) for name in names})
-    problems = list(_problems(checked, ""))
+    check_values(checked)
+    return checked
+
+
+def check_values(node: Any, path: str = "") -> None:
+    """Check the values of a typed object and all below it.
+
+    Args:
+        node: an instance of a dataclass of the schema.
+        path: where it stands in the configuration, for the messages.
+
+    Raises:
+        ConfigError: some value is not accepted.
+    """
+    problems = list(_problems(node, path))
     if problems:
         raise several(problems)
-    return checked
 
 
 def _typed(config: DictConfig, schema: type[Any]) -> DictConfig:
@@ -248,4 +262,5 @@ _RULES: dict[type, Callable[[Any, str], Iterator[str]]] = {
     WeightsConf: _weights_have_a_place,
     LayersConf: _layer_rules,
     GpuConf: _device_pattern,
+    SlurmRequest: problems_of_extra,
 }

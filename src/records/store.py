@@ -105,8 +105,10 @@ def unpublished(outputs: Path, destination: dict[str, Any]) -> list[Path]:
 class SweepManifest:
     """``sweep.json``: what a sweep was asked, by whom, and its runs in order.
 
-    A run is ``{"run_key", "attempt", "folder" (relative to outputs), "skipped"}``, and ``"job"`` where a
-    cluster runs it; the driver is the process that waits for the runs.
+    A run is ``{"run_key", "attempt", "folder" (relative to outputs), "skipped"}``; the driver is the process that
+    sent the runs and may wait for them. On a cluster a run also has ``"array"``, the unique name that its job array
+    was sent by, ``"task"``, its number in there (None: a job of its own), ``"job"``, SLURM's id, once it is known, and
+    ``"adopted": true`` where an earlier sweep sent it and this one only waits for it.
     """
 
     sweep: str
@@ -114,6 +116,7 @@ class SweepManifest:
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
     runs: list[dict[str, Any]] = field(default_factory=list)
     driver: dict[str, Any] = field(default_factory=dict)
+    backend: str = ""  # who runs the jobs: slurm; empty: the driver itself
     schema_version: int = MANIFEST_VERSION
 
     @classmethod
@@ -121,8 +124,8 @@ class SweepManifest:
         """The manifest of a sweep that this process drives."""
         return cls(sweep, list(command), driver=this_process())
 
-    def add(self, run_key: str, attempt: int, *, skipped: bool, job: str | None = None) -> None:
-        """Add a run.
+    def add(self, run_key: str, attempt: int, *, skipped: bool, job: str | None = None) -> dict[str, Any]:
+        """Add a run; returns its entry.
 
         Args:
             run_key: of the run.
@@ -133,6 +136,7 @@ class SweepManifest:
         folder = run_folder(Path(), run_key, attempt).as_posix()
         run: dict[str, Any] = {"run_key": run_key, "attempt": attempt, "folder": folder, "skipped": skipped}
         self.runs.append(run if job is None else run | {"job": job})
+        return self.runs[-1]
 
     def folders(self, outputs: Path) -> list[Path]:
         """The folders of all its runs, the skipped ones among them."""
