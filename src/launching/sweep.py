@@ -1,6 +1,5 @@
 """A sweep on this machine: every run in turn, isolated, recorded on disk, then published."""
 
-import os
 import signal
 import sys
 from collections import Counter
@@ -11,11 +10,11 @@ from typing import Any
 
 from src.config.schema import GpuConf, RootConf
 from src.launching.earlier import standing
-from src.launching.isolated import EndedBy, Ending, Preloaded
+from src.launching.endings import kept, record_of
+from src.launching.isolated import EndedBy, Preloaded, share_caches
 from src.launching.preparing import new_sweep, writable, write_config
 from src.launching.progress import SweepProgress, duration, label, result
 from src.launching.publishing import SweepPublisher
-from src.records.environment import environment
 from src.records.key import axes_of, run_key
 from src.records.record import Outcome, Record
 from src.records.store import SweepManifest, next_attempt, run_folder
@@ -50,8 +49,7 @@ def prepared(outputs: Path) -> Path:
         ConfigError: the folder cannot be written.
     """
     outputs = writable(outputs)
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(outputs / "cache" / "inductor"))
-    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # else a look for CUDA spoils the fork server
+    share_caches(outputs)
     signal.signal(signal.SIGTERM, _interrupt)
     return outputs
 
@@ -115,15 +113,12 @@ class LocalSweep:
                 timeout_s=cfg.measure.timeout_s,
                 hear=progress.phase,
             )
-            record = ending.answer if ending.by is EndedBy.ITSELF else _without_answer(record, ending, cfg)
+            record = record_of(ending, record, folder, cfg.measure.timeout_s)
         except KeyboardInterrupt:
             record.outcome, record.reason = Outcome.KILLED, "stopped by the user"
             raise
         finally:
-            if not (folder / "record.json").exists():
-                record.environment = record.environment or environment()
-                record.write(folder)
-            self.records.append(record)
+            self.records.append(kept(record, folder))
             self.publisher.publish(folder)
         return record
 
@@ -161,18 +156,6 @@ def describe_device(gpu: GpuConf, tell: object) -> dict[str, Any]:
     except RunEndedError as end:
         return {"absent": end.reason, "host_cpu": cpu_model()}
     return described
-
-
-def _without_answer(record: Record, ending: Ending, cfg: RootConf) -> Record:
-    """A run whose process died or hung."""
-    if ending.by is EndedBy.TIMEOUT:
-        record.outcome = Outcome.TIMEOUT
-        record.reason = f"not done after measure.timeout_s={cfg.measure.timeout_s:g} seconds"
-        record.remedy = "a larger measure.timeout_s"
-    else:
-        record.outcome, record.reason = Outcome.KILLED, ending.reason
-        record.remedy = "run.log in the run's folder has its last words"
-    return record
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
