@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from src.launching.arrays import ArrayBackend
+from src.launching.arrays import Site
 from src.records.record import RECORD_NAME
 from src.records.store import SweepManifest, iter_manifests, run_folder
 
@@ -28,21 +28,21 @@ class Sent:
     job: str
 
 
-def in_flight(outputs: Path, backend: ArrayBackend) -> dict[str, Sent]:
+def in_flight(outputs: Path, site: Site) -> dict[str, Sent]:
     """By run key, what earlier sweeps sent and is not over; of several attempts the newest.
 
     Args:
         outputs: the folder of all runs.
-        backend: knows the jobs' states; only what it sent is looked at.
+        site: knows the jobs' states; only what was sent to it is looked at.
     """
-    find = cache(backend.find_by_name)
+    find = cache(site.find)
     open_runs = [
         sent
         for _, manifest in iter_manifests(outputs)
-        if isinstance(manifest, SweepManifest) and manifest.backend == backend.name
+        if isinstance(manifest, SweepManifest) and manifest.backend == site.name
         for sent in _without_record(outputs, manifest, find)
     ]
-    states = backend.states({sent.job for sent in open_runs}) if open_runs else {}
+    states = site.backend(outputs).states({sent.job for sent in open_runs}) if open_runs else {}
     alive = [sent for sent in open_runs if sent.job not in states or states[sent.job].state not in _OVER]
     return {sent.run_key: sent for sent in sorted(alive, key=lambda sent: sent.attempt)}
 

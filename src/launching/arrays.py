@@ -1,8 +1,9 @@
 """What the jobs of a sweep ask of the cluster, and their grouping into job arrays."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
-from typing import Protocol
+from pathlib import Path
 
 from src.config.cluster_schema import SlurmRequest
 from src.launching.backend import Backend
@@ -10,18 +11,14 @@ from src.launching.backend import Backend
 _START_MIN = 10  # of a job beside its run's own time limit: imports, and the end in order
 
 
-class ArrayBackend(Backend, Protocol):
-    """A backend that runs job arrays and finds them by name."""
+@dataclass(frozen=True)
+class Site:
+    """A place that takes job arrays."""
 
-    name: str  # in manifests: slurm
-
-    def find_by_name(self, name: str) -> str | None:
-        """The id of the array, or single job, that was sent by this name; None: none ever was."""
-        ...
-
-    def max_array_size(self) -> int:
-        """The most tasks that an array may have."""
-        ...
+    name: str  # in manifests and as the folder of its logs: slurm
+    backend: Callable[[Path], Backend]  # for jobs that start in a folder
+    find: Callable[[str], str | None]  # the id of the array, or single job, that was sent by a name; None: none ever was
+    largest: int  # the most tasks that an array may have
 
 
 @dataclass

@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from src.config.cluster_schema import ClusterConf
 from src.config.errors import ConfigError
 from src.config.schema import RootConf
 from src.launching.adopting import in_flight
-from src.launching.arrays import ArrayBackend, Grouping, JobArray
+from src.launching.arrays import Grouping, JobArray, Site
 from src.launching.earlier import standing
 from src.launching.node import RunJob
 from src.launching.preparing import new_sweep, writable, write_config
@@ -28,13 +28,13 @@ from src.records.record import Outcome, Record
 from src.records.store import SweepManifest, next_attempt, run_folder, sweep_folder
 
 
-def run_on_cluster(configs: Iterable[RootConf], conf: ClusterConf, backend: ArrayBackend) -> list[int]:
+def run_on_cluster(configs: Iterable[RootConf], conf: ClusterConf, site: Site) -> list[int]:
     """Send every run that is neither measured nor under way, then follow all of them, or return.
 
     Args:
         configs: validated, all of one sweep; looked at one after another and not kept.
         conf: the launcher's.
-        backend: takes the jobs.
+        site: takes the jobs.
 
     Returns:
         An exit status per run: 0 for a finding, 1 otherwise; 0 for what is sent and not waited for.
@@ -45,7 +45,7 @@ def run_on_cluster(configs: Iterable[RootConf], conf: ClusterConf, backend: Arra
     """
     remaining = iter(configs)
     first = next(remaining)
-    sweep = ClusterSweep(writable(Path(first.outputs)), conf, backend)
+    sweep = ClusterSweep(writable(Path(first.outputs)), conf, site)
     try:
         sweep.add(first)
         for cfg in remaining:
@@ -61,17 +61,18 @@ def run_on_cluster(configs: Iterable[RootConf], conf: ClusterConf, backend: Arra
 class ClusterSweep:
     """The state of one submission: the manifest, the arrays, and what of it the cluster has."""
 
-    def __init__(self, outputs: Path, conf: ClusterConf, backend: ArrayBackend) -> None:
+    def __init__(self, outputs: Path, conf: ClusterConf, site: Site) -> None:
         """Args: outputs: absolute."""
-        self.sweep, self.outputs, self.conf, self.backend = new_sweep(), outputs, conf, backend
+        self.sweep, self.outputs, self.conf, self.site = new_sweep(), outputs, conf, site
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.earlier = in_flight(outputs, backend)
+        self.earlier = in_flight(outputs, site)
         self.folder = sweep_folder(outputs, self.sweep)
         self.folder.mkdir(parents=True)
         self.snapshot = take(self.folder / "snapshot")
+        self.backend = site.backend(self.snapshot.folder)
         self.manifest = SweepManifest.start(self.sweep, sys.argv)
-        self.manifest.backend = backend.name
-        self.grouping = Grouping(self.sweep, conf, backend.max_array_size())
+        self.manifest.backend = site.name
+        self.grouping = Grouping(self.sweep, conf, site.largest)
         self.versions = versions()
         self.listed: dict[str, int] = {}  # run key -> index into the manifest's runs
         self.asked: list[int] = []  # the index of each configuration's run; several may have the same
@@ -162,10 +163,7 @@ class ClusterSweep:
     def _submit(self, array: JobArray) -> list[str]:
         runs = [self.manifest.runs[index] for index in array.runs]
         jobs = [RunJob(run_folder(self.outputs, run["run_key"], run["attempt"])) for run in runs]
-        extra = array.request.extra | {"chdir": str(self.snapshot.folder)}
-        return self.backend.submit(
-            array.name, replace(array.request, extra=extra), jobs, self.folder / self.backend.name
-        )
+        return self.backend.submit(array.name, array.request, jobs, self.folder / self.site.name)
 
     def _refuse(self, array: JobArray, reason: str) -> None:
         """Records for the runs of an array that the cluster does not take, after it took others."""
