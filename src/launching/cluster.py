@@ -13,12 +13,14 @@ from rich.console import Console
 
 from src.config.cluster_schema import ClusterConf
 from src.config.errors import ConfigError
-from src.config.schema import RootConf
+from src.config.schema import RootConf, TrackingConf
 from src.launching.adopting import in_flight
 from src.launching.arrays import Grouping, JobArray, Site
 from src.launching.earlier import standing
+from src.launching.following import Patience, follow, hints
 from src.launching.node import RunJob
 from src.launching.preparing import new_sweep, writable, write_config
+from src.launching.publishing import SweepPublisher
 from src.launching.snapshot import take
 from src.launching.travelling import travelling
 from src.records.environment import environment, versions
@@ -45,7 +47,7 @@ def run_on_cluster(configs: Iterable[RootConf], conf: ClusterConf, site: Site) -
     """
     remaining = iter(configs)
     first = next(remaining)
-    sweep = ClusterSweep(writable(Path(first.outputs)), conf, site)
+    sweep = ClusterSweep(writable(Path(first.outputs)), first.tracking, conf, site)
     try:
         sweep.add(first)
         for cfg in remaining:
@@ -61,9 +63,15 @@ def run_on_cluster(configs: Iterable[RootConf], conf: ClusterConf, site: Site) -
 class ClusterSweep:
     """The state of one submission: the manifest, the arrays, and what of it the cluster has."""
 
-    def __init__(self, outputs: Path, conf: ClusterConf, site: Site) -> None:
-        """Args: outputs: absolute."""
-        self.sweep, self.outputs, self.conf, self.site = new_sweep(), outputs, conf, site
+    def __init__(self, outputs: Path, tracking: TrackingConf, conf: ClusterConf, site: Site) -> None:
+        """Args: outputs: absolute; tracking: where this process publishes to while it waits."""
+        self.sweep, self.outputs, self.tracking, self.conf, self.site = (
+            new_sweep(),
+            outputs,
+            tracking,
+            conf,
+            site,
+        )
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.earlier = in_flight(outputs, site)
         self.folder = sweep_folder(outputs, self.sweep)
@@ -137,7 +145,16 @@ class ClusterSweep:
 
     def finish(self) -> list[int]:
         """Follow the runs, or say how to; an exit status per configuration."""
-        raise NotImplementedError
+        if self.conf.wait:
+            publisher = SweepPublisher(self.tracking, self.manifest, self.folder)
+            patience = Patience(poll_s=self.conf.poll_s)
+            statuses = follow(
+                self.manifest, self.outputs, self.backend, publisher, self.console, patience
+            )
+        else:
+            self.say(hints(self.sweep))
+            statuses = [int(index in self.refused) for index in range(len(self.manifest.runs))]
+        return [statuses[index] for index in self.asked]
 
     def _prepare(self, cfg: RootConf, key: str) -> None:
         """A new attempt: its folder, with what the node reads."""
