@@ -133,7 +133,7 @@ def publish(found: Findings, outputs: Path, tracker: Tracker, console: Console) 
         sweeps, "publishing", console=console, disable=not console.is_terminal, transient=True
     ):
         manifest = found.manifests.get(sweep) or SweepManifest(sweep)
-        parent = tracker.open_sweep(manifest)
+        parent = tracker.open_sweep(manifest, sweep_folder(outputs, sweep))
         _publish_runs(found, tracker, parent, waiting.get(sweep, []))
         if sweep in found.manifests and _is_over(outputs, manifest):
             try:
