@@ -3,6 +3,7 @@
 The record comes first, whatever the backend says of the job; `src.launching.states` says what a job's end means.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,14 +12,23 @@ from typing import Any
 
 from rich.console import Console
 
+from src.config.errors import ConfigError
+from src.launching.adopting import job_of
 from src.launching.backend import UNKNOWN, Backend, JobState
 from src.launching.claims import recorded
-from src.launching.publishing import SweepPublisher
-from src.launching.states import FATES, NEVER_SENT, Fate, described
+from src.launching.publishing import SweepPublisher, left_to_its_job
+from src.launching.states import CANCELLED, FATES, NEVER_SENT, described
 from src.launching.watching import FollowDisplay
 from src.records.lost import record_end
 from src.records.record import RECORD_NAME, Record, RecordError, read_record
-from src.records.store import SweepManifest, is_alive, run_folder, this_process
+from src.records.store import (
+    MANIFEST_NAME,
+    SweepManifest,
+    is_alive,
+    read_manifest,
+    sweep_folder,
+    this_process,
+)
 
 PENDING, NOT_SENT = "PENDING", "not sent yet"
 _SETTLE_POLL_S = 2.0
@@ -33,17 +43,17 @@ class Patience:
     unknown_s: float = 30.0  # a job that nobody knows may appear yet
     unknown_looks: int = 3
     silent_s: float = 3600.0  # of a backend that cannot be asked, before following is given up
+    end_s: float = 180.0  # of a cancelled job: SLURM's KillWait, and an epilog
     sleep: Callable[[float], None] = time.sleep
     now: Callable[[], float] = time.monotonic
 
 
-@dataclass
+@dataclass(eq=False)
 class FollowedRun:
     """One run of the sweep, as last seen."""
 
     folder: Path
-    job: str | None
-    skipped: bool
+    entry: dict[str, Any]  # of the manifest
     state: JobState = JobState(PENDING)
     record: Record | None = None
     unreadable: str = ""
@@ -51,6 +61,13 @@ class FollowedRun:
     over_since: float | None = None  # seconds of `Patience.now`: since then its job is over or unknown
     over_looks: int = 0
     told_at: float = 0.0  # when the backend last said anything about it
+    cancelled: bool = False  # by whoever follows
+
+    @property
+    def job(self) -> str | None:
+        """The id of its job; None: it was not sent, or whoever sent it has not written that down."""
+        job: str | None = self.entry.get("job")
+        return job
 
     @property
     def done(self) -> bool:
@@ -79,15 +96,14 @@ class Following:
     outputs: Path
     backend: Backend
     patience: Patience = field(default_factory=Patience)
-    fates: Mapping[str, Fate] = field(default_factory=lambda: FATES)
     runs: list[FollowedRun] = field(init=False)
+    began: float = field(init=False)
 
     def __post_init__(self) -> None:
-        now = self.patience.now()
-        self.runs = [
-            FollowedRun(_folder(self.outputs, run), run.get("job"), run["skipped"], told_at=now)
-            for run in self.manifest.runs
-        ]
+        now = self.began = self.patience.now()
+        folders = self.manifest.folders(self.outputs)
+        entries = zip(folders, self.manifest.runs, strict=True)
+        self.runs = [FollowedRun(folder, entry, told_at=now) for folder, entry in entries]
         self._drives = self.manifest.driver == this_process()
 
     @property
@@ -107,6 +123,7 @@ class Following:
 
     def look(self) -> list[FollowedRun]:
         """Ask once, read what came, record what ended; returns the runs that are done since the last look."""
+        self._refresh()
         asked = [run for run in self.open if run.job]
         states = self.backend.states({str(run.job) for run in asked}) if asked else {}
         now = self.patience.now()
@@ -120,27 +137,44 @@ class Following:
         for run in self.runs:
             if not run.folder.is_dir():
                 run.unreadable = f"{run.folder}: gone"
-        return [run for run in self.open if (run.skipped or (run.folder / RECORD_NAME).exists()) and run.read()]
+        return [run for run in self.open if (run.entry["skipped"] or (run.folder / RECORD_NAME).exists()) and run.read()]
+
+    def _refresh(self) -> None:
+        """Learn the jobs that whoever sends the sweep has written down since."""
+        if self._drives or all(run.job for run in self.open):
+            return
+        with contextlib.suppress(RecordError):
+            newer = read_manifest(sweep_folder(self.outputs, self.manifest.sweep) / MANIFEST_NAME)
+            entries = dict(zip(newer.folders(self.outputs), newer.runs, strict=True))
+            for run in self.open:
+                run.entry |= entries.get(run.folder, {})
 
     def _hear(self, run: FollowedRun, states: Mapping[str, JobState], now: float) -> None:
-        state = states.get(run.job) if run.job else self._unsent()
+        state = states.get(run.job) if run.job else self._unsent(run)
         if state is None:  # nobody can be asked; what nobody knew may be known again
             if run.state.state == UNKNOWN:
                 run.over_since, run.over_looks = None, 0
             return
         run.state, run.told_at = state, now
-        if state.state in self.fates:
+        if state.state in FATES:
             run.over_since = now if run.over_since is None else run.over_since
             run.over_looks += 1
         else:
             run.over_since, run.over_looks = None, 0
 
-    def _unsent(self) -> JobState | None:
-        """Of a run without a job: its driver may be about to send it; on another host it cannot be asked."""
+    def _unsent(self, run: FollowedRun) -> JobState | None:
+        """Of a run without a job: its driver may be about to send it, or it died before it wrote the job down."""
         alive = False if self._drives else is_alive(self.manifest.driver)
-        if alive is None:
+        if alive is None:  # it ran on another host
             return None
-        return JobState(PENDING, NOT_SENT) if alive else JobState(UNKNOWN)
+        if alive:
+            return JobState(PENDING, NOT_SENT)
+        with contextlib.suppress(ConfigError):  # SLURM cannot be asked
+            job = job_of(run.entry, self.backend.find_by_name)
+            if job is None:
+                return JobState(UNKNOWN)
+            run.entry["job"] = job
+        return None
 
     def _settle(self, run: FollowedRun, now: float) -> bool:
         """Whether the run is done: it left a record, or its job has been over for long enough to write one here."""
@@ -149,7 +183,7 @@ class Following:
         if run.over_since is None or not self._has_waited(run, now):
             return False
         if not recorded(run.folder):
-            fate = self.fates[run.state.state] if run.job else NEVER_SENT
+            fate = CANCELLED if run.cancelled else FATES[run.state.state] if run.job else NEVER_SENT
             fate = described(fate, run.state, run.job or "", run.folder)
             run.recorded_here = record_end(
                 run.folder, self.manifest, fate.outcome, fate.reason, fate.remedy, **_details(run)
@@ -158,6 +192,8 @@ class Following:
 
     def _has_waited(self, run: FollowedRun, now: float) -> bool:
         waited_s = now - (now if run.over_since is None else run.over_since)
+        if run.job is None:
+            return True
         if run.state.state == UNKNOWN:
             return waited_s >= self.patience.unknown_s and run.over_looks >= self.patience.unknown_looks
         return waited_s >= self.patience.late_s
@@ -205,8 +241,8 @@ def follow(
 
 def settle(
     manifest: SweepManifest, outputs: Path, backend: Backend, patience: Patience | None = None
-) -> list[Path]:
-    """Record what is over of a sweep, without waiting for what goes on; returns the folders recorded here.
+) -> Following:
+    """Record what is over of a sweep, without waiting for what goes on; returns what is known of its runs then.
 
     A job that is just over is waited for as long as its record may need to be seen.
     """
@@ -217,7 +253,7 @@ def settle(
         if not following.doubtful:
             break
         following.patience.sleep(min(following.patience.poll_s, _SETTLE_POLL_S))
-    return [run.folder for run in following.runs if run.recorded_here]
+    return following
 
 
 def hints(sweep: str) -> str:
@@ -247,12 +283,9 @@ def _tell(
 ) -> None:
     for run in runs:
         display.done(run, before=before)
-        if run.record is not None:
+        over = run.over_since is not None or before
+        if run.record is not None and not left_to_its_job(run.folder, over=over):
             publisher.publish(run.folder)
-
-
-def _folder(outputs: Path, run: Mapping[str, Any]) -> Path:
-    return run_folder(outputs, run["run_key"], run["attempt"])
 
 
 def _details(run: FollowedRun) -> dict[str, Any]:

@@ -50,6 +50,7 @@ FATES: Mapping[str, Fate] = {
     ),
 }
 NEVER_SENT = Fate(Outcome.LOST, "it was never sent to the cluster: whoever sent the sweep ended before")
+CANCELLED = Fate(Outcome.KILLED, "cancelled by src.collect")
 
 # Exit status and signal as SLURM writes them: what they hint at, and what to do then.
 _EXITS = {

@@ -60,13 +60,13 @@ class FollowDisplay:
         table = Table.grid(padding=(0, 2))
         done = sum(run.done for run in self.runs)
         table.add_row(f"{done}/{len(self.runs)} runs", f"{self._elapsed()} elapsed", self.left_text())
-        for name, runs, text in self._groups():
+        for name, runs, text in groups_of(self.runs):
             table.add_row(name, str(len(runs)), escape(text))
         return table
 
     def done(self, run: "FollowedRun", *, before: bool = False) -> None:
         """A run is done; it is shown unless it was so before following began."""
-        if run.record is not None and run.record.outcome.is_finding and not run.skipped:
+        if run.record is not None and run.record.outcome.is_finding and not run.entry["skipped"]:
             self._seconds.append(_seconds(run.record))
         if before:
             return
@@ -79,11 +79,10 @@ class FollowDisplay:
     def update(self, runs: Sequence["FollowedRun"]) -> None:
         """What is known of all runs now."""
         self.runs = runs
-        groups = {name: (found, text) for name, found, text in self._groups()}
-        self._parallel = max(self._parallel, len(groups["running"][0]))
-        self._warn(groups["pending"][0])
-        parts = [f"{len(f)} {name}{f' ({text})' if text else ''}" for name, (f, text) in groups.items() if f]
-        line = ", ".join(parts)
+        found = {name: group for name, group, _ in groups_of(runs)}
+        self._parallel = max(self._parallel, len(found["running"]))
+        self._warn(found["pending"])
+        line = in_words(runs)
         due = self.now() - self._line_at >= self.line_every_s
         if not self.console.is_terminal and due and line != self._line:
             self._line, self._line_at = line, self.now()
@@ -106,24 +105,10 @@ class FollowDisplay:
         """The time left: what finished runs took, over as many at a time as were seen; requeues not foreseen."""
         if not self._seconds:
             return "no run finished yet"
-        groups = {name: len(found) for name, found, _ in self._groups()}
+        groups = {name: len(found) for name, found, _ in groups_of(self.runs)}
         mean = sum(self._seconds) / len(self._seconds)
         left_s = mean * (groups["pending"] + groups["running"] / 2) / self._parallel
         return f"about {duration(left_s)} left"
-
-    def _groups(self) -> list[tuple[str, list["FollowedRun"], str]]:
-        over = [run for run in self.runs if not run.done and run.over_since is not None]
-        waiting = [
-            run for run in self.runs if not run.done and run not in over and run.state.state in WAITING
-        ]
-        running = [run for run in self.runs if not (run.done or run in over or run in waiting)]
-        done = [run for run in self.runs if run.done]
-        return [
-            ("pending", waiting, _counted(run.state.reason or run.state.state for run in waiting)),
-            ("running", running, _counted(run.state.node for run in running)),
-            ("ending", over, _counted(f"{run.state.state}, no record yet" for run in over)),
-            ("done", done, _counted(str(run.record.outcome) if run.record else "unreadable" for run in done)),
-        ]
 
     def _warn(self, waiting: Iterable["FollowedRun"]) -> None:
         """Say once of each reason that does not end by itself."""
@@ -136,6 +121,32 @@ class FollowDisplay:
 
     def _elapsed(self) -> str:
         return duration(self.now() - self._started)
+
+
+def groups_of(runs: Iterable["FollowedRun"]) -> list[tuple[str, list["FollowedRun"], str]]:
+    """The runs by where they stand, each group with its name and a few words on it; a group may be empty."""
+    found: dict[str, list[FollowedRun]] = {name: [] for name in _WORDS}
+    for run in runs:
+        name = "ending" if run.over_since is not None else "pending" if run.state.state in WAITING else "running"
+        found["done" if run.done else name].append(run)
+    return [(name, group, _counted(map(_WORDS[name], group))) for name, group in found.items()]
+
+
+def in_words(runs: Iterable["FollowedRun"]) -> str:
+    """Where the runs stand, in one line."""
+    groups = groups_of(runs)
+    return ", ".join(
+        f"{len(group)} {name}{f' ({text})' if text else ''}" for name, group, text in groups if group
+    )
+
+
+# What is said of a run in each group.
+_WORDS: dict[str, Callable[["FollowedRun"], str]] = {
+    "pending": lambda run: run.state.reason or run.state.state,
+    "running": lambda run: run.state.node,
+    "ending": lambda run: f"{run.state.state}, no record yet",
+    "done": lambda run: str(run.record.outcome) if run.record else "unreadable",
+}
 
 
 def _stuck(run: "FollowedRun") -> str:
