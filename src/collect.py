@@ -37,15 +37,20 @@ def collect_single(config: DictConfig) -> int:
     return collect(validated(config, CollectConf))
 
 
-def collect(conf: CollectConf, console: Console | None = None) -> int:
+def collect(conf: CollectConf, console: Console | None = None, patience: Patience | None = None) -> int:
     """Do all the bookkeeping; returns the exit status.
+
+    Args:
+        conf: what is asked for.
+        console: prints.
+        patience: how long is waited for what of a cluster.
 
     Raises:
         ConfigError: `sweep` names none that is recorded, or one that cannot be followed or cancelled.
     """
     console = console or Console(highlight=False, soft_wrap=True)
     outputs = Path(conf.outputs).resolve()
-    patience = Patience(poll_s=conf.poll_s)
+    patience = patience or Patience(poll_s=conf.poll_s)
     status = 0
     if conf.watch:
         status = _watch(conf, outputs, console, patience)

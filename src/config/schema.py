@@ -336,10 +336,10 @@ class CollectConf:
 
     tracking: TrackingConf = MISSING
     sweep: str | None = None
+    outputs: str = "outputs"
     watch: bool = False  # follow the sweep until every run has a record; also as the flag --watch
     cancel: bool = False  # cancel the sweep's jobs
     poll_s: float = _bounded(10.0, min=0.2)  # between two looks at the queue
-    outputs: str = "outputs"
 
 
 @dataclass
