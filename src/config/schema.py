@@ -294,6 +294,7 @@ class TrackingConf:
     uri: str = MISSING  # any MLflow tracking URI
     experiment: str = "quantpay"
     artifacts: str | None = None  # artifact root of a new experiment in a local database; null: the server's
+    publish: str = _one_of("collector", "collector", "worker")  # who publishes what a cluster ran: docs/tracking.md
 
 
 @dataclass
@@ -336,6 +337,9 @@ class CollectConf:
     tracking: TrackingConf = MISSING
     sweep: str | None = None
     outputs: str = "outputs"
+    watch: bool = False  # follow the sweep until every run has a record; also as the flag --watch
+    cancel: bool = False  # cancel the sweep's jobs
+    poll_s: float = _bounded(10.0, min=0.2)  # between two looks at the queue
 
 
 @dataclass

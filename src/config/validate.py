@@ -16,6 +16,7 @@ from src.config.schema import (
     PIPELINE,
     SCHEME_PARAMETERS,
     CalibrateConf,
+    CollectConf,
     GpuConf,
     LayersConf,
     MeasureConf,
@@ -182,6 +183,14 @@ def _calibration(conf: CalibrateConf, path: str) -> Iterator[str]:
         yield str(error)
 
 
+def _collecting(conf: CollectConf, path: str) -> Iterator[str]:
+    for name in ("watch", "cancel"):
+        if getattr(conf, name) and conf.sweep is None:
+            yield f"{name}=true: of which sweep? give sweep=ID; the folders in {conf.outputs}/sweeps are the ids"
+    if conf.watch and conf.cancel:
+        yield "cancel=true: not with watch=true; cancelling waits until the jobs are over"
+
+
 def _ordered_pairs(measure: MeasureConf, path: str) -> Iterator[str]:
     if measure.min_pairs > measure.max_pairs:
         yield f"{path}min_pairs={measure.min_pairs}: must be at most {path}max_pairs={measure.max_pairs}"
@@ -257,6 +266,7 @@ def _patterns(key: str, *patterns: str) -> Iterator[str]:
 _RULES: dict[type, Callable[[Any, str], Iterator[str]]] = {
     RootConf: _root,
     CalibrateConf: _calibration,
+    CollectConf: _collecting,
     MeasureConf: _ordered_pairs,
     QuantConf: _scheme,
     WeightsConf: _weights_have_a_place,

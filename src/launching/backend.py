@@ -49,3 +49,7 @@ class Backend(Protocol):
     def cancel(self, jobs: Collection[str]) -> None:
         """Cancel these jobs; what is over already is no error."""
         ...
+
+    def find_by_name(self, name: str) -> str | None:
+        """The id of the array, or single job, that was sent by this name; None: none ever was."""
+        ...

@@ -17,6 +17,7 @@ from src.records.record import RECORD_NAME, Record, RecordError, read_record, wr
 
 MANIFEST_NAME = "sweep.json"
 MARKER_NAME = "published.json"  # in a run's folder once MLflow holds it complete
+PARENT_NAME = "parent.json"  # in a sweep's folder: the run that its runs are published under
 MANIFEST_VERSION = 1
 
 
@@ -82,12 +83,28 @@ def mark_published(folder: Path, destination: dict[str, Any], run_id: str, versi
 
 def published_run(folder: Path, destination: dict[str, Any]) -> tuple[str, str] | None:
     """MLflow's run id and the record's version that went to this destination; nothing when none did."""
+    marker = _noted(folder / MARKER_NAME, destination)
+    return (str(marker["run_id"]), str(marker["version"])) if {"run_id", "version"} <= marker.keys() else None
+
+
+def note_parent(folder: Path, destination: dict[str, Any], run_id: str) -> None:
+    """Note in a sweep's folder which run of this destination is its parent."""
+    write_json(folder / PARENT_NAME, destination | {"run_id": run_id})
+
+
+def noted_parent(folder: Path, destination: dict[str, Any]) -> str | None:
+    """MLflow's id of a sweep's parent run at this destination; nothing when none is noted."""
+    note = _noted(folder / PARENT_NAME, destination)
+    return str(note["run_id"]) if "run_id" in note else None
+
+
+def _noted(path: Path, destination: dict[str, Any]) -> dict[str, Any]:
+    """What a note says; empty when there is none, or one of another destination."""
     try:
-        marker = json.loads((folder / MARKER_NAME).read_text(encoding="utf-8"))
-        run_id, version = str(marker.pop("run_id")), str(marker.pop("version"))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return None
-    return (run_id, version) if marker == destination else None
+        note = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) and destination.items() <= note.items() else {}
 
 
 def unpublished(outputs: Path, destination: dict[str, Any]) -> list[Path]:
