@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,26 @@ class Cluster:
         self.socket = self.folder / "run" / "munge.socket"
 
     @property
+    def accounting(self) -> bool:
+        """Whether it was started with slurmdbd."""
+        return bool(self._read().get("accounting"))
+
+    @property
     def env(self) -> dict[str, str]:
         """The environment for SLURM's commands, and for whatever calls them."""
         outside = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
         return outside | {"SLURM_CONF": str(self.conf), "PATH": _PATH}
+
+    @contextmanager
+    def here(self) -> Iterator[None]:
+        """SLURM's commands of this process speak to this cluster, until the block ends."""
+        before = os.environ.get("SLURM_CONF")
+        os.environ["SLURM_CONF"] = str(self.conf)
+        try:
+            yield
+        finally:
+            del os.environ["SLURM_CONF"]
+            os.environ |= {"SLURM_CONF": before} if before else {}
 
     def call(self, *command: str, patience_s: float = 30) -> str:
         """Run a command on the cluster; returns what it prints.
