@@ -10,9 +10,11 @@ from src.launching.backend import UNKNOWN, JobState
 
 # States in which a job has not come to its end; SLURM's other words are final.
 OPEN = frozenset(
-    "PENDING RUNNING CONFIGURING COMPLETING SUSPENDED REQUEUED REQUEUE_FED REQUEUE_HOLD RESIZING SIGNALING "
-    "SPECIAL_EXIT STAGE_OUT STOPPED RESV_DEL_HOLD".split()
-)
+    {
+        "PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD",
+        "RESIZING", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED", "RESV_DEL_HOLD",
+    }
+)  # fmt: skip
 _SQUEUE = {"JobArrayID": 64, "State": 24, "exit_code": 16, "RestartCnt": 12, "NodeList": 128, "Reason": 256}
 _SACCT = ("JobID", "State", "ExitCode", "NodeList")
 _KNOWS_NOTHING = re.compile(r"invalid job id|accounting storage is disabled", re.IGNORECASE)
@@ -36,9 +38,7 @@ def states(jobs: Collection[str]) -> dict[str, JobState]:
     return {job: state for job, state in found.items() if state}
 
 
-def _merged(
-    job: str, live: dict[str, JobState] | None, kept: dict[str, JobState] | None
-) -> JobState | None:
+def _merged(job: str, live: dict[str, JobState] | None, kept: dict[str, JobState] | None) -> JobState | None:
     """slurmctld's word, with what only the accounting tells: who cancelled the job. None: nobody could say."""
     recorded = (kept or {}).get(job)
     if live is not None and job in live:
