@@ -107,6 +107,26 @@ def test_a_single_pending_task_that_is_cancelled_leaves_the_others_in_the_queue(
     first, *others = fates.tasks("never", range(0, 10, 3))
     with fates.cluster.here():
         cancel([first])
+    nobody = [f"{fates.ids['never']}_1", "99999999", "99999999_3"]
+    found = fates.states([*never, *fates.tasks("held", range(4)), *nobody])
+    assert {(found[job].state, found[job].reason) for job in never} == {("PENDING", "BeginTime")}
+    assert {found[job].reason for job in fates.tasks("held", range(4))} == {"JobHeldUser"}
+    unknown = [job for job, state in found.items() if state.state == UNKNOWN]
+    assert unknown == nobody
+
+
+def test_an_array_that_is_cancelled_while_pending_is_known_as_cancelled(fates: Fates) -> None:
+    jobs = fates.tasks("held", range(4))
+    with fates.cluster.here():
+        cancel(jobs)
+    found = wait_for(fates.cluster, jobs)
+    assert {state.state for state in found.values()} == {"CANCELLED"}
+
+
+def test_a_single_pending_task_that_is_cancelled_leaves_the_others_in_the_queue(fates: Fates) -> None:
+    first, *others = fates.tasks("never", range(0, 10, 3))
+    with fates.cluster.here():
+        cancel([first])
     found = fates.states([first, *others])
     assert found[first].state in (UNKNOWN, "CANCELLED")  # 22.05 forgets it
     assert {found[job].state for job in others} == {"PENDING"}
