@@ -35,7 +35,12 @@ PACKAGES = "slurmctld slurmd slurm-client munge slurmdbd mariadb-server"  # Debi
 STATE_NAME = "cluster.json"
 _FOLDERS = ("etc", "log", "run", "spool", "state", "munge", "mysql", "gpu")
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
-_STOP_ORDER = (tuple(f"slurmd.{node}" for node in NODES), ("slurmctld",), ("slurmdbd",), ("mariadbd", "munged"))
+_STOP_ORDER = (
+    tuple(f"slurmd.{node}" for node in NODES),
+    ("slurmctld",),
+    ("slurmdbd",),
+    ("mariadbd", "munged"),
+)
 
 
 def lacking(*, accounting: bool) -> list[str]:
@@ -98,7 +103,7 @@ class Cluster:
         """
         if missing := lacking(accounting=accounting):
             raise ClusterError(f"not installed: {', '.join(missing)}; apt-get install {PACKAGES}")
-        if daemons.alive(self._daemons().get("slurmctld", {"pid": -1})):
+        if daemons.alive(self._daemons().get("slurmctld")):
             raise ClusterError(f"{self.folder}: a cluster runs there already; take it down first")
         if not (self.folder / STATE_NAME).exists() and self.folder.is_dir() and any(self.folder.iterdir()):
             raise ClusterError(f"{self.folder}: holds other things; give a folder of its own")
@@ -157,7 +162,7 @@ class Cluster:
     def stop(self) -> None:
         """Cancel all jobs and end the daemons and whatever jobs leave behind; harmless when nothing runs."""
         known = self._daemons()
-        if daemons.alive(known.get("slurmctld", {"pid": -1})):
+        if daemons.alive(known.get("slurmctld")):
             self._cancel_all()
         for names in _STOP_ORDER:
             daemons.end(known[name] for name in names if name in known)

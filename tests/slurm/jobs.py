@@ -8,7 +8,13 @@ from pathlib import Path
 
 def report(path: Path, value: int) -> int:
     """Write down what the job sees."""
-    names = ("SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES", "SLURM_JOB_NAME", "SLURM_CPUS_PER_TASK", "QUANTPAY_SETUP")
+    names = (
+        "SLURMD_NODENAME",
+        "CUDA_VISIBLE_DEVICES",
+        "SLURM_JOB_NAME",
+        "SLURM_CPUS_PER_TASK",
+        "QUANTPAY_SETUP",
+    )
     seen = {name: os.environ.get(name, "") for name in names} | {"cwd": str(Path.cwd()), "value": value}
     path.write_text(json.dumps(seen))
     return value

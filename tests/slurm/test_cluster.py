@@ -23,7 +23,9 @@ def by_hand(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_the_gpus_of_a_node_are_told_apart_and_partitions_hold_their_kind(cluster: Cluster) -> None:
     assert cluster.node_states() == dict.fromkeys(NODES, "idle")
     show = ("bash", "-c", "echo $SLURMD_NODENAME $CUDA_VISIBLE_DEVICES; sleep 1")
-    both = cluster.call("srun", "--partition=a100", "--nodelist=a100-1", "--ntasks=2", "--gpus-per-task=1", *show)
+    both = cluster.call(
+        "srun", "--partition=a100", "--nodelist=a100-1", "--ntasks=2", "--gpus-per-task=1", *show
+    )
     assert both.split().count("a100-1") == 2
     one = cluster.call("srun", "--partition=h100", "--gres=gpu:h100:1", *show).split()
     assert (one[0].rpartition("-")[0], one[1]) == ("h100", "0")

@@ -1,4 +1,7 @@
-"""What SLURM says of jobs with every fate, with accounting and without. All fates are started first, on both clusters."""
+"""What SLURM says of jobs with every fate, with accounting and without.
+
+All fates are started first, on both clusters, and run side by side.
+"""
 
 import time
 from collections.abc import Iterator
@@ -17,7 +20,7 @@ CLUSTERS = {"with accounting": "cluster", "without accounting": "cluster_without
 _TRIVIAL_JOBS = 200
 _BY_TASK = "case $SLURM_ARRAY_TASK_ID in 0) true;; 1) exit 3;; 2) kill -9 $$;; *) sleep 600;; esac"
 # The first start sleeps, later ones are quick; what it is to survive ends its first start.
-_TWICE = "test -n \"$SLURM_RESTART_COUNT\" || sleep 600"
+_TWICE = 'test -n "$SLURM_RESTART_COUNT" || sleep 600'
 
 
 @dataclass
@@ -83,11 +86,33 @@ def test_jobs_that_end_by_themselves(fates: Fates) -> None:
 
 def test_pending_jobs_say_why_and_one_that_is_cancelled_by_itself_is_unknown(fates: Fates) -> None:
     never = fates.tasks("never", range(0, 10, 3))
-    found = fates.states([*never, *fates.tasks("held", range(4)), f"{fates.ids['never']}_1", "99999999", "99999999_3"])
+    found = fates.states(
+        [*never, *fates.tasks("held", range(4)), f"{fates.ids['never']}_1", "99999999", "99999999_3"]
+    )
     assert {(found[job].state, found[job].reason) for job in never} == {("PENDING", "BeginTime")}
     assert {found[job].reason for job in fates.tasks("held", range(4))} == {"JobHeldUser"}
     unknown = [job for job, state in found.items() if state.state == UNKNOWN]
-    assert unknown == [f"{fates.ids['never']}_1", "99999999", "99999999_3"]
+    assert unknown == nobody
+
+
+def test_an_array_that_is_cancelled_while_pending_is_known_as_cancelled(fates: Fates) -> None:
+    jobs = fates.tasks("held", range(4))
+    with fates.cluster.here():
+        cancel(jobs)
+    found = wait_for(fates.cluster, jobs)
+    assert {state.state for state in found.values()} == {"CANCELLED"}
+
+
+def test_a_single_pending_task_that_is_cancelled_leaves_the_others_in_the_queue(fates: Fates) -> None:
+    first, *others = fates.tasks("never", range(0, 10, 3))
+    with fates.cluster.here():
+        cancel([first])
+    nobody = [f"{fates.ids['never']}_1", "99999999", "99999999_3"]
+    found = fates.states([*never, *fates.tasks("held", range(4)), *nobody])
+    assert {(found[job].state, found[job].reason) for job in never} == {("PENDING", "BeginTime")}
+    assert {found[job].reason for job in fates.tasks("held", range(4))} == {"JobHeldUser"}
+    unknown = [job for job, state in found.items() if state.state == UNKNOWN]
+    assert unknown == nobody
 
 
 def test_an_array_that_is_cancelled_while_pending_is_known_as_cancelled(fates: Fates) -> None:
@@ -148,7 +173,12 @@ def test_a_job_at_its_time_limit(fates: Fates) -> None:
 def test_the_accounting_tells_the_same_as_the_controller(cluster: Cluster, sent: dict[str, Fates]) -> None:
     """slurmctld forgets ended jobs after some minutes; then only the accounting knows them."""
     fates = sent["with accounting"]
-    jobs = [*fates.tasks("by task", range(5)), *fates.tasks("held", range(4)), fates.ids["cut"], fates.ids["long"]]
+    jobs = [
+        *fates.tasks("by task", range(5)),
+        *fates.tasks("held", range(4)),
+        fates.ids["cut"],
+        fates.ids["long"],
+    ]
     arrays = sorted({job.partition("_")[0] for job in jobs})
     with cluster.here():
         live, kept = squeue(arrays), sacct(arrays)

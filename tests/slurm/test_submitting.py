@@ -73,9 +73,15 @@ def test_a_single_job_is_no_array_and_nothing_of_an_outer_job_reaches_it(
 
 
 REFUSED = {
-    "gpu.slurm.partition=nowhere": ({"partition": "nowhere"}, ["invalid partition", "accepted: a100, all, h100"]),
+    "gpu.slurm.partition=nowhere": (
+        {"partition": "nowhere"},
+        ["invalid partition", "accepted: a100, all, h100"],
+    ),
     "gpu.slurm.gres=gpu:h100:3": ({"partition": "h100", "gres": "gpu:h100:3"}, ["not available", "sinfo -o"]),
-    "gpu.slurm.partition=a100 gpu.slurm.gres=gpu:h100:1": ({"partition": "a100", "gres": "gpu:h100:1"}, ["sinfo"]),
+    "gpu.slurm.partition=a100 gpu.slurm.gres=gpu:h100:1": (
+        {"partition": "a100", "gres": "gpu:h100:1"},
+        ["sinfo"],
+    ),
     "gpu.slurm.gres=tpu:1": ({"gres": "tpu:1"}, ["gres", "sinfo -o '%P %G'"]),
     "gpu.slurm.constraint=v100": ({"constraint": "v100"}, ["eature", "sinfo -o '%P %f'"]),
     "gpu.slurm.mem_gib=500": ({"mem_gib": 500.0}, ["sinfo -o"]),
@@ -128,5 +134,5 @@ def test_jobs_of_a_controller_that_does_not_answer_are_left_out(tmp_path: Path) 
     down.stop()
     with down.here():
         assert states(["1_0", "2"]) == {}
-        with pytest.raises(ConfigError, match="hydra/launcher=slurm: .*; `scontrol ping`"):
+        with pytest.raises(ConfigError, match=r"hydra/launcher=slurm: .*; `scontrol ping`"):
             check_available()
