@@ -101,7 +101,7 @@ def _finish(found: Findings, outputs: Path, manifest: SweepManifest, patience: P
     if known.open:
         asked = {run.told_at for run in known.open} != {known.began}
         where = in_words(known.open) if asked else f"{len(known.open)} runs, and nobody here can be asked about them"
-        found.going_on.append(f"sweep {manifest.sweep} goes on: {where}; {hints(manifest.sweep)}")
+        found.going_on.append(f"sweep {manifest.sweep} goes on: {where}; {hints(manifest.sweep, outputs)}")
 
 
 def publish(found: Findings, outputs: Path, tracker: Tracker, console: Console) -> None:

@@ -49,10 +49,10 @@ class SweepPublisher:
             self._kept += 1
             self._give_up(error)
 
-    def close(self) -> list[str]:
-        """Finish the parent run; returns what the user should know, line by line."""
+    def close(self, *, over: bool = True) -> list[str]:
+        """Finish the parent run if the sweep is over; returns what the user should know, line by line."""
         lines = []
-        if self._tracker is not None:
+        if self._tracker is not None and over:
             try:
                 self._tracker.close_sweep(self._parent, self.folder)
                 lines += self._tracker.link(self.manifest.sweep).splitlines()
