@@ -66,7 +66,10 @@ def _in_order(runs: Sequence[FollowedRun]) -> Iterator[list[str]]:
     waits = [any(not run.done and run.state.state in WAITING for run in array) for array in live]
     for wanted in (True, False):
         jobs = [
-            str(run.job) for array, waiting in zip(live, waits, strict=True) if waiting is wanted for run in array
+            str(run.job)
+            for array, waiting in zip(live, waits, strict=True)
+            if waiting is wanted
+            for run in array
         ]
         if jobs:
             yield jobs

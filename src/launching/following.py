@@ -55,7 +55,7 @@ class FollowedRun:
 
     folder: Path
     entry: dict[str, Any]  # of the manifest
-    state: JobState = JobState(PENDING)
+    state: JobState = field(default_factory=lambda: JobState(PENDING))
     record: Record | None = None
     unreadable: str = ""
     recorded_here: bool = False  # by the follower, as the run left none
@@ -139,7 +139,11 @@ class Following:
         for run in self.runs:
             if not run.folder.is_dir():
                 run.unreadable = f"{run.folder}: gone"
-        return [run for run in self.open if (run.entry["skipped"] or (run.folder / RECORD_NAME).exists()) and run.read()]
+        return [
+            run
+            for run in self.open
+            if (run.entry["skipped"] or (run.folder / RECORD_NAME).exists()) and run.read()
+        ]
 
     def _refresh(self) -> None:
         """Learn the jobs that whoever sends the sweep has written down since, or could not before it died."""
@@ -256,9 +260,9 @@ def settle(
     return following
 
 
-def hints(sweep: str, outputs: Path) -> str:
+def hints(sweep: str, outputs: Path | None = None) -> str:
     """The commands that follow, cancel and analyze a sweep."""
-    which = f"sweep={sweep}" + ("" if outputs == Path("outputs").resolve() else f" outputs={outputs}")
+    which = f"sweep={sweep}" + ("" if outputs in (None, Path("outputs").resolve()) else f" outputs={outputs}")
     return (
         f"follow: python -m src.collect {which} --watch; cancel: python -m src.collect {which} cancel=true; "
         f"results: python -m src.analyze {which}"
@@ -293,6 +297,7 @@ def _tell(
 
 def _details(run: FollowedRun) -> dict[str, Any]:
     """What SLURM said, for the record."""
-    said = {"id": run.job or "", "state": run.state.state, "reason": run.state.reason, "node": run.state.node}
-    said |= {"exit_code": run.state.exit_code, "restarts": run.state.restarts}
+    state = run.state
+    said: dict[str, str | int] = {"id": run.job or "", "state": state.state, "reason": state.reason}
+    said |= {"node": state.node, "exit_code": state.exit_code, "restarts": state.restarts}
     return {"job": {name: value for name, value in said.items() if value}}

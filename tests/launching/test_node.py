@@ -104,7 +104,7 @@ def children_of(folder: Path) -> list[int]:
     log, found = str(folder / "run.log"), []
     for link in Path("/proc").glob("[0-9]*/fd/1"):
         try:
-            if os.readlink(link) == log:
+            if str(link.readlink()) == log:
                 found.append(int(link.parts[2]))
         except OSError:
             continue
