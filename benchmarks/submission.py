@@ -1,4 +1,6 @@
-"""How long a cluster sweep takes from the command to the last sbatch, and how much memory: `python -m benchmarks.submission`.
+"""How long a cluster sweep takes from the command to the last sbatch, and how much memory.
+
+    python -m benchmarks.submission
 
 With a stub in place of SLURM, so that it is our own time: composing, checking, run keys, folders, pickles. The real
 sbatch adds about 15 ms per array of up to 1,000 runs.

@@ -52,18 +52,12 @@ class SlurmLauncher(Launcher):
         """
         from src.config.loader import checked_jobs
         from src.launching.cluster import run_on_cluster
-        from src.launching.arrays import Site
-        from src.launching.slurm import SlurmBackend, check_available, find_by_name, max_array_size
+        from src.launching.slurm import SlurmBackend, check_available
 
         check_available()
-        conf = self.conf
-        site = Site(
-            "slurm",
-            lambda cwd: SlurmBackend(cwd, conf.array_parallelism, conf.max_num_timeout),
-            find_by_name,
-            max_array_size(),
-        )
-        statuses = run_on_cluster(checked_jobs(self.loader, self.config, job_overrides), conf, site)
+        backend = SlurmBackend(self.conf.array_parallelism, self.conf.max_num_timeout)
+        configs = checked_jobs(self.loader, self.config, job_overrides)
+        statuses = run_on_cluster(configs, self.conf, backend)
         return [
             JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=status)
             for overrides, status in zip(job_overrides, statuses, strict=True)

@@ -6,17 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from src.launching.arrays import Site
+from src.launching.arrays import ArrayBackend
+from src.launching.states import FATES
 from src.records.record import RECORD_NAME
 from src.records.store import SweepManifest, iter_manifests, run_folder
-
-# SLURM's words for a job that will not run any more; whatever else it says, the job may yet leave a record.
-_OVER = frozenset(
-    {
-        "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
-        "REVOKED", "TIMEOUT", "UNKNOWN",
-    }
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,22 +21,22 @@ class Sent:
     job: str
 
 
-def in_flight(outputs: Path, site: Site) -> dict[str, Sent]:
+def in_flight(outputs: Path, backend: ArrayBackend) -> dict[str, Sent]:
     """By run key, what earlier sweeps sent and is not over; of several attempts the newest.
 
     Args:
         outputs: the folder of all runs.
-        site: knows the jobs' states; only what was sent to it is looked at.
+        backend: knows the jobs' states; only what was sent to it is looked at.
     """
-    find = cache(site.find)
+    find = cache(backend.find_by_name)
     open_runs = [
         sent
         for _, manifest in iter_manifests(outputs)
-        if isinstance(manifest, SweepManifest) and manifest.backend == site.name
+        if isinstance(manifest, SweepManifest) and manifest.backend == backend.name
         for sent in _without_record(outputs, manifest, find)
     ]
-    states = site.backend(outputs).states({sent.job for sent in open_runs}) if open_runs else {}
-    alive = [sent for sent in open_runs if sent.job not in states or states[sent.job].state not in _OVER]
+    states = backend.states({sent.job for sent in open_runs}) if open_runs else {}
+    alive = [sent for sent in open_runs if sent.job not in states or states[sent.job].state not in FATES]
     return {sent.run_key: sent for sent in sorted(alive, key=lambda sent: sent.attempt)}
 
 

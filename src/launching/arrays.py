@@ -1,9 +1,8 @@
 """What the jobs of a sweep ask of the cluster, and their grouping into job arrays."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from typing import Protocol
 
 from src.config.cluster_schema import SlurmRequest
 from src.launching.backend import Backend
@@ -11,14 +10,17 @@ from src.launching.backend import Backend
 _START_MIN = 10  # of a job beside its run's own time limit: imports, and the end in order
 
 
-@dataclass(frozen=True)
-class Site:
-    """A place that takes job arrays."""
+class ArrayBackend(Backend, Protocol):
+    """A backend that takes job arrays."""
 
-    name: str  # in manifests and as the folder of its logs: slurm
-    backend: Callable[[Path], Backend]  # for jobs that start in a folder
-    find: Callable[[str], str | None]  # the id of the array, or single job, that was sent by a name; None: none ever was
-    largest: int  # the most tasks that an array may have
+    @property
+    def name(self) -> str:
+        """What manifests say, and the folder of its logs: slurm."""
+        ...
+
+    def max_array_size(self) -> int:
+        """The most jobs that an array may have."""
+        ...
 
 
 @dataclass
@@ -27,7 +29,9 @@ class JobArray:
 
     name: str  # unique: it finds the jobs again when their ids were never written down
     request: SlurmRequest
-    runs: list[int] = field(default_factory=list)  # indices into the manifest's runs, in the order of the tasks
+    runs: list[int] = field(
+        default_factory=list
+    )  # indices into the manifest's runs, in the order of the tasks
 
     def task(self, position: int) -> int | None:
         """The number in the array of the run at a position; a job of its own has none."""

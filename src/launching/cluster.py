@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ from rich.console import Console
 
 from src.config.cluster_schema import ClusterConf
 from src.config.errors import ConfigError
-from src.config.schema import RootConf
+from src.config.schema import RootConf, TrackingConf
 from src.launching.adopting import in_flight
-from src.launching.arrays import Grouping, JobArray, Site
+from src.launching.arrays import ArrayBackend, Grouping, JobArray
 from src.launching.earlier import standing
+from src.launching.following import Patience, follow, hints
 from src.launching.node import RunJob
 from src.launching.preparing import new_sweep, writable, write_config
+from src.launching.publishing import SweepPublisher
 from src.launching.snapshot import take
 from src.launching.travelling import travelling
 from src.records.environment import environment, versions
@@ -28,13 +30,13 @@ from src.records.record import Outcome, Record
 from src.records.store import SweepManifest, next_attempt, run_folder, sweep_folder
 
 
-def run_on_cluster(configs: Iterable[RootConf], conf: ClusterConf, site: Site) -> list[int]:
+def run_on_cluster(configs: Iterable[RootConf], conf: ClusterConf, backend: ArrayBackend) -> list[int]:
     """Send every run that is neither measured nor under way, then follow all of them, or return.
 
     Args:
         configs: validated, all of one sweep; looked at one after another and not kept.
         conf: the launcher's.
-        site: takes the jobs.
+        backend: takes the jobs.
 
     Returns:
         An exit status per run: 0 for a finding, 1 otherwise; 0 for what is sent and not waited for.
@@ -45,7 +47,7 @@ def run_on_cluster(configs: Iterable[RootConf], conf: ClusterConf, site: Site) -
     """
     remaining = iter(configs)
     first = next(remaining)
-    sweep = ClusterSweep(writable(Path(first.outputs)), conf, site)
+    sweep = ClusterSweep(writable(Path(first.outputs)), first.tracking, conf, backend)
     try:
         sweep.add(first)
         for cfg in remaining:
@@ -61,18 +63,20 @@ def run_on_cluster(configs: Iterable[RootConf], conf: ClusterConf, site: Site) -
 class ClusterSweep:
     """The state of one submission: the manifest, the arrays, and what of it the cluster has."""
 
-    def __init__(self, outputs: Path, conf: ClusterConf, site: Site) -> None:
-        """Args: outputs: absolute."""
-        self.sweep, self.outputs, self.conf, self.site = new_sweep(), outputs, conf, site
+    def __init__(
+        self, outputs: Path, tracking: TrackingConf, conf: ClusterConf, backend: ArrayBackend
+    ) -> None:
+        """Args: outputs: absolute; tracking: where this process publishes to while it waits."""
+        self.sweep, self.outputs, self.tracking = new_sweep(), outputs, tracking
+        self.conf, self.backend = conf, backend
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.earlier = in_flight(outputs, site)
+        self.earlier = in_flight(outputs, backend)
         self.folder = sweep_folder(outputs, self.sweep)
         self.folder.mkdir(parents=True)
         self.snapshot = take(self.folder / "snapshot")
-        self.backend = site.backend(self.snapshot.folder)
         self.manifest = SweepManifest.start(self.sweep, sys.argv)
-        self.manifest.backend = site.name
-        self.grouping = Grouping(self.sweep, conf, site.largest)
+        self.manifest.backend = backend.name
+        self.grouping = Grouping(self.sweep, conf, backend.max_array_size())
         self.versions = versions()
         self.listed: dict[str, int] = {}  # run key -> index into the manifest's runs
         self.asked: list[int] = []  # the index of each configuration's run; several may have the same
@@ -91,7 +95,9 @@ class ClusterSweep:
             self.listed[key] = len(self.manifest.runs)
             done = standing(self.outputs, key, cfg, self.say)
             sent = None if cfg.rerun else self.earlier.get(key)
-            if done is not None and done.device:  # without a device nothing was tried: the node was the wrong one
+            if (
+                done is not None and done.device
+            ):  # without a device nothing was tried: the node was the wrong one
                 self.manifest.add(key, done.attempt, skipped=True)
             elif sent is not None:
                 self.manifest.add(key, sent.attempt, skipped=False, job=sent.job)["adopted"] = True
@@ -137,7 +143,14 @@ class ClusterSweep:
 
     def finish(self) -> list[int]:
         """Follow the runs, or say how to; an exit status per configuration."""
-        raise NotImplementedError
+        if self.conf.wait:
+            publisher = SweepPublisher(self.tracking, self.manifest, self.folder)
+            patience = Patience(poll_s=self.conf.poll_s)
+            statuses = follow(self.manifest, self.outputs, self.backend, publisher, self.console, patience)
+        else:
+            self.say(hints(self.sweep))
+            statuses = [int(index in self.refused) for index in range(len(self.manifest.runs))]
+        return [statuses[index] for index in self.asked]
 
     def _prepare(self, cfg: RootConf, key: str) -> None:
         """A new attempt: its folder, with what the node reads."""
@@ -163,7 +176,8 @@ class ClusterSweep:
     def _submit(self, array: JobArray) -> list[str]:
         runs = [self.manifest.runs[index] for index in array.runs]
         jobs = [RunJob(run_folder(self.outputs, run["run_key"], run["attempt"])) for run in runs]
-        return self.backend.submit(array.name, array.request, jobs, self.folder / self.site.name)
+        request = replace(array.request, extra=array.request.extra | {"chdir": str(self.snapshot.folder)})
+        return self.backend.submit(array.name, request, jobs, self.folder / self.backend.name)
 
     def _refuse(self, array: JobArray, reason: str) -> None:
         """Records for the runs of an array that the cluster does not take, after it took others."""

@@ -1,4 +1,4 @@
-"""What every sweep does before its runs, here or on a cluster: an id, a folder that can be written, configs on disk."""
+"""What every sweep does before its runs, here or on a cluster: an id, a folder to write to, configs on disk."""
 
 import os
 import secrets
@@ -12,7 +12,9 @@ from src.config.errors import ConfigError
 from src.config.schema import RootConf
 
 CONFIG_NAME = "config.yaml"
-_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml's is ten times as fast, where it was built in
+_Dumper = getattr(
+    yaml, "CSafeDumper", yaml.SafeDumper
+)  # libyaml's is ten times as fast, where it was built in
 
 
 def new_sweep() -> str:

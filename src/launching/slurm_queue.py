@@ -10,9 +10,11 @@ from src.launching.backend import UNKNOWN, JobState
 
 # States in which a job has not come to its end; SLURM's other words are final.
 OPEN = frozenset(
-    "PENDING RUNNING CONFIGURING COMPLETING SUSPENDED REQUEUED REQUEUE_FED REQUEUE_HOLD RESIZING SIGNALING "
-    "SPECIAL_EXIT STAGE_OUT STOPPED RESV_DEL_HOLD".split()
-)
+    {
+        "PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD",
+        "RESIZING", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED", "RESV_DEL_HOLD",
+    }
+)  # fmt: skip
 _SQUEUE = {"JobArrayID": 64, "State": 24, "exit_code": 16, "RestartCnt": 12, "NodeList": 128, "Reason": 256}
 _SACCT = ("JobID", "State", "ExitCode", "NodeList")
 _KNOWS_NOTHING = re.compile(r"invalid job id|accounting storage is disabled", re.IGNORECASE)
@@ -36,13 +38,11 @@ def states(jobs: Collection[str]) -> dict[str, JobState]:
     return {job: state for job, state in found.items() if state}
 
 
-def _merged(
-    job: str, live: dict[str, JobState] | None, kept: dict[str, JobState] | None
-) -> JobState | None:
+def _merged(job: str, live: dict[str, JobState] | None, kept: dict[str, JobState] | None) -> JobState | None:
     """slurmctld's word, with what only the accounting tells: who cancelled the job. None: nobody could say."""
     recorded = (kept or {}).get(job)
-    if live is not None and job in live:
-        current = live[job]
+    current = _live(job, live or {})
+    if current is not None:
         same = recorded is not None and recorded.state == current.state
         return replace(current, reason=recorded.reason or current.reason) if recorded and same else current
     if recorded and recorded.state not in OPEN:
@@ -50,6 +50,12 @@ def _merged(
     if live is None or kept is None:
         return None
     return JobState(UNKNOWN, f"SLURM's accounting still says {recorded.state}" if recorded else "")
+
+
+def _live(job: str, live: dict[str, JobState]) -> JobState | None:
+    """After `scancel -t PENDING ARRAY_TASK`, which cancels all that is pending, squeue has the array without tasks."""
+    whole = live.get(job.partition("_")[0])
+    return live.get(job) or (whole if whole and whole.state == "CANCELLED" else None)
 
 
 def squeue(arrays: Sequence[str]) -> dict[str, JobState] | None:
@@ -116,9 +122,15 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def _queued(columns: Sequence[str]) -> tuple[str, JobState]:
-    job, words, exit_code, restarts, node, reason = columns
-    reason = "" if reason == "None" else reason
-    return job, JobState(_base(words), reason, exit_code, _node(node), int(restarts or 0))
+    job, words, status, restarts, node, reason = columns
+    state = _base(words)
+    reason = "" if reason == "None" or state == "CANCELLED" else reason  # a cancelled job keeps its last one
+    return job, JobState(state, reason, _exit_code(status), _node(node), int(restarts or 0))
+
+
+def _exit_code(status: str) -> str:
+    """Exit status and signal, as sacct writes them, of the status that `wait` gives."""
+    return f"{int(status) >> 8}:{int(status) & 127}" if status.isdecimal() else status
 
 
 def _base(words: str) -> str:

@@ -23,13 +23,21 @@ _REFUSALS: tuple[tuple[str, tuple[str, ...], str | Callable[[SlurmRequest], str]
     (r"invalid qos|job violates accounting", ("qos", "account"), _YOURS),
     (r"invalid feature", ("constraint",), "`sinfo -o '%P %f'` lists the features of each partition"),
     (r"gres|generic resource", ("gres",), "`sinfo -o '%P %G'` lists the GPUs of each partition"),
-    (r"time limit", ("time_min",), "`sinfo -o '%P %l'` lists the limit of each partition, days-hours:minutes"),
+    (
+        r"time limit",
+        ("time_min",),
+        "`sinfo -o '%P %l'` lists the limit of each partition, days-hours:minutes",
+    ),
     (
         r"configuration (is )?not available|more processors|memory",
         _SIZE,
         "no node has all of that; `sinfo -o '%P %G %c %m %f'` lists GPUs, CPUs, MB of memory and features",
     ),
-    (r"unable to contact|timed out|zero bytes", (), "`scontrol ping` says whether SLURM is up; then try again"),
+    (
+        r"unable to contact|timed out|zero bytes",
+        (),
+        "`scontrol ping` says whether SLURM is up; then try again",
+    ),
 )
 
 

@@ -21,9 +21,7 @@ def travelling(cfg: RootConf, outputs: Path, snapshot: Snapshot) -> RootConf:
     """
     pipeline, vae = cfg.model.pipeline, cfg.model.pipeline.vae
     vae = replace(vae, weights=_weights(vae.weights))
-    model = replace(
-        cfg.model, weights=_weights(cfg.model.weights), pipeline=replace(pipeline, vae=vae)
-    )
+    model = replace(cfg.model, weights=_weights(cfg.model.weights), pipeline=replace(pipeline, vae=vae))
     plan = None if cfg.quant.plan is None else str(snapshot.keep(Path(cfg.quant.plan)))
     return replace(
         cfg,

@@ -1,4 +1,4 @@
-"""What runs are told apart by: the run key, a hash of all that can change the number and nothing else, and the axes."""
+"""What tells runs apart: the run key, a hash of all that can change the number and nothing else, and the axes."""
 
 import hashlib
 import json

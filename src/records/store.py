@@ -124,8 +124,8 @@ class SweepManifest:
 
     A run is ``{"run_key", "attempt", "folder" (relative to outputs), "skipped"}``; the driver is the process that
     sent the runs and may wait for them. On a cluster a run also has ``"array"``, the unique name that its job array
-    was sent by, ``"task"``, its number in there (None: a job of its own), ``"job"``, SLURM's id, once it is known, and
-    ``"adopted": true`` where an earlier sweep sent it and this one only waits for it.
+    was sent by, ``"task"``, its number in there (None: a job of its own), ``"job"``, SLURM's id once it is known,
+    and ``"adopted": true`` where an earlier sweep sent it and this one only waits for it.
     """
 
     sweep: str

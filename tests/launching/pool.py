@@ -6,12 +6,15 @@ from typing import Any
 
 from src.config.cluster_schema import SlurmRequest
 from src.config.errors import ConfigError
-from src.launching.arrays import Site
 from src.launching.backend import JobState
 
 
 class Pool:
-    def __init__(self, largest: int = 1001, refuses: str = "", after: Callable[[], Any] = lambda: None) -> None:
+    name = "slurm"
+
+    def __init__(
+        self, largest: int = 1001, refuses: str = "", after: Callable[[], Any] = lambda: None
+    ) -> None:
         """Args: refuses: a partition; after: called when an array is in, before its ids are handed out."""
         self.largest, self.refuses, self.after = largest, refuses, after
         self.before: Callable[[str], None] = lambda name: None
@@ -36,12 +39,8 @@ class Pool:
     def find_by_name(self, name: str) -> str | None:
         return str(100 + list(self.arrays).index(name)) if name in self.arrays else None
 
-    def site(self) -> Site:
-        def backend(cwd: Path) -> "Pool":
-            self.cwd = cwd
-            return self
-
-        return Site("slurm", backend, self.find_by_name, self.largest)
+    def max_array_size(self) -> int:
+        return self.largest
 
     def sent(self) -> int:
         return sum(len(folders) for _, folders in self.arrays.values())

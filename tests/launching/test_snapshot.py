@@ -73,7 +73,9 @@ def test_paths_travel_as_absolute_ones_and_a_plan_as_a_copy(compose, snapshot, t
     monkeypatch.chdir(tmp_path)
     plan = tmp_path / "plan.json"
     plan.write_text("{}")
-    cfg = compose("model.weights.source=local", "model.weights.id=weights/mine", "outputs=out", "tracking=sqlite")
+    cfg = compose(
+        "model.weights.source=local", "model.weights.id=weights/mine", "outputs=out", "tracking=sqlite"
+    )
     cfg.quant.plan = "plan.json"
     cfg.model.pipeline.vae.weights.source, cfg.model.pipeline.vae.weights.id = "hub", "some/vae"
     gone = travelling(cfg, tmp_path / "out", snapshot)

@@ -29,8 +29,14 @@ def database_commands(folder: Path, ports: dict[str, int]) -> dict[str, list[str
     with (folder / "log" / "mariadb-install.log").open("wb") as log:
         subprocess.run(install, stdout=log, stderr=log, check=True, timeout=120)
     where = [f"--socket={_socket(folder)}", "--bind-address=127.0.0.1", f"--port={ports['mariadbd']}"]
-    names = [f"--pid-file={folder / 'run' / 'mariadbd.pid'}", f"--log-error={folder / 'log' / 'mariadbd.log'}"]
-    wanted = ["--innodb-lock-wait-timeout=900", "--innodb-flush-log-at-trx-commit=0"]  # slurmdbd asks for the former
+    names = [
+        f"--pid-file={folder / 'run' / 'mariadbd.pid'}",
+        f"--log-error={folder / 'log' / 'mariadbd.log'}",
+    ]
+    wanted = [
+        "--innodb-lock-wait-timeout=900",
+        "--innodb-flush-log-at-trx-commit=0",
+    ]  # slurmdbd asks for the former
     return {"mariadbd": ["mariadbd", "--no-defaults", user, files, *where, *names, *_SMALL, *wanted]}
 
 

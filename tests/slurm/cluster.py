@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,12 @@ PACKAGES = "slurmctld slurmd slurm-client munge slurmdbd mariadb-server"  # Debi
 STATE_NAME = "cluster.json"
 _FOLDERS = ("etc", "log", "run", "spool", "state", "munge", "mysql", "gpu")
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
-_STOP_ORDER = (tuple(f"slurmd.{node}" for node in NODES), ("slurmctld",), ("slurmdbd",), ("mariadbd", "munged"))
+_STOP_ORDER = (
+    tuple(f"slurmd.{node}" for node in NODES),
+    ("slurmctld",),
+    ("slurmdbd",),
+    ("mariadbd", "munged"),
+)
 
 
 def lacking(*, accounting: bool) -> list[str]:
@@ -53,10 +59,26 @@ class Cluster:
         self.socket = self.folder / "run" / "munge.socket"
 
     @property
+    def accounting(self) -> bool:
+        """Whether it was started with slurmdbd."""
+        return bool(self._read().get("accounting"))
+
+    @property
     def env(self) -> dict[str, str]:
         """The environment for SLURM's commands, and for whatever calls them."""
         outside = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
         return outside | {"SLURM_CONF": str(self.conf), "PATH": _PATH}
+
+    @contextmanager
+    def here(self) -> Iterator[None]:
+        """SLURM's commands of this process speak to this cluster, until the block ends."""
+        before = os.environ.get("SLURM_CONF")
+        os.environ["SLURM_CONF"] = str(self.conf)
+        try:
+            yield
+        finally:
+            del os.environ["SLURM_CONF"]
+            os.environ |= {"SLURM_CONF": before} if before else {}
 
     def call(self, *command: str, patience_s: float = 30) -> str:
         """Run a command on the cluster; returns what it prints.
@@ -81,7 +103,7 @@ class Cluster:
         """
         if missing := lacking(accounting=accounting):
             raise ClusterError(f"not installed: {', '.join(missing)}; apt-get install {PACKAGES}")
-        if daemons.alive(self._daemons().get("slurmctld", {"pid": -1})):
+        if daemons.alive(self._daemons().get("slurmctld")):
             raise ClusterError(f"{self.folder}: a cluster runs there already; take it down first")
         if not (self.folder / STATE_NAME).exists() and self.folder.is_dir() and any(self.folder.iterdir()):
             raise ClusterError(f"{self.folder}: holds other things; give a folder of its own")
@@ -140,7 +162,7 @@ class Cluster:
     def stop(self) -> None:
         """Cancel all jobs and end the daemons and whatever jobs leave behind; harmless when nothing runs."""
         known = self._daemons()
-        if daemons.alive(known.get("slurmctld", {"pid": -1})):
+        if daemons.alive(known.get("slurmctld")):
             self._cancel_all()
         for names in _STOP_ORDER:
             daemons.end(known[name] for name in names if name in known)

@@ -23,8 +23,10 @@ def spawn(command: list[str], log: Path, env: Mapping[str, str]) -> dict[str, fl
     return {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
 
 
-def alive(daemon: Mapping[str, float]) -> psutil.Process | None:
-    """The process, unless it has ended."""
+def alive(daemon: Mapping[str, float] | None) -> psutil.Process | None:
+    """The process, unless it has ended; None for none."""
+    if daemon is None:
+        return None
     try:
         process = psutil.Process(int(daemon["pid"]))
         same = abs(process.create_time() - daemon["created"]) < 2  # the clock may have been set since

@@ -32,7 +32,12 @@ def sweep(
     cluster: Cluster, outputs: Path, *overrides: str, cwd: Path = ROOT, timeout_s: float = 200
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(outputs, *overrides), env=cluster.env, cwd=cwd, capture_output=True, text=True, timeout=timeout_s
+        command(outputs, *overrides),
+        env=cluster.env,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
     )
 
 
@@ -59,12 +64,16 @@ def until(condition: Callable[[], Any], patience_s: float = 60) -> None:
 
 def jobs_of(cluster: Cluster, outputs: Path) -> list[str]:
     """Every task that SLURM remembers of the sweeps under `outputs`, one id each."""
-    names = {run["array"] for path in outputs.glob("sweeps/*/sweep.json") for run in json.loads(path.read_text())["runs"] if "array" in run}
-    queue = cluster.call("squeue", "--noheader", "--array", "--states=all", f"--name={','.join(names)}", "--format=%i")
+    manifests = [json.loads(path.read_text()) for path in outputs.glob("sweeps/*/sweep.json")]
+    names = {run["array"] for each in manifests for run in each["runs"] if "array" in run}
+    known = ("--array", "--states=all", f"--name={','.join(names)}")
+    queue = cluster.call("squeue", "--noheader", *known, "--format=%i")
     return queue.split()
 
 
-def test_the_gpu_axis_lands_on_the_right_nodes_with_the_right_devices(cluster: Cluster, tmp_path: Path) -> None:
+def test_the_gpu_axis_lands_on_the_right_nodes_with_the_right_devices(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     done = sweep(cluster, tmp_path, "gpu=h100,a100", "seed=1,2", "tracking=sqlite")
     assert done.returncode == 0, done.stderr
     found = records(tmp_path)
@@ -76,7 +85,10 @@ def test_the_gpu_axis_lands_on_the_right_nodes_with_the_right_devices(cluster: C
         assert seen["SLURMD_NODENAME"].startswith(gpu)
         assert seen["CUDA_VISIBLE_DEVICES"] in ("0", "1")
         assert seen["cwd"] == str(snapshot)
-        assert record["environment"]["snapshot"] == json.loads((snapshot / "snapshot.json").read_text())["snapshot"]
+        assert (
+            record["environment"]["snapshot"]
+            == json.loads((snapshot / "snapshot.json").read_text())["snapshot"]
+        )
         assert record["environment"]["slurm_job_id"]
         assert record["device"]["name"] == f"made-up {gpu}"
     runs = manifest(tmp_path)["runs"]
@@ -100,7 +112,9 @@ def test_an_edit_after_submission_changes_nothing(cluster: Cluster, tmp_path: Pa
     assert [record["outcome"] for record in records(outputs)] == ["ok", "ok"]
 
 
-def test_a_driver_killed_between_sbatch_and_its_answer_loses_nothing(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_driver_killed_between_sbatch_and_its_answer_loses_nothing(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     """The array is in the queue, its id was never written: it is found by its name."""
     real = shutil.which("sbatch", path=cluster.env["PATH"])
     (tmp_path / "bin").mkdir()
@@ -114,15 +128,23 @@ def test_a_driver_killed_between_sbatch_and_its_answer_loses_nothing(cluster: Cl
     assert killed.returncode == -signal.SIGKILL
     assert not any("job" in run for run in manifest(outputs)["runs"])
     again = sweep(cluster, outputs, *sent)
-    assert len(jobs_of(cluster, outputs)) == 3  # what could not start without its driver was sent again, as a new attempt
+    assert (
+        len(jobs_of(cluster, outputs)) == 3
+    )  # what could not start without its driver was sent again, as a new attempt
     assert again.returncode == 0, again.stderr
     assert Counter(record["outcome"] for record in records(outputs))["ok"] == 3
 
 
-def test_a_driver_killed_while_it_waits_is_followed_by_the_same_command(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_driver_killed_while_it_waits_is_followed_by_the_same_command(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     sent = ("gpu=h100,a100", "seed=1,2", "task=sleep", "measure.budget_s=12")
     driver = subprocess.Popen(command(tmp_path, *sent), env=cluster.env, cwd=ROOT, stderr=subprocess.DEVNULL)
-    until(lambda: list(tmp_path.glob("sweeps/*/sweep.json")) and all("job" in r for r in manifest(tmp_path)["runs"]))
+    until(
+        lambda: (
+            list(tmp_path.glob("sweeps/*/sweep.json")) and all("job" in r for r in manifest(tmp_path)["runs"])
+        )
+    )
     time.sleep(1)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
@@ -141,8 +163,16 @@ def test_whoever_does_not_wait_collects_later(cluster: Cluster, tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     assert f"sweep={manifest(tmp_path)['sweep']}" in done.stdout + done.stderr
     until(lambda: len(records(tmp_path)) == 2)
-    collect = [sys.executable, "-m", "src.collect", f"outputs={tmp_path}", f"sweep={manifest(tmp_path)['sweep']}"]
-    collected = subprocess.run(collect, env=cluster.env, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    collect = [
+        sys.executable,
+        "-m",
+        "src.collect",
+        f"outputs={tmp_path}",
+        f"sweep={manifest(tmp_path)['sweep']}",
+    ]
+    collected = subprocess.run(
+        collect, env=cluster.env, cwd=ROOT, capture_output=True, text=True, timeout=200
+    )
     assert collected.returncode == 0, collected.stdout + collected.stderr
     assert "2 published" in collected.stdout
 
@@ -163,7 +193,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("override", REFUSED)
-def test_what_slurm_refuses_is_one_line_and_leaves_nothing(cluster: Cluster, tmp_path: Path, override: str) -> None:
+def test_what_slurm_refuses_is_one_line_and_leaves_nothing(
+    cluster: Cluster, tmp_path: Path, override: str
+) -> None:
     done = sweep(cluster, tmp_path, "gpu=h100", override)
     assert done.returncode == 2, done.stderr
     [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -184,7 +216,13 @@ def test_a_group_refused_after_another_was_sent_is_recorded(cluster: Cluster, tm
 
 def test_a_driver_inside_a_job_sends_jobs_of_their_own(cluster: Cluster, tmp_path: Path) -> None:
     """Its own job's SLURM_* would be options of what it sends, and contradict them."""
-    inside = ["srun", "--partition=a100", "--mem-per-cpu=500", "--job-name=driver", *command(tmp_path, "gpu=h100")]
+    inside = [
+        "srun",
+        "--partition=a100",
+        "--mem-per-cpu=500",
+        "--job-name=driver",
+        *command(tmp_path, "gpu=h100"),
+    ]
     done = subprocess.run(inside, env=cluster.env, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     [record] = records(tmp_path)
@@ -219,7 +257,12 @@ def test_two_hundred_runs(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_a_real_measurement(cluster: Cluster, tmp_path: Path) -> None:
     real = ("gpu=node_cpu", "quant=int8wo", "model=flux-tiny", "task=latency", "measure.ceilings=false")
-    short = ("measure.budget_s=1", "measure.min_pairs=8", "model.factory.num_layers=1", "model.factory.num_single_layers=1")
+    short = (
+        "measure.budget_s=1",
+        "measure.min_pairs=8",
+        "model.factory.num_layers=1",
+        "model.factory.num_single_layers=1",
+    )
     fixed = [part for part in CHEAP if not part.startswith(("model", "task"))]
     arguments = [*fixed, *LAUNCHER, *real, *short, f"outputs={tmp_path}"]
     line = [sys.executable, "-m", "src.run", "--config-dir", str(CONF), *arguments]
