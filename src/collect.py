@@ -1,8 +1,9 @@
 """The command line of bookkeeping, safe to repeat at any time: `python -m src.collect --help`.
 
-Publishes what is recorded and not yet published, records how runs ended that left no record, finishes sweeps; follows
-or cancels a sweep on a cluster. Exit status: 0 all is well; 1 a file is unreadable, a record is still unpublished, or of a
-sweep that was followed some run ended in no finding; 2 a wrong command line.
+Publishes what is recorded and not yet published, records how runs ended that left no record, finishes sweeps;
+follows or cancels a sweep on a cluster. Exit status: 0 all is well; 1 a file is unreadable, a record is still
+unpublished, a cancelled job has not ended, or of a sweep that was followed some run ended in no finding; 2 a wrong
+command line.
 """
 
 import sys
@@ -93,7 +94,9 @@ def _watch(conf: CollectConf, outputs: Path, console: Console, patience: Patienc
     manifest = _sent(conf, outputs)
     backend = backend_of(manifest)
     if backend is None:
-        raise ConfigError(f"sweep={conf.sweep}: it was not sent to a cluster; its own process shows how it goes")
+        raise ConfigError(
+            f"sweep={conf.sweep}: it was not sent to a cluster; its own process shows how it goes"
+        )
     publisher = SweepPublisher(conf.tracking, manifest, sweep_folder(outputs, manifest.sweep))
     return max(follow(manifest, outputs, backend, publisher, console, patience), default=0)
 

@@ -12,8 +12,14 @@ from src.launching.backend import Backend
 from src.launching.following import Patience, hints, settle
 from src.launching.watching import in_words
 from src.records.lost import mark_lost, missing
-from src.records.record import Record, RecordError, read_record
-from src.records.store import MANIFEST_NAME, SweepManifest, is_alive, iter_manifests, iter_records, sweep_folder
+from src.records.record import Record, RecordError
+from src.records.store import (
+    SweepManifest,
+    is_alive,
+    iter_manifests,
+    iter_records,
+    sweep_folder,
+)
 from src.records.tracking import Tracker, TrackingError, UnpublishableError
 
 _GIVE_UP_AFTER = 2  # failures in a row: the tracker is down, not one run odd
@@ -100,8 +106,12 @@ def _finish(found: Findings, outputs: Path, manifest: SweepManifest, patience: P
     found.ended += [run.folder for run in known.runs if run.recorded_here]
     if known.open:
         asked = {run.told_at for run in known.open} != {known.began}
-        where = in_words(known.open) if asked else f"{len(known.open)} runs, and nobody here can be asked about them"
-        found.going_on.append(f"sweep {manifest.sweep} goes on: {where}; {hints(manifest.sweep)}")
+        where = (
+            in_words(known.open)
+            if asked
+            else f"{len(known.open)} runs, and nobody here can be asked about them"
+        )
+        found.going_on.append(f"sweep {manifest.sweep} goes on: {where}; {hints(manifest.sweep, outputs)}")
 
 
 def publish(found: Findings, outputs: Path, tracker: Tracker, console: Console) -> None:

@@ -35,17 +35,19 @@ def cancel(
     own = [run for run in manifest.runs if not run.get("adopted")]
     following = Following(replace(manifest, runs=own), outputs, backend, patience or Patience())
     following.read_all()
-    following.look()
     if is_alive(manifest.driver) and any(run.job is None for run in following.open):
         raise ConfigError(
             f"sweep={manifest.sweep}: process {manifest.driver['pid']} is still sending it; "
             "end that first (Ctrl-C), then cancel"
         )
+    for run in following.open:
+        run.cancelled = True
+    following.look()
+    for run in following.doubtful:
+        run.cancelled = False  # it was over before
     _say(console, f"sweep {manifest.sweep}: {in_words(following.runs)}")
     if others := len(manifest.runs) - len(own):
         _say(console, f"{others} runs that an earlier sweep sent are left alone")
-    for run in following.open:
-        run.cancelled = run.over_since is None or run.job is None
     for jobs in _in_order(following.runs):
         backend.cancel(jobs)
     _await_end(following)
@@ -64,7 +66,10 @@ def _in_order(runs: Sequence[FollowedRun]) -> Iterator[list[str]]:
     waits = [any(not run.done and run.state.state in WAITING for run in array) for array in live]
     for wanted in (True, False):
         jobs = [
-            str(run.job) for array, waiting in zip(live, waits, strict=True) if waiting is wanted for run in array
+            str(run.job)
+            for array, waiting in zip(live, waits, strict=True)
+            if waiting is wanted
+            for run in array
         ]
         if jobs:
             yield jobs

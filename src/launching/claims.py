@@ -108,4 +108,4 @@ def recorded(folder: Path) -> bool:
 
     A network file system remembers for a while that a file was not there; listing the folder asks anew.
     """
-    return RECORD_NAME in os.listdir(folder)
+    return any(file.name == RECORD_NAME for file in folder.iterdir())

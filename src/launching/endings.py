@@ -17,7 +17,9 @@ class _Meaning(NamedTuple):
 _LAST_WORDS = "run.log in the run's folder has its last words"
 _MEANINGS = {
     EndedBy.TIMEOUT: _Meaning(
-        Outcome.TIMEOUT, "not done after measure.timeout_s={timeout_s:g} seconds", "a larger measure.timeout_s"
+        Outcome.TIMEOUT,
+        "not done after measure.timeout_s={timeout_s:g} seconds",
+        "a larger measure.timeout_s",
     ),
     EndedBy.MEMORY: _Meaning(Outcome.OOM, "{said}", "{more_memory}"),
     EndedBy.SIGNAL: _Meaning(Outcome.KILLED, "{said}", _LAST_WORDS),

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class FollowedRun:
 
     folder: Path
     entry: dict[str, Any]  # of the manifest
-    state: JobState = JobState(PENDING)
+    state: JobState = field(default_factory=lambda: JobState(PENDING))
     record: Record | None = None
     unreadable: str = ""
     recorded_here: bool = False  # by the follower, as the run left none
@@ -105,6 +106,7 @@ class Following:
         entries = zip(folders, self.manifest.runs, strict=True)
         self.runs = [FollowedRun(folder, entry, told_at=now) for folder, entry in entries]
         self._drives = self.manifest.driver == this_process()
+        self._unsent: JobState | None = JobState(UNKNOWN)  # the state of a run without a job
 
     @property
     def open(self) -> list[FollowedRun]:
@@ -137,20 +139,36 @@ class Following:
         for run in self.runs:
             if not run.folder.is_dir():
                 run.unreadable = f"{run.folder}: gone"
-        return [run for run in self.open if (run.entry["skipped"] or (run.folder / RECORD_NAME).exists()) and run.read()]
+        return [
+            run
+            for run in self.open
+            if (run.entry["skipped"] or (run.folder / RECORD_NAME).exists()) and run.read()
+        ]
 
     def _refresh(self) -> None:
-        """Learn the jobs that whoever sends the sweep has written down since."""
-        if self._drives or all(run.job for run in self.open):
+        """Learn the jobs that whoever sends the sweep has written down since, or could not before it died."""
+        unsent = [run for run in self.open if run.job is None]
+        if not unsent:
             return
-        with contextlib.suppress(RecordError):
-            newer = read_manifest(sweep_folder(self.outputs, self.manifest.sweep) / MANIFEST_NAME)
-            entries = dict(zip(newer.folders(self.outputs), newer.runs, strict=True))
-            for run in self.open:
-                run.entry |= entries.get(run.folder, {})
+        if not self._drives:
+            with contextlib.suppress(RecordError):
+                newer = read_manifest(sweep_folder(self.outputs, self.manifest.sweep) / MANIFEST_NAME)
+                entries = dict(zip(newer.folders(self.outputs), newer.runs, strict=True))
+                for run in unsent:
+                    run.entry |= entries.get(run.folder, {})
+        alive = False if self._drives else is_alive(self.manifest.driver)
+        self._unsent = None if alive is None else JobState(PENDING, NOT_SENT)  # None: it was on another host
+        if alive is False:
+            self._unsent = JobState(UNKNOWN)
+            find = cache(self.backend.find_by_name)
+            try:
+                for run in unsent:
+                    run.entry["job"] = job_of(run.entry, find)
+            except ConfigError:  # SLURM cannot be asked
+                self._unsent = None
 
     def _hear(self, run: FollowedRun, states: Mapping[str, JobState], now: float) -> None:
-        state = states.get(run.job) if run.job else self._unsent(run)
+        state = states.get(run.job) if run.job else self._unsent
         if state is None:  # nobody can be asked; what nobody knew may be known again
             if run.state.state == UNKNOWN:
                 run.over_since, run.over_looks = None, 0
@@ -161,20 +179,6 @@ class Following:
             run.over_looks += 1
         else:
             run.over_since, run.over_looks = None, 0
-
-    def _unsent(self, run: FollowedRun) -> JobState | None:
-        """Of a run without a job: its driver may be about to send it, or it died before it wrote the job down."""
-        alive = False if self._drives else is_alive(self.manifest.driver)
-        if alive is None:  # it ran on another host
-            return None
-        if alive:
-            return JobState(PENDING, NOT_SENT)
-        with contextlib.suppress(ConfigError):  # SLURM cannot be asked
-            job = job_of(run.entry, self.backend.find_by_name)
-            if job is None:
-                return JobState(UNKNOWN)
-            run.entry["job"] = job
-        return None
 
     def _settle(self, run: FollowedRun, now: float) -> bool:
         """Whether the run is done: it left a record, or its job has been over for long enough to write one here."""
@@ -230,11 +234,11 @@ def follow(
             publisher.open()
             _follow(following, publisher, display)
         except KeyboardInterrupt:
-            display.say(f"the jobs of sweep {manifest.sweep} go on; {hints(manifest.sweep)}")
+            display.say(f"the jobs of sweep {manifest.sweep} go on; {hints(manifest.sweep, outputs)}")
             raise
         finally:
             display.close(following.runs)
-            for line in publisher.close():
+            for line in publisher.close(over=not following.open):
                 display.say(line)
     return [run.status for run in following.runs]
 
@@ -256,10 +260,13 @@ def settle(
     return following
 
 
-def hints(sweep: str) -> str:
+def hints(sweep: str, outputs: Path | None = None) -> str:
     """The commands that follow, cancel and analyze a sweep."""
-    collect = f"python -m src.collect sweep={sweep}"
-    return f"follow: {collect} --watch; cancel: {collect} cancel=true; results: python -m src.analyze sweep={sweep}"
+    which = f"sweep={sweep}" + ("" if outputs in (None, Path("outputs").resolve()) else f" outputs={outputs}")
+    return (
+        f"follow: python -m src.collect {which} --watch; cancel: python -m src.collect {which} cancel=true; "
+        f"results: python -m src.analyze {which}"
+    )
 
 
 def _follow(following: Following, publisher: SweepPublisher, display: FollowDisplay) -> None:
@@ -272,7 +279,7 @@ def _follow(following: Following, publisher: SweepPublisher, display: FollowDisp
         if following.silent():
             display.say(
                 f"nobody could say for {following.patience.silent_s / 60:.0f} min what became of "
-                f"{len(following.open)} runs; {hints(following.manifest.sweep)}"
+                f"{len(following.open)} runs; {hints(following.manifest.sweep, following.outputs)}"
             )
             break
         following.patience.sleep(following.patience.poll_s)
@@ -290,6 +297,7 @@ def _tell(
 
 def _details(run: FollowedRun) -> dict[str, Any]:
     """What SLURM said, for the record."""
-    said = {"id": run.job or "", "state": run.state.state, "reason": run.state.reason, "node": run.state.node}
-    said |= {"exit_code": run.state.exit_code, "restarts": run.state.restarts}
+    state = run.state
+    said: dict[str, str | int] = {"id": run.job or "", "state": state.state, "reason": state.reason}
+    said |= {"node": state.node, "exit_code": state.exit_code, "restarts": state.restarts}
     return {"job": {name: value for name, value in said.items() if value}}

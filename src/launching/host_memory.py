@@ -1,6 +1,6 @@
 """Whether the kernel killed for memory: what this process' control group counts.
 
-Source: https://docs.kernel.org/admin-guide/cgroup-v2.html (memory.events), cgroup-v1/memory.html (memory.oom_control).
+Source: https://docs.kernel.org/admin-guide/cgroup-v2.html, memory.events; cgroup-v1/memory.html, memory.oom_control.
 """
 
 import re
@@ -10,9 +10,7 @@ from pathlib import Path
 _PLACES = (("", "", "memory.events"), ("memory", "memory", "memory.oom_control"))
 
 
-def oom_kills(
-    groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
-) -> int | None:
+def oom_kills(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int | None:
     """How many processes of this control group were killed for memory, by whatever limit; None: nobody counts.
 
     A container sees its own group at the mount's root, whatever path it is told; so the nearest folder above counts.
@@ -21,7 +19,9 @@ def oom_kills(
         lines = groups.read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
-    paths = {name: path for _, names, path in (line.split(":", 2) for line in lines) for name in names.split(",")}
+    paths = {
+        name: path for _, names, path in (line.split(":", 2) for line in lines) for name in names.split(",")
+    }
     for controller, mount, file in _PLACES:
         if controller not in paths:
             continue

@@ -80,8 +80,8 @@ class Preloaded:
         """Run ``job(*arguments, tell)`` in a child, `tell` sending lines to `hear`, its output going to `log`.
 
         The time limit starts when the child does: the server's own imports don't count. `watch` is called every few
-        seconds. Whatever is raised here, by `watch` or by a signal (KeyboardInterrupt, SystemExit), the child and what
-        it started are ended before the exception goes on.
+        seconds. Whatever is raised here, by `watch` or by a signal (KeyboardInterrupt, SystemExit), the child and
+        what it started are ended before the exception goes on.
         """
         kills = oom_kills()
         receiver, sender = self._context.Pipe(duplex=False)

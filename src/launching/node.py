@@ -1,9 +1,9 @@
 """A run on a node: what submitit pickles by reference and calls there. Imports here must be cheap: no torch.
 
-The run itself is in a child process, so that a crash, a kill or a hang of it is recorded by this one. SLURM's signals:
-SIGUSR2 (the time limit is near, or preemption) is submitit's, which requeues the job and leaves by SystemExit, or raises
-UncompletedJobError when it may not; SIGTERM (preempted or cancelled) ends the child, and no record is written, as SLURM
-may start the job again.
+The run itself is in a child process, so that a crash, a kill or a hang of it is recorded by this one. SLURM's
+signals: SIGUSR2 (the time limit is near, or preemption) is submitit's, which requeues the job and leaves by SystemExit,
+or raises UncompletedJobError when it may not; SIGTERM (preempted or cancelled) ends the child, and no record is
+written, as SLURM may start the job again.
 """
 
 import os
@@ -18,7 +18,16 @@ from types import FrameType
 from typing import Any
 
 from src.config.schema import RootConf
-from src.launching.claims import SIGNALLED, TERMINATED, Claim, ClaimLostError, check_claim, leave, recorded, take
+from src.launching.claims import (
+    SIGNALLED,
+    TERMINATED,
+    Claim,
+    ClaimLostError,
+    check_claim,
+    leave,
+    recorded,
+    take,
+)
 from src.launching.endings import kept, record_of
 from src.launching.isolated import EndedBy, Preloaded, share_caches
 from src.outcomes import RunEndedError, ended
@@ -136,9 +145,7 @@ class _Start:
             from src.launching.publishing import publish_own
             from src.records.store import sweep_folder
 
-            publish_own(
-                self.cfg, self.folder, sweep_folder(Path(self.identity.outputs), self.identity.sweep)
-            )
+            publish_own(self.cfg, self.folder, sweep_folder(Path(self.identity.outputs), self.identity.sweep))
 
 
 def load_config(folder: Path) -> RootConf:

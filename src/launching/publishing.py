@@ -15,7 +15,9 @@ from src.records.connection import within
 from src.records.store import SweepManifest
 from src.records.tracking import Tracker, TrackingError, open_tracker
 
-_OWN_S = 90.0  # a run among 64 others took up to 40 s on a small server; longer, and a GPU waits for a tracker
+_OWN_S = (
+    90.0  # a run among 64 others took up to 40 s on a small server; longer, and a GPU waits for a tracker
+)
 
 
 class SweepPublisher:
@@ -49,10 +51,10 @@ class SweepPublisher:
             self._kept += 1
             self._give_up(error)
 
-    def close(self) -> list[str]:
-        """Finish the parent run; returns what the user should know, line by line."""
+    def close(self, *, over: bool = True) -> list[str]:
+        """Finish the parent run if the sweep is over; returns what the user should know, line by line."""
         lines = []
-        if self._tracker is not None:
+        if self._tracker is not None and over:
             try:
                 self._tracker.close_sweep(self._parent, self.folder)
                 lines += self._tracker.link(self.manifest.sweep).splitlines()

@@ -53,7 +53,7 @@ def _merged(job: str, live: dict[str, JobState] | None, kept: dict[str, JobState
 
 
 def _live(job: str, live: dict[str, JobState]) -> JobState | None:
-    """After `scancel -t PENDING ARRAY_TASK`, which cancels all that is pending, squeue has the array without tasks."""
+    """`scancel -t PENDING ARRAY_TASK` cancels all that is pending; squeue then has the array without its tasks."""
     whole = live.get(job.partition("_")[0])
     return live.get(job) or (whole if whole and whole.state == "CANCELLED" else None)
 

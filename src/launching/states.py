@@ -24,7 +24,7 @@ class Fate:
     remedy: str = _AGAIN
 
 
-# A job in any other state (PENDING, RUNNING, REQUEUED, REQUEUE_HOLD, COMPLETING, SUSPENDED, ...) may yet leave a record.
+# A job in any other state (PENDING, RUNNING, REQUEUED, COMPLETING, SUSPENDED, ...) may yet leave a record.
 FATES: Mapping[str, Fate] = {
     "TIMEOUT": Fate(
         Outcome.TIMEOUT,
@@ -83,7 +83,9 @@ def described(fate: Fate, state: JobState, job: str, folder: Path) -> Fate:
     """
     outputs = folder.parents[2]
     log = _log(folder, outputs, job)
-    hint, remedy = _EXITS.get(state.exit_code, ("", fate.remedy)) if "{exit}" in fate.reason else ("", fate.remedy)
+    hint, remedy = (
+        _EXITS.get(state.exit_code, ("", fate.remedy)) if "{exit}" in fate.reason else ("", fate.remedy)
+    )
     words = {
         "job": job,
         "by": f" {state.reason}" if state.reason.startswith("by ") else "",

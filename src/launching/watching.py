@@ -1,4 +1,4 @@
-"""What a person sees while a sweep is followed: pending and why, running where, done by outcome, and how long is left."""
+"""What a person sees while a sweep is followed: what waits and why, runs where, came out how, and the time left."""
 
 import re
 import time
@@ -116,7 +116,7 @@ class FollowDisplay:
         for reason in found.keys() - self._told - {""}:
             self._told.add(reason)
             self.say(
-                f"warning: {found[reason]} jobs wait because of {reason}: SLURM starts them when somebody changes that"
+                f"warning: {found[reason]} jobs wait because of {reason}: nothing starts them until somebody acts"
             )
 
     def _elapsed(self) -> str:
@@ -127,7 +127,9 @@ def groups_of(runs: Iterable["FollowedRun"]) -> list[tuple[str, list["FollowedRu
     """The runs by where they stand, each group with its name and a few words on it; a group may be empty."""
     found: dict[str, list[FollowedRun]] = {name: [] for name in _WORDS}
     for run in runs:
-        name = "ending" if run.over_since is not None else "pending" if run.state.state in WAITING else "running"
+        name = (
+            "ending" if run.over_since is not None else "pending" if run.state.state in WAITING else "running"
+        )
         found["done" if run.done else name].append(run)
     return [(name, group, _counted(map(_WORDS[name], group))) for name, group in found.items()]
 

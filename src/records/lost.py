@@ -30,7 +30,9 @@ def mark_lost(outputs: Path, manifest: SweepManifest) -> list[Path]:
     """
     if is_alive(manifest.driver) is not False:
         return []
-    folders = [folder for folder, run in _missing(outputs, manifest) if not (run.get("job") or run.get("array"))]
+    folders = [
+        folder for folder, run in _missing(outputs, manifest) if not (run.get("job") or run.get("array"))
+    ]
     driver = f"process {manifest.driver.get('pid', '?')} on {manifest.driver.get('host', '?')}"
     reason = f"the sweep's driver ({driver}) is gone and the run left no record"
     remedy = "run the sweep's command again: what is recorded is skipped"

@@ -90,7 +90,10 @@ def write_own(folder: Path, outcome: Outcome = Outcome.OK, seconds: int = 60) ->
     """The record that the run itself leaves."""
     record = Record(folder.parent.name, int(folder.name), "the-sweep", {"quant": "q", "gpu": "h100"}, outcome)
     record.environment = {"host": "h100-1"}
-    record.started_at, record.finished_at = "2026-01-02T03:00:00+00:00", f"2026-01-02T03:{seconds // 60:02d}:00+00:00"
+    record.started_at, record.finished_at = (
+        "2026-01-02T03:00:00+00:00",
+        f"2026-01-02T03:{seconds // 60:02d}:00+00:00",
+    )
     record.write(folder)
 
 

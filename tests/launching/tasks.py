@@ -1,11 +1,9 @@
 """Tasks that go wrong, each in its way; named by tests/launching/conf/task."""
 
-import json
 import os
 import signal
 import time
 
-from src.records.record import Outcome
 from src.tasks.context import RunContext
 from src.tasks.latency import measure_latency
 
@@ -37,11 +35,3 @@ def _torch_out_of_memory(run: RunContext) -> None:
     import torch
 
     torch.empty(1 << 60)
-
-
-def sleep_at_first(run: RunContext) -> None:
-    """Hang in the first start of a job; a later one is quick."""
-    if not json.loads((run.folder / "claim.json").read_text())["earlier"]:
-        run.report("hanging")
-        time.sleep(600)
-    run.record.outcome = Outcome.OK

@@ -22,7 +22,13 @@ def test_what_waits_goes_first_by_whole_arrays_and_every_run_has_its_record(tmp_
     manifest = make_manifest(tmp_path, ["7_0", "7_1", "8_0", "8_1", "9"])
     folders = manifest.folders(tmp_path)
     write_own(folders[2])
-    script = {"7_0": ["RUNNING"], "7_1": ["RUNNING"], "8_0": ["COMPLETED"], "8_1": ["PENDING"], "9": ["OUT_OF_MEMORY"]}
+    script = {
+        "7_0": ["RUNNING"],
+        "7_1": ["RUNNING"],
+        "8_0": ["COMPLETED"],
+        "8_1": ["PENDING"],
+        "9": ["OUT_OF_MEMORY"],
+    }
     backend = Scripted(script)
     status, text = cancelled(tmp_path, manifest, backend, Clock())
     assert status == 0

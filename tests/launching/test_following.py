@@ -197,7 +197,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
             manifest, tmp_path, Scripted({"7": ["RUNNING"]}), no_publisher(tmp_path, manifest), console,
             clock.patience(),
         )  # fmt: skip
-    assert "src.collect sweep=the-sweep --watch" in console.export_text()
+    assert f"src.collect sweep=the-sweep outputs={tmp_path} --watch" in console.export_text()
 
 
 def test_the_table(tmp_path: Path) -> None:
@@ -246,7 +246,9 @@ def test_lines_where_there_is_no_terminal(tmp_path: Path) -> None:
 
 
 WORDS = st.sampled_from([*sorted(OPEN), *sorted(FATES), None])
-STATES = st.builds(lambda word, restarts: word and JobState(word, restarts=restarts), WORDS, st.integers(0, 2))
+STATES = st.builds(
+    lambda word, restarts: word and JobState(word, restarts=restarts), WORDS, st.integers(0, 2)
+)
 RUNS = st.lists(
     st.tuples(
         st.lists(STATES, max_size=8),

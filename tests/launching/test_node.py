@@ -26,7 +26,7 @@ from src.records.store import next_attempt, run_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 FATES = "tests.slurm.stubs.by_seed"
-HANGS_AT_FIRST = "tests.launching.tasks.sleep_at_first"
+HANGS_AT_FIRST = "tests.launching.restarting.sleep_at_first"
 SEEN, RAISES, KILLED, SLEEPS = 0, 1, 2, 4  # seeds of tests.slurm.stubs.by_seed
 
 Made = Callable[..., Path]
@@ -104,7 +104,7 @@ def children_of(folder: Path) -> list[int]:
     log, found = str(folder / "run.log"), []
     for link in Path("/proc").glob("[0-9]*/fd/1"):
         try:
-            if os.readlink(link) == log:
+            if str(link.readlink()) == log:
                 found.append(int(link.parts[2]))
         except OSError:
             continue
@@ -228,15 +228,20 @@ def test_sigterm_without_slurm_is_the_end(made: Made, started: Any) -> None:
     assert "SIGTERM" in record(folder).reason
 
 
-@pytest.mark.parametrize(("max_num_timeout", "outcome"), [(1, "ok"), (0, "timeout")])
+@pytest.mark.parametrize(("max_num_timeout", "signal_s", "outcome"), [(1, 15, "ok"), (0, 8, "timeout")])
 def test_submitit_sends_a_run_again_at_its_time_limit(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_num_timeout: int, outcome: str
+    made: Made,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    max_num_timeout: int,
+    signal_s: int,
+    outcome: str,
 ) -> None:
     """On submitit's own executor for this machine: SIGUSR2, checkpoint, the same folder again."""
     monkeypatch.chdir(ROOT)
     folder = made(HANGS_AT_FIRST)
     executor = submitit.LocalExecutor(tmp_path / "submitit", max_num_timeout=max_num_timeout)
-    executor.update_parameters(timeout_min=0.5, signal_delay_s=20)
+    executor.update_parameters(timeout_min=1.5, signal_delay_s=90 - signal_s)
     job = executor.submit(RunJob(folder))
     assert job.result() == outcome
     found = record(folder)

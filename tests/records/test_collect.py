@@ -116,7 +116,7 @@ NO_SACCT = "echo 'Slurm accounting storage is disabled' >&2; exit 1"
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """slurm(squeue=..., ...): commands of that name do what these lines of shell say; tests/slurm has the real ones."""
+    """slurm(squeue=..., ...): commands of that name do what these lines of shell say."""
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
 
