@@ -197,10 +197,14 @@ class ClusterSweep:
             for run in self.manifest.runs
         )
         counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
-        self.say(f"sweep {self.sweep}: {len(self.manifest.runs)} runs: {counts}; records in {self.outputs}")
+        self.say(f"sweep {self.sweep}: {_runs(len(self.manifest.runs))}: {counts}; records in {self.outputs}")
 
 
 def _described(array: JobArray) -> str:
     asked = {name: value for name, value in asdict(array.request).items() if value and name != "setup"}
     extra = asked.pop("extra", {})
-    return f"{len(array.runs)} runs with " + " ".join(f"{k}={v}" for k, v in (asked | extra).items())
+    return f"{_runs(len(array.runs))} with " + " ".join(f"{k}={v}" for k, v in (asked | extra).items())
+
+
+def _runs(number: int) -> str:
+    return f"{number} run{'' if number == 1 else 's'}"

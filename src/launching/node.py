@@ -119,7 +119,7 @@ class _Start:
         _check_restarts(self.identity, claim)
         _check_versions(self.identity)
         if self.identity.cwd:
-            sys.path.append(self.identity.cwd)  # the user's own modules; at the end: `src` is the snapshot's
+            sys.path.insert(1, self.identity.cwd)  # as there: the first, but for the snapshot, which `src` is of
         self.cfg = load_config(self.folder)
         share_caches(Path(self.identity.outputs))
         timeout_s = self.cfg.measure.timeout_s
