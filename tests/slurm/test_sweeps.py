@@ -100,6 +100,7 @@ def test_an_edit_after_submission_changes_nothing(cluster: Cluster, tmp_path: Pa
     checkout, outputs = tmp_path / "checkout", tmp_path / "outputs"
     for part in ("src", "hydra_plugins", "conf", "sweeps", "tests/slurm"):
         shutil.copytree(ROOT / part, checkout / part, symlinks=True)
+    (checkout / "tests" / "__init__.py").touch()
     held = ("gpu=h100", "seed=1,2", "+gpu.slurm.extra={hold: true}", "hydra.launcher.wait=false")
     done = sweep(cluster, outputs, *held, cwd=checkout)
     assert done.returncode == 0, done.stderr
