@@ -21,6 +21,7 @@ __all__ = ["SlurmBackend", "cancel", "check_available", "find_by_name", "max_arr
 
 _COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 _OVER_ALREADY = re.compile(r"invalid job id|already completing or completed", re.IGNORECASE)
+_REFUSED = "BadConstraints"  # why a job failed that sbatch said no to, and that squeue shows for a while
 _IDS_AT_ONCE = 500  # on a command line of scancel
 _TIME_MIN = 60  # of a job whose request does not say
 # sbatch's options by environment variable outrank those in a script: only defaults that nothing replaces are kept.
@@ -147,13 +148,15 @@ def find_by_name(name: str) -> str | None:
         ConfigError: SLURM cannot be asked.
     """
     own = (f"--name={name}", f"--user={os.getuid()}")
-    queue = ask("squeue", "--noheader", "--states=all", *own, "--format=%F")
+    queue = ask("squeue", "--noheader", "--states=all", *own, "--format=%F %r")
     if queue.returncode:
         raise ConfigError(f"looking for the job {name}: {complaint(queue)}")
     month = "--starttime=now-30days"
     kept = ask("sacct", "--noheader", "--parsable2", "--allocations", *own, month, "--format=JobID")
-    ids = [line.strip().partition("_")[0] for line in (queue.stdout + kept.stdout).splitlines()]
-    return min(filter(None, ids), key=int, default=None)
+    queued = [line.split() for line in queue.stdout.splitlines()]
+    ids = {words[0] for words in queued if _REFUSED not in words}
+    ids |= {line.partition("_")[0] for line in kept.stdout.splitlines()}
+    return min(ids, key=int, default=None)
 
 
 def cancel(jobs: Collection[str]) -> None:
