@@ -1,9 +1,9 @@
 """A run on a node: what submitit pickles by reference and calls there. Imports here must be cheap: no torch.
 
 The run itself is in a child process, so that a crash, a kill or a hang of it is recorded by this one. SLURM's
-signals: SIGUSR2 (the time limit is near, or preemption) is submitit's, which requeues the job and leaves by SystemExit,
-or raises UncompletedJobError when it may not; SIGTERM (preempted or cancelled) ends the child, and no record is
-written, as SLURM may start the job again.
+signals: SIGUSR2 (the time limit is near, or preemption) is submitit's, which requeues the job and leaves by
+SystemExit, or raises UncompletedJobError when it may not; SIGTERM (preempted or cancelled) ends the child, and no
+record is written, as SLURM may start the job again.
 """
 
 import os
