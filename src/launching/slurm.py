@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from src.config.cluster_schema import SlurmRequest
 from src.config.errors import ConfigError
 from src.launching.backend import JobState
+from src.launching.slurm_pickles import laid_out
 from src.launching.slurm_queue import OPEN, ask, complaint, squeue, states
 from src.launching.slurm_refusals import refusal
 
@@ -61,7 +62,12 @@ class SlurmBackend:
         from submitit.core.utils import FailedJobError
 
         executor = SlurmExecutor(folder, max_num_timeout=self.max_num_timeout)
-        executor.update_parameters(**self._parameters(name, request))
+        parameters = self._parameters(name, request)
+        parameters["setup"] = [
+            *laid_out(name, jobs, folder, parameters["time"], self.max_num_timeout),
+            *request.setup,
+        ]
+        executor.update_parameters(**parameters)
         try:
             with _outside_of_jobs(request), redirect_stderr(io.StringIO()):  # submitit prints what it raises
                 sent = executor.submit_array(jobs)
@@ -101,7 +107,6 @@ class SlurmBackend:
             "srun_args": [f"--cpus-per-task={cpus}"] if cpus else None,  # from 22.05 on not inherited
             "mem": None if request.mem_gib is None else f"{math.ceil(request.mem_gib * 1024)}M",
             "time": request.time_min or _TIME_MIN,
-            "setup": list(request.setup) or None,
             "ntasks_per_node": 1,
             "array_parallelism": self.array_parallelism,
             "stderr_to_stdout": True,
