@@ -118,8 +118,10 @@ class _Start:
             self.record.details["restarts"] = {"number": len(claim.earlier), "reasons": claim.reasons()}
         _check_restarts(self.identity, claim)
         _check_versions(self.identity)
-        if self.identity.cwd:
-            sys.path.insert(1, self.identity.cwd)  # as there: the first, but for the snapshot, which `src` is of
+        if (
+            self.identity.cwd
+        ):  # the user's own modules, before any package's; `src` is the snapshot's, which is first
+            sys.path.insert(1, self.identity.cwd)
         self.cfg = load_config(self.folder)
         share_caches(Path(self.identity.outputs))
         timeout_s = self.cfg.measure.timeout_s

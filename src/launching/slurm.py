@@ -109,6 +109,7 @@ class SlurmBackend:
             "time": request.time_min or _TIME_MIN,
             "ntasks_per_node": 1,
             "array_parallelism": self.array_parallelism,
+            "signal_delay_s": min(90, 30 * (request.time_min or _TIME_MIN)),  # SIGUSR2, before the time limit
             "stderr_to_stdout": True,
             "comment": "quantpay",
             "wckey": None,  # submitit's own default is refused where keys are enforced

@@ -36,7 +36,7 @@ FATES: Mapping[str, Fate] = {
         Outcome.OOM, "SLURM ended job {job}: more of the host's memory than it may take{node}", _MORE_MEMORY
     ),
     "CANCELLED": Fate(Outcome.KILLED, "job {job} was cancelled{by}"),
-    "FAILED": Fate(Outcome.KILLED, "job {job} failed{exit}{node}{said}", _LOG),
+    "FAILED": Fate(Outcome.KILLED, "job {job} failed with exit code {exit}{node}{said}", _LOG),
     "BOOT_FAIL": Fate(Outcome.KILLED, "job {job}: its node did not start{node}"),
     "NODE_FAIL": Fate(Outcome.KILLED, "job {job}: its node failed, and it was not requeued{node}"),
     "PREEMPTED": Fate(Outcome.KILLED, "job {job} was preempted, and not requeued{node}"),
@@ -52,22 +52,40 @@ FATES: Mapping[str, Fate] = {
 NEVER_SENT = Fate(Outcome.LOST, "it was never sent to the cluster: whoever sent the sweep ended before")
 CANCELLED = Fate(Outcome.KILLED, "cancelled by src.collect")
 
-# Exit status and signal as SLURM writes them: what they hint at, and what to do then.
-_EXITS = {
-    "0:9": (", a kill: the memory limit, or an administrator", f"{_MORE_MEMORY}, if it was that; {_LOG}"),
-    "9:0": (", a kill: the memory limit, or an administrator", f"{_MORE_MEMORY}, if it was that; {_LOG}"),
-    "137:0": (", a kill: the memory limit, or an administrator", f"{_MORE_MEMORY}, if it was that; {_LOG}"),
-    "0:53": (", its log could not be opened", "are outputs={outputs} on a file system that the nodes share?"),
+_KILLED = Fate(
+    Outcome.KILLED,
+    "job {job} failed with exit code {exit}, a kill: the memory limit, or an administrator{node}",
+    f"{_MORE_MEMORY}, if it was that; {_LOG}",
+)
+_TOO_SHORT = Fate(
+    Outcome.TIMEOUT,
+    "job {job} failed with exit code {exit}: its time limit was near before the run had begun{node}",
+    "a larger gpu.slurm.time_min or hydra.launcher.time_min",
+)
+_NO_LOG = Fate(
+    Outcome.KILLED,
+    "job {job} failed with exit code {exit}: its log could not be opened{node}",
+    "are outputs={outputs} on a file system that the nodes share?",
+)
+# FAILED with these: exit status and signal, as SLURM writes them; 128 and the signal, as srun does.
+_EXITS: Mapping[str, Fate] = {
+    "0:9": _KILLED,
+    "9:0": _KILLED,
+    "137:0": _KILLED,
+    "0:12": _TOO_SHORT,  # SIGUSR2
+    "12:0": _TOO_SHORT,
+    "140:0": _TOO_SHORT,
+    "0:53": _NO_LOG,
 }
 
 # Reasons for which a job stays pending until somebody acts.
 STUCK = frozenset(
     {
-        "AccountNotAllowed", "AssocGrpCPUMinutesLimit", "AssocGrpGRESMinutes", "AssocMaxJobsLimit",
-        "AssocMaxWallDurationPerJobLimit", "BadConstraints", "DependencyNeverSatisfied", "InvalidAccount",
-        "InvalidQOS", "JobHeldAdmin", "JobHeldUser", "JobHoldMaxRequeue", "NodeDown", "PartitionDown",
-        "PartitionInactive", "PartitionNodeLimit", "PartitionTimeLimit", "QOSMaxWallDurationPerJobLimit",
-        "QOSNotAllowed", "QOSUsageThreshold", "ReqNodeNotAvail", "launch_failed_requeued_held",
+        "AccountNotAllowed", "AssocGrpCPUMinutesLimit", "AssocGrpGRESMinutes", "AssocMaxWallDurationPerJobLimit",
+        "BadConstraints", "DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS", "JobHeldAdmin",
+        "JobHeldUser", "JobHoldMaxRequeue", "PartitionDown", "PartitionInactive", "PartitionNodeLimit",
+        "PartitionTimeLimit", "QOSMaxWallDurationPerJobLimit", "QOSNotAllowed", "QOSUsageThreshold",
+        "launch_failed_requeued_held",
     }
 )  # fmt: skip
 
@@ -83,25 +101,23 @@ def described(fate: Fate, state: JobState, job: str, folder: Path) -> Fate:
     """
     outputs = folder.parents[2]
     log = _log(folder, outputs, job)
-    hint, remedy = (
-        _EXITS.get(state.exit_code, ("", fate.remedy)) if "{exit}" in fate.reason else ("", fate.remedy)
-    )
+    fate = _EXITS.get(state.exit_code, fate) if fate is FATES["FAILED"] else fate
     words = {
         "job": job,
         "by": f" {state.reason}" if state.reason.startswith("by ") else "",
-        "exit": f" with exit code {state.exit_code}{hint}" if state.exit_code else "",
+        "exit": state.exit_code or "unknown",
         "node": f" (on {state.node})" if state.node else "",
         "log": log,
         "said": _last_line(log),
         "outputs": outputs,
     }
-    return Fate(fate.outcome, fate.reason.format(**words), remedy.format(**words))
+    return Fate(fate.outcome, fate.reason.format(**words), fate.remedy.format(**words))
 
 
 def _log(folder: Path, outputs: Path, job: str) -> Path:
     """Where submitit lets the job write; the run's own log where the sweep that sent it is not known."""
     try:
-        return sweep_folder(outputs, read_identity(folder).sweep) / "slurm" / f"{job}_0_log.err"
+        return sweep_folder(outputs, read_identity(folder).sweep) / "slurm" / f"{job}_0_log.out"
     except (OSError, ValueError):
         return folder / "run.log"
 

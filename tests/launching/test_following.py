@@ -42,9 +42,10 @@ def records(outputs: Path, manifest: SweepManifest) -> list[Record]:
         (JobState("DEADLINE"), "timeout", ["deadline"]),
         (JobState("OUT_OF_MEMORY"), "oom", ["host's memory", "gpu.slurm.mem_gib"]),
         (JobState("CANCELLED", "by 1001"), "killed", ["cancelled by 1001"]),
-        (JobState("FAILED", exit_code="1:0"), "killed", ["exit code 1:0", "no such module", "7_0_0_log.err"]),
+        (JobState("FAILED", exit_code="1:0"), "killed", ["exit code 1:0", "no such module", "7_0_0_log.out"]),
         (JobState("FAILED", exit_code="0:9"), "killed", ["0:9", "mem_gib"]),
         (JobState("FAILED", exit_code="0:53"), "killed", ["file system that the nodes share"]),
+        (JobState("FAILED", exit_code="140:0"), "timeout", ["140:0", "time_min"]),
         (JobState("BOOT_FAIL"), "killed", ["did not start"]),
         (JobState("NODE_FAIL", node="h100-2"), "killed", ["node failed", "h100-2"]),
         (JobState("PREEMPTED"), "killed", ["preempted"]),
@@ -57,7 +58,7 @@ def test_every_end_of_a_job_is_an_outcome(
     tmp_path: Path, state: JobState, outcome: str, words: list[str]
 ) -> None:
     manifest = make_manifest(tmp_path, ["7_0"])
-    log = tmp_path / "sweeps" / "the-sweep" / "slurm" / "7_0_0_log.err"
+    log = tmp_path / "sweeps" / "the-sweep" / "slurm" / "7_0_0_log.out"
     log.parent.mkdir(parents=True)
     log.write_text("Traceback\nModuleNotFoundError: no such module\n\n")
     statuses, _ = followed(tmp_path, manifest, Scripted({"7_0": ["PENDING", "RUNNING", state]}), Clock())

@@ -1,4 +1,4 @@
-"""One sweep on a real cluster in which everything goes wrong that can: each run has its outcome, the others their result."""
+"""One sweep on a real cluster in which everything goes wrong: each run has its outcome, the others their result."""
 
 import subprocess
 import sys
