@@ -167,6 +167,7 @@ class ClusterSweep:
             self.axes[index],
             outputs=str(self.outputs),
             cwd=str(Path.cwd()),
+            snapshot=str(self.snapshot.folder),
             versions=self.versions,
             max_requeues=self.conf.max_requeues,
             max_num_timeout=self.conf.max_num_timeout,

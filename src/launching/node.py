@@ -30,6 +30,7 @@ from src.launching.claims import (
 )
 from src.launching.endings import kept, record_of
 from src.launching.isolated import EndedBy, Preloaded, share_caches
+from src.launching.snapshot import SOURCES
 from src.outcomes import RunEndedError, ended
 from src.records.environment import versions
 from src.records.identity import Identity, read_identity
@@ -118,6 +119,7 @@ class _Start:
             self.record.details["restarts"] = {"number": len(claim.earlier), "reasons": claim.reasons()}
         _check_restarts(self.identity, claim)
         _check_versions(self.identity)
+        _check_code(self.identity)
         if (
             self.identity.cwd
         ):  # the user's own modules, before any package's; `src` is the snapshot's, which is first
@@ -194,6 +196,16 @@ def _check_versions(identity: Identity) -> None:
             Outcome.FAILED,
             f"this node has other versions than where the sweep was sent from: {'; '.join(others)}",
             "the same environment for both: a shared one, a container, or gpu.slurm.setup that activates it",
+        )
+
+
+def _check_code(identity: Identity) -> None:
+    """What was edited since the sweep was sent must not be what runs."""
+    if identity.snapshot and not SOURCES.samefile(identity.snapshot):
+        raise RunEndedError(
+            Outcome.FAILED,
+            f"this job has imported {SOURCES}, which is not the sweep's snapshot, {identity.snapshot}",
+            "no `cd` in gpu.slurm.setup, and no PYTHONSAFEPATH: Python looks first where the job starts",
         )
 
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,16 @@ _ROOT = Path(__file__).resolve().parents[2]
 def versions() -> dict[str, str]:
     """Versions of what can change a number, without importing any of it."""
     found = {"protocol": str(PROTOCOL_VERSION), "python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
-    return found
+    return found | {package: _installed(package) for package in _PACKAGES}
+
+
+@cache
+def _installed(package: str) -> str:
+    """Its version as this process has, or would have, imported it: asked once, as ten thousand run keys need it."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
 
 
 def environment() -> dict[str, Any]:

@@ -113,6 +113,16 @@ def test_an_edit_after_submission_changes_nothing(cluster: Cluster, tmp_path: Pa
     assert [record["outcome"] for record in records(outputs)] == ["ok", "ok"]
 
 
+def test_a_job_that_imports_other_code_than_the_snapshot_is_no_result(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    done = sweep(cluster, tmp_path, "gpu=h100", f"gpu.slurm.setup=['cd {ROOT}']")
+    assert done.returncode == 1, done.stderr
+    [record] = records(tmp_path)
+    assert record["outcome"] == "failed"
+    assert f"imported {ROOT}, which is not the sweep's snapshot" in record["reason"]
+
+
 def test_a_driver_killed_between_sbatch_and_its_answer_loses_nothing(
     cluster: Cluster, tmp_path: Path
 ) -> None:
