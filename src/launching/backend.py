@@ -26,9 +26,7 @@ class JobState:
 class Backend(Protocol):
     """What runs jobs; a job's id is ``<array>_<task>``, or ``<id>`` for a group of one."""
 
-    def submit(
-        self, name: str, request: "SlurmRequest", jobs: Sequence["RunJob"], folder: Path
-    ) -> list[str]:
+    def submit(self, name: str, request: "SlurmRequest", jobs: Sequence["RunJob"], folder: Path) -> list[str]:
         """Send jobs of one kind; returns their ids in the same order.
 
         Args:

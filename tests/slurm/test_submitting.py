@@ -1,6 +1,8 @@
 """Jobs sent by the backend to a real cluster: where they land, what they see, and what SLURM refuses."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -11,8 +13,9 @@ import pytest
 from src.config.cluster_schema import SlurmRequest
 from src.config.errors import ConfigError
 from src.launching.slurm import SlurmBackend, check_available, find_by_name, max_array_size, states
-from tests.slurm.cluster import Cluster
-from tests.slurm.jobs import report, wait
+from src.launching.slurm_queue import sacct
+from tests.slurm.cluster import Cluster, lacking
+from tests.slurm.jobs import hoard, report, wait
 from tests.slurm.settings import ACCOUNT
 from tests.slurm.waiting import wait_for
 
@@ -72,6 +75,26 @@ def test_a_single_job_is_no_array_and_nothing_of_an_outer_job_reaches_it(
     assert found["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 
+def test_the_exit_code_tells_a_signal_from_an_exit_status(here: Cluster, tmp_path: Path) -> None:
+    """Also: more memory than was asked for; without control groups SLURM kills, and calls it FAILED."""
+    jobs = [
+        partial(os._exit, 3),
+        partial(signal.raise_signal, signal.SIGKILL),
+        partial(signal.raise_signal, signal.SIGSEGV),
+        partial(hoard, 600 * 2**20),
+    ]
+    request = SlurmRequest(partition="all", extra=HERE, mem_gib=0.2)
+    ids = SlurmBackend().submit("qp-test-ends", request, jobs, tmp_path)
+    ended = wait_for(here, ids)
+    assert {state.state for state in ended.values()} == {"FAILED"}
+    codes = ["3:0", "0:9", "0:11", "0:9"]
+    assert [ended[job].exit_code for job in ids] == codes
+    kept = sacct([ids[0].partition("_")[0]])
+    assert kept is not None
+    assert [kept[job].exit_code for job in ids] == codes
+    assert "exceeded memory limit" in (tmp_path / f"{ids[3]}_0_log.out").read_text()
+
+
 REFUSED = {
     "gpu.slurm.partition=nowhere": (
         {"partition": "nowhere"},
@@ -127,8 +150,6 @@ def test_a_machine_without_slurm_and_one_whose_controller_is_down(
 
 
 def test_jobs_of_a_controller_that_does_not_answer_are_left_out(tmp_path: Path) -> None:
-    from tests.slurm.cluster import lacking
-
     if lacking(accounting=False):
         pytest.skip("SLURM is not installed here")
     down = Cluster(tmp_path / "down")
