@@ -145,6 +145,7 @@ def test_two_hundred_jobs_are_asked_about_at_once(fates: Fates) -> None:
     assert time.monotonic() - started < 20  # two commands, not two hundred
 
 
+@pytest.mark.slow
 def test_a_job_at_its_time_limit(fates: Fates) -> None:
     """Slow: SLURM looks at time limits every 30 s, and the shortest is a minute."""
     fates.wait("long", word="TIMEOUT", patience_s=180)
