@@ -166,7 +166,7 @@ def find_by_name(name: str) -> str | None:
 
 
 def cancel(jobs: Collection[str]) -> None:
-    """Cancel jobs; an array of which all that is left is named is cancelled as a whole.
+    """Cancel jobs; an array of which all that is left is named, or it itself, is cancelled as a whole.
 
     SLURM 22.05 forgets a single pending task that is cancelled: nothing knows it afterwards.
 
@@ -181,7 +181,7 @@ def cancel(jobs: Collection[str]) -> None:
     targets: list[str] = []
     for array in arrays:
         own = {job for job in left if job.partition("_")[0] == array}
-        named = own.intersection(jobs)
+        named = own if array in jobs else own.intersection(jobs)
         targets += [array] if named and named == own else sorted(named)
     for start in range(0, len(targets), _IDS_AT_ONCE):
         done = ask("scancel", *targets[start : start + _IDS_AT_ONCE])

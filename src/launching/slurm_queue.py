@@ -16,7 +16,7 @@ OPEN = frozenset(
     }
 )  # fmt: skip
 _SQUEUE = {"JobArrayID": 64, "State": 24, "exit_code": 16, "RestartCnt": 12, "NodeList": 128, "Reason": 256}
-_SACCT = ("JobID", "State", "ExitCode", "NodeList")
+_SACCT = ("JobID", "State", "ExitCode", "DerivedExitCode", "NodeList")
 _KNOWS_NOTHING = re.compile(r"invalid job id|accounting storage is disabled", re.IGNORECASE)
 _TIMEOUT_S = 120.0  # of one question: a busy slurmctld takes its time
 _ABSENT = 127  # as the shell says of a command that is not there
@@ -80,7 +80,8 @@ def sacct(arrays: Sequence[str]) -> dict[str, JobState] | None:
         return {} if done.returncode == _ABSENT or _KNOWS_NOTHING.search(done.stderr) else None
     found: dict[str, JobState] = {}
     for line in done.stdout.splitlines():
-        shown, words, exit_code, node = line.split("|")
+        shown, words, of_script, of_steps, node = line.split("|")
+        exit_code = of_script if of_steps.endswith(":0") else of_steps
         for job in expanded(shown):  # a job that was started again has a line for each start, the newest last
             restarts = found[job].restarts + 1 if job in found else 0
             by = words.partition(" ")[2]
@@ -129,8 +130,14 @@ def _queued(columns: Sequence[str]) -> tuple[str, JobState]:
 
 
 def _exit_code(status: str) -> str:
-    """Exit status and signal, as sacct writes them, of the status that `wait` gives."""
-    return f"{int(status) >> 8}:{int(status) & 127}" if status.isdecimal() else status
+    """Exit status and signal, as sacct writes them, of the status that `wait` gives.
+
+    A step that a signal ends makes srun, and so the job, exit with 128 + the signal.
+    """
+    if not status.isdecimal():
+        return status
+    code, signal = int(status) >> 8, int(status) & 127
+    return f"0:{code - 128}" if code > 128 and not signal else f"{code}:{signal}"
 
 
 def _base(words: str) -> str:

@@ -20,5 +20,12 @@ def report(path: Path, value: int) -> int:
     return value
 
 
+def hoard(size: int) -> None:
+    """Take that many bytes of memory, and keep them until somebody minds."""
+    held = bytearray(b"x") * size
+    time.sleep(60)
+    print(len(held))
+
+
 def wait(seconds: float) -> None:
     time.sleep(seconds)

@@ -1,6 +1,10 @@
 """Jobs sent by the backend to a real cluster: where they land, what they see, and what SLURM refuses."""
 
 import json
+import os
+import re
+import shutil
+import signal
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -10,11 +14,13 @@ import pytest
 
 from src.config.cluster_schema import SlurmRequest
 from src.config.errors import ConfigError
+from src.launching.backend import UNKNOWN, JobState
 from src.launching.slurm import SlurmBackend, check_available, find_by_name, max_array_size, states
-from tests.slurm.cluster import Cluster
-from tests.slurm.jobs import report, wait
+from src.launching.slurm_queue import sacct
+from tests.slurm.cluster import Cluster, lacking
+from tests.slurm.jobs import hoard, report, wait
 from tests.slurm.settings import ACCOUNT
-from tests.slurm.waiting import wait_for
+from tests.slurm.waiting import sbatch, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slurm
@@ -72,6 +78,26 @@ def test_a_single_job_is_no_array_and_nothing_of_an_outer_job_reaches_it(
     assert found["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 
+def test_the_exit_code_tells_a_signal_from_an_exit_status(here: Cluster, tmp_path: Path) -> None:
+    """Also: more memory than was asked for; without control groups SLURM kills, and calls it FAILED."""
+    jobs = [
+        partial(os._exit, 3),
+        partial(signal.raise_signal, signal.SIGKILL),
+        partial(signal.raise_signal, signal.SIGSEGV),
+        partial(hoard, 600 * 2**20),
+    ]
+    request = SlurmRequest(partition="all", extra=HERE, mem_gib=0.2)
+    ids = SlurmBackend().submit("qp-test-ends", request, jobs, tmp_path)
+    ended = wait_for(here, ids)
+    assert {state.state for state in ended.values()} == {"FAILED"}
+    codes = ["3:0", "0:9", "0:11", "0:9"]
+    assert [ended[job].exit_code for job in ids] == codes
+    kept = sacct([ids[0].partition("_")[0]])
+    assert kept is not None
+    assert [kept[job].exit_code for job in ids] == codes
+    assert "exceeded memory limit" in (tmp_path / f"{ids[3]}_0_log.out").read_text()
+
+
 REFUSED = {
     "gpu.slurm.partition=nowhere": (
         {"partition": "nowhere"},
@@ -110,6 +136,40 @@ def test_a_refusal_names_the_key_slurms_words_and_what_to_do(
     assert capfd.readouterr() == ("", "")
 
 
+def test_what_sbatch_sent_although_it_says_that_it_failed_is_taken_back(
+    here: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under load sbatch gives up waiting for an answer to what slurmctld has accepted."""
+    lost = tmp_path / "bin" / "sbatch"
+    lost.parent.mkdir()
+    said = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+    lost.write_text(f'#!/bin/sh\n{shutil.which("sbatch")} "$@"\necho "{said}" >&2\nexit 1\n')
+    lost.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{lost.parent}:{os.environ['PATH']}")
+    jobs = [partial(wait, 600), partial(wait, 600)]
+    with pytest.raises(ConfigError, match=r"Socket timed out on send/recv operation; `scontrol ping` says"):
+        SlurmBackend().submit("qp-test-lost", SlurmRequest(extra=HERE, mem_gib=0.1), jobs, tmp_path)
+    sent = find_by_name("qp-test-lost")
+    assert sent is not None
+    ended = wait_for(here, [f"{sent}_0", f"{sent}_1"])
+    assert {state.state for state in ended.values()} == {"CANCELLED"}
+
+
+def test_jobs_that_only_an_accounting_out_of_reach_may_know_are_left_out(
+    here: Cluster, tmp_path: Path
+) -> None:
+    settings = here.conf.read_text()
+    away = re.sub("AccountingStoragePort=.*", "AccountingStoragePort=9", settings)
+    (tmp_path / "slurm.conf").write_text(away)
+    job = sbatch(here, "exit 4")
+    wait_for(here, [job])
+    assert states(["99999999"]) == {"99999999": JobState(UNKNOWN)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+        found = states([job, "99999999"])
+    assert [(name, state.exit_code) for name, state in found.items()] == [(job, "4:0")]
+
+
 def test_the_size_of_arrays_is_the_clusters_own(here: Cluster) -> None:
     check_available()
     assert max_array_size() == here.max_array_size
@@ -127,8 +187,6 @@ def test_a_machine_without_slurm_and_one_whose_controller_is_down(
 
 
 def test_jobs_of_a_controller_that_does_not_answer_are_left_out(tmp_path: Path) -> None:
-    from tests.slurm.cluster import lacking
-
     if lacking(accounting=False):
         pytest.skip("SLURM is not installed here")
     down = Cluster(tmp_path / "down")
