@@ -37,12 +37,11 @@ def main() -> None:
     """Print a line per size."""
     for size in map(int, sys.argv[1:] or SIZES):
         with tempfile.TemporaryDirectory() as folder:
-            seconds, peak_gib, sent = submit(Path(folder), size)
-        print(f"{sent} runs sent: {seconds:.1f} s, peak {peak_gib:.2f} GiB")
+            print(submit(Path(folder), size))
 
 
-def submit(folder: Path, size: int) -> tuple[float, float, int]:
-    """Seconds, peak memory in GiB of the command, and how many runs it sent."""
+def submit(folder: Path, size: int) -> str:
+    """A line about one submission."""
     for name, line in STUBS.items():
         (folder / name).write_text(f"#!/bin/sh\n{line}\n")
         (folder / name).chmod(0o755)
@@ -51,11 +50,14 @@ def submit(folder: Path, size: int) -> tuple[float, float, int]:
     command = [sys.executable, "-m", "src.run", "-m", "hydra/launcher=slurm", "hydra.launcher.wait=false"]
     command += [*AXES, seeds, f"outputs={folder / 'outputs'}", "tracking=none"]
     environment = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"}
-    started = time.monotonic()
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run(command, env=environment, check=True)
-    seconds = time.monotonic() - started
-    peak_gib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    return seconds, peak_gib, len(list((folder / "outputs").glob("runs/*/001/identity.json")))
+    seconds, used = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    sent = len(list((folder / "outputs").glob("runs/*/001/identity.json")))
+    return (
+        f"{sent} runs sent: {seconds:.1f} s ({cpu_s:.1f} CPU seconds), peak {used.ru_maxrss / 2**20:.2f} GiB"
+    )
 
 
 if __name__ == "__main__":

@@ -54,7 +54,9 @@ def run_on_cluster(configs: Iterable[RootConf], conf: ClusterConf, backend: Arra
             sweep.add(cfg)
         sweep.send()
     except BaseException:
-        if not sweep.may_be_sent:
+        if sweep.may_be_sent:
+            sweep.say(f"what was sent goes on; {hints(sweep.sweep)}")
+        else:
             sweep.withdraw()
         raise
     return sweep.finish()
@@ -71,12 +73,12 @@ class ClusterSweep:
         self.conf, self.backend = conf, backend
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.earlier = in_flight(outputs, backend)
+        self.grouping = Grouping(self.sweep, conf, backend.max_array_size())
         self.folder = sweep_folder(outputs, self.sweep)
         self.folder.mkdir(parents=True)
         self.snapshot = take(self.folder / "snapshot")
         self.manifest = SweepManifest.start(self.sweep, sys.argv)
         self.manifest.backend = backend.name
-        self.grouping = Grouping(self.sweep, conf, backend.max_array_size())
         self.versions = versions()
         self.listed: dict[str, int] = {}  # run key -> index into the manifest's runs
         self.asked: list[int] = []  # the index of each configuration's run; several may have the same
@@ -95,9 +97,7 @@ class ClusterSweep:
             self.listed[key] = len(self.manifest.runs)
             done = standing(self.outputs, key, cfg, self.say)
             sent = None if cfg.rerun else self.earlier.get(key)
-            if (
-                done is not None and done.device
-            ):  # without a device nothing was tried: the node was the wrong one
+            if done is not None and done.device:  # without a device it was the wrong node: nothing was tried
                 self.manifest.add(key, done.attempt, skipped=True)
             elif sent is not None:
                 self.manifest.add(key, sent.attempt, skipped=False, job=sent.job)["adopted"] = True
@@ -197,10 +197,14 @@ class ClusterSweep:
             for run in self.manifest.runs
         )
         counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
-        self.say(f"sweep {self.sweep}: {len(self.manifest.runs)} runs: {counts}; records in {self.outputs}")
+        self.say(f"sweep {self.sweep}: {_runs(len(self.manifest.runs))}: {counts}; records in {self.outputs}")
 
 
 def _described(array: JobArray) -> str:
     asked = {name: value for name, value in asdict(array.request).items() if value and name != "setup"}
     extra = asked.pop("extra", {})
-    return f"{len(array.runs)} runs with " + " ".join(f"{k}={v}" for k, v in (asked | extra).items())
+    return f"{_runs(len(array.runs))} with " + " ".join(f"{k}={v}" for k, v in (asked | extra).items())
+
+
+def _runs(number: int) -> str:
+    return f"{number} run{'' if number == 1 else 's'}"

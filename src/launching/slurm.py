@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from src.config.cluster_schema import SlurmRequest
 from src.config.errors import ConfigError
 from src.launching.backend import JobState
+from src.launching.slurm_pickles import laid_out
 from src.launching.slurm_queue import OPEN, ask, complaint, squeue, states
 from src.launching.slurm_refusals import refusal
 
@@ -21,6 +22,7 @@ __all__ = ["SlurmBackend", "cancel", "check_available", "find_by_name", "max_arr
 
 _COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 _OVER_ALREADY = re.compile(r"invalid job id|already completing or completed", re.IGNORECASE)
+_REFUSED = "BadConstraints"  # why a job failed that sbatch said no to, and that squeue shows for a while
 _IDS_AT_ONCE = 500  # on a command line of scancel
 _TIME_MIN = 60  # of a job whose request does not say
 # sbatch's options by environment variable outrank those in a script: only defaults that nothing replaces are kept.
@@ -60,7 +62,12 @@ class SlurmBackend:
         from submitit.core.utils import FailedJobError
 
         executor = SlurmExecutor(folder, max_num_timeout=self.max_num_timeout)
-        executor.update_parameters(**self._parameters(name, request))
+        parameters = self._parameters(name, request)
+        parameters["setup"] = [
+            *laid_out(name, jobs, folder, parameters["time"], self.max_num_timeout),
+            *request.setup,
+        ]
+        executor.update_parameters(**parameters)
         try:
             with _outside_of_jobs(request), redirect_stderr(io.StringIO()):  # submitit prints what it raises
                 sent = executor.submit_array(jobs)
@@ -100,7 +107,6 @@ class SlurmBackend:
             "srun_args": [f"--cpus-per-task={cpus}"] if cpus else None,  # from 22.05 on not inherited
             "mem": None if request.mem_gib is None else f"{math.ceil(request.mem_gib * 1024)}M",
             "time": request.time_min or _TIME_MIN,
-            "setup": list(request.setup) or None,
             "ntasks_per_node": 1,
             "array_parallelism": self.array_parallelism,
             "signal_delay_s": min(90, 30 * (request.time_min or _TIME_MIN)),  # SIGUSR2, before the time limit
@@ -148,13 +154,15 @@ def find_by_name(name: str) -> str | None:
         ConfigError: SLURM cannot be asked.
     """
     own = (f"--name={name}", f"--user={os.getuid()}")
-    queue = ask("squeue", "--noheader", "--states=all", *own, "--format=%F")
+    queue = ask("squeue", "--noheader", "--states=all", *own, "--format=%F %r")
     if queue.returncode:
         raise ConfigError(f"looking for the job {name}: {complaint(queue)}")
     month = "--starttime=now-30days"
     kept = ask("sacct", "--noheader", "--parsable2", "--allocations", *own, month, "--format=JobID")
-    ids = [line.strip().partition("_")[0] for line in (queue.stdout + kept.stdout).splitlines()]
-    return min(filter(None, ids), key=int, default=None)
+    queued = [line.split() for line in queue.stdout.splitlines()]
+    ids = {words[0] for words in queued if _REFUSED not in words}
+    ids |= {line.partition("_")[0] for line in kept.stdout.splitlines()}
+    return min(ids, key=int, default=None)
 
 
 def cancel(jobs: Collection[str]) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from src.config.cluster_schema import SlurmRequest
 from src.config.errors import ConfigError, accepted
@@ -61,5 +62,9 @@ def _shown(request: SlurmRequest, keys: tuple[str, ...]) -> str:
     """The keys that are set, with their values; they may have come from hydra.launcher as well."""
     values = {key: getattr(request, key) for key in keys}
     given = {key: value for key, value in values.items() if value not in (None, [], {})} or values
-    shown = " ".join(f"gpu.slurm.{key}={'null' if value is None else value}" for key, value in given.items())
+    shown = " ".join(f"gpu.slurm.{key}={_text(value)}" for key, value in given.items())
     return f"{shown} (or hydra.launcher's)" if shown else "hydra/launcher=slurm"
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

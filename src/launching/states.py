@@ -75,7 +75,8 @@ _EXITS: Mapping[str, Fate] = {
     "0:12": _TOO_SHORT,  # SIGUSR2
     "12:0": _TOO_SHORT,
     "140:0": _TOO_SHORT,
-    "0:53": _NO_LOG,
+    "0:53": _NO_LOG,  # as sacct says it, and as squeue does
+    "15:53": _NO_LOG,
 }
 
 # Reasons for which a job stays pending until somebody acts.

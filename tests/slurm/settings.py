@@ -68,7 +68,7 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort={ports[slurmdbd]}
 AccountingStoragePass={folder}/run/munge.socket
 AccountingStorageTRES=gres/gpu,gres/gpu:h100,gres/gpu:a100
-AccountingStorageEnforce=associations
+AccountingStorageEnforce=associations,limits,qos
 """
 _PARTITIONS = """\
 PartitionName=h100 Nodes=h100-[1-2] Default=YES

@@ -77,7 +77,10 @@ REFUSED = {
         {"partition": "nowhere"},
         ["invalid partition", "accepted: a100, all, h100"],
     ),
-    "gpu.slurm.gres=gpu:h100:3": ({"partition": "h100", "gres": "gpu:h100:3"}, ["not available", "sinfo -o"]),
+    "gpu.slurm.partition=h100 gpu.slurm.gres=gpu:h100:3": (
+        {"partition": "h100", "gres": "gpu:h100:3"},
+        ["not available", "sinfo -o"],
+    ),
     "gpu.slurm.partition=a100 gpu.slurm.gres=gpu:h100:1": (
         {"partition": "a100", "gres": "gpu:h100:1"},
         ["sinfo"],
@@ -85,7 +88,6 @@ REFUSED = {
     "gpu.slurm.gres=tpu:1": ({"gres": "tpu:1"}, ["gres", "sinfo -o '%P %G'"]),
     "gpu.slurm.constraint=v100": ({"constraint": "v100"}, ["eature", "sinfo -o '%P %f'"]),
     "gpu.slurm.mem_gib=500": ({"mem_gib": 500.0}, ["sinfo -o"]),
-    "gpu.slurm.cpus_per_task=40": ({"cpus_per_task": 40}, ["sinfo -o"]),
     "gpu.slurm.account=nobody": ({"account": "nobody"}, ["nvalid account", "sacctmgr"]),
     "gpu.slurm.qos=gold": ({"qos": "gold"}, ["nvalid qos", "sacctmgr"]),
 }
@@ -132,6 +134,7 @@ def test_jobs_of_a_controller_that_does_not_answer_are_left_out(tmp_path: Path) 
     down = Cluster(tmp_path / "down")
     down.start(accounting=False, owned=True)
     down.stop()
+    down.conf.write_text(down.conf.read_text().replace("MessageTimeout=20", "MessageTimeout=2"))
     with down.here():
         assert states(["1_0", "2"]) == {}
         with pytest.raises(ConfigError, match=r"hydra/launcher=slurm: .*; `scontrol ping`"):
