@@ -148,7 +148,7 @@ class ClusterSweep:
             patience = Patience(poll_s=self.conf.poll_s)
             statuses = follow(self.manifest, self.outputs, self.backend, publisher, self.console, patience)
         else:
-            self.say(hints(self.sweep))
+            self.say(hints(self.sweep, self.outputs))
             statuses = [int(index in self.refused) for index in range(len(self.manifest.runs))]
         return [statuses[index] for index in self.asked]
 

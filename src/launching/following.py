@@ -231,7 +231,6 @@ def follow(
     following = Following(manifest, outputs, backend, patience or Patience())
     with FollowDisplay(manifest.sweep, console) as display:
         try:
-            publisher.open()
             _follow(following, publisher, display)
         except KeyboardInterrupt:
             display.say(f"the jobs of sweep {manifest.sweep} go on; {hints(manifest.sweep, outputs)}")
@@ -270,7 +269,10 @@ def hints(sweep: str, outputs: Path | None = None) -> str:
 
 
 def _follow(following: Following, publisher: SweepPublisher, display: FollowDisplay) -> None:
-    _tell(following.read_all(), publisher, display, before=True)
+    there = following.read_all()
+    display.update(following.runs)
+    publisher.open()  # a new database takes its time
+    _tell(there, publisher, display, before=True)
     while following.open:
         _tell(following.look(), publisher, display)
         display.update(following.runs)

@@ -89,8 +89,8 @@ class FollowDisplay:
             self.say(f"{self._elapsed()}: {line}; {self.left_text()}")
 
     def close(self, runs: Sequence["FollowedRun"]) -> None:
-        """The last line: what came out."""
-        self.runs = ()
+        """The last line: what came out; the table is gone."""
+        self._live.stop()
         counts = Counter(str(run.record.verdict or run.record.outcome) for run in runs if run.record)
         counts.update("unreadable" for run in runs if run.unreadable)
         counts.update("without a record" for run in runs if not run.done)
