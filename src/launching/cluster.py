@@ -55,7 +55,7 @@ def run_on_cluster(configs: Iterable[RootConf], conf: ClusterConf, backend: Arra
         sweep.send()
     except BaseException:
         if sweep.may_be_sent:
-            sweep.say(f"what was sent goes on; {hints(sweep.sweep)}")
+            sweep.say(f"what was sent goes on; {hints(sweep.sweep, sweep.outputs)}")
         else:
             sweep.withdraw()
         raise
