@@ -35,12 +35,7 @@ PACKAGES = "slurmctld slurmd slurm-client munge slurmdbd mariadb-server"  # Debi
 STATE_NAME = "cluster.json"
 _FOLDERS = ("etc", "log", "run", "spool", "state", "munge", "mysql", "gpu")
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
-_STOP_ORDER = (
-    tuple(f"slurmd.{node}" for node in NODES),
-    ("slurmctld",),
-    ("slurmdbd",),
-    ("mariadbd", "munged"),
-)
+_STOP_ORDER = ([f"slurmd.{node}" for node in NODES], ["slurmctld"], ["slurmdbd"], ["mariadbd", "munged"])
 
 
 def lacking(*, accounting: bool) -> list[str]:
@@ -56,7 +51,6 @@ class Cluster:
         """Args: folder: of all its files; max_array_size: SLURM's default is 1001."""
         self.folder, self.max_array_size = folder.resolve(), max_array_size
         self.conf = self.folder / "etc" / "slurm.conf"
-        self.socket = self.folder / "run" / "munge.socket"
 
     @property
     def accounting(self) -> bool:
@@ -96,7 +90,7 @@ class Cluster:
 
         Args:
             accounting: with MariaDB and slurmdbd, so that sacct answers and only one account may submit.
-            owned: the cluster is of no use without this process; see `stop_abandoned`.
+            owned: the cluster is of no use without this process; see `abandoned`.
 
         Raises:
             ClusterError: programs are missing, it runs already, or a daemon does not come up.
@@ -134,13 +128,13 @@ class Cluster:
         self._wait("the nodes", lambda: set(self.node_states().values()) == {"idle"})
 
     def _start_munge(self) -> None:
-        munge = self.folder / "munge"
+        munge, socket = self.folder / "munge", self.folder / "run" / "munge.socket"
         (munge / "key").write_bytes(secrets.token_bytes(1024))
         (munge / "key").chmod(0o600)
         files = [f"--{name}-file={munge / name}" for name in ("key", "pid", "seed")]
         # --force: it dislikes folders below one that everybody may write to
-        self._spawn("munged", "munged", "--foreground", "--force", f"--socket={self.socket}", *files)
-        self._wait("munged", self.socket.exists)
+        self._spawn("munged", "munged", "--foreground", "--force", f"--socket={socket}", *files)
+        self._wait("munged", socket.exists)
 
     def node_states(self) -> dict[str, str]:
         """node -> idle, mixed, allocated, down, ...; with `*` when it does not respond."""
@@ -200,10 +194,9 @@ class Cluster:
 
     def _read(self) -> dict[str, Any]:
         try:
-            content: dict[str, Any] = json.loads((self.folder / STATE_NAME).read_text())
+            return dict(json.loads((self.folder / STATE_NAME).read_text()))
         except OSError:
             return {}
-        return content
 
     def _save(self, state: dict[str, Any]) -> None:
         write_json(self.folder / STATE_NAME, state)
@@ -220,9 +213,10 @@ class Cluster:
 def abandoned(parent: Path) -> Iterator[Cluster]:
     """The clusters in the folders of `parent` whose owner is dead: of a test session that was killed."""
     for state in parent.glob(f"*/{STATE_NAME}"):
-        owner = json.loads(state.read_text())["owner"]
+        cluster = Cluster(state.parent)
+        owner = cluster._read().get("owner")
         if owner is not None and is_alive(owner) is False:
-            yield Cluster(state.parent)
+            yield cluster
 
 
 def main() -> int:

@@ -30,7 +30,7 @@ def _started(session: pytest.Session, *, accounting: bool) -> Iterator[Cluster]:
         pytest.skip(f"SLURM is not installed here: no {', '.join(missing)}; apt-get install {PACKAGES}")
     for dead in list(abandoned(CLUSTERS)):
         dead.remove()
-        shutil.rmtree(dead.folder)
+        shutil.rmtree(dead.folder, ignore_errors=True)  # another session may be at it too
     folder = CLUSTERS / f"{os.getpid()}-{'with' if accounting else 'without'}-accounting"
     cluster = Cluster(folder)
     cluster.start(accounting, owned=True)
