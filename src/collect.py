@@ -16,7 +16,8 @@ from rich.console import Console
 from src.config.errors import ConfigError
 from src.config.schema import CollectConf
 from src.launching.bookkeeping import Findings, backend_of, look, publish, publish_calibrations
-from src.launching.following import Patience, follow
+from src.launching.followed import Patience
+from src.launching.following import follow
 from src.launching.publishing import SweepPublisher
 from src.records.record import RecordError, read_record
 from src.records.store import MANIFEST_NAME, SweepManifest, read_manifest, sweep_folder

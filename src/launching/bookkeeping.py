@@ -9,7 +9,8 @@ from rich.progress import track
 
 from src.config.errors import ConfigError
 from src.launching.backend import Backend
-from src.launching.following import Patience, hints, settle
+from src.launching.followed import Patience, settle
+from src.launching.following import hints
 from src.launching.watching import in_words
 from src.records.lost import mark_lost, missing
 from src.records.record import Record, RecordError
@@ -42,6 +43,7 @@ class Findings:
     records: dict[Path, Record] = field(default_factory=dict)
     ended: list[Path] = field(default_factory=list)  # without a record of their own
     going_on: list[str] = field(default_factory=list)  # a line per sweep that a cluster still has runs of
+    silent: set[str] = field(default_factory=set)  # backends that cannot be asked from here
     calibrations: bool = False  # whether there are any
     calibrations_published: int = 0
     unreadable: list[str] = field(default_factory=list)
@@ -100,18 +102,20 @@ def _finish(found: Findings, outputs: Path, manifest: SweepManifest, patience: P
     """Record what is over of a sweep and left no record; a living driver does so itself."""
     found.ended += mark_lost(outputs, manifest)
     backend = backend_of(manifest)
-    if backend is None or is_alive(manifest.driver) or not missing(outputs, manifest):
+    left = missing(outputs, manifest)
+    if backend is None or is_alive(manifest.driver) or not left:
         return
-    known = settle(manifest, outputs, backend, patience)
-    found.ended += [run.folder for run in known.runs if run.recorded_here]
-    if known.open:
-        asked = {run.told_at for run in known.open} != {known.began}
-        where = (
-            in_words(known.open)
-            if asked
-            else f"{len(known.open)} runs, and nobody here can be asked about them"
-        )
-        found.going_on.append(f"sweep {manifest.sweep} goes on: {where}; {hints(manifest.sweep, outputs)}")
+    where = f"{len(left)} runs, and nobody here can be asked about them"
+    if manifest.backend not in found.silent:  # asking in vain may take a minute
+        known = settle(manifest, outputs, backend, patience)
+        found.ended += [run.folder for run in known.runs if run.recorded_here]
+        if not known.open:
+            return
+        if any(run.told_at > known.began for run in known.open):
+            where = in_words(known.open)
+        else:
+            found.silent.add(manifest.backend)
+    found.going_on.append(f"sweep {manifest.sweep} goes on: {where}; {hints(manifest.sweep, outputs)}")
 
 
 def publish(found: Findings, outputs: Path, tracker: Tracker, console: Console) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from src.config.errors import ConfigError
 from src.launching.backend import Backend
-from src.launching.following import FollowedRun, Following, Patience
+from src.launching.followed import FollowedRun, Following, Patience
 from src.launching.watching import WAITING, in_words
 from src.records.store import SweepManifest, is_alive
 

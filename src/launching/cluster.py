@@ -17,7 +17,8 @@ from src.config.schema import RootConf, TrackingConf
 from src.launching.adopting import in_flight
 from src.launching.arrays import ArrayBackend, Grouping, JobArray
 from src.launching.earlier import standing
-from src.launching.following import Patience, follow, hints
+from src.launching.followed import Patience
+from src.launching.following import follow, hints
 from src.launching.node import RunJob
 from src.launching.preparing import new_sweep, writable, write_config
 from src.launching.publishing import SweepPublisher

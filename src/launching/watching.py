@@ -19,7 +19,7 @@ from src.records import content
 from src.records.record import Record
 
 if TYPE_CHECKING:
-    from src.launching.following import FollowedRun
+    from src.launching.followed import FollowedRun
 
 WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"})
 _HELD = frozenset({"REQUEUE_HOLD", "SPECIAL_EXIT"})  # nobody but a person lets these go on

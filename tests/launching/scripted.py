@@ -6,7 +6,7 @@ from typing import Any
 
 from src.config.schema import TrackingConf
 from src.launching.backend import UNKNOWN, JobState
-from src.launching.following import Patience
+from src.launching.followed import Patience
 from src.launching.publishing import SweepPublisher
 from src.records.identity import Identity
 from src.records.record import Outcome, Record

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from src.launching.backend import UNKNOWN, JobState
-from src.launching.following import Following, follow, settle
+from src.launching.followed import Following, settle
+from src.launching.following import follow
 from src.launching.slurm_queue import OPEN
 from src.launching.states import FATES
 from src.launching.watching import FollowDisplay
