@@ -13,8 +13,8 @@ from hydra import compose, initialize_config_dir
 from src.config.schema import register
 from src.config.validate import validate
 from src.launching.publishing import SweepPublisher
-from src.launching.sweep import axes_of, describe_device
-from src.records.key import run_key
+from src.launching.sweep import describe_device
+from src.records.key import axes_of, run_key
 from src.records.record import Record
 from src.records.store import SweepManifest, next_attempt, run_folder
 from src.run import execute

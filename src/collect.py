@@ -1,32 +1,35 @@
 """The command line of bookkeeping, safe to repeat at any time: `python -m src.collect --help`.
 
-Publishes what is recorded and not yet published, marks runs whose driver died as lost, finishes sweeps.
-Exit status: 0 all is well; 1 a file is unreadable or a record is still unpublished; 2 a wrong command line.
+Publishes what is recorded and not yet published, records how runs ended that left no record, finishes sweeps;
+follows or cancels a sweep on a cluster. Exit status: 0 all is well; 1 a file is unreadable, a record is still
+unpublished, a cancelled job has not ended, or of a sweep that was followed some run ended in no finding; 2 a wrong
+command line.
 """
 
 import sys
-from dataclasses import dataclass, field
+from collections import Counter
 from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import track
 
 from src.config.errors import ConfigError
 from src.config.schema import CollectConf
-from src.records.lost import mark_lost, missing
-from src.records.record import Record, RecordError
-from src.records.store import SweepManifest, is_alive, iter_manifests, iter_records, sweep_folder
-from src.records.tracking import Tracker, TrackingError, UnpublishableError, open_tracker
-
-_GIVE_UP_AFTER = 2  # failures in a row: the tracker is down, not one run odd
+from src.launching.bookkeeping import Findings, backend_of, look, publish, publish_calibrations
+from src.launching.followed import Patience
+from src.launching.following import follow
+from src.launching.publishing import SweepPublisher
+from src.records.record import RecordError, read_record
+from src.records.store import MANIFEST_NAME, SweepManifest, read_manifest, sweep_folder
+from src.records.tracking import TrackingError, open_tracker
 
 
 def main() -> int:
     """Compose, validate, collect."""
     from src.config.app import main as hydra_main
 
-    return hydra_main("collect", collect_single, prog="python -m src.collect")
+    argv = ["watch=true" if argument == "--watch" else argument for argument in sys.argv[1:]]
+    return hydra_main("collect", collect_single, argv, prog="python -m src.collect")
 
 
 def collect_single(config: DictConfig) -> int:
@@ -36,147 +39,94 @@ def collect_single(config: DictConfig) -> int:
     return collect(validated(config, CollectConf))
 
 
-@dataclass
-class Findings:
-    """What lies on disk, and what became of it."""
-
-    manifests: dict[str, SweepManifest] = field(default_factory=dict)
-    records: dict[Path, Record] = field(default_factory=dict)
-    lost: list[Path] = field(default_factory=list)
-    calibrations: bool = False  # whether there are any
-    calibrations_published: int = 0
-    unreadable: list[str] = field(default_factory=list)
-    trouble: list[str] = field(default_factory=list)
-    published: int = 0
-    there_already: int = 0
-
-    @property
-    def left(self) -> int:
-        """Records that are still unpublished."""
-        return len(self.records) - self.published - self.there_already
-
-
-def collect(conf: CollectConf, console: Console | None = None) -> int:
+def collect(conf: CollectConf, console: Console | None = None, patience: Patience | None = None) -> int:
     """Do all the bookkeeping; returns the exit status.
 
+    Args:
+        conf: what is asked for.
+        console: prints.
+        patience: how long is waited for what of a cluster.
+
     Raises:
-        ConfigError: `sweep` names none that is recorded.
+        ConfigError: `sweep` names none that is recorded, or one that cannot be followed or cancelled.
     """
     console = console or Console(highlight=False, soft_wrap=True)
     outputs = Path(conf.outputs).resolve()
-    found = look(outputs, conf.sweep)
-    if found.lost:
-        console.print(f"{len(found.lost)} runs are lost: their driver died and left no record", markup=False)
+    patience = patience or Patience(poll_s=conf.poll_s)
+    status = 0
+    if conf.watch:
+        status = _watch(conf, outputs, console, patience)
+    elif conf.cancel:
+        status = _cancel(conf, outputs, console, patience)
+    found = look(outputs, conf.sweep, patience)
     try:
         if found.records or found.calibrations:
             tracker = open_tracker(conf.tracking)
             publish(found, outputs, tracker, console)
-            _publish_calibrations(found, outputs, tracker)
+            publish_calibrations(found, outputs, tracker)
     except TrackingError as error:
         found.trouble.append(str(error))
-    for line in found.unreadable:
-        console.print(f"unreadable: {line}", markup=False)
-    for line in dict.fromkeys(found.trouble):
-        console.print(f"warning: {line}", markup=False)
+    for line in _report(found):
+        console.print(line, markup=False)
+    return 1 if status or found.unreadable or found.trouble or found.left else 0
+
+
+def _report(found: Findings) -> list[str]:
+    """What the user should know, line by line."""
+    lines = []
+    if found.ended:
+        counts = Counter(str(read_record(folder / "record.json").outcome) for folder in found.ended)
+        text = ", ".join(f"{number} {outcome}" for outcome, number in counts.most_common())
+        lines.append(f"{len(found.ended)} runs left no record and have one now: {text}")
+    lines += found.going_on
+    lines += [f"unreadable: {line}" for line in found.unreadable]
+    lines += [f"warning: {line}" for line in dict.fromkeys(found.trouble)]
     if found.calibrations_published:
-        console.print(f"calibrations published: {found.calibrations_published}", markup=False)
+        lines.append(f"calibrations published: {found.calibrations_published}")
     tail = f", {found.left} still to publish" if found.left else ""
-    console.print(
+    lines.append(
         f"{found.published} published, {found.there_already} already there, "
-        f"{len(found.unreadable)} unreadable{tail}",
-        markup=False,
+        f"{len(found.unreadable)} unreadable{tail}"
     )
-    return 1 if found.unreadable or found.trouble or found.left else 0
+    return lines
 
 
-def look(outputs: Path, sweep: str | None) -> Findings:
-    """Everything recorded, of one sweep or of all; runs without a living driver are marked as lost.
+def _watch(conf: CollectConf, outputs: Path, console: Console, patience: Patience) -> int:
+    manifest = _sent(conf, outputs)
+    backend = backend_of(manifest)
+    if backend is None:
+        raise ConfigError(
+            f"sweep={conf.sweep}: it was not sent to a cluster; its own process shows how it goes"
+        )
+    publisher = SweepPublisher(conf.tracking, manifest, sweep_folder(outputs, manifest.sweep))
+    return max(follow(manifest, outputs, backend, publisher, console, patience), default=0)
+
+
+def _cancel(conf: CollectConf, outputs: Path, console: Console, patience: Patience) -> int:
+    from src.launching.cancelling import cancel
+
+    manifest = _sent(conf, outputs)
+    backend = backend_of(manifest)
+    if backend is None:
+        raise ConfigError(f"sweep={conf.sweep}: it was not sent to a cluster; end its own process (Ctrl-C)")
+    return cancel(manifest, outputs, backend, console, patience)
+
+
+def _sent(conf: CollectConf, outputs: Path) -> SweepManifest:
+    """The manifest of the sweep that is asked for.
 
     Raises:
-        ConfigError: nothing is recorded of this sweep.
+        ConfigError: there is none, or it cannot be read.
     """
-    found = Findings()
-    for path, manifest in iter_manifests(outputs):
-        if sweep not in (None, path.parent.name):
-            continue
-        if isinstance(manifest, RecordError):
-            found.unreadable.append(str(manifest))
-        else:
-            found.manifests[manifest.sweep] = manifest
-            found.lost += mark_lost(outputs, manifest)
-    wanted = {folder for manifest in found.manifests.values() for folder in manifest.folders(outputs)}
-    for folder, record in iter_records(outputs):
-        if isinstance(record, RecordError):
-            if sweep is None or folder in wanted:
-                found.unreadable.append(str(record))
-        elif sweep in (None, record.sweep) or folder in wanted:
-            found.records[folder] = record
-    found.calibrations = sweep is None and (outputs / "calibration").is_dir()
-    if sweep is not None and not (found.manifests or found.records or found.unreadable):
+    path = sweep_folder(outputs, conf.sweep or "") / MANIFEST_NAME
+    if not path.exists():
         raise ConfigError(
-            f"sweep={sweep}: nothing of it under {outputs}; see {outputs / 'sweeps'} for those there"
+            f"sweep={conf.sweep}: no such sweep under {outputs}; see {outputs / 'sweeps'} for those there"
         )
-    return found
-
-
-def publish(found: Findings, outputs: Path, tracker: Tracker, console: Console) -> None:
-    """Publish what is not there yet, sweep by sweep, and finish the sweeps that are over."""
-    waiting: dict[str, list[Path]] = {}
-    for folder, record in found.records.items():
-        if tracker.is_published(folder, record):
-            found.there_already += 1
-        else:
-            waiting.setdefault(record.sweep, []).append(folder)
-    done = {sweep for sweep in found.manifests if tracker.is_closed(sweep_folder(outputs, sweep))}
-    sweeps = sorted(waiting.keys() | (found.manifests.keys() - done))
-    for sweep in track(
-        sweeps, "publishing", console=console, disable=not console.is_terminal, transient=True
-    ):
-        manifest = found.manifests.get(sweep) or SweepManifest(sweep)
-        parent = tracker.open_sweep(manifest)
-        _publish_runs(found, tracker, parent, waiting.get(sweep, []))
-        if sweep in found.manifests and _is_over(outputs, manifest):
-            try:
-                tracker.close_sweep(parent, sweep_folder(outputs, sweep))
-            except UnpublishableError as error:
-                if str(error) not in found.unreadable:
-                    found.unreadable.append(str(error))
-
-
-def _publish_calibrations(found: Findings, outputs: Path, tracker: Tracker) -> None:
-    if not found.calibrations:
-        return
-    from src.calibration import tracking as calibrations
-
     try:
-        for folder in calibrations.waiting(outputs, tracker.connection.destination):
-            calibrations.publish(folder, tracker.connection)
-            found.calibrations_published += 1
-    except UnpublishableError as error:
-        found.unreadable.append(str(error))
-
-
-def _publish_runs(found: Findings, tracker: Tracker, parent: str, folders: list[Path]) -> None:
-    failed = 0
-    for folder in folders:
-        try:
-            tracker.publish(folder, parent)
-        except UnpublishableError as error:
-            found.unreadable.append(str(error))
-        except TrackingError as error:
-            failed += 1
-            if failed == _GIVE_UP_AFTER:
-                raise
-            found.trouble.append(str(error))
-        else:
-            failed = 0
-            found.published += 1
-
-
-def _is_over(outputs: Path, manifest: SweepManifest) -> bool:
-    """A sweep is over when its driver is dead, or cannot be asked and no run is missing."""
-    alive = is_alive(manifest.driver)
-    return alive is False or (alive is None and not missing(outputs, manifest))
+        return read_manifest(path)
+    except RecordError as error:
+        raise ConfigError(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ from hydra import initialize_config_dir  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
 from src.config.schema import RootConf, register  # noqa: E402
-from src.launching.sweep import axes_of  # noqa: E402
 from src.measurement.load import Load  # noqa: E402
 from src.measurement.rounds import Rounds  # noqa: E402
+from src.records.key import axes_of  # noqa: E402
 from src.records.record import Record, read_record  # noqa: E402
 from src.run import execute  # noqa: E402
 from src.tasks.context import RunContext  # noqa: E402

@@ -7,7 +7,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 
 @dataclass
@@ -27,20 +27,15 @@ class LocalLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Remember what Hydra hands over."""
-        self.hydra_context, self.config = hydra_context, config
+        self.loader, self.config = hydra_context.config_loader, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs; each return value is the run's exit status."""
-        from src.config.validate import validate
+        from src.config.loader import checked_jobs
         from src.launching.sweep import run_sweep
         from src.run import execute
 
-        configs = []
-        for index, overrides in enumerate(job_overrides, initial_job_idx):
-            config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-            with open_dict(config):
-                config.hydra.job.id = config.hydra.job.num = index
-            configs.append(validate(config))
+        configs = list(checked_jobs(self.loader, self.config, job_overrides))
         return [
             JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=status)
             for overrides, status in zip(job_overrides, run_sweep(configs, execute), strict=True)

@@ -69,14 +69,14 @@ class CheckedSweeper(Sweeper):
         return [list(job) for job in product(*axes.values())]
 
     def _validate(self, jobs: list[list[str]]) -> None:
-        from src.config.app import check
         from src.config.errors import ConfigError, explained, several
+        from src.config.loader import check_job
 
         problems: dict[str, str] = {}
         for job in jobs:
             try:
                 with explained():
-                    check(self._loader.load_sweep_config(self._config, job))
+                    check_job(self._loader, self._config, job)
             except ConfigError as error:
                 run = f" (in the run {' '.join(job)})" if len(jobs) > 1 else ""
                 problems.setdefault(str(error), f"{error}{run}")

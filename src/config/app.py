@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config import schema
 from src.config.arguments import parse, search_path
+from src.config.cluster_schema import ClusterConf
 from src.config.errors import ConfigError, explained
 from src.config.loader import Loader
 from src.config.validate import validated
@@ -94,9 +95,8 @@ class Application:
             parsed = OverridesParser.create(self.loader).parse_overrides(self.overrides)
             hydra = self._head(parsed)
             swept = OmegaConf.select(hydra, "sweeper.params") or {}
-            asked_mode = (
-                RunMode.RUN if self.args.run else hydra.mode or (RunMode.MULTIRUN if swept else RunMode.RUN)
-            )
+            usual = RunMode.MULTIRUN if swept or _elsewhere(hydra.launcher) else RunMode.RUN
+            asked_mode = RunMode.RUN if self.args.run else hydra.mode or usual
         if self.args.multirun or asked_mode is RunMode.MULTIRUN:
             return self._multirun(parsed, [f"{key}={value}" for key, value in swept.items()])
         return self._run()
@@ -181,6 +181,12 @@ def _quiet_when_nobody_reads() -> Iterator[None]:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _elsewhere(launcher: DictConfig) -> bool:
+    """Whether runs go to a cluster, where also a single one is a sweep: Hydra asks no launcher for a single run."""
+    kind = OmegaConf.get_type(launcher)
+    return kind is not None and issubclass(kind, ClusterConf)
 
 
 def _first(override: Override) -> str:

@@ -38,7 +38,7 @@ def search_path(args: argparse.Namespace, conf: Path) -> ConfigSearchPath:
     path = create_config_search_path(primary.as_uri())
     if args.config_dir:
         extra = _folder("--config-dir", args.config_dir).as_uri()
-        path.prepend("command-line", extra, SearchPathQuery(provider="schema"))
+        path.prepend("command-line", extra, SearchPathQuery(provider="main"))
     return path
 
 

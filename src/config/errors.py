@@ -60,6 +60,10 @@ _CHOICES = (
     (r"Could not delete '?from config\. '(.*)' does not exist\.", r"~\1: there is no such key"),
     (r"Could not delete '(.*)'\. No match in the defaults list", r"~\1: that option is not chosen"),
     (
+        r"Sweeping over Hydra's configuration is not supported : '(.*)'",
+        r"\1: a sweep has one setting of Hydra's own; give a single value",
+    ),
+    (
         r"Ambiguous value for argument '(.*?)'.*|Sweep parameters '(.*)' requires --multirun",
         "\\1\\2: several values need --multirun (-m); one value with a comma is quoted: 'key=\"a,b\"'",
     ),

@@ -1,11 +1,12 @@
 """Hydra's configuration loader, with a check that it lacks and without composing a sweep's common part again."""
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import compress
 from typing import cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -14,6 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.aliases import without_aliases
 from src.config.errors import ConfigError, accepted
+from src.config.schema import RootConf
+from src.config.validate import validated
 
 
 class Loader(ConfigLoaderImpl):
@@ -21,11 +24,15 @@ class Loader(ConfigLoaderImpl):
 
     Composing costs about 0.1 s, applying a job's values to a copy a tenth of that. The result equals Hydra's own
     (tests/config/test_loader.py), whose private functions are used here: hydra-core is pinned.
+
+    ``checked`` holds the jobs of a sweep that were validated and are yet to be launched, by their overrides: pickled,
+    as ten thousand of them have to fit in memory.
     """
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
         self._composed: dict[tuple[str, ...], bytes] = {}
+        self.checked: dict[tuple[str, ...], bytes] = {}
         self._primary: str | None = None
 
     def load_configuration(
@@ -97,3 +104,33 @@ class Loader(ConfigLoaderImpl):
                 str(override.value()), without_aliases(group, self.get_group_options(group), self)
             )
             raise ConfigError(f"{override.input_line}: {group} wants the name of an option; {options}")
+
+
+def check_job(loader: ConfigLoader, master: DictConfig, overrides: Sequence[str]) -> None:
+    """Compose and validate one job of a sweep; `checked_jobs` then hands it out without doing it again.
+
+    Raises:
+        ConfigError: it is wrong.
+    """
+    config = loader.load_sweep_config(master, list(overrides))
+    kind = OmegaConf.get_type(config)
+    if kind not in (None, dict):
+        checked = validated(config, kind)
+        if isinstance(loader, Loader):
+            loader.checked[tuple(overrides)] = pickle.dumps(checked)
+
+
+def checked_jobs(
+    loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]
+) -> Iterator[RootConf]:
+    """The jobs of a sweep as validated, typed configurations, one after another.
+
+    Raises:
+        ConfigError: one was not checked before, and is wrong.
+    """
+    for overrides in jobs:
+        kept = loader.checked.pop(tuple(overrides), None) if isinstance(loader, Loader) else None
+        if kept is not None:
+            yield pickle.loads(kept)  # noqa: S301 - our own bytes
+        else:
+            yield validated(loader.load_sweep_config(master, list(overrides)), RootConf)

@@ -10,6 +10,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from src.config.cluster_schema import SlurmRequest
+
 DTYPES = ("bfloat16", "float16", "float32")
 PIPELINE = "pipeline"  # the target that is no part of the model but the pipeline around it
 DENOISER, VAE = "denoiser", "vae"  # components of a pipeline, as quant.components names them
@@ -259,6 +261,7 @@ class GpuConf:
     compute_capability: float | None = _bounded(None, min=1.0, key=False)
     memory_gib: float | None = _bounded(None, min=0.1, key=False)  # as CUDA reports it
     threads: int | None = _bounded(None, min=1)  # CPU: intra-op threads; null: all the process may use
+    slurm: SlurmRequest = field(default_factory=SlurmRequest)  # what a job for it asks of a cluster
 
 
 @dataclass
@@ -317,6 +320,9 @@ class TrackingConf:
     uri: str = MISSING  # any MLflow tracking URI
     experiment: str = "quantpay"
     artifacts: str | None = None  # artifact root of a new experiment in a local database; null: the server's
+    publish: str = _one_of(
+        "collector", "collector", "worker"
+    )  # who publishes what a cluster ran: docs/tracking.md
 
 
 @dataclass
@@ -361,6 +367,9 @@ class CollectConf:
     tracking: TrackingConf = MISSING
     sweep: str | None = None
     outputs: str = "outputs"
+    watch: bool = False  # follow the sweep until every run has a record; also as the flag --watch
+    cancel: bool = False  # cancel the sweep's jobs
+    poll_s: float = _bounded(10.0, min=0.2)  # between two looks at the queue
 
 
 @dataclass

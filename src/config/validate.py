@@ -10,12 +10,14 @@ from typing import Any, TypeVar, cast
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from src.config.cluster_schema import SlurmRequest, problems_of_extra
 from src.config.errors import ConfigError, accepted, explain, lacking, several
 from src.config.schema import (
     PIPELINE,
     SCHEME_PARAMETERS,
     TOKENS,
     CalibrateConf,
+    CollectConf,
     GpuConf,
     LayersConf,
     MeasureConf,
@@ -52,10 +54,23 @@ def validated(config: DictConfig, schema: type[T]) -> T:
     if unknown:
         raise several([f"{key}: unknown key; {accepted(key, names)}" for key in unknown])
     checked = schema(**{name: _resolved(config, name) for name in names})
-    problems = list(_problems(checked, ""))
+    check_values(checked)
+    return checked
+
+
+def check_values(node: Any, path: str = "") -> None:
+    """Check the values of a typed object and all below it.
+
+    Args:
+        node: an instance of a dataclass of the schema.
+        path: where it stands in the configuration, for the messages.
+
+    Raises:
+        ConfigError: some value is not accepted.
+    """
+    problems = list(_problems(node, path))
     if problems:
         raise several(problems)
-    return checked
 
 
 def _typed(config: DictConfig, schema: type[Any]) -> DictConfig:
@@ -181,6 +196,14 @@ def _calibration(conf: CalibrateConf, path: str) -> Iterator[str]:
         yield str(error)
 
 
+def _collecting(conf: CollectConf, path: str) -> Iterator[str]:
+    for name in ("watch", "cancel"):
+        if getattr(conf, name) and conf.sweep is None:
+            yield f"{name}=true: of which sweep? give sweep=ID; the folders in {conf.outputs}/sweeps are the ids"
+    if conf.watch and conf.cancel:
+        yield "cancel=true: not with watch=true; cancelling waits until the jobs are over"
+
+
 def _ordered_pairs(measure: MeasureConf, path: str) -> Iterator[str]:
     if measure.min_pairs > measure.max_pairs:
         yield f"{path}min_pairs={measure.min_pairs}: must be at most {path}max_pairs={measure.max_pairs}"
@@ -256,9 +279,11 @@ def _patterns(key: str, *patterns: str) -> Iterator[str]:
 _RULES: dict[type, Callable[[Any, str], Iterator[str]]] = {
     RootConf: _root,
     CalibrateConf: _calibration,
+    CollectConf: _collecting,
     MeasureConf: _ordered_pairs,
     QuantConf: _scheme,
     WeightsConf: _weights_have_a_place,
     LayersConf: _layer_rules,
     GpuConf: _device_pattern,
+    SlurmRequest: problems_of_extra,
 }

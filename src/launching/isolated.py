@@ -5,6 +5,7 @@ A crash, an out-of-memory kill or a hang of the child becomes an `Ending`; the c
 
 import contextlib
 import importlib
+import math
 import multiprocessing
 import os
 import signal
@@ -19,8 +20,11 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from src.launching.host_memory import oom_kills
+
 PRELOAD_VARIABLE = "QUANTPAY_PRELOAD"
 _GRACE_S = 5.0  # between the polite and the final signal
+_WATCH_S = 5.0  # between two looks of a parent that watches
 
 
 class EndedBy(StrEnum):
@@ -28,6 +32,7 @@ class EndedBy(StrEnum):
 
     ITSELF = "itself"
     SIGNAL = "signal"
+    MEMORY = "memory"  # a signal as well: the kernel's, for the host's memory
     TIMEOUT = "timeout"
     EXIT = "exit"  # an exit status of its own making, without an answer
 
@@ -43,6 +48,8 @@ class Ending:
     @property
     def reason(self) -> str:
         """One line, for a record that the child could not write."""
+        if self.by is EndedBy.MEMORY:
+            return "the kernel killed the run's process: it took more of the host's memory than it may"
         if self.by is EndedBy.SIGNAL and self.code is not None:
             name = signal.Signals(-self.code).name
             hint = ": the kernel's out-of-memory killer, or kill -9" if name == "SIGKILL" else ""
@@ -68,31 +75,50 @@ class Preloaded:
         log: Path,
         timeout_s: float,
         hear: Callable[[str], None] = lambda _: None,
+        watch: Callable[[], None] | None = None,
     ) -> Ending:
         """Run ``job(*arguments, tell)`` in a child, `tell` sending lines to `hear`, its output going to `log`.
 
-        The time limit starts when the child does: the server's own imports don't count. On KeyboardInterrupt
-        the child and what it started are ended before the exception goes on.
+        The time limit starts when the child does: the server's own imports don't count. `watch` is called every few
+        seconds. Whatever is raised here, by `watch` or by a signal (KeyboardInterrupt, SystemExit), the child and
+        what it started are ended before the exception goes on.
         """
+        kills = oom_kills()
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_child, args=(sender, log, job, arguments))
         process.start()
         sender.close()
         try:
-            return _listen(process, receiver, timeout_s, hear)
+            ending = _listen(process, receiver, timeout_s, hear, watch)
         finally:
             _end(process)
             receiver.close()
+        killed = ending.by is EndedBy.SIGNAL and ending.code == -signal.SIGKILL
+        if killed and (kills or 0) < (oom_kills() or 0):
+            return Ending(EndedBy.MEMORY, code=ending.code)
+        return ending
+
+
+def share_caches(outputs: Path) -> None:
+    """What this process sets before it starts a fork server: where compiled code is kept, for all runs."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(outputs / "cache" / "inductor"))
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # else a look for CUDA spoils the fork server
 
 
 def _listen(
-    process: ForkServerProcess, receiver: Connection, timeout_s: float, hear: Callable[[str], None]
+    process: ForkServerProcess,
+    receiver: Connection,
+    timeout_s: float,
+    hear: Callable[[str], None],
+    watch: Callable[[], None] | None,
 ) -> Ending:
-    deadline: float | None = None
+    deadline = math.inf
     while True:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        ready = wait([receiver, process.sentinel], timeout=left)
-        if not ready:
+        left = min(max(0.0, deadline - time.monotonic()), _WATCH_S if watch else math.inf)
+        ready = wait([receiver, process.sentinel], timeout=None if left == math.inf else left)
+        if watch is not None:
+            watch()
+        if not ready and time.monotonic() >= deadline:
             return Ending(EndedBy.TIMEOUT)
         if receiver in ready:
             try:

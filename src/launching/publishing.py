@@ -1,10 +1,23 @@
-"""Publishing beside a sweep: a tracker that is down costs a message, never a run or a record."""
+"""Publishing while runs go on: a tracker that is down costs a message, never a run or a record.
 
+Whoever waits for a sweep publishes with `SweepPublisher`; with ``tracking.publish=worker`` a cluster's job
+publishes its own record with `publish_own`, and whoever waits takes only what such a job left behind.
+"""
+
+import contextlib
+from datetime import UTC, datetime
 from pathlib import Path
 
-from src.config.schema import TrackingConf
+import yaml
+
+from src.config.schema import RootConf, TrackingConf
+from src.records.connection import within
 from src.records.store import SweepManifest
 from src.records.tracking import Tracker, TrackingError, open_tracker
+
+_OWN_S = (
+    90.0  # a run among 64 others took up to 40 s on a small server; longer, and a GPU waits for a tracker
+)
 
 
 class SweepPublisher:
@@ -18,12 +31,12 @@ class SweepPublisher:
         self._kept = 0
 
     def open(self) -> None:
-        """Open the tracker and the sweep's parent run."""
+        """Open the tracker and the sweep's parent run, and note that run in the sweep's folder."""
         if not self.conf.enabled:
             return
         try:
             self._tracker = open_tracker(self.conf)
-            self._parent = self._tracker.open_sweep(self.manifest)
+            self._parent = self._tracker.open_sweep(self.manifest, self.folder)
         except TrackingError as error:
             self._give_up(error)
 
@@ -38,10 +51,10 @@ class SweepPublisher:
             self._kept += 1
             self._give_up(error)
 
-    def close(self) -> list[str]:
-        """Finish the parent run; returns what the user should know, line by line."""
+    def close(self, *, over: bool = True) -> list[str]:
+        """Finish the parent run if the sweep is over; returns what the user should know, line by line."""
         lines = []
-        if self._tracker is not None:
+        if self._tracker is not None and over:
             try:
                 self._tracker.close_sweep(self._parent, self.folder)
                 lines += self._tracker.link(self.manifest.sweep).splitlines()
@@ -55,3 +68,44 @@ class SweepPublisher:
 
     def _give_up(self, error: TrackingError) -> None:
         self.trouble, self._tracker = str(error), None
+
+
+def publish_own(cfg: RootConf, folder: Path, sweep_folder: Path) -> None:
+    """Publish a run from the job that made it, under the parent run that the sweep's folder notes.
+
+    Raises nothing: trouble is a line in the run's ``run.log``, the record is left to `src.collect`. A tracker
+    that is down is noticed within seconds, one that is too slow is given up after 90 s.
+
+    Args:
+        cfg: of the run.
+        folder: the run's, with its ``record.json``.
+        sweep_folder: of the sweep that submitted it.
+    """
+    try:
+        if cfg.tracking.enabled:
+            within(_OWN_S, lambda: _publish(cfg.tracking, folder, sweep_folder))
+    except Exception as error:
+        trouble = str(error) or type(error).__name__
+        with contextlib.suppress(OSError), (folder / "run.log").open("a", encoding="utf-8") as log:
+            log.write(f"{datetime.now(UTC):%H:%M:%S} warning: not published from here: {trouble}\n")
+
+
+def left_to_its_job(folder: Path, *, over: bool) -> bool:
+    """Whether others should leave a record alone, since its own job publishes it.
+
+    Args:
+        folder: the run's, with its ``config.yaml``.
+        over: whether the job is known to have ended, or there is none.
+    """
+    if over:
+        return False
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        return bool(config["tracking"]["enabled"] and config["tracking"]["publish"] == "worker")
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return False
+
+
+def _publish(conf: TrackingConf, folder: Path, sweep_folder: Path) -> None:
+    tracker = open_tracker(conf)
+    tracker.publish(folder, tracker.parent_of(sweep_folder))

@@ -1,28 +1,23 @@
 """A sweep on this machine: every run in turn, isolated, recorded on disk, then published."""
 
-import os
-import secrets
 import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import yaml
-
-from src.config.errors import ConfigError
 from src.config.schema import GpuConf, RootConf
-from src.launching.isolated import EndedBy, Ending, Preloaded
+from src.launching.earlier import standing
+from src.launching.endings import kept, record_of
+from src.launching.isolated import EndedBy, Preloaded, share_caches
+from src.launching.preparing import new_sweep, writable, write_config
 from src.launching.progress import SweepProgress, duration, label, result
 from src.launching.publishing import SweepPublisher
-from src.records.environment import environment
-from src.records.key import run_key
-from src.records.record import Outcome, Record, RecordError
-from src.records.store import SweepManifest, latest_final, next_attempt, run_folder
+from src.records.key import axes_of, run_key
+from src.records.record import Outcome, Record
+from src.records.store import SweepManifest, next_attempt, run_folder
 
 Execute = Callable[[RootConf, Record, Path, Callable[[str], None]], Record]
 _PRELOAD = ("torch", "torchao.quantization", "torch._inductor.compile_fx", "src.tasks.latency")
@@ -48,9 +43,8 @@ def run_sweep(configs: Sequence[RootConf], execute: Execute) -> list[int]:
         show_plan(configs)
         return [0] * len(configs)
     outputs = prepared(Path(configs[0].outputs))
-    sweep = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     server = Preloaded([*_PRELOAD, *sorted({c.model.factory["_target_"] for c in configs})])
-    return LocalSweep(sweep, outputs, server, configs, execute).run()
+    return LocalSweep(new_sweep(), outputs, server, configs, execute).run()
 
 
 def prepared(outputs: Path) -> Path:
@@ -59,9 +53,8 @@ def prepared(outputs: Path) -> Path:
     Raises:
         ConfigError: the folder cannot be written.
     """
-    outputs = _writable(outputs)
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(outputs / "cache" / "inductor"))
-    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # else a look for CUDA spoils the fork server
+    outputs = writable(outputs)
+    share_caches(outputs)
     signal.signal(signal.SIGTERM, _interrupt)
     return outputs
 
@@ -99,7 +92,7 @@ class LocalSweep:
         key = run_key(cfg, device)
         axes = axes_of(cfg)
         progress.start_run(label(cfg))
-        done = None if cfg.rerun else self._done(key, cfg, progress)
+        done = standing(self.outputs, key, cfg, progress.say)
         if done is not None:
             self.records.append(done)
             self.manifest.add(key, done.attempt, skipped=True)
@@ -116,7 +109,7 @@ class LocalSweep:
 
     def _run(self, cfg: RootConf, record: Record, folder: Path, progress: SweepProgress) -> Record:
         """Run one configuration in a child; when the child leaves no record, write what is known."""
-        (folder / "config.yaml").write_text(yaml.safe_dump(asdict(cfg), sort_keys=False), encoding="utf-8")
+        write_config(cfg, folder)
         try:
             ending = self.server.run(
                 self.execute,
@@ -125,15 +118,12 @@ class LocalSweep:
                 timeout_s=cfg.measure.timeout_s,
                 hear=progress.phase,
             )
-            record = ending.answer if ending.by is EndedBy.ITSELF else _without_answer(record, ending, cfg)
+            record = record_of(ending, record, folder, cfg.measure.timeout_s)
         except KeyboardInterrupt:
             record.outcome, record.reason = Outcome.KILLED, "stopped by the user"
             raise
         finally:
-            if not (folder / "record.json").exists():
-                record.environment = record.environment or environment()
-                record.write(folder)
-            self.records.append(record)
+            self.records.append(kept(record, folder))
             self.publisher.publish(folder)
         return record
 
@@ -149,18 +139,6 @@ class LocalSweep:
                 )
             self.devices[gpu.name] = ending.answer
         return self.devices[gpu.name]
-
-    def _done(self, key: str, cfg: RootConf, progress: SweepProgress) -> Record | None:
-        """The record that stands for the key; an unreadable one, or a verdict withheld, is no obstacle."""
-        try:
-            done = latest_final(self.outputs, key)
-        except RecordError as error:
-            progress.say(f"warning: {error}; measured again as a new attempt")
-            return None
-        if done is None or done.details.get("withheld"):
-            return None
-        lacks = (cfg.measure.profile and _lacks_profile(done)) or (cfg.serialize.keep and _lacks_kept(done))
-        return None if lacks else done
 
     def _close(self, progress: SweepProgress) -> None:
         self.manifest.write(self.outputs)
@@ -183,60 +161,6 @@ def describe_device(gpu: GpuConf, tell: object) -> dict[str, Any]:
     except RunEndedError as end:
         return {"absent": end.reason, "host_cpu": cpu_model()}
     return described
-
-
-def axes_of(cfg: RootConf) -> dict[str, Any]:
-    """The axes that runs are told apart by."""
-    return {
-        "model": cfg.model.name,
-        "quant": cfg.quant.name,
-        "compile": cfg.compile.name,
-        "batch": cfg.batch,
-        "gpu": cfg.gpu.name,
-        "resolution": cfg.resolution,
-        "target": cfg.target,
-        "dtype": cfg.dtype,
-        "task": cfg.task.name,
-    }
-
-
-def _lacks_profile(record: Record) -> bool:
-    """Whether a run that could have been profiled was not, or its profile failed."""
-    return record.outcome is Outcome.OK and "files" not in record.details.get("profile", {})
-
-
-def _lacks_kept(record: Record) -> bool:
-    """Whether a run saved a checkpoint that was not kept, or is gone."""
-    saved = record.details.get("serialize", {})
-    return record.outcome is Outcome.OK and bool(saved) and not Path(saved["checkpoint"] or " ").is_dir()
-
-
-def _without_answer(record: Record, ending: Ending, cfg: RootConf) -> Record:
-    """A run whose process died or hung."""
-    if ending.by is EndedBy.TIMEOUT:
-        record.outcome = Outcome.TIMEOUT
-        record.reason = f"not done after measure.timeout_s={cfg.measure.timeout_s:g} seconds"
-        record.remedy = "a larger measure.timeout_s"
-    else:
-        record.outcome, record.reason = Outcome.KILLED, ending.reason
-        record.remedy = "run.log in the run's folder has its last words"
-    return record
-
-
-def _writable(outputs: Path) -> Path:
-    outputs = outputs.resolve()
-    probe = outputs / f".writable.{os.getpid()}"
-    try:
-        outputs.mkdir(parents=True, exist_ok=True)
-        try:
-            probe.write_bytes(bytes(2**16))  # a full disk takes an empty file
-        finally:
-            probe.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"outputs={outputs}: cannot be written ({error.strerror}); give a folder that can"
-        ) from error
-    return outputs
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

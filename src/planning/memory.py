@@ -94,7 +94,7 @@ def _why_not(row: LayerRow, quant: QuantConf, requires: RequiresConf) -> str:
 
 
 def nothing_fits(rows: list[LayerRow], quant: QuantConf, kind: str) -> tuple[str, str]:
-    """Why the scheme takes no layer of the workload, and the remedy; empty where it takes some, or that is not known."""
+    """Why the scheme takes no layer, and the remedy; empty where it takes some, or that is not known."""
     own = quant.on(kind)
     misses = bool(rows and own.config) and all(row.reason for row in rows)
     return (fits_none(quant.name, rows), what_fits(rows, quant, own.requires)) if misses else ("", "")

@@ -1,14 +1,17 @@
 """Opening a tracker: MLflow's settings, quick probes for what is wrong with it, the experiment."""
 
 import os
+import re
 import sqlite3
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from src.config.schema import TrackingConf
@@ -17,18 +20,26 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
     from mlflow.tracking import MlflowClient
 
+T = TypeVar("T")
+
 # MLflow would retry a dead server for 4 minutes per call and report its use to its vendor.
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",  # a proxy may ask for an hour
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 _PROBE_S = 5.0  # a tracker that says nothing for so long is taken to be down
 _OPEN_S = 90.0  # another process may be creating the schema: 3 to 7 s each
 _KEPT = "what was measured is kept on disk, `python -m src.collect` publishes it later"
+_REMEDIES = {  # what a message holds: what to do
+    "error code 401": "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
+    "Invalid Host header": "start the server with --allowed-hosts and the name in tracking.uri, port included",
+    "CERTIFICATE_VERIFY_FAILED": "give MLFLOW_TRACKING_SERVER_CERT_PATH, the file with the server's authority",
+}
 EXPERIMENT_NOTE = (
     "One parent run per sweep, a child per measured configuration. `speedup/median` is baseline / treated, "
     "above 1 is faster; `latency/*` is in ms per call. Filter `tags.kind = 'run'` for all measurements flat, "
@@ -54,8 +65,32 @@ def explained(uri: str, what: str) -> Iterator[None]:
     except Exception as error:
         text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         text = text.rpartition("(Caused by ")[2]  # what urllib3 buries in a page of addresses
+        text = re.sub(r"//[^/@\s]+@", "//", text)  # names and passwords
         text = text if len(text) <= 300 else f"{text[:299]}…"
-        raise TrackingError(f"MLflow at {uri}: {what}: {text}; {_KEPT}") from error
+        remedy = next((f"; {remedy}" for sign, remedy in _REMEDIES.items() if sign in text), "")
+        raise TrackingError(f"MLflow at {uri}: {what}: {text}{remedy}; {_KEPT}") from error
+
+
+def within(seconds: float, call: Callable[[], T]) -> T:
+    """What `call` returns; a TimeoutError after `seconds`, and the call is left behind in its thread.
+
+    For what no time limit of its own covers: a name that is looked up, an answer that comes in drops.
+    """
+    future: Future[T] = Future()
+
+    def answer() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=answer, daemon=True).start()
+    try:
+        return future.result(seconds)
+    except TimeoutError:
+        if future.done():
+            raise
+        raise TimeoutError(f"timed out after {seconds:g} s") from None
 
 
 @dataclass
@@ -101,6 +136,7 @@ def connect(conf: TrackingConf) -> Connection:
     uri = f"sqlite:///{database}"
     artifacts = Path(conf.artifacts) if conf.artifacts else database.parent / "artifacts"
     with explained(uri, "cannot be opened"):
+        _import()  # takes seconds: not while others wait for the lock
         database.parent.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(f"{database}.lock", timeout=_OPEN_S):  # MLflow's creation of its tables races
@@ -110,13 +146,17 @@ def connect(conf: TrackingConf) -> Connection:
             raise TimeoutError(f"another process holds {database}.lock for {_OPEN_S:.0f} s") from error
 
 
-def _open(conf: TrackingConf, uri: str, shown: str, artifacts: str | None) -> Connection:
+def _import() -> "type[MlflowClient]":
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    with explained(shown, "cannot be opened"):
-        from mlflow.tracking import MlflowClient
+    from mlflow.tracking import MlflowClient
 
-        client = MlflowClient(tracking_uri=uri)
+    return MlflowClient
+
+
+def _open(conf: TrackingConf, uri: str, shown: str, artifacts: str | None) -> Connection:
+    with explained(shown, "cannot be opened"):
+        client = _import()(tracking_uri=uri)
         experiment = _experiment(client, conf.experiment, artifacts)
     if experiment.lifecycle_stage != "active":
         raise TrackingError(
@@ -154,7 +194,7 @@ def probe(uri: str) -> None:
         if database is not None:
             _probe_sqlite(database)
         elif urlsplit(uri).scheme in ("http", "https"):
-            _probe_http(uri)
+            within(_PROBE_S, lambda: _probe_http(uri))
 
 
 def _probe_sqlite(database: Path) -> None:

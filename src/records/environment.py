@@ -1,5 +1,7 @@
 """Where and with what a run was made."""
 
+import contextlib
+import json
 import os
 import platform
 import re
@@ -44,6 +46,7 @@ _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|(API|ACCESS|PRIVA
 _SECRET_VALUE = re.compile(
     r"://[^/\s]*:[^/\s]*@|\b(hf_|gh[opsu]_|sk-|xox[bp]-|nvapi-|glpat-|AKIA)\w{10}|\bey[\w-]{20,}\.|^[\w+=]{32,}$"
 )
+SNAPSHOT_NAME = "snapshot.json"  # beside `src`, where this source tree is a sweep's snapshot
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -121,7 +124,13 @@ def variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def commit() -> dict[str, str]:
-    """The git commit of this source tree and whether it was changed; nothing outside a checkout."""
+    """The git commit of this source tree and whether it was changed; nothing outside a checkout.
+
+    A snapshot (`src.launching.snapshot`) says what it was taken of, and its own hash.
+    """
+    with contextlib.suppress(OSError):
+        taken = json.loads((_ROOT / SNAPSHOT_NAME).read_text(encoding="utf-8"))
+        return {name: str(taken[name]) for name in ("commit", "dirty", "snapshot") if name in taken}
     try:
         head = _git("rev-parse", "HEAD")
         return {

@@ -1,4 +1,4 @@
-"""The run key: a hash of everything that can change the number, and of nothing else."""
+"""What tells runs apart: the run key, a hash of all that can change the number and nothing else, and the axes."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from src.config.schema import PIPELINE, TOKENS, RootConf, SerializeConf
+from src.config.schema import PIPELINE, TOKENS, GpuConf, RootConf, SerializeConf
 from src.records.environment import versions
 
 _PROSE = frozenset(  # in plain mappings, where no schema marks them
@@ -37,6 +37,29 @@ def run_key(cfg: RootConf, device: dict[str, Any]) -> str:
     content = {"config": measured, "device": device, "versions": versions()}
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def requested(gpu: GpuConf) -> dict[str, Any]:
+    """What stands for the device in the key of a run that a cluster is to run: what was asked for.
+
+    The machine that sends it cannot look at the device; the record says which one it was.
+    """
+    return {"requested": _keyed(gpu)}
+
+
+def axes_of(cfg: RootConf) -> dict[str, Any]:
+    """The axes that runs are told apart by."""
+    return {
+        "model": cfg.model.name,
+        "quant": cfg.quant.name,
+        "compile": cfg.compile.name,
+        "batch": cfg.batch,
+        "gpu": cfg.gpu.name,
+        "resolution": cfg.resolution,
+        "target": cfg.target,
+        "dtype": cfg.dtype,
+        "task": cfg.task.name,
+    }
 
 
 def _keyed(value: Any) -> Any:

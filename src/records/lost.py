@@ -1,8 +1,7 @@
-"""Runs that never came home: their driver is dead and they left no record."""
+"""Records for runs that left none."""
 
 import contextlib
 import os
-import subprocess
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from src.records.identity import read_identity
 from src.records.record import RECORD_NAME, Outcome, Record, write_json
 from src.records.store import SweepManifest, is_alive, run_folder
 
@@ -19,31 +19,62 @@ _VALUES = ("batch", "resolution", "target", "dtype")
 
 def missing(outputs: Path, manifest: SweepManifest) -> list[Path]:
     """The folders of a sweep's own runs that hold no record."""
-    own = (run for run in manifest.runs if not run["skipped"])
-    folders = (run_folder(outputs, run["run_key"], run["attempt"]) for run in own)
-    return [folder for folder in folders if folder.is_dir() and not (folder / RECORD_NAME).exists()]
+    return [folder for folder, _ in _missing(outputs, manifest)]
 
 
 def mark_lost(outputs: Path, manifest: SweepManifest) -> list[Path]:
     """Record as lost whatever a sweep whose driver is dead left without a record; returns those folders.
 
-    A living driver's runs are left alone, and so are those of a driver on another host, which cannot be
-    asked, and those of a cluster job that is queued, running or not known to have ended.
+    A living driver's runs are left alone, and so are those of a driver on another host, which cannot be asked. What a
+    cluster was given is not the driver's any more: `src.launching.following` asks the cluster.
     """
     if is_alive(manifest.driver) is not False:
         return []
-    jobs = {run_folder(outputs, run["run_key"], run["attempt"]): run.get("job") for run in manifest.runs}
-    folders = [f for f in missing(outputs, manifest) if (job := jobs[f]) is None or _has_ended(job)]
-    return [folder for folder in folders if _write_unless_there(_lost(folder, manifest), folder)]
-
-
-def _lost(folder: Path, manifest: SweepManifest) -> Record:
-    record = Record(folder.parent.name, int(folder.name), manifest.sweep, _axes(folder), Outcome.LOST)
+    folders = [
+        folder for folder, run in _missing(outputs, manifest) if not (run.get("job") or run.get("array"))
+    ]
     driver = f"process {manifest.driver.get('pid', '?')} on {manifest.driver.get('host', '?')}"
-    record.reason = f"the sweep's driver ({driver}) is gone and the run left no record"
-    record.remedy = "run the sweep's command again: what is recorded is skipped"
+    reason = f"the sweep's driver ({driver}) is gone and the run left no record"
+    remedy = "run the sweep's command again: what is recorded is skipped"
+    return [f for f in folders if record_end(f, manifest, Outcome.LOST, reason, remedy)]
+
+
+def record_end(
+    folder: Path,
+    manifest: SweepManifest,
+    outcome: Outcome,
+    reason: str,
+    remedy: str,
+    **details: Any,
+) -> bool:
+    """Record how a run ended that left no record; whether that was needed: a run's own record is never replaced.
+
+    Args:
+        folder: of the run.
+        manifest: of a sweep that lists it.
+        outcome: how it ended.
+        reason: why, one line.
+        remedy: what would run it.
+        details: what else is known.
+    """
+    record = _identified(folder, manifest)
+    record.outcome, record.reason, record.remedy = outcome, reason, remedy
+    record.details |= details
     record.started_at, record.finished_at = manifest.started_at, datetime.now(UTC).isoformat()
-    return record
+    return _write_unless_there(record, folder)
+
+
+def _missing(outputs: Path, manifest: SweepManifest) -> list[tuple[Path, dict[str, Any]]]:
+    own = [run for run in manifest.runs if not run["skipped"]]
+    folders = [(run_folder(outputs, run["run_key"], run["attempt"]), run) for run in own]
+    return [(f, run) for f, run in folders if f.is_dir() and not (f / RECORD_NAME).exists()]
+
+
+def _identified(folder: Path, manifest: SweepManifest) -> Record:
+    try:
+        return read_identity(folder).record()
+    except (OSError, ValueError):
+        return Record(folder.parent.name, int(folder.name), manifest.sweep, _axes(folder))
 
 
 def _write_unless_there(record: Record, folder: Path) -> bool:
@@ -68,15 +99,3 @@ def _axes(folder: Path) -> dict[str, Any]:
         return {}
     named = {name: config[name]["name"] for name in _GROUPS if isinstance(config.get(name), dict)}
     return named | {name: config[name] for name in _VALUES if name in config}
-
-
-def _has_ended(job: str) -> bool:
-    """Whether SLURM knows that a job is over; no when it cannot be asked."""
-    command = ["squeue", "--noheader", "--format=%T", f"--jobs={job}"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    if done.returncode != 0:
-        return "invalid job id" in done.stderr.lower()
-    return not done.stdout.strip()

@@ -17,6 +17,7 @@ from src.records.record import RECORD_NAME, Record, RecordError, read_record, wr
 
 MANIFEST_NAME = "sweep.json"
 MARKER_NAME = "published.json"  # in a run's folder once MLflow holds it complete
+PARENT_NAME = "parent.json"  # in a sweep's folder: the run that its runs are published under
 MANIFEST_VERSION = 1
 
 
@@ -82,12 +83,28 @@ def mark_published(folder: Path, destination: dict[str, Any], run_id: str, versi
 
 def published_run(folder: Path, destination: dict[str, Any]) -> tuple[str, str] | None:
     """MLflow's run id and the record's version that went to this destination; nothing when none did."""
+    marker = _noted(folder / MARKER_NAME, destination)
+    return (str(marker["run_id"]), str(marker["version"])) if {"run_id", "version"} <= marker.keys() else None
+
+
+def note_parent(folder: Path, destination: dict[str, Any], run_id: str) -> None:
+    """Note in a sweep's folder which run of this destination is its parent."""
+    write_json(folder / PARENT_NAME, destination | {"run_id": run_id})
+
+
+def noted_parent(folder: Path, destination: dict[str, Any]) -> str | None:
+    """MLflow's id of a sweep's parent run at this destination; nothing when none is noted."""
+    note = _noted(folder / PARENT_NAME, destination)
+    return str(note["run_id"]) if "run_id" in note else None
+
+
+def _noted(path: Path, destination: dict[str, Any]) -> dict[str, Any]:
+    """What a note says; empty when there is none, or one of another destination."""
     try:
-        marker = json.loads((folder / MARKER_NAME).read_text(encoding="utf-8"))
-        run_id, version = str(marker.pop("run_id")), str(marker.pop("version"))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return None
-    return (run_id, version) if marker == destination else None
+        note = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) and destination.items() <= note.items() else {}
 
 
 def unpublished(outputs: Path, destination: dict[str, Any]) -> list[Path]:
@@ -105,8 +122,10 @@ def unpublished(outputs: Path, destination: dict[str, Any]) -> list[Path]:
 class SweepManifest:
     """``sweep.json``: what a sweep was asked, by whom, and its runs in order.
 
-    A run is ``{"run_key", "attempt", "folder" (relative to outputs), "skipped"}``, and ``"job"`` where a
-    cluster runs it; the driver is the process that waits for the runs.
+    A run is ``{"run_key", "attempt", "folder" (relative to outputs), "skipped"}``; the driver is the process that
+    sent the runs and may wait for them. On a cluster a run also has ``"array"``, the unique name that its job array
+    was sent by, ``"task"``, its number in there (None: a job of its own), ``"job"``, SLURM's id once it is known,
+    and ``"adopted": true`` where an earlier sweep sent it and this one only waits for it.
     """
 
     sweep: str
@@ -114,6 +133,7 @@ class SweepManifest:
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
     runs: list[dict[str, Any]] = field(default_factory=list)
     driver: dict[str, Any] = field(default_factory=dict)
+    backend: str = ""  # who runs the jobs: slurm; empty: the driver itself
     schema_version: int = MANIFEST_VERSION
 
     @classmethod
@@ -121,8 +141,8 @@ class SweepManifest:
         """The manifest of a sweep that this process drives."""
         return cls(sweep, list(command), driver=this_process())
 
-    def add(self, run_key: str, attempt: int, *, skipped: bool, job: str | None = None) -> None:
-        """Add a run.
+    def add(self, run_key: str, attempt: int, *, skipped: bool, job: str | None = None) -> dict[str, Any]:
+        """Add a run; returns its entry.
 
         Args:
             run_key: of the run.
@@ -133,6 +153,7 @@ class SweepManifest:
         folder = run_folder(Path(), run_key, attempt).as_posix()
         run: dict[str, Any] = {"run_key": run_key, "attempt": attempt, "folder": folder, "skipped": skipped}
         self.runs.append(run if job is None else run | {"job": job})
+        return self.runs[-1]
 
     def folders(self, outputs: Path) -> list[Path]:
         """The folders of all its runs, the skipped ones among them."""

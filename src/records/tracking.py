@@ -2,9 +2,11 @@
 
 `open_tracker(conf)` opens it; `Tracker.publish(run_folder, parent)` publishes one run. MLflow's own
 `create_run` is retried by its client and can double a run, so a run is known by its tags ``run_key`` and
-``attempt``, given in the creation, and the smallest (start time, run id) stands for it.
+``attempt``, given in the creation; of several a published one stands for it, then the smallest (start time, run id).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,15 @@ from src.config.schema import TrackingConf
 from src.records import content
 from src.records.connection import Connection, TrackingError, UnpublishableError, connect, explained
 from src.records.record import RECORD_NAME, Record, RecordError, read_record
-from src.records.store import SweepManifest, mark_published, published_run, read_manifest
+from src.records.store import (
+    MANIFEST_NAME,
+    SweepManifest,
+    mark_published,
+    note_parent,
+    noted_parent,
+    published_run,
+    read_manifest,
+)
 from src.records.summary import headline, sweep_note, sweep_status
 from src.records.view import publish_view, sweep_link
 
@@ -43,14 +53,30 @@ class Tracker:
         self.connection = connection
         self.client = connection.client
 
-    def open_sweep(self, manifest: SweepManifest) -> str:
-        """Get or create the sweep's parent run; returns its run id."""
-        with explained(self.connection.uri, f"sweep {manifest.sweep} cannot be opened"):
+    def open_sweep(self, manifest: SweepManifest, folder: Path) -> str:
+        """Get or create the sweep's parent run, and note it in the sweep's folder; returns its run id.
+
+        Safe against other processes that do the same; the folder is made where a sweep has none.
+        """
+        what = f"sweep {manifest.sweep} cannot be opened"
+        with explained(self.connection.uri, what):
+            folder.mkdir(parents=True, exist_ok=True)
+        with self._alone(folder, what):
             identity = {"kind": "sweep", "sweep": manifest.sweep}
             more = {"command": " ".join(manifest.command)[:2000]}
             run = self._get_or_create(identity, more, manifest.sweep, manifest.started_at)
             publish_view(self.connection, manifest.sweep)
+            note_parent(folder, self.connection.destination, run.info.run_id)
         return str(run.info.run_id)
+
+    def parent_of(self, folder: Path) -> str:
+        """The run id of a sweep's parent run as its folder notes it; opened here when it notes none.
+
+        Raises:
+            UnpublishableError: there is none, and the folder's ``sweep.json`` cannot be read.
+        """
+        noted = noted_parent(folder, self.connection.destination)
+        return noted or self.open_sweep(_manifest(folder), folder)
 
     def publish(self, folder: Path, parent_run_id: str) -> str:
         """Publish one run's folder below its sweep's parent run; returns its run id.
@@ -58,18 +84,12 @@ class Tracker:
         Raises:
             UnpublishableError: a file of this folder cannot be read; the message names it.
         """
-        from filelock import FileLock, Timeout
-
         record = _read(folder)
         if (there := self._published(folder, record)) is not None:
             return there
         self.connection.probe()
-        with explained(self.connection.uri, f"{folder} cannot be published"):
-            try:
-                with FileLock(folder / ".publishing.lock", timeout=_LOCK_S):
-                    return self._publish(record, folder, parent_run_id)
-            except Timeout as error:
-                raise TimeoutError(f"another process has been publishing it for {_LOCK_S:.0f} s") from error
+        with self._alone(folder, f"{folder} cannot be published"):
+            return self._publish(record, folder, parent_run_id)
 
     def is_published(self, folder: Path, record: Record) -> bool:
         """Whether this tracker holds a run's folder complete and in its present version; asks the disk only."""
@@ -86,10 +106,7 @@ class Tracker:
             parent_run_id: of `open_sweep`.
             folder: the sweep's, with its ``sweep.json``.
         """
-        try:
-            manifest = read_manifest(folder / "sweep.json")
-        except RecordError as error:
-            raise UnpublishableError(str(error)) from error
+        manifest = _manifest(folder)
         self.connection.probe()
         outputs = folder.parent.parent
         with explained(self.connection.uri, f"sweep {manifest.sweep} cannot be finished"):
@@ -100,9 +117,9 @@ class Tracker:
             at_ms = content.milliseconds(last or manifest.started_at)
             new = dict.fromkeys(known, 0.0) | headline(manifest, records)
             new = {name: value for name, value in new.items() if known.get(name) != value}
-            self._log(parent_run_id, [(name, value, 0) for name, value in new.items()], {}, at_ms)
             note = sweep_note(manifest, children, self.connection.experiment_id)
-            self.client.set_tag(parent_run_id, "mlflow.note.content", note)
+            points = [(name, value, 0) for name, value in new.items()]
+            self._log(parent_run_id, points, {}, {"mlflow.note.content": note}, at_ms)
             self.client.set_terminated(parent_run_id, sweep_status(manifest, records), at_ms)
         mark_published(folder, self.connection.destination, parent_run_id, version=last)
 
@@ -114,6 +131,18 @@ class Tracker:
         marked = published_run(folder, self.connection.destination)
         return marked[0] if marked is not None and marked[1] == record.finished_at else None
 
+    @contextmanager
+    def _alone(self, folder: Path, what: str) -> Iterator[None]:
+        """One process at a time at a folder; trouble comes as a TrackingError that says `what`."""
+        from filelock import FileLock, Timeout
+
+        with explained(self.connection.uri, what):
+            try:
+                with FileLock(folder / ".publishing.lock", timeout=_LOCK_S):
+                    yield
+            except Timeout as error:
+                raise TimeoutError(f"another process has been publishing it for {_LOCK_S:.0f} s") from error
+
     def _publish(self, record: Record, folder: Path, parent_run_id: str) -> str:
         if (there := self._published(folder, record)) is not None:
             return there
@@ -124,6 +153,7 @@ class Tracker:
         run = self._get_or_create(identity, more, content.label(record), record.started_at)
         if run.data.tags.get("published") != "1":
             self._fill(run, record, folder)
+            run = self._only(identity)
         run_id = str(run.info.run_id)
         mark_published(folder, self.connection.destination, run_id, record.finished_at)
         return run_id
@@ -143,20 +173,26 @@ class Tracker:
             raise UnpublishableError(f"{error}; move it away to publish the rest") from error
         finished = content.milliseconds(record.finished_at)
         new = {name: text for name, text in params.items() if name not in run.data.params}
-        self._log(run_id, points, new, finished)
+        self._log(run_id, points, new, content.tags(record), finished)
         for path in content.artifacts(folder):
             self.client.log_artifact(run_id, str(path))
-        for name, text in content.tags(record).items():
-            self.client.set_tag(run_id, name, text)
         self.client.set_terminated(run_id, content.status(record), finished)
         self.client.set_tag(run_id, "published", "1")
 
-    def _log(self, run_id: str, points: list[content.Point], params: dict[str, str], at_ms: int) -> None:
+    def _log(
+        self,
+        run_id: str,
+        points: list[content.Point],
+        params: dict[str, str],
+        tags: dict[str, str],
+        at_ms: int,
+    ) -> None:
         """Fixed moments and steps: MLflow drops what it has already, so that a repeat adds nothing."""
-        from mlflow.entities import Metric, Param
+        from mlflow.entities import Metric, Param, RunTag
 
         metrics = [Metric(name, value, at_ms, step) for name, value, step in points]
-        self.client.log_batch(run_id, metrics, [Param(name, text) for name, text in params.items()])
+        pairs = [Param(name, text) for name, text in params.items()]
+        self.client.log_batch(run_id, metrics, pairs, [RunTag(name, text) for name, text in tags.items()])
 
     def _get_or_create(
         self, identity: dict[str, str], more: dict[str, str], name: str, started_at: str
@@ -167,16 +203,20 @@ class Tracker:
         self.client.create_run(
             self.connection.experiment_id, content.milliseconds(started_at), identity | more, name
         )
+        return self._only(identity)
+
+    def _only(self, identity: dict[str, str]) -> "Run":
+        """The run with these tags; the client repeats a creation whose answer was lost, so there may be doubles."""
         first, *doubles = self._find(identity)
-        for double in doubles:  # the client repeats a creation whose answer was lost
+        for double in doubles:
             self.client.delete_run(double.info.run_id)
         return first
 
     def _find(self, identity: dict[str, str]) -> list["Run"]:
-        """Runs with these tags, the one that counts first."""
+        """Runs with these tags, the one that counts first: whoever looks, at whatever moment, keeps the same."""
         query = " and ".join(f"tags.{name} = '{text}'" for name, text in identity.items())
         found = self.client.search_runs([self.connection.experiment_id], query, max_results=50)
-        return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
+        return sorted(found, key=_standing)
 
     def _children(self, manifest: SweepManifest, outputs: Path, parent_run_id: str) -> dict[str, Record]:
         """A sweep's runs by MLflow's run id, those among them that an earlier sweep measured."""
@@ -189,7 +229,8 @@ class Tracker:
             except UnpublishableError:  # told when it was to be published itself
                 continue
             if record.sweep != manifest.sweep:
-                self._mention(run_id, manifest.sweep)
+                with self._alone(folder, f"{folder} cannot be listed"):  # sweeps that end together
+                    self._mention(run_id, manifest.sweep)
             children[run_id] = record
         return children
 
@@ -198,6 +239,17 @@ class Tracker:
         sweeps = self.client.get_run(run_id).data.tags.get("sweeps", " ")
         if f" {sweep} " not in sweeps:
             self.client.set_tag(run_id, "sweeps", f"{sweeps}{sweep} ")
+
+
+def _standing(run: "Run") -> tuple[bool, int, str]:
+    return run.data.tags.get("published") != "1", run.info.start_time, run.info.run_id
+
+
+def _manifest(folder: Path) -> SweepManifest:
+    try:
+        return read_manifest(folder / MANIFEST_NAME)
+    except RecordError as error:
+        raise UnpublishableError(str(error)) from error
 
 
 def _read(folder: Path) -> Record:

@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from src.config.schema import RootConf
 from src.records.record import Record
-from src.workloads.device import Device
+
+if TYPE_CHECKING:  # imports torch, which a run that ends before its task may not need
+    from src.workloads.device import Device
 
 
 @dataclass
@@ -18,7 +21,7 @@ class RunContext:
     cfg: RootConf
     record: Record
     folder: Path
-    device: Device
+    device: "Device"
     report: Callable[[str], None]  # tells the driver which phase is on
 
     @contextmanager

@@ -260,3 +260,10 @@ def test_serializing_is_eager_unless_a_compile_mode_is_asked_for(call: Call) -> 
         ("serialize", "none"),
     ]
     assert "serialize.format=zip" in call("serialize.format=zip").err
+
+
+def test_an_option_of_ones_own_wins_over_the_one_of_that_name_in_conf(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "gpu").mkdir()
+    (tmp_path / "gpu" / "h100.yaml").write_text("name: h100\nslurm: {partition: ours}\n")
+    gpu = call("-cd", str(tmp_path), "gpu=h100").runs[0].gpu
+    assert (gpu.slurm.partition, gpu.match) == ("ours", "")

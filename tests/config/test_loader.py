@@ -14,8 +14,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.app import ROOT
-from src.config.loader import Loader
+from src.config.loader import Loader, check_job, checked_jobs
 from src.config.schema import register
+from src.config.validate import validate
 
 CHOICES = [
     [],
@@ -71,6 +72,27 @@ def test_jobs_do_not_share_their_values(loader: Loader) -> None:
     config = loader.load_configuration("config", [], RunMode.MULTIRUN)
     first, second = (loader.load_sweep_config(config, [f"+model.dims.x={x}"]) for x in (1, 2))
     assert (first.model.dims.x, second.model.dims.x) == (1, 2)
+
+
+def test_a_checked_job_is_handed_out_without_being_composed_again(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master = loader.load_configuration("config", ["hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
+    jobs = [["quant=int8wo", "batch=2"], ["+model.dims.x=1"], ["batch=3"]]
+    fresh = [validate(loader.load_sweep_config(master, job)) for job in jobs]
+    for job in jobs[:2]:
+        check_job(loader, master, job)
+    composed: list[list[str]] = []
+    original = loader.load_sweep_config
+
+    def load(config: DictConfig, overrides: list[str]) -> DictConfig:
+        composed.append(overrides)
+        return original(config, overrides)
+
+    monkeypatch.setattr(loader, "load_sweep_config", load)
+    assert list(checked_jobs(loader, master, jobs)) == fresh
+    assert composed == [["batch=3"]]
+    assert not loader.checked  # ten thousand do not stay in memory
 
 
 def _outcome(compose: object) -> object:

@@ -11,8 +11,7 @@ from torch import nn
 from torch.cuda import _memory_viz as viewer
 from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
-from src.launching.progress import SweepProgress
-from src.launching.sweep import LocalSweep
+from src.launching.earlier import standing
 from src.measurement.kernels import Kernel, kernel_metrics, kernel_table, kind_of, read_profile
 from src.measurement.profiling import write_trace
 from src.measurement.snapshots import write_snapshot
@@ -289,8 +288,7 @@ def test_what_was_measured_without_a_profile_is_not_done_when_one_is_asked(
     record = identity(cfg)
     record.outcome, record.details = outcome, details
     record.write(run_folder(tmp_path, record.run_key, next_attempt(tmp_path, record.run_key)))
-    sweep = LocalSweep("sweep", tmp_path, None, [cfg], None)
-    assert (sweep._done(record.run_key, cfg, SweepProgress(1, 1.0)) is not None) is done
+    assert (standing(tmp_path, record.run_key, cfg, print) is not None) is done
 
 
 def _trace(path, events):

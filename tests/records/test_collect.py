@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -13,15 +15,17 @@ from run_folders import free_port, local, make_run, make_sweep
 from src.collect import collect
 from src.config.errors import ConfigError
 from src.config.schema import CollectConf, TrackingConf
+from src.launching.followed import Patience
 from src.records.record import Outcome, read_record
 from src.records.tracking import open_tracker
 
 
 def run_collect(
-    outputs: Path, tracking: TrackingConf | None = None, sweep: str | None = None
+    outputs: Path, tracking: TrackingConf | None = None, sweep: str | None = None, **asked: Any
 ) -> tuple[int, str]:
     console = Console(record=True, width=1000, quiet=False, file=(outputs.parent / "printed").open("w"))
-    status = collect(CollectConf(tracking or local(outputs), sweep, str(outputs)), console)
+    hasty = Patience(poll_s=0.05, late_s=0.2, unknown_s=0.2, end_s=5.0)
+    status = collect(CollectConf(tracking or local(outputs), sweep, str(outputs), **asked), console, hasty)
     return status, console.export_text()
 
 
@@ -87,7 +91,7 @@ def test_runs_of_a_dead_driver_are_lost(outputs):
     make_sweep(outputs, "s", folders, dead=True)
     status, text = run_collect(outputs)
     assert status == 0
-    assert "2 runs are lost" in text
+    assert "2 runs left no record and have one now: 2 lost" in text
     record = read_record(folders[1] / "record.json")
     assert (record.outcome, record.axes["quant"], record.axes["batch"]) == (Outcome.LOST, "int8wo", 1)
     assert "driver" in record.reason
@@ -104,17 +108,82 @@ def test_runs_of_a_living_driver_are_left_alone(outputs):
     assert parent.info.status == "RUNNING"
 
 
-@pytest.mark.parametrize(("squeue", "lost"), [("echo RUNNING", 0), ("exit 0", 1), ("exit 1", 0)])
-def test_a_cluster_job_is_asked_for(outputs, tmp_path, monkeypatch, squeue, lost):
-    manifest = make_sweep(outputs, "s", [], dead=True)
-    manifest.add(make_run(outputs, "key", "s", record=False).parent.name, 1, skipped=False, job="17")
-    manifest.write(outputs)
+RUNNING = f"{'17':64}{'RUNNING':24}{'0:0':16}{'0':12}{'h100-1':128}{'None':256}"
+CANCELLED = f"{'17':64}{'CANCELLED':24}{'0:0':16}{'0':12}{'':128}{'None':256}"
+UNKNOWN = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
+NO_SACCT = "echo 'Slurm accounting storage is disabled' >&2; exit 1"
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """slurm(squeue=..., ...): commands of that name do what these lines of shell say."""
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "squeue").write_text(f"#!/bin/sh\n{squeue}\n")
-    (tmp_path / "bin" / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    run_collect(outputs)
-    assert len(outcomes(outputs)) == lost
+
+    def answers(**commands: str) -> None:
+        for name, lines in ({"sacct": NO_SACCT} | commands).items():
+            (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{lines}\n")
+            (tmp_path / "bin" / name).chmod(0o755)
+
+    return answers
+
+
+def cluster_sweep(outputs: Path) -> Path:
+    """A run whose driver is dead, as a job; returns its folder."""
+    manifest = make_sweep(outputs, "s", [], dead=True)
+    manifest.backend = "slurm"
+    folder = make_run(outputs, "key", "s", record=False)
+    manifest.add("key", 1, skipped=False, job="17")
+    manifest.write(outputs)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("squeue", "found", "said"),
+    [
+        (f"echo '{RUNNING}'", [], "sweep s goes on: 1 running (h100-1)"),
+        (UNKNOWN, ["lost"], "1 runs left no record and have one now: 1 lost"),
+        ("exit 1", [], "sweep s goes on: 1 runs, and nobody here can be asked"),
+        (f"echo '{CANCELLED}'", ["killed"], "1 killed"),
+    ],
+)
+def test_the_cluster_is_asked_for_its_jobs(outputs, slurm, squeue, found, said):
+    slurm(squeue=squeue)
+    cluster_sweep(outputs)
+    status, text = run_collect(outputs)
+    assert status == 0
+    assert said in text
+    assert outcomes(outputs) == found
+
+
+def test_a_sweep_is_watched_to_its_end(outputs, slurm):
+    slurm(squeue=UNKNOWN)
+    cluster_sweep(outputs)
+    status, text = run_collect(outputs, sweep="s", watch=True)
+    assert status == 1  # of that sweep: a lost run is no finding
+    assert "sweep s: 1 lost" in text
+    assert outcomes(outputs) == ["lost"]
+
+
+def test_a_sweep_is_cancelled(outputs, tmp_path, slurm):
+    state = tmp_path / "state"
+    state.write_text(RUNNING + "\n")
+    slurm(squeue=f"cat {state}", scancel=f"echo \"$@\" > {tmp_path}/called; echo '{CANCELLED}' > {state}")
+    folder = cluster_sweep(outputs)
+    status, text = run_collect(outputs, sweep="s", cancel=True)
+    assert status == 0, text
+    assert (tmp_path / "called").read_text() == "17\n"
+    assert read_record(folder / "record.json").reason == "cancelled by src.collect"
+    assert outcomes(outputs) == ["killed"]
+
+
+def test_only_a_sweep_on_a_cluster_is_watched_or_cancelled(outputs):
+    make_sweep(outputs, "s", [make_run(outputs, "key", "s")])
+    for asked in ({"watch": True}, {"cancel": True}):
+        with pytest.raises(ConfigError, match="not sent to a cluster"):
+            run_collect(outputs, sweep="s", **asked)
+        with pytest.raises(ConfigError, match="no such sweep"):
+            run_collect(outputs, sweep="s3", **asked)
 
 
 def test_the_command_line(outputs):
@@ -122,6 +191,7 @@ def test_the_command_line(outputs):
     command = [sys.executable, "-m", "src.collect", f"outputs={outputs}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "1 published, 0 already there, 0 unreadable\n"), done.stderr
-    wrong = subprocess.run([*command, "sweep=none"], capture_output=True, text=True, check=False)
-    assert wrong.returncode == 2
-    assert "Traceback" not in wrong.stderr
+    for arguments in (["sweep=none"], ["--watch"], ["cancel=true"], ["sweep=s", "--watch", "cancel=true"]):
+        wrong = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+        assert wrong.returncode == 2, wrong.stderr
+        assert wrong.stderr.count("\n") == 1, wrong.stderr

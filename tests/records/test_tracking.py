@@ -15,7 +15,7 @@ from run_folders import free_port, local, make_run, make_sweep
 from src.config.schema import TrackingConf
 from src.records.content import params
 from src.records.record import Outcome, Record
-from src.records.store import SweepManifest, unpublished
+from src.records.store import SweepManifest, sweep_folder, unpublished
 from src.records.tracking import Tracker, TrackingError, UnpublishableError, open_tracker
 
 
@@ -27,12 +27,16 @@ def history(tracker: Tracker, run_id: str, metric: str):
     return sorted((m.step, m.value) for m in tracker.client.get_metric_history(run_id, metric))
 
 
+def opened(tracker: Tracker, outputs: Path, sweep: str = "s") -> str:
+    return tracker.open_sweep(SweepManifest(sweep), sweep_folder(outputs, sweep))
+
+
 def published_sweep(tracker: Tracker, outputs: Path, number: int = 3) -> list[Path]:
     folders = [
         make_run(outputs, f"key{i}", "sweep-1", speedup=0.8 + 0.2 * i, quant=f"q{i}") for i in range(number)
     ]
     manifest = make_sweep(outputs, "sweep-1", folders)
-    parent = tracker.open_sweep(manifest)
+    parent = tracker.open_sweep(manifest, sweep_folder(outputs, manifest.sweep))
     for folder in folders:
         tracker.publish(folder, parent)
     tracker.close_sweep(parent, outputs / "sweeps" / "sweep-1")
@@ -41,7 +45,7 @@ def published_sweep(tracker: Tracker, outputs: Path, number: int = 3) -> list[Pa
 
 def test_a_run_is_complete(tracker, outputs):
     folder = make_run(outputs, "key", "s", pairs=1000, quant="float8dq")
-    parent = tracker.open_sweep(SweepManifest("s"))
+    parent = opened(tracker, outputs)
     run_id = tracker.publish(folder, parent)
     run = tracker.client.get_run(run_id)
     assert run.info.status == "FINISHED"
@@ -69,7 +73,7 @@ def test_publishing_again_changes_nothing(tracker, outputs):
         (folder / "published.json").unlink()
         tracker.client.set_tag(before.info.run_id, "published", "0")
     again = open_tracker(local(outputs))
-    parent = again.open_sweep(SweepManifest("sweep-1"))
+    parent = opened(again, outputs, "sweep-1")
     for folder in folders:
         again.publish(folder, parent)
     again.close_sweep(parent, outputs / "sweeps" / "sweep-1")
@@ -100,7 +104,7 @@ def test_a_sweep_that_skips_a_run_lists_it_too(tracker, outputs):
     manifest = SweepManifest.start("sweep-2", [])
     manifest.add("key0", 1, skipped=True)
     manifest.write(outputs)
-    parent = tracker.open_sweep(manifest)
+    parent = tracker.open_sweep(manifest, sweep_folder(outputs, manifest.sweep))
     tracker.close_sweep(parent, outputs / "sweeps" / "sweep-2")
     assert len(runs(tracker)) == 1
     assert [len(runs(tracker, f"tags.sweeps LIKE '% sweep-{i} %'")) for i in (1, 2)] == [1, 1]
@@ -116,7 +120,7 @@ def test_a_sweep_that_skips_a_run_lists_it_too(tracker, outputs):
 def test_runs_without_numbers_are_published_too(tracker, outputs, outcome, status):
     folder = make_run(outputs, "key", "s", record=False)
     Record("key", 1, "s", {"quant": "x" * 7000}, outcome, reason="needs SM89 " * 1000).write(folder)
-    run = tracker.client.get_run(tracker.publish(folder, tracker.open_sweep(SweepManifest("s"))))
+    run = tracker.client.get_run(tracker.publish(folder, opened(tracker, outputs)))
     assert (run.info.status, run.data.tags["outcome"]) == (status, outcome)
     assert len(run.data.params["quant"]) == 6000
 
@@ -124,7 +128,7 @@ def test_runs_without_numbers_are_published_too(tracker, outputs, outcome, statu
 def test_a_lost_run_that_comes_home_replaces_its_record(tracker, outputs):
     folder = make_run(outputs, "key", "s", record=False)
     Record("key", 1, "s", {}, Outcome.LOST).write(folder)
-    parent = tracker.open_sweep(SweepManifest("s"))
+    parent = opened(tracker, outputs)
     tracker.publish(folder, parent)
     Record("key", 1, "s", {}, Outcome.OK, "helps").write(folder)
     tracker.publish(folder, parent)
@@ -140,14 +144,14 @@ def test_a_doubled_creation_leaves_one_run(tracker, outputs, monkeypatch):
 
     monkeypatch.setattr(tracker.client, "create_run", answer_lost)
     folder = make_run(outputs, "key", "s")
-    run_id = tracker.publish(folder, tracker.open_sweep(SweepManifest("s")))
+    run_id = tracker.publish(folder, opened(tracker, outputs))
     assert [run.info.run_id for run in runs(tracker)] == [run_id]
     assert len(runs(tracker, "tags.kind = 'sweep'")) == 1
 
 
 def test_what_breaks_half_way_is_not_published(tracker, outputs, monkeypatch):
     folder = make_run(outputs, "key", "s")
-    parent = tracker.open_sweep(SweepManifest("s"))
+    parent = opened(tracker, outputs)
     with monkeypatch.context() as patch:
         patch.setattr(tracker.client, "log_artifact", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(
@@ -166,13 +170,13 @@ def test_unreadable_rounds_are_this_runs_trouble_alone(tracker, outputs):
     folder = make_run(outputs, "key", "s")
     (folder / "rounds.json").write_text("{")
     with pytest.raises(UnpublishableError, match=r"rounds\.json"):
-        tracker.publish(folder, tracker.open_sweep(SweepManifest("s")))
+        tracker.publish(folder, opened(tracker, outputs))
 
 
 def _open_and_publish(outputs: str, key: str, gate) -> None:
     gate.wait()
     tracker = open_tracker(local(Path(outputs)))
-    tracker.publish(make_run(Path(outputs), key, "s"), tracker.open_sweep(SweepManifest("s")))
+    tracker.publish(make_run(Path(outputs), key, "s"), opened(tracker, Path(outputs)))
 
 
 def test_two_processes_open_an_empty_database_at_once(tmp_path):
@@ -218,7 +222,7 @@ def test_a_corrupt_database_is_told(tmp_path):
 
 def test_a_locked_database_is_told(tracker, outputs):
     folder = make_run(outputs, "key", "s")
-    parent = tracker.open_sweep(SweepManifest("s"))
+    parent = opened(tracker, outputs)
     holder = sqlite3.connect(outputs / "mlflow.db")
     holder.execute("BEGIN EXCLUSIVE")
     started = time.monotonic()
@@ -264,7 +268,7 @@ def test_over_a_server(server, tmp_path):
         (folder / "published.json").unlink()
     published_sweep_again = open_tracker(conf)
     for folder in folders:
-        published_sweep_again.publish(folder, published_sweep_again.open_sweep(SweepManifest("sweep-1")))
+        published_sweep_again.publish(folder, opened(published_sweep_again, tmp_path, "sweep-1"))
     found = runs(tracker)
     assert len(found) == 2
     assert len(history(tracker, found[0].info.run_id, "rounds/speedup")) == 60

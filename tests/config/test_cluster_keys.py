@@ -1,0 +1,39 @@
+"""Keys of the cluster launcher and of what a GPU asks of SLURM: mistakes are one line, before anything is sent."""
+
+import pytest
+
+from tests.config.conftest import Call
+
+MISTAKES = {
+    "hydra.launcher.partitoin=h100": ["hydra.launcher.partitoin", "did you mean partition?"],
+    "hydra.launcher.array_parallelism=0": ["hydra.launcher.array_parallelism=0", "at least 1"],
+    "hydra.launcher.poll_s=often": ["hydra.launcher.poll_s", "'often' is not a number"],
+    "hydra.launcher.poll_s=0": ["hydra.launcher.poll_s=0", "at least 0.2"],
+    "hydra.launcher.wait=maybe": ["hydra.launcher.wait", "neither true nor false"],
+    "hydra.launcher.setup=module": ["hydra.launcher.setup", "a list is wanted"],
+    "hydra.launcher.time_min=0": ["hydra.launcher.time_min=0", "at least 1"],
+    "hydra.launcher.partition=a,b": ["hydra.launcher.partition=a,b", "single value"],
+    "+hydra.launcher.extra.array=0-9": ["hydra.launcher.extra.array=0-9", "--array itself"],
+    "+gpu.slurm.extra.cpus_per_task=4": ["gpu.slurm.extra.cpus_per_task=4", "give gpu.slurm.cpus_per_task="],
+    "+gpu.slurm.extra.exclude=[a,b]": ["gpu.slurm.extra.exclude", "text or a number"],
+    "gpu.slurm.mem_gib=0": ["gpu.slurm.mem_gib=0", "at least"],
+    "gpu.slurm.memory=4": ["gpu.slurm.memory", "unknown key", "mem_gib"],
+}
+
+
+@pytest.mark.parametrize("override", MISTAKES)
+def test_a_mistake_is_one_line(call: Call, override: str) -> None:
+    called = call("-m", "hydra/launcher=slurm", "gpu=h100", override)
+    assert called.status == 2
+    assert called.err.count("\n") == 1, called.err
+    for word in MISTAKES[override]:
+        assert word in called.err
+
+
+def test_without_slurm_it_says_so(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    called = call("gpu=h100", "hydra/launcher=slurm", f"outputs={tmp_path}/out")
+    assert called.status == 2
+    assert called.err.count("\n") == 1
+    assert "sbatch" in called.err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,61 @@
+"""Processes that do the same at the same moment, forked after the imports: a cluster's jobs, or several drivers.
+
+`python writers.py publish OUTPUTS URI SWEEP`: one process per run that OUTPUTS holds publishes it.
+`python writers.py open OUTPUTS URI SWEEP`: eight processes open the sweep; prints the parent runs that they got.
+"""
+
+import gc
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mlflow.tracking  # noqa: F401
+
+from src.config.schema import TrackingConf
+from src.launching.publishing import publish_own
+from src.records.store import MANIFEST_NAME, read_manifest, sweep_folder
+from src.records.tracking import open_tracker
+
+
+def at_once(jobs: Sequence[Callable[[], object]]) -> list[str]:
+    """What each job returns; every one in a process of its own, none starts before all are there."""
+    gate, opened = os.pipe()
+    gc.freeze()
+    children = []
+    for job in jobs:
+        answer, said = os.pipe()
+        if (child := os.fork()) == 0:
+            os.close(opened)
+            os.read(gate, 1)  # until nobody holds the other end
+            os.write(said, str(job()).encode())
+            os._exit(0)
+        os.close(said)
+        children.append((child, answer))
+    os.close(opened)
+    answers = []
+    for child, answer in children:
+        answers.append(os.read(answer, 1000).decode())
+        assert os.waitpid(child, 0)[1] == 0
+    return answers
+
+
+def publish(outputs: Path, conf: TrackingConf, sweep: str) -> list[str]:
+    """Every run by a process of its own."""
+    cfg: Any = SimpleNamespace(tracking=conf)
+    folders = [path.parent for path in sorted(outputs.glob("runs/*/*/record.json"))]
+    return at_once([lambda f=folder: publish_own(cfg, f, sweep_folder(outputs, sweep)) for folder in folders])
+
+
+def open_eight(outputs: Path, conf: TrackingConf, sweep: str) -> list[str]:
+    """One sweep by eight processes."""
+    folder = sweep_folder(outputs, sweep)
+    return at_once([lambda: open_tracker(conf).open_sweep(read_manifest(folder / MANIFEST_NAME), folder)] * 8)
+
+
+if __name__ == "__main__":
+    do, outputs, uri, sweep = sys.argv[1:]
+    conf = TrackingConf("", uri=uri, experiment=sweep, publish="worker")
+    print(*{"publish": publish, "open": open_eight}[do](Path(outputs).resolve(), conf, sweep))

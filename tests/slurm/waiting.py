@@ -1,0 +1,39 @@
+"""Waiting for jobs in tests: every wait ends."""
+
+import time
+from collections.abc import Callable, Collection
+
+from src.launching.backend import JobState
+from src.launching.slurm import states
+from src.launching.slurm_queue import OPEN
+from tests.slurm.cluster import Cluster
+
+Reached = Callable[[JobState], bool]
+
+
+def is_over(state: JobState) -> bool:
+    return state.state not in OPEN
+
+
+def wait_for(
+    cluster: Cluster, jobs: Collection[str], reached: Reached = is_over, patience_s: float = 60.0
+) -> dict[str, JobState]:
+    """Ask until all jobs are as wished; returns their states then.
+
+    Raises:
+        AssertionError: they are not, after `patience_s`.
+    """
+    deadline = time.monotonic() + patience_s
+    with cluster.here():
+        while True:
+            found = states(jobs)
+            if len(found) == len(set(jobs)) and all(map(reached, found.values())):
+                return found
+            assert time.monotonic() < deadline, f"after {patience_s:g} s: {found}"
+            time.sleep(0.3)
+
+
+def sbatch(cluster: Cluster, script: str, *options: str) -> str:
+    """Send a shell script; returns the job's id."""
+    quiet = ("--parsable", "--output=/dev/null", "--mem=10M")
+    return cluster.call("sbatch", *quiet, *options, f"--wrap={script}").strip()
