@@ -151,14 +151,17 @@ def test_two_hundred_jobs_are_asked_about_at_once(fates: Fates) -> None:
 def test_a_job_at_its_time_limit(fates: Fates) -> None:
     """Slow: SLURM looks at time limits every 30 s, and the shortest is a minute."""
     fates.wait("long", word="TIMEOUT", patience_s=180)
+    if fates.cluster.accounting:
+        assert accounted(fates.cluster, [fates.ids["long"]])[fates.ids["long"]].state == "TIMEOUT"
 
 
 def test_the_accounting_tells_the_same_as_the_controller(cluster: Cluster, sent: dict[str, Fates]) -> None:
     """slurmctld forgets ended jobs after some minutes; then only the accounting knows them."""
     fates = sent["with accounting"]
     arrays = [*fates.tasks("by task", range(5)), *fates.tasks("held", range(4))]
-    jobs = [*arrays, fates.ids["cut"], fates.ids["long"]]
+    jobs = [*arrays, fates.ids["cut"]]
     wait_for(cluster, arrays[:3])
+    wait_for(cluster, [fates.ids["cut"]], patience_s=90)
     with cluster.here():
         cancel(arrays)
     kept = accounted(cluster, jobs)
