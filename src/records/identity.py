@@ -20,10 +20,10 @@ class Identity:
     axes: dict[str, Any] = field(default_factory=dict)
     outputs: str = ""  # absolute
     cwd: str = ""  # of the driver: where the user's own modules may be
-    snapshot: str = ""  # absolute: the code that runs it
     versions: dict[str, str] = field(default_factory=dict)  # that the run key was made with
     max_requeues: int = 3  # of SLURM's own: preemption, failure of a node
     max_num_timeout: int = 1  # requeues at the job's time limit
+    snapshot: str = ""  # absolute: the code that is to run it; empty: whatever is imported
 
     def write(self, folder: Path) -> None:
         """Write ``identity.json`` into a run's folder."""

@@ -160,6 +160,13 @@ def test_a_kill_that_the_kernel_counted_was_for_memory(made: Made, monkeypatch: 
     assert record(folder).remedy == "a larger gpu.slurm.mem_gib"
 
 
+def test_other_code_than_the_snapshot_is_refused(made: Made, tmp_path: Path) -> None:
+    folder = made(snapshot=str(tmp_path))
+    assert RunJob(folder)() == "failed"
+    assert f"imported {ROOT}, which is not the sweep's snapshot" in record(folder).reason
+    assert RunJob(made(snapshot=str(ROOT)))() == "ok"
+
+
 def test_other_versions_than_those_of_the_key_are_refused(made: Made) -> None:
     folder = made(versions=versions() | {"torch": "1.0", "protocol": "1"})
     assert RunJob(folder)() == "failed"
