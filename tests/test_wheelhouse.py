@@ -71,11 +71,15 @@ def made_up_wheel(folder: Path, name: str, version: str, requires: tuple[str, ..
         wheel.writestr(f"{module}.py", f"VERSION = {version!r}\n")
         wheel.writestr(f"{info}/METADATA", metadata)
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", f"{module}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+        wheel.writestr(
+            f"{info}/RECORD", f"{module}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n"
+        )
 
 
 def made_up_source(folder: Path, name: str, version: str) -> None:
-    setup = f"from setuptools import setup\nsetup(name={name!r}, version={version!r}, py_modules=['antlr4'])\n"
+    setup = (
+        f"from setuptools import setup\nsetup(name={name!r}, version={version!r}, py_modules=['antlr4'])\n"
+    )
     with tarfile.open(folder / f"{name}-{version}.tar.gz", "w:gz") as archive:
         for path, text in {"setup.py": setup, "antlr4.py": "", "PKG-INFO": "Metadata-Version: 1.0\n"}.items():
             member = tarfile.TarInfo(f"{name}-{version}/{path}")
@@ -133,7 +137,9 @@ def test_what_is_packed_can_be_installed_without_an_index(project, tmp_path, mon
     done = subprocess.run(command, capture_output=True, text=True, cwd=there)
     assert done.returncode == 0, done.stdout + done.stderr
     script = "import antlr4, shared, torch, src; print(shared.VERSION, src.__file__)"
-    done = subprocess.run([there / "venv" / "bin" / "python", "-c", script], capture_output=True, text=True, cwd="/")
+    done = subprocess.run(
+        [there / "venv" / "bin" / "python", "-c", script], capture_output=True, text=True, cwd="/"
+    )
     assert re.match(r"2 .*/there/venv/", done.stdout), done.stderr
 
 
@@ -168,7 +174,16 @@ def test_the_projects_wheel_finds_its_configuration(tmp_path):
     from tools.wheelhouse import _copied
 
     sources, site = _copied(ROOT, tmp_path / "project"), tmp_path / "site"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+    ]
     subprocess.run([*pip, "--target", site, sources], check=True)
     packed = {path.relative_to(site) for path in site.rglob("*.*") if path.suffix in (".yaml", ".html")}
     here = {

@@ -26,12 +26,21 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCE_ONLY = ("antlr4-python3-runtime==4.9.3",)  # no index has a wheel; pure Python, so one made here fits anywhere
+SOURCE_ONLY = (
+    "antlr4-python3-runtime==4.9.3",
+)  # no index has a wheel; pure Python, so one made here fits anywhere
 TORCH = "torch"
 SUMS = "SHA256SUMS"
 _PLATFORM = re.compile(r"manylinux_2_(\d+)_(\w+)")
 _OLDEST_GLIBC = 5  # 2.5, that of manylinux1
-_SOURCES = ("pyproject.toml", "README.md", "LICENSE", "src", "hydra_plugins", "conf")  # of the project's wheel
+_SOURCES = (
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "src",
+    "hydra_plugins",
+    "conf",
+)  # of the project's wheel
 
 
 class WheelhouseError(RuntimeError):
@@ -144,7 +153,9 @@ def needed(
 
 def _applies(requirement: Requirement, extras: Collection[str], environment: Mapping[str, str]) -> bool:
     marker = requirement.marker
-    return marker is None or any(marker.evaluate({**environment, "extra": extra}) for extra in extras or ("",))
+    return marker is None or any(
+        marker.evaluate({**environment, "extra": extra}) for extra in extras or ("",)
+    )
 
 
 def resolve(
@@ -258,7 +269,9 @@ def _remove_own(out: Path) -> None:
     try:
         out.rmdir()
     except OSError as error:
-        raise WheelhouseError(f"{out}: holds files that are not of `make wheelhouse`; move them away") from error
+        raise WheelhouseError(
+            f"{out}: holds files that are not of `make wheelhouse`; move them away"
+        ) from error
 
 
 def _pip(*arguments: str) -> None:
@@ -270,9 +283,13 @@ def _pip(*arguments: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the command line, make the folder and the tar, say where they are."""
-    parser = argparse.ArgumentParser(prog="make wheelhouse", description="wheels for a machine without an index")
+    parser = argparse.ArgumentParser(
+        prog="make wheelhouse", description="wheels for a machine without an index"
+    )
     parser.add_argument("--python", help="the node's Python, such as 3.12; default: this one's")
-    parser.add_argument("--platform", help="the node's, such as manylinux_2_28_x86_64; default: this machine's")
+    parser.add_argument(
+        "--platform", help="the node's, such as manylinux_2_28_x86_64; default: this machine's"
+    )
     parser.add_argument("--torch", choices=("no", "yes"), default="no", help="yes: torch and CUDA too (GB)")
     parser.add_argument("--extras", default="", help="optional parts of the project, such as images")
     parser.add_argument("--out", type=Path, default=ROOT / "dist" / "wheelhouse")

@@ -291,7 +291,9 @@ class TrackingConf:
     uri: str = MISSING  # any MLflow tracking URI
     experiment: str = "quantpay"
     artifacts: str | None = None  # artifact root of a new experiment in a local database; null: the server's
-    publish: str = _one_of("collector", "collector", "worker")  # who publishes what a cluster ran: docs/tracking.md
+    publish: str = _one_of(
+        "collector", "collector", "worker"
+    )  # who publishes what a cluster ran: docs/tracking.md
 
 
 @dataclass

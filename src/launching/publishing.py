@@ -15,7 +15,9 @@ from src.records.connection import within
 from src.records.store import SweepManifest
 from src.records.tracking import Tracker, TrackingError, open_tracker
 
-_OWN_S = 90.0  # a run among 64 others took up to 40 s on a small server; longer, and a GPU waits for a tracker
+_OWN_S = (
+    90.0  # a run among 64 others took up to 40 s on a small server; longer, and a GPU waits for a tracker
+)
 
 
 class SweepPublisher:

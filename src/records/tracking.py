@@ -180,7 +180,12 @@ class Tracker:
         self.client.set_tag(run_id, "published", "1")
 
     def _log(
-        self, run_id: str, points: list[content.Point], params: dict[str, str], tags: dict[str, str], at_ms: int
+        self,
+        run_id: str,
+        points: list[content.Point],
+        params: dict[str, str],
+        tags: dict[str, str],
+        at_ms: int,
     ) -> None:
         """Fixed moments and steps: MLflow drops what it has already, so that a repeat adds nothing."""
         from mlflow.entities import Metric, Param, RunTag

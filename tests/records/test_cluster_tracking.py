@@ -1,6 +1,7 @@
 """Many jobs and one tracker: nothing lost, nothing doubled, and no GPU kept waiting by a tracker that is unwell."""
 
 import importlib.util
+import os
 import shutil
 import signal
 import socket
@@ -31,7 +32,7 @@ from src.records.record import read_record
 from src.records.store import MARKER_NAME, SweepManifest, sweep_folder
 from src.records.tracking import Tracker, open_tracker
 
-WRITERS = Path(__file__).parent / "writers.py"
+ROOT = Path(__file__).resolve().parents[2]
 GIVES_UP_S = 30  # "seconds" on a busy machine; MLflow alone waits for 246
 
 
@@ -45,9 +46,10 @@ def job(conf: TrackingConf) -> RootConf:
 
 
 def start(do: str, outputs: Path, uri: str, sweep: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, str(WRITERS), do, str(outputs), uri, sweep]
+    command = [sys.executable, "tests/records/writers.py", do, str(outputs), uri, sweep]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}
     return subprocess.Popen(
-        command, cwd=WRITERS.parents[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -214,14 +216,18 @@ def own_certificate(tmp_path: Path, target: str = "") -> Iterator[str]:
     """A server over TLS whose authority nobody knows; with a target it hands requests on."""
     if shutil.which("openssl") is None:
         pytest.skip("needs openssl")
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout key.pem -out c.pem"
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout key.pem -out c.pem"
+    )
     command += " -addext subjectAltName=IP:127.0.0.1"
     subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
     both = tmp_path / "both.pem"
     both.write_text((tmp_path / "key.pem").read_text() + (tmp_path / "c.pem").read_text())
 
     def answer(handler):
-        reply(handler, *(forward(handler, target) if target else (200, b"{}")), Content_Type="application/json")
+        reply(
+            handler, *(forward(handler, target) if target else (200, b"{}")), Content_Type="application/json"
+        )
 
     with http_server(answer, both) as uri:
         yield uri
