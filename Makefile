@@ -31,7 +31,7 @@ check: $(READY)
 wheelhouse: # needs no torch here, so not the whole environment
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "pip>=24.1" "packaging>=24"
-	$(if $(TORCH_INDEX),PIP_EXTRA_INDEX_URL=$(TORCH_INDEX)) $(BIN)/python tools/wheelhouse.py --torch $(WHEELHOUSE_TORCH) \
+	$(if $(TORCH_INDEX),PIP_EXTRA_INDEX_URL=$(TORCH_INDEX)) $(BIN)/python -m tools.wheelhouse --torch $(WHEELHOUSE_TORCH) \
 		$(if $(WHEELHOUSE_PYTHON),--python $(WHEELHOUSE_PYTHON)) \
 		$(if $(WHEELHOUSE_PLATFORM),--platform $(WHEELHOUSE_PLATFORM)) $(ARGS)
 

@@ -17,7 +17,8 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tools.wheelhouse import Package, Target, WheelhouseError, main, make, needed, platform_tags
+from tools.resolution import Package, Target, WheelhouseError, needed, platform_tags
+from tools.wheelhouse import copied, main, make
 
 ROOT = Path(__file__).resolve().parents[1]
 ANTLR = "antlr4-python3-runtime"
@@ -159,7 +160,7 @@ def test_a_node_that_has_torch_gets_all_but_torch(project, tmp_path):
 def test_nothing_of_others_is_removed(project, tmp_path):
     out = tmp_path / "dist"
     (out / "mine").mkdir(parents=True)
-    with pytest.raises(WheelhouseError, match="not made by"):
+    with pytest.raises(WheelhouseError, match="did not make"):
         make(project, out, Target(), torch=False)
     assert (out / "mine").is_dir()
 
@@ -171,9 +172,7 @@ def test_a_mistake_is_one_line(tmp_path, capsys):
 
 def test_the_projects_wheel_finds_its_configuration(tmp_path):
     """Installed elsewhere, without the checkout: every group, sweep and page comes along."""
-    from tools.wheelhouse import _copied
-
-    sources, site = _copied(ROOT, tmp_path / "project"), tmp_path / "site"
+    sources, site = copied(ROOT, tmp_path / "project"), tmp_path / "site"
     pip = [
         sys.executable,
         "-m",

@@ -1,29 +1,21 @@
 """`make wheelhouse`: every wheel that a machine without a package index needs, in one folder and one tar.
 
-pip resolves and downloads, with its own settings of indexes. It asks the conditions in requirements
-(``python_version < "3.12"``) of the Python that runs it, not of the target, so the answer is walked once more with
-the target's values, and what it lacks is asked for too. How it is used: docs/airgapped.md.
+pip resolves and downloads, with its own settings of indexes. How it is used: docs/airgapped.md.
 """
 
 import argparse
 import hashlib
-import json
-import re
 import shutil
-import subprocess
 import sys
-import sysconfig
 import tarfile
 import tempfile
 import tomllib
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from packaging.markers import default_environment
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
+
+from tools.resolution import Package, Target, WheelhouseError, pip, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE_ONLY = (
@@ -31,8 +23,6 @@ SOURCE_ONLY = (
 )  # no index has a wheel; pure Python, so one made here fits anywhere
 TORCH = "torch"
 SUMS = "SHA256SUMS"
-_PLATFORM = re.compile(r"manylinux_2_(\d+)_(\w+)")
-_OLDEST_GLIBC = 5  # 2.5, that of manylinux1
 _SOURCES = (
     "pyproject.toml",
     "README.md",
@@ -41,154 +31,6 @@ _SOURCES = (
     "hydra_plugins",
     "conf",
 )  # of the project's wheel
-
-
-class WheelhouseError(RuntimeError):
-    """What stands in the way, in one line."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """The machine that the wheels are for; None: like this one."""
-
-    python: str | None = None  # 3.12
-    platform: str | None = None  # manylinux_2_28_x86_64
-
-    def __post_init__(self) -> None:
-        if self.platform:
-            _glibc_and_machine(self.platform)  # a wrong one is told before anything is made
-
-    @property
-    def name(self) -> str:
-        """Python and platform, as the tar is called."""
-        here = sysconfig.get_platform().replace("-", "_").replace(".", "_")
-        return f"py{self.environment()['python_version']}-{self.platform or here}"
-
-    def flags(self) -> list[str]:
-        """For pip: never a source, and only wheels that fit."""
-        flags = ["--only-binary=:all:"]
-        if self.python:
-            flags += ["--python-version", self.python, "--implementation", "cp"]
-        for tag in platform_tags(self.platform) if self.platform else []:
-            flags += ["--platform", tag]
-        return flags
-
-    def environment(self) -> dict[str, str]:
-        """What the conditions in requirements ask for."""
-        values = {name: str(value) for name, value in default_environment().items()}
-        if self.python:
-            values["python_version"] = ".".join(self.python.split(".")[:2])
-            values["python_full_version"] = self.python if self.python.count(".") > 1 else f"{self.python}.0"
-        if self.platform:
-            values |= {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
-            values["platform_machine"] = _glibc_and_machine(self.platform)[1]
-        return values
-
-
-@dataclass(frozen=True)
-class Package:
-    """What pip chose of one name."""
-
-    version: str
-    requires: Sequence[str] = ()
-
-
-def platform_tags(platform: str) -> list[str]:
-    """The tags of wheels that a platform takes: of its own C library and of every older one.
-
-    Args:
-        platform: ``manylinux_2_28_x86_64``, with the glibc version that `ldd --version` says there.
-
-    Raises:
-        WheelhouseError: not such a name.
-    """
-    newest, machine = _glibc_and_machine(platform)
-    tags = [f"manylinux_2_{minor}_{machine}" for minor in range(newest, _OLDEST_GLIBC - 1, -1)]
-    return [*tags, f"manylinux2014_{machine}", f"manylinux2010_{machine}", f"manylinux1_{machine}"]
-
-
-def _glibc_and_machine(platform: str) -> tuple[int, str]:
-    match = _PLATFORM.fullmatch(platform)
-    if match is None:
-        raise WheelhouseError(
-            f"--platform {platform}: give manylinux_2_MINOR_MACHINE with the node's glibc (ldd --version) and "
-            "machine (uname -m), such as manylinux_2_28_x86_64"
-        )
-    return int(match[1]), match[2]
-
-
-def needed(
-    packages: Mapping[str, Package],
-    roots: Iterable[str],
-    environment: Mapping[str, str],
-    without: Collection[str] = (),
-) -> tuple[set[str], set[str]]:
-    """Which packages the roots need on the target, and which requirements no package meets.
-
-    Args:
-        packages: by normalized name.
-        roots: requirements.
-        environment: of the target.
-        without: names that the target has already; what only these need is not needed.
-    """
-    found: set[str] = set()
-    missing: set[str] = set()
-    done: set[str] = set()
-    waiting = [Requirement(root) for root in roots]
-    while waiting:
-        wanted = waiting.pop()
-        name = canonicalize_name(wanted.name)
-        if name in without or str(wanted) in done:
-            continue
-        done.add(str(wanted))
-        package = packages.get(name)
-        if package is None or not wanted.specifier.contains(package.version, prereleases=True):
-            missing.add(f"{name}{wanted.specifier}")
-            continue
-        found.add(name)
-        inner = (Requirement(text) for text in package.requires)
-        waiting += [each for each in inner if _applies(each, wanted.extras, environment)]
-    return found, missing
-
-
-def _applies(requirement: Requirement, extras: Collection[str], environment: Mapping[str, str]) -> bool:
-    marker = requirement.marker
-    return marker is None or any(
-        marker.evaluate({**environment, "extra": extra}) for extra in extras or ("",)
-    )
-
-
-def resolve(
-    roots: Sequence[str], target: Target, house: Path, without: Collection[str] = ()
-) -> dict[str, Package]:
-    """The packages that the roots need on the target, as pip chooses them; nothing is installed.
-
-    Raises:
-        WheelhouseError: pip found none, or what the target's conditions add cannot be met.
-    """
-    asked = list(roots)
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder, "report.json")
-        for _ in range(5):
-            _pip(
-                *("install", "--dry-run", "--ignore-installed", "--quiet", "--report", str(report)),
-                *("--find-links", str(house), *target.flags(), *asked),
-            )
-            packages = _reported(json.loads(report.read_text(encoding="utf-8")))
-            found, missing = needed(packages, roots, target.environment(), without)
-            if not missing:
-                return {name: packages[name] for name in found}
-            asked += sorted(missing)
-    raise WheelhouseError(f"pip finds nothing for {', '.join(sorted(missing))}")
-
-
-def _reported(report: Mapping[str, Any]) -> dict[str, Package]:
-    found = {}
-    for item in report["install"]:
-        metadata = item["metadata"]
-        package = Package(str(metadata["version"]), metadata.get("requires_dist", ()))
-        found[canonicalize_name(str(metadata["name"]))] = package
-    return found
 
 
 def make(project: Path, out: Path, target: Target, *, torch: bool, extras: str = "") -> Path:
@@ -204,8 +46,8 @@ def make(project: Path, out: Path, target: Target, *, torch: bool, extras: str =
     without = () if torch else (TORCH,)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".wheelhouse.") as folder:
         house = Path(folder, "wheelhouse")
-        sources = _copied(project, Path(folder, "project"))
-        _pip("wheel", "--quiet", "--no-deps", "--wheel-dir", str(house), str(sources), *SOURCE_ONLY)
+        sources = copied(project, Path(folder, "project"))
+        pip("wheel", "--quiet", "--no-deps", "--wheel-dir", str(house), str(sources), *SOURCE_ONLY)
         packages = resolve([root], target, house, without)
         _download(packages, target, house)
         _describe(house, packages, target, torch=torch)
@@ -218,7 +60,7 @@ def make(project: Path, out: Path, target: Target, *, torch: bool, extras: str =
     return tar
 
 
-def _copied(project: Path, to: Path) -> Path:
+def copied(project: Path, to: Path) -> Path:
     """What the wheel is made of; building leaves files among its sources, and would take along old ones."""
     to.mkdir()
     for source in (project / name for name in _SOURCES):
@@ -233,7 +75,7 @@ def _download(packages: Mapping[str, Package], target: Target, house: Path) -> N
     here = {canonicalize_name(parse_wheel_filename(wheel.name)[0]) for wheel in house.glob("*.whl")}
     pins = [f"{name}=={package.version}" for name, package in sorted(packages.items()) if name not in here]
     command = ("download", "--quiet", "--no-deps", "--dest", str(house), "--find-links", str(house))
-    _pip(*command, *target.flags(), *pins)
+    pip(*command, *target.flags(), *pins)
 
 
 def _describe(house: Path, packages: Mapping[str, Package], target: Target, *, torch: bool) -> None:
@@ -258,27 +100,21 @@ def _sha256(path: Path) -> str:
 
 
 def _check_own(out: Path) -> None:
-    if out.exists() and not (out / SUMS).is_file():
-        raise WheelhouseError(f"{out}: there, and not made by `make wheelhouse`; move it away or give --out")
+    if out.exists() and {file.name for file in out.iterdir()} - {SUMS, *_listed(out)}:
+        raise WheelhouseError(f"{out}: holds what `make wheelhouse` did not make; move it away or give --out")
 
 
 def _remove_own(out: Path) -> None:
-    for line in (out / SUMS).read_text(encoding="utf-8").splitlines():
-        (out / line.split("  ", 1)[1]).unlink(missing_ok=True)
-    (out / SUMS).unlink()
-    try:
-        out.rmdir()
-    except OSError as error:
-        raise WheelhouseError(
-            f"{out}: holds files that are not of `make wheelhouse`; move them away"
-        ) from error
+    for name in _listed(out):
+        (out / name).unlink(missing_ok=True)
+    (out / SUMS).unlink(missing_ok=True)
+    out.rmdir()
 
 
-def _pip(*arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "pip", *arguments], capture_output=True, text=True)
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr]
-        raise WheelhouseError("\n".join(["pip " + arguments[0] + " failed:", *errors]))
+def _listed(out: Path) -> list[str]:
+    """The files that an earlier call made."""
+    sums = out / SUMS
+    return [line.split("  ", 1)[1] for line in sums.read_text().splitlines()] if sums.is_file() else []
 
 
 def main(argv: Sequence[str] | None = None) -> int:
