@@ -119,42 +119,38 @@ def wheels(out: Path) -> set[str]:
     return {canonicalize_name(wheel.name.split("-")[0]) for wheel in out.glob("*.whl")}
 
 
+def install(wheelhouse: Path, python: Path) -> subprocess.CompletedProcess[str]:
+    command = ["sh", str(wheelhouse / "install.sh"), str(python)]
+    return subprocess.run(command, capture_output=True, text=True, cwd="/")
+
+
 def test_what_is_packed_can_be_installed_without_an_index(project, tmp_path, monkeypatch):
-    out = tmp_path / "dist" / "wheelhouse"
-    make(project, out, Target(), torch=False)  # an earlier one is replaced
-    tar = make(project, out, Target(), torch=True)
-    assert wheels(out) == {"quantpay", ANTLR, "shared", "torch", "only-torch"}
-    assert not list(project.glob("*build*"))
-    requirements = (out / "requirements.txt").read_text()
-    [wheel] = out.glob("shared-*.whl")
-    assert f"shared==2 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}" in requirements
-
-    there = tmp_path / "there"
+    out, there = tmp_path / "dist" / "wheelhouse", tmp_path / "there"
     subprocess.run([sys.executable, "-m", "venv", there / "venv"], check=True)
-    with tarfile.open(tar) as archive:
-        archive.extractall(there, filter="data")
-    monkeypatch.setenv("PIP_FIND_LINKS", "/nowhere")
-    command = ["sh", there / "wheelhouse" / "install.sh", there / "venv" / "bin" / "python"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=there)
-    assert done.returncode == 0, done.stdout + done.stderr
-    script = "import antlr4, shared, torch, src; print(shared.VERSION, src.__file__)"
-    done = subprocess.run(
-        [there / "venv" / "bin" / "python", "-c", script], capture_output=True, text=True, cwd="/"
-    )
-    assert re.match(r"2 .*/there/venv/", done.stdout), done.stderr
+    python = there / "venv" / "bin" / "python"
 
-
-def test_a_node_that_has_torch_gets_all_but_torch(project, tmp_path):
-    out = tmp_path / "dist" / "wheelhouse"
     make(project, out, Target("3.12", "manylinux_2_28_x86_64"), torch=False)
     assert wheels(out) == {"quantpay", ANTLR, "shared"}
     assert "torch==" not in (out / "requirements.txt").read_text()
-    venv = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    done = subprocess.run(["sh", out / "install.sh", venv / "bin" / "python"], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "torch" in done.stderr
-    assert "WHEELHOUSE_TORCH=yes" in done.stderr
+    refused = install(out, python)  # there is no torch
+    assert refused.returncode == 1
+    assert "torch>=2" in refused.stderr
+    assert "WHEELHOUSE_TORCH=yes" in refused.stderr
+
+    tar = make(project, out, Target(), torch=True)  # in place of the first
+    assert wheels(out) == {"quantpay", ANTLR, "shared", "torch", "only-torch"}
+    assert not list(project.glob("*build*"))
+    [wheel] = out.glob("shared-*.whl")
+    pin = f"shared==2 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
+    assert pin in (out / "requirements.txt").read_text()
+    with tarfile.open(tar) as archive:
+        archive.extractall(there, filter="data")
+    monkeypatch.setenv("PIP_FIND_LINKS", "/nowhere")
+    done = install(there / "wheelhouse", python)
+    assert done.returncode == 0, done.stdout + done.stderr
+    script = "import antlr4, shared, torch, src; print(shared.VERSION, src.__file__)"
+    done = subprocess.run([python, "-c", script], capture_output=True, text=True, cwd="/")
+    assert re.match(r"2 .*/there/venv/", done.stdout), done.stderr
 
 
 def test_nothing_of_others_is_removed(project, tmp_path):

@@ -129,7 +129,7 @@ def test_jobs_publish_at_once_over_postgresql(tmp_path):
 
 
 def test_a_server_that_is_cut_off_and_comes_back(tmp_path, empty_database):
-    folders = many_runs(tmp_path, "cut", 24)
+    folders = many_runs(tmp_path, "cut", 16)
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     server = Server(tmp_path, f"sqlite:///{tmp_path}/mlflow.db")
     try:
@@ -139,27 +139,27 @@ def test_a_server_that_is_cut_off_and_comes_back(tmp_path, empty_database):
             assert writers.poll() is None
             time.sleep(0.02)
         server.stop(signal.SIGKILL)
-        assert finish(writers) == ["None"] * 24
+        assert finish(writers) == ["None"] * 16
         left = [folder for folder in folders if not (folder / MARKER_NAME).exists()]
         assert left
         assert all("not published from here" in (folder / "run.log").read_text() for folder in left)
         server.start()
         text = collected(tmp_path, over(server.uri, "cut"))
-        assert f"{len(left)} published, {24 - len(left)} already there" in text
+        assert f"{len(left)} published, {16 - len(left)} already there" in text
         assert_all_there_once(over(server.uri, "cut"), folders)
     finally:
         server.stop()
 
 
 @pytest.mark.parametrize("where", ["server", "new database"])
-def test_eight_processes_open_a_sweep_at_once(server, tmp_path, where):
-    make_sweep(tmp_path, "eight", [])
+def test_four_processes_open_a_sweep_at_once(server, tmp_path, where):
+    make_sweep(tmp_path, "four", [])
     uri = server if where == "server" else f"sqlite:///{tmp_path}/mlflow.db"
-    parents = finish(start("open", tmp_path, uri, "eight"))
-    tracker = open_tracker(over(uri, "eight"))
+    parents = finish(start("open", tmp_path, uri, "four"))
+    tracker = open_tracker(over(uri, "four"))
     assert {*parents} == {run.info.run_id for run in runs(tracker, "sweep", ViewType.ALL)}
-    assert len(parents) == 8
-    assert tracker.parent_of(sweep_folder(tmp_path, "eight")) == parents[0]
+    assert len(parents) == 4
+    assert tracker.parent_of(sweep_folder(tmp_path, "four")) == parents[0]
 
 
 def test_an_answer_that_is_lost_doubles_nothing(server, tmp_path):
