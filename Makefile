@@ -1,6 +1,8 @@
 # make sweep   the main job: sweep quantization on this machine and say where it helps
 # make test    the test suite                     make check   ruff and mypy
 # make calibrate   prove on this machine that the instrument can be trusted
+# make wheelhouse  every wheel for a machine without a package index, in dist/wheelhouse and one tar: docs/airgapped.md
+#                  WHEELHOUSE_TORCH=yes  WHEELHOUSE_PYTHON=3.12  WHEELHOUSE_PLATFORM=manylinux_2_28_x86_64
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -8,8 +10,9 @@ READY  := $(VENV)/.ready
 # A machine without an NVIDIA GPU needs no CUDA build of torch. Where pip's own index would give one (several GB),
 # point TORCH_INDEX at an index of CPU wheels: make sweep TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
+WHEELHOUSE_TORCH ?= no
 
-.PHONY: sweep calibrate test check clean
+.PHONY: sweep calibrate test check wheelhouse clean
 sweep: $(READY)
 	$(BIN)/python -m src.run -m quant=int8wo,float8dq,autoquant batch=1,4 $(ARGS)
 	$(BIN)/python -m src.analyze
@@ -24,6 +27,13 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+wheelhouse: # needs no torch here, so not the whole environment
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "pip>=24.1" "packaging>=24"
+	$(if $(TORCH_INDEX),PIP_EXTRA_INDEX_URL=$(TORCH_INDEX)) $(BIN)/python -m tools.wheelhouse --torch $(WHEELHOUSE_TORCH) \
+		$(if $(WHEELHOUSE_PYTHON),--python $(WHEELHOUSE_PYTHON)) \
+		$(if $(WHEELHOUSE_PLATFORM),--platform $(WHEELHOUSE_PLATFORM)) $(ARGS)
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("quantpay needs Python 3.11 or newer; set PYTHON=python3.x") if sys.version_info < (3, 11) else None'

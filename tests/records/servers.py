@@ -101,7 +101,7 @@ def http_server(answer: Answer, certificate: Path | None = None) -> Iterator[str
             else:
                 answer(self)
 
-        do_GET = do_POST = do_PUT = do_PATCH = handle_any
+        do_GET = do_POST = do_PUT = do_PATCH = handle_any  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             pass

@@ -1,7 +1,7 @@
 """Processes that do the same at the same moment, forked after the imports: a cluster's jobs, or several drivers.
 
 `python writers.py publish OUTPUTS URI SWEEP`: one process per run that OUTPUTS holds publishes it.
-`python writers.py open OUTPUTS URI SWEEP`: eight processes open the sweep; prints the parent runs that they got.
+`python writers.py open OUTPUTS URI SWEEP`: four processes open the sweep; prints the parent runs that they got.
 """
 
 import gc
@@ -49,13 +49,13 @@ def publish(outputs: Path, conf: TrackingConf, sweep: str) -> list[str]:
     return at_once([lambda f=folder: publish_own(cfg, f, sweep_folder(outputs, sweep)) for folder in folders])
 
 
-def open_eight(outputs: Path, conf: TrackingConf, sweep: str) -> list[str]:
-    """One sweep by eight processes."""
+def open_four(outputs: Path, conf: TrackingConf, sweep: str) -> list[str]:
+    """One sweep by four processes."""
     folder = sweep_folder(outputs, sweep)
-    return at_once([lambda: open_tracker(conf).open_sweep(read_manifest(folder / MANIFEST_NAME), folder)] * 8)
+    return at_once([lambda: open_tracker(conf).open_sweep(read_manifest(folder / MANIFEST_NAME), folder)] * 4)
 
 
 if __name__ == "__main__":
     do, outputs, uri, sweep = sys.argv[1:]
     conf = TrackingConf("", uri=uri, experiment=sweep, publish="worker")
-    print(*{"publish": publish, "open": open_eight}[do](Path(outputs).resolve(), conf, sweep))
+    print(*{"publish": publish, "open": open_four}[do](Path(outputs).resolve(), conf, sweep))

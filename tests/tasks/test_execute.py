@@ -15,6 +15,7 @@ from src.tasks.metrics import compile_metrics, memory_metrics
 from src.treatments.compiling import CompilerCounts, FirstCall
 from src.treatments.scheme import Unquantized
 from src.workloads.device import GIB
+from src.workloads.model import build_model
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR, identity, synthetic_rounds
 
 HERE = __name__
@@ -49,6 +50,19 @@ def allocate(run):
 def not_a_number(run):
     run.record.outcome, run.record.verdict = Outcome.OK, "helps"
     run.record.metrics["speedup/median"] = float("nan")
+
+
+def test_weights_carried_to_a_node_without_a_network(compose, execute_run, tmp_path):
+    """docs/airgapped.md; HF_HUB_OFFLINE is set for all tests."""
+    original = build_model(compose(*SMALL_FLUX).model, torch.device("cpu"), torch.bfloat16, seed=3)
+    original.save_pretrained(tmp_path / "carried" / "transformer")
+    weights = ("source=local", f"id={tmp_path / 'carried'}", "subfolder=transformer")
+    cfg = compose(
+        *SMALL_FLUX, "resolution=64", "quant=int8wo", *(f"model.weights.{each}" for each in weights)
+    )
+    record = execute_run(cfg)
+    assert record.outcome is Outcome.OK, record.reason
+    assert record.metrics["quality/sqnr_db"] > 10
 
 
 @pytest.mark.parametrize(
