@@ -54,6 +54,12 @@ class SlurmLauncher(Launcher):
         from src.launching.cluster import run_on_cluster
         from src.launching.slurm import SlurmBackend, check_available
 
+        if self.config.plan:
+            from src.planning.cluster import show_cluster_plan
+
+            show_cluster_plan(list(checked_jobs(self.loader, self.config, job_overrides)), self.conf)
+            done = JobStatus.COMPLETED
+            return [JobReturn(overrides=list(job), status=done, _return_value=0) for job in job_overrides]
         check_available()
         backend = SlurmBackend(self.conf.array_parallelism, self.conf.max_num_timeout)
         configs = checked_jobs(self.loader, self.config, job_overrides)

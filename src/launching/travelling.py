@@ -1,8 +1,9 @@
 """A configuration that runs elsewhere: paths that mean the same whatever folder the job starts in."""
 
 import re
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from src.config.schema import RootConf, TrackingConf, WeightsConf
 from src.launching.snapshot import Snapshot
@@ -19,22 +20,28 @@ def travelling(cfg: RootConf, outputs: Path, snapshot: Snapshot) -> RootConf:
         outputs: absolute.
         snapshot: of the sweep.
     """
-    pipeline, vae = cfg.model.pipeline, cfg.model.pipeline.vae
-    vae = replace(vae, weights=_weights(vae.weights))
-    model = replace(cfg.model, weights=_weights(cfg.model.weights), pipeline=replace(pipeline, vae=vae))
     plan = None if cfg.quant.plan is None else str(snapshot.keep(Path(cfg.quant.plan)))
+    load = None if cfg.serialize.load is None else str(Path(cfg.serialize.load).absolute())
     return replace(
         cfg,
-        model=model,
+        model=_with_weights(cfg.model),
         quant=replace(cfg.quant, plan=plan),
+        serialize=replace(cfg.serialize, load=load),
         tracking=_tracking(cfg.tracking),
         outputs=str(outputs),
     )
 
 
-def _weights(weights: WeightsConf) -> WeightsConf:
-    local = weights.source == "local" and weights.id is not None
-    return replace(weights, id=str(Path(weights.id or "").absolute())) if local else weights
+def _with_weights(value: Any) -> Any:
+    """A copy of a part of the configuration, the folders of local weights in it absolute."""
+    if isinstance(value, WeightsConf):
+        local = value.source == "local" and value.id is not None
+        return replace(value, id=str(Path(value.id or "").absolute())) if local else value
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _with_weights(getattr(value, f.name)) for f in fields(value)})
+    if isinstance(value, dict):
+        return {name: _with_weights(item) for name, item in value.items()}
+    return value
 
 
 def _tracking(tracking: TrackingConf) -> TrackingConf:

@@ -9,14 +9,13 @@ from typing import Any
 
 from src.config.schema import GpuConf, RootConf
 from src.launching.earlier import standing
-from src.launching.sweep import axes_of
 from src.planning.cards import Card, card_of
 from src.planning.footprint import Footprints
 from src.planning.hours import GUESS, Estimate, History, guess_s
 from src.planning.matrix import HERE, Fate, Group, Launch, Matrix, PlannedRun
 from src.planning.memory import Forecast, forecast, nothing_fits, reasoned
 from src.planning.terminal import print_matrix
-from src.records.key import run_key
+from src.records.key import axes_of, run_key
 from src.records.record import Record
 from src.records.store import iter_records
 from src.treatments.capability import EMULATE, Capability, Status, capability

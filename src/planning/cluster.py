@@ -1,0 +1,33 @@
+"""`plan=true` with a launcher that sends runs to a cluster."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from src.config.cluster_schema import ClusterConf
+from src.config.schema import RootConf
+from src.launching.arrays import merged
+from src.planning.matrix import Launch
+from src.planning.planning import show_plan
+from src.records.key import requested, run_key
+
+
+def show_cluster_plan(configs: Sequence[RootConf], conf: ClusterConf) -> None:
+    """Print what a cluster would be asked; neither it nor this machine's device is looked at.
+
+    Args:
+        configs: validated, all of one sweep.
+        conf: the launcher's.
+    """
+
+    def request(cfg: RootConf) -> dict[str, Any]:
+        wanted = asdict(merged(cfg.gpu.slurm, conf, cfg.measure.timeout_s))
+        return {name: value for name, value in wanted.items() if value}
+
+    launch = Launch(
+        at_once=conf.array_parallelism,
+        elsewhere=True,
+        key=lambda cfg: run_key(cfg, requested(cfg.gpu)),
+        request=request,
+    )
+    show_plan(configs, launch)
