@@ -3,6 +3,7 @@
 All fates are started first, on both clusters, and run side by side.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,9 +12,9 @@ import pytest
 
 from src.launching.backend import UNKNOWN, JobState
 from src.launching.slurm import cancel, states
-from src.launching.slurm_queue import expanded, sacct, squeue
+from src.launching.slurm_queue import expanded, squeue
 from tests.slurm.cluster import Cluster, lacking
-from tests.slurm.waiting import sbatch, wait_for
+from tests.slurm.waiting import accounted, sbatch, wait_for
 
 pytestmark = pytest.mark.slurm
 CLUSTERS = {"with accounting": "cluster", "without accounting": "cluster_without_accounting"}
@@ -122,7 +123,7 @@ def test_jobs_that_are_cancelled_while_they_run(fates: Fates) -> None:
     found = wait_for(fates.cluster, running)
     assert {state.state for state in found.values()} == {"CANCELLED"}
     if fates.cluster.accounting:
-        assert {state.reason for state in found.values()} == {"by 0"}
+        wait_for(fates.cluster, running, lambda state: state.reason == f"by {os.getuid()}")
 
 
 def test_a_job_whose_node_loses_its_power_is_started_again(fates: Fates) -> None:
@@ -150,22 +151,23 @@ def test_two_hundred_jobs_are_asked_about_at_once(fates: Fates) -> None:
 def test_a_job_at_its_time_limit(fates: Fates) -> None:
     """Slow: SLURM looks at time limits every 30 s, and the shortest is a minute."""
     fates.wait("long", word="TIMEOUT", patience_s=180)
+    if fates.cluster.accounting:
+        assert accounted(fates.cluster, [fates.ids["long"]])[fates.ids["long"]].state == "TIMEOUT"
 
 
 def test_the_accounting_tells_the_same_as_the_controller(cluster: Cluster, sent: dict[str, Fates]) -> None:
     """slurmctld forgets ended jobs after some minutes; then only the accounting knows them."""
     fates = sent["with accounting"]
-    jobs = [
-        *fates.tasks("by task", range(5)),
-        *fates.tasks("held", range(4)),
-        fates.ids["cut"],
-        fates.ids["long"],
-    ]
-    arrays = sorted({job.partition("_")[0] for job in jobs})
+    arrays = [*fates.tasks("by task", range(5)), *fates.tasks("held", range(4))]
+    jobs = [*arrays, fates.ids["cut"]]
+    wait_for(cluster, arrays[:3])
+    wait_for(cluster, [fates.ids["cut"]], patience_s=90)
     with cluster.here():
-        live, kept = squeue(arrays), sacct(arrays)
+        cancel(arrays)
+    kept = accounted(cluster, jobs)
+    with cluster.here():
+        live = squeue(sorted({job.partition("_")[0] for job in jobs}))
     assert live is not None
-    assert kept is not None
     for job in jobs:
         assert (kept[job].state, kept[job].restarts) == (live[job].state, live[job].restarts), job
         assert kept[job].node == live[job].node

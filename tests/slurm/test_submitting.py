@@ -16,11 +16,10 @@ from src.config.cluster_schema import SlurmRequest
 from src.config.errors import ConfigError
 from src.launching.backend import UNKNOWN, JobState
 from src.launching.slurm import SlurmBackend, check_available, find_by_name, max_array_size, states
-from src.launching.slurm_queue import sacct
 from tests.slurm.cluster import Cluster, lacking
 from tests.slurm.jobs import hoard, report, wait
 from tests.slurm.settings import ACCOUNT
-from tests.slurm.waiting import sbatch, wait_for
+from tests.slurm.waiting import accounted, sbatch, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slurm
@@ -92,9 +91,7 @@ def test_the_exit_code_tells_a_signal_from_an_exit_status(here: Cluster, tmp_pat
     assert {state.state for state in ended.values()} == {"FAILED"}
     codes = ["3:0", "0:9", "0:11", "0:9"]
     assert [ended[job].exit_code for job in ids] == codes
-    kept = sacct([ids[0].partition("_")[0]])
-    assert kept is not None
-    assert [kept[job].exit_code for job in ids] == codes
+    assert [state.exit_code for state in accounted(here, ids).values()] == codes
     assert "exceeded memory limit" in (tmp_path / f"{ids[3]}_0_log.out").read_text()
 
 

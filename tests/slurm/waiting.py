@@ -5,8 +5,9 @@ from collections.abc import Callable, Collection
 
 from src.launching.backend import JobState
 from src.launching.slurm import states
-from src.launching.slurm_queue import OPEN
+from src.launching.slurm_queue import OPEN, sacct
 from tests.slurm.cluster import Cluster
+from tests.slurm.daemons import wait_until
 
 Reached = Callable[[JobState], bool]
 
@@ -31,6 +32,20 @@ def wait_for(
                 return found
             assert time.monotonic() < deadline, f"after {patience_s:g} s: {found}"
             time.sleep(0.3)
+
+
+def accounted(cluster: Cluster, jobs: Collection[str]) -> dict[str, JobState]:
+    """What the accounting says of jobs that are over; it hears of that some seconds later."""
+    arrays = sorted({job.partition("_")[0] for job in jobs})
+    found: dict[str, JobState] = {}
+
+    def told() -> bool:
+        found.update(sacct(arrays) or {})
+        return all(job in found and is_over(found[job]) for job in jobs)
+
+    with cluster.here():
+        wait_until(told, "the accounting does not say that the jobs are over")
+    return {job: found[job] for job in jobs}
 
 
 def sbatch(cluster: Cluster, script: str, *options: str) -> str:
