@@ -120,10 +120,8 @@ class _Start:
         _check_restarts(self.identity, claim)
         _check_versions(self.identity)
         _check_code(self.identity)
-        if (
-            self.identity.cwd
-        ):  # the user's own modules, before any package's; `src` is the snapshot's, which is first
-            sys.path.insert(1, self.identity.cwd)
+        if self.identity.cwd:
+            sys.path.insert(1, self.identity.cwd)  # the user's own modules; `src` is the snapshot's, at 0
         self.cfg = load_config(self.folder)
         share_caches(Path(self.identity.outputs))
         timeout_s = self.cfg.measure.timeout_s

@@ -53,7 +53,13 @@ def made(tmp_path: Path, compose: Callable[..., RootConf]) -> Made:
         folder = run_folder(tmp_path, "0123456789abcdef", attempt)
         write_config(cfg, folder)
         made = Identity(
-            "0123456789abcdef", attempt, "the-sweep", axes_of(cfg), str(tmp_path), str(ROOT), versions()
+            "0123456789abcdef",
+            attempt,
+            "the-sweep",
+            axes_of(cfg),
+            outputs=str(tmp_path),
+            cwd=str(ROOT),
+            versions=versions(),
         )
         Identity(**(vars(made) | identity)).write(folder)
         return folder
