@@ -179,5 +179,5 @@ def test_a_serialization_holds_one_model(compose):
 def test_no_layer_that_fits_is_a_reason(compose):
     cfg = compose("model=flux-tiny", "quant.layers.min_side=4096")
     rows = reasoned(FLUX.of(cfg), cfg.quant, "cpu")
-    assert "a side below quant.layers.min_side=4096" in nothing_fits(rows, cfg.quant, "cpu")
-    assert nothing_fits(rows, compose("quant=none").quant, "cpu") == ""
+    assert "a side below quant.layers.min_side=4096" in nothing_fits(rows, cfg.quant, "cpu")[0]
+    assert nothing_fits(rows, compose("quant=none").quant, "cpu") == ("", "")

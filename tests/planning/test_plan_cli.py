@@ -50,8 +50,8 @@ def test_groups_add_up_and_say_who_told(planned: tuple[Path, str]) -> None:
         "cpu": 12,
     }
     assert "79.1" in groups["h100"]
-    assert groups["h100"].endswith("conf/gpu/h100.yaml")
-    assert groups["cpu"].endswith("this machine")
+    assert "conf/gpu/h100.yaml" in groups["h100"]
+    assert "this machine" in groups["cpu"]
     for row in groups.values():
         fates = re.findall(r"(\d+) (?:will run|likely oom|unsupported|done|repeated)", row)
         assert sum(map(int, fates)) == 12
