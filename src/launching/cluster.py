@@ -144,11 +144,15 @@ class ClusterSweep:
 
     def finish(self) -> list[int]:
         """Follow the runs, or say how to; an exit status per configuration."""
+        publisher = SweepPublisher(self.tracking, self.manifest, self.folder)
         if self.conf.wait:
-            publisher = SweepPublisher(self.tracking, self.manifest, self.folder)
             patience = Patience(poll_s=self.conf.poll_s)
             statuses = follow(self.manifest, self.outputs, self.backend, publisher, self.console, patience)
         else:
+            if self.tracking.publish == "worker":  # its jobs find the parent run that is noted now
+                publisher.open()
+                for line in publisher.close(over=False):
+                    self.say(line)
             self.say(hints(self.sweep, self.outputs))
             statuses = [int(index in self.refused) for index in range(len(self.manifest.runs))]
         return [statuses[index] for index in self.asked]
