@@ -84,7 +84,8 @@ STUCK = frozenset(
     {
         "AccountNotAllowed", "AssocGrpCPUMinutesLimit", "AssocGrpGRESMinutes", "AssocMaxWallDurationPerJobLimit",
         "BadConstraints", "DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS", "JobHeldAdmin",
-        "JobHeldUser", "JobHoldMaxRequeue", "PartitionDown", "PartitionInactive", "PartitionNodeLimit",
+        "JobHeldUser", "JobHoldMaxRequeue", "PartitionConfig", "PartitionDown", "PartitionInactive",
+        "PartitionNodeLimit",
         "PartitionTimeLimit", "QOSMaxWallDurationPerJobLimit", "QOSNotAllowed", "QOSUsageThreshold",
         "launch_failed_requeued_held",
     }
