@@ -104,7 +104,7 @@ class FollowDisplay:
     def left_text(self) -> str:
         """The time left: what finished runs took, over as many at a time as were seen; requeues not foreseen."""
         if not self._seconds:
-            return "no run finished yet"
+            return "time left: not known yet"
         groups = {name: len(found) for name, found, _ in groups_of(self.runs)}
         mean = sum(self._seconds) / len(self._seconds)
         left_s = mean * (groups["pending"] + groups["running"] / 2) / self._parallel
