@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,20 @@ SEEN, RAISES, KILLED, SLEEPS = 0, 1, 2, 4  # seeds of tests.slurm.stubs.by_seed
 Made = Callable[..., Path]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def a_fork_server_of_a_node() -> Iterator[None]:
+    """One that an earlier test started would have that test's environment; one of this module would go on."""
+    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURMD_NODENAME", "h100-1")
+        patch.delenv("SLURM_RESTART_COUNT", raising=False)
+        server._stop()
+        yield
+        server._stop()
+
+
 @pytest.fixture(autouse=True)
-def on_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURMD_NODENAME", "h100-1")
-    monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "_OTHER_NOTICES_S", 0.1)
     monkeypatch.setattr(node, "_SAME_SIGNAL_S", 0.1)
 
