@@ -30,7 +30,9 @@ class Backend(Protocol):
         """Whether jobs go on without the process that sent them; else Ctrl-C there ends them."""
         ...
 
-    def submit(self, name: str, request: "SlurmRequest", jobs: Sequence[Callable[[], Any]], folder: Path) -> list[str]:
+    def submit(
+        self, name: str, request: "SlurmRequest", jobs: Sequence[Callable[[], Any]], folder: Path
+    ) -> list[str]:
         """Send jobs of one kind; returns their ids in the same order.
 
         Args:

@@ -18,7 +18,7 @@ from src.launching.adopting import job_of
 from src.launching.backend import UNKNOWN, Backend, JobState
 from src.launching.claims import recorded
 from src.launching.publishing import SweepPublisher, left_to_its_job
-from src.launching.states import CANCELLED, FATES, NEVER_SENT, described
+from src.launching.states import ABANDONED, CANCELLED, FATES, NEVER_SENT, described
 from src.launching.watching import FollowDisplay
 from src.records.lost import record_end
 from src.records.record import RECORD_NAME, Record, RecordError, read_record
@@ -196,7 +196,7 @@ class Following:
 
     def _has_waited(self, run: FollowedRun, now: float) -> bool:
         waited_s = now - (now if run.over_since is None else run.over_since)
-        if run.job is None:
+        if run.job is None or run.state.state == ABANDONED:
             return True
         if run.state.state == UNKNOWN:
             return waited_s >= self.patience.unknown_s and run.over_looks >= self.patience.unknown_looks

@@ -1,7 +1,5 @@
 """Hydra's own test suite for launchers: other applications run on ours as on those that Hydra comes with."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,21 +9,24 @@ from hydra.test_utils.launcher_common_tests import (
     LauncherTestSuite,
 )
 
-pytest_plugins = ["hydra.extra.pytest_plugin"]
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["hydra.launcher.poll_s=0.2"]
 
 
 @pytest.fixture(autouse=True)
-def _code_of_this_checkout(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _code_of_this_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     """The suite's applications start elsewhere, and so do their jobs."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    yield
 
 
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("submitit_local", QUICK)])
 class TestSubmititLocal(LauncherTestSuite):
+    pass
+
+
+@pytest.mark.parametrize(("launcher_name", "overrides"), [("local", [])])
+class TestLocal(LauncherTestSuite):
     pass
 
 
