@@ -21,6 +21,7 @@ from submitit import LocalExecutor
 
 from src.config.cluster_schema import SlurmRequest
 from src.launching.backend import JobState
+from src.launching.devices import start_alone
 from src.launching.states import ABANDONED
 from src.records.record import RecordError, write_json
 from src.records.store import MANIFEST_NAME, is_alive, process, read_manifest, sweep_folder, this_process
@@ -29,11 +30,9 @@ _STATE_NAME = "job.json"
 _LARGEST = 1_000_000  # of an "array": any number
 _OF_JOBS = ("SLURM_", "SUBMITIT_")  # variables
 _TIME_MIN = 60  # of a job whose request does not say
-_END_S, _AGAIN_S, _POLL_S = (
-    30.0,
-    1.0,
-    0.1,
-)  # a job that is told to end; told again, as it may be only starting
+_END_S = 30.0  # of a job that is told to end
+_AGAIN_S = 1.0  # it is told again: it may be only starting
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,8 @@ class DevicePool:
         for device in [device for device, started in self._running.items() if started.done()]:
             del self._running[device]
             self._free.append(device)
-        while self._free and self._queue:
-            self._start(self._queue.pop(0))
+        for device in list(self._free):
+            self._use(device)
         found = {job: self._state(job) for job in jobs}
         return {job: state for job, state in found.items() if state}
 
@@ -112,10 +111,23 @@ class DevicePool:
         """As many as there are."""
         return _LARGEST
 
-    def _start(self, queued: _Queued) -> None:
-        if not _made(queued.folder, {"process": this_process()}):
-            return  # another process has cancelled it
-        device = self._free.pop(0)
+    def _use(self, device: str) -> None:
+        """Start the next job on a device, unless none waits or another sweep's has the device."""
+
+        def start() -> dict[str, Any]:
+            while self._queue:
+                queued = self._queue.pop(0)
+                if _made(queued.folder, {"process": this_process()}):  # else another process has cancelled it
+                    self._free.remove(device)
+                    self._running[device] = self._submitted(queued, device)
+                    return process(int(self._running[device].job_id))
+            return {}
+
+        if self._queue:
+            start_alone(device, start)
+
+    def _submitted(self, queued: _Queued, device: str) -> Any:
+        """The job, as submitit's executor for this machine has started it."""
         time_min = queued.request.time_min or _TIME_MIN
         env = ["env", f"CUDA_VISIBLE_DEVICES={device}"]
         if "CUDA_VISIBLE_DEVICES" not in os.environ:
@@ -126,10 +138,9 @@ class DevicePool:
         executor.update_parameters(timeout_min=time_min, signal_delay_s=delay_s, stderr_to_stdout=True)
         with _apart(Path(queued.request.extra.get("chdir") or Path.cwd())):
             started = executor.submit(queued.call)
-        self._running[device] = started
-        write_json(
-            queued.folder / _STATE_NAME, {"process": process(int(started.job_id)), "device": device or "CPU"}
-        )
+        owner = {"process": process(int(started.job_id)), "device": device or "CPU"}
+        write_json(queued.folder / _STATE_NAME, owner)
+        return started
 
     def _state(self, job: str) -> JobState | None:
         """None: it cannot be said, as the job is another host's."""

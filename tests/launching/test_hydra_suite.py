@@ -14,10 +14,12 @@ QUICK = ["hydra.launcher.poll_s=0.2"]
 
 
 @pytest.fixture(autouse=True)
-def _code_of_this_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+def _code_of_this_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The suite's applications start elsewhere, and so do their jobs."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # no other session has these devices
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
 
 
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("submitit_local", QUICK)])

@@ -24,7 +24,12 @@ ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "tests" / "slurm" / "conf"
 CHEAP = ("model=linear", "model.dims={M:4,K:64,N:64}", "compile=none", "tracking=none")
 LAUNCHER = ("hydra/launcher=submitit_local", "hydra.launcher.poll_s=0.2")
-ENV = os.environ | {"SLURMD_NODENAME": "h100-1", "CUDA_VISIBLE_DEVICES": "3,GPU-5"}  # what the stubs look at
+ENV = {"SLURMD_NODENAME": "h100-1", "CUDA_VISIBLE_DEVICES": "3,GPU-5"}  # what the stubs look at
+
+
+def env(outputs: Path) -> dict[str, str]:
+    """Other test sessions on this machine do not see the made-up devices as theirs."""
+    return os.environ | ENV | {"TMPDIR": str(outputs.parent)}
 
 
 def command(outputs: Path, *overrides: str) -> list[str]:
@@ -34,14 +39,16 @@ def command(outputs: Path, *overrides: str) -> list[str]:
 
 def sweep(outputs: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(outputs, *overrides), env=ENV, cwd=ROOT, capture_output=True, text=True, timeout=100
+        command(outputs, *overrides), env=env(outputs), cwd=ROOT, capture_output=True, text=True, timeout=100
     )
 
 
 def started(outputs: Path, *overrides: str) -> subprocess.Popen[str]:
     """A sweep that goes on, with a process group of its own, as a shell gives it."""
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command(outputs, *overrides), env=ENV, cwd=ROOT, start_new_session=True, **pipes)
+    return subprocess.Popen(
+        command(outputs, *overrides), env=env(outputs), cwd=ROOT, start_new_session=True, **pipes
+    )
 
 
 def collect(outputs: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
@@ -62,10 +69,9 @@ def outcomes(outputs: Path) -> list[str]:
 
 
 def running(outputs: Path) -> list[dict[str, Any]]:
-    """The claims of the runs whose task has begun and that have no record."""
-    folders = [path.parent for path in outputs.glob("runs/*/*/claim.json")]
-    begun = [f for f in folders if "sleeping" in _jobs_output(outputs) and not (f / "record.json").exists()]
-    return [json.loads((folder / "claim.json").read_text()) for folder in begun]
+    """The claims of the runs that have no record."""
+    claims = list(outputs.glob("runs/*/*/claim.json"))
+    return [json.loads(path.read_text()) for path in claims if not path.with_name("record.json").exists()]
 
 
 def _jobs_output(outputs: Path) -> str:
@@ -110,19 +116,6 @@ def test_every_end_is_an_outcome(tmp_path: Path) -> None:
     assert found == ends | {("a100", "unsupported")}
 
 
-def test_a_job_that_is_killed_whole_has_a_record(tmp_path: Path) -> None:
-    driver = started(tmp_path, "gpu=h100", "task=sleep", "measure.budget_s=60")
-    until(lambda: "sleeping" in _jobs_output(tmp_path))
-    [claim] = running(tmp_path)
-    os.kill(claim["pid"], signal.SIGKILL)
-    text = driver.communicate(timeout=60)[0]
-    assert driver.returncode == 1, text
-    [record] = records(tmp_path)
-    assert record["outcome"] == "killed"
-    assert record["details"]["job"]["state"] == "FAILED"
-    assert "submitit_local" in record["remedy"]  # where the log is
-
-
 def test_ctrl_c_ends_what_runs_and_the_same_command_goes_on(tmp_path: Path) -> None:
     sent = ("gpu=h100", "seed=range(3)", "task=sleep")
     driver = started(tmp_path, *sent, "measure.budget_s=60")
@@ -140,20 +133,24 @@ def test_ctrl_c_ends_what_runs_and_the_same_command_goes_on(tmp_path: Path) -> N
     assert len(list(tmp_path.glob("runs/*/*"))) >= 5
 
 
-def test_what_runs_outlives_a_killed_driver_and_what_waited_is_lost(tmp_path: Path) -> None:
+def test_what_runs_outlives_a_killed_driver_and_every_run_has_its_end(tmp_path: Path) -> None:
+    """Of three runs one goes on to its record, one is killed as well, one has never started."""
     sent = ("gpu=h100", "seed=range(3)", "task=sleep", "measure.budget_s=6")
     driver = started(tmp_path, *sent)
     until(lambda: both_run(tmp_path))
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
+    os.kill(running(tmp_path)[0]["pid"], signal.SIGKILL)
     watched = collect(tmp_path, "--watch")
     assert watched.returncode == 1, watched.stdout + watched.stderr
-    assert outcomes(tmp_path) == ["lost", "ok", "ok"]
-    lost = next(record for record in records(tmp_path) if record["outcome"] == "lost")
-    assert "never started" in lost["reason"]
+    found = {record["outcome"]: record for record in records(tmp_path)}
+    assert found.keys() == {"lost", "killed", "ok"}
+    assert "never started" in found["lost"]["reason"]
+    assert found["killed"]["details"]["job"]["state"] == "FAILED"
+    assert "submitit_local" in found["killed"]["remedy"]  # where the log is
     again = sweep(tmp_path, *sent)
     assert again.returncode == 0, again.stderr
-    assert "2 measured before, 1 to send" in again.stderr
+    assert "1 measured before, 2 to send" in again.stderr
 
 
 def test_what_still_runs_is_waited_for_and_not_sent_again(tmp_path: Path) -> None:
@@ -166,6 +163,8 @@ def test_what_still_runs_is_waited_for_and_not_sent_again(tmp_path: Path) -> Non
     assert again.returncode == 0, again.stderr
     assert "2 under way already" in again.stderr
     assert outcomes(tmp_path) == ["ok", "ok", "ok"]
+    first, second, third = sorted(records(tmp_path), key=lambda record: record["started_at"])
+    assert third["started_at"] > min(first["finished_at"], second["finished_at"])  # never two on a device
 
 
 def test_another_process_can_cancel(tmp_path: Path) -> None:
@@ -217,7 +216,24 @@ def states(pool: DevicePool, jobs: Sequence[str]) -> list[str]:
     return [found[job].state for job in jobs]
 
 
-def test_what_is_cancelled_before_it_starts_never_does(tmp_path: Path) -> None:
+def test_a_device_that_another_sweep_uses_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    one, other = DevicePool(tmp_path, ["0"]), DevicePool(tmp_path, ["0", "1"])
+    ran = one.submit("qp-s-0", SlurmRequest(), [Sleep()], tmp_path / "sweeps/s/submitit_local")
+    assert states(one, ran) == ["RUNNING"]
+    jobs = other.submit("qp-t-0", SlurmRequest(), [Sleep(), Sleep()], tmp_path / "sweeps/t/submitit_local")
+    assert states(other, jobs) == ["RUNNING", "PENDING"]
+    one.cancel(ran)
+    assert states(other, jobs) == ["RUNNING", "RUNNING"]
+    other.cancel(jobs)
+
+
+def test_what_is_cancelled_before_it_starts_never_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     pool = DevicePool(tmp_path, ["0"])
     first, second = pool.submit(
         "qp-s-0", SlurmRequest(), [Sleep(), Sleep()], tmp_path / "sweeps/s/submitit_local"
