@@ -33,7 +33,7 @@ def run_on_devices(configs: Iterable[RootConf], conf: PoolConf) -> list[int]:
     first = next(remaining)
     pool, cluster = pool_for(conf, Path(first.outputs).resolve())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    side_by_side = len(devices_of(conf)) > 1
+    side_by_side = cluster.array_parallelism > 1
     return run_on_cluster(_alone(chain([first], remaining), side_by_side), cluster, pool)
 
 
@@ -43,8 +43,14 @@ def pool_for(conf: PoolConf, outputs: Path = Path()) -> tuple[DevicePool, Cluste
     Raises:
         ConfigError: the devices cannot be these.
     """
-    cluster = ClusterConf(time_min=conf.time_min, poll_s=conf.poll_s, max_num_timeout=conf.max_num_timeout)
-    return DevicePool(outputs, devices_of(conf), conf.max_num_timeout), cluster
+    devices = devices_of(conf)
+    cluster = ClusterConf(
+        time_min=conf.time_min,
+        array_parallelism=len(devices),
+        poll_s=conf.poll_s,
+        max_num_timeout=conf.max_num_timeout,
+    )
+    return DevicePool(outputs, devices, conf.max_num_timeout), cluster
 
 
 def devices_of(conf: PoolConf) -> list[str]:

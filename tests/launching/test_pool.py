@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from src.config.cluster_schema import PoolConf, SlurmRequest
@@ -140,7 +141,9 @@ def test_what_runs_outlives_a_killed_driver_and_every_run_has_its_end(tmp_path: 
     until(lambda: both_run(tmp_path))
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
-    os.kill(running(tmp_path)[0]["pid"], signal.SIGKILL)
+    job = psutil.Process(running(tmp_path)[0]["pid"])
+    for process in [job, *job.children(recursive=True)]:
+        process.kill()
     watched = collect(tmp_path, "--watch")
     assert watched.returncode == 1, watched.stdout + watched.stderr
     found = {record["outcome"]: record for record in records(tmp_path)}
@@ -150,7 +153,7 @@ def test_what_runs_outlives_a_killed_driver_and_every_run_has_its_end(tmp_path: 
     assert "submitit_local" in found["killed"]["remedy"]  # where the log is
     again = sweep(tmp_path, *sent)
     assert again.returncode == 0, again.stderr
-    assert "1 measured before, 2 to send" in again.stderr
+    assert "2 to send, 1 measured before" in again.stderr
 
 
 def test_what_still_runs_is_waited_for_and_not_sent_again(tmp_path: Path) -> None:
@@ -246,8 +249,6 @@ def test_what_is_cancelled_before_it_starts_never_does(
 
 
 def _alive_with(outputs: Path) -> list[Any]:
-    import psutil
-
     return [
         process
         for process in psutil.process_iter(["cmdline"])
