@@ -60,7 +60,9 @@ class SlurmLauncher(Launcher):
         if not is_foreign(self.config) and self.config.plan:
             from src.planning.cluster import show_cluster_plan
 
-            show_cluster_plan(list(checked_jobs(self.context.config_loader, self.config, job_overrides)), self.conf)
+            show_cluster_plan(
+                list(checked_jobs(self.context.config_loader, self.config, job_overrides)), self.conf
+            )
             done = JobStatus.COMPLETED
             return [JobReturn(overrides=list(job), status=done, _return_value=0) for job in job_overrides]
         check_available()
