@@ -93,7 +93,7 @@ def _report(found: Findings) -> list[str]:
 
 def _watch(conf: CollectConf, outputs: Path, console: Console, patience: Patience) -> int:
     manifest = _sent(conf, outputs)
-    backend = backend_of(manifest)
+    backend = backend_of(manifest, outputs)
     if backend is None:
         raise ConfigError(
             f"sweep={conf.sweep}: it was not sent to a cluster; its own process shows how it goes"
@@ -106,7 +106,7 @@ def _cancel(conf: CollectConf, outputs: Path, console: Console, patience: Patien
     from src.launching.cancelling import cancel
 
     manifest = _sent(conf, outputs)
-    backend = backend_of(manifest)
+    backend = backend_of(manifest, outputs)
     if backend is None:
         raise ConfigError(f"sweep={conf.sweep}: it was not sent to a cluster; end its own process (Ctrl-C)")
     return cancel(manifest, outputs, backend, console, patience)

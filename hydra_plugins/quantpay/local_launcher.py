@@ -27,15 +27,22 @@ class LocalLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Remember what Hydra hands over."""
-        self.loader, self.config = hydra_context.config_loader, config
+        self.context, self.task, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run all jobs; each return value is the run's exit status."""
+        """Run all jobs; each return value is the run's exit status. Another application's run as Hydra runs them."""
         from src.config.loader import checked_jobs
+        from src.launching.foreign import is_foreign
         from src.launching.sweep import run_sweep
         from src.run import execute
 
-        configs = list(checked_jobs(self.loader, self.config, job_overrides))
+        if is_foreign(self.config):
+            from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+
+            basic = BasicLauncher()
+            basic.setup(hydra_context=self.context, task_function=self.task, config=self.config)
+            return basic.launch(job_overrides, initial_job_idx)
+        configs = list(checked_jobs(self.context.config_loader, self.config, job_overrides))
         return [
             JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=status)
             for overrides, status in zip(job_overrides, run_sweep(configs, execute), strict=True)

@@ -38,7 +38,7 @@ class SlurmLauncher(Launcher):
         """
         from src.config.validate import check_values
 
-        self.loader, self.config = hydra_context.config_loader, config
+        self.context, self.task, self.config = hydra_context, task_function, config
         conf = OmegaConf.to_object(config.hydra.launcher)
         assert isinstance(conf, ClusterConf)
         self.conf = conf
@@ -47,22 +47,31 @@ class SlurmLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Send all jobs; each return value is the run's exit status, 0 for one that is not waited for.
 
+        Another application's jobs are always waited for, and return what its task does.
+
         Raises:
             ConfigError: there is no SLURM here, or it refuses what is asked for.
         """
         from src.config.loader import checked_jobs
         from src.launching.cluster import run_on_cluster
+        from src.launching.foreign import is_foreign, run_foreign
         from src.launching.slurm import SlurmBackend, check_available
 
-        if self.config.plan:
+        if not is_foreign(self.config) and self.config.plan:
             from src.planning.cluster import show_cluster_plan
 
-            show_cluster_plan(list(checked_jobs(self.loader, self.config, job_overrides)), self.conf)
+            show_cluster_plan(
+                list(checked_jobs(self.context.config_loader, self.config, job_overrides)), self.conf
+            )
             done = JobStatus.COMPLETED
             return [JobReturn(overrides=list(job), status=done, _return_value=0) for job in job_overrides]
         check_available()
         backend = SlurmBackend(self.conf.array_parallelism, self.conf.max_num_timeout)
-        configs = checked_jobs(self.loader, self.config, job_overrides)
+        if is_foreign(self.config):
+            return run_foreign(
+                self.context, self.task, self.config, job_overrides, initial_job_idx, self.conf, backend
+            )
+        configs = checked_jobs(self.context.config_loader, self.config, job_overrides)
         statuses = run_on_cluster(configs, self.conf, backend)
         return [
             JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=status)

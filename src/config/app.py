@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config import schema
 from src.config.arguments import parse, search_path
-from src.config.cluster_schema import ClusterConf
+from src.config.cluster_schema import ClusterConf, PoolConf
 from src.config.errors import ConfigError, explained
 from src.config.loader import Loader
 from src.config.validate import validated
@@ -184,9 +184,9 @@ def _quiet_when_nobody_reads() -> Iterator[None]:
 
 
 def _elsewhere(launcher: DictConfig) -> bool:
-    """Whether runs go to a cluster, where also a single one is a sweep: Hydra asks no launcher for a single run."""
+    """Whether runs go to a backend, where also a single one is a sweep: Hydra asks no launcher for a single run."""
     kind = OmegaConf.get_type(launcher)
-    return kind is not None and issubclass(kind, ClusterConf)
+    return kind is not None and issubclass(kind, ClusterConf | PoolConf)
 
 
 def _first(override: Override) -> str:

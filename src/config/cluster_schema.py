@@ -35,6 +35,17 @@ class ClusterConf(SlurmRequest):
     max_requeues: int = field(default=3, metadata={"min": 0})  # by SLURM: preemption, node failure
 
 
+@dataclass
+class PoolConf:
+    """How a sweep runs side by side on the devices of one machine."""
+
+    devices: list[Any] | None = None  # as CUDA_VISIBLE_DEVICES names them; null: all; []: the CPU
+    time_min: int | None = field(default=None, metadata=_LEAST)  # of a run; null: measure.timeout_s + 10 min
+    poll_s: float = field(default=1.0, metadata={"min": 0.2})  # between two looks at the devices
+    # A run at its time limit is started again; submitit starts nothing more than six times.
+    max_num_timeout: int = field(default=1, metadata={"min": 0, "max": 5})
+
+
 # Options of sbatch that the launcher sets itself, and those that have a key of their own.
 _OWN = ("array", "chdir", "error", "job-name", "open-mode", "output", "signal", "wrap")
 _KEYS = {

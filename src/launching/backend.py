@@ -1,13 +1,12 @@
 """Where jobs run: what SLURM and a pool of processes on this machine have in common."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from src.config.cluster_schema import SlurmRequest
-    from src.launching.node import RunJob
 
 UNKNOWN = "UNKNOWN"  # the state of a job that nobody knows (any more)
 
@@ -26,7 +25,14 @@ class JobState:
 class Backend(Protocol):
     """What runs jobs; a job's id is ``<array>_<task>``, or ``<id>`` for a group of one."""
 
-    def submit(self, name: str, request: "SlurmRequest", jobs: Sequence["RunJob"], folder: Path) -> list[str]:
+    @property
+    def detached(self) -> bool:
+        """Whether jobs go on without the process that sent them; else Ctrl-C there ends them."""
+        ...
+
+    def submit(
+        self, name: str, request: "SlurmRequest", jobs: Sequence[Callable[[], Any]], folder: Path
+    ) -> list[str]:
         """Send jobs of one kind; returns their ids in the same order.
 
         Args:

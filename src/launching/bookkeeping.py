@@ -26,13 +26,22 @@ from src.records.tracking import Tracker, TrackingError, UnpublishableError
 _GIVE_UP_AFTER = 2  # failures in a row: the tracker is down, not one run odd
 
 
-def _slurm() -> Backend:
+def _slurm(outputs: Path) -> Backend:
     from src.launching.slurm import SlurmBackend
 
     return SlurmBackend()
 
 
-_BACKENDS: dict[str, Callable[[], Backend]] = {"slurm": _slurm}  # by the name that a manifest says
+def _pool(outputs: Path) -> Backend:
+    from src.launching.pool import DevicePool
+
+    return DevicePool(outputs)
+
+
+_BACKENDS: dict[str, Callable[[Path], Backend]] = {
+    "slurm": _slurm,
+    "submitit_local": _pool,
+}  # by the name that a manifest says
 
 
 @dataclass
@@ -57,10 +66,10 @@ class Findings:
         return len(self.records) - self.published - self.there_already
 
 
-def backend_of(manifest: SweepManifest) -> Backend | None:
+def backend_of(manifest: SweepManifest, outputs: Path) -> Backend | None:
     """Where a sweep's jobs are; None: its own process ran them, or this program does not know the backend."""
     make = _BACKENDS.get(manifest.backend)
-    return make() if make else None
+    return make(outputs) if make else None
 
 
 def look(outputs: Path, sweep: str | None, patience: Patience | None = None) -> Findings:
@@ -101,7 +110,7 @@ def look(outputs: Path, sweep: str | None, patience: Patience | None = None) -> 
 def _finish(found: Findings, outputs: Path, manifest: SweepManifest, patience: Patience | None) -> None:
     """Record what is over of a sweep and left no record; a living driver does so itself."""
     found.ended += mark_lost(outputs, manifest)
-    backend = backend_of(manifest)
+    backend = backend_of(manifest, outputs)
     left = missing(outputs, manifest)
     if backend is None or is_alive(manifest.driver) or not left:
         return

@@ -55,9 +55,9 @@ def run_on_cluster(configs: Iterable[RootConf], conf: ClusterConf, backend: Arra
             sweep.add(cfg)
         sweep.send()
     except BaseException:
-        if sweep.may_be_sent:
+        if sweep.may_be_sent and backend.detached:
             sweep.say(f"what was sent goes on; {hints(sweep.sweep, sweep.outputs)}")
-        else:
+        elif not sweep.may_be_sent:
             sweep.withdraw()
         raise
     return sweep.finish()

@@ -15,7 +15,7 @@ from src.config.errors import ConfigError
 from src.launching.adopting import job_of
 from src.launching.backend import UNKNOWN, Backend, JobState
 from src.launching.claims import recorded
-from src.launching.states import CANCELLED, FATES, NEVER_SENT, described
+from src.launching.states import ABANDONED, CANCELLED, FATES, NEVER_SENT, described
 from src.records.lost import record_end
 from src.records.record import RECORD_NAME, Record, RecordError, read_record
 from src.records.store import (
@@ -192,7 +192,7 @@ class Following:
 
     def _has_waited(self, run: FollowedRun, now: float) -> bool:
         waited_s = now - (now if run.over_since is None else run.over_since)
-        if run.job is None:
+        if run.job is None or run.state.state == ABANDONED:
             return True
         if run.state.state == UNKNOWN:
             return waited_s >= self.patience.unknown_s and run.over_looks >= self.patience.unknown_looks

@@ -42,7 +42,10 @@ def follow(
         try:
             _follow(following, publisher, display)
         except KeyboardInterrupt:
-            display.say(f"the jobs of sweep {manifest.sweep} go on; {hints(manifest.sweep, outputs)}")
+            if backend.detached:
+                display.say(f"the jobs of sweep {manifest.sweep} go on; {hints(manifest.sweep, outputs)}")
+            else:
+                _end(following, publisher, display)
             raise
         finally:
             display.close(following.runs)
@@ -77,6 +80,12 @@ def _follow(following: Following, publisher: SweepPublisher, display: FollowDisp
             )
             break
         following.patience.sleep(following.patience.poll_s)
+
+
+def _end(following: Following, publisher: SweepPublisher, display: FollowDisplay) -> None:
+    """End the jobs, which do not outlive this process; what had not started is left for the next time."""
+    following.backend.cancel([str(run.job) for run in following.open if run.job])
+    _tell(following.look(), publisher, display)
 
 
 def _tell(

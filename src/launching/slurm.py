@@ -42,6 +42,7 @@ class SlurmBackend:
     array_parallelism: int = 256
     max_num_timeout: int = 0
     name: ClassVar[str] = "slurm"
+    detached: ClassVar[bool] = True
 
     def submit(
         self, name: str, request: SlurmRequest, jobs: Sequence[Callable[[], Any]], folder: Path

@@ -9,9 +9,11 @@ from src.records.identity import read_identity
 from src.records.record import Outcome
 from src.records.store import sweep_folder
 
+ABANDONED = "ABANDONED"  # no word of SLURM's: it waited for a device in a process that is gone
 _AGAIN = "run the sweep's command again: what is recorded is skipped"
 _LOG = "{log} has its last words; run the sweep's command again"
 _MORE_MEMORY = "a larger gpu.slurm.mem_gib or hydra.launcher.mem_gib"
+_LOGS = ("slurm/{job}_0_log.out", "submitit_local/{job}/*_0_log.out")  # submitit's, in the sweep's folder
 _LOG_LINE = 200  # characters of it in a reason
 
 
@@ -45,6 +47,7 @@ FATES: Mapping[str, Fate] = {
         "job {job} is complete and left no record{node}{said}",
         "are outputs={outputs} on a file system that the nodes share? {log} has its last words",
     ),
+    ABANDONED: Fate(Outcome.LOST, "job {job} was never started: whoever ran the sweep ended before"),
     UNKNOWN: Fate(
         Outcome.LOST, "neither squeue nor sacct nor scontrol knows job {job}, and the run left no record"
     ),
@@ -118,10 +121,12 @@ def described(fate: Fate, state: JobState, job: str, folder: Path) -> Fate:
 
 def _log(folder: Path, outputs: Path, job: str) -> Path:
     """Where submitit lets the job write; the run's own log where the sweep that sent it is not known."""
+    own = folder / "run.log"
     try:
-        return sweep_folder(outputs, read_identity(folder).sweep) / "slurm" / f"{job}_0_log.out"
+        sweep = sweep_folder(outputs, read_identity(folder).sweep)
     except (OSError, ValueError):
-        return folder / "run.log"
+        return own
+    return next((log for pattern in _LOGS for log in sweep.glob(pattern.format(job=job))), own)
 
 
 def _last_line(log: Path) -> str:

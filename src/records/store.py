@@ -205,14 +205,20 @@ def iter_manifests(outputs: Path) -> Iterator[tuple[Path, SweepManifest | Record
 
 def this_process() -> dict[str, Any]:
     """Host, process id and start of this process: enough to tell later whether it still lives."""
-    return {"host": platform.node(), "pid": os.getpid(), "started": _process_start(os.getpid())}
+    return process(os.getpid())
+
+
+def process(pid: int) -> dict[str, Any]:
+    """The same of another process of this machine."""
+    return {"host": platform.node(), "pid": pid, "started": _process_start(pid)}
 
 
 def is_alive(driver: dict[str, Any]) -> bool | None:
     """Whether the process described by `this_process` still lives; None: it ran on another host."""
     if driver.get("host") != platform.node():
         return None if driver else False
-    return _process_start(int(driver["pid"])) == driver.get("started")
+    start = _process_start(int(driver["pid"]))
+    return start is not None and start == driver.get("started")
 
 
 def _process_start(pid: int) -> str | None:

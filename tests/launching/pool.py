@@ -11,6 +11,7 @@ from src.launching.backend import JobState
 
 class Pool:
     name = "slurm"
+    detached = True
 
     def __init__(
         self, largest: int = 1001, refuses: str = "", after: Callable[[], Any] = lambda: None

@@ -38,6 +38,7 @@ class Scripted:
     """Each question takes every job one state further; the last one stays. None: nobody can be asked of it."""
 
     name = "scripted"
+    detached = True
 
     def __init__(self, script: dict[str, Sequence[JobState | str | None]]) -> None:
         self.script = {job: list(states) for job, states in script.items()}

@@ -1,0 +1,32 @@
+"""Hydra's own test suite for launchers, on a real cluster."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra.test_utils.launcher_common_tests import IntegrationTestSuite, LauncherTestSuite
+
+from tests.slurm.cluster import Cluster
+
+pytestmark = pytest.mark.slurm
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = ["hydra.launcher.poll_s=0.2", "hydra.launcher.partition=h100", "hydra.launcher.mem_gib=1"]
+
+
+@pytest.fixture(autouse=True)
+def _cluster_and_code(cluster_without_accounting: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv(
+        "PYTHONPATH", str(ROOT)
+    )  # the suite's applications start elsewhere, and so do their jobs
+    with cluster_without_accounting.here():
+        yield
+
+
+@pytest.mark.parametrize(("launcher_name", "overrides"), [("slurm", QUICK)])
+class TestSlurm(LauncherTestSuite):
+    pass
+
+
+@pytest.mark.parametrize(("task_launcher_cfg", "extra_flags"), [({}, ["-m", "hydra/launcher=slurm", *QUICK])])
+class TestSlurmIntegration(IntegrationTestSuite):
+    pass
