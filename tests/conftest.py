@@ -19,7 +19,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from hydra import compose as hydra_compose  # noqa: E402
-from hydra import initialize_config_dir  # noqa: E402
+from hydra import initialize_config_dir, version  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
 from src.config.schema import RootConf, register  # noqa: E402
@@ -146,3 +146,9 @@ def synthetic_rounds(speedup: float, pairs: int = 40, spread: float = 0.001) -> 
 
 def identity(cfg: RootConf) -> Record:
     return Record("0123456789abcdef", 1, "sweep", axes_of(cfg))
+
+
+@pytest.fixture
+def no_version_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Hydra's own test suites expect; composing sets one for the whole process."""
+    monkeypatch.setattr(version.VersionBase.instance(), "version_base", version._UNSPECIFIED_)

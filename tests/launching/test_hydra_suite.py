@@ -10,6 +10,7 @@ from hydra.test_utils.launcher_common_tests import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.usefixtures("no_version_base")
 QUICK = ["hydra.launcher.poll_s=0.2"]
 
 

@@ -8,16 +8,14 @@ from hydra.test_utils.launcher_common_tests import IntegrationTestSuite, Launche
 
 from tests.slurm.cluster import Cluster
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("no_version_base")]
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["hydra.launcher.poll_s=0.2", "hydra.launcher.partition=h100", "hydra.launcher.mem_gib=1"]
 
 
 @pytest.fixture(autouse=True)
 def _cluster_and_code(cluster_without_accounting: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv(
-        "PYTHONPATH", str(ROOT)
-    )  # the suite's applications start elsewhere, and so do their jobs
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # the suite's applications start elsewhere, and so their jobs
     with cluster_without_accounting.here():
         yield
 
