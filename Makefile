@@ -21,7 +21,7 @@ calibrate: $(READY)
 	$(BIN)/python -m src.calibrate $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m tests.side_by_side $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .
