@@ -29,6 +29,7 @@ _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocat
 _DEVICE_FAULT = re.compile(r"CUDA error|(?:device|GPU) is lost|cudaError", re.IGNORECASE)
 _CPP_ERROR = re.compile(r"\.(?:cpp|h|cc):\d+:\d+: (?:fatal )?(error: .*)")
 _USER_CODE = re.compile(r'^\s*File "(.+)", line (\d+), in (\S+)', re.MULTILINE)
+_PLEA = re.compile(r"\(Could this error message be improved\?[^)]*\)")  # torch's, to its own developers
 _COMPILER_MODULES = (
     "torch._dynamo",
     "torch._inductor",
@@ -82,7 +83,8 @@ def _is_compiler_error(error: BaseException) -> bool:
 
 
 def _one_line(error: BaseException, limit: int = 300) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = _PLEA.sub("", str(error)).partition("from user code:")[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return _shortened(" | ".join(lines[:3]) or type(error).__name__, limit)
 
 

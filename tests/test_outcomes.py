@@ -142,3 +142,9 @@ def test_the_compilers_own_mistake_is_told_with_its_kind_and_place():
     end = ended(caught.value)
     assert end.outcome is Outcome.COMPILE_ERROR
     assert end.reason.endswith(" in broken: KeyError: 'float8_e8m0fnu'")
+
+
+def test_what_torch_says_to_its_developers_is_left_out():
+    plea = "(Could this error message be improved?  If so, please report an enhancement request to PyTorch.)"
+    error = RuntimeError(f"Expected meta != nullptr to be true.  {plea}\n\nfrom user code:\n   File x.py")
+    assert ended(error).reason == "RuntimeError: Expected meta != nullptr to be true."
