@@ -152,6 +152,7 @@ def resolve(
         for _ in range(5):
             pip(
                 *("install", "--dry-run", "--ignore-installed", "--quiet", "--report", str(report)),
+                *("--target", folder),  # nothing is put there; older pips want one beside --platform
                 *("--find-links", str(house), *target.flags(), *asked),
             )
             packages = _reported(json.loads(report.read_text(encoding="utf-8")))
