@@ -17,7 +17,7 @@ COMPILED = ("compile=default", "compile.backend=aot_eager")
 CPU = Device("cpu", "CPU", 1.0)
 
 
-@pytest.mark.parametrize(("quant", "bits"), [("uint3wo", 3.375), ("fp6_e3m2", 6.125)])
+@pytest.mark.parametrize(("quant", "bits"), [("uint3wo", 3.375), ("fp6_e3m2", 6.125), ("int4dq", 4.75)])
 def test_a_run_of_each_family(compose, execute_run, quant, bits):
     record = execute_run(compose(*SMALL_LINEAR, f"quant={quant}", *COMPILED))
     assert record.outcome is Outcome.OK, record.reason

@@ -29,6 +29,10 @@ class PackedTensor(TorchAOBaseTensor):  # type: ignore[misc]
         """The matrix [N, K] in `dtype`."""
         raise NotImplementedError
 
+    def activation(self, x: Tensor) -> Tensor:
+        """What a Linear multiplies the matrix with, of its input [..., K]."""
+        return x
+
     def _stable_hash_for_caching(self) -> str:
         """What the compiler's cache knows this tensor by: everything but the stored values."""
         names, attributes = self.__tensor_flatten__()
@@ -65,7 +69,7 @@ def replace_weight(
 
 def _linear(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     x, weight, *rest = args
-    return nn.functional.linear(x, weight.dequantize(), *rest, **kwargs)
+    return nn.functional.linear(weight.activation(x), weight.dequantize(), *rest, **kwargs)
 
 
 def _to_copy(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PackedTensor:

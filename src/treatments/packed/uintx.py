@@ -4,6 +4,7 @@ torchao's own IntxWeightOnlyConfig stores a byte per weight whatever the bits; i
 with 0.17.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,6 +22,9 @@ from torchao.quantization.transform_module import register_quantize_module_handl
 
 from src.treatments.packed.bits import pack, unpack
 from src.treatments.packed.tensor import PackedTensor, as_matrix, replace_weight
+
+# (weight, bits, group_size) -> codes, scales and zero points as `UintxTensor` holds them, the codes not yet packed
+Rule = Callable[[Tensor, int, int], tuple[Tensor, Tensor, Tensor]]
 
 
 class UintxTensor(PackedTensor):
@@ -61,8 +65,12 @@ class UintxTensor(PackedTensor):
         weight = as_matrix(weight)
         if weight.shape[1] % group_size:
             raise ValueError(f"K={weight.shape[1]} is not a multiple of group_size={group_size}")
-        codes, scale, zero_point = (_by_hqq if hqq else _by_range)(weight, bits, group_size)
+        codes, scale, zero_point = cls._rule(hqq)(weight, bits, group_size)
         return cls(pack(codes, bits), scale, zero_point, bits, group_size, weight.dtype)
+
+    @classmethod
+    def _rule(cls, hqq: bool) -> Rule:
+        return _by_hqq if hqq else _by_range
 
     def dequantize(self) -> Tensor:
         """(code - zero point) * scale, [N, K] in `dtype`."""
