@@ -1,6 +1,6 @@
 """`make test`: the whole suite in two processes, as the tests on a cluster mostly wait.
 
-python -m tests.side_by_side            both; the closing line is that of everything but tests/slurm
+python -m tests.side_by_side            both; the closing line is that of the larger part
 python -m tests.side_by_side ARGS...    pytest, with these arguments
 """
 
@@ -11,7 +11,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTEST = [sys.executable, "-m", "pytest"]
-APART = "tests/slurm"
+APART = (  # they wait more than they compute
+    "tests/slurm",
+    "tests/launching/test_hydra_suite.py",
+    "tests/launching/test_node.py",
+    "tests/launching/test_pool.py",
+    "tests/records/test_cluster_tracking.py",
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -19,15 +25,15 @@ def main(arguments: list[str]) -> int:
     if arguments:
         return subprocess.run([*PYTEST, *arguments], cwd=ROOT, check=False).returncode
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
-        beside = subprocess.Popen([*PYTEST, APART], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+        beside = subprocess.Popen([*PYTEST, *APART], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
         try:
-            status, closing = _shown([*PYTEST, f"--ignore={APART}"])
+            status, closing = _shown([*PYTEST, *(f"--ignore={path}" for path in APART)])
             beside.wait()
         finally:
             beside.terminate()
             beside.wait()
         output.seek(0)
-        print(f"\n{APART}:\n{output.read()}\n{closing}", end="", flush=True)
+        print(f"\nbeside it, {' '.join(APART)}:\n{output.read()}\n{closing}", end="", flush=True)
     return status or beside.returncode
 
 
