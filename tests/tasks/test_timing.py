@@ -1,5 +1,6 @@
 """What a run makes of its timing: cold caches, faults, neighbours; real runs, a GPU's troubles put in."""
 
+import itertools
 import json
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from src.measurement.monitor import Blind, Reading
 from src.measurement.paired import measure_interleaved
+from src.measurement.timer import RoundTimer
 from src.records.record import Outcome
 from src.tasks.timing import cold_caches
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR
@@ -99,10 +101,17 @@ def test_a_device_that_vanishes_fails_the_run_and_keeps_its_rounds(
     assert 0 < len(rounds_of(tmp_path)["treated_ms"]) < 8
 
 
-def test_a_budget_too_small_says_so(compose, execute_run):
-    """No interval of 0.01 % comes out of 8 pairs of a real layer; the verdict needs it within 0.02 %."""
-    narrow = ("measure.budget_s=0.1", "measure.margin=0.0002", "measure.target_ci_width=0.0001")
-    record = execute_run(compose(*SMALL_LINEAR, "quant=none", *narrow))
+def test_a_budget_too_small_says_so(compose, execute_run, monkeypatch):
+    """Rounds of 1 and 2 ms, evenly on both arms and in both orders: no verdict, whatever this machine does."""
+    times_ms = itertools.cycle((1.0, 2.0, 2.0, 1.0, 2.0, 1.0, 1.0, 2.0))
+
+    class Scattering(RoundTimer):
+        def ms_per_call(self, call, calls):
+            super().ms_per_call(call, calls)
+            return next(times_ms)
+
+    monkeypatch.setattr("src.measurement.paired.RoundTimer", Scattering)
+    record = execute_run(compose(*SMALL_LINEAR, "quant=none", "measure.budget_s=0.1"))
     assert (record.outcome, record.verdict) == (Outcome.OK, "inconclusive")
     assert "crosses the margin" in record.reason
     assert record.details["stop_reason"] in record.reason
