@@ -9,7 +9,7 @@ from src.analysis.frame import compared, model_level
 from src.analysis.layer_rules import layer_rules
 from src.analysis.shapes import Case, number
 from src.analysis.verdicts import not_run
-from src.config.schema import PIPELINE
+from src.config.model_schema import PIPELINE
 from src.measurement.statistics import Verdict
 from src.records.record import EMULATED, Outcome
 

@@ -21,7 +21,8 @@ from hydra.utils import get_class
 from src.calibration.delay import HostDelay, delayed, true_speedup
 from src.calibration.plan import Experiment, Kind, Spec
 from src.calibration.probes import against_bare_loop, timer_cost
-from src.config.schema import CalibrateConf, QuantConf, RootConf, TaskConf
+from src.config.quant_schema import QuantConf
+from src.config.schema import CalibrateConf, RootConf, TaskConf
 from src.measurement.paired import measure_interleaved
 from src.measurement.rounds import Rounds, estimate_speedup
 from src.measurement.statistics import verdict

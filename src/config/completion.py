@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from src.config.schema import PIPELINE
+from src.config.model_schema import PIPELINE
 
 _SCRIPT = """{function}() {{
     local line=${{COMP_LINE:0:COMP_POINT}} helper=("${{COMP_WORDS[0]}}") given=""

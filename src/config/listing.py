@@ -14,7 +14,8 @@ from src.config.aliases import aliases, without_aliases
 from src.config.app import ROOT
 from src.config.errors import ConfigError
 from src.config.loader import Loader
-from src.config.schema import GpuConf, QuantConf, RequiresConf
+from src.config.quant_schema import QuantConf, RequiresConf
+from src.config.schema import GpuConf
 
 if TYPE_CHECKING:
     from src.config.app import Application

@@ -35,6 +35,7 @@ def label(cfg: RootConf) -> str:
         parts += [] if cfg.target == "denoiser" else [cfg.target]
     else:
         parts += [f"{name}={size}" for name, size in cfg.model.dims.items()]
+    parts += [f"seed={cfg.seed}"] if cfg.seed else []
     return " ".join(parts)
 
 

@@ -5,7 +5,8 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from src.config.schema import RootConf, TrackingConf, WeightsConf
+from src.config.model_schema import WeightsConf
+from src.config.schema import RootConf, TrackingConf
 from src.launching.snapshot import Snapshot
 
 _SQLITE = re.compile(r"sqlite:///(?!/)(.+)")

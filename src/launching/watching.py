@@ -72,8 +72,7 @@ class FollowDisplay:
             return
         text = f"[bold red]unreadable[/]: {escape(run.unreadable)}"
         if run.record is not None:
-            gpu = run.record.axes.get("gpu", "")
-            text = f"{escape(content.label(run.record))} {escape(str(gpu))}: {result(run.record)}"
+            text = f"{escape(content.label(run.record))}: {result(run.record)}"
         self.console.print(text, soft_wrap=True)
 
     def update(self, runs: Sequence["FollowedRun"]) -> None:

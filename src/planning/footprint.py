@@ -9,7 +9,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_iter
 
-from src.config.schema import PIPELINE, VAE, ComponentConf, ModelConf, RootConf, WeightsConf
+from src.config.model_schema import PIPELINE, VAE, ComponentConf, ModelConf, WeightsConf
+from src.config.schema import RootConf
 from src.planning.live import LiveBytes
 from src.treatments.layers import LayerRow, capture_layers
 from src.workloads.device import Device

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from src.config.schema import MeasureConf, QuantConf
+from src.config.quant_schema import QuantConf
+from src.config.schema import MeasureConf
 from src.records.record import Outcome, Record
 
 _WORKLOAD = ("model", "target", "dtype", "task")

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 import torch._inductor
 
-from src.config.schema import CompileConf, QuantConf, RequiresConf, RootConf
+from src.config.quant_schema import QuantConf, RequiresConf
+from src.config.schema import CompileConf, RootConf
 from src.planning.footprint import Footprint
 from src.treatments.layers import LayerRow, fits_none, what_fits, why_not
 from src.workloads.device import GIB

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from src.config.schema import PIPELINE, TOKENS
+from src.config.model_schema import PIPELINE, TOKENS
 from src.records.record import EMULATED, RECORD_NAME, Outcome, Record
 from src.records.store import MARKER_NAME
 
@@ -27,7 +27,9 @@ def label(record: Record) -> str:
     """A run in one line."""
     axes, shape = record.axes, record.shape
     what = "x".join(str(shape[d]) for d in "MKN" if d in shape) or axes.get("model", "?")
-    return f"{axes.get('quant', '?')} {axes.get('compile', '?')} b{axes.get('batch', '?')} {what}"
+    seed = f"seed {axes['seed']}" if axes.get("seed") else ""
+    named = (axes.get("quant", "?"), axes.get("compile", "?"), f"b{axes.get('batch', '?')}", what)
+    return " ".join(filter(None, (*named, axes.get("gpu", ""), seed)))
 
 
 def status(record: Record) -> str:

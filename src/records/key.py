@@ -6,7 +6,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from src.config.schema import PIPELINE, TOKENS, GpuConf, RootConf, SerializeConf
+from src.config.model_schema import PIPELINE, TOKENS
+from src.config.schema import GpuConf, RootConf, SerializeConf
 from src.records.environment import versions
 
 _PROSE = frozenset(  # in plain mappings, where no schema marks them
@@ -59,6 +60,7 @@ def axes_of(cfg: RootConf) -> dict[str, Any]:
         "target": cfg.target,
         "dtype": cfg.dtype,
         "task": cfg.task.name,
+        "seed": cfg.seed,
     }
 
 

@@ -28,6 +28,8 @@ _COLUMNS = (
     "params.`quant`",
     "params.`compile`",
     "params.`batch`",
+    "params.`gpu`",
+    "tags.`device`",
 )
 _WIDTHS = {"attributes.`Run Name`": 260, "tags.`reason`": 400} | {
     column: 150 for column in _COLUMNS if column.startswith("metrics")

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import torch
 
-from src.config.schema import PIPELINE
+from src.config.model_schema import PIPELINE
 from src.measurement.image_quality import compare_images
 from src.measurement.memory import fits_twice, peak_memory
 from src.measurement.paired import measure_interleaved

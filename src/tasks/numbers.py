@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from src.config.schema import DENOISER
+from src.config.model_schema import DENOISER
 from src.measurement.finite import NotFinite, first_not_finite, is_finite
 from src.outcomes import RunEndedError
 from src.records.record import Outcome

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from src.config.errors import ConfigError
-from src.config.schema import MeasureConf, QuantConf, RequiresConf
+from src.config.quant_schema import QuantConf, RequiresConf
+from src.config.schema import MeasureConf
 from src.measurement.paired import measure_interleaved
 from src.measurement.quality import compare
 from src.measurement.rounds import estimate_speedup

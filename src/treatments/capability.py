@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from src.config.schema import EmulationConf, QuantConf, RequiresConf
+from src.config.quant_schema import EmulationConf, QuantConf, RequiresConf
 
 if TYPE_CHECKING:
     from src.workloads.device import Device

@@ -12,7 +12,8 @@ from hydra.utils import get_class
 from torch import nn
 
 from src.config.errors import ConfigError
-from src.config.schema import PIPELINE, ModelConf, RootConf, WeightsConf
+from src.config.model_schema import PIPELINE, ModelConf, WeightsConf
+from src.config.schema import RootConf
 from src.measurement.memory import peak_memory
 from src.outcomes import unsupported
 from src.tasks.context import RunContext

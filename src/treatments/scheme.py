@@ -11,7 +11,7 @@ from torch import nn
 from torchao.quantization import FqnToConfig, quantize_
 
 from src.config.errors import ConfigError
-from src.config.schema import QuantConf, RequiresConf
+from src.config.quant_schema import QuantConf, RequiresConf
 from src.outcomes import unsupported
 from src.tasks.context import RunContext
 from src.treatments.capability import EMULATE, Capability, Status, capability

@@ -12,7 +12,8 @@ from hydra.utils import get_class, instantiate
 from torch import nn
 
 from src.config.errors import ConfigError
-from src.config.schema import ComponentConf, ModelConf, RootConf
+from src.config.model_schema import ComponentConf, ModelConf
+from src.config.schema import RootConf
 
 Heard = Callable[[nn.Module], None]
 

@@ -9,7 +9,8 @@ from hydra.utils import get_class, instantiate
 from torch import nn
 
 from src.config.errors import ConfigError, accepted
-from src.config.schema import TOKENS, VAE, ComponentConf, ModelConf, RootConf
+from src.config.model_schema import TOKENS, VAE, ComponentConf, ModelConf
+from src.config.schema import RootConf
 from src.workloads.inputs import make_inputs
 from src.workloads.model import build_model, weights_made_on
 from src.workloads.tokens import PROMPT, TokenIds

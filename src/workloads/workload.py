@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from src.config.errors import ConfigError
-from src.config.schema import DENOISER, PIPELINE, RootConf
+from src.config.model_schema import DENOISER, PIPELINE
+from src.config.schema import RootConf
 from src.workloads.device import Device
 from src.workloads.dims import resolve
 from src.workloads.inputs import make_inputs

@@ -6,7 +6,7 @@ from accelerate import init_empty_weights
 from hydra.utils import get_class, instantiate
 from torch import nn
 
-from src.config.schema import ComponentConf, TextEncoderConf
+from src.config.model_schema import ComponentConf, TextEncoderConf
 from src.config.validate import validate
 from src.treatments.layers import capture_layers
 from src.workloads.model import build_model, empty_model, size_bytes

@@ -1,0 +1,77 @@
+"""What launchers that send jobs away have in common; the underscore keeps Hydra from loading this as a plugin."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from src.config.cluster_schema import ClusterConf
+    from src.config.schema import RootConf
+    from src.launching.arrays import ArrayBackend
+
+
+class SendingLauncher(Launcher, ABC):
+    """Plans a sweep, or sends what is not measured yet; takes the jobs of other Hydra applications too."""
+
+    conf: Any  # the launcher's own keys, typed
+
+    def __init__(self, **conf: object) -> None:
+        """Args: conf: the launcher's keys; read in `setup`, where a mistake is told as one."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Remember what Hydra hands over, and check the launcher's own keys.
+
+        Raises:
+            ConfigError: a key of `hydra.launcher` has a value that is not accepted.
+        """
+        from src.config.validate import check_values
+
+        self.context, self.task, self.config = hydra_context, task_function, config
+        self.conf = OmegaConf.to_object(config.hydra.launcher)
+        check_values(self.conf, "hydra.launcher")
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Send all jobs; each return value is the run's exit status, 0 for one that is not waited for.
+
+        Another application's jobs are always waited for, and return what its task does.
+
+        Raises:
+            ConfigError: a run cannot be sent, or what takes the jobs is not there or refuses them.
+        """
+        from src.config.loader import checked_jobs
+        from src.launching.foreign import is_foreign, run_foreign
+
+        if is_foreign(self.config):
+            backend, conf = self.backend()
+            return run_foreign(
+                self.context, self.task, self.config, job_overrides, initial_job_idx, conf, backend
+            )
+        configs = checked_jobs(self.context.config_loader, self.config, job_overrides)
+        statuses = self._planned(list(configs)) if self.config.plan else self.run(configs)
+        return [
+            JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=status)
+            for overrides, status in zip(job_overrides, statuses, strict=True)
+        ]
+
+    def _planned(self, configs: "list[RootConf]") -> list[int]:
+        from src.planning.cluster import show_cluster_plan
+
+        show_cluster_plan(configs, self.asked())
+        return [0] * len(configs)
+
+    @abstractmethod
+    def run(self, configs: "Iterable[RootConf]") -> list[int]:
+        """Send the runs that are not measured yet; an exit status for each of them all."""
+
+    @abstractmethod
+    def asked(self) -> "ClusterConf":
+        """What is asked of a cluster, or of this machine as if it were one."""
+
+    @abstractmethod
+    def backend(self) -> "tuple[ArrayBackend, ClusterConf]":
+        """What takes the jobs, once it is known to be there; and what it is asked."""

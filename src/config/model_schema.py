@@ -1,0 +1,97 @@
+"""The typed schema of a model: how to construct and feed it, and the pipeline around it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from src.config.fields import aside, bounded, one_of
+
+PIPELINE = "pipeline"  # the target that is no part of the model but the pipeline around it
+DENOISER, VAE = "denoiser", "vae"  # components of a pipeline, as quant.components names them
+TOKENS = "tokens"  # model.pipeline.prompt: the text encoders are part of the pipeline
+
+
+@dataclass
+class WeightsConf:
+    """Where a model's weights come from."""
+
+    source: str = one_of("random", "random", "local", "hub")
+    id: str | None = None  # local: a folder that from_pretrained reads; hub: a repository id
+    subfolder: str | None = None
+    std: float = bounded(0.02, min=0.0)  # of random weights
+
+
+@dataclass
+class InputConf:
+    """One example input tensor: its shape in named dimensions and how it is filled."""
+
+    shape: list[Any] = field(default_factory=list)  # integers or expressions: [batch, tokens, 64]
+    init: str = "src.workloads.inputs.normal"  # callable(shape, generator, device, dtype) -> Tensor
+    fill: float | None = None  # a constant instead of `init`
+    dtype: str | None = None  # null: the run's dtype
+
+
+@dataclass
+class ComponentConf:
+    """A further module of a pipeline: how to construct it, and its weights."""
+
+    factory: dict[str, Any] = field(default_factory=dict)  # `_target_` and constructor arguments
+    weights: WeightsConf = field(default_factory=WeightsConf)
+
+
+@dataclass
+class TextEncoderConf(ComponentConf):
+    """A text encoder of a pipeline, and the token ids that stand for what its tokenizer gives."""
+
+    tokenizer: str = "tokenizer"  # what the class calls the tokenizer in front of it
+    tokens: int = bounded(77, min=1)  # ids per prompt
+    end: int = bounded(1, min=0)  # the id that ends a prompt
+    pad: int = bounded(0, min=0)  # the id behind the end of a prompt that is shorter
+
+
+@dataclass
+class PipelineConf:
+    """A diffusers pipeline around a model: what `target=pipeline` measures, from prompt to images."""
+
+    _target_: str = ""  # the pipeline's class; what is not given here is left out; empty: none
+    denoiser: str = "transformer"  # what the class calls the model
+    vae: ComponentConf = field(default_factory=ComponentConf)
+    scheduler: dict[str, Any] = field(default_factory=dict)  # `_target_` and constructor arguments
+    steps: int = bounded(4, min=1)  # num_inference_steps
+    guidance: float = 4.0  # guidance_scale
+    inputs: dict[str, InputConf] = field(default_factory=dict)  # tensors in place of the encoded prompt
+    call: dict[str, Any] = field(default_factory=dict)  # further arguments of the pipeline's call
+    prompt: str = one_of(
+        "embeddings", "embeddings", "tokens"
+    )  # what a call begins with; tokens: it encodes them
+    text_encoders: dict[str, TextEncoderConf] = field(
+        default_factory=dict
+    )  # with prompt=tokens; by the class's names
+    call_with_tokens: dict[str, Any] = field(default_factory=dict)  # in place of those of `call`
+
+
+@dataclass
+class ModelConf:
+    """A model as data: how to construct it, what to feed it, what inside it can be measured."""
+
+    name: str = MISSING
+    description: str = aside("")
+    factory: dict[str, Any] = field(default_factory=dict)  # `_target_` and constructor arguments
+    weights: WeightsConf = field(default_factory=WeightsConf)
+    resolution: int = 0  # pixels; the default of the axis `resolution`; 0: the model has none
+    dims: dict[str, Any] = field(default_factory=dict)  # named dimensions, later ones may use earlier ones
+    inputs: dict[str, InputConf] = field(default_factory=dict)
+    call: dict[str, Any] = field(default_factory=dict)  # further keyword arguments of forward()
+    targets: dict[str, str] = field(default_factory=dict)  # target name -> module path inside the model
+    probe: bool = False  # stands for a part of a larger model: each call finds the caches cold
+    pipeline: PipelineConf = field(default_factory=PipelineConf)  # around the model
+
+    def target_names(self) -> list[str]:
+        """What `target` may be."""
+        return [*self.targets, *([PIPELINE] if self.pipeline._target_ else [])]
+
+    def component_names(self, target: str) -> list[str]:
+        """What `quant.components` may name for a target."""
+        encoders = self.pipeline.text_encoders if self.pipeline.prompt == TOKENS else {}
+        return [DENOISER, VAE, *encoders] if target == PIPELINE else [DENOISER]
