@@ -97,9 +97,16 @@ def check_claim(folder: Path, claim: Claim) -> None:
 
 
 def leave(folder: Path, why: str) -> None:
-    """Note in the run's claim that its start ends now without a record, and why."""
+    """Note in the run's claim that its start ends now without a record, and why.
+
+    The first word stands: SLURM sends SIGTERM to a job that SIGUSR2 has just had requeued.
+    """
     found = read_claim(folder)
-    if found is not None and (found.pid, found.node) == (os.getpid(), Claim.of_this_process().node):
+    if (
+        found is not None
+        and not found.left
+        and (found.pid, found.node) == (os.getpid(), Claim.of_this_process().node)
+    ):
         write_json(folder / CLAIM_NAME, asdict(replace(found, left=why)))
 
 

@@ -109,7 +109,7 @@ def record(folder: Path) -> Record:
     return read_record(folder / "record.json")
 
 
-def until(condition: Callable[[], Any], patience_s: float = 60) -> None:
+def until(condition: Callable[[], Any], patience_s: float = 200) -> None:
     deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline
@@ -215,8 +215,8 @@ def test_of_two_starts_the_later_records_and_the_earlier_leaves(made: Made, star
     until(lambda: "hanging" in _log(earlier))
     [child] = children_of(folder)
     later = started(folder, SLURMD_NODENAME="h100-2", SLURM_JOB_ID="7", SLURM_RESTART_COUNT="1")
-    assert later.communicate(timeout=60)[0].splitlines()[-1] == "ok"
-    assert "given up: job 7 runs it on h100-2" in earlier.communicate(timeout=60)[0]
+    assert later.communicate(timeout=240)[0].splitlines()[-1] == "ok"
+    assert "given up: job 7 runs it on h100-2" in earlier.communicate(timeout=240)[0]
     assert child not in children_of(folder)
     assert record(folder).details["restarts"] == {"number": 1, "reasons": [VANISHED]}
     assert len(list(folder.glob("record.json"))) == 1
@@ -239,8 +239,20 @@ def test_sigterm_ends_the_child_and_leaves_the_record_to_the_next_start(made: Ma
     preempted.kill()
     assert not (folder / "record.json").exists()
     again = started(folder, SLURM_JOB_ID="7", SLURM_RESTART_COUNT="1")
-    assert again.communicate(timeout=60)[0].splitlines()[-1] == "ok"
+    assert again.communicate(timeout=240)[0].splitlines()[-1] == "ok"
     assert record(folder).details["restarts"] == {"number": 1, "reasons": [TERMINATED]}
+
+
+def test_the_first_reason_to_leave_stands(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM sends SIGTERM to a job that is requeued at its time limit."""
+    folder = made()
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert claims.take(folder, claims.Claim.of_this_process())
+    RunJob(folder).checkpoint()
+    claims.leave(folder, TERMINATED)
+    later = claims.take(folder, claims.Claim.of_this_process(), sleep=lambda _: None)
+    assert later is not None
+    assert later.reasons() == [SIGNALLED]
 
 
 def test_sigterm_without_slurm_is_the_end(made: Made, started: Any) -> None:
@@ -248,7 +260,7 @@ def test_sigterm_without_slurm_is_the_end(made: Made, started: Any) -> None:
     stopped = started(folder)
     until(lambda: "hanging" in _log(stopped))
     stopped.send_signal(signal.SIGTERM)
-    assert stopped.communicate(timeout=60)[0].splitlines()[-1] == "killed"
+    assert stopped.communicate(timeout=240)[0].splitlines()[-1] == "killed"
     assert "SIGTERM" in record(folder).reason
 
 

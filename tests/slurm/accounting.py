@@ -27,7 +27,7 @@ def database_commands(folder: Path, ports: dict[str, int]) -> dict[str, list[str
     rights = "--auth-root-authentication-method=normal"
     install = ["mariadb-install-db", "--no-defaults", user, files, "--skip-test-db", rights, *_SMALL]
     with (folder / "log" / "mariadb-install.log").open("wb") as log:
-        subprocess.run(install, stdout=log, stderr=log, check=True, timeout=120)
+        subprocess.run(install, stdout=log, stderr=log, check=True, timeout=240)
     where = [f"--socket={_socket(folder)}", "--bind-address=127.0.0.1", f"--port={ports['mariadbd']}"]
     names = [
         f"--pid-file={folder / 'run' / 'mariadbd.pid'}",

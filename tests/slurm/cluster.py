@@ -74,7 +74,7 @@ class Cluster:
             del os.environ["SLURM_CONF"]
             os.environ |= {"SLURM_CONF": before} if before else {}
 
-    def call(self, *command: str, patience_s: float = 30) -> str:
+    def call(self, *command: str, patience_s: float = 60) -> str:
         """Run a command on the cluster; returns what it prints.
 
         Raises:

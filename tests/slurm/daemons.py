@@ -80,7 +80,7 @@ def of_jobs(conf: Path, node: str | None = None) -> list[psutil.Process]:
     return [*steps.values(), *(process for pid, process in jobs.items() if pid not in steps)]
 
 
-def wait_until(condition: Callable[[], bool], what: str, patience_s: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, patience_s: float = 200.0) -> None:
     """Wait for something to become true.
 
     Raises:

@@ -67,6 +67,15 @@ def sleep(run: "RunContext") -> None:
     seen(run)
 
 
+def until_released(run: "RunContext") -> None:
+    """Sleep until the file that RELEASE names is there, for `measure.budget_s` at most."""
+    run.report("sleeping until released")
+    deadline = time.monotonic() + run.cfg.measure.budget_s
+    while time.monotonic() < deadline and not Path(os.environ["RELEASE"]).exists():
+        time.sleep(0.1)
+    seen(run)
+
+
 def sleep_at_first(run: "RunContext") -> None:
     """Sleep in the first start of the job; a requeued one is quick."""
     if os.environ.get("SLURM_RESTART_COUNT", "0") == "0":

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slurm
 
 def by_hand(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.slurm.cluster", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
 
 
 def test_the_gpus_of_a_node_are_told_apart_and_partitions_hold_their_kind(cluster: Cluster) -> None:
@@ -66,7 +66,7 @@ def test_what_a_killed_session_left_is_found_and_removed(tmp_path: Path) -> None
         "import os, sys; from pathlib import Path; from tests.slurm.cluster import Cluster; "
         "Cluster(Path(sys.argv[1])).start(accounting=False, owned=True); os._exit(9)"
     )
-    subprocess.run([sys.executable, "-c", script, left], cwd=ROOT, timeout=60, check=False)
+    subprocess.run([sys.executable, "-c", script, left], cwd=ROOT, timeout=240, check=False)
     found = list(abandoned(tmp_path))
     assert [cluster.folder for cluster in found] == [left]
     running = list(left.joinpath("run").glob("*.pid"))

@@ -85,7 +85,7 @@ class Sent:
         return {name: read_record(folder / "record.json") for name, folder in self.folder.items()}
 
 
-def until(condition: Callable[[], Any], patience_s: float = 60) -> None:
+def until(condition: Callable[[], Any], patience_s: float = 200) -> None:
     deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline

@@ -33,7 +33,7 @@ def executed(folder: Path, node: str, *overrides: str) -> tuple[int, dict[str, A
     """Run one configuration as a job on a node would; exit status and record."""
     env = os.environ | {"SLURMD_NODENAME": node, "CUDA_VISIBLE_DEVICES": "1", "SLURM_RESTART_COUNT": "1"}
     command = [sys.executable, "-c", SCRIPT, str(folder), "--config-dir", str(CONF), *overrides]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
     record = folder / "record.json"
     assert record.exists() or done.returncode, done.stderr
     return done.returncode, json.loads(record.read_text()) if record.exists() else {}

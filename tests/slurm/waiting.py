@@ -17,7 +17,7 @@ def is_over(state: JobState) -> bool:
 
 
 def wait_for(
-    cluster: Cluster, jobs: Collection[str], reached: Reached = is_over, patience_s: float = 60.0
+    cluster: Cluster, jobs: Collection[str], reached: Reached = is_over, patience_s: float = 200.0
 ) -> dict[str, JobState]:
     """Ask until all jobs are as wished; returns their states then.
 
