@@ -6,6 +6,7 @@ pays for compiling. A test of cold compilation takes the fixture `cold_cache`.
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,6 +16,10 @@ os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(ROOT / "outputs" / "cache" 
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # a shell's `&` starts us, and all tests' processes, deaf
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

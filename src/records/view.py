@@ -13,26 +13,24 @@ from urllib.parse import urlsplit
 from src.records.connection import Connection
 
 _TAG = "mlflow.sharedViewState."
-_COLUMNS = (
-    "metrics.`speedup/median`",
-    "metrics.`speedup/ci_low`",
-    "metrics.`speedup/ci_high`",
-    "metrics.`latency/median_ms`",
-    "metrics.`latency/p10_ms`",
-    "metrics.`latency/p90_ms`",
-    "metrics.`latency/baseline_median_ms`",
-    "metrics.`quality/sqnr_db`",
-    "tags.`verdict`",
-    "tags.`outcome`",
-    "tags.`reason`",
-    "params.`quant`",
-    "params.`compile`",
-    "params.`batch`",
-    "params.`gpu`",
-    "tags.`device`",
-)
-_WIDTHS = {"attributes.`Run Name`": 260, "tags.`reason`": 400} | {
-    column: 150 for column in _COLUMNS if column.startswith("metrics")
+_NAME = "attributes.`Run Name`"
+_COLUMNS = {  # in this order, with their widths in pixels
+    "params.`quant`": 110,
+    "params.`compile`": 90,
+    "params.`batch`": 70,
+    "params.`gpu`": 90,
+    "tags.`verdict`": 100,
+    "metrics.`speedup/median`": 140,
+    "metrics.`speedup/ci_low`": 130,
+    "metrics.`speedup/ci_high`": 130,
+    "metrics.`latency/median_ms`": 150,
+    "metrics.`latency/p10_ms`": 130,
+    "metrics.`latency/p90_ms`": 130,
+    "metrics.`latency/baseline_median_ms`": 200,
+    "metrics.`quality/sqnr_db`": 130,
+    "tags.`outcome`": 110,
+    "tags.`device`": 160,
+    "tags.`reason`": 400,
 }
 _HEADLINES = "sweep"  # a section of its own, above those that the UI makes of metric families
 _FOLDED = (
@@ -82,8 +80,8 @@ def _facets(sweep: str) -> dict[str, Any]:
 def _table() -> dict[str, Any]:
     return {
         "selectedColumns": list(_COLUMNS),
-        "columnOrder": list(_COLUMNS),
-        "columnWidths": _WIDTHS,
+        "columnOrder": [_NAME, *_COLUMNS],
+        "columnWidths": {_NAME: 330} | _COLUMNS,
         "runsHiddenMode": "FIRST_20_RUNS",
         "hideEmptyCharts": True,
     }
