@@ -83,8 +83,9 @@ def _follow(following: Following, publisher: SweepPublisher, display: FollowDisp
 
 
 def _end(following: Following, publisher: SweepPublisher, display: FollowDisplay) -> None:
-    """End the jobs, which do not outlive this process; what had not started is left for the next time."""
-    following.backend.cancel([str(run.job) for run in following.open if run.job])
+    """End the sweep's own jobs, which do not outlive this process; what had not started is left for the next time."""
+    own = [run for run in following.open if not run.entry.get("adopted")]
+    following.backend.cancel([str(run.job) for run in own if run.job])
     _tell(following.look(), publisher, display)
 
 
