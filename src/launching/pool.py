@@ -126,7 +126,8 @@ class DevicePool:
             return {}
 
         if self._queue:
-            start_alone(device, start)
+            with _uninterrupted():
+                start_alone(device, start)
 
     def _submitted(self, queued: _Queued, device: str) -> Any:
         """The job, as submitit's executor for this machine has started it."""
@@ -206,6 +207,21 @@ def _content(folder: Path) -> dict[str, Any] | None:
         return None
     except ValueError:  # it is just being written
         return {"process": this_process()}
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """SIGINT and SIGTERM wait for the end of the block: what is started in it is also written down there."""
+    came: list[int] = []
+    held = (signal.SIGINT, signal.SIGTERM)
+    before = {sign: signal.signal(sign, lambda number, _: came.append(number)) for sign in held}
+    try:
+        yield
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
+        for number in dict.fromkeys(came):
+            signal.raise_signal(number)
 
 
 @contextlib.contextmanager

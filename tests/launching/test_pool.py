@@ -19,6 +19,7 @@ from src.config.errors import ConfigError
 from src.launching.devices import visible_devices
 from src.launching.pool import DevicePool
 from src.launching.workstation import devices_of
+from src.records.record import write_json
 from src.records.store import read_manifest
 from tests.launching.scripted import make_manifest
 from tests.slurm.jobs import wait
@@ -260,6 +261,27 @@ def test_whether_a_sweeps_process_lives_is_asked_once_for_all_that_waits(
     )
     assert states(DevicePool(tmp_path), ["qp-s-0_0", "qp-s-0_1"]) == ["PENDING", "PENDING"]
     assert len(asked) == 1
+
+
+def test_an_interrupt_while_a_job_starts_leaves_no_process_that_nobody_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(path: Path, content: dict[str, Any]) -> None:  # the process is there, and not yet written down
+        signal.raise_signal(signal.SIGTERM)
+        write_json(path, content)
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("src.launching.pool.write_json", told)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as src.launching.workstation does
+    pool = DevicePool(tmp_path, ["0"])
+    jobs = pool.submit("qp-s-0", SlurmRequest(), [Sleep()], tmp_path / "sweeps/s/submitit_local")
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            pool.states(jobs)
+        pool.cancel(jobs)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not _alive_with(tmp_path)
 
 
 def test_what_is_cancelled_before_it_starts_never_does(
