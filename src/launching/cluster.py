@@ -22,6 +22,7 @@ from src.launching.following import follow, hints
 from src.launching.node import RunJob
 from src.launching.preparing import new_sweep, writable, write_config
 from src.launching.publishing import SweepPublisher
+from src.launching.sending import one_at_a_time
 from src.launching.snapshot import take
 from src.launching.travelling import travelling
 from src.records.environment import environment, versions
@@ -43,23 +44,26 @@ def run_on_cluster(configs: Iterable[RootConf], conf: ClusterConf, backend: Arra
         An exit status per run: 0 for a finding, 1 otherwise; 0 for what is sent and not waited for.
 
     Raises:
-        ConfigError: outputs cannot be written, or the first array is refused; then nothing is left behind.
+        ConfigError: outputs cannot be written, another command sends into them and does not come to an end, or the
+            first array is refused; then nothing is left behind.
         KeyboardInterrupt: Ctrl-C; what was sent goes on.
     """
     remaining = iter(configs)
     first = next(remaining)
-    sweep = ClusterSweep(writable(Path(first.outputs)), first.tracking, conf, backend)
-    try:
-        sweep.add(first)
-        for cfg in remaining:
-            sweep.add(cfg)
-        sweep.send()
-    except BaseException:
-        if sweep.may_be_sent and backend.detached:
-            sweep.say(f"what was sent goes on; {hints(sweep.sweep, sweep.outputs)}")
-        elif not sweep.may_be_sent:
-            sweep.withdraw()
-        raise
+    outputs = writable(Path(first.outputs))
+    with one_at_a_time(outputs):
+        sweep = ClusterSweep(outputs, first.tracking, conf, backend)
+        try:
+            sweep.add(first)
+            for cfg in remaining:
+                sweep.add(cfg)
+            sweep.send()
+        except BaseException:
+            if sweep.may_be_sent and backend.detached:
+                sweep.say(f"what was sent goes on; {hints(sweep.sweep, sweep.outputs)}")
+            elif not sweep.may_be_sent:
+                sweep.withdraw()
+            raise
     return sweep.finish()
 
 

@@ -76,6 +76,12 @@ class FollowedRun:
         """The exit status that the run stands for."""
         return 0 if self.record is not None and self.record.outcome.is_finding else 1
 
+    def is_gone(self) -> bool:
+        """Whether somebody has removed its folder; nothing comes of it then, and it is done."""
+        if not self.folder.is_dir():
+            self.unreadable = f"{self.folder}: gone"
+        return bool(self.unreadable)
+
     def read(self) -> bool:
         """Read the record if there is one; whether there is."""
         try:
@@ -132,13 +138,12 @@ class Following:
 
     def read_all(self) -> list[FollowedRun]:
         """Read the records that are there already; returns those runs."""
-        for run in self.runs:
-            if not run.folder.is_dir():
-                run.unreadable = f"{run.folder}: gone"
         return [
             run
-            for run in self.open
-            if (run.entry["skipped"] or (run.folder / RECORD_NAME).exists()) and run.read()
+            for run in self.runs
+            if not run.is_gone()
+            and (run.entry["skipped"] or (run.folder / RECORD_NAME).exists())
+            and run.read()
         ]
 
     def _refresh(self) -> None:
@@ -153,15 +158,16 @@ class Following:
                 for run in unsent:
                     run.entry |= entries.get(run.folder, {})
         alive = False if self._drives else is_alive(self.manifest.driver)
-        self._unsent = None if alive is None else JobState(PENDING, NOT_SENT)  # None: it was on another host
-        if alive is False:
-            self._unsent = JobState(UNKNOWN)
-            find = cache(self.backend.find_by_name)
-            try:
-                for run in unsent:
-                    run.entry["job"] = job_of(run.entry, find)
-            except ConfigError:  # SLURM cannot be asked
-                self._unsent = None
+        self._unsent = JobState(PENDING, NOT_SENT)
+        if alive:
+            return
+        self._unsent = None if alive is None else JobState(UNKNOWN)  # None: it was on another host
+        find = cache(self.backend.find_by_name)
+        try:
+            for run in unsent:
+                run.entry["job"] = job_of(run.entry, find)
+        except ConfigError:  # SLURM cannot be asked
+            self._unsent = None
 
     def _hear(self, run: FollowedRun, states: Mapping[str, JobState], now: float) -> None:
         state = states.get(run.job) if run.job else self._unsent
@@ -182,6 +188,8 @@ class Following:
             return run.read()
         if run.over_since is None or not self._has_waited(run, now):
             return False
+        if run.is_gone():
+            return True
         if not recorded(run.folder):
             fate = CANCELLED if run.cancelled else FATES[run.state.state] if run.job else NEVER_SENT
             fate = described(fate, run.state, run.job or "", run.folder)

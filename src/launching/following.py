@@ -7,7 +7,7 @@ from rich.console import Console
 
 from src.launching.backend import Backend
 from src.launching.followed import FollowedRun, Following, Patience
-from src.launching.publishing import SweepPublisher, left_to_its_job
+from src.launching.publishing import SweepPublisher, elsewhere, left_to_its_job
 from src.launching.watching import FollowDisplay
 from src.records.store import SweepManifest
 
@@ -54,9 +54,9 @@ def follow(
     return [run.status for run in following.runs]
 
 
-def hints(sweep: str, outputs: Path | None = None) -> str:
+def hints(sweep: str, outputs: Path) -> str:
     """The commands that follow, cancel and analyze a sweep."""
-    which = f"sweep={sweep}" + ("" if outputs in (None, Path("outputs").resolve()) else f" outputs={outputs}")
+    which = f"sweep={sweep}{elsewhere(outputs)}"
     return (
         f"follow: python -m src.collect {which} --watch; cancel: python -m src.collect {which} cancel=true; "
         f"results: python -m src.analyze {which}"
@@ -83,8 +83,9 @@ def _follow(following: Following, publisher: SweepPublisher, display: FollowDisp
 
 
 def _end(following: Following, publisher: SweepPublisher, display: FollowDisplay) -> None:
-    """End the jobs, which do not outlive this process; what had not started is left for the next time."""
-    following.backend.cancel([str(run.job) for run in following.open if run.job])
+    """End the sweep's own jobs, which do not outlive this process; what had not started is left for the next time."""
+    own = [run for run in following.open if not run.entry.get("adopted")]
+    following.backend.cancel([str(run.job) for run in own if run.job])
     _tell(following.look(), publisher, display)
 
 

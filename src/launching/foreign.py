@@ -4,7 +4,6 @@ The configuration is composed where the sweep is started and travels with the jo
 as a file beside it.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,9 +100,8 @@ def run_foreign(
     request = merged(SlurmRequest(extra={"chdir": str(Path.cwd())}), conf, _TIMEOUT_S)
     ids = backend.submit(name, request, prepared, folder)
     try:
-        lost = _await(
-            {job: each.answer for job, each in zip(ids, prepared, strict=True)}, backend, conf.poll_s
-        )
+        answers = {job: each.answer for job, each in zip(ids, prepared, strict=True)}
+        lost = _await(answers, backend, Patience(poll_s=conf.poll_s))
     except KeyboardInterrupt:
         if not backend.detached:
             backend.cancel(ids)
@@ -111,15 +109,20 @@ def run_foreign(
     return [_returned(each, lost.get(job)) for job, each in zip(ids, prepared, strict=True)]
 
 
-def _await(answers: dict[str, Path], backend: ArrayBackend, poll_s: float) -> dict[str, str]:
+def _await(answers: dict[str, Path], backend: ArrayBackend, patience: Patience) -> dict[str, str]:
     """Wait until every job has answered or is over; the states of those that left no answer."""
-    patience, over, lost = Patience(), dict[str, tuple[float, int]](), dict[str, str]()
+    over, lost = dict[str, tuple[float, int]](), dict[str, str]()
+    told_at = patience.now()
     while True:
         states = backend.states([job for job in answers if job not in lost])
         open_jobs = [job for job, answer in answers.items() if job not in lost and not answer.exists()]
         if not open_jobs:
             return lost
-        now = time.monotonic()
+        now = patience.now()
+        told_at = now if states else told_at
+        if now - told_at > patience.silent_s:
+            silent = f"nobody could say for {patience.silent_s / 60:.0f} min what became of it"
+            return lost | dict.fromkeys(open_jobs, silent)
         for job in open_jobs:
             if job not in states or states[job].state not in FATES:
                 over.pop(job, None)
@@ -128,7 +131,7 @@ def _await(answers: dict[str, Path], backend: ArrayBackend, poll_s: float) -> di
             over[job] = (since, looks + 1)
             if now - since >= patience.unknown_s and looks >= patience.unknown_looks:
                 lost[job] = f"{states[job].state} {states[job].reason}".strip()
-        time.sleep(poll_s)
+        patience.sleep(patience.poll_s)
 
 
 def _returned(job: ForeignJob, lost: str | None) -> JobReturn:

@@ -123,7 +123,7 @@ def _listen(
         if receiver in ready:
             try:
                 kind, content = receiver.recv()
-            except EOFError:
+            except (EOFError, OSError):  # no more is there, or half a message
                 return _died(process)
             if kind == "answer":
                 process.join(_GRACE_S)

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -83,7 +84,8 @@ class DevicePool:
             self._free.append(device)
         for device in list(self._free):
             self._use(device)
-        found = {job: self._state(job) for job in jobs}
+        queued, lives = {each.id for each in self._queue}, cache(self._lives)
+        found = {job: self._state(job, queued, lives) for job in jobs}
         return {job: state for job, state in found.items() if state}
 
     def cancel(self, jobs: Collection[str]) -> None:
@@ -124,7 +126,8 @@ class DevicePool:
             return {}
 
         if self._queue:
-            start_alone(device, start)
+            with _uninterrupted():
+                start_alone(device, start)
 
     def _submitted(self, queued: _Queued, device: str) -> Any:
         """The job, as submitit's executor for this machine has started it."""
@@ -142,12 +145,17 @@ class DevicePool:
         write_json(queued.folder / _STATE_NAME, owner)
         return started
 
-    def _state(self, job: str) -> JobState | None:
+    def _state(
+        self, job: str, queued: Collection[str], lives: Callable[[str], bool | None]
+    ) -> JobState | None:
         """None: it cannot be said, as the job is another host's."""
         folder = self._folder(job)
         content = _content(folder)
+        if content is None and job in queued:
+            return JobState("PENDING", "all devices are busy")
         if content is None:
-            return self._waiting(job)
+            alive = lives(_sweep(job))
+            return None if alive is None else JobState("PENDING" if alive else ABANDONED)
         if content.get("cancelled"):
             return JobState("CANCELLED")
         node, alive = f"device {content.get('device', '')}", is_alive(content.get("process", {}))
@@ -157,16 +165,12 @@ class DevicePool:
             return JobState("RUNNING", node=node)
         return JobState("COMPLETED" if any(folder.glob("*_result.pkl")) else "FAILED", node=node)
 
-    def _waiting(self, job: str) -> JobState | None:
-        if any(queued.id == job for queued in self._queue):
-            return JobState("PENDING", "all devices are busy")
+    def _lives(self, sweep: str) -> bool | None:
+        """Whether the process lives that starts a sweep's jobs; None: it is on another host."""
         try:
-            alive = is_alive(read_manifest(sweep_folder(self.outputs, _sweep(job)) / MANIFEST_NAME).driver)
+            return is_alive(read_manifest(sweep_folder(self.outputs, sweep) / MANIFEST_NAME).driver)
         except RecordError:
-            alive = False
-        if alive is None:
-            return None
-        return JobState("PENDING" if alive else ABANDONED)
+            return False
 
     def _pid(self, job: str) -> int | None:
         """Of the process that runs a job; None: none does, or not on this machine."""
@@ -203,6 +207,21 @@ def _content(folder: Path) -> dict[str, Any] | None:
         return None
     except ValueError:  # it is just being written
         return {"process": this_process()}
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """SIGINT and SIGTERM wait for the end of the block: what is started in it is also written down there."""
+    came: list[int] = []
+    held = (signal.SIGINT, signal.SIGTERM)
+    before = {sign: signal.signal(sign, lambda number, _: came.append(number)) for sign in held}
+    try:
+        yield
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
+        for number in dict.fromkeys(came):
+            signal.raise_signal(number)
 
 
 @contextlib.contextmanager

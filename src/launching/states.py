@@ -48,9 +48,7 @@ FATES: Mapping[str, Fate] = {
         "are outputs={outputs} on a file system that the nodes share? {log} has its last words",
     ),
     ABANDONED: Fate(Outcome.LOST, "job {job} was never started: whoever ran the sweep ended before"),
-    UNKNOWN: Fate(
-        Outcome.LOST, "neither squeue nor sacct nor scontrol knows job {job}, and the run left no record"
-    ),
+    UNKNOWN: Fate(Outcome.LOST, "neither squeue nor sacct knows job {job}, and the run left no record"),
 }
 NEVER_SENT = Fate(Outcome.LOST, "it was never sent to the cluster: whoever sent the sweep ended before")
 CANCELLED = Fate(Outcome.KILLED, "cancelled by src.collect")

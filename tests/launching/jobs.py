@@ -1,7 +1,9 @@
 """What children do in the tests of isolation; importable by the fork server."""
 
+import inspect
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -32,6 +34,13 @@ def leave(status: int, tell: Tell) -> None:
 def kill_itself(number: int, tell: Tell) -> None:
     os.kill(os.getpid(), number)
     time.sleep(60)
+
+
+def die_in_mid_sentence(tell: Tell) -> None:
+    """Half of an answer is in the pipe when the kill comes."""
+    pipe = inspect.getclosurevars(tell).nonlocals["sender"]
+    os.write(pipe.fileno(), struct.pack("!i", 1000) + b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def hang_with_grandchild(pids: Path, tell: Tell) -> None:

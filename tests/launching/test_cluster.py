@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
@@ -9,6 +10,7 @@ import yaml
 from src.config.cluster_schema import ClusterConf
 from src.config.errors import ConfigError
 from src.launching.cluster import run_on_cluster
+from src.launching.sending import LOCK_NAME
 from src.records.environment import versions
 from src.records.record import Outcome, Record, read_record
 from src.records.store import SweepManifest, iter_manifests
@@ -162,6 +164,26 @@ def test_a_driver_that_dies_with_the_array_sent_and_its_id_unwritten_loses_nothi
     assert [run["job"] for run in manifests(tmp_path)[-1].runs] == ["100_0", "100_1", "101"]
 
 
+def test_the_same_command_given_in_the_same_moment_waits_for_what_the_first_sends(configs, tmp_path, capsys):
+    pool, jobs = Pool(), ("gpu=h100", "gpu=a100")
+    mine, same = configs(*jobs), configs(*jobs)
+    second = Thread(target=lambda: run_on_cluster(same, LEAVE, pool))
+
+    def meanwhile(name):  # the first array is on its way, the second is not
+        pool.before = lambda name: None
+        second.start()
+        second.join(1)
+
+    pool.before = meanwhile
+    run_on_cluster(mine, LEAVE, pool)
+    second.join(60)
+    assert pool.sent() == 2
+    first, other = manifests(tmp_path)
+    assert [run["job"] for run in other.runs] == [run["job"] for run in first.runs] == ["100", "101"]
+    assert all(run.get("adopted") for run in other.runs)
+    assert "waiting for it" in capsys.readouterr().err
+
+
 def test_a_driver_that_dies_before_anything_is_sent_leaves_nothing(configs, tmp_path):
     def jobs():
         yield from configs("gpu=h100", "gpu=a100")
@@ -169,7 +191,7 @@ def test_a_driver_that_dies_before_anything_is_sent_leaves_nothing(configs, tmp_
 
     with pytest.raises(KeyboardInterrupt):
         run_on_cluster(jobs(), LEAVE, Pool())
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != LOCK_NAME]
 
 
 def test_a_refused_first_array_leaves_nothing_behind(configs, tmp_path):
@@ -177,7 +199,7 @@ def test_a_refused_first_array_leaves_nothing_behind(configs, tmp_path):
     with pytest.raises(ConfigError, match=r"gpu\.slurm\.partition=nowhere"):
         run_on_cluster(configs("gpu=h100 gpu.slurm.partition=nowhere", "gpu=a100"), LEAVE, pool)
     assert pool.sent() == 0
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != LOCK_NAME]
     assert not list(tmp_path.glob("runs/*"))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,30 @@ def test_an_unreadable_record_and_a_folder_that_is_gone_end_the_wait_too(tmp_pat
     statuses, text = followed(tmp_path, manifest, Scripted({}), Clock())
     assert statuses == [1, 1]
     assert "2 unreadable" in text
+
+
+def test_a_folder_that_goes_while_its_job_is_followed_ends_the_wait_too(tmp_path: Path) -> None:
+    manifest, clock = make_manifest(tmp_path, ["7", "8"]), Clock()
+    first, second = manifest.folders(tmp_path)
+    clock.at[1] = lambda: shutil.rmtree(first)
+    clock.at[2] = lambda: write_own(second)
+    backend = Scripted({"7": ["RUNNING", "RUNNING", "FAILED"], "8": ["RUNNING"]})
+    statuses, text = followed(tmp_path, manifest, backend, clock)
+    assert statuses == [1, 0]
+    assert "gone" in text
+
+
+def test_jobs_are_found_by_name_also_where_the_driver_was_on_another_machine(tmp_path: Path) -> None:
+    """Nobody can tell here whether it lives; what the cluster has of its arrays is the cluster's to say."""
+    manifest = make_manifest(tmp_path, [None, None], driven=False)
+    manifest.driver["host"] = "another login node"
+    for index in range(2):
+        manifest.runs[index] |= {"array": f"qp-{index}", "task": None}
+    manifest.write(tmp_path)
+    backend = Scripted({"9": ["TIMEOUT"]})
+    backend.names = {"qp-0": "9"}
+    known = settle(manifest, tmp_path, backend, Clock().patience())
+    assert [run.record and run.record.outcome for run in known.runs] == [Outcome.TIMEOUT, None]
 
 
 def test_a_driver_that_died_before_it_wrote_the_jobs_down(tmp_path: Path) -> None:

@@ -52,6 +52,11 @@ def test_death_by_a_signal_is_named(server: Preloaded, tmp_path: Path, number: s
     assert ("out-of-memory" in ending.reason) == (number == signal.SIGKILL)
 
 
+def test_death_in_the_middle_of_an_answer_is_one_too(server: Preloaded, tmp_path: Path) -> None:
+    ending = server.run(jobs.die_in_mid_sentence, (), log=tmp_path / "log", timeout_s=60)
+    assert (ending.by, ending.code) == (EndedBy.SIGNAL, -signal.SIGKILL)
+
+
 def test_an_exit_without_an_answer_gives_its_status(server: Preloaded, tmp_path: Path) -> None:
     ending = server.run(jobs.leave, (3,), log=tmp_path / "log", timeout_s=60)
     assert (ending.by, ending.code) == (EndedBy.EXIT, 3)

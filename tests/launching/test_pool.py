@@ -19,6 +19,9 @@ from src.config.errors import ConfigError
 from src.launching.devices import visible_devices
 from src.launching.pool import DevicePool
 from src.launching.workstation import devices_of
+from src.records.record import write_json
+from src.records.store import read_manifest
+from tests.launching.scripted import make_manifest
 from tests.slurm.jobs import wait
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,6 +178,20 @@ def test_what_still_runs_is_waited_for_and_not_sent_again(tmp_path: Path) -> Non
     assert third["started_at"] > min(first["finished_at"], second["finished_at"])  # never two on a device
 
 
+def test_ctrl_c_leaves_alone_what_another_command_runs(tmp_path: Path) -> None:
+    sent = ("gpu=h100", "seed=range(3)", "task=sleep", "measure.budget_s=8")
+    first = started(tmp_path, *sent)
+    until(lambda: both_run(tmp_path))
+    second = started(tmp_path, *sent)
+    until(lambda: len(list(tmp_path.glob("sweeps/*/sweep.json"))) == 2)
+    time.sleep(2)  # it follows
+    os.killpg(second.pid, signal.SIGINT)
+    text = second.communicate(timeout=60)[0]
+    assert second.returncode == 130, text
+    assert first.wait(timeout=100) == 0, first.communicate()[0]
+    assert outcomes(tmp_path) == ["ok", "ok", "ok"]
+
+
 def test_another_process_can_cancel(tmp_path: Path) -> None:
     driver = started(tmp_path, "gpu=h100", "seed=1,2", "task=sleep", "measure.budget_s=300")
     until(lambda: both_run(tmp_path))
@@ -236,6 +253,40 @@ def test_a_device_that_another_sweep_uses_is_left_alone(
     one.cancel(ran)
     assert states(other, jobs) == ["RUNNING", "RUNNING"]
     other.cancel(jobs)
+
+
+def test_whether_a_sweeps_process_lives_is_asked_once_for_all_that_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whoever looks on: a file of a line per run, read for each of them, is minutes of a core that measures."""
+    make_manifest(tmp_path, ["qp-s-0_0", "qp-s-0_1"], sweep="s")
+    asked = []
+    monkeypatch.setattr(
+        "src.launching.pool.read_manifest", lambda path: asked.append(path) or read_manifest(path)
+    )
+    assert states(DevicePool(tmp_path), ["qp-s-0_0", "qp-s-0_1"]) == ["PENDING", "PENDING"]
+    assert len(asked) == 1
+
+
+def test_an_interrupt_while_a_job_starts_leaves_no_process_that_nobody_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(path: Path, content: dict[str, Any]) -> None:  # the process is there, and not yet written down
+        signal.raise_signal(signal.SIGTERM)
+        write_json(path, content)
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("src.launching.pool.write_json", told)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as src.launching.workstation does
+    pool = DevicePool(tmp_path, ["0"])
+    jobs = pool.submit("qp-s-0", SlurmRequest(), [Sleep()], tmp_path / "sweeps/s/submitit_local")
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            pool.states(jobs)
+        pool.cancel(jobs)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not _alive_with(tmp_path)
 
 
 def test_what_is_cancelled_before_it_starts_never_does(
