@@ -50,7 +50,7 @@ class LayerRow:
 def capture_layers(
     workload: Workload, components: Sequence[str] = (DENOISER,), *, keep: bool = True
 ) -> tuple[list[LayerRow], dict[tuple[int, int, int], torch.Tensor]]:
-    """Run one forward and list every Linear that was called.
+    """Run one forward, uncompiled, and list every Linear that was called.
 
     A row that comes with a reason is not for a scheme to take: it belongs to none of the components.
 
@@ -79,7 +79,8 @@ def capture_layers(
         if isinstance(module, nn.Linear)
     ]
     try:
-        workload.call()
+        with torch.compiler.set_stance("force_eager"):  # compiled code does not call hooks
+            workload.call()
     finally:
         for handle in handles:
             handle.remove()
