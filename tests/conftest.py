@@ -52,6 +52,7 @@ QUIET = {
     "measure.max_pairs": "8",
     "measure.bootstrap_samples": "200",
     "measure.cache": "warm",
+    "measure.energy_s": "0",
     "measure.ceilings": "false",
 }
 SMALL_LINEAR = ("model=linear", "model.dims.M=16", "model.dims.K=256", "model.dims.N=128")

@@ -135,10 +135,11 @@ def _needs(requires: RequiresConf) -> str:
 
 
 def _takes(conf: QuantConf, requires: RequiresConf) -> str:
-    """Which layers, by K and N: ``K % 128, N % 16, group 128 of 32 64 128``."""
+    """Which layers, by K, N and M: ``K % 128, N % 16, group 128 of 32 64 128``."""
     rules = {"K": requires.k_multiple, "N": requires.n_multiple, "K·N": requires.kn_multiple}
     told = [f"{side} % {multiple}" for side, multiple in rules.items() if multiple > 1]
     sizes = " ".join(map(str, requires.group_sizes))
+    told += [f"M >= {requires.least_m}"] * (requires.least_m > 1)
     told += [f"group {conf.group_size}" + (f" of {sizes}" if sizes else "")] * (conf.group_size is not None)
     told += [f"{requires.input_dims}-D inputs"] * (requires.input_dims is not None)
     return ", ".join(told)

@@ -22,6 +22,7 @@ class RequiresConf:
     k_multiple: int = bounded(1, min=1)  # a layer's in_features must be a multiple, else it is left alone
     n_multiple: int = bounded(1, min=1)  # likewise out_features
     kn_multiple: int = bounded(1, min=1)  # likewise the number of weights, K * N
+    least_m: int = bounded(1, min=1)  # rows that a layer is called with, else it is left alone
     input_dims: int | None = None  # of the tensors that a layer is called with, else it is left alone
     never: str = aside("")  # why no device can: a name that people know and that has nothing behind it
     remedy: str = aside("")  # what the user can do instead

@@ -173,6 +173,6 @@ def import_all(paths: Sequence[str]) -> None:
         module, _, attribute = path.rpartition(".")
         try:
             importlib.import_module(path)
-        except ImportError:
+        except Exception:
             with contextlib.suppress(Exception):
                 getattr(importlib.import_module(module), attribute)

@@ -144,7 +144,7 @@ def _try(
         scheme.apply(treated, [trial_row], run)
         for workload in (baseline, treated):
             compile_module(workload.module, run.cfg.compile)
-        quality = compare(baseline.call(), treated.call())
+        quality = compare(baseline.call().clone(), treated.call())  # a CUDA graph's output is overwritten
         conf = _trial_conf(run.cfg.measure, run.cfg.quant.layer_budget_s)
         rounds = measure_interleaved(baseline.call, treated.call, run.device, conf, cold=conf.cache != "warm")
         estimate = estimate_speedup(rounds, conf)

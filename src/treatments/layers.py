@@ -50,7 +50,7 @@ class LayerRow:
 def capture_layers(
     workload: Workload, components: Sequence[str] = (DENOISER,), *, keep: bool = True
 ) -> tuple[list[LayerRow], dict[tuple[int, int, int], torch.Tensor]]:
-    """Run one forward and list every Linear that was called.
+    """Run one forward, uncompiled, and list every Linear that was called.
 
     A row that comes with a reason is not for a scheme to take: it belongs to none of the components.
 
@@ -79,7 +79,8 @@ def capture_layers(
         if isinstance(module, nn.Linear)
     ]
     try:
-        workload.call()
+        with torch.compiler.set_stance("force_eager"):  # compiled code does not call hooks
+            workload.call()
     finally:
         for handle in handles:
             handle.remove()
@@ -113,6 +114,8 @@ def _reasons(row: LayerRow, layers: LayersConf, requires: RequiresConf) -> Itera
         yield f"N={row.N} is not a multiple of {requires.n_multiple}"
     if row.K * row.N % requires.kn_multiple:
         yield f"K x N={row.K}x{row.N} is not a multiple of {requires.kn_multiple}"
+    if requires.least_m > row.M:
+        yield f"M={row.M} is below {requires.least_m}"
 
 
 def _diffusers_matches(module: str, layer: str) -> bool:
@@ -166,7 +169,7 @@ def what_fits(rows: Iterable[LayerRow], conf: QuantConf, requires: RequiresConf)
     sizes = [size for size in requires.group_sizes or GROUP_SIZES if not divides_all % size]
     if "group_size" in conf.takes and conf.group_size not in sizes and sizes:
         return f"quant.group_size={max(sizes)}: it divides K of every layer"
-    return "another scheme: python -m src.run --list says what each asks of K and N"
+    return "another scheme: python -m src.run --list says what each asks of K, N and M"
 
 
 def fits_none(scheme: str, rows: Sequence[LayerRow]) -> str:

@@ -1,6 +1,10 @@
 """The same runs on a real CUDA device; skipped where there is none."""
 
+import json
+import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -21,7 +25,7 @@ LINEAR = ("model=linear", "gpu=auto", "compile=default", "measure.budget_s=1", "
 @pytest.mark.parametrize("quant", canonical("quant"))
 @pytest.mark.parametrize("workload", [FLUX, LINEAR], ids=["flux", "linear"])
 def test_the_capability_check_foretells_what_runs(compose, execute_run, quant, workload):
-    cfg = compose(*workload, f"quant={quant}")
+    cfg = compose(*workload, f"quant={quant}", "measure.warm_compile=false")
     foretold = capability(cfg.quant, AutoDevice(cfg.gpu).open(), cfg.dtype)
     record = execute_run(cfg)
     assert record.outcome in ("ok", "unsupported", "compile_error"), record.reason
@@ -37,6 +41,37 @@ def test_the_capability_check_foretells_what_runs(compose, execute_run, quant, w
     assert record.metrics["compile/recompiles"] == 0
 
 
+@pytest.mark.parametrize(("launcher", "mode"), [("local", "regional"), ("submitit_local", "none")])
+def test_the_command_line_s_own_processes_use_the_device(tmp_path, launcher, mode):
+    """`local` forks them from a server that has imported the model's class: CUDA must be untouched there."""
+    options = ("-m", f"hydra/launcher={launcher}", "model=flux-tiny", "quant=int8wo", f"compile={mode}",
+               "tracking=none", f"outputs={tmp_path}", "measure.budget_s=1", "measure.energy_s=0.2",
+               "measure.ceilings=false")  # fmt: skip
+    cold = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor"), "TORCHINDUCTOR_COMPILE_THREADS": "4"}
+    command = [sys.executable, "-m", "src.run", *options]
+    done = subprocess.run(command, env=os.environ | cold, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("runs/*/*/record.json")
+    record = json.loads(path.read_text())
+    assert (record["outcome"], record["device"]["kind"]) == ("ok", "cuda"), record["reason"]
+    assert (record["metrics"].get("compile/warm_s", 0) > 0) == (mode != "none")
+    assert "other processes were on" not in record["reason"]  # the compiler's are not
+
+
+@pytest.mark.parametrize("mode", ["none", "default"])
+@pytest.mark.parametrize("quant", ["int8dq", "int8_static"])
+def test_int8_matmuls_need_more_than_16_rows(compose, execute_run, quant, mode):
+    cfgs = (compose(*LINEAR[:2], f"compile={mode}", f"quant={quant}", f"model.dims.M={m}") for m in (16, 17))
+    few, enough = (execute_run(cfg) for cfg in cfgs)
+    assert (few.outcome, enough.outcome) == ("unsupported", "ok"), enough.reason
+    assert "M=16 is below 17" in few.reason
+    with pytest.raises(RuntimeError, match="greater than 16"):
+        torch._int_mm(
+            torch.ones(16, 64, dtype=torch.int8, device="cuda"),
+            torch.ones(64, 64, dtype=torch.int8, device="cuda").t(),
+        )
+
+
 def test_float8dq_runs_from_compute_capability_8_9_on(compose, execute_run):
     expected = "ok" if torch.cuda.get_device_capability() >= (8, 9) else "unsupported"
     assert execute_run(compose(*LINEAR, "quant=float8dq")).outcome == expected
@@ -49,8 +84,9 @@ def test_cuda_graphs_do_not_overwrite_the_compared_output(compose, execute_run, 
     assert record.metrics["quality/cosine"] > 0.9999
 
 
-def test_autoquant_ends_in_a_plan_or_the_baseline(compose, execute_run):
-    record = execute_run(compose(*LINEAR, "quant=autoquant"))
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+def test_autoquant_ends_in_a_plan_or_the_baseline(compose, execute_run, mode):
+    record = execute_run(compose(*LINEAR[:2], *LINEAR[3:], f"compile={mode}", "quant=autoquant"))
     assert record.outcome == "ok", record.reason
 
 

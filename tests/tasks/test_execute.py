@@ -108,7 +108,7 @@ def test_whatever_happens_becomes_a_record(compose, execute_run, overrides, outc
         assert "\n" not in record.reason
     if outcome is Outcome.UNSUPPORTED and "gpu=h100" in overrides:
         assert "gpu=cpu" in record.remedy
-    assert record.environment["torch"] == torch.__version__
+    assert torch.__version__.startswith(record.environment["torch"])  # PyPI's CUDA build adds +cu130 itself
     assert record.finished_at >= record.started_at
 
 

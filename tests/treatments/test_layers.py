@@ -82,6 +82,8 @@ def test_no_shape_of_anything_else(rows):
         ({}, {"k_multiple": 32, "n_multiple": 16}, ""),
         ({}, {"k_multiple": 128}, "K=96 is not a multiple of 128"),
         ({}, {"n_multiple": 32}, "N=48 is not a multiple of 32"),
+        ({}, {"least_m": 7}, ""),
+        ({}, {"least_m": 8}, "M=7 is below 8"),
         ({"k_multiple": 64}, {}, "K=96 is not a multiple of quant.layers.k_multiple=64"),
         ({"n_multiple": 32}, {}, "N=48 is not a multiple of quant.layers.n_multiple=32"),
         ({"k_multiple": 32, "n_multiple": 16}, {}, ""),
@@ -96,6 +98,17 @@ def test_no_shape_of_anything_else(rows):
 def test_why_a_scheme_leaves_a_layer_alone(layers, requires, reason):
     row = LayerRow("blocks.0.attn.to_q", M=7, K=96, N=48, calls=1)
     assert why_not(row, LayersConf(**layers), RequiresConf(**requires)) == reason
+
+
+@pytest.mark.parametrize("quant", ["int8dq", "int8_static"])
+def test_int8_matmuls_leave_layers_of_few_rows_alone_on_cuda(compose, quant):
+    """torch._int_mm: self.size(0) needs to be greater than 16."""
+    conf = compose(f"quant={quant}").quant
+    rows = [LayerRow("norm1.linear", m, K=3072, N=18432, calls=1) for m in (1, 16, 17)]
+    on = {
+        kind: [why_not(row, conf.layers, conf.on(kind).requires) for row in rows] for kind in ("cuda", "cpu")
+    }
+    assert on == {"cuda": ["M=1 is below 17", "M=16 is below 17", ""], "cpu": ["", "", ""]}
 
 
 def test_a_linear_alone_is_named_inside_its_wrapper():
