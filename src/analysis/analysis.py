@@ -12,7 +12,7 @@ from src.analysis.provenance import provenance, warnings
 from src.analysis.report import Report, write_report
 from src.analysis.schemes import write_schemes
 from src.analysis.shapes import breakeven_table
-from src.analysis.tracker import Tracker
+from src.analysis.tracker import Tracker, sweep_keys
 from src.analysis.verdicts import write_tables
 from src.analysis.words import sentences
 from src.config.errors import ConfigError
@@ -38,7 +38,7 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
             soft_wrap=True, markup=False,
         )  # fmt: skip
         return 1
-    frame = _only_sweep(frame, conf, tracker)
+    frame = _only_sweep(frame, conf)
     runs = standing(frame)
     breakeven = breakeven_table(runs)
     found = provenance(runs, Path(conf.outputs), tracker)
@@ -66,16 +66,16 @@ def headline(runs: pd.DataFrame, breakeven: pd.DataFrame) -> dict[str, float]:
     metrics = {"runs/total": float(len(runs))}
     metrics |= {f"runs/{outcome}": float(count) for outcome, count in runs["outcome"].value_counts().items()}
     metrics |= {f"verdict/{name}": float((runs["verdict"] == name).sum()) for name in VERDICTS}
-    speedups = runs.loc[runs["verdict"] != "", "speedup/median"]
+    speedups = runs.loc[(runs["verdict"] != "") & ~runs["withheld"], "speedup/median"]
     if len(speedups):
         metrics |= {"speedup/best": float(speedups.max()), "speedup/worst": float(speedups.min())}
     return metrics | {"breakeven/crossings": float(breakeven["m"].notna().sum())}
 
 
-def _only_sweep(frame: pd.DataFrame, conf: AnalyzeConf, tracker: Tracker) -> pd.DataFrame:
+def _only_sweep(frame: pd.DataFrame, conf: AnalyzeConf) -> pd.DataFrame:
     if conf.sweep is None:
         return frame
-    chosen = of_sweep(frame, conf.sweep, tracker.sweep_keys(conf.sweep, Path(conf.outputs)))
+    chosen = of_sweep(frame, conf.sweep, sweep_keys(conf.sweep, Path(conf.outputs)))
     if chosen.empty:
         newest = frame.sort_values("started_at", ascending=False)["sweep"].drop_duplicates().head(5)
         raise ConfigError(f"sweep={conf.sweep}: no finished runs; the newest sweeps are {', '.join(newest)}")

@@ -52,7 +52,7 @@ def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
     for row, variant in zip(rows, _variants(rows), strict=True):
         row["variant"] = variant
         row["verdict"] = _verdict(row, margin)
-        row["withheld"] = bool(row["verdict"]) and row["verdict"] != _interval_verdict(row, margin)
+        row["withheld"] = bool(row["verdict"]) and _is_withheld(row)
     columns = [
         *_TAGS,
         "attempt",
@@ -106,7 +106,7 @@ def _row(run: "Run") -> dict[str, Any]:
     params, tags = run.data.params, run.data.tags
     row: dict[str, Any] = {name: params.get(name, "") for name in _AXES}
     row |= {name: tags.get(name, "") for name in _TAGS}
-    row["recorded"] = tags.get("verdict", "")
+    row["recorded"], row["told_withheld"] = tags.get("verdict", ""), tags.get("withheld") == "1"
     row |= {name: _integer(params.get(name)) for name in ("batch", "resolution")}
     row |= _shape(params) | dict(run.data.metrics)
     row["device"] = tags.get("device") or f"gpu={row['gpu']}"
@@ -136,11 +136,11 @@ def _integer(text: str | None) -> int | None:
 
 
 def _one_per_key(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of doubled runs of an attempt the first; of the attempts of a key the newest, findings before others."""
+    """Of doubled runs of a sweep's attempt the first; of a key's attempts the newest, findings before others."""
     rows = sorted(rows, key=lambda row: (row["started_at"], row["run_id"]))
-    attempts: dict[tuple[str, int], dict[str, Any]] = {}
+    attempts: dict[tuple[str, str, int], dict[str, Any]] = {}
     for row in rows:
-        attempts.setdefault((row["run_key"], row["attempt"]), row)
+        attempts.setdefault((row["run_key"], row["sweep"], row["attempt"]), row)
     keys: dict[str, dict[str, Any]] = {}
     for row in sorted(attempts.values(), key=lambda row: (row["finding"], row["attempt"])):
         keys[row["run_key"]] = row
@@ -150,12 +150,16 @@ def _one_per_key(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _verdict(row: dict[str, Any], margin: float) -> str:
     """The verdict at the analysis' margin; empty unless the run ended well and has an interval.
 
-    A run that withheld the verdict of its own interval (the machine was busy) is not given one here.
+    A run that withheld its verdict (the machine was busy) is not given one here.
     """
+    found = _interval_verdict(row, margin)
+    return str(row["recorded"]) if found and _is_withheld(row) else found
+
+
+def _is_withheld(row: dict[str, Any]) -> bool:
+    """Whether the run says so; one published without that tag did where its verdict is not its interval's."""
     own = _interval_verdict(row, float(row["params"].get("measure.margin", MeasureConf.margin)))
-    if own and row["recorded"] and own != row["recorded"]:
-        return str(row["recorded"])
-    return _interval_verdict(row, margin)
+    return row["told_withheld"] or bool(own and row["recorded"] and own != row["recorded"])
 
 
 def _interval_verdict(row: dict[str, Any], margin: float) -> str:

@@ -79,14 +79,14 @@ def breakeven_section(runs: pd.DataFrame, breakeven: pd.DataFrame) -> str:
 
 def curves_section(runs: pd.DataFrame, margin: float) -> str:
     """Speedup over M, a panel per K x N, below each other by compile mode and device."""
-    ran, curves = compared(layer_level(runs)), list(shapes(runs))
+    curves = list(shapes(runs))
     if not curves:
         return ""
-    lines = scheme_lines(runs["quant"])
-    span = figures.speedup_range(ran, margin)
+    drawn, lines = pd.concat([curve.runs for curve in curves]), scheme_lines(runs["quant"])
+    span = figures.speedup_range(drawn, margin)
     body = legend(lines, (str(curve.group["quant"]) for curve in curves))
     for (device, mode), members in _by(curves, "device", "compile").items():
-        on = f" on {device}" if ran["device"].nunique() > 1 else ""
+        on = f" on {device}" if drawn["device"].nunique() > 1 else ""
         panels = _by(members, "model", "target", "dtype", "K", "N").items()
         plots = [
             panel(f"K×N = {k}×{n}", "", figures.over_m(c, lines, span, margin)) for (*_, k, n), c in panels

@@ -2,14 +2,13 @@
 
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.config.errors import ConfigError
 from src.config.schema import TrackingConf
-from src.records.connection import TrackingError, probe
+from src.records.connection import TrackingError, probe, without_password
 from src.records.record import RecordError
 from src.records.store import MANIFEST_NAME, read_manifest, sweep_folder
 
@@ -40,7 +39,7 @@ class Tracker:
     """
 
     def __init__(self, conf: TrackingConf, experiment: str | None = None) -> None:
-        self.uri, self.experiment = conf.uri, experiment or conf.experiment
+        self.uri, self.experiment = without_password(conf.uri), experiment or conf.experiment
         self._client = _client(conf)
         self.experiment_id = self._find_experiment()
 
@@ -51,21 +50,6 @@ class Tracker:
     def calibrations(self) -> "list[Run]":
         """All published calibrations, newest first."""
         return list(self._search("tags.kind = 'calibration' and tags.published = '1'"))
-
-    def sweep_keys(self, sweep: str, outputs: Path) -> set[str]:
-        """Run keys of a sweep, those it skipped as measured before included; empty where no list is found.
-
-        The list is ``outputs/sweeps/<sweep>/sweep.json``, else that artifact of the sweep's parent run.
-        """
-        path = sweep_folder(outputs, sweep) / MANIFEST_NAME
-        if path.is_file():
-            return _listed_keys(path)
-        for parent in self._search("tags.kind = 'sweep'"):
-            if parent.data.tags.get("sweep") == sweep:
-                with tempfile.TemporaryDirectory() as folder:
-                    found = self.artifact(parent.info.run_id, MANIFEST_NAME, Path(folder))
-                    return _listed_keys(found) if found else set()
-        return set()
 
     def artifact(self, run_id: str, name: str, folder: Path) -> Path | None:
         """Download one artifact of a run; None where the run has none of that name."""
@@ -128,7 +112,7 @@ def _client(conf: TrackingConf) -> "MlflowClient":
             "or set outputs=FOLDER or tracking.uri=..."
         )
     if database is None:
-        _probe(conf.uri)
+        _probe(without_password(conf.uri))
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     for name in ("mlflow", "alembic"):
@@ -138,7 +122,7 @@ def _client(conf: TrackingConf) -> "MlflowClient":
     try:
         return MlflowClient(conf.uri)
     except Exception as error:  # a broken database raises SQLAlchemy's, a bad scheme MLflow's
-        raise _unreachable(conf.uri, error) from error
+        raise _unreachable(without_password(conf.uri), error) from error
 
 
 def _sqlite_path(uri: str) -> Path | None:
@@ -161,7 +145,11 @@ def _unreachable(uri: str, error: BaseException) -> ConfigError:
     )
 
 
-def _listed_keys(path: Path) -> set[str]:
+def sweep_keys(sweep: str, outputs: Path) -> set[str]:
+    """Run keys of ``outputs/sweeps/<sweep>/sweep.json``, those it skipped as measured before included; else none."""
+    path = sweep_folder(outputs, sweep) / MANIFEST_NAME
+    if not path.is_file():
+        return set()
     try:
         return {str(run["run_key"]) for run in read_manifest(path).runs}
     except RecordError as error:

@@ -129,7 +129,8 @@ class LocalSweep:
 
     def _device(self, gpu: GpuConf) -> dict[str, Any]:
         """What identifies the device, asked of a child so that this process never touches it."""
-        if gpu.name not in self.devices:
+        asked = repr(gpu)  # not its name alone: gpu.threads=1,2 are two devices
+        if asked not in self.devices:
             log = self.folder / "probe.log"
             ending = self.server.run(describe_device, (gpu,), log=log, timeout_s=300)
             if ending.by is not EndedBy.ITSELF:
@@ -137,8 +138,8 @@ class LocalSweep:
                 raise RuntimeError(
                     f"gpu={gpu.name} cannot be opened: {ending.reason}; {log}: {''.join(tail)}"
                 )
-            self.devices[gpu.name] = ending.answer
-        return self.devices[gpu.name]
+            self.devices[asked] = ending.answer
+        return self.devices[asked]
 
     def _close(self, progress: SweepProgress) -> None:
         self.manifest.write(self.outputs)

@@ -78,15 +78,20 @@ class _Planner:
             return self._unsupported(cfg, card, *misfit)
         shapes = len({row.shape for row in self._footprints.of(cfg).rows})
         guess = guess_s(cfg.measure, cfg.quant, shapes)
-        estimate = self.history.estimate(axes_of(cfg), _places(cfg.gpu, card), cfg.measure, guess)
+        estimate = self.history.estimate(axes_of(cfg), self._places(cfg, card), cfg.measure, guess)
         if memory.exceeds(card.memory_gib):
             reason = f"GiB of {card.memory_gib:.3g}, in the phase {memory.peak_phase}"
             return PlannedRun(axes, group.name, Fate.OOM, estimate, reason, _SMALLER, memory)
         return PlannedRun(axes, group.name, Fate.RUN, estimate, memory=memory)
 
     def _unsupported(self, cfg: RootConf, card: Card, reason: str, remedy: str) -> PlannedRun:
-        estimate = self.history.unsupported(_places(cfg.gpu, card))
+        estimate = self.history.unsupported(self._places(cfg, card))
         return PlannedRun(plan_axes(cfg), self._group(cfg).name, Fate.UNSUPPORTED, estimate, reason, remedy)
+
+    def _places(self, cfg: RootConf, card: Card) -> list[str]:
+        """What a run's device is called in records: the one opened here by its name, others by the option's too."""
+        own = [card.device.name] if card.device else []
+        return own if card.here and not self.launch.elsewhere else [*own, cfg.gpu.name]
 
     def _card(self, gpu: GpuConf) -> Card:
         key = repr(gpu)
@@ -172,8 +177,3 @@ def own_request(cfg: RootConf) -> Mapping[str, Any]:
 
 def _unheard(warning: str) -> None:
     """An unreadable record is the launcher's to tell."""
-
-
-def _places(gpu: GpuConf, card: Card) -> list[str]:
-    """What a run's device is called in records: by its name, if it is known, and by the option's."""
-    return [*([card.device.name] if card.device else []), gpu.name]

@@ -128,7 +128,7 @@ def connect(conf: TrackingConf) -> Connection:
         )
     database = _sqlite_path(conf.uri)
     if database is None:
-        shown = _without_password(conf.uri)
+        shown = without_password(conf.uri)
         probe(shown)
         return _open(conf, conf.uri, shown, None)
     from filelock import FileLock, Timeout
@@ -227,6 +227,7 @@ def _sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]).resolve()
 
 
-def _without_password(uri: str) -> str:
+def without_password(uri: str) -> str:
+    """A tracker's address as it may be shown."""
     parts = urlsplit(uri)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.password else uri

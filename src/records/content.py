@@ -45,6 +45,7 @@ def tags(record: Record) -> dict[str, str]:
         "device": str(record.device.get("name", "")),
         "reason": record.reason,
         "remedy": record.remedy,
+        "withheld": "1" if record.details.get("withheld") else "",
         "mlflow.note.content": note(record),
     }
     return {name: text[:_MAX_TAG] for name, text in texts.items() if text}

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from src.config.model_schema import PIPELINE, TOKENS
+from src.config.quant_schema import EmulationConf, QuantConf, RequiresConf, SchemeVariantConf
 from src.config.schema import GpuConf, RootConf, SerializeConf
 from src.records.environment import versions
 
-_PROSE = frozenset(  # in plain mappings, where no schema marks them
-    {"description", "remedy", "never", "how", "bits", "serializes", "needs_compile", "takes"}
+_PROSE = frozenset(  # of autoquant's candidates, plain mappings in the form of these
+    f.name
+    for schema in (QuantConf, SchemeVariantConf, RequiresConf, EmulationConf)
+    for f in fields(schema)
+    if not f.metadata.get("key", True)
 )
 
 
@@ -64,11 +68,14 @@ def axes_of(cfg: RootConf) -> dict[str, Any]:
     }
 
 
-def _keyed(value: Any) -> Any:
+def _keyed(value: Any, *, argument: bool = False) -> Any:
+    """What counts of a value; all of a call's arguments, which may be called ``bits`` too."""
     if is_dataclass(value):
         return {f.name: _keyed(getattr(value, f.name)) for f in fields(value) if f.metadata.get("key", True)}
     if isinstance(value, dict):
-        return {name: _keyed(item) for name, item in value.items() if name not in _PROSE}
+        argument = argument or "_target_" in value
+        kept = (name for name in value if argument or name not in _PROSE)
+        return {name: _keyed(value[name], argument=argument) for name in kept}
     if isinstance(value, (list, tuple)):
-        return [_keyed(item) for item in value]
+        return [_keyed(item, argument=argument) for item in value]
     return value

@@ -12,7 +12,7 @@ _MAX_NOTE = 7800  # characters; MLflow takes 8000 in a tag
 
 
 def headline(manifest: SweepManifest, records: Iterable[Record]) -> dict[str, float]:
-    """Counts by verdict and outcome, and the span of speedups."""
+    """Counts by verdict and outcome, and the span of the speedups that no busy machine put in doubt."""
     records = list(records)
     found = {"sweep/runs": float(len(manifest.runs)), "sweep/recorded": float(len(records))}
     verdicts = Counter(record.verdict for record in records)
@@ -21,7 +21,8 @@ def headline(manifest: SweepManifest, records: Iterable[Record]) -> dict[str, fl
     }
     outcomes = Counter(record.outcome for record in records if record.outcome is not Outcome.OK)
     found |= {f"sweep/{outcome}": float(number) for outcome, number in outcomes.items()}
-    speedups = [r.metrics["speedup/median"] for r in records if "speedup/median" in r.metrics]
+    measured = (r for r in records if not r.details.get("withheld"))
+    speedups = [r.metrics["speedup/median"] for r in measured if "speedup/median" in r.metrics]
     if speedups:
         found |= {
             "sweep/best_speedup": max(speedups),

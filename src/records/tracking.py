@@ -1,10 +1,11 @@
 """Publishing records to MLflow: a view of what lies on disk, safe to repeat at any time.
 
 `open_tracker(conf)` opens it; `Tracker.publish(run_folder, parent)` publishes one run. MLflow's own
-`create_run` is retried by its client and can double a run, so a run is known by its tags ``run_key`` and
-``attempt``, given in the creation; of several a published one stands for it, then the smallest (start time, run id).
+`create_run` is retried by its client and can double a run, so a run is known by its tags ``run_key``, ``attempt`` and
+``sweep``, given in the creation; of several a published one stands for it, then the smallest (start time, run id).
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,7 +120,8 @@ class Tracker:
             new = {name: value for name, value in new.items() if known.get(name) != value}
             note = sweep_note(manifest, children, self.connection.experiment_id)
             points = [(name, value, 0) for name, value in new.items()]
-            self._log(parent_run_id, points, {}, {"mlflow.note.content": note}, at_ms)
+            now_ms = round(time.time() * 1000)  # of two at one moment MLflow shows the larger
+            self._log(parent_run_id, points, {}, {"mlflow.note.content": note}, now_ms)
             self.client.set_terminated(parent_run_id, sweep_status(manifest, records), at_ms)
         mark_published(folder, self.connection.destination, parent_run_id, version=last)
 
@@ -147,9 +149,10 @@ class Tracker:
         if (there := self._published(folder, record)) is not None:
             return there
         identity = {"kind": "run", "run_key": record.run_key, "attempt": str(record.attempt)}
+        identity["sweep"] = record.sweep  # others who publish here may have measured the same
         self._delete_older(identity, record)
         identity["recorded_at"] = record.finished_at
-        more = {"sweep": record.sweep, "sweeps": f" {record.sweep} ", "mlflow.parentRunId": parent_run_id}
+        more = {"sweeps": f" {record.sweep} ", "mlflow.parentRunId": parent_run_id}
         run = self._get_or_create(identity, more, content.label(record), record.started_at)
         if run.data.tags.get("published") != "1":
             self._fill(run, record, folder)

@@ -3,7 +3,7 @@ import pytest
 from src.analysis.frame import WORKLOAD, compared, layer_level, model_level, of_sweep, standing, tidy
 from src.analysis.html_tables import verdicts_html
 from src.analysis.shapes import breakeven_table, shapes
-from src.analysis.tracker import Tracker
+from src.analysis.tracker import Tracker, sweep_keys
 from src.analysis.verdicts import image_metrics, workload_text
 from src.config.errors import ConfigError
 from src.config.schema import TrackingConf
@@ -93,6 +93,22 @@ def test_a_verdict_withheld_by_the_run_stays_withheld(store):
     assert frame["withheld"].tolist() == [True, False]
 
 
+def test_a_withheld_verdict_stays_withheld_at_any_margin(store):
+    """Its interval crosses the run's own margin too, so that its verdict alone does not tell."""
+    name, _ = store.experiment([busy := made("a", 1.015, params={"measure.margin": "0.02"})])
+    assert busy.record.verdict == "inconclusive"
+    store.client.set_tag(busy.run_ids[0], "withheld", "1")
+    found = Tracker(TrackingConf(name="sqlite", uri=store.uri), name).runs()
+    for margin in (0.001, 0.02, 0.1):
+        frame = tidy(found, margin)
+        assert (frame["verdict"].item(), frame["withheld"].item()) == ("inconclusive", True)
+
+
+def test_two_sweeps_attempts_are_no_doubles(store):
+    first, second = made("k", 1.1, sweep="ann"), made("k", 1.4, sweep="bob")
+    assert frame_of(store, [first, second])["run_id"].tolist() == second.run_ids
+
+
 def test_an_unsupported_linear_keeps_the_shape_that_was_asked_for(store):
     run = made("u", outcome=Outcome.UNSUPPORTED, shape=(16, 512, 2048), quant="float8dq", batch=4)
     frame = frame_of(store, [run, made("r", 1.1, shape=(16, 512, 512))])
@@ -103,19 +119,16 @@ def test_an_unsupported_linear_keeps_the_shape_that_was_asked_for(store):
 def test_a_sweep_includes_what_it_skipped(store):
     runs = [made("early", 1.1, sweep="one", batch=1), made("own", 1.2, sweep="two", batch=2),
             made("other", 1.2, sweep="one", batch=4)]  # fmt: skip
-    name, experiment_id = store.experiment(runs)
-    tracker = Tracker(TrackingConf(name="s", uri=store.uri), name)
-    frame = tidy(tracker.runs(), 0.02)
+    name, _ = store.experiment(runs)
+    frame = tidy(Tracker(TrackingConf(name="s", uri=store.uri), name).runs(), 0.02)
     manifest = SweepManifest("two")
     manifest.add("early", 1, skipped=True)
     manifest.add("own", 1, skipped=False)
-    assert of_sweep(frame, "two", tracker.sweep_keys("two", store.outputs))["run_key"].tolist() == ["own"]
-
-    parent = store.client.create_run(experiment_id, tags={"kind": "sweep", "sweep": "two"})
     elsewhere = store.outputs / f"elsewhere-{name}"
-    store.client.log_artifact(parent.info.run_id, str(manifest.write(elsewhere)))
-    keys = tracker.sweep_keys("two", store.outputs)
-    assert keys == {"early", "own"} == tracker.sweep_keys("two", elsewhere)
+    assert of_sweep(frame, "two", sweep_keys("two", elsewhere))["run_key"].tolist() == ["own"]
+    manifest.write(elsewhere)
+    keys = sweep_keys("two", elsewhere)
+    assert keys == {"early", "own"}
     assert set(of_sweep(frame, "two", keys)["run_key"]) == keys
 
 
@@ -142,6 +155,13 @@ def test_a_store_that_cannot_be_read_is_a_config_error(uri, says):
     with pytest.raises(ConfigError, match=says) as raised:
         Tracker(TrackingConf(name="x", uri=uri))
     assert "\n" not in str(raised.value)
+
+
+def test_a_password_is_not_repeated():
+    with pytest.raises(ConfigError) as caught:
+        Tracker(TrackingConf(name="server", uri="http://me:secret@127.0.0.1:9"))
+    assert "http://127.0.0.1:9" in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_file_that_is_no_database_is_a_config_error(tmp_path):

@@ -4,10 +4,15 @@ import re
 import shutil
 import subprocess
 from html import escape, unescape
+from itertools import pairwise
 
 import pytest
 
-from tests.analysis.synthetic import NO_FLOAT8, REMEDY
+from src.analysis.figures import forest, speedup_range
+from src.analysis.frame import tidy
+from src.analysis.tracker import Tracker
+from src.config.schema import TrackingConf
+from tests.analysis.synthetic import NO_FLOAT8, REMEDY, made
 
 PROBE = """<script>
 var probe = {errors: [], requests: 0, plots: [], sorted: ""};
@@ -78,6 +83,16 @@ def test_nothing_is_loaded_from_elsewhere(page):
     assert not re.findall(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)\s*=\s*["']?(?!["']?data:)""", page)
     assert "@import" not in page.split("</style>")[0]
     assert page.count("plotly.js v") == 1
+
+
+@pytest.mark.parametrize(("slowest", "fastest"), [(0.98, 1.03), (0.5, 1.5), (0.09, 3.1), (0.02, 30.0)])
+def test_an_axis_of_speedups_can_be_read(store, slowest, fastest):
+    name, _ = store.experiment([made("s", slowest), made("f", fastest, batch=4)])
+    rows = tidy(Tracker(TrackingConf(name="sqlite", uri=store.uri), name).runs(), 0.02)
+    axis = forest(rows, speedup_range(rows, 0.02), 0.02).layout.xaxis
+    assert 3 <= len(axis.tickvals) <= 7
+    if fastest / slowest < 100:  # no step of ten, which says only which power
+        assert max(b / a for a, b in pairwise(axis.tickvals)) <= 2.5
 
 
 def test_text_of_runs_is_escaped(page):

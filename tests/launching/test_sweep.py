@@ -127,6 +127,13 @@ def test_every_fate_of_a_run_is_an_outcome_and_the_sweep_goes_on(tmp_path: Path)
     assert sum(published(tmp_path).values()) == 6
 
 
+def test_thread_counts_are_devices_of_their_own(tmp_path: Path) -> None:
+    done = call("run", "-m", "quant=int8wo", "gpu=cpu", "gpu.threads=1,2", *SMALL, f"outputs={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    found = {record["run_key"]: record["device"]["threads"] for record in records(tmp_path)}
+    assert sorted(found.values()) == [1, 2]
+
+
 def test_ctrl_c_keeps_what_is_done_marks_what_is_on_and_leaves_no_process(tmp_path: Path) -> None:
     own = ("--config-dir", str(CONF), "task=fates", *SMALL, "seed=0,4", f"outputs={tmp_path}")
     driver = subprocess.Popen(

@@ -1,13 +1,16 @@
 """What a plan foretells of runs, and what real runs on this CPU say."""
 
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from src.planning.hours import GUESS
 from src.planning.matrix import Fate, Launch
 from src.planning.planning import plan_runs, show_plan
-from src.records.key import run_key
+from src.records.key import axes_of, run_key
+from src.records.record import Outcome, Record
 from src.records.store import run_folder
 from tests.conftest import SMALL_LINEAR
 
@@ -88,6 +91,17 @@ def test_what_is_done_is_skipped_and_what_stands_twice_too(compose, tmp_path, ex
     assert measured.fate is Fate.RUN
     assert measured.estimate.source == "the same"
     assert (new.fate, twice.fate) == (Fate.RUN, Fate.REPEATED)
+
+
+def test_a_run_here_takes_no_time_from_another_device(compose, tmp_path):
+    """Both were asked for as gpu=auto."""
+    cfg = compose(*SMALL_LINEAR, f"outputs={tmp_path}", "gpu=auto", "measure.timeout_s=9000")
+    began = datetime(2026, 1, 1)
+    record = Record("k", 1, "s", axes_of(cfg), Outcome.OK, device={"name": "NVIDIA H100"})
+    record.started_at, record.finished_at = began.isoformat(), (began + timedelta(hours=1)).isoformat()
+    record.write(run_folder(tmp_path, "k", 1))
+    (run,) = plan_runs([cfg]).runs
+    assert run.estimate.source == GUESS
 
 
 def test_a_broken_record_is_no_obstacle_and_is_not_done(compose, tmp_path, cpu):

@@ -114,6 +114,19 @@ def test_what_the_metadata_should_say(cfg, path, keyed):
     assert {".".join(map(str, p)): k for p, k in leaves(cfg)}[path] == keyed
 
 
+@pytest.mark.parametrize("quant", ["uint3wo", "int4dq"])
+def test_an_argument_of_a_call_counts_whatever_it_is_called(compose, quant):
+    """The entry's own ``bits`` say what it stores; those among torchao's arguments decide it."""
+    plain, other = compose(f"quant={quant}"), compose(f"quant={quant}", "quant.config.bits=5")
+    assert run_key(plain, DEVICE) != run_key(other, DEVICE)
+    assert run_key(plain, DEVICE) == run_key(compose(f"quant={quant}", "quant.bits=5"), DEVICE)
+    candidates = [compose("quant=autoquant", f"+quant@quant.candidates.x={quant}") for _ in range(3)]
+    candidates[1].quant.candidates["x"]["config"]["bits"] = 5
+    candidates[2].quant.candidates["x"]["bits"] = 5
+    plain, other, prose = (run_key(each, DEVICE) for each in candidates)
+    assert other != plain == prose
+
+
 def test_keys_are_16_hex_digits_and_stable(cfg):
     key = run_key(cfg, DEVICE)
     assert len(key) == 16

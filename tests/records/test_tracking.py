@@ -14,7 +14,7 @@ from run_folders import free_port, local, make_run, make_sweep
 
 from src.config.schema import TrackingConf
 from src.records.content import params
-from src.records.record import Outcome, Record
+from src.records.record import Outcome, Record, read_record
 from src.records.store import SweepManifest, sweep_folder, unpublished
 from src.records.tracking import Tracker, TrackingError, UnpublishableError, open_tracker
 
@@ -133,6 +133,31 @@ def test_a_lost_run_that_comes_home_replaces_its_record(tracker, outputs):
     Record("key", 1, "s", {}, Outcome.OK, "helps").write(folder)
     tracker.publish(folder, parent)
     assert [run.data.tags["outcome"] for run in runs(tracker)] == ["ok"]
+
+
+def test_the_sweeps_numbers_follow_a_run_that_comes_home(tracker, outputs):
+    late = make_run(outputs, "late", "s", record=False)
+    Record("late", 1, "s", {}, Outcome.LOST, finished_at="2026-01-02T03:04:10+00:00").write(late)
+    manifest = make_sweep(outputs, "s", [make_run(outputs, "last", "s"), late])
+    parent = opened(tracker, outputs)
+    tracker.close_sweep(parent, sweep_folder(outputs, "s"))
+    assert tracker.client.get_run(parent).data.metrics["sweep/lost"] == 1
+    Record("late", 1, "s", {}, Outcome.OK, "hurts", finished_at="2026-01-02T03:04:20+00:00").write(late)
+    tracker.close_sweep(parent, sweep_folder(outputs, manifest.sweep))
+    found = tracker.client.get_run(parent).data.metrics
+    assert (found["sweep/lost"], found["sweep/hurts"]) == (0, 1)
+
+
+def test_two_people_who_measured_the_same_keep_a_run_each(tracker, outputs, tmp_path):
+    made = {}
+    for who, speedup in (("ann", 1.2), ("bob", 0.9)):
+        folder = make_run(tmp_path / who, "key", f"sweep-of-{who}", speedup=speedup)
+        record = read_record(folder / "record.json")
+        record.finished_at = f"2026-01-02T03:05:0{len(made)}+00:00"
+        record.write(folder)
+        made[who] = tracker.publish(folder, opened(tracker, tmp_path / who, record.sweep))
+    assert {run.info.run_id for run in runs(tracker)} == {*made.values()}
+    assert len(made) == len({*made.values()})
 
 
 def test_a_doubled_creation_leaves_one_run(tracker, outputs, monkeypatch):
