@@ -1,5 +1,6 @@
 """Peak memory by phase, in passes of its own: allocator peaks on CUDA, peak RSS from the kernel on a CPU."""
 
+import ctypes
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,6 +62,7 @@ class _RssMeter:
         self.resettable = True
 
     def reset(self) -> None:
+        _return_freed()
         try:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:
@@ -71,6 +73,13 @@ class _RssMeter:
             return {}
         found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
         return {"rss": int(found.group(1)) * 1024 / GIB} if found else {}
+
+
+def _return_freed() -> None:
+    """Have the C library give back the pages that it keeps of what was freed: a later peak would count them."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def _of_target(cfg: RootConf, model: nn.Module) -> Footprint:
         weights=size_bytes(workload.module),
         inputs=seen.inputs,
         activations=seen.activations,
-        building=max(own + seen.activations + seen.samples, whole),
+        building=max(own + seen.activations, whole),
         rows=seen.rows,
         layer_bytes=seen.layer_bytes,
     )
@@ -118,7 +118,7 @@ def _of_pipeline(cfg: RootConf, model: nn.Module, vae: nn.Module) -> Footprint:
         weights=weights,
         inputs=step.inputs,
         activations=activations,
-        building=weights + step.inputs + activations + step.samples + end.samples,
+        building=weights + step.inputs + activations,
         rows=step.rows + end.rows,
         layer_bytes=step.layer_bytes | end.layer_bytes,
     )
@@ -151,7 +151,6 @@ class _Seen:
     activations: int
     rows: list[LayerRow]
     layer_bytes: dict[str, int]
-    samples: int  # one input per distinct layer shape, which building keeps for a while
 
 
 def _seen(workload: Workload) -> _Seen:
@@ -159,10 +158,7 @@ def _seen(workload: Workload) -> _Seen:
         rows, _ = capture_layers(workload, keep=False)
     weights = {row.fqn: workload.module.get_submodule(row.fqn).weight for row in rows}
     layer_bytes = {name: _bytes(weight) for name, weight in weights.items()}
-    samples = {row.shape: row.M * layer_bytes[row.fqn] // row.N for row in rows}
-    return _Seen(
-        _bytes((workload.args, workload.kwargs)), call.peak, rows, layer_bytes, sum(samples.values())
-    )
+    return _Seen(_bytes((workload.args, workload.kwargs)), call.peak, rows, layer_bytes)
 
 
 def _bytes(tree: Any) -> int:

@@ -4,7 +4,7 @@ import contextlib
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import torch
 from torch import nn
@@ -123,15 +123,17 @@ def read_info(folder: Path) -> CheckpointInfo:
         raise _unusable(path, f"not JSON ({error}), so this is no checkpoint") from error
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise _unusable(path, "not written by task=serialize")
-    if content.get("schema_version", 0) > SCHEMA_VERSION:
-        raise _unusable(
-            path, f"schema {content['schema_version']} is newer than {SCHEMA_VERSION}", "update quantpay"
-        )
+    version = content.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise _unusable(path, f"schema {version} is newer than {SCHEMA_VERSION}", "update quantpay")
     known = {field.name for field in fields(CheckpointInfo)}
     try:
         info = CheckpointInfo(**{name: value for name, value in content.items() if name in known})
     except TypeError as error:
         raise _unusable(path, f"not complete ({error})") from error
+    for field in fields(info):
+        if not _is(getattr(info, field.name), field.type):
+            raise _unusable(path, f"{field.name} is not what task=serialize writes there")
     if (info.format, info.file) not in [*FILES.items()]:
         raise _unusable(path, f"no format {info.format} in a file {info.file}")
     return info
@@ -226,6 +228,12 @@ def remove(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a value is of a field's type; of a list its members too."""
+    outer, inner = get_origin(kind) or kind, get_args(kind)
+    return isinstance(value, outer) and (outer is not list or all(_is(each, inner[0]) for each in value))
 
 
 def _misfit(wanted: dict[str, Any], state: State) -> str:

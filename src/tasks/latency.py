@@ -64,7 +64,7 @@ def build(run: RunContext) -> tuple[Workload, list[LayerRow]]:
     """The unquantized workload and its layer table."""
     with run.phase("build"), peak_memory(run.device) as peaks:
         workload = build_workload(run.cfg, run.device)
-        rows, _ = capture_layers(workload, run.cfg.quant.components)
+        rows, _ = capture_layers(workload, run.cfg.quant.components, keep=False)
     run.record.metrics |= peaks.phase_metrics("build")
     run.record.shape = linear_shape(rows)
     return workload, rows

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from src.config.model_schema import DENOISER
 from src.measurement.memory import Peaks, peak_memory
 from src.measurement.quality import compare
 from src.outcomes import RunEndedError, unsupported
@@ -66,6 +67,7 @@ def check_serialization(run: RunContext) -> None:
     scheme = make_scheme(run.cfg.quant)
     scheme.check(run.device, run.cfg.dtype)
     check_loading(run.cfg)
+    _check_components(run.cfg.quant.components)
     conf = run.cfg.serialize
     folder = run.folder / FOLDER if conf.load is None else Path(conf.load)
     kept = conf.keep or conf.load is not None
@@ -88,6 +90,20 @@ def check_serialization(run: RunContext) -> None:
     found["equal"] = found["loaded"]["equal"] and found["fresh"]["equal"]
     run.record.reason = _in_words(found, run)
     run.record.outcome = Outcome.OK
+
+
+def _check_components(components: list[str]) -> None:
+    """A checkpoint holds the denoiser; what else is quantized would not be there after loading.
+
+    Raises:
+        RunEndedError: `unsupported`, when another component is to be quantized.
+    """
+    others = [name for name in components if name != DENOISER]
+    if others:
+        raise unsupported(
+            f"task=serialize saves the denoiser alone, and quant.components names {', '.join(others)}",
+            f"quant.components=[{DENOISER}]",
+        )
 
 
 def _quantize_and_save(scheme: Scheme, folder: Path, run: RunContext) -> Reference:

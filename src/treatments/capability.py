@@ -84,7 +84,14 @@ def missing_hardware(requires: RequiresConf, device: "Device") -> list[str]:
         lacks.append(f"compute capability >= {least}")
     if below is not None and has >= below:
         lacks.append(f"compute capability < {below}")
-    return lacks + [f"the package {name}" for name in requires.packages if find_spec(name) is None]
+    return lacks + [f"the package {name}" for name in requires.packages if not _is_installed(name)]
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of a dotted name: what is around it
+        return False
 
 
 def _missing_dtype(requires: RequiresConf, dtype: str) -> list[str]:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from hydra.utils import get_class
 from torch import nn
 
@@ -22,7 +21,7 @@ from src.treatments.layers import LayerRow
 from src.treatments.pipeline_loading import load_pipeline, saved_pipeline
 from src.treatments.scheme import Choices, note_quantized, refusals
 from src.treatments.torchao_configs import torchao_config
-from src.workloads.model import build_model, load_pretrained, weights_made_on
+from src.workloads.model import build_model, load_pretrained, structure, weights_made_on
 from src.workloads.pipeline import Part, pipeline_parts
 from src.workloads.workload import Workload, part_of
 
@@ -89,22 +88,13 @@ def _load_model(conf: ModelConf, choices: Choices, rows: list[LayerRow], run: Ru
     if choices:
         chosen = {row.name for row in rows if row.fqn in choices}
         _, config = next(iter(choices.values()))
-        linears = (name for name, module in _shapes(conf).named_modules() if isinstance(module, nn.Linear))
+        linears = (
+            name for name, module in structure(conf, "model").named_modules() if isinstance(module, nn.Linear)
+        )
         loading["quantization_config"] = torchao_config(cls, config, chosen, linears)
     if device.kind != "cpu" and cfg.quant.where != "cpu":
         loading["device_map"] = {"": device.torch}
     return load_pretrained(conf, cls, getattr(torch, cfg.dtype), "model", **loading)
-
-
-def _shapes(conf: ModelConf) -> nn.Module:
-    """The model without weights, as its checkpoint describes it."""
-    cls: Any = get_class(conf.factory["_target_"])
-    offline = conf.weights.source == "local"
-    place = {} if conf.weights.subfolder is None else {"subfolder": conf.weights.subfolder}
-    with init_empty_weights():
-        model = cls.from_config(cls.load_config(conf.weights.id, local_files_only=offline, **place))
-    assert isinstance(model, nn.Module)
-    return model
 
 
 @contextmanager

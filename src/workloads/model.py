@@ -72,7 +72,7 @@ def empty_model(
     Raises:
         ConfigError: weights of a source whose structure the class cannot read.
     """
-    model = _constructed(conf) if conf.weights.source == "random" else _structure(conf, where)
+    model = _constructed(conf) if conf.weights.source == "random" else structure(conf, where)
     own = _own_dtypes(model, dtype)
     for path, module in model.named_modules():
         _move_buffers(module, partial(own, path), device)
@@ -84,9 +84,14 @@ def _constructed(conf: ModelConf | ComponentConf) -> nn.Module:
     factory = {name: _argument(value) for name, value in conf.factory.items() if name != "_target_"}
     with init_empty_weights(include_buffers=False):
         model = get_class(conf.factory["_target_"])(**factory)
+    return _tied(model)
+
+
+def _tied(model: Any) -> nn.Module:
+    """What transformers ties is not, once it is on meta: tied again."""
     assert isinstance(model, nn.Module)
     tie: Any = getattr(model, "tie_weights", None)
-    if tie is not None:  # transformers: what was tied is not, once it is on meta
+    if tie is not None:
         tie()
     return model
 
@@ -96,17 +101,21 @@ def _argument(value: Any) -> Any:
     return instantiate(value, _convert_="all") if made else value
 
 
-def _structure(conf: ModelConf | ComponentConf, where: str) -> nn.Module:
-    """A diffusers model from the configuration file of its weights."""
+def structure(conf: ModelConf | ComponentConf, where: str) -> nn.Module:
+    """A model of diffusers or transformers from the configuration file of its weights; its parameters are on meta.
+
+    Raises:
+        ConfigError: a class of another library.
+    """
     cls: Any = get_class(conf.factory["_target_"])
-    if not hasattr(cls, "from_config") or not hasattr(cls, "load_config"):
-        raise ConfigError(
-            f"{where}.weights.source={conf.weights.source}: {cls.__name__} cannot be made from its config alone"
-        )
     with init_empty_weights(include_buffers=False):
-        model = cls.from_config(cls.load_config(conf.weights.id, **_place(conf)))
-    assert isinstance(model, nn.Module)
-    return model
+        if hasattr(cls, "load_config"):  # diffusers
+            return _tied(cls.from_config(cls.load_config(conf.weights.id, **_place(conf))))
+        if hasattr(cls, "config_class"):  # transformers
+            return _tied(cls(cls.config_class.from_pretrained(conf.weights.id, **_place(conf))))
+    raise ConfigError(
+        f"{where}.weights.source={conf.weights.source}: {cls.__name__} cannot be made from its config alone"
+    )
 
 
 def _place(conf: ModelConf | ComponentConf) -> dict[str, Any]:

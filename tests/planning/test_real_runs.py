@@ -43,7 +43,7 @@ def test_what_a_larger_run_takes_more_is_foretold_within_the_stated_factor(
 ):
     """A small run takes what the process itself takes, which is no tensor; the larger one takes that and its own.
 
-    After building, a CPU's malloc keeps what a transformer freed, and the RSS of later phases has that too.
+    Within a phase a CPU's malloc keeps what a transformer freed, and the RSS has that too.
     """
     done = run("-m", *same, f"{axis}={','.join(values)}", *QUIET, f"outputs={tmp_path}")
     assert done.returncode == 0, done.stderr

@@ -236,10 +236,13 @@ def short_info(folder: Path) -> None:
         (short_info, "not complete"),
         (lambda folder: rewrite(folder, schema_version=9), "schema 9 is newer than 1"),
         (lambda folder: rewrite(folder, file="../weights.safetensors"), "no format safetensors in a file"),
-        (lambda folder: rewrite(folder, format=["torch"]), "no format"),
-        (lambda folder: rewrite(folder, tensor_classes=7, format="torch", file="weights.pt"), "is missing"),
+        (lambda folder: rewrite(folder, format="gguf"), "no format gguf"),
+        (lambda folder: rewrite(folder, format="torch", file="weights.pt"), "is missing"),
+        *((lambda folder, key=key, value=value: rewrite(folder, **{key: value}), f"{key} is not what")
+          for key, value in (("format", ["torch"]), ("tensor_classes", 7), ("tensor_classes", [7]), ("model", "x"),
+                             ("unsafe", None), ("versions", []), ("schema_version", "1"))),
     ],
-)
+)  # fmt: skip
 def test_a_damaged_or_foreign_checkpoint_is_said_to_be_one(saved, damage, reason):
     folder = saved()
     damage(folder)

@@ -202,6 +202,16 @@ def test_what_is_not_the_same_or_cannot_be_saved(
     assert not (tmp_path / "run" / "checkpoint").exists()
 
 
+@pytest.mark.parametrize("components", ["[vae]", "[denoiser,vae]"])
+def test_a_component_that_no_checkpoint_holds(compose, execute_run, components):
+    """Loaded again it would not be quantized, and the difference would be called bad numerics."""
+    record = execute_run(compose(SERIALIZE, *SMALL_FLUX, *PIPELINE, f"quant.components={components}"))
+    assert record.outcome is Outcome.UNSUPPORTED, record.reason
+    assert record.reason.endswith("saves the denoiser alone, and quant.components names vae")
+    assert record.remedy == "quant.components=[denoiser]"
+    assert "build" not in record.phases_s
+
+
 @pytest.mark.usefixtures("in_this_process")
 def test_a_trusted_pickle_is_recorded_as_one(compose, execute_run):
     record = execute_run(compose(SERIALIZE, *SMALL_LINEAR, "quant=int8wo", *TRAINING, "serialize.trust=true"))

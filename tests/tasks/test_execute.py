@@ -11,12 +11,14 @@ from src.measurement.memory import Peaks
 from src.records.record import Outcome, read_record
 from src.run import execute
 from src.tasks.arm import Arm
+from src.tasks.latency import build
 from src.tasks.metrics import compile_metrics, memory_metrics
 from src.treatments.compiling import CompilerCounts, FirstCall
 from src.treatments.scheme import Unquantized
 from src.workloads.device import GIB
 from src.workloads.model import build_model
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR, identity, synthetic_rounds
+from tests.treatments.conftest import LiveBytes
 
 HERE = __name__
 
@@ -50,6 +52,14 @@ def allocate(run):
 def not_a_number(run):
     run.record.outcome, run.record.verdict = Outcome.OK, "helps"
     run.record.metrics["speedup/median"] = float("nan")
+
+
+def test_building_keeps_no_layer_s_input(compose, run_context):
+    cfg = compose("model=linear", "model.dims.M=4096", "model.dims.K=256", "model.dims.N=1024")
+    with LiveBytes() as live:
+        build(run_context(cfg))
+    weights, inputs, outputs = 2 * 1024 * 256, 2 * 4096 * 256, 2 * 4096 * 1024
+    assert live.peak == pytest.approx(weights + inputs + outputs, abs=inputs / 4)
 
 
 def test_weights_carried_to_a_node_without_a_network(compose, execute_run, tmp_path):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from src.treatments.capability import Status, capability
+from src.config.quant_schema import RequiresConf
+from src.treatments.capability import Status, capability, missing_hardware
 from src.workloads.device import Device
 
 CPU = Device(kind="cpu", name="a CPU, 2 threads", memory_gib=8.0)
@@ -53,6 +54,13 @@ def packages(monkeypatch):
         )
 
     return installed
+
+
+def test_a_package_inside_one_that_is_absent_is_absent():
+    found = missing_hardware(
+        RequiresConf(packages=["no_such_package.inner", "torch.nn", "torch.no_such"]), CPU
+    )
+    assert found == ["the package no_such_package.inner", "the package torch.no_such"]
 
 
 @pytest.mark.parametrize("quant", FORETOLD)

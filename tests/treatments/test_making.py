@@ -134,6 +134,26 @@ def test_diffusers_makes_the_same(make, overrides):
     assert_same(make(*FLUX, *overrides), make(*FLUX, *overrides, "quant.via=diffusers"))
 
 
+T5 = """
+name: t5
+factory:
+  _target_: transformers.T5EncoderModel
+  config: {_target_: transformers.T5Config, vocab_size: 100, d_model: 64, d_ff: 128, num_layers: 1, num_heads: 2}
+inputs:
+  input_ids: {shape: [batch, 8], fill: 5, dtype: int64}
+call: {return_dict: false}
+targets: {denoiser: ""}
+"""
+
+
+@pytest.mark.parametrize("quant", [("quant=int8wo", "quant.layers.exclude=[wo]"), ("quant=none",)])
+def test_so_of_a_model_of_transformers(make, tmp_path, quant):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "t5.yaml").write_text(T5)
+    t5 = (f"hydra.searchpath=[file://{tmp_path}]", "model=t5", *quant)
+    assert_same(make(*t5), make(*t5, "quant.via=diffusers"))
+
+
 def test_nothing_is_left_of_the_weights_that_were_written(make, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / "quantpay-weights-of-another-run").mkdir()
