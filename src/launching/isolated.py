@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from src.launching.host_memory import oom_kills
+from src.records.environment import versions
 
 PRELOAD_VARIABLE = "QUANTPAY_PRELOAD"
 _GRACE_S = 5.0  # between the polite and the final signal
@@ -100,8 +101,13 @@ class Preloaded:
 
 
 def share_caches(outputs: Path) -> None:
-    """What this process sets before it starts a fork server: where compiled code is kept, for all runs."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(outputs / "cache" / "inductor"))
+    """What this process sets before it starts a fork server: where compiled code is kept, for all runs.
+
+    Apart by version: torch's keys know its own version, not that of torchao, whose tensors are compiled.
+    """
+    found = versions()
+    compiled_by = f"torch-{found['torch']}-torchao-{found['torchao']}".replace("+", "_")
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(outputs / "cache" / "inductor" / compiled_by))
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # else a look for CUDA spoils the fork server
 
 
