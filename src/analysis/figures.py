@@ -2,6 +2,7 @@
 
 import math
 from html import escape
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
@@ -32,6 +33,7 @@ _TICKS = (  # the finest that fits is taken
 )
 _MOST_TICKS = 7
 _MOST_M_TICKS = 5
+_WIDEST = 28  # characters of a label's line
 
 Range = tuple[float, float]
 
@@ -46,10 +48,8 @@ def speedup_range(runs: pd.DataFrame, margin: float) -> Range:
 
 def forest(rows: pd.DataFrame, span: Range, margin: float) -> go.Figure:
     """Speedup and interval of every treatment of one workload on one device; `rows` from top to bottom."""
-    figure = bare_figure(height=96 + 24 * len(rows))
-    labels = [
-        f"{escape(treatment_text(row))}  <b>{row['speedup/median']:.2f}×</b>" for _, row in rows.iterrows()
-    ]
+    labels = [_label(row) for _, row in rows.iterrows()]
+    figure = bare_figure(height=96 + (24 + 16 * max(label.count("<br>") for label in labels)) * len(rows))
     for name, style in VERDICTS.items():
         chosen = [i for i, found in enumerate(rows["verdict"]) if found == name]
         part = rows.iloc[chosen]
@@ -64,6 +64,12 @@ def forest(rows: pd.DataFrame, span: Range, margin: float) -> go.Figure:
     figure.add_vrect(1 / (1 + margin), 1 + margin, fillcolor=_BAND, line_width=0, layer="below")
     figure.add_vline(1, line={"color": _INK, "width": 1}, layer="below")
     return figure
+
+
+def _label(row: Row) -> str:
+    """A treatment and its speedup; its options below, since beside it long ones leave no room for the plot."""
+    head = f"{escape(row['quant'])} · {escape(row['compile'])}  <b>{row['speedup/median']:.2f}×</b>"
+    return "<br>".join([head, *map(escape, wrap(row["variant"], _WIDEST))])
 
 
 def over_m(curves: list[Shapes], lines: dict[str, Line], span: Range, margin: float) -> go.Figure:

@@ -36,6 +36,7 @@ _SERIES = ("rounds/", "distribution/")  # MLflow gives their last points
 _TREATED_BY = ("quant.", "compile.", "model.", "gpu.")  # parameters that can tell two treatments apart
 _FREE = ("quant.config.", "compile.options.", "model.factory.")
 _NOT_A_VARIANT = (".name", ".description", "._target_", ".dims.M", ".dims.K", ".dims.N")
+_ASKED = "gpu="
 _LAYERS = "quant.layers."  # the rules for layers, and the name of their preset
 
 
@@ -92,6 +93,11 @@ def compared(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["verdict"] != ""].reset_index(drop=True)
 
 
+def devices(frame: pd.DataFrame) -> list[str]:
+    """The devices that runs opened, in order; a run that opened none stands under what it asked for."""
+    return [name for name in dict.fromkeys(frame["device"]) if not name.startswith(_ASKED)]
+
+
 def model_level(frame: pd.DataFrame) -> pd.DataFrame:
     """Runs of blocks and whole models: those that are not one Linear."""
     return frame[frame["M"].isna()].reset_index(drop=True)
@@ -109,7 +115,7 @@ def _row(run: "Run") -> dict[str, Any]:
     row["recorded"], row["told_withheld"] = tags.get("verdict", ""), tags.get("withheld") == "1"
     row |= {name: _integer(params.get(name)) for name in ("batch", "resolution")}
     row |= _shape(params) | dict(run.data.metrics)
-    row["device"] = tags.get("device") or f"gpu={row['gpu']}"
+    row["device"] = tags.get("device") or f"{_ASKED}{row['gpu']}"
     row["attempt"] = _integer(tags.get("attempt")) or 0
     row["finding"] = row["outcome"] in FINDINGS
     if row["recorded"] == EMULATED:

@@ -58,8 +58,8 @@ def _each(frame: pd.DataFrame, cells: Callable[[Row], list[Cell]]) -> list[list[
 
 def _verdict_row(row: Row, *, images: list[str]) -> list[Cell]:
     common = [
-        Cell(f'<span class="nowrap">{escape(workload_text(row))}</span>', _workload_order(row)),
-        Cell(f'<span class="nowrap">{escape(treatment_text(row))}</span>', treatment_text(row)),
+        Cell(f'<span class="label">{escape(workload_text(row))}</span>', _workload_order(row)),
+        Cell(f'<span class="label">{escape(treatment_text(row))}</span>', treatment_text(row)),
         Cell(chip(status(row)), _RANK.get(status(row), len(_RANK))),
     ]
     if not row["verdict"]:
@@ -97,7 +97,7 @@ def _why(row: Row) -> str:
 def _breakeven_row(row: Row, *, with_dtype: bool) -> list[Cell]:
     verdict = chip(row["case"]) + " " if row["case"] in VERDICTS else ""
     return [
-        Cell(f'<span class="nowrap">{escape(treatment_text(row))}</span>', treatment_text(row)),
+        Cell(f'<span class="label">{escape(treatment_text(row))}</span>', treatment_text(row)),
         *([text_cell(row["dtype"])] if with_dtype else []),
         *(number_cell(str(row[name]), int(row[name])) for name in ("K", "N")),
         _breakeven_m(row),

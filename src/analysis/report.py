@@ -11,6 +11,7 @@ from string import Template
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
+from src.analysis.frame import devices
 from src.analysis.markup import chip
 from src.analysis.palette import VERDICTS
 from src.analysis.provenance import Provenance
@@ -53,10 +54,10 @@ def write_report(report: Report, folder: Path) -> Path:
 def page(report: Report) -> str:
     """The report as HTML."""
     runs = report.runs
-    devices = list(dict.fromkeys(runs["device"]))
+    named = devices(runs) or list(dict.fromkeys(runs["device"]))
     return Template(_PAGE.read_text(encoding="utf-8")).substitute(
         source=escape(report.source),
-        device=escape(devices[0] if len(devices) == 1 else f"{len(devices)} devices"),
+        device=escape(named[0] if len(named) == 1 else f"{len(named)} devices"),
         dates=_dates(runs),
         tally=_tally(runs),
         words="".join(f"<li>{_emphasised(sentence)}</li>" for sentence in report.sentences),

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from src.analysis import figures
-from src.analysis.frame import WORKLOAD, compared, layer_level, model_level
+from src.analysis.frame import WORKLOAD, compared, devices, layer_level, model_level
 from src.analysis.heatmap import heatmaps
 from src.analysis.html_tables import breakeven_html, verdicts_html
 from src.analysis.markup import chip, definitions, empty, legend
@@ -116,7 +116,7 @@ def protocol_section(runs: pd.DataFrame, found: Provenance, margin: float) -> st
     )
     pairs = [
         ("Runs", f"{len(runs)} ({outcomes})"),
-        ("Devices", "; ".join(dict.fromkeys(runs["device"]))),
+        ("Devices", "; ".join(devices(runs))),
         ("Measured", f"{first} to {last} UTC"),
         ("Verdict", f"helps or hurts when the whole interval lies beyond ±{margin:.0%}, neutral when inside"),
         ("Calibration", "; ".join(found.calibrations)),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from src.analysis.frame import compared, model_level
+from src.analysis.frame import compared, devices, model_level
 from src.analysis.layer_rules import layer_rules
 from src.analysis.shapes import Case, number
 from src.analysis.verdicts import not_run
@@ -48,10 +48,9 @@ def _counted(runs: pd.DataFrame, margin: float) -> str:
     ran, controls = ran[ran["quant"] != _CONTROL], ran[ran["quant"] == _CONTROL]
     verdicts = Counter(ran["verdict"])
     told = ", ".join(f"{v} {verdicts[v]}" for v in _ORDER if verdicts[v])
-    devices = runs["device"].nunique()
-    text = (
-        f"{_runs(len(runs))} on {devices} device{'s' if devices > 1 else ''}; {len(ran)} compared a treatment"
-    )
+    opened = len(devices(runs))
+    where = f" on {opened} device{'s' if opened > 1 else ''}" if opened else ""
+    text = f"{_runs(len(runs))}{where}; {len(ran)} compared a treatment"
     text += f" with its baseline at a margin of {margin:.0%} ({told})" if len(ran) else " with its baseline"
     if len(controls):
         neutral = int((controls["verdict"] == Verdict.NEUTRAL).sum())

@@ -95,6 +95,20 @@ def test_an_axis_of_speedups_can_be_read(store, slowest, fastest):
         assert max(b / a for a, b in pairwise(axis.tickvals)) <= 2.5
 
 
+def test_options_in_a_label_leave_room_for_the_plot(store):
+    where = [
+        {"quant.where": where, "quant.via": via}
+        for where, via in (("streamed", "direct"), ("cpu", "diffusers"))
+    ]
+    name, _ = store.experiment([made(f"k{i}", 1.1 + i, params=given) for i, given in enumerate(where)])
+    rows = tidy(Tracker(TrackingConf(name="sqlite", uri=store.uri), name).runs(), 0.02)
+    labels = forest(rows, speedup_range(rows, 0.02), 0.02).layout.yaxis.categoryarray
+    assert len({*labels}) == 2
+    for label, given in zip(labels, rows["variant"][::-1], strict=True):  # from the bottom
+        assert given.replace(" ", "") in label.replace("<br>", "").replace(" ", "")
+        assert max(map(len, label.split("<br>"))) < 40
+
+
 def test_text_of_runs_is_escaped(page):
     assert NO_FLOAT8 not in page
     assert escape(NO_FLOAT8) in page

@@ -40,6 +40,13 @@ def test_one_run_is_told_with_its_interval(told):
     assert "flux-tiny: int8dq helps (1.30×, 1.29–1.31)." in said[1]
 
 
+def test_a_run_that_opened_no_device_adds_none(told):
+    ended = made("k", outcome=Outcome.KILLED, device="", gpu="auto", batch=4)
+    said, *_ = told([made("a", 1.2), ended])
+    assert said[0].startswith("2 runs on 1 device;")
+    assert told([ended])[0][0].startswith("1 run;")
+
+
 def test_cases_that_no_axes_tell_are_counted(told):
     runs = [made(f"{b}{r}", 1.3 if (b, r) in ((1, 256), (4, 512)) else 0.8, batch=b, resolution=r)
             for b in (1, 4) for r in (256, 512)]  # fmt: skip
