@@ -174,7 +174,9 @@ def test_a_disk_without_room_for_config_json(saved, compose):
     written = Written("safetensors", folder / "weights.safetensors", {}, [])
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
-        with pytest.raises(RunEndedError, match=r"config\.json could not be written: .*File too large") as end:
+        with pytest.raises(
+            RunEndedError, match=r"config\.json could not be written: .*File too large"
+        ) as end:
             write_info(written, dict(small("int8wo").state_dict()), compose("quant=int8wo"), [])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
