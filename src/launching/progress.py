@@ -31,6 +31,8 @@ def label(cfg: RootConf) -> str:
     """A run in one line; a shape probe (a model without resolution) with its dimensions."""
     parts = [cfg.model.name, cfg.quant.name, cfg.compile.name, f"batch={cfg.batch}"]
     parts += [] if cfg.quant.layers.name == "all" else [f"layers={cfg.quant.layers.name}"]
+    parts += [] if cfg.quant.where == "device" else [f"where={cfg.quant.where}"]
+    parts += [] if cfg.quant.via == "direct" else [f"via={cfg.quant.via}"]
     if cfg.resolution:
         parts += [] if cfg.target == "denoiser" else [cfg.target]
     else:

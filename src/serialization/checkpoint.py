@@ -12,7 +12,7 @@ from torch import nn
 from src.config.schema import RootConf, SerializeConf
 from src.outcomes import RunEndedError, ended, unsupported
 from src.records.environment import versions
-from src.records.record import Outcome, write_json
+from src.records.record import Outcome
 from src.serialization.files import first_line, replacing, sha256_of
 from src.serialization.formats import (
     FILES,
@@ -89,7 +89,11 @@ def write_weights(state: State, folder: Path, conf: SerializeConf) -> Written:
 
 
 def write_info(written: Written, state: State, cfg: RootConf, rows: list[LayerRow]) -> CheckpointInfo:
-    """Write ``config.json`` beside the weights, their hash in it."""
+    """Write ``config.json`` beside the weights, their hash in it.
+
+    Raises:
+        RunEndedError: `failed`, when the disk is full or does not take it.
+    """
     info = CheckpointInfo(
         format=written.format,
         file=written.path.name,
@@ -104,7 +108,9 @@ def write_info(written: Written, state: State, cfg: RootConf, rows: list[LayerRo
         versions=versions(),
         unsafe=written.unsafe,
     )
-    write_json(written.path.with_name(INFO_NAME), asdict(info))
+    content = json.dumps(asdict(info), indent=1)
+    with replacing(written.path.with_name(INFO_NAME), len(content)) as temporary:
+        temporary.write_text(content + "\n", encoding="utf-8")
     return info
 
 

@@ -89,7 +89,9 @@ class Autoquant:
         absent = sorted(set(chosen) - {row.fqn for row in rows})
         if absent:
             raise unsupported(
-                f"quant.plan names layers that {run.cfg.model.name} does not have: {absent[0]}, ..."
+                f"quant.plan names layers that target={run.cfg.target} of {run.cfg.model.name} does not have: "
+                f"{absent[0]}, ...; it was made for target={self.plan.target} of {self.plan.model}",
+                "a plan of this model and target; or quant.plan=null, which searches for one",
             )
         planned = {row.fqn: chosen[row.fqn] for row in rows if row.fqn in chosen and not row.reason}
         for row in rows:

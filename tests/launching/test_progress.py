@@ -2,7 +2,7 @@
 
 import pytest
 
-from src.launching.progress import result
+from src.launching.progress import label, result
 from src.records.record import Outcome, Record
 
 SPEEDUP = {"speedup/median": 1.234, "speedup/ci_low": 1.2, "speedup/ci_high": 1.25}
@@ -29,3 +29,9 @@ def test_what_did_not_run_says_what_to_do() -> None:
     assert result(record) == "[dim]unsupported[/]: fits none → quant.group_size=64"
     record.remedy = ""
     assert result(record) == "[dim]unsupported[/]: fits none"
+
+
+@pytest.mark.parametrize("option", ["quant.where=cpu", "quant.where=streamed", "quant.via=diffusers"])
+def test_a_run_is_told_from_one_that_is_quantized_elsewhere(compose, option) -> None:
+    usual = label(compose("model=flux-tiny"))
+    assert label(compose("model=flux-tiny", option)) == f"{usual} {option.removeprefix('quant.')}"

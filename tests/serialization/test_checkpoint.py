@@ -2,6 +2,7 @@
 
 import errno
 import json
+import resource
 import subprocess
 import sys
 from collections import namedtuple
@@ -17,6 +18,7 @@ from src.outcomes import RunEndedError
 from src.records.record import Outcome
 from src.serialization import checkpoint as checkpoint_module
 from src.serialization.checkpoint import (
+    Written,
     load_into,
     other_versions,
     read_info,
@@ -164,6 +166,22 @@ def test_too_little_space_is_seen_before_writing(tmp_path, monkeypatch):
     with pytest.raises(RunEndedError, match="do not fit into"):
         write_weights({"w": torch.zeros(100)}, tmp_path, SerializeConf())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_room_for_config_json(saved, compose):
+    folder, (soft, hard) = saved(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    written = Written("safetensors", folder / "weights.safetensors", {}, [])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(
+            RunEndedError, match=r"config\.json could not be written: .*File too large"
+        ) as end:
+            write_info(written, dict(small("int8wo").state_dict()), compose("quant=int8wo"), [])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "free space" in end.value.remedy
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 # ---- what is not as it was saved
