@@ -16,7 +16,7 @@ QUIET = (
 )  # fmt: skip
 LINEAR = ("model=linear", "dtype=float32", "quant=int8wo", "model.dims.M=4")
 FLUX = (*SMALL_FLUX, "quant=int8wo")
-FACTOR = 2.0  # what docs/planning.md states
+FACTOR = 1.1  # what docs/planning.md states
 PHASES = {"build": "build_peak_gib", "baseline": "baseline_peak_rss_gib", "quantize": "quantize_peak_gib"}
 
 
@@ -34,17 +34,18 @@ def metrics(outputs: Path) -> list[dict[str, float]]:
     ("same", "axis", "values", "phases"),
     [
         (LINEAR, "model.dims", ("{K:64,N:64}", "{K:6144,N:6144}"), ("build", "baseline", "quantize")),
-        (FLUX, "batch", ("1", "8"), ("build",)),
+        (FLUX, "batch", ("1", "8"), ("build", "baseline")),
     ],
     ids=["linear", "flux-tiny"],
 )
 def test_what_a_larger_run_takes_more_is_foretold_within_the_stated_factor(
-    compose, tmp_path, same, axis, values, phases
+    compose, tmp_path, monkeypatch, same, axis, values, phases
 ):
     """A small run takes what the process itself takes, which is no tensor; the larger one takes that and its own.
 
-    Within a phase a CPU's malloc keeps what a transformer freed, and the RSS has that too.
+    malloc is told to keep nothing that is freed within a phase: the RSS would have that too.
     """
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
     done = run("-m", *same, f"{axis}={','.join(values)}", *QUIET, f"outputs={tmp_path}")
     assert done.returncode == 0, done.stderr
     seen, footprints = metrics(tmp_path), Footprints()
