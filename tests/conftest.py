@@ -23,10 +23,12 @@ signal.signal(
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from hydra import compose as hydra_compose  # noqa: E402
-from hydra import initialize_config_dir, version  # noqa: E402
-from omegaconf import OmegaConf  # noqa: E402
+from hydra import version  # noqa: E402
+from hydra.types import RunMode  # noqa: E402
+from omegaconf import OmegaConf, open_dict  # noqa: E402
 
+from src.config.arguments import parse, search_path  # noqa: E402
+from src.config.loader import Loader  # noqa: E402
 from src.config.schema import RootConf, register  # noqa: E402
 from src.measurement.load import Load  # noqa: E402
 from src.measurement.rounds import Rounds  # noqa: E402
@@ -61,8 +63,11 @@ SMALL_FLUX = ("model=flux-tiny", "model.factory.num_layers=1", "model.factory.nu
 
 @pytest.fixture(scope="session")
 def compose() -> Compose:
-    """compose(*overrides) -> RootConf, as the command line would; `QUIET` underneath."""
+    """compose(*overrides) -> RootConf, as a sweep would, which composes once per set of options; `QUIET` underneath."""
     register()
+    version.setbase("1.3")
+    loader = Loader(search_path(parse([], "pytest"), ROOT / "conf"))
+    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
 
     def composed(*overrides: str) -> RootConf:
         given = {override.split("=", 1)[0] for override in overrides}
@@ -71,8 +76,10 @@ def compose() -> Compose:
             for key, value in QUIET.items()
             if key not in given and not ("gpu" in given and key == "gpu.threads")
         ]
-        with initialize_config_dir(config_dir=str(ROOT / "conf"), version_base=None):
-            cfg = OmegaConf.to_object(hydra_compose("config", overrides=[*quiet, *overrides]))
+        config = loader.load_sweep_config(master, [*quiet, *overrides])
+        with open_dict(config):
+            del config["hydra"]
+        cfg = OmegaConf.to_object(config)
         assert isinstance(cfg, RootConf)
         return cfg
 
