@@ -24,7 +24,7 @@ DIFFUSERS = "quant.via=diffusers"
     "overrides",
     [
         (*FLUX, "quant=int8wo"),
-        (*FLUX, "quant=int8dq", "layers=field_default", "quant.components=[denoiser,vae]"),
+        (*FLUX, "quant=int8dq", "layers=field_default", "quant.layers.min_side=128", "quant.components=[denoiser,vae]"),
         (*FLUX, "quant=int8wo", "quant.components=[vae]", "quant.layers.exclude=[to_k]"),
         (*FLUX, "quant=float8wo", "quant.where=cpu"),
         (*FLUX, "quant=none"),
