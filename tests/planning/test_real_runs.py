@@ -34,7 +34,7 @@ def metrics(outputs: Path) -> list[dict[str, float]]:
     ("same", "axis", "values", "phases"),
     [
         (LINEAR, "model.dims", ("{K:64,N:64}", "{K:6144,N:6144}"), ("build", "baseline", "quantize")),
-        (FLUX, "batch", ("1", "8"), ("build", "baseline")),
+        (FLUX, "batch", ("1", "4"), ("build", "baseline")),
     ],
     ids=["linear", "flux-tiny"],
 )
