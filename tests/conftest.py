@@ -23,6 +23,7 @@ signal.signal(
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 from hydra import version  # noqa: E402
 from hydra.types import RunMode  # noqa: E402
 from omegaconf import OmegaConf, open_dict  # noqa: E402
@@ -39,6 +40,11 @@ from src.tasks.context import RunContext  # noqa: E402
 from src.workloads.device import CpuDevice, Device  # noqa: E402
 
 logging.getLogger("torch.__trace").propagate = False  # thousands of lines in the report of a failing test
+
+settings.register_profile(  # one for all: how long an example takes says how busy the machine is
+    "quantpay", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("quantpay")
 
 Compose = Callable[..., RootConf]
 
