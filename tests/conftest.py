@@ -23,9 +23,9 @@ signal.signal(
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from hypothesis import HealthCheck, settings  # noqa: E402
 from hydra import version  # noqa: E402
 from hydra.types import RunMode  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 from omegaconf import OmegaConf, open_dict  # noqa: E402
 
 from src.config.arguments import parse, search_path  # noqa: E402
@@ -75,7 +75,7 @@ SMALL_FLUX = (  # width 128 instead of 512, 64 pixels: what it computes costs ne
 
 @pytest.fixture(scope="session")
 def compose() -> Compose:
-    """compose(*overrides) -> RootConf, as a sweep would, which composes once per set of options; `QUIET` underneath."""
+    """compose(*overrides) -> RootConf, as a sweep does: once per set of options; `QUIET` underneath."""
     register()
     version.setbase("1.3")
     loader = Loader(search_path(parse([], "pytest"), ROOT / "conf"))
