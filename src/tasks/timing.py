@@ -107,7 +107,7 @@ def power_blocks(
 @contextmanager
 def watched(device: Device, work: Callable[[], Any]) -> Iterator[Watch]:
     """Bind the threads that compute `work`, and watch the device and the machine while the block runs."""
-    with pinned_threads(device, work) as cpus, cpu_load() as load:
+    with cpu_load() as load, pinned_threads(device, work) as cpus:  # the load of all CPUs that it may use
         watch = Watch(open_monitor(device, cpus), load, cpus)
         watch.others.update(watch.monitor.others())
         yield watch
