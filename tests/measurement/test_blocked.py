@@ -6,8 +6,8 @@ from src.config.schema import MeasureConf
 from src.measurement import timer as timers
 from src.measurement.blocked import BlockedTimer
 from src.measurement.host import HostTime, host_time
-from src.measurement.paired import measure_interleaved
-from src.measurement.rounds import estimate_speedup
+from src.measurement.paired import measure_alone, measure_interleaved
+from src.measurement.rounds import estimate_speedup, rounds_in_turn
 from src.measurement.timer import RoundTimer
 from src.workloads.device import Device
 from tests.measurement.fake_cuda import FakeCuda, installed
@@ -107,6 +107,15 @@ def test_calls_do_not_fill_the_launch_queue_together(cuda: FakeCuda) -> None:
 def test_the_rounds_say_how_they_were_timed(cuda: FakeCuda) -> None:
     waiting = cuda.arm(0.3, 0.1, waits=True)
     rounds = measure_interleaved(cuda.arm(0.3, 0.1), waiting, CUDA, CONF, launches=False)
+    assert not rounds.launches
+    assert rounds.late_calls[0] == 0
+    assert rounds.late_calls[1] >= 12
+
+
+def test_arms_measured_in_turn_say_it_too(cuda: FakeCuda) -> None:
+    alone = measure_alone(cuda.arm(0.3, 0.1), CUDA, CONF, launches=False)
+    waiting = measure_alone(cuda.arm(0.3, 0.1, waits=True), CUDA, CONF, launches=False)
+    rounds = rounds_in_turn(alone, waiting)
     assert not rounds.launches
     assert rounds.late_calls[0] == 0
     assert rounds.late_calls[1] >= 12

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +15,7 @@ from src.measurement.rounds import Rounds, estimate_speedup
 from src.tasks.conclusion import conclude
 from src.tasks.launches import host_metrics, uses_cuda_graphs
 from src.tasks.power_cap import counting_estimate
-from src.tasks.timing import Timed, Watch
+from src.tasks.timing import Timed, Watch, host_times
 from src.workloads.device import Device
 from tests.conftest import synthetic_rounds
 
@@ -114,6 +115,30 @@ def test_waiting_that_could_not_be_taken_out_is_told(concluded):
 )
 def test_which_modes_use_cuda_graphs(conf, graphs):
     assert uses_cuda_graphs(CompileConf(name="test", **conf)) == graphs
+
+
+@pytest.mark.parametrize(
+    ("overrides", "device", "asked"),
+    [
+        (WHOLE, CUDA, [(False, 2.0), (False, 3.0)]),
+        ((*WHOLE, "target=block", "measure.cache=auto"), CUDA, [(True, None)] * 2),
+        ((*WHOLE, "target=pipeline"), CUDA, []),
+        (WHOLE, replace(CUDA, kind="cpu"), []),
+    ],
+    ids=["whole", "part", "pipeline", "cpu"],
+)
+def test_what_is_asked_of_the_host(composed, run_context, monkeypatch, overrides, device, asked):
+    """How the call was timed, and the wall time of a whole model."""
+    heard = []
+    monkeypatch.setattr(
+        "src.tasks.timing.host_time",
+        lambda call, device, *, cold, wall_ms: heard.append((cold, wall_ms)) or FAST_HOST,
+    )
+    arm = SimpleNamespace(call=lambda: None)
+    run = run_context(composed(*overrides), device=device)
+    found = host_times({"baseline_": (arm, [1.0, 2.0, 9.0]), "": (arm, [3.0])}, run)
+    assert heard == asked
+    assert found == (dict.fromkeys(("baseline_", ""), FAST_HOST) if asked else {})
 
 
 # ---- the host's neighbours
