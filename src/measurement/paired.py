@@ -64,7 +64,8 @@ def measure_interleaved(
         device: what both run on.
         conf: when to stop.
         cold: flush the caches before each call.
-        launches: count what the device waits for the host's launches; False for a part of a model.
+        launches: count what the device waits for the host's launches; False for a part of a model. On a CPU there
+            are none.
         monitor: reads the device's state after each round; a pair in which it slowed itself down is retaken.
         rounds: filled in while measuring, so that a caller has them whatever happens.
 
@@ -75,7 +76,8 @@ def measure_interleaved(
     calls = (timer.calls_for(baseline, conf.min_round_ms), timer.calls_for(treated, conf.min_round_ms))
     arms = Arms(baseline, treated, timer, monitor or Blind(), calls)
     rounds = Rounds() if rounds is None else rounds
-    rounds.calls_per_round, rounds.cache, rounds.launches = calls, "cold" if cold else "warm", launches
+    rounds.calls_per_round, rounds.cache = calls, "cold" if cold else "warm"
+    rounds.launches = timer.launches
     rounds.warmup_pairs = _warm_up(arms.pair, conf.max_warmup_s)
     faults = _page_faults()
     _measure(arms, rounds, conf)
@@ -125,7 +127,8 @@ def measure_alone(
         taken = arms.round(call, calls)
         return Pair(taken, taken, "A")
 
-    rounds = Rounds(calls_per_round=(calls, calls), cache="cold" if cold else "warm", launches=launches)
+    rounds = Rounds(calls_per_round=(calls, calls), cache="cold" if cold else "warm")
+    rounds.launches = timer.launches
     _warm_up(single, conf.max_warmup_s / 2)
     started, faults = time.perf_counter(), _page_faults()
     while len(rounds.order) < conf.min_pairs or (

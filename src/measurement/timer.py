@@ -39,6 +39,11 @@ class RoundTimer:
         else:
             self._time = self._cuda if cuda else self._host
 
+    @property
+    def launches(self) -> bool:
+        """Whether waiting for the host is in the times, as far as there is any."""
+        return self.blocked is None
+
     def late_calls(self, call: Call) -> int:
         """Of the calls timed without launches: those whose launches the device waited for all the same."""
         return self.blocked.late[call] if self.blocked else 0

@@ -5,7 +5,7 @@ from typing import Any
 from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
 from src.records.record import EMULATED, Record
 from src.tasks.context import RunContext
-from src.tasks.launches import Note, host_bound, launch_notes
+from src.tasks.launches import Note, host_bound, launch_details, launch_notes
 from src.tasks.power_cap import power_cap_note
 from src.tasks.timing import Timed
 
@@ -42,15 +42,14 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
         "calls_per_round": list(rounds.calls_per_round),
         "measured_s": rounds.seconds,
         "cache": rounds.cache,
-        "launches": "counted" if rounds.launches else "hidden",
-        "late_calls": list(rounds.late_calls),
-        "host": {prefix.rstrip("_") or "treated": arm.as_dict() for prefix, arm in timed.host.items()},
         "pinned_cpus": timed.watches[-1].pinned_cpus,
         "not_watched": timed.watches[-1].monitor.blind,
         "retaken_pairs": len(rounds.retaken),
         "throttled_pairs": len(rounds.throttled),
         "withheld": bool(doubts) and not emulated,  # measured again, it would be emulated again
     }
+    if run.device.kind == "cuda":
+        record.details |= launch_details(timed)
 
 
 def set_aside_emulated(record: Record) -> None:

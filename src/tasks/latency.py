@@ -189,7 +189,8 @@ def _note_fall_back(rows: list[LayerRow], run: RunContext) -> None:
     record.metrics["quantize/layers"] = 0.0
     for counts in record.details["components"].values():
         counts |= {"quantized": 0, "quantized_share": 0.0}
-    (run.folder / "rounds.json").rename(run.folder / "rounds_plan.json")
+    for path in [*run.folder.glob("rounds.json"), *run.folder.glob("power_blocks.json")]:
+        path.rename(path.with_stem(f"{path.stem}_plan"))
     for row in rows:
         if row.scheme:
             row.scheme, row.reason = "", f"the plan chose {row.scheme}, but as a whole it did not win"

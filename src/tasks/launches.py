@@ -1,5 +1,7 @@
 """What launching has to do with a run's numbers: metrics, and in words."""
 
+from typing import Any
+
 import torch
 
 from src.config.schema import CompileConf, RootConf
@@ -23,6 +25,15 @@ def host_metrics(host: dict[str, HostTime]) -> dict[str, float]:
         metrics[f"latency/{prefix}device_ms"] = arm.device_ms
         metrics[f"latency/{prefix}waiting_share"] = arm.waiting_share
     return metrics
+
+
+def launch_details(timed: Timed) -> dict[str, Any]:
+    """For the record's details: how launches were timed, where that failed, and both times of each arm."""
+    return {
+        "launches": "counted" if timed.rounds.launches else "hidden",
+        "late_calls": list(timed.rounds.late_calls),
+        "host": {prefix.rstrip("_") or "treated": arm.as_dict() for prefix, arm in timed.host.items()},
+    }
 
 
 def host_bound(timed: Timed) -> bool:
