@@ -14,6 +14,7 @@ from src.workloads.device import Device
 _SPENT_MS = 1000.0  # on the calls of one arm, where they are quick
 _CALLS = 20  # at most
 _ATTEMPTS = 2  # the host's time is known beforehand
+_CLEAR = 0.05  # waiting share of a call that could not be launched ahead
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class HostTime:
 
     @property
     def bound(self) -> bool:
-        """Whether the host sets the pace: launching takes longer than computing."""
-        return self.host_ms > self.device_ms
+        """Whether the host sets the pace: launching takes longer than computing; of bounds, clearly longer."""
+        return self.host_ms > self.device_ms and (self.ahead or self.waiting_share > _CLEAR)
 
     @property
     def waiting_share(self) -> float:

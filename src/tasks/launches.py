@@ -52,10 +52,10 @@ def launch_notes(timed: Timed, found: Verdict | str, cfg: RootConf) -> list[Note
 
 
 def _of_a_whole(treated: HostTime, baseline: HostTime | None, found: Verdict | str) -> str:
-    least = "" if treated.ahead else "at least "
+    most, least = ("", "") if treated.ahead else ("at most ", "at least ")
     said = (
         f"the host takes {treated.host_ms:.3g} ms to launch a call that the device computes in "
-        f"{treated.device_ms:.3g} ms: the device waits {least}{treated.waiting_share:.0%} of the time"
+        f"{most}{treated.device_ms:.3g} ms: the device waits {least}{treated.waiting_share:.0%} of the time"
     )
     if baseline is None:
         return said

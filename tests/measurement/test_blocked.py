@@ -152,6 +152,13 @@ def test_a_model_of_more_kernels_than_the_queue_holds_has_bounds(cuda: FakeCuda)
     assert 0 < found.waiting_share <= 1 - 12 / 30
 
 
+def test_a_call_that_waits_for_the_device_is_not_taken_for_host_bound() -> None:
+    """Its host's time has the device's in it."""
+    assert not HostTime(10.2, 10.0, 10.3, ahead=False).bound
+    assert HostTime(10.2, 5.0, 10.3, ahead=False).bound
+    assert HostTime(10.2, 10.0, 10.3).bound
+
+
 def test_slow_calls_are_made_a_few_times_only(cuda: FakeCuda) -> None:
     host_time(cuda.arm(10_000.0, 20.0), CUDA, wall_ms=10_050.0)
     assert cuda.log.count("call") == 3

@@ -63,6 +63,11 @@ def test_what_hurts_for_its_launches_says_so(concluded):
     assert not record.details["withheld"]
 
 
+def test_bounds_are_called_bounds(concluded):
+    record = concluded(synthetic_rounds(0.64), host={"": replace(SLOW_HOST, ahead=False)})
+    assert "the device computes in at most 6 ms: the device waits at least 58% of the time" in record.reason
+
+
 def test_what_hurts_on_the_device_as_well_is_not_put_down_to_launches(concluded):
     slower = replace(SLOW_HOST, device_ms=12.0)
     record = concluded(synthetic_rounds(0.64), host={"baseline_": FAST_HOST, "": slower})
