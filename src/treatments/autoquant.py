@@ -148,7 +148,9 @@ def _try(
             compile_module(workload.module, run.cfg.compile)
         quality = compare(baseline.call().clone(), treated.call())  # a CUDA graph's output is overwritten
         conf = _trial_conf(run.cfg.measure, run.cfg.quant.layer_budget_s)
-        rounds = measure_interleaved(baseline.call, treated.call, run.device, conf, cold=conf.cache != "warm")
+        rounds = measure_interleaved(
+            baseline.call, treated.call, run.device, conf, cold=conf.cache != "warm", launches=False
+        )
         estimate = estimate_speedup(rounds, conf)
     except Exception as error:
         end = ended(error)

@@ -28,7 +28,7 @@ def timed(monkeypatch):
     def patch(*speedups):
         asked, left = [], list(speedups)
 
-        def fake(baseline, treated, device, conf, cold):
+        def fake(baseline, treated, device, conf, cold, launches):
             asked.append(conf)
             return synthetic_rounds(left.pop(0))
 
