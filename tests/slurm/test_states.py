@@ -41,6 +41,8 @@ class Fates:
         ids["by task"] = sbatch(cluster, _BY_TASK, "--array=0-4%4")
         ids["never"] = sbatch(cluster, "true", "--array=0-9:3%2", "--begin=now+1hour")
         ids["held"] = sbatch(cluster, "true", "--array=0-3", "--hold")
+        ids["one cancelled"] = sbatch(cluster, "true", "--array=0-9:3%2", "--begin=now+1hour")
+        ids["all cancelled"] = sbatch(cluster, "true", "--array=0-3", "--hold")
         self.wait("cut", "preempted", word="RUNNING")
         self.cut_node = self.states([ids["cut"]])[ids["cut"]].node
         cluster.kill_node(self.cut_node)
@@ -99,7 +101,7 @@ def test_pending_jobs_say_why_and_one_that_is_cancelled_by_itself_is_unknown(fat
 
 
 def test_an_array_that_is_cancelled_while_pending_is_known_as_cancelled(fates: Fates) -> None:
-    jobs = fates.tasks("held", range(4))
+    jobs = fates.tasks("all cancelled", range(4))
     with fates.cluster.here():
         cancel(jobs)
     found = wait_for(fates.cluster, jobs)
@@ -107,7 +109,7 @@ def test_an_array_that_is_cancelled_while_pending_is_known_as_cancelled(fates: F
 
 
 def test_a_single_pending_task_that_is_cancelled_leaves_the_others_in_the_queue(fates: Fates) -> None:
-    first, *others = fates.tasks("never", range(0, 10, 3))
+    first, *others = fates.tasks("one cancelled", range(0, 10, 3))
     with fates.cluster.here():
         cancel([first])
     found = fates.states([first, *others])
@@ -118,8 +120,10 @@ def test_a_single_pending_task_that_is_cancelled_leaves_the_others_in_the_queue(
 def test_jobs_that_are_cancelled_while_they_run(fates: Fates) -> None:
     running = fates.tasks("by task", range(3, 5))
     wait_for(fates.cluster, running, lambda state: state.state == "RUNNING")
+    over = fates.tasks("by task", range(3))
+    wait_for(fates.cluster, over)
     with fates.cluster.here():
-        cancel([*running, *fates.tasks("by task", range(3))])  # what is over already is no error
+        cancel([*running, *over])  # what is over already is no error
     found = wait_for(fates.cluster, running)
     assert {state.state for state in found.values()} == {"CANCELLED"}
     if fates.cluster.accounting:
