@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 
+from src.analysis.devices import told_apart
 from src.config.schema import MeasureConf
 from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
+from src.records.key import PROSE
 from src.records.record import EMULATED, FINDINGS, Outcome
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ _METRICS = [  # always columns, empty where no run has them
     *("quality/sqnr_db", "quality/psnr_db", "quality/lpips"),
 ]
 _SERIES = ("rounds/", "distribution/")  # MLflow gives their last points
-_TREATED_BY = ("quant.", "compile.", "model.", "gpu.")  # parameters that can tell two treatments apart
+_TREATED_BY = ("quant.", "compile.", "model.")  # parameters that can tell two treatments apart
 _FREE = ("quant.config.", "compile.options.", "model.factory.")
 _NOT_A_VARIANT = (".name", ".description", "._target_", ".dims.M", ".dims.K", ".dims.N")
 _ASKED = "gpu="
@@ -50,6 +52,9 @@ def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
     """
     rows = [_row(run) for run in runs if run.data.params.get("task.compares") != "false"]
     rows = _one_per_key(rows)
+    called = told_apart((row["device_name"], row["device_identity"]) for row in rows)
+    for row in rows:
+        row["device"] = called[row["device_name"], row["device_identity"]]
     for row, variant in zip(rows, _variants(rows), strict=True):
         row["variant"] = variant
         row["verdict"] = _verdict(row, margin)
@@ -59,6 +64,8 @@ def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
         "attempt",
         *CELL,
         "gpu",
+        "device_name",
+        "device_identity",
         "verdict",
         "withheld",
         "finding",
@@ -115,7 +122,8 @@ def _row(run: "Run") -> dict[str, Any]:
     row["recorded"], row["told_withheld"] = tags.get("verdict", ""), tags.get("withheld") == "1"
     row |= {name: _integer(params.get(name)) for name in ("batch", "resolution")}
     row |= _shape(params) | dict(run.data.metrics)
-    row["device"] = tags.get("device") or f"{_ASKED}{row['gpu']}"
+    row["device_name"] = tags.get("device") or f"{_ASKED}{row['gpu']}"
+    row["device_identity"] = tags.get("device_identity", "")
     row["attempt"] = _integer(tags.get("attempt")) or 0
     row["finding"] = row["outcome"] in FINDINGS
     if row["recorded"] == EMULATED:
@@ -200,7 +208,19 @@ def _options(params: Sequence[dict[str, str]]) -> list[str]:
     names = {
         n for given in params for n in given if n.startswith(_FREE) or all(n in other for other in params)
     }
-    return sorted(n for n in names if n.startswith(_TREATED_BY) and not n.endswith(_NOT_A_VARIANT))
+    return sorted(
+        n for n in names if n.startswith(_TREATED_BY) and not n.endswith(_NOT_A_VARIANT) and not _is_prose(n)
+    )
+
+
+def _is_prose(name: str) -> bool:
+    """Whether a parameter is one of a scheme's words, which its run key does not hold either.
+
+    An argument of a torchao config counts whatever it is called.
+    """
+    parts = name.split(".")
+    said = parts[: parts.index("config")] if "config" in parts else parts
+    return parts[0] == "quant" and not PROSE.isdisjoint(said[1:])
 
 
 def _by_preset(differing: list[str], params: Sequence[dict[str, str]]) -> list[str]:

@@ -43,12 +43,19 @@ def tags(record: Record) -> dict[str, str]:
         "outcome": record.outcome,
         "verdict": record.verdict,
         "device": str(record.device.get("name", "")),
+        "device_identity": identity_text(record.device),
         "reason": record.reason,
         "remedy": record.remedy,
         "withheld": "1" if record.details.get("withheld") else "",
         "mlflow.note.content": note(record),
     }
     return {name: text[:_MAX_TAG] for name, text in texts.items() if text}
+
+
+def identity_text(device: dict[str, Any]) -> str:
+    """What tells a device from another of the same name, as one line of JSON; empty where it is not recorded."""
+    identity = device.get("identity")
+    return json.dumps(identity, sort_keys=True, separators=(",", ":")) if identity else ""
 
 
 def note(record: Record) -> str:

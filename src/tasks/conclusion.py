@@ -26,6 +26,7 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
             f"measuring ended by {rounds.stop_reason} after {estimate.pairs} pairs"
         )
         record.remedy = "a larger measure.budget_s, or measure=standard"
+    record.reason = "; ".join(filter(None, [record.details.get("plan_made_elsewhere"), record.reason]))
     record.verdict = found
     if emulated := record.details.get("emulated"):
         record.verdict, record.reason, record.remedy = EMULATED, _emulated(emulated), emulated["remedy"]
