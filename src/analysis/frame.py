@@ -25,6 +25,7 @@ WORKLOAD = ["model", "target", "batch", "resolution", "dtype"]
 TREATMENT = ["quant", "compile", "variant"]
 SHAPE = ["M", "K", "N"]
 CELL = [*WORKLOAD, *SHAPE, *TREATMENT, "device", "task"]  # what makes two runs measurements of the same thing
+MODES_OF = [*WORKLOAD, *SHAPE, "device", "task"]  # what compile modes are compared within
 _AXES = ["model", "quant", "compile", "batch", "gpu", "resolution", "target", "dtype", "task"]
 _TAGS = ["run_key", "sweep", "sweeps", "outcome", "reason", "remedy"]
 _INTEGERS = ["batch", "resolution", "attempt", *SHAPE]
@@ -66,6 +67,7 @@ def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
         "gpu",
         "device_name",
         "device_identity",
+        "baseline_dtype",
         "verdict",
         "withheld",
         "finding",
@@ -81,6 +83,7 @@ def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
         float(row["params"].get("measure.confidence", MeasureConf.confidence)) for row in rows
     ]
     frame["stands"] = ~_newest_first(frame).duplicated(CELL)
+    frame = frame.join(_against_fastest_mode(frame))
     return frame.sort_values([*CELL, "started_at"], na_position="first").reset_index(drop=True)
 
 
@@ -95,9 +98,10 @@ def standing(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["stands"]].reset_index(drop=True)
 
 
-def compared(frame: pd.DataFrame) -> pd.DataFrame:
+def compared(frame: pd.DataFrame, *, keep_index: bool = False) -> pd.DataFrame:
     """The rows that have a speedup with an interval."""
-    return frame[frame["verdict"] != ""].reset_index(drop=True)
+    found = frame[frame["verdict"] != ""]
+    return found if keep_index else found.reset_index(drop=True)
 
 
 def devices(frame: pd.DataFrame) -> list[str]:
@@ -124,6 +128,7 @@ def _row(run: "Run") -> dict[str, Any]:
     row |= _shape(params) | dict(run.data.metrics)
     row["device_name"] = tags.get("device") or f"{_ASKED}{row['gpu']}"
     row["device_identity"] = tags.get("device_identity", "")
+    row["baseline_dtype"] = tags.get("baseline_dtype", "")
     row["attempt"] = _integer(tags.get("attempt")) or 0
     row["finding"] = row["outcome"] in FINDINGS
     if row["recorded"] == EMULATED:
@@ -239,6 +244,22 @@ def _short(name: str) -> str:
 def _other_metrics(rows: Sequence[dict[str, Any]]) -> list[str]:
     names = {name for row in rows for name in row if "/" in name and not name.startswith(_SERIES)}
     return sorted(names - set(_METRICS))
+
+
+def _against_fastest_mode(frame: pd.DataFrame) -> pd.DataFrame:
+    """Where a workload stands in several compile modes: its fastest one unquantized, and the speedup against that.
+
+    The baseline of another run, so of another process: there is no interval.
+    """
+    ran = compared(frame[frame["stands"]], keep_index=True)
+    found = pd.DataFrame(index=frame.index, columns=["fastest_mode", "speedup/fastest_mode"], dtype=object)
+    found["speedup/fastest_mode"] = math.nan
+    for _, rows in ran.groupby(MODES_OF, dropna=False):
+        modes = rows.groupby("compile")["latency/baseline_median_ms"].median()
+        if len(modes) > 1:
+            found.loc[rows.index, "fastest_mode"] = modes.idxmin()
+            found.loc[rows.index, "speedup/fastest_mode"] = modes.min() / rows["latency/median_ms"]
+    return found
 
 
 def _newest_first(frame: pd.DataFrame) -> pd.DataFrame:

@@ -53,6 +53,12 @@ def device_ceilings(device: Device, folder: Path) -> dict[str, Any]:
     return measured | {"cached": False}
 
 
+def cached_ceilings(device: Device, folder: Path) -> dict[str, Any] | None:
+    """The ceilings of this device that an earlier run left in the folder; None: it left none."""
+    identity = _identity(device)
+    return _read(folder / f"{_slug(identity)}.json", identity)
+
+
 @torch.no_grad()
 def measure_ceilings(device: Device, budget_s: float = BUDGET_S) -> dict[str, Any]:
     """Measure every ceiling, within about `budget_s` seconds together; frees what it took."""

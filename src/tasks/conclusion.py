@@ -2,13 +2,25 @@
 
 from typing import Any
 
+import numpy as np
+
 from src.measurement.rounds import Rounds
 from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
 from src.records.record import EMULATED, Record
 from src.tasks.context import RunContext
 from src.tasks.timing import Timed, Watch
 
-_TIMED = ("speedup/", "latency/", "throughput/", "energy/", "compile/cold_s", "compile/warm_s")
+_TIMED = (
+    "speedup/",
+    "speedup_same_dtype/",
+    "speedup_other_dtype/",
+    "latency/",
+    "throughput/",
+    "energy/",
+    "compile/cold_s",
+    "compile/warm_s",
+)
+_NOTED = ("baseline_not_measured", "plan_made_elsewhere")  # details that belong into the reason
 
 
 def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
@@ -26,7 +38,8 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
             f"measuring ended by {rounds.stop_reason} after {estimate.pairs} pairs"
         )
         record.remedy = "a larger measure.budget_s, or measure=standard"
-    record.reason = "; ".join(filter(None, [record.details.get("plan_made_elsewhere"), record.reason]))
+    told = [_baseline(rounds, run), *(record.details.get(name) for name in _NOTED), record.reason]
+    record.reason = "; ".join(filter(None, told))
     record.verdict = found
     if emulated := record.details.get("emulated"):
         record.verdict, record.reason, record.remedy = EMULATED, _emulated(emulated), emulated["remedy"]
@@ -47,6 +60,22 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
         "throttled_pairs": len(rounds.throttled),
         "withheld": bool(doubts) and not emulated,  # measured again, it would be emulated again
     }
+
+
+def _baseline(rounds: Rounds, run: RunContext) -> str:
+    """Note what the verdict is against; a sentence, where that is faster than the run's own dtype."""
+    own, compiled = run.cfg.dtype, run.cfg.compile.name
+    against = rounds.baseline or own
+    run.record.details["baseline"] = {
+        "dtype": against,
+        "compile": compiled,
+        "text": f"unquantized {against}, compile={compiled}",
+    }
+    if against == own:
+        return ""
+    times = float(np.median(rounds.others[own].ms) / np.median(rounds.baseline_ms))
+    text = f"{times:.{1 if times >= 2 else 2}f}"
+    return f"unquantized {against} is {text}x faster than the {own} baseline on this device"
 
 
 def set_aside_emulated(record: Record) -> None:
