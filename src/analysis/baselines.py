@@ -35,7 +35,7 @@ def fastest_modes(runs: pd.DataFrame, margin: float) -> Iterator[str]:
     for device, rows in list(ran.groupby("device"))[:_MOST]:
         helps = rows[rows["verdict"] == Verdict.HELPS]
         still = helps[helps["speedup/fastest_mode"] > 1 + margin]
-        best = rows.loc[rows["speedup/fastest_mode"].idxmax()]
+        best = rows.iloc[int(rows["speedup/fastest_mode"].argmax())]
         workloads = rows.groupby(MODES_OF, dropna=False).ngroups
         yield (
             f"On {device}, {_counted(workloads, 'workload was', 'workloads were')} measured in several compile "

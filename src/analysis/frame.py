@@ -98,10 +98,9 @@ def standing(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["stands"]].reset_index(drop=True)
 
 
-def compared(frame: pd.DataFrame, *, keep_index: bool = False) -> pd.DataFrame:
+def compared(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that have a speedup with an interval."""
-    found = frame[frame["verdict"] != ""]
-    return found if keep_index else found.reset_index(drop=True)
+    return frame[frame["verdict"] != ""].reset_index(drop=True)
 
 
 def devices(frame: pd.DataFrame) -> list[str]:
@@ -251,15 +250,14 @@ def _against_fastest_mode(frame: pd.DataFrame) -> pd.DataFrame:
 
     The baseline of another run, so of another process: there is no interval.
     """
-    ran = compared(frame[frame["stands"]], keep_index=True)
-    found = pd.DataFrame(index=frame.index, columns=["fastest_mode", "speedup/fastest_mode"], dtype=object)
-    found["speedup/fastest_mode"] = math.nan
-    for _, rows in ran.groupby(MODES_OF, dropna=False):
+    fastest: dict[Any, tuple[str, float]] = {}
+    for _, rows in frame[frame["stands"] & (frame["verdict"] != "")].groupby(MODES_OF, dropna=False):
         modes = rows.groupby("compile")["latency/baseline_median_ms"].median()
         if len(modes) > 1:
-            found.loc[rows.index, "fastest_mode"] = modes.idxmin()
-            found.loc[rows.index, "speedup/fastest_mode"] = modes.min() / rows["latency/median_ms"]
-    return found
+            best_ms = modes.min() / rows["latency/median_ms"]
+            fastest |= {index: (str(modes.idxmin()), float(value)) for index, value in best_ms.items()}
+    found = [fastest.get(index, (None, math.nan)) for index in frame.index]
+    return pd.DataFrame(found, index=frame.index, columns=["fastest_mode", "speedup/fastest_mode"])
 
 
 def _newest_first(frame: pd.DataFrame) -> pd.DataFrame:

@@ -58,7 +58,7 @@ def test_a_treatment_is_compared_with_the_fastest_unquantized_mode_too(store):
     assert frame.loc["a", "verdict"] == "helps"
     assert list(fastest_modes(frame.reset_index(), 0.02)) == [
         f"On {CPU}, 1 workload was measured in several compile modes. Of the 1 run that help in their own mode, "
-        "0 also beat the fastest unquantized mode; the best of all is int8dq with compile=max-autotune, 1.01× against "
-        "compile=max-autotune (across runs, no interval)."
+        "0 also beat the fastest unquantized mode; the best of all is int8dq with compile=max-autotune, 1.01× "
+        "against compile=max-autotune (across runs, no interval)."
     ]
     assert "0.67× against compile=max-autotune" in verdicts_html(frame.reset_index())
