@@ -9,7 +9,7 @@ from src.measurement.statistics import Verdict
 
 _CONTROL = "none"
 _SAME = "latency/baseline_same_dtype_median_ms"
-_MOST = 3
+_MOST = 2
 
 
 def faster_dtypes(runs: pd.DataFrame) -> Iterator[str]:
