@@ -43,6 +43,7 @@ def execute(cfg: RootConf, record: Record, folder: Path, tell: Callable[[str], N
 
     from src.outcomes import ended, log_text
     from src.records.environment import environment
+    from src.tasks.baseline import settle_dtype
     from src.tasks.context import RunContext
 
     record.environment = environment()
@@ -50,8 +51,10 @@ def execute(cfg: RootConf, record: Record, folder: Path, tell: Callable[[str], N
         device = get_class(cfg.gpu._target_)(cfg.gpu).open()
         record.device = device.as_dict()
         record.environment["hardware"] |= device.hardware()
+        run = RunContext(cfg, record, folder, device, tell)
+        settle_dtype(run)
         task = get_method(cfg.task._target_)  # conf/task/latency.yaml: src.tasks.latency.measure_latency
-        task(RunContext(cfg, record, folder, device, tell))
+        task(run)
     except Exception as error:
         end = ended(error)
         record.outcome, record.reason, record.remedy, record.verdict = end.outcome, end.reason, end.remedy, ""

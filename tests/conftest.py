@@ -38,6 +38,7 @@ from src.records.record import Record, read_record  # noqa: E402
 from src.run import execute  # noqa: E402
 from src.tasks.context import RunContext  # noqa: E402
 from src.workloads.device import CpuDevice, Device  # noqa: E402
+from src.workloads.dtype import DtypeRates  # noqa: E402
 
 logging.getLogger("torch.__trace").propagate = False  # thousands of lines in the report of a failing test
 
@@ -62,6 +63,7 @@ QUIET = {
     "measure.cache": "warm",
     "measure.energy_s": "0",
     "measure.ceilings": "false",
+    "dtype": "bfloat16",
 }
 SMALL_LINEAR = ("model=linear", "model.dims.M=16", "model.dims.K=256", "model.dims.N=128")
 SMALL_FLUX = (  # width 128 instead of 512, 64 pixels: what it computes costs next to nothing, in any dtype
@@ -133,6 +135,14 @@ def cold_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
     yield folder
     monkeypatch.undo()
+
+
+@pytest.fixture(autouse=True)
+def known_rates(monkeypatch: pytest.MonkeyPatch) -> DtypeRates:
+    """What this machine computes faster, the same on all: no test may depend on a clock."""
+    rates = DtypeRates({"bfloat16": 1.1, "float32": 1.0, "float16": 1.0})
+    monkeypatch.setattr("src.measurement.dtypes.quick_rates", lambda _: rates)
+    return rates
 
 
 @pytest.fixture(autouse=True)

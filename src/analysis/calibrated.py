@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from src.analysis.devices import Device
+from src.records.content import identity_text
 from src.records.record import Record
 
 if TYPE_CHECKING:
@@ -33,9 +35,9 @@ class Calibrated:
         return f"{self.device}: {self.date}, {how}, measure={self.measure}; equal copies told apart: {self.false}"
 
 
-def newest(runs: "Iterable[Run]") -> dict[str, Calibrated]:
-    """The newest calibration of each device; `runs` come newest first."""
-    found: dict[str, Calibrated] = {}
+def newest(runs: "Iterable[Run]") -> dict[Device, Calibrated]:
+    """The newest calibration of each device, by its name and identity; `runs` come newest first."""
+    found: dict[Device, Calibrated] = {}
     for run in runs:
         tags = run.data.tags
         moment = datetime.fromtimestamp(run.info.start_time / 1e3, tz=UTC)
@@ -49,24 +51,34 @@ def newest(runs: "Iterable[Run]") -> dict[str, Calibrated]:
             protocol=tags.get("protocol", ""),
             measure=tags.get("measure", ""),
         )
-        found.setdefault(each.device, each)
+        found.setdefault((each.device, tags.get("device_identity", "")), each)
     return found
 
 
 def warnings(
-    devices: Iterable[str], calibrations: dict[str, Calibrated], records: Iterable[Record]
+    devices: dict[Device, str], calibrations: dict[Device, Calibrated], records: Iterable[Record]
 ) -> Iterator[str]:
-    """What is to be said of the calibration of devices that speedups were measured on."""
+    """What is to be said of the calibration of devices that speedups were measured on.
+
+    Args:
+        devices: that they were measured on, with what each is called.
+        calibrations: the newest of each device.
+        records: of the runs.
+    """
     records = list(records)
-    for device in dict.fromkeys(devices):
-        found = calibrations.get(device)
+    for key, device in devices.items():
+        found = calibrations.get(key)
         if found is None:
             yield f"{device} has no calibration here: {COMMAND} on it shows whether its numbers can be trusted."
             continue
         if not found.passed:
             why = found.failed or f"{found.status}, too little was measured to say"
             yield f"The newest calibration of {device} ({found.date}) did not pass: {why}; {COMMAND} repeats it."
-        of_runs = {str(r.environment.get("protocol")) for r in records if r.device.get("name") == device}
+        of_runs = {
+            str(r.environment.get("protocol"))
+            for r in records
+            if (r.device.get("name"), identity_text(r.device)) == key
+        }
         if others := sorted(of_runs - {found.protocol, "None"}):
             yield (
                 f"{device} was calibrated with measurement protocol {found.protocol}, its runs were made with "

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 
+from src.analysis.devices import told_apart
 from src.config.schema import MeasureConf
 from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
+from src.records.key import PROSE
 from src.records.record import EMULATED, FINDINGS, Outcome
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ WORKLOAD = ["model", "target", "batch", "resolution", "dtype"]
 TREATMENT = ["quant", "compile", "variant"]
 SHAPE = ["M", "K", "N"]
 CELL = [*WORKLOAD, *SHAPE, *TREATMENT, "device", "task"]  # what makes two runs measurements of the same thing
+MODES_OF = [*WORKLOAD, *SHAPE, "device", "task"]  # what compile modes are compared within
 _AXES = ["model", "quant", "compile", "batch", "gpu", "resolution", "target", "dtype", "task"]
 _TAGS = ["run_key", "sweep", "sweeps", "outcome", "reason", "remedy"]
 _INTEGERS = ["batch", "resolution", "attempt", *SHAPE]
@@ -33,7 +36,7 @@ _METRICS = [  # always columns, empty where no run has them
     *("quality/sqnr_db", "quality/psnr_db", "quality/lpips"),
 ]
 _SERIES = ("rounds/", "distribution/")  # MLflow gives their last points
-_TREATED_BY = ("quant.", "compile.", "model.", "gpu.")  # parameters that can tell two treatments apart
+_TREATED_BY = ("quant.", "compile.", "model.")  # parameters that can tell two treatments apart
 _FREE = ("quant.config.", "compile.options.", "model.factory.")
 _NOT_A_VARIANT = (".name", ".description", "._target_", ".dims.M", ".dims.K", ".dims.N")
 _ASKED = "gpu="
@@ -50,6 +53,9 @@ def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
     """
     rows = [_row(run) for run in runs if run.data.params.get("task.compares") != "false"]
     rows = _one_per_key(rows)
+    called = told_apart((row["device_name"], row["device_identity"]) for row in rows)
+    for row in rows:
+        row["device"] = called[row["device_name"], row["device_identity"]]
     for row, variant in zip(rows, _variants(rows), strict=True):
         row["variant"] = variant
         row["verdict"] = _verdict(row, margin)
@@ -59,6 +65,9 @@ def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
         "attempt",
         *CELL,
         "gpu",
+        "device_name",
+        "device_identity",
+        "baseline_dtype",
         "verdict",
         "withheld",
         "finding",
@@ -74,6 +83,7 @@ def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
         float(row["params"].get("measure.confidence", MeasureConf.confidence)) for row in rows
     ]
     frame["stands"] = ~_newest_first(frame).duplicated(CELL)
+    frame = frame.join(_against_fastest_mode(frame))
     return frame.sort_values([*CELL, "started_at"], na_position="first").reset_index(drop=True)
 
 
@@ -115,7 +125,9 @@ def _row(run: "Run") -> dict[str, Any]:
     row["recorded"], row["told_withheld"] = tags.get("verdict", ""), tags.get("withheld") == "1"
     row |= {name: _integer(params.get(name)) for name in ("batch", "resolution")}
     row |= _shape(params) | dict(run.data.metrics)
-    row["device"] = tags.get("device") or f"{_ASKED}{row['gpu']}"
+    row["device_name"] = tags.get("device") or f"{_ASKED}{row['gpu']}"
+    row["device_identity"] = tags.get("device_identity", "")
+    row["baseline_dtype"] = tags.get("baseline_dtype", "")
     row["attempt"] = _integer(tags.get("attempt")) or 0
     row["finding"] = row["outcome"] in FINDINGS
     if row["recorded"] == EMULATED:
@@ -200,7 +212,19 @@ def _options(params: Sequence[dict[str, str]]) -> list[str]:
     names = {
         n for given in params for n in given if n.startswith(_FREE) or all(n in other for other in params)
     }
-    return sorted(n for n in names if n.startswith(_TREATED_BY) and not n.endswith(_NOT_A_VARIANT))
+    return sorted(
+        n for n in names if n.startswith(_TREATED_BY) and not n.endswith(_NOT_A_VARIANT) and not _is_prose(n)
+    )
+
+
+def _is_prose(name: str) -> bool:
+    """Whether a parameter is one of a scheme's words, which its run key does not hold either.
+
+    An argument of a torchao config counts whatever it is called.
+    """
+    parts = name.split(".")
+    said = parts[: parts.index("config")] if "config" in parts else parts
+    return parts[0] == "quant" and not PROSE.isdisjoint(said[1:])
 
 
 def _by_preset(differing: list[str], params: Sequence[dict[str, str]]) -> list[str]:
@@ -219,6 +243,21 @@ def _short(name: str) -> str:
 def _other_metrics(rows: Sequence[dict[str, Any]]) -> list[str]:
     names = {name for row in rows for name in row if "/" in name and not name.startswith(_SERIES)}
     return sorted(names - set(_METRICS))
+
+
+def _against_fastest_mode(frame: pd.DataFrame) -> pd.DataFrame:
+    """Where a workload stands in several compile modes: its fastest one unquantized, and the speedup against that.
+
+    The baseline of another run, so of another process: there is no interval.
+    """
+    fastest: dict[Any, tuple[str, float]] = {}
+    for _, rows in frame[frame["stands"] & (frame["verdict"] != "")].groupby(MODES_OF, dropna=False):
+        modes = rows.groupby("compile")["latency/baseline_median_ms"].median()
+        if len(modes) > 1:
+            best_ms = modes.min() / rows["latency/median_ms"]
+            fastest |= {index: (str(modes.idxmin()), float(value)) for index, value in best_ms.items()}
+    found = [fastest.get(index, (None, math.nan)) for index in frame.index]
+    return pd.DataFrame(found, index=frame.index, columns=["fastest_mode", "speedup/fastest_mode"])
 
 
 def _newest_first(frame: pd.DataFrame) -> pd.DataFrame:

@@ -64,7 +64,7 @@ def _verdict_row(row: Row, *, images: list[str]) -> list[Cell]:
     ]
     if not row["verdict"]:
         return [*common, Cell(_why(row), columns=5 + len(images))]
-    span = f" <small>{interval_text(row)}</small>"
+    span = f" <small>{interval_text(row)}{_other_speedups(row)}</small>"
     return [
         *common,
         Cell(f"{speedup_text(row)}{span}", float(row["speedup/median"]), number=True),
@@ -74,6 +74,16 @@ def _verdict_row(row: Row, *, images: list[str]) -> list[Cell]:
         *(number_cell(IMAGE_QUALITY[name][1](row[name]), row[name]) for name in images),
         Cell(_why(row), row["reason"] or None),
     ]
+
+
+def _other_speedups(row: Row) -> str:
+    """Against the run's own dtype, and against the fastest compile mode, where these are other baselines."""
+    found = []
+    if row["baseline_dtype"] not in ("", row["dtype"]):
+        found.append(f"{row['speedup_same_dtype/median']:.2f}× against {row['dtype']}")
+    if row["fastest_mode"] not in (None, "", row["compile"]) and pd.notna(row["speedup/fastest_mode"]):
+        found.append(f"{row['speedup/fastest_mode']:.2f}× against compile={row['fastest_mode']}")
+    return "".join(f"<br>{escape(text)}" for text in found)
 
 
 def _workload_order(row: Row) -> str:

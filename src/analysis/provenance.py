@@ -66,8 +66,14 @@ def provenance(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> Provenanc
     )
     found.stopped_by = Counter(str(r.details["stop_reason"]) for r in records if "stop_reason" in r.details)
     found.fell_back = sorted({str(r.details["fell_back"]) for r in records if "fell_back" in r.details})
-    devices, newest = compared(runs)["device"], calibrated.newest(tracker.calibrations())
-    found.calibrations = [newest[device].text for device in dict.fromkeys(devices) if device in newest]
+    ran, newest = compared(runs), calibrated.newest(tracker.calibrations())
+    devices = {
+        (name, identity): label
+        for name, identity, label in zip(
+            ran["device_name"], ran["device_identity"], ran["device"], strict=True
+        )
+    }
+    found.calibrations = [newest[key].text for key in devices if key in newest]
     found.uncalibrated = list(calibrated.warnings(devices, newest, records))
     return found
 

@@ -32,7 +32,10 @@ def verdicts_section(runs: pd.DataFrame) -> str:
         body += (
             f"<details><summary>{len(layers)} runs of one Linear</summary>{verdicts_html(layers)}</details>"
         )
-    note = "Each treatment against its unquantized baseline, compiled alike. Click a column to sort."
+    note = (
+        "Each treatment against its unquantized baseline, compiled alike: in the run's dtype, or in another one that "
+        "is faster on this device, which the row then says. Click a column to sort."
+    )
     return section("Verdicts", note, body)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from src.analysis.baselines import faster_dtypes, fastest_modes
 from src.analysis.frame import compared, devices, model_level
 from src.analysis.layer_rules import layer_rules
 from src.analysis.shapes import Case, number
@@ -30,12 +31,14 @@ _SAYS = {
 
 
 def sentences(runs: pd.DataFrame, breakeven: pd.DataFrame, margin: float) -> list[str]:
-    """At most 10 sentences: counts, each model, layer rules, one Linear, what did not run, quality."""
+    """Sentences: counts, faster baselines, each model, modes, layer rules, one Linear, what did not run, quality."""
     if runs.empty:
         return []
     return [
         _counted(runs, margin),
+        *faster_dtypes(runs),
         *_models(runs),
+        *fastest_modes(runs, margin),
         *layer_rules(runs, margin),
         *_linears(breakeven),
         *_did_not_run(runs),

@@ -5,7 +5,7 @@ import re
 import secrets
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from src.calibration.measuring import REPEATED, measure_batch
+from src.calibration.measuring import REPEATED, as_run, measure_batch
 from src.calibration.plan import Spec, experiment, plan
 from src.calibration.progress import CalibrationProgress
 from src.calibration.record import EXPERIMENTS_NAME, Calibration, read_experiments
@@ -22,9 +22,9 @@ from src.calibration.summary import Status, summarize
 from src.calibration.terminal import show
 from src.calibration.tracking import publish
 from src.config.errors import ConfigError
-from src.config.schema import CalibrateConf
+from src.config.schema import AUTO, CalibrateConf
 from src.launching.isolated import EndedBy, Ending, Preloaded
-from src.launching.sweep import describe_device, prepared
+from src.launching.sweep import describe_device, describe_dtype, prepared
 from src.records.connection import TrackingError, connect
 
 _PRELOAD = ("torch", "torch._inductor.compile_fx", "src.calibration.measuring")
@@ -65,10 +65,11 @@ class Driver:
         self.conf, self.started_at = conf, datetime.now(UTC)
         self.server = Preloaded([*_PRELOAD, conf.model.factory["_target_"]])
         self.device = self._device(outputs)
+        self.conf = replace(conf, dtype=self._dtype(outputs))
         name = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         self.folder = outputs / "calibration" / slug(self.device["name"]) / name
         self.folder.mkdir(parents=True)
-        text = yaml.safe_dump(asdict(conf), sort_keys=False)
+        text = yaml.safe_dump(asdict(self.conf), sort_keys=False)
         (self.folder / "config.yaml").write_text(text, encoding="utf-8")
         self.heard = 0
         self.answers: list[dict[str, Any]] = []
@@ -128,6 +129,17 @@ class Driver:
             self.answers.append(ending.answer)
             return ""
         return _why(ending, self.folder)
+
+    def _dtype(self, outputs: Path) -> str:
+        """What dtype=auto stands for, for all processes alike."""
+        if self.conf.dtype != AUTO:
+            return self.conf.dtype
+        log = outputs / "calibration" / "probe.log"
+        ending = self.server.run(describe_dtype, (as_run(self.conf),), log=log, timeout_s=300)
+        if ending.by is not EndedBy.ITSELF:
+            raise RuntimeError(f"dtype=auto cannot be told: {ending.reason}; see {log}")
+        log.unlink(missing_ok=True)
+        return str(ending.answer)
 
     def _device(self, outputs: Path) -> dict[str, Any]:
         """What the present device is, asked of a child so that this process never touches it."""

@@ -89,7 +89,7 @@ class Bench:
 
     def __init__(self, conf: CalibrateConf, device: Device, process: int) -> None:
         self.conf, self.device, self.process = conf, device, process
-        run = _as_run(conf)
+        run = as_run(conf)
         self.cold, self.launches = cold_caches(run), not is_part(run)
         self.first = self._ready(build_workload(run, device))
 
@@ -184,7 +184,7 @@ def _add_truth(found: Experiment, rounds: Rounds, delays: list[HostDelay]) -> li
     return [float(ms) for ms in longer]
 
 
-def _as_run(conf: CalibrateConf) -> RootConf:
+def as_run(conf: CalibrateConf) -> RootConf:
     """The unquantized run whose workload is measured."""
     return RootConf(
         model=conf.model, quant=QuantConf(name="none"), compile=conf.compile, gpu=conf.gpu,

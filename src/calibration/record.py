@@ -8,6 +8,7 @@ from typing import Any
 
 from src.calibration.plan import Experiment, experiment
 from src.calibration.summary import Status, Summary, found_rate
+from src.records.content import identity_text
 from src.records.record import write_json
 
 SCHEMA_VERSION = 1
@@ -56,6 +57,7 @@ def tags(done: Calibration) -> dict[str, str]:
     summary = done.summary
     found = {
         "device": str(done.device["name"]),
+        "device_identity": identity_text(done.device),
         "passed": str(done.passed).lower(),
         "status": str(summary.status),
         "failed": "; ".join(f"{each.text}: {each.measured}, {each.limit}" for each in summary.failed),

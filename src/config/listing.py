@@ -2,6 +2,7 @@
 
 import sys
 from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra._internal.utils import create_config_search_path
@@ -15,7 +16,7 @@ from src.config.app import ROOT
 from src.config.errors import ConfigError
 from src.config.loader import Loader
 from src.config.quant_schema import QuantConf, RequiresConf
-from src.config.schema import GpuConf
+from src.config.schema import AUTO, GpuConf
 
 if TYPE_CHECKING:
     from src.config.app import Application
@@ -54,11 +55,32 @@ def list_schemes(app: "Application") -> None:
     from src.treatments.capability import capability
 
     schemes = _schemes(app)
-    rows = {name: capability(conf, device, config.dtype) for name, conf in schemes.items()}
+    dtypes = _dtypes(config, device, schemes, here=card.here)
+    rows = {name: capability(conf, device, dtypes[name]) for name, conf in schemes.items()}
     other_names = aliases("quant", app.loader)
     called = {name: sorted(a for a, option in other_names.items() if option == name) for name in rows}
     told = "" if card.here else f"; foretold from {card.source}: this machine does not have it"
-    _show(_table(schemes, rows, called, device, f"{config.dtype}{told}"))
+    asked = f"{dtypes['none']} (dtype=auto)" if config.dtype == AUTO else config.dtype
+    _show(_table(schemes, rows, called, device, f"{asked}{told}"))
+
+
+def _dtypes(
+    config: DictConfig, device: "Device", schemes: dict[str, QuantConf], *, here: bool
+) -> dict[str, str]:
+    """The dtype that each scheme would run in; of a device that is not here only its compute capability is known."""
+    if config.dtype != AUTO:
+        return dict.fromkeys(schemes, config.dtype)
+    from src.measurement.dtypes import dtype_rates
+    from src.workloads.dtype import DtypeRates, auto_dtype, scheme_dtypes
+
+    def rates() -> DtypeRates:
+        here_rates = dtype_rates(device, Path(config.outputs), ceilings=False) if here else None
+        return here_rates or DtypeRates({"float32": 1.0})
+
+    return {
+        name: auto_dtype(device.compute_capability, scheme_dtypes(conf, device.kind), rates)
+        for name, conf in schemes.items()
+    }
 
 
 def scheme_names() -> list[str]:

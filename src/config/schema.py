@@ -11,7 +11,13 @@ from src.config.fields import aside, bounded, one_of
 from src.config.model_schema import ModelConf
 from src.config.quant_schema import QuantConf
 
-DTYPES = ("bfloat16", "float16", "float32")
+AUTO = "auto"
+DTYPES = (
+    AUTO,
+    "bfloat16",
+    "float16",
+    "float32",
+)  # auto: of bfloat16 and float32 what the device computes faster
 
 
 @dataclass
@@ -119,7 +125,7 @@ class RootConf:
     batch: int = bounded(1, min=1, max=65536)
     resolution: int = bounded("${model.resolution}", min=0, max=16384)
     target: str = "denoiser"  # a name from model.targets, or pipeline
-    dtype: str = one_of("bfloat16", *DTYPES)
+    dtype: str = one_of(AUTO, *DTYPES)
     seed: int = bounded(0, min=0)
     outputs: str = aside("outputs")  # folder of everything that runs write
     rerun: bool = aside(False)  # measure again what already has a final outcome
@@ -163,7 +169,7 @@ class CalibrateConf:
     batch: int = bounded(1, min=1, max=65536)
     resolution: int = bounded("${model.resolution}", min=0, max=16384)
     target: str = "block"  # a name from model.targets
-    dtype: str = one_of("bfloat16", *DTYPES)
+    dtype: str = one_of(AUTO, *DTYPES)
     seed: int = bounded(0, min=0)  # of weights, inputs, the order of experiments, the arms' roles
     experiments: int = bounded(60, min=1, max=10000)  # of each kind: A/A, and each slowdown
     slowdowns: list[float] = field(default_factory=lambda: [0.02, 0.03, 0.05, 0.1])  # relative

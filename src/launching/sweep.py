@@ -4,11 +4,12 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from src.config.schema import GpuConf, RootConf
+from src.config.schema import AUTO, GpuConf, RootConf
 from src.launching.earlier import standing
 from src.launching.endings import kept, record_of
 from src.launching.isolated import EndedBy, Preloaded, share_caches
@@ -18,6 +19,7 @@ from src.launching.publishing import SweepPublisher
 from src.records.key import axes_of, run_key
 from src.records.record import Outcome, Record
 from src.records.store import SweepManifest, next_attempt, run_folder
+from src.workloads.dtype import scheme_takes
 
 Execute = Callable[[RootConf, Record, Path, Callable[[str], None]], Record]
 _PRELOAD = ("torch", "torchao.quantization", "torch._inductor.compile_fx", "src.tasks.latency")
@@ -72,6 +74,7 @@ class LocalSweep:
         self.manifest = SweepManifest.start(sweep, sys.argv)
         self.publisher = SweepPublisher(configs[0].tracking, self.manifest, self.folder)
         self.devices: dict[str, dict[str, Any]] = {}
+        self.dtypes: dict[str, str] = {}
         self.records: list[Record] = []
 
     def run(self) -> list[int]:
@@ -89,6 +92,7 @@ class LocalSweep:
 
     def _run_or_skip(self, cfg: RootConf, progress: SweepProgress) -> None:
         device = self._device(cfg.gpu)
+        cfg = self._with_dtype(cfg, device)
         key = run_key(cfg, device)
         axes = axes_of(cfg)
         progress.start_run(label(cfg))
@@ -141,6 +145,17 @@ class LocalSweep:
             self.devices[asked] = ending.answer
         return self.devices[asked]
 
+    def _with_dtype(self, cfg: RootConf, device: dict[str, Any]) -> RootConf:
+        """With the dtype that dtype=auto stands for, so that both have one key; asked of a child, once per choice."""
+        if cfg.dtype != AUTO or "absent" in device:
+            return cfg
+        asked = repr((cfg.gpu, scheme_takes(cfg, device["kind"]), cfg.measure.ceilings))
+        if asked not in self.dtypes:
+            log = self.folder / "dtype.log"
+            ending = self.server.run(describe_dtype, (cfg,), log=log, timeout_s=300)
+            self.dtypes[asked] = ending.answer if ending.by is EndedBy.ITSELF else AUTO  # left to the run
+        return replace(cfg, dtype=self.dtypes[asked])
+
     def _close(self, progress: SweepProgress) -> None:
         self.manifest.write(self.outputs)
         counts = Counter(str(record.verdict or record.outcome) for record in self.records)
@@ -162,6 +177,16 @@ def describe_device(gpu: GpuConf, tell: object) -> dict[str, Any]:
     except RunEndedError as end:
         return {"absent": end.reason, "host_cpu": cpu_model()}
     return described
+
+
+def describe_dtype(cfg: RootConf, tell: Callable[[str], None]) -> str:
+    """The dtype that dtype=auto stands for, in a process of its own: it may take the device's ceilings."""
+    from hydra.utils import get_class
+
+    from src.tasks.baseline import with_dtype
+
+    tell("ceilings")
+    return with_dtype(cfg, get_class(cfg.gpu._target_)(cfg.gpu).open()).dtype
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -1,5 +1,6 @@
 """What the device itself reaches, copying and multiplying: measured once per device, never looked up."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -20,7 +21,7 @@ from src.measurement.rates import RATES, best_rate
 from src.records.record import write_json
 from src.workloads.device import Device
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUDGET_S = 6.0  # of all ceilings together
 _HANG_S = 90.0  # what measuring in a process of its own may take, its imports included
 _LOCK_S = 120.0  # how long another process may take to measure; past it this one measures too
@@ -50,6 +51,12 @@ def device_ceilings(device: Device, folder: Path) -> dict[str, Any]:
         if measured["entries"] and not measured["crowded"]:
             write_json(path, measured)
     return measured | {"cached": False}
+
+
+def cached_ceilings(device: Device, folder: Path) -> dict[str, Any] | None:
+    """The ceilings of this device that an earlier run left in the folder; None: it left none."""
+    identity = _identity(device)
+    return _read(folder / f"{_slug(identity)}.json", identity)
 
 
 @torch.no_grad()
@@ -102,10 +109,11 @@ def _free(device: Device) -> None:
 
 
 def _identity(device: Device) -> dict[str, Any]:
-    """What a cached file must agree with; the host, since a device's name tells neither its clocks nor its memory."""
+    """What a cached file must agree with; the host, since an identity tells neither clocks nor memory."""
     return {
         "schema_version": SCHEMA_VERSION,
         "device": device.name,
+        "identity": device.identity,
         "host": platform.node(),
         "threads": device.threads,
         "instruction_set": device.instruction_set,
@@ -115,8 +123,11 @@ def _identity(device: Device) -> dict[str, Any]:
 
 
 def _slug(identity: dict[str, Any]) -> str:
-    text = "-".join(str(value) for value in identity.values() if value is not None)
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")[:200]
+    text = "-".join(
+        str(value) for name, value in identity.items() if value is not None and name != "identity"
+    )
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{re.sub(r'[^a-z0-9.]+', '-', text.lower()).strip('-')[:180]}-{digest}"
 
 
 def _read(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:

@@ -1,15 +1,15 @@
-"""The measured loop: rounds of two arms in turn, A B B A, until the ratio is known well enough."""
+"""The measured loop: rounds of the arms in turn, A B B A, until the ratio is known well enough."""
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from src.config.schema import MeasureConf
 from src.measurement.monitor import Blind, Monitor
-from src.measurement.rounds import Pair, Round, Rounds, estimate_speedup
+from src.measurement.rounds import Other, Pair, Round, Rounds, estimate_speedup
 from src.measurement.stopping import StopReason, StopRule
 from src.measurement.timer import Call, RoundTimer
 from src.measurement.warmup import warmed_up
@@ -22,21 +22,25 @@ _CLOCK_FAULTS = 8  # rounds whose time cannot be right, before the run is given 
 
 @dataclass
 class Arms:
-    """Both arms with what times and watches them."""
+    """All arms with what times and watches them."""
 
     baseline: Call
     treated: Call
     timer: RoundTimer
     monitor: Monitor
-    calls_per_round: tuple[int, int]
+    calls_per_round: tuple[int, ...]  # of the baseline, the treated arm, and the others in their order
+    others: tuple[Call, ...] = ()  # further unquantized arms
 
     def pair(self, index: int) -> Pair:
-        """A round of each; the baseline first when `index` is even."""
-        if index % 2 == 0:
-            first = self.round(self.baseline, self.calls_per_round[0])
-            return Pair(first, self.round(self.treated, self.calls_per_round[1]), "AB")
-        first = self.round(self.treated, self.calls_per_round[1])
-        return Pair(self.round(self.baseline, self.calls_per_round[0]), first, "BA")
+        """A round of each arm: baseline, treated, others when `index` is even, else the other way round.
+
+        So the treated arm's neighbour is the baseline on one side, the first of the others on the other side.
+        """
+        arms = [*zip((self.baseline, self.treated, *self.others), self.calls_per_round, strict=True)]
+        forward = index % 2 == 0
+        taken = [self.round(call, calls) for call, calls in (arms if forward else arms[::-1])]
+        baseline, treated, *others = taken if forward else taken[::-1]
+        return Pair(baseline, treated, "AB" if forward else "BA", tuple(others))
 
     def round(self, call: Call, calls: int) -> Round:
         """One round of one arm."""
@@ -53,10 +57,11 @@ def measure_interleaved(
     launches: bool = True,
     monitor: Monitor | None = None,
     rounds: Rounds | None = None,
+    others: Mapping[str, Call] | None = None,
 ) -> Rounds:
-    """Alternate rounds of both arms: warm up until both are steady, then measure until the stop rule says so.
+    """Alternate rounds of all arms: warm up until they are steady, then measure until the stop rule says so.
 
-    Both arms must have been called before (compiled, caches filled); gradients must be off around all of it.
+    All must have been called before (compiled, caches filled); gradients must be off around all of it.
 
     Args:
         baseline: what is called for the baseline's rounds.
@@ -68,16 +73,19 @@ def measure_interleaved(
             are none.
         monitor: reads the device's state after each round; a pair in which it slowed itself down is retaken.
         rounds: filled in while measuring, so that a caller has them whatever happens.
+        others: further unquantized arms by name; measuring ends when the ratio to the fastest is known well enough.
 
     Raises:
         RunEndedError: `failed`, when the clock keeps giving times that cannot be right.
     """
     timer = RoundTimer(device, cold=cold, launches=launches)
-    calls = (timer.calls_for(baseline, conf.min_round_ms), timer.calls_for(treated, conf.min_round_ms))
-    arms = Arms(baseline, treated, timer, monitor or Blind(), calls)
+    others = others or {}
+    calls = tuple(timer.calls_for(call, conf.min_round_ms) for call in (baseline, treated, *others.values()))
+    arms = Arms(baseline, treated, timer, monitor or Blind(), calls, tuple(others.values()))
     rounds = Rounds() if rounds is None else rounds
-    rounds.calls_per_round, rounds.cache = calls, "cold" if cold else "warm"
+    rounds.calls_per_round, rounds.cache = (calls[0], calls[1]), "cold" if cold else "warm"
     rounds.launches = timer.launches
+    rounds.others = {name: Other(calls_per_round=n) for name, n in zip(others, calls[2:], strict=True)}
     rounds.warmup_pairs = _warm_up(arms.pair, conf.max_warmup_s)
     faults = _page_faults()
     _measure(arms, rounds, conf)
@@ -100,7 +108,7 @@ def _measure(arms: Arms, rounds: Rounds, conf: MeasureConf) -> None:
         rounds.count(pair)
         pairs, estimate = len(rounds.order), None
         if pairs >= look:
-            estimate = estimate_speedup(rounds, conf)
+            estimate = estimate_speedup(rounds.against_fastest(), conf)
             look = rule.next_look(pairs)
         rounds.stop_reason = rule.decide(pairs, elapsed_s, estimate) or ""
 
@@ -166,17 +174,15 @@ def _must_retake(pair: Pair, rounds: Rounds, *, budget_left: bool) -> bool:
 
 
 def _warm_up(pair: Callable[[int], Pair], max_warmup_s: float) -> int:
-    """Run pairs until both arms are steady or the time is up; returns how many were run."""
-    a_ms: list[float] = []
-    b_ms: list[float] = []
+    """Run pairs until all arms are steady or the time is up; returns how many were run."""
+    series: list[list[float]] = []  # of each pair, the arms' times
     started, faults = time.perf_counter(), 0
     while time.perf_counter() - started < max_warmup_s and faults < _CLOCK_FAULTS:
-        taken = pair(len(a_ms))
+        taken = pair(len(series))
         if taken.clock_failed:
             faults += 1
             continue
-        a_ms.append(taken.baseline.ms)
-        b_ms.append(taken.treated.ms)
-        if warmed_up(np.asarray(a_ms)) and warmed_up(np.asarray(b_ms)):
+        series.append([arm.ms for arm in taken.arms])
+        if all(warmed_up(arm_ms) for arm_ms in np.asarray(series).T):
             break
-    return len(a_ms)
+    return len(series)

@@ -45,12 +45,13 @@ def best_rate(rate: Rate, device: Device, budget_s: float) -> dict[str, Any]:
 
     Returns:
         ``value`` of the best size in ``unit``, its ``shape``, the ``windows`` and their ``spread`` (range over
-        median), the rates of the sizes ``tried``, and what ``ended`` it; or the ``unit`` and the ``reason`` for none.
+        median), the rates of the sizes ``tried``, and what ``ended`` it; or the ``unit``, the ``reason`` for none,
+        and whether torch ``refused``.
     """
     deadline = time.perf_counter() + budget_s
     best: dict[str, Any] = {}
     tried: dict[str, float] = {}
-    ended, call_s, counted = "all sizes tried", 0.0, 1.0
+    ended, refused, call_s, counted = "all sizes tried", False, 0.0, 1.0
     for size in _sizes(rate, device):
         amount, probe = rate.amount(size), not rate.copies and size in _PROBES
         needed_s = _cost_s(call_s * amount / counted, probe) if call_s else 0.0
@@ -62,6 +63,7 @@ def best_rate(rate: Rate, device: Device, budget_s: float) -> dict[str, Any]:
             call_s, windows_s = _timed(rate.make(size, device), 0 if probe else _WINDOWS, device)
         except _REFUSALS as error:
             ended = f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+            refused = True
             break
         counted = amount
         if probe:
@@ -72,7 +74,7 @@ def best_rate(rate: Rate, device: Device, budget_s: float) -> dict[str, Any]:
             spread = round((max(rates) - min(rates)) / value, 4)
             best = {"value": value, "shape": rate.shape(size), "windows": rates, "spread": spread}
     if not best:
-        return {"unit": rate.unit, "reason": ended}
+        return {"unit": rate.unit, "reason": ended, "refused": refused}
     return best | {"unit": rate.unit, "tried": tried, "ended": ended}
 
 

@@ -1,7 +1,7 @@
-"""Rounds of two arms as they were measured, and the speedup that they give."""
+"""Rounds of the arms as they were measured, and the speedup that they give."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,16 +33,30 @@ class Pair:
     baseline: Round
     treated: Round
     order: str  # AB: baseline first; BA: treated first
+    others: tuple[Round, ...] = ()  # of further unquantized arms, beside the treated one's
+
+    @property
+    def arms(self) -> tuple[Round, ...]:
+        """All rounds: baseline, treated, others."""
+        return (self.baseline, self.treated, *self.others)
 
     @property
     def clock_failed(self) -> bool:
-        """Whether one of the two times cannot be right."""
-        return self.baseline.clock_failed or self.treated.clock_failed
+        """Whether one of the times cannot be right."""
+        return any(arm.clock_failed for arm in self.arms)
 
     @property
     def throttled(self) -> tuple[str, ...]:
         """Why the device slowed itself down during the pair; empty when it did not."""
-        return tuple(sorted({*self.baseline.reading.slowdowns, *self.treated.reading.slowdowns}))
+        return tuple(sorted({reason for arm in self.arms for reason in arm.reading.slowdowns}))
+
+
+@dataclass
+class Other:
+    """A further unquantized arm: ms per call of each of its rounds."""
+
+    ms: list[float] = field(default_factory=list)
+    calls_per_round: int = 1
 
 
 @dataclass
@@ -66,6 +80,8 @@ class Rounds:
     states: dict[str, list[float | None]] = field(default_factory=dict)  # "treated/sm_mhz": one per pair
     retaken: list[dict[str, Any]] = field(default_factory=list)  # pairs not counted: place, times, why
     throttled: dict[int, list[str]] = field(default_factory=dict)  # pairs counted all the same: place -> why
+    others: dict[str, Other] = field(default_factory=dict)  # further unquantized arms, by their dtype
+    baseline: str = ""  # the dtype of the baseline's rounds, where another than the run's own was faster
 
     def as_arrays(self) -> tuple[Array, Array]:
         """Baseline and treated, ms per call."""
@@ -79,7 +95,9 @@ class Rounds:
         self.baseline_ms.append(pair.baseline.ms)
         self.treated_ms.append(pair.treated.ms)
         self.order.append(pair.order)
-        for arm, of in (("baseline", pair.baseline), ("treated", pair.treated)):
+        for other, taken in zip(self.others.values(), pair.others, strict=True):
+            other.ms.append(taken.ms)
+        for arm, of in zip(("baseline", "treated", *self.others), pair.arms, strict=True):
             for name, value in of.reading.values.items():
                 column = self.states.setdefault(f"{arm}/{name}", [None] * place)
                 column.append(value)
@@ -88,10 +106,36 @@ class Rounds:
 
     def set_aside(self, pair: Pair, why: str) -> None:
         """Keep a pair that is measured again; a time that is not a number is kept as null."""
-        times = [of.ms if math.isfinite(of.ms) else None for of in (pair.baseline, pair.treated)]
-        self.retaken.append(
-            {"place": len(self.order), "baseline_ms": times[0], "treated_ms": times[1], "why": why}
+        times = [of.ms if math.isfinite(of.ms) else None for of in pair.arms]
+        names = ("baseline_ms", "treated_ms", *(f"{name}_ms" for name in self.others))
+        self.retaken.append({"place": len(self.order), "why": why} | dict(zip(names, times, strict=True)))
+
+    def fastest_other(self) -> str | None:
+        """The further unquantized arm that was the fastest of all, by the medians; None: the baseline was."""
+        medians = {name: float(np.median(other.ms)) for name, other in self.others.items() if other.ms}
+        best = min(medians, key=lambda name: medians[name], default=None)
+        return best if best is not None and medians[best] < np.median(self.baseline_ms) else None
+
+    def against(self, name: str, called: str) -> "Rounds":
+        """The same rounds with another arm in the baseline's place, which stands among the others as `called`."""
+        other = self.others[name]
+        renamed = {"baseline": called, name: "baseline"}
+        states = {key.partition("/")[::2]: column for key, column in self.states.items()}
+        return replace(
+            self,
+            baseline=name,
+            baseline_ms=other.ms,
+            order=[{"AB": "BA", "BA": "AB"}.get(each, each) for each in self.order],
+            calls_per_round=(other.calls_per_round, self.calls_per_round[1]),
+            states={f"{renamed.get(arm, arm)}/{state}": column for (arm, state), column in states.items()},
+            others={n: each for n, each in self.others.items() if n != name}
+            | {called: Other(self.baseline_ms, self.calls_per_round[0])},
         )
+
+    def against_fastest(self, called: str = "baseline") -> "Rounds":
+        """The same rounds with the fastest unquantized arm as the baseline."""
+        name = self.fastest_other()
+        return self if name is None else self.against(name, called)
 
     def state_medians(self) -> dict[str, float]:
         """The median of each state over the rounds, e.g. ``treated/sm_mhz``."""
@@ -99,8 +143,8 @@ class Rounds:
         return {name: float(np.median(values)) for name, values in known.items() if values}
 
 
-def rounds_in_turn(baseline: Rounds, treated: Rounds) -> Rounds:
-    """The rounds of two arms that were measured one after the other, each by `measure_alone`."""
+def rounds_in_turn(baseline: Rounds, treated: Rounds, others: dict[str, Rounds] | None = None) -> Rounds:
+    """The rounds of arms that were measured one after the other, each by `measure_alone`."""
     return Rounds(
         baseline_ms=baseline.baseline_ms,
         treated_ms=treated.baseline_ms,
@@ -115,6 +159,9 @@ def rounds_in_turn(baseline: Rounds, treated: Rounds) -> Rounds:
         | {name.replace("baseline", "treated"): s for name, s in treated.states.items()},
         retaken=baseline.retaken + treated.retaken,
         throttled=baseline.throttled | treated.throttled,
+        others={
+            name: Other(each.baseline_ms, each.calls_per_round[0]) for name, each in (others or {}).items()
+        },
     )
 
 

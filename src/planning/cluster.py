@@ -10,6 +10,7 @@ from src.launching.arrays import merged
 from src.planning.matrix import Launch
 from src.planning.planning import show_plan
 from src.records.key import requested, run_key
+from src.workloads.dtype import foretold
 
 
 def show_cluster_plan(configs: Sequence[RootConf], conf: ClusterConf) -> None:
@@ -27,7 +28,7 @@ def show_cluster_plan(configs: Sequence[RootConf], conf: ClusterConf) -> None:
     launch = Launch(
         at_once=conf.array_parallelism,
         elsewhere=True,
-        key=lambda cfg: run_key(cfg, requested(cfg.gpu)),
+        key=lambda cfg: run_key(foretold(cfg), requested(cfg.gpu)),
         request=request,
     )
     show_plan(configs, launch)

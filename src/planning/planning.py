@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from src.config.schema import GpuConf, RootConf
+from src.config.schema import AUTO, GpuConf, RootConf
 from src.launching.earlier import standing
 from src.planning.cards import Card, card_of
 from src.planning.footprint import Footprints
@@ -20,6 +20,7 @@ from src.records.record import Record
 from src.records.store import iter_records
 from src.treatments.capability import EMULATE, Capability, Status, capability
 from src.treatments.layers import LayerRow
+from src.workloads.dtype import DtypeRates, auto_dtype, scheme_takes
 
 ALL = "all"  # plan=all: every run in a row of its own
 
@@ -67,8 +68,10 @@ class _Planner:
 
     def planned(self, cfg: RootConf) -> PlannedRun:
         """One run."""
-        card, group, axes = self._card(cfg.gpu), self._group(cfg), plan_axes(cfg)
-        if skipped := self._skipped(cfg, card):
+        card, group, asked = self._card(cfg.gpu), self._group(cfg), cfg
+        cfg = self._with_dtype(cfg, card)
+        axes = plan_axes(cfg)
+        if skipped := self._skipped(asked if self.launch.key else cfg, card):
             fate, reason, remedy = skipped
             return PlannedRun(axes, group.name, fate, Estimate(0.0, GUESS), reason, remedy)
         if refused := self._refused(cfg, card):
@@ -87,6 +90,24 @@ class _Planner:
     def _unsupported(self, cfg: RootConf, card: Card, reason: str, remedy: str) -> PlannedRun:
         estimate = self.history.unsupported(self._places(cfg, card))
         return PlannedRun(plan_axes(cfg), self._group(cfg).name, Fate.UNSUPPORTED, estimate, reason, remedy)
+
+    def _with_dtype(self, cfg: RootConf, card: Card) -> RootConf:
+        """With what dtype=auto will stand for: of a device here as a run finds it, else as its entry says."""
+        if cfg.dtype != AUTO:
+            return cfg
+        if card.device and card.here:
+            from src.tasks.baseline import with_dtype
+
+            quiet = replace(
+                cfg, measure=replace(cfg.measure, ceilings=False)
+            )  # for a plan nothing long is measured
+            return replace(cfg, dtype=with_dtype(quiet, card.device).dtype)
+        takes = scheme_takes(cfg, card.device.kind if card.device else "cuda")
+        guess = DtypeRates(
+            {"float32": 1.0} if card.device else {}
+        )  # of an older GPU; of an unknown one bfloat16
+        capability_of = card.device.compute_capability if card.device else None
+        return replace(cfg, dtype=auto_dtype(capability_of, takes, lambda: guess))
 
     def _places(self, cfg: RootConf, card: Card) -> list[str]:
         """What a run's device is called in records: the one opened here by its name, others by the option's too."""

@@ -43,6 +43,9 @@ def tags(record: Record) -> dict[str, str]:
         "outcome": record.outcome,
         "verdict": record.verdict,
         "device": str(record.device.get("name", "")),
+        "device_identity": identity_text(record.device),
+        "baseline": str(record.details.get("baseline", {}).get("text", "")),
+        "baseline_dtype": str(record.details.get("baseline", {}).get("dtype", "")),
         "reason": record.reason,
         "remedy": record.remedy,
         "withheld": "1" if record.details.get("withheld") else "",
@@ -51,12 +54,21 @@ def tags(record: Record) -> dict[str, str]:
     return {name: text[:_MAX_TAG] for name, text in texts.items() if text}
 
 
+def identity_text(device: dict[str, Any]) -> str:
+    """What tells a device from another of the same name, as one line of JSON; empty where it is not recorded."""
+    identity = device.get("identity")
+    return json.dumps(identity, sort_keys=True, separators=(",", ":")) if identity else ""
+
+
 def note(record: Record) -> str:
     """The run's description: its result in words."""
     m = record.metrics
     lines = [f"**{record.verdict or record.outcome}**: {record.reason or label(record)}"]
     if "speedup/median" in m:
         lines.append(f"speedup {speedup(m)}")
+        if "speedup_same_dtype/median" in m:
+            against = record.details["baseline"]["text"]
+            lines[-1] += f" against {against}; {speedup(m, 'speedup_same_dtype')} against its own dtype"
     if "latency/median_ms" in m:
         lines.append(f"latency {latency(m)}, baseline {latency(m, 'baseline_')}")
     if record.remedy:
@@ -64,10 +76,11 @@ def note(record: Record) -> str:
     return "\n\n".join(lines)
 
 
-def speedup(m: dict[str, float]) -> str:
-    """The speedup and its interval."""
-    interval = f" ({m['speedup/ci_low']:.3f} to {m['speedup/ci_high']:.3f})" if "speedup/ci_low" in m else ""
-    return f"{m['speedup/median']:.3f}x{interval}"
+def speedup(m: dict[str, float], family: str = "speedup") -> str:
+    """The speedup of a family of metrics, and its interval."""
+    ends = [m.get(f"{family}/{end}") for end in ("ci_low", "ci_high")]
+    interval = "" if None in ends else f" ({ends[0]:.3f} to {ends[1]:.3f})"
+    return f"{m[f'{family}/median']:.3f}x{interval}"
 
 
 def latency(m: dict[str, float], arm: str = "") -> str:

@@ -9,14 +9,20 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
-from src.workloads.hardware import cpu_hardware, nvidia_driver
+from src.workloads.hardware import cpu_hardware, cxx_version, nvidia_driver
 
 PROTOCOL_VERSION = 3  # of the measurement protocol: raised when a change can move a number
 _PACKAGES = ("torch", "torchao", "diffusers", "transformers", "triton", "numpy")
+_KERNELS = re.compile(  # distributions that bring kernels, by name; one that is not installed is not listed
+    r"(mslk|gemlite|fbgemm[-_.]gpu|flash[-_.]?attn|flashinfer|xformers|sageattention|bitsandbytes|kernels|cutlass|"
+    r"intel[-_.]extension|intel[-_.]openmp|mkl|onednn|pytorch[-_.]triton|torch[-_.]tensorrt|tensorrt|"
+    r"nvidia[-_.](cublas|cudnn|cuda|cusparselt|cutlass|nvjitlink|modelopt)|deep[-_.]gemm|quack|tilelang|helion)",
+    re.IGNORECASE,
+)
 _CONTAINERS = (  # kind, the variable or the file that gives it away; the first that fits
     ("apptainer", "APPTAINER_CONTAINER", None),
     ("singularity", "SINGULARITY_CONTAINER", ".singularity.d"),
@@ -38,9 +44,16 @@ _SLURM = (
     "SLURM_CPUS_PER_TASK",
     "SLURM_JOB_GPUS",
 )
-_CHANGES_NUMBERS = re.compile(
-    r"(OMP|GOMP|KMP|MKL|ONEDNN|DNNL|OPENBLAS|NVIDIA|CUDA|CUBLAS|CUDNN|PYTORCH|TRITON|MALLOC)_|TORCH|"
-    r"(ATEN_CPU_CAPABILITY|LD_PRELOAD)$"
+_RECORDED = re.compile(
+    r"(OMP|GOMP|KMP|MKL|BLIS|ONEDNN|DNNL|OPENBLAS|NVIDIA|CUDA|CUBLAS|CUBLASLT|CUDNN|CUTLASS|PYTORCH|TRITON|MALLOC|"
+    r"TCMALLOC|MIMALLOC|GEMLITE|MSLK|FBGEMM|DIFFUSERS)_|TORCH|"
+    r"(ATEN_CPU_CAPABILITY|GLIBC_TUNABLES|LD_PRELOAD|DISABLE_ADDMM_CUDA_LT|LRU_CACHE_CAPACITY|CXX)$"
+)
+_CHANGES_NO_NUMBER = re.compile(  # of those: where things are kept, how they are told, by how many workers compiled
+    r"NVIDIA_(?!TF32_OVERRIDE$)|CUDA_(VISIBLE_DEVICES|DEVICE_ORDER|VERSION|HOME|PATH|ROOT|MPS_(PIPE|LOG)_DIRECTORY)$|"
+    r"CUDNN_VERSION$|PYTORCH_(VERSION|NVML_BASED_CUDA_CHECK)$|TORCHELASTIC_|TORCH_(NCCL|LOGS|TRACE|CPP_LOG|SHOW_CPP)|"
+    r"TORCHINDUCTOR_(COMPILE_THREADS|WORKER_|WRITE_|UNIQUE_KERNEL_NAMES)|DIFFUSERS_(VERBOSITY|SLOW_IMPORT)|"
+    r"TORCH_CUDA_ARCH_LIST$|\w+_CACHES?(_DIR|_PATH|_HOME|_DISABLE|_MAXSIZE)?$|\w+_(HOME|DUMP_DIR|EXTENSIONS_DIR)$|CXX$"
 )
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|(API|ACCESS|PRIVATE)_?KEY", re.IGNORECASE)
 _SECRET_VALUE = re.compile(
@@ -53,7 +66,18 @@ _ROOT = Path(__file__).resolve().parents[2]
 def versions() -> dict[str, str]:
     """Versions of what can change a number, without importing any of it."""
     found = {"protocol": str(PROTOCOL_VERSION), "python": platform.python_version()}
-    return found | {package: _installed(package) for package in _PACKAGES}
+    return found | {package: _installed(package) for package in _PACKAGES} | kernel_packages()
+
+
+@cache
+def _kernel_packages() -> tuple[tuple[str, str], ...]:
+    named = ((str(each.metadata["Name"] or "").lower(), each.version) for each in distributions())
+    return tuple(sorted((name, number) for name, number in named if _KERNELS.match(name)))
+
+
+def kernel_packages() -> dict[str, str]:
+    """Versions of the installed packages that bring kernels of their own: mslk, gemlite, cuDNN's, ..."""
+    return dict(_kernel_packages())
 
 
 @cache
@@ -82,8 +106,8 @@ def environment() -> dict[str, Any]:
 
 
 def cuda_versions() -> dict[str, str]:
-    """NVIDIA's driver, and where torch is loaded its CUDA runtime and cuDNN; ``none`` for what is not there."""
-    found = {"driver": nvidia_driver()}
+    """NVIDIA's driver, the C++ compiler; where torch is loaded its CUDA runtime and cuDNN; ``none``: not there."""
+    found = {"driver": nvidia_driver(), "cxx": cxx_version()}
     if "torch" in sys.modules:
         import torch
 
@@ -115,11 +139,20 @@ def slurm(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that can change a number and are set; what looks like a secret is withheld."""
-    named = {name: value for name, value in sorted(environ.items()) if _CHANGES_NUMBERS.match(name)}
+    """The variables that can change a number, or tell how one came about; what looks like a secret is withheld."""
+    named = {name: value for name, value in sorted(environ.items()) if _RECORDED.match(name)}
     return {
         name: "(withheld)" if _SECRET_NAME.search(name) or _SECRET_VALUE.search(value) else value
         for name, value in named.items()
+    }
+
+
+def counted_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Of these variables what can change a number, for the run key: no caches, no logs, no compile workers."""
+    return {
+        name: value
+        for name, value in sorted(environ.items())
+        if _RECORDED.match(name) and not _CHANGES_NO_NUMBER.match(name)
     }
 
 

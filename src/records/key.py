@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 from src.config.model_schema import PIPELINE, TOKENS
 from src.config.quant_schema import EmulationConf, QuantConf, RequiresConf, SchemeVariantConf
 from src.config.schema import GpuConf, RootConf, SerializeConf
-from src.records.environment import versions
+from src.records.environment import counted_variables, versions
 
-_PROSE = frozenset(  # of autoquant's candidates, plain mappings in the form of these
-    f.name
-    for schema in (QuantConf, SchemeVariantConf, RequiresConf, EmulationConf)
-    for f in fields(schema)
-    if not f.metadata.get("key", True)
+PROSE = (
+    frozenset(  # keys of a scheme that change nothing; autoquant's candidates are plain mappings of this form
+        f.name
+        for schema in (QuantConf, SchemeVariantConf, RequiresConf, EmulationConf)
+        for f in fields(schema)
+        if not f.metadata.get("key", True)
+    )
 )
 
 
@@ -24,7 +27,8 @@ def run_key(cfg: RootConf, device: dict[str, Any]) -> str:
 
     Args:
         cfg: the validated configuration; fields with metadata ``key=False`` are left out.
-        device: what identifies the hardware.
+        device: an opened one as a dict, of which its identity and its machine's toolchain count; or what else stands
+            for the hardware.
     """
     measured = _keyed(cfg)
     if cfg.target != PIPELINE:
@@ -39,15 +43,28 @@ def run_key(cfg: RootConf, device: dict[str, Any]) -> str:
         measured["serialize"]["load"] = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
     if cfg.quant.plan is not None:
         measured["quant"]["plan"] = hashlib.sha256(Path(cfg.quant.plan).read_bytes()).hexdigest()
-    content = {"config": measured, "device": device, "versions": versions()}
+    content = {
+        "config": measured,
+        "device": _keyed_device(device),
+        "versions": versions(),
+        "variables": counted_variables(os.environ),
+    }
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _keyed_device(device: dict[str, Any]) -> dict[str, Any]:
+    """Of an opened device what tells it from another, and the compiler and driver that make its code."""
+    if not device.get("identity"):
+        return device
+    return {name: device.get(name) for name in ("identity", "toolchain")}
 
 
 def requested(gpu: GpuConf) -> dict[str, Any]:
     """What stands for the device in the key of a run that a cluster is to run: what was asked for.
 
-    The machine that sends it cannot look at the device; the record says which one it was.
+    The machine that sends it cannot look at the device, nor at its driver and compiler: the record says which they
+    were. What it can look at, packages and variables, travels with the job, and counts as anywhere.
     """
     return {"requested": _keyed(gpu)}
 
@@ -74,7 +91,7 @@ def _keyed(value: Any, *, argument: bool = False) -> Any:
         return {f.name: _keyed(getattr(value, f.name)) for f in fields(value) if f.metadata.get("key", True)}
     if isinstance(value, dict):
         argument = argument or "_target_" in value
-        kept = (name for name in value if argument or name not in _PROSE)
+        kept = (name for name in value if argument or name not in PROSE)
         return {name: _keyed(value[name], argument=argument) for name in kept}
     if isinstance(value, (list, tuple)):
         return [_keyed(item, argument=argument) for item in value]

@@ -9,8 +9,8 @@ from src.tasks.context import RunContext
 
 
 def note_ceilings(run: RunContext) -> None:
-    """Put the device's ceilings into the record: measured by the first run on it, read by the others."""
-    if run.cfg.measure.ceilings:
+    """Put the device's ceilings into the record: measured by the first run on it, read by the others. Once a run."""
+    if run.cfg.measure.ceilings and not run.record.ceilings:
         with run.phase("ceilings"):
             run.record.ceilings = device_ceilings(run.device, Path(run.cfg.outputs) / "cache" / "ceilings")
 

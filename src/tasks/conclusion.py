@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import numpy as np
+
+from src.measurement.rounds import Rounds
 from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
 from src.records.record import EMULATED, Record
 from src.tasks.context import RunContext
@@ -9,7 +12,17 @@ from src.tasks.launches import Note, host_bound, launch_details, launch_notes
 from src.tasks.power_cap import power_cap_note
 from src.tasks.timing import Timed
 
-_TIMED = ("speedup/", "latency/", "throughput/", "energy/", "compile/cold_s", "compile/warm_s")
+_TIMED = (
+    "speedup/",
+    "speedup_same_dtype/",
+    "speedup_other_dtype/",
+    "latency/",
+    "throughput/",
+    "energy/",
+    "compile/cold_s",
+    "compile/warm_s",
+)
+_NOTED = ("baseline_not_measured", "plan_made_elsewhere")  # details that belong into the reason
 
 
 def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
@@ -27,6 +40,8 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
             f"measuring ended by {rounds.stop_reason} after {estimate.pairs} pairs{' of blocks' * bool(timed.blocks)}"
         )
         record.remedy = "a larger measure.budget_s, or measure=standard"
+    told = [_baseline(rounds, run), *(record.details.get(name) for name in _NOTED), record.reason]
+    record.reason = "; ".join(filter(None, told))
     record.verdict = found
     _add_notes([(power_cap_note(record), ""), *launch_notes(timed, found, run.cfg)], record)
     if emulated := record.details.get("emulated"):
@@ -50,6 +65,22 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
     }
     if run.device.kind == "cuda":
         record.details |= launch_details(timed)
+
+
+def _baseline(rounds: Rounds, run: RunContext) -> str:
+    """Note what the verdict is against; a sentence, where that is faster than the run's own dtype."""
+    own, compiled = run.cfg.dtype, run.cfg.compile.name
+    against = rounds.baseline or own
+    run.record.details["baseline"] = {
+        "dtype": against,
+        "compile": compiled,
+        "text": f"unquantized {against}, compile={compiled}",
+    }
+    if against == own:
+        return ""
+    times = float(np.median(rounds.others[own].ms) / np.median(rounds.baseline_ms))
+    text = f"{times:.{1 if times >= 2 else 2}f}"
+    return f"unquantized {against} is {text}x faster than the {own} baseline on this device"
 
 
 def set_aside_emulated(record: Record) -> None:

@@ -13,12 +13,19 @@ from src.measurement.rounds import Rounds, estimate_speedup
 from src.measurement.statistics import Verdict
 from src.records.record import Outcome, write_json
 from src.tasks.arm import Arm, prepare, warm_first_call
+from src.tasks.baseline import choose_rival, prepare_rival
 from src.tasks.ceilings import ceiling_metrics, note_ceilings
 from src.tasks.conclusion import conclude, set_aside_emulated
 from src.tasks.context import RunContext
 from src.tasks.launches import host_metrics
-from src.tasks.metrics import compile_metrics, device_metrics, latency_metrics, memory_metrics
-from src.tasks.numbers import check_baseline_numbers, check_treated_numbers
+from src.tasks.metrics import (
+    both_speedups,
+    compile_metrics,
+    device_metrics,
+    latency_metrics,
+    memory_metrics,
+)
+from src.tasks.numbers import check_baseline_numbers, check_rival_numbers, check_treated_numbers
 from src.tasks.power_cap import counting_estimate
 from src.tasks.profiled import profile_arms
 from src.tasks.timing import (
@@ -52,19 +59,25 @@ def measure_latency(run: RunContext) -> None:
     scheme.check(run.device, run.cfg.dtype)
     check_loading(run.cfg)
     note_ceilings(run)
+    faster = choose_rival(run)
     with compiler_options(run.cfg.compile):
         workload, rows = build(run)
-        together = _together(workload, run)
+        together = _together(workload, faster, run)
         baseline = prepare("baseline", workload, run)
         check_baseline_numbers(workload, baseline.output, run)
-        alone = None if together else _measure_and_free(baseline, run)
+        alone = None if together else _measure_and_free(baseline, run, "baseline_")
+        rival = prepare_rival(faster, run)
+        if rival and not check_rival_numbers(rival, run):
+            rival = None
+        if alone and rival:
+            alone.others[rival.name] = _measure_and_free(rival, run, None)
         treated_workload = make_treated(scheme, workload, lambda: _second(workload, together, run), rows, run)
         treated = prepare("treated", treated_workload, run)
-        _measure_and_conclude(baseline, treated, alone, run)
+        _measure_and_conclude(baseline, treated, rival, alone, run)
         if any(row.scheme for row in rows) and _must_fall_back(scheme, run):
             _note_fall_back(rows, run)
             treated = prepare("treated", _second(workload, together, run), run)
-            _measure_and_conclude(baseline, treated, alone, run)
+            _measure_and_conclude(baseline, treated, rival, alone, run)
             run.record.reason = "; ".join(filter(None, [run.record.details["fell_back"], run.record.reason]))
         write_json(run.folder / "layers.json", [row.as_dict() for row in rows])
     set_aside_emulated(run.record)
@@ -82,12 +95,13 @@ def build(run: RunContext) -> tuple[Workload, list[LayerRow]]:
     return workload, rows
 
 
-def _together(workload: Workload, run: RunContext) -> bool:
-    """Whether both arms are held at once, so that their rounds can alternate."""
-    pairing = run.cfg.measure.pairing
-    together = (
-        fits_twice(size_bytes(workload.module), run.device) if pairing == "auto" else pairing != "in_turn"
-    )
+def _together(workload: Workload, faster: str | None, run: RunContext) -> bool:
+    """Whether all arms are held at once, so that their rounds can alternate."""
+    pairing, more = run.cfg.measure.pairing, 0.0
+    if faster is not None:
+        more = getattr(torch, faster).itemsize / getattr(torch, run.cfg.dtype).itemsize
+    added_bytes = int((1 + more) * size_bytes(workload.module))
+    together = fits_twice(added_bytes, run.device) if pairing == "auto" else pairing != "in_turn"
     run.record.details["pairing"] = "interleaved" if together else "in_turn"
     return together
 
@@ -98,32 +112,38 @@ def _second(workload: Workload, together: bool, run: RunContext) -> Workload:
         return workload.twin() if together else build_workload(run.cfg, run.device)
 
 
-def _measure_and_free(baseline: Arm, run: RunContext) -> Timed:
-    timed = time_alone(baseline, run, "baseline_")
-    profile_arms(run, baseline)
-    baseline.workload.module.to_empty(device="meta")
+def _measure_and_free(arm: Arm, run: RunContext, prefix: str | None) -> Timed:
+    """Rounds of an arm by itself; with a metric prefix also its energy and its profile, if asked."""
+    timed = time_alone(arm, run, prefix)
+    if prefix is not None:
+        profile_arms(run, arm)
+    arm.workload.module.to_empty(device="meta")
     if run.device.kind == "cuda":
         torch.cuda.empty_cache()
     return timed
 
 
-def _measure_and_conclude(baseline: Arm, treated: Arm, alone: Timed | None, run: RunContext) -> None:
-    """Time both arms, keep the raw rounds, and fill in what the record says of them."""
+def _measure_and_conclude(
+    baseline: Arm, treated: Arm, rival: Arm | None, alone: Timed | None, run: RunContext
+) -> None:
+    """Time all arms, keep the raw rounds, and fill in what the record says of them."""
     record, conf = run.record, run.cfg.measure
     check_treated_numbers(treated.workload, treated.output, run)
     record.metrics |= compare(baseline.output, treated.output)
     if alone is None:
         with run.phase("compile baseline"):
-            baseline.call()  # autoquant's trials and warm first calls made Dynamo forget it
+            for arm in filter(None, (baseline, rival)):
+                arm.call()  # autoquant's trials and warm first calls made Dynamo forget it
     compiled = compiler_counts()
-    timed = _interleaved(baseline, treated, run) if alone is None else time_after(alone, treated, run)
+    timed = _interleaved(baseline, treated, rival, run) if alone is None else time_after(alone, treated, run)
     recompiles = compiler_counts().since(compiled).graphs
     estimate = counting_estimate(estimate_speedup(timed.rounds, conf), timed, run)
     conclude(estimate, timed, run)
     record.metrics |= latency_metrics(timed.counted, estimate, run.cfg.batch)
+    record.metrics |= both_speedups(timed.rounds, estimate, run.cfg)
     record.metrics |= device_metrics(timed, run.cfg.batch) | host_metrics(timed.host)
     record.metrics |= memory_metrics(
-        baseline, treated, baseline.model_bytes if alone is None else 0, run.device
+        baseline, treated, _beside_bytes(baseline, rival) if alone is None else 0, run.device
     )
     counts, breaks = compiler_counts(), graph_break_reasons()
     profile_arms(run, *([treated] if alone else [baseline, treated]))
@@ -139,10 +159,18 @@ def _measure_and_conclude(baseline: Arm, treated: Arm, alone: Timed | None, run:
         record.metrics |= images
 
 
-def _interleaved(baseline: Arm, treated: Arm, run: RunContext) -> Timed:
-    """Rounds of both arms in turn, then the energy of each; the rounds are on disk whatever happens."""
-    rounds = Rounds()
-    with watched(run.device, lambda: (baseline.call(), treated.call())) as watch:
+def _beside_bytes(baseline: Arm, rival: Arm | None) -> int:
+    return baseline.model_bytes + (rival.model_bytes if rival else 0)
+
+
+def _interleaved(baseline: Arm, treated: Arm, rival: Arm | None, run: RunContext) -> Timed:
+    """Rounds of all arms in turn, then the energy of each; the rounds are on disk whatever happens.
+
+    In these rounds the baseline is what was the fastest of the unquantized arms.
+    """
+    rounds, others = Rounds(), {rival.name: rival.call} if rival else {}
+    calls = (baseline.call, treated.call, *others.values())
+    with watched(run.device, lambda: [call() for call in calls]) as watch:
         try:
             with run.phase("measure"):
                 rounds = measure_interleaved(
@@ -154,14 +182,18 @@ def _interleaved(baseline: Arm, treated: Arm, run: RunContext) -> Timed:
                     launches=not is_part(run.cfg),
                     monitor=watch.monitor,
                     rounds=rounds,
+                    others=others,
                 )
         finally:
+            if rounds.fastest_other():
+                rounds = rounds.against_fastest(run.cfg.dtype)
             write_json(run.folder / "rounds.json", asdict(rounds))
-        blocks = power_blocks(baseline, treated, rounds, watch.monitor, run)
-    arms = {"baseline_": (baseline, rounds.calls_per_round[0]), "": (treated, rounds.calls_per_round[1])}
+        fastest = rival if rival and run.cfg.dtype in rounds.others else baseline
+        blocks = power_blocks(fastest, treated, rounds, watch.monitor, run)
+    arms = {"baseline_": (fastest, rounds.calls_per_round[0]), "": (treated, rounds.calls_per_round[1])}
     timed = Timed(rounds, [watch], energy_j(arms, watch.monitor, run), blocks=blocks)
     timed.host |= host_times(
-        {"baseline_": (baseline, rounds.baseline_ms), "": (treated, rounds.treated_ms)}, run
+        {"baseline_": (fastest, rounds.baseline_ms), "": (treated, rounds.treated_ms)}, run
     )
     return timed
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from src.config.schema import RootConf
 from src.measurement.memory import device_used_gib
-from src.measurement.rounds import Rounds
+from src.measurement.rounds import Rounds, estimate_speedup
 from src.measurement.statistics import SpeedupEstimate
 from src.tasks.arm import Arm
 from src.tasks.timing import Timed
@@ -30,6 +31,29 @@ def latency_metrics(rounds: Rounds, estimate: SpeedupEstimate, batch: int) -> di
     return metrics
 
 
+def both_speedups(rounds: Rounds, estimate: SpeedupEstimate, cfg: RootConf) -> dict[str, float]:
+    """Where another dtype was measured unquantized: the speedups against the run's own dtype and against the other.
+
+    One of them is `estimate`, against the faster of the two.
+    """
+    if not rounds.others:
+        return {}
+    (name, other), own = next(iter(rounds.others.items())), cfg.dtype
+    families = ("speedup_other_dtype", "speedup_same_dtype")
+    found = {families[name != own]: estimate}
+    found[families[name == own]] = estimate_speedup(rounds.against(name, "the faster"), cfg.measure)
+    metrics = {
+        f"{family}/{part}": value
+        for family, each in found.items()
+        for part, value in (("median", each.median), ("ci_low", each.ci_low), ("ci_high", each.ci_high))
+    }
+    times = {families[name == own]: other.ms, families[name != own]: rounds.baseline_ms}
+    for family, ms in times.items():
+        arm = family.removeprefix("speedup_")
+        metrics[f"latency/baseline_{arm}_median_ms"] = float(np.median(ms))
+    return metrics
+
+
 def device_metrics(timed: Timed, batch: int) -> dict[str, float]:
     """The device's state by arm (medians over the rounds), and joules per sample: an image, for a pipeline.
 
@@ -42,6 +66,8 @@ def device_metrics(timed: Timed, batch: int) -> dict[str, float]:
             metrics["device/both_power_w"] = sum(known) / len(known)
     for name, value in states.items():
         arm, _, state = name.partition("/")
+        if arm not in ("baseline", "treated"):
+            continue
         metrics[f"device/{'baseline_' if arm == 'baseline' else ''}{state}"] = value
     for prefix, joules in timed.energy_j.items():
         metrics[f"energy/{prefix}per_sample_j"] = joules / batch

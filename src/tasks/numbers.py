@@ -6,6 +6,7 @@ from src.config.model_schema import DENOISER
 from src.measurement.finite import NotFinite, first_not_finite, is_finite
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
+from src.tasks.arm import Arm
 from src.tasks.context import RunContext
 from src.workloads.workload import Workload
 
@@ -34,6 +35,16 @@ def check_baseline_numbers(workload: Workload, output: Any, run: RunContext) -> 
     raise RunEndedError(
         Outcome.BAD_NUMERICS, f"{said}{_first(found, workload)}", _REMEDIES.get(run.cfg.dtype, _ELSE)
     )
+
+
+def check_rival_numbers(rival: Arm, run: RunContext) -> bool:
+    """The unquantized arm in another dtype: whether it gives numbers; one that does not is said to be no baseline."""
+    if is_finite(rival.output):
+        return True
+    run.record.details["baseline_not_measured"] = (
+        f"unquantized {rival.name}: its output holds NaN or infinity"
+    )
+    return False
 
 
 def check_treated_numbers(workload: Workload, output: Any, run: RunContext) -> None:

@@ -40,6 +40,7 @@ class Timed:
     rounds: Rounds
     watches: list[Watch]
     energy_j: dict[str, float] = field(default_factory=dict)
+    others: dict[str, "Timed"] = field(default_factory=dict)  # in turn: further unquantized arms, each alone
     host: dict[str, HostTime] = field(default_factory=dict)
     blocks: PowerBlocks | None = None  # where the device stood at its power cap
 
@@ -49,8 +50,8 @@ class Timed:
         return self.blocks.rounds() if self.blocks else self.rounds
 
 
-def time_alone(arm: Arm, run: RunContext, prefix: str) -> Timed:
-    """Rounds of one arm by itself, as `measure_alone` gives them, then its energy under the metric prefix."""
+def time_alone(arm: Arm, run: RunContext, prefix: str | None) -> Timed:
+    """Rounds of one arm by itself, as `measure_alone` gives them, then its energy under the metric prefix, if any."""
     with run.phase("measure"), watched(run.device, arm.call) as watch:
         rounds = measure_alone(
             arm.call,
@@ -61,18 +62,22 @@ def time_alone(arm: Arm, run: RunContext, prefix: str) -> Timed:
             monitor=watch.monitor,
         )
     write_json(run.folder / f"rounds_{arm.name}.json", asdict(rounds))
-    timed = Timed(rounds, [watch], energy_j({prefix: (arm, rounds.calls_per_round[0])}, watch.monitor, run))
-    timed.host |= host_times({prefix: (arm, rounds.baseline_ms)}, run)
+    arms = {} if prefix is None else {prefix: (arm, rounds.calls_per_round[0])}
+    timed = Timed(rounds, [watch], energy_j(arms, watch.monitor, run))
+    if prefix is not None:
+        timed.host |= host_times({prefix: (arm, rounds.baseline_ms)}, run)
     return timed
 
 
 def time_after(baseline: Timed, treated: Arm, run: RunContext) -> Timed:
     """The treated arm by itself, after the baseline was measured and freed."""
     timed = time_alone(treated, run, "")
-    rounds = rounds_in_turn(baseline.rounds, timed.rounds)
+    others = {name: each.rounds for name, each in baseline.others.items()}
+    rounds = rounds_in_turn(baseline.rounds, timed.rounds, others).against_fastest(run.cfg.dtype)
     write_json(run.folder / "rounds.json", asdict(rounds))
+    watches = [each for other in baseline.others.values() for each in other.watches]
     energy, host = baseline.energy_j | timed.energy_j, baseline.host | timed.host
-    return Timed(rounds, [*baseline.watches, *timed.watches], energy, host)
+    return Timed(rounds, [*baseline.watches, *watches, *timed.watches], energy, host=host)
 
 
 def cold_caches(cfg: RootConf) -> bool:
@@ -116,7 +121,7 @@ def watched(device: Device, work: Callable[[], Any]) -> Iterator[Watch]:
 
 def energy_j(arms: dict[str, tuple[Arm, int]], monitor: Monitor, run: RunContext) -> dict[str, float]:
     """Joules per call by metric prefix; none for flushed caches, as flushing would be counted."""
-    if cold_caches(run.cfg) or monitor.energy_j() is None:
+    if not arms or cold_caches(run.cfg) or monitor.energy_j() is None:
         return {}
     calls, sizes = [arm.call for arm, _ in arms.values()], [size for _, size in arms.values()]
     with run.phase("energy"):

@@ -52,8 +52,17 @@ class Autoquant:
                     f"quant.plan={self.conf.plan}: uses {', '.join(unknown)}; "
                     f"quant.candidates: {', '.join(self.candidates)}"
                 )
+            self._check_planned(self.plan, device, dtype)
         elif (found := capability(self.conf, device, dtype)).status is not Status.OK:
             raise unsupported(found.reason, found.remedy)
+
+    def _check_planned(self, plan: Plan, device: Device, dtype: str) -> None:
+        """What a given plan uses must run here: it may come from another device."""
+        for name in sorted(set(plan.schemes().values())):
+            found = capability(self.candidates[name].conf, device, dtype)
+            if found.status is not Status.OK:
+                where = f"the plan was made on {plan.device}: " if plan.made_elsewhere(device) else ""
+                raise unsupported(f"{where}{found.reason}", "quant.plan=null, which searches for one here")
 
     def observes(self, device: Device) -> bool:
         """Its trials do, unless a plan was given."""
@@ -79,7 +88,17 @@ class Autoquant:
                     run.report(f"autoquant: shape {index} of {len(by_shape)}, M,K,N = {shape}")
                     choices.append(self._choose(workload.module, layers, samples[shape], run))
             cfg = run.cfg
-            self.plan = Plan(cfg.model.name, cfg.target, cfg.compile.name, run.device.name, choices)
+            self.plan = Plan(
+                cfg.model.name,
+                cfg.target,
+                cfg.compile.name,
+                run.device.name,
+                choices,
+                identity=run.device.identity,
+            )
+        elif elsewhere := self.plan.made_elsewhere(run.device):
+            run.report(elsewhere)
+            run.record.details["plan_made_elsewhere"] = elsewhere
         write_json(run.folder / "plan.json", self.plan.as_dict())
 
     def choose(self, rows: list[LayerRow], run: RunContext) -> Choices:

@@ -3,9 +3,12 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from src.config.errors import ConfigError
+
+if TYPE_CHECKING:
+    from src.workloads.device import Device
 
 PLAN_VERSION = 1
 UNQUANTIZED = "none"
@@ -48,6 +51,7 @@ class Plan:
     device: str
     choices: list[Choice]
     plan_version: int = PLAN_VERSION
+    identity: dict[str, Any] = field(default_factory=dict)  # of the device; plans made before have none
 
     def schemes(self) -> dict[str, str]:
         """Layer name -> scheme, of the layers that are quantized."""
@@ -61,6 +65,15 @@ class Plan:
     def reasons(self) -> dict[str, str]:
         """Layer name -> why it was chosen so."""
         return {fqn: choice.reason for choice in self.choices for fqn in choice.layers}
+
+    def made_elsewhere(self, device: "Device") -> str:
+        """One line, where the plan was made on another device than this one; empty where it was made on this."""
+        same = self.identity == device.identity if self.identity else self.device == device.name
+        return (
+            ""
+            if same
+            else f"the plan was made on {self.device}, this is {device.name}: what it gained there says nothing here"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """For plan.json."""

@@ -2,14 +2,22 @@
 
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import torch
 
 from src.config.schema import GpuConf
 from src.outcomes import unsupported
-from src.workloads.hardware import cpu_model, cuda_hardware, last_level_cache_mib
+from src.workloads.cpu import cpu_identity, cpu_name
+from src.workloads.hardware import (
+    cpu_model,
+    cuda_hardware,
+    cuda_limits,
+    cxx_version,
+    last_level_cache_mib,
+    nvidia_driver,
+)
 
 GIB = 2**30
 
@@ -18,7 +26,8 @@ GIB = 2**30
 class Device:
     """An opened device.
 
-    ``name`` identifies the hardware in records and run keys; ``compute_capability`` is CUDA's, e.g. 8.9.
+    ``identity`` is everything that tells it from another one: run keys, ceilings, calibrations and the analysis'
+    cells go by it. ``name`` shows it to people. ``compute_capability`` is CUDA's, e.g. 8.9.
     """
 
     kind: str  # torch device type: cpu, cuda
@@ -28,6 +37,8 @@ class Device:
     threads: int | None = None  # CPU: intra-op threads
     compute_capability: float | None = None
     instruction_set: str | None = None  # CPU: what torch's kernels dispatch to
+    identity: dict[str, Any] = field(default_factory=dict, hash=False)
+    toolchain: dict[str, str] = field(default_factory=dict, hash=False)  # of the machine: in the run key too
 
     @property
     def torch(self) -> torch.device:
@@ -75,14 +86,18 @@ class CpuDevice:
             raise unsupported(f"gpu={self.conf.name}: this machine's CPU is {model}", "gpu=cpu")
         threads = self.conf.threads or len(os.sched_getaffinity(0))
         torch.set_num_threads(threads)
+        instruction_set = torch.backends.cpu.get_cpu_capability()
+        identity = cpu_identity(threads, instruction_set)
         memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
         return Device(
             kind="cpu",
-            name=f"{model}, {threads} thread{'s' if threads > 1 else ''}",
+            name=cpu_name(identity),
             memory_gib=round(memory_gib, 2),
             cache_mib=last_level_cache_mib(),
             threads=threads,
-            instruction_set=torch.backends.cpu.get_cpu_capability(),
+            instruction_set=instruction_set,
+            identity=identity,
+            toolchain={"cxx": cxx_version()},
         )
 
 
@@ -100,12 +115,15 @@ class CudaDevice:
         properties = torch.cuda.get_device_properties(0)
         if not re.search(self.conf.match, properties.name):
             raise unsupported(f"gpu={self.conf.name}: this machine's device is {properties.name}", remedy)
+        identity = _cuda_identity(properties)
         return Device(
             kind="cuda",
-            name=properties.name,
+            name=_cuda_name(identity),
             memory_gib=round(properties.total_memory / GIB, 2),
             cache_mib=round(properties.L2_cache_size / 2**20, 2),
             compute_capability=float(f"{properties.major}.{properties.minor}"),
+            identity=identity,
+            toolchain={"cxx": cxx_version(), "driver": nvidia_driver()},
         )
 
 
@@ -119,3 +137,26 @@ class AutoDevice:
         """Open whichever there is."""
         opener: DeviceOpener = CudaDevice(self.conf) if torch.cuda.is_available() else CpuDevice(self.conf)
         return opener.open()
+
+
+def _cuda_identity(properties: Any) -> dict[str, Any]:
+    """What tells a CUDA device from another one; what is not known is null."""
+    limits = cuda_limits(properties)
+    return {
+        "kind": "cuda",
+        "model": properties.name,  # of a MIG slice: with the slice's own name
+        "compute_capability": f"{properties.major}.{properties.minor}",
+        "memory_gib": round(properties.total_memory / GIB, 1),
+        "multiprocessors": getattr(properties, "multi_processor_count", None),
+        **{name: limits.get(name) for name in ("power_limit_w", "ecc", "mig")},
+    }
+
+
+def _cuda_name(identity: dict[str, Any]) -> str:
+    """``NVIDIA H100 80GB HBM3 (79 GiB, 700 W)``; a power limit that NVML does not tell is left out."""
+    watts, slices = (
+        identity["power_limit_w"],
+        "MIG" if identity["mig"] and "MIG" not in identity["model"] else None,
+    )
+    limits = [f"{identity['memory_gib']:.0f} GiB", watts and f"{watts} W", slices]
+    return f"{identity['model']} ({', '.join(filter(None, limits))})"

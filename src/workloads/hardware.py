@@ -6,24 +6,27 @@ What the machine does not say is left out, never guessed. Nothing here starts to
 import os
 import platform
 import re
+import shlex
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-_ROOT = Path("/")
+ROOT = Path("/")
 _CPUS = Path("sys/devices/system/cpu")
 _FREQUENCY_KHZ = ("cpuinfo_min_freq", "cpuinfo_max_freq", "scaling_min_freq", "scaling_max_freq")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
-def cpu_model(root: Path = _ROOT) -> str:
+def cpu_model(root: Path = ROOT) -> str:
     """The CPU's name as its maker gives it."""
-    return _cpuinfo(root).get("model name") or platform.processor() or platform.machine()
+    return cpuinfo(root).get("model name") or platform.processor() or platform.machine()
 
 
-def cpu_hardware(root: Path = _ROOT) -> dict[str, Any]:
+def cpu_hardware(root: Path = ROOT) -> dict[str, Any]:
     """The host's CPU, memory and what slows or speeds them; keys are left out where the system has no answer.
 
     Args:
@@ -33,7 +36,7 @@ def cpu_hardware(root: Path = _ROOT) -> dict[str, Any]:
         ``caches`` per level (bytes of one, and how many there are), ``frequency_khz`` as cpufreq limits it, sizes
         in bytes, ``cpu_quota`` in CPUs (a container's limit).
     """
-    info, cpus = _cpuinfo(root), _cpu_folders(root)
+    info, cpus = cpuinfo(root), _cpu_folders(root)
     cores = {(_text(cpu / "topology/physical_package_id"), _text(cpu / "topology/core_id")) for cpu in cpus}
     enabled = re.search(r"\[(\w+)\]", _text(root / "sys/kernel/mm/transparent_hugepage/enabled") or "")
     memory = re.search(r"MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo") or "")
@@ -58,14 +61,40 @@ def cpu_hardware(root: Path = _ROOT) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value not in (None, "", {})}
 
 
-def last_level_cache_mib(root: Path = _ROOT) -> float | None:
+def last_level_cache_mib(root: Path = ROOT) -> float | None:
     """MiB of last-level cache that this process' CPUs share; None where the system does not say."""
     allowed = {f"cpu{cpu}" for cpu in os.sched_getaffinity(0)}
     caches = _caches([cpu for cpu in _cpu_folders(root) if cpu.name in allowed])
     return caches[max(caches)]["bytes"] * caches[max(caches)]["instances"] / 2**20 if caches else None
 
 
-def nvidia_driver(root: Path = _ROOT) -> str:
+def cache_bytes(root: Path = ROOT) -> dict[str, int]:
+    """Bytes of one cache of each level: l1d, l2, l3."""
+    return {level: cache["bytes"] for level, cache in _caches(_cpu_folders(root)).items()}
+
+
+def cores_of(root: Path = ROOT) -> int | None:
+    """Physical cores that this process' CPUs belong to; None where the system does not say."""
+    allowed = {f"cpu{cpu}" for cpu in os.sched_getaffinity(0)}
+    names = ("topology/physical_package_id", "topology/core_id")
+    cores = {tuple(_text(cpu / n) for n in names) for cpu in _cpu_folders(root) if cpu.name in allowed}
+    return len(cores) or None
+
+
+@cache
+def cxx_version() -> str:
+    """The C++ compiler that inductor calls (``CXX``, else g++), by the first line of its ``--version``."""
+    compiler = os.environ.get("CXX") or "g++"
+    try:
+        done = subprocess.run(
+            [*shlex.split(compiler), "--version"], capture_output=True, text=True, check=True, timeout=20
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return "absent"
+    return (done.stdout.splitlines() or ["unknown"])[0].strip()
+
+
+def nvidia_driver(root: Path = ROOT) -> str:
     """Version of NVIDIA's kernel driver; ``none`` where there is none."""
     loaded = _text(root / "sys/module/nvidia/version")
     if loaded or not any(
@@ -74,6 +103,12 @@ def nvidia_driver(root: Path = _ROOT) -> str:
         return loaded or "none"
     answers, _ = _ask({"driver": lambda nvml, _: nvml.nvmlSystemGetDriverVersion()}, lambda _: None)
     return str(answers.get("driver", "none"))
+
+
+def cuda_limits(properties: Any) -> dict[str, Any]:
+    """What bounds a CUDA device beside its name: the power limit that is set, ECC, MIG; NVML's answers, if any."""
+    answers, _ = _ask(_LIMITS, lambda nvml: nvml_handle(nvml, properties))
+    return answers
 
 
 def cuda_hardware() -> dict[str, Any]:
@@ -106,7 +141,7 @@ def cuda_hardware() -> dict[str, Any]:
 # ---- CPU
 
 
-def _cpuinfo(root: Path) -> dict[str, str]:
+def cpuinfo(root: Path) -> dict[str, str]:
     """The first processor's lines of /proc/cpuinfo."""
     first = (_text(root / "proc/cpuinfo") or "").split("\n\n")[0]
     lines = (line.partition(":") for line in first.splitlines())
@@ -188,6 +223,13 @@ _NVML_QUERIES: dict[str, Query] = {
     "nvlink_version": lambda n, h: n.nvmlDeviceGetNvLinkVersion(h, 0),
     "nvlinks_active": lambda n, h: _active_nvlinks(n, h),
     "vbios": lambda n, h: n.nvmlDeviceGetVbiosVersion(h),
+}
+
+
+_LIMITS: dict[str, Query] = {
+    "power_limit_w": lambda n, h: round(n.nvmlDeviceGetPowerManagementLimit(h) / 1e3),
+    "ecc": _NVML_QUERIES["ecc"],
+    "mig": _NVML_QUERIES["mig"],
 }
 
 

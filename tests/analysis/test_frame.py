@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from src.analysis.frame import WORKLOAD, compared, layer_level, model_level, of_sweep, standing, tidy
@@ -9,7 +11,7 @@ from src.config.errors import ConfigError
 from src.config.schema import TrackingConf
 from src.records.record import Outcome
 from src.records.store import SweepManifest
-from tests.analysis.synthetic import linear_runs, made, publish
+from tests.analysis.synthetic import CPU, linear_runs, made, publish
 
 
 def frame_of(store, runs, margin=0.02):
@@ -244,3 +246,20 @@ def test_presets_of_layers_are_variants_by_their_names(store):
     assert sorted(frame_of(store, runs)["variant"]) == ["layers=all", "layers=large"]
     runs.append(made("m", 1.3, params=rules | {"quant.layers.min_side": "64"}))
     assert "layers.exclude=[], layers.min_side=64" in set(frame_of(store, runs)["variant"])
+
+
+def test_two_machines_of_one_name_are_two_devices(store):
+    """One published as 0.57x and one as 3.29x: neither stands in the other's way."""
+    identities = [{"cache_mib": 32, "aten": "AVX512"}, {"cache_mib": 16, "aten": "AVX512"}, None]
+    runs = [made(key, speedup) for key, speedup in (("a", 0.57), ("b", 3.29), ("c", 1.1))]
+    name, _ = store.experiment(runs)
+    for run, identity in zip(runs, identities, strict=True):
+        if identity:
+            store.client.set_tag(run.run_ids[0], "device_identity", json.dumps(identity))
+    frame = tidy(Tracker(TrackingConf(name="sqlite", uri=store.uri), name).runs(), 0.02)
+    assert frame["stands"].all()
+    assert set(frame["device"]) == {
+        f"{CPU} [cache_mib=32]",
+        f"{CPU} [cache_mib=16]",
+        f"{CPU} [identity not recorded]",
+    }

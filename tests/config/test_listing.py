@@ -69,7 +69,10 @@ def test_a_card_that_is_not_here_is_foretold_from_its_data(
     assert (result.status, result.err) == (0, "")
     where = f"conf/gpu/{gpu}.yaml"
     first = result.out.splitlines()[0]
-    assert first == f"NVIDIA {gpu.upper()}, bfloat16; foretold from {where}: this machine does not have it"
+    assert (
+        first
+        == f"NVIDIA {gpu.upper()}, bfloat16 (dtype=auto); foretold from {where}: this machine does not have it"
+    )
     listed = rows(result.out)
     assert re.search(r"  ok( |$)", listed[runs])
     assert re.search(r"  (unsupported|emulated)  ", listed[does_not])

@@ -179,7 +179,7 @@ def test_measured_once_per_device_threads_and_torch(cpu, tmp_path, measured, mon
         lambda text: text.replace("1.5", "-1.5"),
         lambda text: text.replace('"value"', '"velue"'),
         lambda text: text.replace('"copy_gb_s"', '"copy"'),
-        lambda text: text.replace('"schema_version": 1', '"schema_version": 0'),
+        lambda text: text.replace('"schema_version": 2', '"schema_version": 1'),
     ],
 )
 def test_a_spoilt_file_is_measured_again(cpu, tmp_path, measured, spoil):

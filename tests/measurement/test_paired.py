@@ -11,7 +11,7 @@ from src.config.schema import MeasureConf
 from src.measurement.energy import energy_per_call_j
 from src.measurement.monitor import Blind, Reading
 from src.measurement.paired import measure_alone, measure_interleaved
-from src.measurement.rounds import Pair, Round, Rounds, estimate_speedup, rounds_in_turn
+from src.measurement.rounds import Other, Pair, Round, Rounds, estimate_speedup, rounds_in_turn
 from src.measurement.statistics import Verdict, verdict
 from src.measurement.stopping import StopReason
 from src.measurement.timer import RoundTimer, cache_flusher
@@ -85,6 +85,54 @@ def test_rounds_alternate_a_b_b_a(clock):
     assert sizing == ["A"] * 3 + ["B"] * 3
     assert "".join(measured) == "ABBA" * 6
     assert len(rounds.baseline_ms) == len(rounds.treated_ms) == 12
+
+
+def test_three_arms_go_forward_then_backward(clock):
+    """The treated one has an unquantized one on either side."""
+    conf = replace(CONF, max_warmup_s=0.0, max_pairs=12)
+    arms = [clock.arm(name, ms, noise=0) for name, ms in (("A", 3.0), ("B", 2.0), ("C", 1.0))]
+    rounds = measure_interleaved(arms[0], arms[1], CPU, conf, others={"float32": arms[2]})
+    assert "".join(clock.calls[9:]) == "ABCCBA" * 6
+    assert rounds.order == ["AB", "BA"] * 6
+    assert (rounds.baseline_ms, rounds.treated_ms) == (pytest.approx([3.0] * 12), pytest.approx([2.0] * 12))
+    assert rounds.others["float32"].ms == pytest.approx([1.0] * 12)
+
+
+def test_the_fastest_unquantized_arm_takes_the_baselines_place(clock):
+    conf = replace(CONF, max_warmup_s=0.0, max_pairs=12, min_round_ms=2.0)
+    arms = [clock.arm(name, ms, noise=0) for name, ms in (("A", 3.0), ("B", 2.0), ("C", 1.0))]
+    rounds = measure_interleaved(arms[0], arms[1], CPU, conf, others={"float32": arms[2]})
+    assert rounds.fastest_other() == "float32"
+    assert estimate_speedup(rounds, conf).median == pytest.approx(1.5)
+    faster = rounds.against_fastest("bfloat16")
+    assert estimate_speedup(faster, conf).median == pytest.approx(0.5)
+    assert (faster.baseline, list(faster.others), faster.calls_per_round) == ("float32", ["bfloat16"], (2, 1))
+    assert faster.order == ["BA", "AB"] * 6
+    again = faster.against("bfloat16", "float32")
+    assert (again.baseline_ms, again.order, again.others) == (rounds.baseline_ms, rounds.order, rounds.others)
+
+
+def test_measuring_goes_on_until_the_ratio_to_the_fastest_is_known(clock):
+    """Against the slow arm the interval is narrow at once; against the fast and noisy one it is not."""
+    arms = [
+        clock.arm("A", 9.0, noise=0.0001),
+        clock.arm("B", 2.0, noise=0.0001),
+        clock.arm("C", 1.0, noise=0.05),
+    ]
+    alone = measure_interleaved(arms[0], arms[1], CPU, CONF)
+    beside = measure_interleaved(arms[0], arms[1], CPU, CONF, others={"float32": arms[2]})
+    assert (alone.stop_reason, beside.stop_reason) == ("narrow", "max_pairs")
+
+
+def test_states_go_with_their_arm():
+    rounds = Rounds(others={"float32": Other()})
+    taken = [Round(ms, Reading({"mhz": mhz})) for ms, mhz in ((3.0, 30.0), (2.0, 20.0), (1.0, 10.0))]
+    rounds.count(Pair(taken[0], taken[1], "AB", (taken[2],)))
+    assert rounds.against_fastest("bfloat16").state_medians() == {
+        "baseline/mhz": 10.0,
+        "treated/mhz": 20.0,
+        "bfloat16/mhz": 30.0,
+    }
 
 
 def test_times_belong_to_their_arm_in_either_order(clock):

@@ -88,7 +88,10 @@ def test_list_foretells_for_a_card_that_is_not_here() -> None:
     done = run("--list", "gpu=b200")
     assert (done.returncode, done.stderr) == (0, "")
     head, _, *rows = done.stdout.splitlines()
-    assert head == "NVIDIA B200, bfloat16; foretold from conf/gpu/b200.yaml: this machine does not have it"
+    assert (
+        head
+        == "NVIDIA B200, bfloat16 (dtype=auto); foretold from conf/gpu/b200.yaml: this machine does not have it"
+    )
     listed = {row.split()[0]: row for row in rows}
     assert re.search(r" ok( |$)", listed["mxfp8"])
     assert "compute capability < 10.0; this is NVIDIA B200" in listed["float8dq_2to4"]

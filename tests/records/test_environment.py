@@ -1,10 +1,12 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 
-from src.records.environment import container, environment, slurm, variables, versions
+from src.records import environment as environment_module
+from src.records.environment import container, counted_variables, environment, slurm, variables, versions
 
-FLAT = {"host", "os", "pid", "driver", "cuda", "cudnn", "container", "torch", "protocol"}
+FLAT = {"host", "os", "pid", "driver", "cxx", "cuda", "cudnn", "container", "torch", "protocol"}
 JOB = {
     "SLURM_JOB_ID": "17",
     "SLURM_ARRAY_JOB_ID": "15",
@@ -25,8 +27,50 @@ def test_what_every_record_says():
     assert json.loads(json.dumps(found)) == found
 
 
-def test_none_of_it_is_in_the_run_key():
-    assert set(versions()) & {"driver", "cuda", "cudnn", "container", "host", "hardware"} == set()
+def test_where_it_is_made_is_no_version():
+    """Versions are compared between a cluster's nodes and where a sweep was sent from."""
+    assert set(versions()) & {"driver", "cxx", "cuda", "cudnn", "container", "host", "hardware"} == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "brings"),
+    [
+        *(("mslk", True), ("gemlite", True), ("fbgemm-gpu-genai", True), ("nvidia-cudnn-cu13", True)),
+        *(("flash_attn", True), ("pytorch-triton", True), ("nvidia-ml-py", False), ("pandas", False)),
+    ],
+)
+def test_packages_that_bring_kernels_are_versions(monkeypatch, name, brings):
+    installed = [SimpleNamespace(metadata={"Name": name}, version="9")]
+    monkeypatch.setattr(environment_module, "distributions", lambda: installed)
+    environment_module._kernel_packages.cache_clear()
+    try:
+        assert (versions().get(name) == "9") == brings
+    finally:
+        environment_module._kernel_packages.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        *((name, True) for name in (
+            "TORCHINDUCTOR_MAX_AUTOTUNE", "TORCHINDUCTOR_FREEZING", "TORCHINDUCTOR_SIMDLEN", "CUDA_LAUNCH_BLOCKING",
+            "TORCH_COMPILE_DISABLE", "NVIDIA_TF32_OVERRIDE", "MALLOC_CONF", "MALLOC_ARENA_MAX", "GLIBC_TUNABLES",
+            "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_BLOCKTIME", "ONEDNN_MAX_CPU_ISA", "ONEDNN_VERBOSE",
+            "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS",
+            "PYTORCH_CUDA_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG", "LD_PRELOAD", "TRITON_PTXAS_PATH",
+            "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "DISABLE_ADDMM_CUDA_LT", "DIFFUSERS_ATTN_BACKEND",
+        )),
+        *((name, False) for name in (
+            "TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS", "TORCHINDUCTOR_FX_GRAPH_CACHE", "TORCH_LOGS",
+            "TRITON_CACHE_DIR", "TRITON_HOME", "TORCH_HOME", "TORCH_EXTENSIONS_DIR", "CUDA_CACHE_PATH", "CUDA_HOME",
+            "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "CUDA_VERSION", "CXX",
+            "PYTORCH_NVML_BASED_CUDA_CHECK", "DIFFUSERS_VERBOSITY", "TORCH_NCCL_BLOCKING_WAIT", "PATH", "HF_HOME",
+            "SLURM_JOB_ID", "HOME", "MLFLOW_TRACKING_URI", "CUDA_MPS_PIPE_DIRECTORY",
+        )),
+    ],
+)  # fmt: skip
+def test_which_variables_count(name, counts):
+    assert counted_variables({name: "1"}) == ({name: "1"} if counts else {})
 
 
 def test_the_slurm_job():

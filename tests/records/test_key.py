@@ -1,14 +1,20 @@
 import dataclasses
+import re
 from copy import deepcopy
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from src.analysis.frame import CELL, _variants
 from src.config.schema import RootConf, SerializeConf
 from src.records import key as key_module
+from src.records.content import params
 from src.records.environment import versions
 from src.records.key import run_key
+from src.records.record import Record
 
 DEVICE = {"name": "NVIDIA H100 80GB HBM3", "kind": "cuda"}
 
@@ -171,6 +177,98 @@ def test_versions_count(cfg, monkeypatch, package):
     assert package in versions()
     monkeypatch.setattr(key_module, "versions", lambda: versions() | {package: "another"})
     assert run_key(cfg, DEVICE) != original
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "counts"),
+    [
+        ("CUDA_LAUNCH_BLOCKING", "1", True),
+        ("MALLOC_ARENA_MAX", "1", True),
+        ("TORCHINDUCTOR_CACHE_DIR", "/elsewhere", False),
+    ],
+)
+def test_variables_that_change_numbers_count(cfg, monkeypatch, name, value, counts):
+    original = run_key(cfg, DEVICE)
+    monkeypatch.setenv(name, value)
+    assert (run_key(cfg, DEVICE) != original) == counts
+    monkeypatch.delenv(name)
+    assert run_key(cfg, DEVICE) == original
+
+
+def test_the_compiler_the_driver_and_the_power_limit_count(cfg):
+    h100 = {"name": "H100", "identity": {"model": "H100", "power_limit_w": 700},
+            "toolchain": {"cxx": "g++ 12", "driver": "580"}}  # fmt: skip
+    others = [
+        h100 | {"toolchain": {"cxx": "g++ 13", "driver": "580"}},
+        h100 | {"toolchain": {"cxx": "g++ 12", "driver": "590"}},
+        h100 | {"identity": {"model": "H100", "power_limit_w": 400}},
+    ]
+    assert len({run_key(cfg, device) for device in (h100, *others)}) == 4
+    assert run_key(cfg, h100 | {"name": "shown otherwise"}) == run_key(cfg, h100)
+
+
+PROSE = re.compile(r"[a-z]{2,},? [a-z]{2,}")  # two words in a row: nothing that torch or a kernel reads
+
+
+def test_nothing_that_reads_as_prose_is_in_the_key_or_makes_a_variant(compose, tmp_path):
+    """By the values alone: no field's metadata is asked. Every sentence is reworded, one at a time."""
+    for quant in ("autoquant", "float8dq_2to4", "mxfp8", "int8_static"):
+        cfg = compose(f"quant={quant}")
+        config = dataclasses.asdict(cfg)
+        sentences = [path for path, value in _texts(config) if PROSE.search(value)]
+        assert len(sentences) > 2
+        original = run_key(cfg, DEVICE)
+        flat = _params(config, tmp_path)
+        for path in sentences:
+            other = with_change(cfg, path)
+            assert run_key(other, DEVICE) == original, path
+            reworded = _params(dataclasses.asdict(other), tmp_path)
+            rows = [dict.fromkeys(CELL, "") | {"params": params} for params in (flat, reworded)]
+            assert _variants(rows) == ["", ""], path
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "variant"),
+    [
+        ("quant.candidates.int8dq.requires.remedy", ("a GPU", "another GPU"), ""),
+        ("quant.candidates.int4wo.description", ("four bits", "4 bits"), ""),
+        ("quant.candidates.int4wo.bits", ("4.5", "4.25"), ""),
+        ("quant.candidates.int4wo.eager_only.cpu", ("fails", "does not compile"), ""),
+        ("quant.requires.remedy", ("a GPU", "another GPU"), ""),
+        ("quant.emulation.how", ("dequantized", "in float32"), ""),
+        ("quant.per_device.cpu.requires.never", ("", "no"), ""),
+        ("compile.description", ("a", "b"), ""),
+        ("model.description", ("a", "b"), ""),
+        ("gpu.slurm.partition", ("long", "short"), ""),
+        ("quant.group_size", ("32", "64"), "group_size=32"),
+        ("quant.config.bits", ("3", "4"), "bits=3"),
+        ("quant.candidates.int4wo.config.group_size", ("32", "64"), "candidates.int4wo.config.group_size=32"),
+        (
+            "quant.candidates.int4wo.requires.k_multiple",
+            ("32", "64"),
+            "candidates.int4wo.requires.k_multiple=32",
+        ),
+        ("quant.min_sqnr_db", ("20.0", "30.0"), "min_sqnr_db=20.0"),
+        ("compile.options.freezing", ("true", "false"), "options.freezing=true"),
+    ],
+)
+def test_what_makes_two_treatments(name, values, variant):
+    rows = [dict.fromkeys(CELL, "") | {"params": {name: value}} for value in values]
+    assert _variants(rows)[0] == variant
+
+
+def _texts(value: Any, path: tuple[Any, ...] = ()):
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _texts(inner, (*path, name))
+    elif isinstance(value, str):
+        yield path, value
+
+
+def _params(config: dict[str, Any], folder: Path) -> dict[str, str]:
+    """As MLflow gets them."""
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return params(Record("k", 1, "s", {}), folder)
 
 
 def test_a_plan_counts_by_its_content_not_its_place(compose, tmp_path):

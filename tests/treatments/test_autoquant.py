@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -207,6 +208,33 @@ def test_a_plan_of_another_model(search, tmp_path):
         "transformer_blocks.0.ff.net.2, ...; it was made for target=denoiser of linear"
     )
     assert "quant.plan=null" in caught.value.remedy
+
+
+def test_a_plan_of_another_device_is_applied_and_said(compose, execute_run, tmp_path):
+    path = plan_file(tmp_path, device="NVIDIA H100 80GB HBM3 (79 GiB, 700 W)")
+    record = execute_run(compose(*SMALL_LINEAR, "dtype=float32", *candidates("int8wo"), f"quant.plan={path}"))
+    assert record.outcome is Outcome.OK
+    assert "the plan was made on NVIDIA H100 80GB HBM3 (79 GiB, 700 W), this is" in record.reason
+
+
+def test_a_plan_whose_schemes_need_another_device(search, tmp_path):
+    path = plan_file(tmp_path, device="NVIDIA H100", scheme="float8dq")
+    with pytest.raises(
+        RunEndedError, match=r"the plan was made on NVIDIA H100: float8dq needs a cuda"
+    ) as caught:
+        search(*candidates("float8dq"), f"quant.plan={path}")
+    assert caught.value.outcome is Outcome.UNSUPPORTED
+    assert caught.value.remedy == "quant.plan=null, which searches for one here"
+
+
+def test_a_plan_knows_the_device_by_what_it_can_do(cpu):
+    plan = Plan("linear", "denoiser", "none", cpu.name, [], identity=cpu.identity)
+    assert plan.made_elsewhere(cpu) == ""
+    assert plan.made_elsewhere(replace(cpu, name="shown otherwise")) == ""
+    assert "the plan was made on" in plan.made_elsewhere(
+        replace(cpu, identity=cpu.identity | {"onednn": "avx"})
+    )
+    assert Plan("linear", "denoiser", "none", cpu.name, []).made_elsewhere(cpu) == ""
 
 
 def test_layers_outside_the_plan_say_so(search, tmp_path):

@@ -1,3 +1,5 @@
+import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -5,6 +7,7 @@ import torch
 from hydra.utils import get_class
 
 from src.outcomes import RunEndedError
+from src.records.key import run_key
 from src.records.record import Outcome
 from src.treatments.scheme import make_scheme
 
@@ -73,8 +76,48 @@ def test_gpu_that_is_not_here(compose, name):
 def test_gpu_that_is_here(compose, cuda, gpu, name, capability):
     cuda(name, *capability)
     device = opened(compose(f"gpu={gpu}"))
-    assert (device.kind, device.name, device.memory_gib) == ("cuda", name, 80.0)
+    assert (device.kind, device.name, device.memory_gib) == ("cuda", f"{name} (80 GiB)", 80.0)
     assert device.compute_capability == capability[0] + capability[1] / 10
+
+
+@pytest.fixture
+def nvml(monkeypatch):
+    """nvml(watts, mig=0): what a made-up NVML says of the device."""
+
+    def present(watts, mig=0):
+        fake = SimpleNamespace(
+            NVMLError=Exception,
+            nvmlInit=lambda: None,
+            nvmlShutdown=lambda: None,
+            nvmlDeviceGetHandleByUUID=lambda _: "the device",
+            nvmlDeviceGetPowerManagementLimit=lambda _: 1000 * watts,
+            nvmlDeviceGetEccMode=lambda _: [1, 1],
+            nvmlDeviceGetMigMode=lambda _: [mig, mig],
+        )
+        monkeypatch.setitem(sys.modules, "pynvml", fake)
+
+    return present
+
+
+def test_a_power_limit_or_slices_make_another_device(compose, cuda, nvml):
+    cuda("NVIDIA H100 80GB HBM3", 9, 0)
+    found = []
+    for watts, mig in ((700, 0), (400, 0), (700, 1)):
+        nvml(watts, mig)
+        found.append(opened(compose("gpu=h100")))
+    assert [device.name for device in found] == [
+        "NVIDIA H100 80GB HBM3 (80 GiB, 700 W)",
+        "NVIDIA H100 80GB HBM3 (80 GiB, 400 W)",
+        "NVIDIA H100 80GB HBM3 (80 GiB, 700 W, MIG)",
+    ]
+    assert len({run_key(compose(), device.as_dict()) for device in found}) == 3
+
+
+def test_the_hosts_memory_is_no_part_of_a_cpus_identity(compose):
+    device = opened(compose("gpu=cpu"))
+    assert run_key(compose(), replace(device, memory_gib=1.0).as_dict()) == run_key(
+        compose(), device.as_dict()
+    )
 
 
 @pytest.mark.parametrize(("gpu", "name"), [("h100", "NVIDIA H200"), ("a100", "NVIDIA A1000")])

@@ -1,0 +1,64 @@
+"""What the report says of baselines: a faster dtype, a faster compile mode."""
+
+import pytest
+
+from src.analysis.baselines import faster_dtypes, fastest_modes
+from src.analysis.frame import tidy
+from src.analysis.html_tables import verdicts_html
+from src.analysis.tracker import Tracker
+from src.config.schema import TrackingConf
+from tests.analysis.synthetic import CPU, made
+
+
+def frame_of(store, runs, baseline_dtype=None):
+    name, _ = store.experiment(runs)
+    for run in runs:
+        if baseline_dtype:
+            store.client.set_tag(run.run_ids[0], "baseline_dtype", baseline_dtype)
+    return tidy(Tracker(TrackingConf(name="sqlite", uri=store.uri), name).runs(), 0.02)
+
+
+def test_a_faster_dtype_is_said_with_both_speedups(store):
+    """The numbers of an EPYC without bf16: 241 ms unquantized in float32, 812 in bfloat16, int8wo 268."""
+    run = made("a", 241 / 268, quant="int8wo")
+    run.record.metrics |= {"latency/baseline_median_ms": 241.0, "latency/median_ms": 268.0,
+                           "latency/baseline_same_dtype_median_ms": 812.0,
+                           "speedup_same_dtype/median": 812 / 268}  # fmt: skip
+    frame = frame_of(store, [run], "float32")
+    assert frame["verdict"].item() == "hurts"
+    assert list(faster_dtypes(frame)) == [
+        f"On {CPU}, unquantized float32 is 3.4× faster than the bfloat16 baseline: 1 verdict is against it; "
+        "against bfloat16 the speedup would be 3.03×."
+    ]
+    assert "3.03× against bfloat16" in verdicts_html(frame)
+
+
+def test_nothing_is_said_where_the_own_dtype_is_the_fastest(store):
+    assert list(faster_dtypes(frame_of(store, [made("a", 1.2)]))) == []
+    assert list(faster_dtypes(frame_of(store, [made("a", 1.2)], "bfloat16"))) == []
+
+
+def in_mode(key, mode, baseline_ms, ms, **axes):
+    run = made(key, baseline_ms / ms, compile=mode, **axes)
+    run.record.metrics |= {"latency/baseline_median_ms": baseline_ms, "latency/median_ms": ms}
+    return run
+
+
+def test_a_treatment_is_compared_with_the_fastest_unquantized_mode_too(store):
+    """It helps where nothing is compiled, and loses against what compiling alone gives."""
+    runs = [
+        in_mode("a", "none", 20.0, 15.0),
+        in_mode("b", "max-autotune", 10.0, 9.9),
+        in_mode("c", "none", 20.0, 15.0, batch=4),
+    ]
+    frame = frame_of(store, runs).set_index("run_key")
+    assert frame["speedup/fastest_mode"].to_dict() == pytest.approx(
+        {"a": 10 / 15, "b": 10 / 9.9, "c": float("nan")}, nan_ok=True
+    )
+    assert frame.loc["a", "verdict"] == "helps"
+    assert list(fastest_modes(frame.reset_index(), 0.02)) == [
+        f"On {CPU}, 1 workload was measured in several compile modes. Of the 1 run that help in their own mode, "
+        "0 also beat the fastest unquantized mode; the best of all is int8dq with compile=max-autotune, 1.01× "
+        "against compile=max-autotune (across runs, no interval)."
+    ]
+    assert "0.67× against compile=max-autotune" in verdicts_html(frame.reset_index())
