@@ -4,6 +4,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,6 +14,7 @@ from src.launching.earlier import standing
 from src.launching.endings import kept, record_of
 from src.launching.isolated import EndedBy, Preloaded, share_caches
 from src.launching.preparing import new_sweep, writable, write_config
+from src.launching.processes import run_processes
 from src.launching.progress import SweepProgress, duration, label, result
 from src.launching.publishing import SweepPublisher
 from src.records.key import axes_of, run_key
@@ -108,17 +110,10 @@ class LocalSweep:
         progress.end_run(result(record), measured=measured)
 
     def _run(self, cfg: RootConf, record: Record, folder: Path, progress: SweepProgress) -> Record:
-        """Run one configuration in a child; when the child leaves no record, write what is known."""
+        """Run one configuration in its processes; whatever becomes of them, there is a record."""
         write_config(cfg, folder)
         try:
-            ending = self.server.run(
-                self.execute,
-                (cfg, record, folder),
-                log=folder / "run.log",
-                timeout_s=cfg.measure.timeout_s,
-                hear=progress.phase,
-            )
-            record = record_of(ending, record, folder, cfg.measure.timeout_s)
+            record = run_processes(cfg, record, folder, partial(self._process, progress))
         except KeyboardInterrupt:
             record.outcome, record.reason = Outcome.KILLED, "stopped by the user"
             raise
@@ -126,6 +121,19 @@ class LocalSweep:
             self.records.append(kept(record, folder))
             self.publisher.publish(folder)
         return record
+
+    def _process(
+        self, progress: SweepProgress, cfg: RootConf, record: Record, folder: Path, called: str
+    ) -> Record:
+        """One process of a run; when it leaves no record, what is known is written."""
+        ending = self.server.run(
+            self.execute,
+            (cfg, record, folder),
+            log=folder / "run.log",
+            timeout_s=cfg.measure.timeout_s,
+            hear=lambda phase: progress.phase(called + phase),
+        )
+        return record_of(ending, record, folder, cfg.measure.timeout_s)
 
     def _device(self, gpu: GpuConf) -> dict[str, Any]:
         """What identifies the device, asked of a child so that this process never touches it."""

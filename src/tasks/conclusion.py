@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from src.measurement.pooling import in_words
 from src.measurement.rounds import Rounds
 from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
 from src.records.record import EMULATED, Record
@@ -27,6 +28,7 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
         )
         record.remedy = "a larger measure.budget_s, or measure=standard"
     record.verdict = found
+    record.metrics["speedup/processes"], record.details["interval"] = 1.0, in_words(1, None)
     if emulated := record.details.get("emulated"):
         record.verdict, record.reason, record.remedy = EMULATED, _emulated(emulated), emulated["remedy"]
     loads = [watch.load for watch in timed.watches]
