@@ -181,6 +181,7 @@ def _hover(row: Row) -> str:
         escape(row["device"]),
         escape(treatment_text(row)),
         f"{row['speedup/median']:.3f}× ({interval_text(row)}) {look(row['verdict']).glyph} {escape(row['verdict'])}",
+        escape(row["interval"]),
         f"{latency[0]} → {latency[1]} ms" if all(latency) else "",
         f"{percent(row['memory/saved'])} model memory saved" if percent(row["memory/saved"]) else "",
         f"SQNR {decibels(row['quality/sqnr_db'])} dB" if decibels(row["quality/sqnr_db"]) else "",

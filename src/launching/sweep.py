@@ -14,9 +14,10 @@ from src.launching.earlier import standing
 from src.launching.endings import kept, record_of
 from src.launching.isolated import EndedBy, Preloaded, share_caches
 from src.launching.preparing import new_sweep, writable, write_config
-from src.launching.processes import run_processes
+from src.launching.processes import processes_of, run_processes
 from src.launching.progress import SweepProgress, duration, label, result
 from src.launching.publishing import SweepPublisher
+from src.planning.hours import guess_s
 from src.records.key import axes_of, run_key
 from src.records.record import Outcome, Record
 from src.records.store import SweepManifest, next_attempt, run_folder
@@ -78,8 +79,9 @@ class LocalSweep:
 
     def run(self) -> list[int]:
         """All runs in turn, whatever becomes of each."""
-        guess_s = 3 * self.configs[0].measure.budget_s + 30
-        with SweepProgress(len(self.configs), guess_s) as progress:
+        first = self.configs[0]
+        guess = guess_s(first.measure, first.quant, shapes=0, processes=processes_of(first))
+        with SweepProgress(len(self.configs), guess) as progress:
             progress.say(f"sweep {self.sweep}: {len(self.configs)} runs, records in {self.outputs}")
             try:
                 self.publisher.open()

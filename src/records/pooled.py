@@ -112,6 +112,7 @@ def _conclude(record: Record, counted: Sequence[Record], settings: dict[str, Any
     if len(counted) == 1 or record.details.get("withheld"):
         return  # its own verdict and reason stand
     pairs = int(sum(each.metrics.get("speedup/pairs", 0) for each in counted))
+    record.metrics["speedup/pairs"] = float(pairs)
     estimate = SpeedupEstimate(found.speedup, found.ci_low, found.ci_high, pairs, block_length=1)
     record.verdict, record.reason, record.remedy = verdict(estimate, margin), "", ""
     if record.verdict == Verdict.INCONCLUSIVE:
