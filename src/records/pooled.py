@@ -45,7 +45,8 @@ def pooled_record(folder: Path, last: Record) -> Record:
     counted = clean or measured
     told = [_told(number, found or last, counts=number in counted) for number, found in known.items()]
     record = replace(next(iter(counted.values()), last))
-    record.details = {name: value for name, value in record.details.items() if name != "process"}
+    said = {} if "process" in last.details else last.details  # by whoever ended the run, of its job
+    record.details = {name: value for name, value in (said | record.details).items() if name != "process"}
     settings: dict[str, Any] = next((found.details["process"] for found in known.values() if found), {})
     record.details["processes"] = {"planned": settings.get("of", len(told)), "each": told}
     if not counted:

@@ -246,11 +246,13 @@ def test_a_driver_that_is_killed_between_two_processes_loses_nothing(run, folder
     (folder / "record.json").unlink()  # as if it had never come to writing it
     (process_folder(folder, 2) / "record.json").unlink()
     manifest = SweepManifest("the-sweep")
-    assert record_end(folder, manifest, Outcome.LOST, "the driver is gone", "again") is True
+    job = {"id": "7", "state": "NODE_FAIL"}
+    assert record_end(folder, manifest, Outcome.LOST, "the driver is gone", "again", job=job) is True
     record = read_record(folder / "record.json")
     assert (record.outcome, record.metrics["speedup/processes"]) == (Outcome.OK, 1)
     assert record.details["warnings"] == ["process 2 does not count: lost the driver is gone"]
     assert record.details["interval"].startswith("1 process: what differs")
+    assert record.details["job"] == job
 
 
 def test_a_job_that_is_started_again_measures_again_and_keeps_what_there_was(run, folder):
