@@ -33,15 +33,20 @@ _TICKS = (  # the finest that fits is taken
 )
 _MOST_TICKS = 7
 _MOST_M_TICKS = 5
+_CUT = 3.0
 _WIDEST = 28  # characters of a label's line
 
 Range = tuple[float, float]
 
 
 def speedup_range(runs: pd.DataFrame, margin: float) -> Range:
-    """A range of speedups that holds all intervals, 1 and the margin, with some air; ratios."""
-    low = min(float(runs["speedup/ci_low"].min()), 1 / (1 + 2 * margin), 0.95)
-    high = max(float(runs["speedup/ci_high"].max()), 1 + 2 * margin, 1.05)
+    """A range of speedups that holds all intervals, 1 and the margin, with some air; ratios.
+
+    An interval of two processes may span decades: beyond 3 times the speedups it is cut off.
+    """
+    ends = (float(runs["speedup/ci_low"].min()), float(runs["speedup/ci_high"].max()))
+    low = min(max(ends[0], float(runs["speedup/median"].min()) / _CUT), 1 / (1 + 2 * margin), 0.95)
+    high = max(min(ends[1], float(runs["speedup/median"].max()) * _CUT), 1 + 2 * margin, 1.05)
     air = (high / low) ** 0.06
     return low / air, high * air
 

@@ -194,9 +194,8 @@ def _intervals(runs: pd.DataFrame) -> Iterator[str]:
             counts = (
                 f"{_runs(n)} of {text.replace('; ', ', with a ')}" for text, n in contents.most_common()
             )
-            told.append(f"on {device} {'; '.join(counts)}")
-    if told:
-        yield f"Intervals: {'. '.join(told[:_MOST_MODELS])}."
+            told.append(f"Intervals on {device}: {'; '.join(counts)}.")
+    yield from told[:_MOST_MODELS]
 
 
 def _runs(count: int) -> str:

@@ -6,6 +6,7 @@ from itertools import count
 import pytest
 from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 
+from src.analysis.figures import speedup_range
 from src.analysis.frame import compared, standing, tidy
 from src.analysis.provenance import Provenance, warnings
 from src.analysis.shapes import breakeven_table
@@ -143,3 +144,11 @@ def test_break_evens_use_the_pooled_intervals():
 
     once, thrice = (breakeven_table(standing(frame_of(*curve(n)))).iloc[0] for n in (1, 3))
     assert thrice["m_high"] / thrice["m_low"] > 2 * once["m_high"] / once["m_low"]
+
+
+def test_an_interval_over_decades_leaves_the_figures_readable():
+    frame = frame_of(several("wide", 0.2, 0.5), made("narrow", 1.1, batch=2, device="another CPU"))
+    assert frame["speedup/ci_high"].max() > 100
+    low, high = speedup_range(frame, 0.02)
+    assert 0.05 < low < 0.2
+    assert 1.1 < high < 5
