@@ -33,15 +33,20 @@ _TICKS = (  # the finest that fits is taken
 )
 _MOST_TICKS = 7
 _MOST_M_TICKS = 5
+_CUT = 3.0
 _WIDEST = 28  # characters of a label's line
 
 Range = tuple[float, float]
 
 
 def speedup_range(runs: pd.DataFrame, margin: float) -> Range:
-    """A range of speedups that holds all intervals, 1 and the margin, with some air; ratios."""
-    low = min(float(runs["speedup/ci_low"].min()), 1 / (1 + 2 * margin), 0.95)
-    high = max(float(runs["speedup/ci_high"].max()), 1 + 2 * margin, 1.05)
+    """A range of speedups that holds all intervals, 1 and the margin, with some air; ratios.
+
+    An interval of two processes may span decades: beyond 3 times the speedups it is cut off.
+    """
+    ends = (float(runs["speedup/ci_low"].min()), float(runs["speedup/ci_high"].max()))
+    low = min(max(ends[0], float(runs["speedup/median"].min()) / _CUT), 1 / (1 + 2 * margin), 0.95)
+    high = max(min(ends[1], float(runs["speedup/median"].max()) * _CUT), 1 + 2 * margin, 1.05)
     air = (high / low) ** 0.06
     return low / air, high * air
 
@@ -181,6 +186,7 @@ def _hover(row: Row) -> str:
         escape(row["device"]),
         escape(treatment_text(row)),
         f"{row['speedup/median']:.3f}× ({interval_text(row)}) {look(row['verdict']).glyph} {escape(row['verdict'])}",
+        escape(row["interval"]),
         f"{latency[0]} → {latency[1]} ms" if all(latency) else "",
         f"{percent(row['memory/saved'])} model memory saved" if percent(row["memory/saved"]) else "",
         f"SQNR {decibels(row['quality/sqnr_db'])} dB" if decibels(row["quality/sqnr_db"]) else "",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 
+from src.analysis.attempts import confidence, one_per_key, pool_rows
 from src.analysis.devices import told_apart
 from src.config.schema import MeasureConf
 from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
@@ -31,6 +32,7 @@ _TAGS = ["run_key", "sweep", "sweeps", "outcome", "reason", "remedy"]
 _INTEGERS = ["batch", "resolution", "attempt", *SHAPE]
 _METRICS = [  # always columns, empty where no run has them
     *(f"speedup/{part}" for part in ("median", "ci_low", "ci_high", "pairs")),
+    *(f"speedup/{part}" for part in ("processes", "between_sd", "within_low", "within_high")),
     *("latency/median_ms", "latency/baseline_median_ms"),
     *("memory/model_gib", "memory/baseline_model_gib"),
     *("quality/sqnr_db", "quality/psnr_db", "quality/lpips"),
@@ -47,19 +49,20 @@ def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
     """One row per run key: axes, shape, device, outcome, verdict at the margin, reason, and all metrics.
 
     Runs of tasks that compare no speed (``task.compares=false``: serialize) are left out.
-    The newest attempt with a finding stands for a key. ``variant`` names the options by which runs with the
+    The newest attempt with a finding stands for a key, with the speedup pooled from all that measured one, and
+    ``interval`` says what its interval contains. ``variant`` names the options by which runs with the
     same axes differ (``group_size=64``); ``stands`` is False for a run that a newer one of the same workload,
     treatment and device replaces (other versions, seed or measurement settings).
     """
-    rows = [_row(run) for run in runs if run.data.params.get("task.compares") != "false"]
-    rows = _one_per_key(rows)
+    rows = one_per_key(_row(run) for run in runs if run.data.params.get("task.compares") != "false")
     called = told_apart((row["device_name"], row["device_identity"]) for row in rows)
     for row in rows:
         row["device"] = called[row["device_name"], row["device_identity"]]
+    pool_rows(rows)
     for row, variant in zip(rows, _variants(rows), strict=True):
         row["variant"] = variant
         row["verdict"] = _verdict(row, margin)
-        row["withheld"] = bool(row["verdict"]) and _is_withheld(row)
+        row["withheld"] = bool(row["verdict"]) and row["withheld"]
     columns = [
         *_TAGS,
         "attempt",
@@ -71,6 +74,7 @@ def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
         "verdict",
         "withheld",
         "finding",
+        "interval",
         "started_at",
         "run_id",
         *_METRICS,
@@ -79,9 +83,7 @@ def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
     frame[_INTEGERS] = frame[_INTEGERS].astype("Int64")
     frame[_METRICS] = frame[_METRICS].astype(float)
     frame["memory/saved"] = 1 - frame["memory/model_gib"] / frame["memory/baseline_model_gib"]
-    frame["confidence"] = [
-        float(row["params"].get("measure.confidence", MeasureConf.confidence)) for row in rows
-    ]
+    frame["confidence"] = [confidence(row) for row in rows]
     frame["stands"] = ~_newest_first(frame).duplicated(CELL)
     frame = frame.join(_against_fastest_mode(frame))
     return frame.sort_values([*CELL, "started_at"], na_position="first").reset_index(drop=True)
@@ -133,7 +135,8 @@ def _row(run: "Run") -> dict[str, Any]:
     if row["recorded"] == EMULATED:
         row["outcome"] = EMULATED  # it ran, for its quality; it has no speedup to compare
     row["started_at"] = datetime.fromtimestamp(run.info.start_time / 1e3, tz=UTC)
-    return row | {"run_id": run.info.run_id, "params": params}
+    row |= {"run_id": run.info.run_id, "params": params, "processes": tags.get("processes", "")}
+    return row | {"withheld": _is_withheld(row)}
 
 
 def _shape(params: dict[str, str]) -> dict[str, int | None]:
@@ -153,25 +156,13 @@ def _integer(text: str | None) -> int | None:
         return None
 
 
-def _one_per_key(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of doubled runs of a sweep's attempt the first; of a key's attempts the newest, findings before others."""
-    rows = sorted(rows, key=lambda row: (row["started_at"], row["run_id"]))
-    attempts: dict[tuple[str, str, int], dict[str, Any]] = {}
-    for row in rows:
-        attempts.setdefault((row["run_key"], row["sweep"], row["attempt"]), row)
-    keys: dict[str, dict[str, Any]] = {}
-    for row in sorted(attempts.values(), key=lambda row: (row["finding"], row["attempt"])):
-        keys[row["run_key"]] = row
-    return list(keys.values())
-
-
 def _verdict(row: dict[str, Any], margin: float) -> str:
     """The verdict at the analysis' margin; empty unless the run ended well and has an interval.
 
     A run that withheld its verdict (the machine was busy) is not given one here.
     """
     found = _interval_verdict(row, margin)
-    return str(row["recorded"]) if found and _is_withheld(row) else found
+    return str(row["recorded"]) if found and row["withheld"] else found
 
 
 def _is_withheld(row: dict[str, Any]) -> bool:

@@ -64,7 +64,7 @@ def _verdict_row(row: Row, *, images: list[str]) -> list[Cell]:
     ]
     if not row["verdict"]:
         return [*common, Cell(_why(row), columns=5 + len(images))]
-    span = f" <small>{interval_text(row)}{_other_speedups(row)}</small>"
+    span = f' <small title="{escape(row["interval"])}">{interval_text(row)}{_other_speedups(row)}</small>'
     return [
         *common,
         Cell(f"{speedup_text(row)}{span}", float(row["speedup/median"]), number=True),

@@ -10,6 +10,7 @@ import pandas as pd
 from src.analysis import calibrated
 from src.analysis.frame import compared
 from src.analysis.tracker import Tracker
+from src.measurement.pooling import in_words
 from src.measurement.statistics import Verdict
 from src.records.record import RECORD_NAME, Record, RecordError, read_record
 from src.records.store import run_folder
@@ -85,6 +86,7 @@ def warnings(runs: pd.DataFrame, found: Provenance, replaced: int) -> list[str]:
     undecided = int((ran["verdict"] == Verdict.INCONCLUSIVE).sum()) - withheld
     noisy = ran[(ran["verdict"] == Verdict.HELPS) & (ran["quality/sqnr_db"] < _LOW_SQNR_DB)]
     recompiled = _recompiled(ran)
+    alone = int((ran["interval"] == in_words(1, None)).sum())
     unfinished = runs[~runs["finding"]]
     checks = {
         f"{found.pairing['in_turn']} of {found.records} records were measured with their arms in turn, not "
@@ -93,6 +95,8 @@ def warnings(runs: pd.DataFrame, found: Provenance, replaced: int) -> list[str]:
         "they are in no break-even, and the same command measures them again.": withheld,
         f"{undecided} of {_runs(len(ran))} with a speedup are inconclusive: their intervals cross the margin; "
         "a larger measure.budget_s or measure=standard narrows them.": undecided,
+        f"{alone} of {_runs(len(ran))} with a speedup were measured in one process, and no other run of the device "
+        "tells how far processes lie apart: their intervals lack that; measure.processes=3 has it.": alone,
         f"Among the runs that help, {_runs(len(noisy))} with an SQNR below {_LOW_SQNR_DB:.0f} dB "
         f"({', '.join(sorted(set(noisy['quant'])))}): look at the outputs first.": len(noisy),
         f"{_runs(len(unfinished))} ended without a finding ({_counts(unfinished['outcome'])}): "

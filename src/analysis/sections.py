@@ -122,6 +122,12 @@ def protocol_section(runs: pd.DataFrame, found: Provenance, margin: float) -> st
         ("Devices", "; ".join(devices(runs))),
         ("Measured", f"{first} to {last} UTC"),
         ("Verdict", f"helps or hurts when the whole interval lies beyond ±{margin:.0%}, neutral when inside"),
+        (
+            "Interval",
+            "; ".join(
+                f"{count} of {text}" for text, count in compared(runs)["interval"].value_counts().items()
+            ),
+        ),
         ("Calibration", "; ".join(found.calibrations)),
         ("Pairing", ", ".join(f"{count} {name}" for name, count in found.pairing.items())),
         ("Ended by", ", ".join(f"{count} {name}" for name, count in found.stopped_by.items())),

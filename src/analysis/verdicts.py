@@ -12,6 +12,8 @@ _FIRST = [
         "speedup/median",
         "speedup/ci_low",
         "speedup/ci_high",
+        "speedup/processes",
+        "interval",
         "latency/baseline_median_ms",
         "latency/median_ms",
     ),

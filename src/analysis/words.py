@@ -11,6 +11,7 @@ from src.analysis.layer_rules import layer_rules
 from src.analysis.shapes import Case, number
 from src.analysis.verdicts import not_run
 from src.config.model_schema import PIPELINE
+from src.measurement.pooling import in_words
 from src.measurement.statistics import Verdict
 from src.records.record import EMULATED, Outcome
 
@@ -31,7 +32,10 @@ _SAYS = {
 
 
 def sentences(runs: pd.DataFrame, breakeven: pd.DataFrame, margin: float) -> list[str]:
-    """Sentences: counts, faster baselines, each model, modes, layer rules, one Linear, what did not run, quality."""
+    """Sentences: counts, faster baselines, each model, modes, layer rules, one Linear, what did not run, quality.
+
+    The last one says what the intervals contain.
+    """
     if runs.empty:
         return []
     return [
@@ -43,6 +47,7 @@ def sentences(runs: pd.DataFrame, breakeven: pd.DataFrame, margin: float) -> lis
         *_linears(breakeven),
         *_did_not_run(runs),
         *_quality(runs),
+        *_intervals(runs),
     ]
 
 
@@ -184,6 +189,19 @@ def _quality(runs: pd.DataFrame) -> Iterator[str]:
             f"Of the {_runs(len(helps))} that help, the lowest SQNR is {worst['quality/sqnr_db']:.1f} dB "
             f"({worst['quant']}, {worst['model']})."
         )
+
+
+def _intervals(runs: pd.DataFrame) -> Iterator[str]:
+    """What the intervals contain, of devices where it is more than one process."""
+    told = []
+    for device, rows in compared(runs).groupby("device", sort=False):
+        contents = Counter(rows["interval"])
+        if set(contents) - {in_words(1, None)}:
+            counts = (
+                f"{_runs(n)} of {text.replace('; ', ', with a ')}" for text, n in contents.most_common()
+            )
+            told.append(f"Intervals on {device}: {'; '.join(counts)}.")
+    yield from told[:_MOST_MODELS]
 
 
 def _runs(count: int) -> str:

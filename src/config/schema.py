@@ -70,6 +70,9 @@ class MeasureConf:
     max_pairs: int = bounded(400, min=8)
     target_ci_width: float = bounded(0.01, min=0.0001, max=1.0)  # of the speedup, relative
     budget_s: float = bounded(10.0, min=0.1)  # of the paired loop
+    processes: int = bounded(
+        1, min=1, max=50, key=False
+    )  # that measure a run, one after the other, and are pooled
     confidence: float = bounded(0.95, min=0.5, max=0.999)
     margin: float = bounded(0.02, min=0.0, max=0.5)  # a verdict needs the interval beyond it
     bootstrap_samples: int = bounded(2000, min=200, max=100000)
@@ -83,7 +86,9 @@ class MeasureConf:
     warm_compile: bool = True  # time the first call again from the cache, after the steady state
     ceilings: bool = aside(True)  # measure the device's bandwidth and matmul rates, once per device
     profile: bool = aside(False)  # traces, kernel table and memory of one call per arm, after timing
-    timeout_s: float = bounded(900.0, min=1.0, key=False)  # of the whole run; past it: outcome timeout
+    timeout_s: float = bounded(
+        900.0, min=1.0, key=False
+    )  # of each process of the run; past it: outcome timeout
 
 
 @dataclass

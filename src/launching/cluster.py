@@ -21,6 +21,7 @@ from src.launching.followed import Patience
 from src.launching.following import follow, hints
 from src.launching.node import RunJob
 from src.launching.preparing import new_sweep, writable, write_config
+from src.launching.processes import total_timeout_s
 from src.launching.publishing import SweepPublisher
 from src.launching.sending import one_at_a_time
 from src.launching.snapshot import take
@@ -183,7 +184,7 @@ class ClusterSweep:
             max_requeues=self.conf.max_requeues,
             max_num_timeout=self.conf.max_num_timeout,
         ).write(folder)
-        self.grouping.add(index, cfg.gpu.slurm, cfg.measure.timeout_s)
+        self.grouping.add(index, cfg.gpu.slurm, total_timeout_s(cfg))
 
     def _submit(self, array: JobArray) -> list[str]:
         runs = [self.manifest.runs[index] for index in array.runs]

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from src.launching.isolated import EndedBy, Ending
 from src.records.environment import environment
+from src.records.pooled import pooled_record
 from src.records.record import RECORD_NAME, Outcome, Record, RecordError, read_record
 
 
@@ -58,8 +59,12 @@ def record_of(
 
 
 def kept(record: Record, folder: Path) -> Record:
-    """Write the record, with this process' environment where it has none, unless there is one."""
+    """Write the record, with this process' environment where it has none, unless there is one.
+
+    Where the run has several processes, those that have measured make it.
+    """
     if not (folder / RECORD_NAME).exists():
+        record = pooled_record(folder, record)
         record.environment = record.environment or environment()
         record.write(folder)
     return record

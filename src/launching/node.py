@@ -30,6 +30,7 @@ from src.launching.claims import (
 )
 from src.launching.endings import kept, record_of
 from src.launching.isolated import EndedBy, Preloaded, share_caches
+from src.launching.processes import run_processes
 from src.launching.snapshot import SOURCES
 from src.outcomes import RunEndedError, ended
 from src.records.environment import versions
@@ -124,23 +125,27 @@ class _Start:
             sys.path.insert(1, self.identity.cwd)  # the user's own modules; `src` is the snapshot's, at 0
         self.cfg = load_config(self.folder)
         share_caches(Path(self.identity.outputs))
-        timeout_s = self.cfg.measure.timeout_s
-        ending = Preloaded([]).run(
-            execute,
-            (self.cfg, self.record, self.folder),
-            log=self.folder / "run.log",
-            timeout_s=timeout_s,
-            hear=lambda phase: print(phase, flush=True),
-            watch=lambda: check_claim(self.folder, claim),
-        )
-        if ending.by in (EndedBy.SIGNAL, EndedBy.MEMORY):
-            time.sleep(_SAME_SIGNAL_S)
-        self.record = record_of(ending, self.record, self.folder, timeout_s, "a larger gpu.slurm.mem_gib")
+        server = Preloaded([])
+
+        def process(cfg: RootConf, record: Record, folder: Path, called: str) -> Record:
+            ending = server.run(
+                execute,
+                (cfg, record, folder),
+                log=folder / "run.log",
+                timeout_s=cfg.measure.timeout_s,
+                hear=lambda phase: print(called + phase, flush=True),
+                watch=lambda: check_claim(self.folder, claim),
+            )
+            if ending.by in (EndedBy.SIGNAL, EndedBy.MEMORY):
+                time.sleep(_SAME_SIGNAL_S)
+            return record_of(ending, record, folder, cfg.measure.timeout_s, "a larger gpu.slurm.mem_gib")
+
+        self.record = run_processes(self.cfg, self.record, self.folder, process)
 
     def _end(self, end: RunEndedError) -> None:
         """A record of what happened, unless there is one."""
         self.record.outcome, self.record.reason, self.record.remedy = end.outcome, end.reason, end.remedy
-        kept(self.record, self.folder)
+        self.record = kept(self.record, self.folder)
 
     def _publish(self) -> None:
         if self.cfg is not None and self.cfg.tracking.publish == "worker":

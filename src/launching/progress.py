@@ -55,6 +55,7 @@ def result(record: Record) -> str:
     if "speedup/median" not in m:
         return "".join([f"[green]{record.outcome}[/]{why}", *warnings])
     interval = f"{m['speedup/ci_low']:.3f}-{m['speedup/ci_high']:.3f}"
+    interval += f" from {m['speedup/processes']:.0f} processes" if m.get("speedup/processes", 1) > 1 else ""
     style = STYLES.get(record.verdict, "default")
     return "".join([f"[{style}]{record.verdict}[/] {m['speedup/median']:.3f}x ({interval}){why}", *warnings])
 

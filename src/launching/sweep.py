@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,8 +15,10 @@ from src.launching.earlier import standing
 from src.launching.endings import kept, record_of
 from src.launching.isolated import EndedBy, Preloaded, share_caches
 from src.launching.preparing import new_sweep, writable, write_config
+from src.launching.processes import processes_of, run_processes
 from src.launching.progress import SweepProgress, duration, label, result
 from src.launching.publishing import SweepPublisher
+from src.planning.hours import guess_s
 from src.records.key import axes_of, run_key
 from src.records.record import Outcome, Record
 from src.records.store import SweepManifest, next_attempt, run_folder
@@ -79,8 +82,9 @@ class LocalSweep:
 
     def run(self) -> list[int]:
         """All runs in turn, whatever becomes of each."""
-        guess_s = 3 * self.configs[0].measure.budget_s + 30
-        with SweepProgress(len(self.configs), guess_s) as progress:
+        first = self.configs[0]
+        guess = guess_s(first.measure, first.quant, shapes=0, processes=processes_of(first))
+        with SweepProgress(len(self.configs), guess) as progress:
             progress.say(f"sweep {self.sweep}: {len(self.configs)} runs, records in {self.outputs}")
             try:
                 self.publisher.open()
@@ -112,17 +116,10 @@ class LocalSweep:
         progress.end_run(result(record), measured=measured)
 
     def _run(self, cfg: RootConf, record: Record, folder: Path, progress: SweepProgress) -> Record:
-        """Run one configuration in a child; when the child leaves no record, write what is known."""
+        """Run one configuration in its processes; whatever becomes of them, there is a record."""
         write_config(cfg, folder)
         try:
-            ending = self.server.run(
-                self.execute,
-                (cfg, record, folder),
-                log=folder / "run.log",
-                timeout_s=cfg.measure.timeout_s,
-                hear=progress.phase,
-            )
-            record = record_of(ending, record, folder, cfg.measure.timeout_s)
+            record = run_processes(cfg, record, folder, partial(self._process, progress))
         except KeyboardInterrupt:
             record.outcome, record.reason = Outcome.KILLED, "stopped by the user"
             raise
@@ -130,6 +127,19 @@ class LocalSweep:
             self.records.append(kept(record, folder))
             self.publisher.publish(folder)
         return record
+
+    def _process(
+        self, progress: SweepProgress, cfg: RootConf, record: Record, folder: Path, called: str
+    ) -> Record:
+        """One process of a run; when it leaves no record, what is known is written."""
+        ending = self.server.run(
+            self.execute,
+            (cfg, record, folder),
+            log=folder / "run.log",
+            timeout_s=cfg.measure.timeout_s,
+            hear=lambda phase: progress.phase(called + phase),
+        )
+        return record_of(ending, record, folder, cfg.measure.timeout_s)
 
     def _device(self, gpu: GpuConf) -> dict[str, Any]:
         """What identifies the device, asked of a child so that this process never touches it."""

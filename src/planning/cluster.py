@@ -7,6 +7,7 @@ from typing import Any
 from src.config.cluster_schema import ClusterConf
 from src.config.schema import RootConf
 from src.launching.arrays import merged
+from src.launching.processes import total_timeout_s
 from src.planning.matrix import Launch
 from src.planning.planning import show_plan
 from src.records.key import requested, run_key
@@ -22,7 +23,7 @@ def show_cluster_plan(configs: Sequence[RootConf], conf: ClusterConf) -> None:
     """
 
     def request(cfg: RootConf) -> dict[str, Any]:
-        wanted = asdict(merged(cfg.gpu.slurm, conf, cfg.measure.timeout_s))
+        wanted = asdict(merged(cfg.gpu.slurm, conf, total_timeout_s(cfg)))
         return {name: value for name, value in wanted.items() if value}
 
     launch = Launch(

@@ -20,6 +20,12 @@ LADDER: dict[str, tuple[str, ...]] = {
     "another quantization and size": (*_WORKLOAD, "compile"),
 }
 GUESS = "guess"
+_ONCE = (
+    "autoquant search",
+    "energy",
+    "compile again, cached",
+    "profile",
+)  # phases of a run's first process alone
 _UNSUPPORTED_S = 10.0  # to start a process that finds it cannot
 
 
@@ -34,8 +40,16 @@ class Estimate:
 
 @dataclass(frozen=True)
 class _Took:
-    rest_s: float  # everything but the paired rounds
+    """Seconds of a run's first process, and of one that repeats it, each without and with the paired rounds."""
+
+    rest_s: float
+    further_rest_s: float
     measure_s: float
+
+    def seconds(self, processes: int, most_s: float) -> float:
+        """Of a run in so many processes whose rounds take at most `most_s`."""
+        measure_s = min(self.measure_s, most_s)
+        return self.rest_s + measure_s + (processes - 1) * (self.further_rest_s + measure_s)
 
 
 class History:
@@ -57,12 +71,21 @@ class History:
 
     def _add(self, record: Record, place: str, wall_s: float) -> None:
         measure_s = record.phases_s.get("measure", 0.0)
-        took = _Took(max(0.0, wall_s - measure_s - record.phases_s.get("ceilings", 0.0)), measure_s)
+        first_s, *others_s = _each_s(record) or [wall_s]
+        rest_s = max(0.0, first_s - measure_s - record.phases_s.get("ceilings", 0.0))
+        once_s = sum(record.phases_s.get(name, 0.0) for name in _ONCE)
+        further_s = statistics.mean(others_s) - measure_s if others_s else rest_s - once_s
+        took = _Took(rest_s, max(0.0, further_s), measure_s)
         for step, names in LADDER.items():
             self._took[step, place, *_values(record.axes, names)].append(took)
 
     def estimate(
-        self, axes: Mapping[str, Any], places: Iterable[str], measure: MeasureConf, guess_s: float
+        self,
+        axes: Mapping[str, Any],
+        places: Iterable[str],
+        measure: MeasureConf,
+        guess_s: float,
+        processes: int = 1,
     ) -> Estimate:
         """Seconds of a run that will be measured.
 
@@ -71,14 +94,15 @@ class History:
             places: what its device is called: the gpu option's name, the device's own.
             measure: its budget; earlier rounds that took longer are cut to it.
             guess_s: what to say where there is no earlier run.
+            processes: that it is measured in.
         """
         for step, names in LADDER.items():
             for place in places:
                 if took := self._took.get((step, place, *_values(axes, names))):
-                    budget_s = measure.budget_s + measure.max_warmup_s
-                    seconds = statistics.median(t.rest_s + min(t.measure_s, budget_s) for t in took)
-                    return Estimate(min(seconds, measure.timeout_s), step, len(took))
-        return Estimate(min(guess_s, measure.timeout_s), GUESS)
+                    most_s = measure.budget_s + measure.max_warmup_s
+                    seconds = statistics.median(t.seconds(processes, most_s) for t in took)
+                    return Estimate(min(seconds, processes * measure.timeout_s), step, len(took))
+        return Estimate(min(guess_s, processes * measure.timeout_s), GUESS)
 
     def unsupported(self, places: Iterable[str]) -> Estimate:
         """Seconds of a run that only finds out that it cannot."""
@@ -90,16 +114,20 @@ class History:
         )
 
 
-def guess_s(measure: MeasureConf, quant: QuantConf, shapes: int) -> float:
+def guess_s(measure: MeasureConf, quant: QuantConf, shapes: int, processes: int = 1) -> float:
     """Three times the rounds' budget and 30 s to build and compile; autoquant's trials come on top.
+
+    Each process after the first: twice the budget and 20 s.
 
     Args:
         measure: the budgets.
         quant: the scheme.
         shapes: distinct layer shapes of the workload.
+        processes: that the run is measured in.
     """
     trials = len(quant.candidates) * shapes if quant.plan is None else 0
-    return 3 * measure.budget_s + 30 + 1.5 * quant.layer_budget_s * trials
+    first_s = 3 * measure.budget_s + 30 + 1.5 * quant.layer_budget_s * trials
+    return first_s + (processes - 1) * (2 * measure.budget_s + 20)
 
 
 def sources(estimates: Iterable[Estimate]) -> dict[str, int]:
@@ -110,6 +138,12 @@ def sources(estimates: Iterable[Estimate]) -> dict[str, int]:
 
 def _values(axes: Mapping[str, Any], names: Iterable[str]) -> tuple[str, ...]:
     return tuple(str(axes.get(name)) for name in names)
+
+
+def _each_s(record: Record) -> list[float]:
+    """Seconds of each process that counts, of a run in several."""
+    told = record.details.get("processes", {}).get("each", ())
+    return [each["seconds"] for each in told if each.get("counts") and "seconds" in each]
 
 
 def _wall_s(record: Record) -> float | None:

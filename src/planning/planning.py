@@ -9,6 +9,7 @@ from typing import Any
 
 from src.config.schema import AUTO, GpuConf, RootConf
 from src.launching.earlier import standing
+from src.launching.processes import processes_of
 from src.planning.cards import Card, card_of
 from src.planning.footprint import Footprints
 from src.planning.hours import GUESS, Estimate, History, guess_s
@@ -80,8 +81,9 @@ class _Planner:
         if any(misfit):
             return self._unsupported(cfg, card, *misfit)
         shapes = len({row.shape for row in self._footprints.of(cfg).rows})
-        guess = guess_s(cfg.measure, cfg.quant, shapes)
-        estimate = self.history.estimate(axes_of(cfg), self._places(cfg, card), cfg.measure, guess)
+        count = processes_of(cfg)
+        guess = guess_s(cfg.measure, cfg.quant, shapes, count)
+        estimate = self.history.estimate(axes_of(cfg), self._places(cfg, card), cfg.measure, guess, count)
         if memory.exceeds(card.memory_gib):
             reason = f"GiB of {card.memory_gib:.3g}, in the phase {memory.peak_phase}"
             return PlannedRun(axes, group.name, Fate.OOM, estimate, reason, _SMALLER, memory)

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from src.config.model_schema import PIPELINE, TOKENS
+from src.records.pooled import ESTIMATE, FOLDER_NAME
 from src.records.record import EMULATED, RECORD_NAME, Outcome, Record
 from src.records.store import MARKER_NAME
 
@@ -49,6 +50,7 @@ def tags(record: Record) -> dict[str, str]:
         "reason": record.reason,
         "remedy": record.remedy,
         "withheld": "1" if record.details.get("withheld") else "",
+        "processes": json.dumps(processes(record)) if "speedup/processes" in record.metrics else "",
         "mlflow.note.content": note(record),
     }
     return {name: text[:_MAX_TAG] for name, text in texts.items() if text}
@@ -60,6 +62,14 @@ def identity_text(device: dict[str, Any]) -> str:
     return json.dumps(identity, sort_keys=True, separators=(",", ":")) if identity else ""
 
 
+def processes(record: Record) -> list[list[float]]:
+    """Speedup and interval of each process that counts; of a run in one process its own."""
+    told = record.details.get("processes", {}).get("each", ())
+    counted = [[each[name.partition("/")[2]] for name in ESTIMATE] for each in told if each["counts"]]
+    own = [record.metrics[name] for name in ESTIMATE if name in record.metrics]
+    return [[round(x, 6) for x in each] for each in counted or [own]]
+
+
 def note(record: Record) -> str:
     """The run's description: its result in words."""
     m = record.metrics
@@ -69,6 +79,8 @@ def note(record: Record) -> str:
         if "speedup_same_dtype/median" in m:
             against = record.details["baseline"]["text"]
             lines[-1] += f" against {against}; {speedup(m, 'speedup_same_dtype')} against its own dtype"
+    if "interval" in record.details and "speedup/median" in m:
+        lines.append(f"in the interval: {record.details['interval']}")
     if "latency/median_ms" in m:
         lines.append(f"latency {latency(m)}, baseline {latency(m, 'baseline_')}")
     if record.remedy:
@@ -141,6 +153,9 @@ def points(record: Record, folder: Path) -> list[Point]:
     """
     path = folder / "rounds.json"
     found = [(name, float(value), 0) for name, value in record.metrics.items()]
+    if "processes" in record.details:
+        each = enumerate(processes(record), 1)
+        found += [("rounds/speedup_of_process", own[0], step) for step, own in each if own]
     if not path.exists() or record.verdict == EMULATED:
         return found
     try:
@@ -172,8 +187,9 @@ def _distribution(name: str, values: list[float]) -> list[Point]:
 
 
 def artifacts(folder: Path) -> Iterable[Path]:
-    """The files of a run's folder, without what publishing itself writes there."""
-    files = (f for f in sorted(folder.iterdir()) if f.is_file() and not f.name.startswith("."))
+    """The files of a run's folder and of its processes', without what publishing itself writes there."""
+    found = [*sorted(folder.iterdir()), *sorted((folder / FOLDER_NAME).glob("*/*"))]
+    files = (f for f in found if f.is_file() and not f.name.startswith("."))
     return [f for f in files if f.name != MARKER_NAME and (f.name == RECORD_NAME or f.stat().st_size)]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from src.records.identity import read_identity
+from src.records.pooled import pooled_record
 from src.records.record import RECORD_NAME, Outcome, Record, write_json
 from src.records.store import SweepManifest, is_alive, run_folder
 
@@ -49,6 +50,8 @@ def record_end(
 ) -> bool:
     """Record how a run ended that left no record; whether that was needed: a run's own record is never replaced.
 
+    Of a run in several processes what those have measured is its record, and that this one ended so stands in there.
+
     Args:
         folder: of the run.
         manifest: of a sweep that lists it.
@@ -61,7 +64,7 @@ def record_end(
     record.outcome, record.reason, record.remedy = outcome, reason, remedy
     record.details |= details
     record.started_at, record.finished_at = manifest.started_at, datetime.now(UTC).isoformat()
-    return _write_unless_there(record, folder)
+    return _write_unless_there(pooled_record(folder, record), folder)
 
 
 def _missing(outputs: Path, manifest: SweepManifest) -> list[tuple[Path, dict[str, Any]]]:

@@ -178,7 +178,8 @@ class Tracker:
         new = {name: text for name, text in params.items() if name not in run.data.params}
         self._log(run_id, points, new, content.tags(record), finished)
         for path in content.artifacts(folder):
-            self.client.log_artifact(run_id, str(path))
+            below = path.parent.relative_to(folder).as_posix()
+            self.client.log_artifact(run_id, str(path), None if below == "." else below)
         self.client.set_terminated(run_id, content.status(record), finished)
         self.client.set_tag(run_id, "published", "1")
 

@@ -23,6 +23,7 @@ _COLUMNS = {  # in this order, with their widths in pixels
     "metrics.`speedup/median`": 140,
     "metrics.`speedup/ci_low`": 130,
     "metrics.`speedup/ci_high`": 130,
+    "metrics.`speedup/processes`": 150,
     "metrics.`latency/median_ms`": 150,
     "metrics.`latency/p10_ms`": 130,
     "metrics.`latency/p90_ms`": 130,

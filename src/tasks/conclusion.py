@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from src.measurement.pooling import in_words
 from src.measurement.rounds import Rounds
 from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
 from src.records.record import EMULATED, Record
@@ -44,6 +45,7 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
     record.reason = "; ".join(filter(None, told))
     record.verdict = found
     _add_notes([(power_cap_note(record), ""), *launch_notes(timed, found, run.cfg)], record)
+    record.metrics["speedup/processes"], record.details["interval"] = 1.0, in_words(1, None)
     if emulated := record.details.get("emulated"):
         record.verdict, record.reason, record.remedy = EMULATED, _emulated(emulated), emulated["remedy"]
     loads = [watch.load for watch in timed.watches]

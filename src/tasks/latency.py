@@ -199,7 +199,8 @@ def _interleaved(baseline: Arm, treated: Arm, rival: Arm | None, run: RunContext
 
 
 def _must_fall_back(scheme: Scheme, run: RunContext) -> bool:
-    return scheme.falls_back and run.record.verdict != Verdict.HELPS
+    repeats = run.record.details.get("process", {}).get("repeats")  # what the run's first process measured
+    return scheme.falls_back and not repeats and run.record.verdict != Verdict.HELPS
 
 
 def _note_fall_back(rows: list[LayerRow], run: RunContext) -> None:

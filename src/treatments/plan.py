@@ -1,7 +1,8 @@
 """An autoquant plan: the choice per distinct shape with its evidence, as JSON that can be applied again."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,20 @@ class Plan:
             if same
             else f"the plan was made on {self.device}, this is {device.name}: what it gained there says nothing here"
         )
+
+    def limited_to(self, applied: Mapping[str, str]) -> "Plan":
+        """The plan with only those choices that were applied.
+
+        Args:
+            applied: layer name -> scheme, of the layers that were quantized.
+        """
+        choices = [
+            choice
+            if all(applied.get(fqn) == choice.scheme for fqn in choice.layers)
+            else replace(choice, scheme=UNQUANTIZED, reason=f"{choice.scheme} was planned and not applied")
+            for choice in self.choices
+        ]
+        return replace(self, choices=choices)
 
     def as_dict(self) -> dict[str, Any]:
         """For plan.json."""

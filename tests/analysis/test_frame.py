@@ -40,7 +40,8 @@ def test_the_newest_attempt_with_a_finding_stands_for_a_key(store):
     ]
     frame = frame_of(store, runs)
     assert frame["attempt"].tolist() == [2]
-    assert frame["speedup/median"].tolist() == [pytest.approx(1.3)]
+    assert frame["latency/median_ms"].tolist() == [pytest.approx(84.2 / 1.3)]
+    assert frame["speedup/median"].tolist() == [pytest.approx((1.1 * 1.3) ** 0.5)]
 
 
 def test_without_any_finding_the_newest_attempt_is_shown(store):

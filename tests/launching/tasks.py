@@ -35,3 +35,10 @@ def _torch_out_of_memory(run: RunContext) -> None:
     import torch
 
     torch.empty(1 << 60)
+
+
+def dies_in_the_second_process(run: RunContext) -> None:
+    """Measures, but for the second of a run's processes, which is killed."""
+    if run.record.details["process"]["number"] == 2:
+        _out_of_memory_kill(run)
+    measure_latency(run)

@@ -55,10 +55,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def made(tmp_path: Path, compose: Callable[..., RootConf]) -> Made:
     """made(task, seed=0, ...) -> the folder of a run as it is sent to a cluster."""
 
-    def make(task: str = FATES, timeout_s: float = 60.0, **identity: Any) -> Path:
+    def make(task: str = FATES, timeout_s: float = 60.0, processes: int = 1, **identity: Any) -> Path:
         cfg = compose(f"seed={identity.pop('seed', 0)}", f"measure.timeout_s={timeout_s}")
+        cfg.measure.processes = processes
         cfg.gpu = GpuConf("h100", _target_="tests.slurm.stubs.StubDevice")
-        cfg.task = TaskConf("stub", task, False)
+        cfg.task = TaskConf("stub", task, processes > 1)
         cfg.outputs = str(tmp_path)
         attempt = next_attempt(tmp_path, "0123456789abcdef")
         folder = run_folder(tmp_path, "0123456789abcdef", attempt)
@@ -135,6 +136,16 @@ def test_the_runs_own_record(made: Made) -> None:
     assert (found.outcome, found.sweep, found.axes["gpu"]) == (Outcome.OK, "the-sweep", "h100")
     assert found.details["seen"]["SLURMD_NODENAME"] == "h100-1"
     assert "restarts" not in found.details
+
+
+def test_processes_of_one_job_are_pooled_a_killed_one_does_not_count(made: Made) -> None:
+    folder = made("tests.launching.restarting.speed_or_killed", processes=3)
+    assert RunJob(folder)() == "ok"
+    found = record(folder)
+    assert (found.metrics["speedup/processes"], found.details["interval"]) == (2, "2 processes")
+    told = found.details["processes"]["each"]
+    assert [each["outcome"] for each in told] == ["ok", "killed", "ok"]
+    assert [each.get("median") for each in told] == [1.1, None, 1.3]
 
 
 @pytest.mark.parametrize(

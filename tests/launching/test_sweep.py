@@ -227,3 +227,24 @@ def test_a_disk_that_takes_no_more_is_told_before_anything_runs(tmp_path: Path) 
     )
     assert f"outputs={tmp_path}: cannot be written (File too large); give a folder" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_of_three_processes_that_dies_is_named_and_the_others_are_pooled(tmp_path: Path) -> None:
+    task = "task._target_=tests.launching.tasks.dies_in_the_second_process"
+    done = call("run", "quant=int8wo", "gpu=cpu", *SMALL, task, "measure.processes=3", f"outputs={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    (record,) = records(tmp_path)
+    assert (record["outcome"], record["metrics"]["speedup/processes"]) == ("ok", 2)
+    told = record["details"]["processes"]
+    assert [each["outcome"] for each in told["each"]] == ["ok", "killed", "ok"]
+    assert "SIGKILL" in told["each"][1]["reason"]
+    assert record["details"]["interval"] == "2 processes"
+    assert "process 3 of 3: measure" in done.stderr
+    folder = next(tmp_path.glob("runs/*/001"))
+    assert all((folder / name).exists() for name in ("rounds.json", "layers.json", "run.log"))
+    assert {p.parent.name for p in folder.glob("processes/*/record.json")} == {"1", "2", "3"}
+    pids = {json.loads(p.read_text())["environment"]["pid"] for p in folder.glob("processes/*/record.json")}
+    assert len(pids) == 3
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        (tag,) = database.execute("select value from tags where key = 'processes'").fetchone()
+    assert len(json.loads(tag)) == 2

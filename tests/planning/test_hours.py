@@ -62,6 +62,25 @@ def test_rounds_are_cut_to_the_budget_ceilings_are_paid_once_and_nothing_outlast
     assert History([long]).estimate(AXES, ["cpu"], short, 60).seconds == 20
 
 
+def test_further_processes_cost_what_they_did_or_what_the_first_did_not_do_once_and_for_all():
+    alone = record(60, phases={"measure": 10.0, "autoquant search": 20.0, "energy": 4.0, "ceilings": 6.0})
+    foretold = [History([alone]).estimate(AXES, ["cpu"], MEASURE, 60, n).seconds for n in (1, 3)]
+    assert foretold == [54, 54 + 2 * (54 - 24)]
+    thrice = record(60 + 25 + 27, phases={"measure": 10.0})
+    each = [{"counts": True, "seconds": s} for s in (60, 25, 27)]
+    thrice.details["processes"] = {"planned": 3, "each": [*each, {"counts": False, "seconds": 900}]}
+    assert [History([thrice]).estimate(AXES, ["cpu"], MEASURE, 60, n).seconds for n in (1, 2, 5)] == [
+        60,
+        86,
+        164,
+    ]
+
+
+def test_no_process_outlasts_the_timeout():
+    slow = record(5000, phases={"measure": 10.0})
+    assert History([slow]).estimate(AXES, ["cpu"], MEASURE, 60, 3).seconds == 3 * MEASURE.timeout_s
+
+
 def test_what_did_not_end_well_says_nothing_of_what_will_run():
     history = History([record(1, Outcome.KILLED), record(2, Outcome.UNSUPPORTED), record(3, Outcome.TIMEOUT)])
     assert history.estimate(AXES, ["cpu"], MEASURE, 60).source == GUESS
@@ -78,4 +97,5 @@ def test_a_record_without_its_end_is_passed_over():
 def test_a_guess_follows_the_budget_and_autoquants_trials(compose):
     plain, auto = compose("quant=int8wo"), compose("quant=autoquant")
     assert guess_s(MEASURE, plain.quant, 7) == 3 * 10 + 30
+    assert guess_s(MEASURE, plain.quant, 7, processes=3) == 3 * 10 + 30 + 2 * (2 * 10 + 20)
     assert guess_s(MEASURE, auto.quant, 7) == 3 * 10 + 30 + 1.5 * len(auto.quant.candidates) * 7

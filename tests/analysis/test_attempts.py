@@ -1,0 +1,154 @@
+"""Attempts and processes of a run key, pooled for verdicts and break-evens."""
+
+import math
+from itertools import count
+
+import pytest
+from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
+
+from src.analysis.figures import speedup_range
+from src.analysis.frame import compared, standing, tidy
+from src.analysis.provenance import Provenance, warnings
+from src.analysis.shapes import breakeven_table
+from src.analysis.words import sentences
+from src.measurement.pooling import in_words
+from src.records import content
+from src.records.record import Outcome
+from tests.analysis.synthetic import START_MS, Made, made
+
+ALONE = in_words(1, None)
+_STARTS = count(START_MS, 1000)
+
+
+def run_of(item: Made) -> Run:
+    """What MLflow gives back of a record; each started after the one before."""
+    record, start = item.record, next(_STARTS)
+    tags = content.tags(record) | {
+        "run_key": record.run_key,
+        "attempt": str(record.attempt),
+        "sweep": record.sweep,
+    }
+    params = {name: str(value) for name, value in (record.axes | record.shape).items()} | item.params
+    return Run(
+        RunInfo(f"{record.run_key}/{start}", "", "", "FINISHED", start, start, "active"),
+        RunData(
+            [Metric(name, value, 0, 0) for name, value in record.metrics.items()],
+            [Param(name, text) for name, text in params.items()],
+            [RunTag(name, text) for name, text in tags.items()],
+        ),
+    )
+
+
+def several(key: str, *speedups: float, **given) -> Made:
+    """A run of several processes, as its record tells them."""
+    run = made(key, speedups[0], spread=0.003, **given)
+    each = [{"process": n, "counts": True, "median": s, "ci_low": s * 0.997, "ci_high": s / 0.997}
+            for n, s in enumerate(speedups, 1)]  # fmt: skip
+    run.record.details["processes"] = {"planned": len(each), "each": each}
+    run.record.metrics["speedup/processes"] = float(len(each))
+    return run
+
+
+def frame_of(*runs: Made, margin: float = 0.02):
+    return tidy([run_of(run) for run in runs], margin)
+
+
+def test_a_run_alone_keeps_its_interval_and_says_what_is_not_in_it():
+    row = frame_of(made("a", 1.2)).iloc[0]
+    assert (row["speedup/ci_low"], row["speedup/ci_high"]) == pytest.approx((1.2 / 1.01005, 1.2 * 1.01005))
+    assert (row["speedup/processes"], row["interval"]) == (1, ALONE)
+    assert math.isnan(row["speedup/between_sd"])
+
+
+def test_attempts_of_a_key_are_pooled_and_the_newest_gives_the_row():
+    frame = frame_of(made("k", 1.10, attempt=1), made("k", 1.12, attempt=2), made("k", 1.14, attempt=3))
+    row = frame.iloc[0]
+    assert (len(frame), row["attempt"], row["speedup/processes"], row["interval"]) == (1, 3, 3, "3 processes")
+    assert row["speedup/median"] == pytest.approx(1.12, rel=1e-3)
+    assert row["speedup/ci_low"] < 1.08
+    assert row["speedup/within_low"] == pytest.approx(1.14 / 1.01005, rel=1e-4)
+    assert row["latency/median_ms"] == pytest.approx(84.2 / 1.14)
+
+
+def test_the_processes_inside_attempts_are_pooled_with_them():
+    row = frame_of(several("k", 1.1, 1.12, 1.14), made("k", 1.12, attempt=2)).iloc[0]
+    assert (row["speedup/processes"], row["interval"]) == (4, "4 processes")
+    assert row["speedup/median"] == pytest.approx(1.12, rel=1e-3)
+    assert row["speedup/between_sd"] == pytest.approx(0.0146, rel=0.1)
+
+
+def test_one_process_apart_no_longer_decides():
+    """The README's case: 0.571, 0.573, 0.636 with intervals of half a percent."""
+    runs = [made("k", s, spread=0.0025, attempt=n) for n, s in enumerate((0.571, 0.573, 0.636), 1)]
+    row = frame_of(*runs).iloc[0]
+    assert row["verdict"] == "hurts"
+    assert row["speedup/ci_low"] < 0.571 < 0.636 < row["speedup/ci_high"]
+
+
+def test_attempts_that_disagree_about_the_sign_are_inconclusive():
+    assert frame_of(made("k", 1.04, attempt=1), made("k", 0.97, attempt=2))["verdict"].tolist() == [
+        "inconclusive"
+    ]
+
+
+def test_what_others_of_the_device_say_widens_a_single_process_and_is_said():
+    others = [several(f"o{n}", s, s * 1.04, batch=n + 2) for n, s in enumerate((0.6, 0.8, 1.0, 1.5))]
+    alone = made("a", 1.05, spread=0.003)
+    assert frame_of(alone)["verdict"].tolist() == ["helps"]
+    frame = frame_of(alone, *others, made("elsewhere", 1.05, spread=0.003, device="another CPU"))
+    row = frame.set_index("run_key").loc["a"]
+    assert row["interval"] == "1 process; between-process spread of 2.8% from 4 other runs of this device"
+    assert row["verdict"] == "inconclusive"
+    assert frame.set_index("run_key").loc["elsewhere", "interval"] == ALONE
+    told = sentences(standing(frame), breakeven_table(standing(frame)), 0.02)
+    assert "4 runs of 2 processes; 1 run of 1 process, with a between-process spread of 2.8%" in told[-1]
+    said = warnings(standing(frame), Provenance(runs=len(frame)), 0)
+    assert any("1 of 6 runs with a speedup were measured in one process" in text for text in said)
+
+
+def test_other_runs_narrow_what_two_processes_alone_leave_wide():
+    pair = several("k", 1.10, 1.12)
+    others = [
+        several(f"o{n}", s, s * 1.02, s * 1.01, batch=n + 2) for n, s in enumerate((0.6, 0.8, 1.0, 1.5))
+    ]
+    alone = frame_of(pair).iloc[0]
+    among = frame_of(pair, *others).set_index("run_key").loc["k"]
+    assert (alone["verdict"], among["verdict"]) == ("inconclusive", "helps")
+    assert among["interval"] == "2 processes"
+
+
+def test_an_attempt_that_withheld_its_verdict_is_not_pooled_with_others():
+    busy = made("k", 1.5, attempt=2)
+    busy.record.verdict, busy.record.details["withheld"] = "inconclusive", True
+    row = frame_of(made("k", 1.1, attempt=1), busy, made("k", 1.12, attempt=3)).iloc[0]
+    assert (row["speedup/processes"], bool(row["withheld"])) == (2, False)
+    row = frame_of(made("k", 1.1, attempt=1), busy).iloc[0]
+    assert (row["attempt"], row["speedup/processes"], bool(row["withheld"])) == (1, 1, False)
+    row = frame_of(busy).iloc[0]
+    assert (row["verdict"], bool(row["withheld"])) == ("inconclusive", True)
+
+
+def test_other_outcomes_of_a_key_are_as_before():
+    runs = [made("k", 1.1, attempt=1), made("k", attempt=2, outcome=Outcome.OOM), made("k", 1.2, attempt=3),
+            made("k", attempt=4, outcome=Outcome.KILLED)]  # fmt: skip
+    row = frame_of(*runs).iloc[0]
+    assert (row["attempt"], row["speedup/processes"]) == (3, 2)
+    assert frame_of(*runs[:2])["outcome"].tolist() == ["oom"]
+    assert compared(frame_of(*runs[:2])).empty
+
+
+def test_break_evens_use_the_pooled_intervals():
+    def curve(attempts: int):
+        return [made(f"m{m}", 0.8 * m**0.06 * (1 + 0.03 * n), spread=0.002, shape=(m, 512, 512), attempt=n)
+                for m in (1, 16, 256, 4096) for n in range(attempts)]  # fmt: skip
+
+    once, thrice = (breakeven_table(standing(frame_of(*curve(n)))).iloc[0] for n in (1, 3))
+    assert thrice["m_high"] / thrice["m_low"] > 2 * once["m_high"] / once["m_low"]
+
+
+def test_an_interval_over_decades_leaves_the_figures_readable():
+    frame = frame_of(several("wide", 0.2, 0.5), made("narrow", 1.1, batch=2, device="another CPU"))
+    assert frame["speedup/ci_high"].max() > 100
+    low, high = speedup_range(frame, 0.02)
+    assert 0.05 < low < 0.2
+    assert 1.1 < high < 5

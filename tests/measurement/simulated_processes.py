@@ -1,0 +1,83 @@
+"""Processes that differ around a known truth, and how often pooling them finds it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from src.measurement.pooling import Between, Pooled, Process, between_others, pool
+from src.measurement.statistics import paired_speedup
+from tests.measurement.simulation import Scenario, iid
+
+Measure = Callable[[np.random.Generator, float], Process]  # (generator, log of this process' own truth)
+MARGIN = 0.02
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of many experiments without any effect."""
+
+    covered: float  # share of intervals that hold 1
+    false: float  # share of `helps` and `hurts`
+    width: float  # median, relative
+
+
+def by_rounds(pairs: int = 40, noise: float = 0.01, samples: int = 300) -> Measure:
+    """A process whose interval the project's own estimator makes from noisy rounds."""
+    scenario = Scenario("iid", iid(noise))
+
+    def measure(rng: np.random.Generator, truth: float) -> Process:
+        arms = scenario.arms(rng, pairs, speedup=math.exp(truth))
+        found = paired_speedup(*arms, samples=samples, seed=int(rng.integers(2**31)))
+        return Process(found.median, found.ci_low, found.ci_high)
+
+    return measure
+
+
+def by_formula(error: float = 0.003) -> Measure:
+    """A process with a normal error; quick."""
+
+    def measure(rng: np.random.Generator, truth: float) -> Process:
+        at, half = math.exp(truth + rng.normal(0, error)), math.exp(1.96 * error)
+        return Process(at, at / half, at * half)
+
+    return measure
+
+
+def processes(rng: np.random.Generator, count: int, between: float, measure: Measure) -> list[Process]:
+    """Processes of one run whose treatment has no effect; `between`: standard deviation of log(speedup)."""
+    return [measure(rng, rng.normal(0, between)) for _ in range(count)]
+
+
+def prior(
+    rng: np.random.Generator, runs: int, count: int, between: float, measure: Measure
+) -> Between | None:
+    """What other runs of the device say."""
+    return between_others([processes(rng, count, between, measure) for _ in range(runs)])
+
+
+def outcome(
+    experiments: int, pooled: Callable[[np.random.Generator], Pooled], seed: int = 0, margin: float = MARGIN
+) -> Outcome:
+    """Repeat an experiment whose truth is 1."""
+    found = [pooled(np.random.default_rng((seed, number))) for number in range(experiments)]
+    return Outcome(
+        covered=float(np.mean([each.ci_low <= 1 <= each.ci_high for each in found])),
+        false=float(np.mean([each.ci_low > 1 + margin or each.ci_high < 1 / (1 + margin) for each in found])),
+        width=float(np.median([(each.ci_high - each.ci_low) / each.speedup for each in found])),
+    )
+
+
+def alone(count: int, between: float, measure: Measure) -> Callable[[np.random.Generator], Pooled]:
+    """A run of `count` processes, of whose device nothing else is known."""
+    return lambda rng: pool(processes(rng, count, between, measure))
+
+
+def among(
+    count: int, between: float, measure: Measure, *, runs: int, each: int
+) -> Callable[[np.random.Generator], Pooled]:
+    """The same beside other `runs` of that device, of `each` processes."""
+    return lambda rng: pool(
+        processes(rng, count, between, measure), prior=prior(rng, runs, each, between, measure)
+    )

@@ -1,0 +1,53 @@
+"""What MLflow is given of a run in several processes."""
+
+import json
+from pathlib import Path
+
+from src.records import content
+from src.records.pooled import pooled_record, process_folder
+from src.records.record import Outcome, Record, write_json
+
+
+def left(folder: Path, number: int, speedup: float) -> Record:
+    """What a process of a run of two leaves."""
+    metrics = {"speedup/median": speedup, "speedup/ci_low": speedup / 1.01, "speedup/ci_high": speedup * 1.01}
+    process = {"number": number, "of": 2, "confidence": 0.95, "margin": 0.02}
+    record = Record("k", 1, "s", {}, Outcome.OK, "helps", metrics=metrics, details={"process": process})
+    record.write(process_folder(folder, number))
+    write_json(process_folder(folder, number) / "rounds.json", {"baseline_ms": [1.0], "treated_ms": [1.0]})
+    return record
+
+
+def test_each_process_is_in_a_tag_a_series_and_the_artifacts(tmp_path: Path) -> None:
+    left(tmp_path, 1, 1.1)
+    record = pooled_record(tmp_path, left(tmp_path, 2, 1.11))
+    record.write(tmp_path)
+    told = json.loads(content.tags(record)["processes"])
+    assert told == [[1.1, 1.089109, 1.111], [1.11, 1.09901, 1.1211]]
+    series = [point for point in content.points(record, tmp_path) if point[0] == "rounds/speedup_of_process"]
+    assert series == [("rounds/speedup_of_process", 1.1, 1), ("rounds/speedup_of_process", 1.11, 2)]
+    assert "in the interval: 2 processes" in content.note(record)
+    paths = {path.relative_to(tmp_path).as_posix() for path in content.artifacts(tmp_path)}
+    assert paths == {"record.json"} | {
+        f"processes/{n}/{name}.json" for n in (1, 2) for name in ("record", "rounds")
+    }
+
+
+def test_of_fifty_processes_nothing_is_cut_off() -> None:
+    each = [{"counts": True, "median": 1.123456, "ci_low": 1.123456, "ci_high": 1.123456}] * 50
+    record = Record("k", 1, "s", {}, Outcome.OK, details={"processes": {"planned": 50, "each": each}})
+    record.metrics = {"speedup/processes": 50.0}
+    assert len(json.loads(content.tags(record)["processes"])) == 50
+
+
+def test_a_run_in_one_process_has_its_own_interval_in_the_tag() -> None:
+    record = Record("k", 1, "s", {}, Outcome.OK, "helps")
+    record.metrics = {
+        "speedup/median": 1.1,
+        "speedup/ci_low": 1.0,
+        "speedup/ci_high": 1.2,
+        "speedup/processes": 1.0,
+    }
+    assert json.loads(content.tags(record)["processes"]) == [[1.1, 1.0, 1.2]]
+    del record.metrics["speedup/processes"]  # an older record
+    assert "processes" not in content.tags(record)
