@@ -53,6 +53,7 @@ class SchemeVariantConf:
 
     config: dict[str, Any] = field(default_factory=dict)
     requires: RequiresConf = field(default_factory=RequiresConf)
+    inductor: dict[str, Any] = field(default_factory=dict)
     bits: float | None = aside(None)
     serializes: str | None = field(default=None, metadata={"choices": SERIALIZES, "key": False})
 
@@ -78,6 +79,9 @@ class QuantConf:
     _target_: str = "src.treatments.scheme.TorchaoScheme"
     config: dict[str, Any] = field(default_factory=dict)  # a torchao config: `_target_` and its arguments
     requires: RequiresConf = field(default_factory=RequiresConf)
+    inductor: dict[str, Any] = field(
+        default_factory=dict
+    )  # inductor options that it needs, set for both arms
     per_device: dict[str, SchemeVariantConf] = field(default_factory=dict)  # by device type: cpu, cuda
     layers: LayersConf = field(default_factory=LayersConf)
     components: list[str] = field(
@@ -89,6 +93,9 @@ class QuantConf:
     serializes: str | None = field(
         default=None, metadata={"choices": SERIALIZES, "key": False}
     )  # docs/schemes.md
+    tries_layers: bool = aside(
+        True
+    )  # a layer of each shape once before the model; not where quantizing takes minutes
     needs_compile: bool = aside(
         False
     )  # eager, its conversions are kernels of their own: slow whatever it saves
@@ -112,10 +119,11 @@ class QuantConf:
         """Config, requirements and storage on one device type: the variant's own, else the scheme's."""
         own = self.per_device.get(device)
         if own is None:
-            return SchemeVariantConf(self.config, self.requires, self.bits, self.serializes)
+            return SchemeVariantConf(self.config, self.requires, self.inductor, self.bits, self.serializes)
         return SchemeVariantConf(
             own.config or self.config,
             own.requires,
+            own.inductor or self.inductor,
             self.bits if own.bits is None else own.bits,
             own.serializes or self.serializes,
         )

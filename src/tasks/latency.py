@@ -40,7 +40,7 @@ def measure_latency(run: RunContext) -> None:
     scheme.check(run.device, run.cfg.dtype)
     check_loading(run.cfg)
     note_ceilings(run)
-    with compiler_options(run.cfg.compile):
+    with compiler_options(run.cfg.compile, run.cfg.quant, run.device.kind):
         workload, rows = build(run)
         together = _together(workload, run)
         baseline = prepare("baseline", workload, run)
