@@ -17,6 +17,7 @@ from src.tasks.context import RunContext
 from src.treatments.capability import EMULATE, Capability, Status, capability
 from src.treatments.layers import LayerRow, fits_none, is_quantized, what_fits, why_not
 from src.treatments.observing import Inputs, observe_inputs
+from src.treatments.trying import refused_layers
 from src.workloads.device import Device
 from src.workloads.workload import Workload
 
@@ -160,9 +161,29 @@ class TorchaoScheme:
         return self.requires(device).input_dims is not None
 
     def search(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
-        """Look at the layers' inputs, if the kernel takes them of one shape only."""
+        """Look at the layers' inputs, if the kernel takes them of one shape only; then try a layer of each shape."""
         if self.observes(run.device):
             self.inputs = observe_inputs(workload, [row.fqn for row in rows])
+        self.try_layers(workload, rows, run)
+
+    def try_layers(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
+        """Give the layers their reason whose shape the kernels refuse."""
+        chosen = self.select(rows, run.device)
+        if not self.conf.tries_layers or not chosen:
+            return
+        configs = self.configs(chosen, run.device)
+
+        def quantize(fqn: str, layer: nn.Module) -> nn.Module:
+            holder = nn.ModuleDict({"layer": layer.to("cpu") if self.conf.where == "cpu" else layer})
+            with lifted(self.conf.emulation.lifts if self._emulated() else ""):
+                quantize_(holder, configs[fqn], filter_fn=lambda module, _: module is not holder)
+            return holder["layer"]
+
+        dims = {fqn: seen.dims for fqn, seen in self.inputs.items()}
+        with run.phase("try layers"):
+            refused = refused_layers(workload, chosen, run.device, quantize, dims)
+        for row in rows:
+            row.reason = row.reason or refused.get(row.fqn, "")
 
     def configs(self, rows: list[LayerRow], device: Device) -> dict[str, Any]:
         """Layer name -> torchao config; the same one for all."""
