@@ -99,6 +99,9 @@ class QuantConf:
     needs_compile: bool = aside(
         False
     )  # eager, its conversions are kernels of their own: slow whatever it saves
+    slow_compiled: dict[str, str] = field(
+        default_factory=dict, metadata={"key": False}
+    )  # device type -> why it is slow there when compiled: the reason of a run that hurts
     eager_only: dict[str, str] = field(
         default_factory=dict, metadata={"key": False}
     )  # device type -> why every compile mode ends in compile_error there
@@ -113,6 +116,9 @@ class QuantConf:
     min_sqnr_db: float = 20.0  # autoquant: the quality floor of one layer's output
     min_gain: float = bounded(0.02, min=0.0)  # autoquant: the least gain of one layer, whole interval
     layer_budget_s: float = bounded(1.0, min=0.01)  # autoquant: timing budget per shape and candidate
+    whole_budget_s: float = bounded(
+        30.0, min=0.0
+    )  # autoquant: for taking shapes back from a plan that gives too little
     plan: str | None = None  # autoquant: a plan.json made earlier; applied instead of searching
 
     def on(self, device: str) -> SchemeVariantConf:
@@ -131,5 +137,6 @@ class QuantConf:
 
 # Parameters that only some schemes have, said by their key `takes`.
 SCHEME_PARAMETERS = (
-    "group_size", "activation_max", "candidates", "min_sqnr_db", "min_gain", "layer_budget_s", "plan",
+    "group_size", "activation_max", "candidates", "min_sqnr_db", "min_gain", "layer_budget_s", "whole_budget_s",
+    "plan",
 )  # fmt: skip

@@ -28,7 +28,7 @@ def _root(root: RootConf, path: str) -> Iterator[str]:
     yield from _known_target(root, path)
     yield from _components(root)
     if root.compile.scope == "none" and root.compile.tuning != "none":
-        yield f"compile.tuning={root.compile.tuning}: compile={root.compile.name} compiles nothing; give another compile=..."
+        yield f"compile.tuning={root.compile.tuning}: compile={root.compile.name} compiles nothing"
     yield from _checkpoint(root.serialize)
     try:
         resolve(root.model.dims, {"batch": root.batch, "resolution": root.resolution}, "model.dims")
@@ -98,7 +98,7 @@ def _scheme(quant: QuantConf, path: str) -> Iterator[str]:
         yield from mistakes(config, f"{path}{key}")
         if config.get("set_inductor_config"):
             yield (
-                f"{path}{key}.set_inductor_config=true: would change what is compiled after it, the treated arm alone; "
+                f"{path}{key}.set_inductor_config=true: would change the treated arm alone; "
                 "compile.tuning=recommended sets torchao's options for both"
             )
     for name, entry in quant.candidates.items():

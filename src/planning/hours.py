@@ -99,7 +99,12 @@ def guess_s(measure: MeasureConf, quant: QuantConf, shapes: int) -> float:
         shapes: distinct layer shapes of the workload.
     """
     trials = len(quant.candidates) * shapes if quant.plan is None else 0
-    return 3 * measure.budget_s + 30 + 1.5 * quant.layer_budget_s * trials
+    return (
+        3 * measure.budget_s
+        + 30
+        + 1.5 * quant.layer_budget_s * trials
+        + (quant.whole_budget_s if trials else 0)
+    )
 
 
 def sources(estimates: Iterable[Estimate]) -> dict[str, int]:

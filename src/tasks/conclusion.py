@@ -15,17 +15,19 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
     """Fill in verdict, reason and remedy, and how the measuring went."""
     conf, record, rounds = run.cfg.measure, run.record, timed.rounds
     found, record.reason, record.remedy = verdict(estimate, conf.margin), "", ""
-    doubts = [*_neighbours(timed.watches, run), *_throttling(rounds)]
-    if doubts:
+    withheld = doubts(timed, run)
+    if withheld:
         found = Verdict.INCONCLUSIVE
-        record.reason = "; ".join(reason for reason, _ in doubts)
-        record.remedy = "; ".join(remedy for _, remedy in doubts)
+        record.reason = "; ".join(reason for reason, _ in withheld)
+        record.remedy = "; ".join(remedy for _, remedy in withheld)
     elif found is Verdict.INCONCLUSIVE:
         record.reason = (
             f"the interval {estimate.ci_low:.3f}-{estimate.ci_high:.3f} crosses the margin of {conf.margin:.0%}; "
             f"measuring ended by {rounds.stop_reason} after {estimate.pairs} pairs"
         )
         record.remedy = "a larger measure.budget_s, or measure=standard"
+    elif found is Verdict.HURTS and run.cfg.compile.scope != "none":
+        record.reason = run.cfg.quant.slow_compiled.get(run.device.kind, "")
     record.verdict = found
     if emulated := record.details.get("emulated"):
         record.verdict, record.reason, record.remedy = EMULATED, _emulated(emulated), emulated["remedy"]
@@ -44,8 +46,13 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
         "not_watched": timed.watches[-1].monitor.blind,
         "retaken_pairs": len(rounds.retaken),
         "throttled_pairs": len(rounds.throttled),
-        "withheld": bool(doubts) and not emulated,  # measured again, it would be emulated again
+        "withheld": bool(withheld) and not emulated,  # measured again, it would be emulated again
     }
+
+
+def doubts(timed: Timed, run: RunContext) -> list[tuple[str, str]]:
+    """What disturbed the measuring, so that no verdict can be given: reason and remedy of each."""
+    return [*_neighbours(timed.watches, run), *_throttling(timed.rounds)]
 
 
 def set_aside_emulated(record: Record) -> None:
@@ -63,22 +70,22 @@ def _emulated(how: dict[str, Any]) -> str:
 
 def _neighbours(watches: list[Watch], run: RunContext) -> list[tuple[str, str]]:
     """Other processes that took what was being measured: reason and remedy."""
-    doubts = []
+    found = []
     threads = run.device.threads
     crowd = [watch.load for watch in watches if threads is not None and watch.load.crowds(threads)]
     if crowd:
         load = max(crowd, key=lambda load: load.foreign_cpus)
-        doubts.append((
+        found.append((
             f"other processes used {load.foreign_cpus:.1f} of {load.cpus} CPUs while {threads} threads were measured",
             "a quiet machine, then the same command; or fewer threads (gpu=cpu gpu.threads=1)",
         ))  # fmt: skip
     others = sorted(set().union(*(watch.others for watch in watches)))
     if others:
-        doubts.append((
+        found.append((
             f"other processes were on {run.device.name}: {', '.join(others)}",
             "end them or take another device, then the same command",
         ))  # fmt: skip
-    return doubts
+    return found
 
 
 def _throttling(rounds: Rounds) -> list[tuple[str, str]]:

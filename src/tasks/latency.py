@@ -1,6 +1,7 @@
 """The task `latency`: build, treat, measure, compare. Reads top to bottom; the measured loop is one call."""
 
 from dataclasses import asdict
+from functools import partial
 
 import torch
 
@@ -10,7 +11,6 @@ from src.measurement.memory import fits_twice, peak_memory
 from src.measurement.paired import measure_interleaved
 from src.measurement.quality import compare
 from src.measurement.rounds import Rounds, estimate_speedup
-from src.measurement.statistics import Verdict
 from src.records.record import Outcome, write_json
 from src.tasks.arm import Arm, prepare, warm_first_call
 from src.tasks.ceilings import ceiling_metrics, note_ceilings
@@ -18,13 +18,15 @@ from src.tasks.conclusion import conclude, set_aside_emulated
 from src.tasks.context import RunContext
 from src.tasks.metrics import compile_metrics, device_metrics, latency_metrics, memory_metrics
 from src.tasks.numbers import check_baseline_numbers, check_treated_numbers
+from src.tasks.planned import PlannedArms, measure_planned
 from src.tasks.profiled import profile_arms
 from src.tasks.timing import Timed, cold_caches, energy_j, time_after, time_alone, watched
+from src.treatments.autoquant import Autoquant
 from src.treatments.compiling import compiler_counts, compiler_options, graph_break_reasons
 from src.treatments.layers import LayerRow, capture_layers, linear_shape
 from src.treatments.loading import check_loading
 from src.treatments.making import make_treated
-from src.treatments.scheme import Scheme, make_scheme
+from src.treatments.scheme import make_scheme
 from src.workloads.model import size_bytes
 from src.workloads.workload import Workload, build_workload
 
@@ -46,14 +48,13 @@ def measure_latency(run: RunContext) -> None:
         baseline = prepare("baseline", workload, run)
         check_baseline_numbers(workload, baseline.output, run)
         alone = None if together else _measure_and_free(baseline, run)
-        treated_workload = make_treated(scheme, workload, lambda: _second(workload, together, run), rows, run)
-        treated = prepare("treated", treated_workload, run)
-        _measure_and_conclude(baseline, treated, alone, run)
-        if any(row.scheme for row in rows) and _must_fall_back(scheme, run):
-            _note_fall_back(rows, run)
-            treated = prepare("treated", _second(workload, together, run), run)
+        second = partial(_second, workload, together, run)
+        if isinstance(scheme, Autoquant):
+            planned = PlannedArms(scheme, baseline, alone, second, rows, run)
+            measure_planned(planned, lambda treated: _measure_and_conclude(baseline, treated, alone, run))
+        else:
+            treated = prepare("treated", make_treated(scheme, workload, second, rows, run), run)
             _measure_and_conclude(baseline, treated, alone, run)
-            run.record.reason = "; ".join(filter(None, [run.record.details["fell_back"], run.record.reason]))
         write_json(run.folder / "layers.json", [row.as_dict() for row in rows])
     set_aside_emulated(run.record)
     run.record.metrics |= ceiling_metrics(run.record)
@@ -148,32 +149,3 @@ def _interleaved(baseline: Arm, treated: Arm, run: RunContext) -> Timed:
         write_json(run.folder / "rounds.json", asdict(rounds))
     arms = {"baseline_": (baseline, rounds.calls_per_round[0]), "": (treated, rounds.calls_per_round[1])}
     return Timed(rounds, [watch], energy_j(arms, watch.monitor, run))
-
-
-def _must_fall_back(scheme: Scheme, run: RunContext) -> bool:
-    return scheme.falls_back and run.record.verdict != Verdict.HELPS
-
-
-def _note_fall_back(rows: list[LayerRow], run: RunContext) -> None:
-    """Keep what the plan did aside, and start again with every layer unquantized."""
-    record = run.record
-    speedup, low, high = (record.metrics[f"speedup/{name}"] for name in ("median", "ci_low", "ci_high"))
-    layers = sum(bool(row.scheme) for row in rows)
-    record.details["plan_not_applied"] = {
-        "verdict": str(record.verdict),
-        "layers": layers,
-        "metrics": record.metrics,
-    }
-    record.details["fell_back"] = (
-        f"the plan for {layers} layers did not win as a whole ({speedup:.3f}x, {low:.3f}-{high:.3f}): "
-        "nothing was quantized"
-    )
-    kept = ("quantize/", "memory/build", "memory/quantize")
-    record.metrics = {name: value for name, value in record.metrics.items() if name.startswith(kept)}
-    record.metrics["quantize/layers"] = 0.0
-    for counts in record.details["components"].values():
-        counts |= {"quantized": 0, "quantized_share": 0.0}
-    (run.folder / "rounds.json").rename(run.folder / "rounds_plan.json")
-    for row in rows:
-        if row.scheme:
-            row.scheme, row.reason = "", f"the plan chose {row.scheme}, but as a whole it did not win"

@@ -39,7 +39,7 @@ def make_treated(
         if conf.via == "direct" and conf.where == "device":
             workload = _on_device(scheme, second, rows, run)
         else:
-            _search(scheme, baseline, second, rows, run)
+            search_first(scheme, baseline, second, rows, run)
             make = load_through_diffusers if conf.via == "diffusers" else _ELSEWHERE[conf.where]
             workload = make(scheme.choose(rows, run), baseline, rows, run)
     record.metrics["quantize/layers"] = float(sum(bool(row.scheme) for row in rows))
@@ -48,7 +48,7 @@ def make_treated(
     return workload
 
 
-def _search(
+def search_first(
     scheme: Scheme, baseline: Workload, second: Second, rows: list[LayerRow], run: RunContext
 ) -> None:
     """Let the scheme see the unquantized workload: where the baseline's weights are gone, one made for that alone."""

@@ -1,13 +1,13 @@
 """An autoquant plan: the choice per distinct shape with its evidence, as JSON that can be applied again."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from src.config.errors import ConfigError
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 UNQUANTIZED = "none"
 
 
@@ -19,9 +19,10 @@ class Trial:
     outcome: str  # ok, or why it could not be timed
     reason: str = ""
     speedup: float | None = None
-    ci_low: float | None = None
+    ci_low: float | None = None  # without an interval: dropped after a call or three
     ci_high: float | None = None
     sqnr_db: float | None = None  # of the layer's output; null: equal to the last bit
+    below_floor: bool = False  # its output is worse than quant.min_sqnr_db
 
 
 @dataclass
@@ -36,6 +37,33 @@ class Choice:
     reason: str
     baseline_ms: float | None = None  # of one call of one such layer
     trials: list[Trial] = field(default_factory=list)
+    calls: int = 0  # of all its layers, in one call of the target
+
+    def saved_ms(self, scheme: str | None = None) -> float:
+        """What the trials promise for a call of the target, by a scheme; by the chosen one where none is named."""
+        name = self.scheme if scheme is None else scheme
+        speedup = next((t.speedup for t in self.trials if t.scheme == name), None)
+        if not speedup or self.baseline_ms is None:
+            return 0.0
+        return self.calls * self.baseline_ms * (1 - 1 / speedup)
+
+    def with_scheme(self, scheme: str, reason: str) -> "Choice":
+        """The same shape and evidence, chosen otherwise."""
+        return replace(self, scheme=scheme, reason=reason)
+
+
+@dataclass
+class Whole:
+    """A plan measured as a whole, in rounds with the unquantized model: what was foretold, what came."""
+
+    what: str
+    layers: dict[str, int]  # scheme -> how many
+    foretold: float
+    speedup: float
+    ci_low: float
+    ci_high: float
+    verdict: str
+    disturbed: str = ""  # why the verdict is withheld
 
 
 @dataclass
@@ -47,6 +75,7 @@ class Plan:
     compile: str
     device: str
     choices: list[Choice]
+    wholes: list[Whole] = field(default_factory=list)  # what was measured to come to them
     plan_version: int = PLAN_VERSION
 
     def schemes(self) -> dict[str, str]:
@@ -62,9 +91,43 @@ class Plan:
         """Layer name -> why it was chosen so."""
         return {fqn: choice.reason for choice in self.choices for fqn in choice.layers}
 
+    def foretold_speedup(self, model_ms: float) -> float:
+        """What the trials promise for the whole target, whose unquantized call takes `model_ms`."""
+        saved_ms = sum(choice.saved_ms() for choice in self.choices)
+        return model_ms / max(model_ms - saved_ms, 0.01 * model_ms)  # trials can promise more than there is
+
+    def best_uniform(self) -> "Plan | None":
+        """One scheme wherever it runs above the quality floor: the one that the trials foretell best."""
+        runs = [t.scheme for choice in self.choices for t in choice.trials if _may_be_taken(t)]
+        plans = [self._uniform(scheme) for scheme in dict.fromkeys(runs)]
+        return max(plans, key=lambda plan: sum(c.saved_ms() for c in plan.choices), default=None)
+
+    def without(self, shape: Choice, reason: str) -> "Plan":
+        """The same plan with one shape's layers left unquantized."""
+        kept = [c.with_scheme(UNQUANTIZED, reason) if c is shape else c for c in self.choices]
+        return replace(self, choices=kept)
+
+    def emptied(self, reason: str) -> "Plan":
+        """Nothing is quantized; the evidence stays."""
+        left = [c.with_scheme(UNQUANTIZED, reason) if c.scheme != UNQUANTIZED else c for c in self.choices]
+        return replace(self, choices=left)
+
     def as_dict(self) -> dict[str, Any]:
         """For plan.json."""
         return asdict(self)
+
+    def _uniform(self, scheme: str) -> "Plan":
+        def chosen(choice: Choice) -> Choice:
+            trial = next((t for t in choice.trials if t.scheme == scheme), None)
+            if trial is None or not _may_be_taken(trial):
+                return choice.with_scheme(UNQUANTIZED, f"{scheme} does not run there, or not well enough")
+            return choice.with_scheme(scheme, f"{scheme} wherever it runs")
+
+        return replace(self, choices=[chosen(choice) for choice in self.choices])
+
+
+def _may_be_taken(trial: Trial) -> bool:
+    return trial.speedup is not None and not trial.below_floor
 
 
 def read_plan(path: Path) -> Plan:
@@ -81,7 +144,8 @@ def read_plan(path: Path) -> Plan:
             Choice(**{**choice, "trials": [Trial(**trial) for trial in choice["trials"]]})
             for choice in content.pop("choices")
         ]
-        return Plan(choices=choices, **content)
+        wholes = [Whole(**whole) for whole in content.pop("wholes")]
+        return Plan(choices=choices, wholes=wholes, **content)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(
             f"quant.plan={path}: not a readable plan ({type(error).__name__}: {error})"

@@ -1,6 +1,5 @@
 """Quantization schemes: conf/quant entries made into something that can be checked and applied."""
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ from src.config.quant_schema import QuantConf, RequiresConf
 from src.outcomes import unsupported
 from src.tasks.context import RunContext
 from src.treatments.capability import EMULATE, Capability, Status, capability
+from src.treatments.emulation import lifted
 from src.treatments.layers import LayerRow, fits_none, is_quantized, what_fits, why_not
 from src.treatments.observing import Inputs, observe_inputs
 from src.treatments.trying import refused_layers
@@ -30,8 +30,6 @@ Choices = dict[str, tuple[str, Any]]  # a layer's name in the target -> scheme n
 
 class Scheme(Protocol):
     """What `_target_` of a conf/quant entry names."""
-
-    falls_back: bool  # whether nothing is applied when the whole does not win over the baseline
 
     def __init__(self, conf: QuantConf) -> None: ...
 
@@ -73,8 +71,6 @@ def make_scheme(conf: QuantConf) -> Scheme:
 class Unquantized:
     """The baseline measured against itself."""
 
-    falls_back = False
-
     def __init__(self, conf: QuantConf) -> None:
         self.conf = conf
 
@@ -101,8 +97,6 @@ class Unquantized:
 
 class TorchaoScheme:
     """A torchao config applied to the layers that it accepts."""
-
-    falls_back = False
 
     def __init__(self, conf: QuantConf) -> None:
         self.conf = conf
@@ -210,22 +204,6 @@ class TorchaoScheme:
 
     def _emulated(self) -> bool:
         return self.conf.emulate and self.found is not None and self.found.status is Status.EMULATED
-
-
-@contextmanager
-def lifted(check: str) -> Iterator[None]:
-    """Inside, torchao's own hardware check of this dotted path passes; with an empty path nothing is changed."""
-    if not check:
-        yield
-        return
-    module_path, _, name = check.rpartition(".")
-    module = importlib.import_module(module_path)
-    own = getattr(module, name)
-    setattr(module, name, lambda *_, **__: None)
-    try:
-        yield
-    finally:
-        setattr(module, name, own)
 
 
 def quantize_layers(module: nn.Module, configs: Choices, rows: list[LayerRow]) -> None:

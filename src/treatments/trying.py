@@ -1,4 +1,4 @@
-"""Layers tried once by themselves: a kernel that refuses a shape leaves that layer alone instead of ending the run."""
+"""Layers tried once by themselves: a kernel that refuses a shape leaves that layer alone, and the run goes on."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ Quantize = Callable[[str, nn.Module], nn.Module]  # the layer of this name, made
 # What a kernel or a library says of a shape, a dtype or a layout that it does not take, in torch's and theirs words.
 _REFUSAL = re.compile(
     r"CUBLAS_STATUS_(?:NOT_SUPPORTED|INVALID_VALUE)|not (?:supported|implemented|divisible)|[Uu]nsupported|"
-    r"does(?:n't| not) support|Could not run|Invalid scaling|only supports?|multiple of|di(?:vis|vid)able|divisible by|"
+    r"does(?:n't| not) support|Could not run|Invalid scaling|only supports?|multiple of|di(?:vis|vid)able|divisible|"
     r"(?:must|should|needs?|expected?)\b.* (?:be|have|match)\b|greater than|[Ee]xpect"
 )
 _NO_REFUSAL = re.compile(r"out of memory|illegal|device-side assert|(?:device|GPU) is lost", re.IGNORECASE)

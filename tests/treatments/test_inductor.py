@@ -106,7 +106,7 @@ def quantized(config, k=64, n=96):
 
 
 def rewritten(config, device):
-    """The operators of a quantized Linear after inductor's passes over the graph; nothing is run, nor the device had."""
+    """The operators of a quantized Linear after inductor's passes; nothing is run, and no device needed."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
         weight = torch.empty(96, 64, dtype=torch.bfloat16, device=device)
@@ -140,7 +140,7 @@ def test_inductor_rewrites_torchaos_int8wo_and_not_ours(device):
     ours = rewritten(Int8ScaledWeightOnlyConfig(), device)
     assert "woq_int8" not in ours, ours
     product = ours.index("mm.default")
-    # A cast is all that stands between the stored weights and the product: what inductor's matmul takes as a prologue.
+    # A cast is all that stands between the stored weights and the product: inductor's matmul fuses no more.
     assert [name for name in ours[:product] if name not in ("permute.default", "view.default")] == [
         "convert_element_type.default"
     ]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ CUBLAS = (
 class Picky(UintxTensor):
     """A weight whose kernel takes at least so many rows, as cuBLAS' row-wise float8 with a bias."""
 
-    calls: list = []
+    calls: ClassVar[list] = []
     message = CUBLAS
 
     def linear(self, x, bias=None):
