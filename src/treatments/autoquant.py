@@ -34,7 +34,8 @@ from src.workloads.workload import Whole, Workload
 
 Shape = tuple[int, int, int]
 
-_HOPELESS, _AT_ONCE = 1.5, 10.0  # times slower: after three calls of each, after one
+_HOPELESS = 1.5  # times slower, at each of up to _LOOKS calls or _LOOK_MS: dropped
+_LOOKS, _LOOK_MS = 8, 100.0
 
 
 class Autoquant:
@@ -183,7 +184,7 @@ class _Bench:
         sqnr_db = quality.get("quality/sqnr_db")
         slower, baseline_ms = times_slower(self.timer, baseline.call, treated.call)
         if slower > _HOPELESS:
-            reason = f"dropped: {slower:.3g} times slower at first sight"
+            reason = f"dropped: {slower:.1f} times slower at first sight"
             return Trial(name, "ok", reason, 1 / slower, sqnr_db=sqnr_db), baseline_ms
         conf = _trial_conf(run.cfg.measure, run.cfg.quant.layer_budget_s)
         rounds = measure_interleaved(baseline.call, treated.call, run.device, conf, cold=self.cold)
@@ -193,15 +194,19 @@ class _Bench:
 
 
 def times_slower(timer: RoundTimer, baseline: Call, treated: Call) -> tuple[float, float]:
-    """How many times slower the treated call is, by one call of each; by the quickest of three where that is close.
+    """How many times slower the treated call is at first sight: by the quickest of a few calls of each.
 
-    A stall hits a call, not three: a candidate must look hopeless each time.
+    A long call is not repeated for long; a short one is, for a stall of the machine looks like a slow kernel.
 
     Returns:
         The ratio, and the baseline's ms.
     """
     baseline_ms, treated_ms = [timer.ms_per_call(baseline, 1)], [timer.ms_per_call(treated, 1)]
-    while len(treated_ms) < 3 and _HOPELESS < min(treated_ms) / min(baseline_ms) <= _AT_ONCE:
+    while (
+        min(treated_ms) > _HOPELESS * min(baseline_ms)
+        and sum(treated_ms) < _LOOK_MS
+        and len(treated_ms) < _LOOKS
+    ):
         treated_ms.append(timer.ms_per_call(treated, 1))
         baseline_ms.append(timer.ms_per_call(baseline, 1))
     return min(treated_ms) / min(baseline_ms), min(baseline_ms)

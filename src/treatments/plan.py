@@ -19,7 +19,7 @@ class Trial:
     outcome: str  # ok, or why it could not be timed
     reason: str = ""
     speedup: float | None = None
-    ci_low: float | None = None  # without an interval: dropped after a call or three
+    ci_low: float | None = None  # without an interval: dropped at first sight
     ci_high: float | None = None
     sqnr_db: float | None = None  # of the layer's output; null: equal to the last bit
     below_floor: bool = False  # its output is worse than quant.min_sqnr_db

@@ -7,6 +7,7 @@ from src.config.errors import ConfigError
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
 from src.tasks import latency, planned
+from src.treatments import autoquant
 from src.treatments.autoquant import Autoquant
 from src.treatments.layers import capture_layers
 from src.treatments.plan import Choice, Plan, Trial, read_plan
@@ -100,6 +101,102 @@ def test_outputs_are_compared_although_the_next_call_overwrites_them(timed, sear
     timed(1.5)
     plan, _, _ = search(*candidates("int8wo"))
     assert 30 < plan.choices[0].trials[0].sqnr_db < 60
+
+
+class Scripted:
+    """A timer whose calls take what is written down."""
+
+    def __init__(self, **ms):
+        self.ms, self.calls = {name: list(given) for name, given in ms.items()}, []
+
+    def ms_per_call(self, call, calls):
+        self.calls.append(call)
+        return self.ms[call].pop(0)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "treated", "ratio", "calls"),
+    [
+        ([1.0], [1.4], 1.4, 1),
+        ([1.0], [1000.0], 1000.0, 1),  # one is enough
+        ([1.0] * 2, [84.0] * 2, 84.0, 2),
+        ([1.0] * 8, [2.0] * 8, 2.0, 8),
+        ([1.0] * 3, [21.0, 30.0, 1.1], 1.1, 3),  # stalls
+        ([9.0, 9.0], [20.0, 8.0], 8 / 9, 2),
+    ],
+)
+def test_a_hopeless_candidate_costs_little_and_a_stall_is_not_one(baseline, treated, ratio, calls):
+    timer = Scripted(baseline=baseline, treated=treated)
+    slower, baseline_ms = autoquant.times_slower(timer, "baseline", "treated")
+    assert (slower, baseline_ms) == (pytest.approx(ratio), min(baseline))
+    assert timer.calls.count("treated") == calls
+
+
+def test_a_hopeless_candidate_is_dropped_and_no_rounds_are_spent_on_it(timed, search, monkeypatch):
+    asked = timed()
+    monkeypatch.setattr("src.treatments.autoquant.times_slower", lambda *_: (1000.0, 0.1))
+    plan, _, _ = search(*candidates("int8wo"))
+    (trial,) = plan.choices[0].trials
+    assert (trial.outcome, trial.speedup, trial.ci_low, asked) == ("ok", 0.001, None, [])
+    assert trial.reason == "dropped: 1000.0 times slower at first sight"
+    assert plan.choices[0].saved_ms("int8wo") == pytest.approx(-99.9)  # what it would cost throughout
+
+
+def test_where_the_model_waits_for_the_host_launches_are_timed(compose, cpu, run_context, monkeypatch):
+    """Rounds of calls back to back take as long as the host launches them."""
+    cfg = compose(*SMALL_LINEAR, *candidates("int8wo"), "measure.cache=auto")
+    asked = []
+
+    def fake(*_, cold):
+        asked.append(cold)
+        return synthetic_rounds(1.0)
+
+    monkeypatch.setattr("src.treatments.autoquant.measure_interleaved", fake)
+    monkeypatch.setattr("src.treatments.autoquant.times_slower", lambda *_: (1.0, 1.0))
+    for host_bound in (False, True):
+        workload = build_workload(cfg, cpu)
+        rows, _ = capture_layers(workload)
+        scheme = Autoquant(cfg.quant)
+        scheme.host_bound = host_bound
+        with torch.no_grad():
+            scheme.search(workload, rows, run_context(cfg))
+    assert asked == [True, False]
+
+
+class AsynchronousDevice:
+    """A clock that calls and waiting move on."""
+
+    kind = "cuda"
+
+    def __init__(self, launch_s, run_s):
+        self.now, self.launch_s, self.run_s, self.done = 0.0, launch_s, run_s, 0.0
+
+    def call(self):
+        self.done = max(self.done, self.now) + self.run_s
+        self.now += self.launch_s
+
+    def synchronize(self):
+        self.now = max(self.now, self.done)
+
+
+@pytest.mark.parametrize(("launch_s", "run_s", "waits"), [(1.0, 0.2, True), (0.1, 1.0, False)])
+def test_whether_a_model_waits_for_the_host(monkeypatch, cpu, launch_s, run_s, waits):
+    device = AsynchronousDevice(launch_s, run_s)
+    monkeypatch.setattr("src.tasks.planned.time.perf_counter", lambda: device.now)
+    assert planned.waits_for_host(device.call, device) is waits
+    assert planned.waits_for_host(device.call, cpu) is False
+
+
+def test_a_kernel_that_refuses_the_shape_is_a_trial_with_its_reason(timed, search, monkeypatch):
+    timed()
+
+    def refuses(*_):
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling cublasLt")
+
+    monkeypatch.setattr("src.treatments.autoquant.times_slower", refuses)
+    plan, _, _ = search(*candidates("int8wo"))
+    (trial,) = plan.choices[0].trials
+    assert (trial.outcome, "CUBLAS_STATUS_NOT_SUPPORTED" in trial.reason) == ("unsupported", True)
 
 
 def test_faster_but_below_the_quality_floor_says_so(timed, search):
