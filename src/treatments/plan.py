@@ -53,7 +53,7 @@ class Choice:
 
 
 @dataclass
-class Whole:
+class WholeLook:
     """A plan measured as a whole, in rounds with the unquantized model: what was foretold, what came."""
 
     what: str
@@ -75,7 +75,7 @@ class Plan:
     compile: str
     device: str
     choices: list[Choice]
-    wholes: list[Whole] = field(default_factory=list)  # what was measured to come to them
+    wholes: list[WholeLook] = field(default_factory=list)  # what was measured to come to them
     plan_version: int = PLAN_VERSION
 
     def schemes(self) -> dict[str, str]:
@@ -144,7 +144,7 @@ def read_plan(path: Path) -> Plan:
             Choice(**{**choice, "trials": [Trial(**trial) for trial in choice["trials"]]})
             for choice in content.pop("choices")
         ]
-        wholes = [Whole(**whole) for whole in content.pop("wholes")]
+        wholes = [WholeLook(**whole) for whole in content.pop("wholes")]
         return Plan(choices=choices, wholes=wholes, **content)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from src.measurement.statistics import SpeedupEstimate, Verdict
-from src.treatments.plan import UNQUANTIZED, Plan, Whole
+from src.treatments.plan import UNQUANTIZED, Plan, WholeLook
 
 _HOPELESS = 0.95  # a uniform scheme of which the trials promise less is not measured
 
@@ -38,6 +38,10 @@ class _Look:
     def clearly_no_win(self) -> bool:
         """Noise and disturbances are no such thing."""
         return not self.seen.disturbed and self.seen.verdict in (Verdict.NEUTRAL, Verdict.HURTS)
+
+    @property
+    def wins(self) -> bool:
+        return not self.seen.disturbed and self.seen.verdict is Verdict.HELPS
 
     def keeps_its_promise(self, margin: float) -> bool:
         return (
@@ -66,7 +70,7 @@ class WholeSearch:
     ) -> None:
         self.measure, self.model_ms, self.margin, self.budget_s = measure, model_ms, margin, budget_s
         self.clock = clock
-        self.wholes: list[Whole] = []
+        self.wholes: list[WholeLook] = []
 
     def settle(self, plan: Plan) -> Plan:
         """The plan to apply, with all that was measured to find it; an empty one where nothing wins."""
@@ -78,7 +82,7 @@ class WholeSearch:
             looks[-1] if undecided else max(looks[::-1], key=lambda look: look.seen.estimate.median)
         )
         settled = best.plan
-        if best.clearly_no_win:
+        if best.clearly_no_win or not (plan.schemes() or best.wins):  # where no trial won, the whole has to
             settled = settled.emptied("chosen by its trial, but as a whole the plan did not win")
         return replace(settled, wholes=self.wholes)
 
@@ -120,7 +124,7 @@ class WholeSearch:
         foretold, found = plan.foretold_speedup(self.model_ms), seen.estimate
         layers = dict(Counter(plan.schemes().values()))
         self.wholes.append(
-            Whole(
+            WholeLook(
                 what,
                 layers,
                 foretold,

@@ -160,6 +160,23 @@ def test_a_disturbed_plan_is_not_given_up_for_the_uniform_scheme():
     assert search(model).settle(mixed).schemes() == mixed.schemes()
 
 
+@pytest.mark.parametrize(
+    ("answer", "applied"),
+    [
+        (seen(1.1), True),
+        (seen(1.0, width=0.2), False),
+        (seen(1.1, disturbed="others"), False),
+        (seen(0.97, width=0.2), False),
+    ],
+)
+def test_where_no_trial_won_a_uniform_scheme_has_to_win(answer, applied):
+    model = Model()
+    model.answers = {1: answer, 2: answer}
+    nothing = plan(shape("1", 0, "none", b=-0.5), shape("2", 0, "none", b=-0.5))
+    settled = search(model).settle(nothing)
+    assert settled.schemes() == ({"1": "b", "2": "b"} if applied else {})
+
+
 def test_what_cannot_run_as_a_whole_is_no_contender():
     mixed = plan(shape("1", 2, "a", b=1), shape("2", 4, "b"))
     model = Model(b1=4, b2=4)
