@@ -38,6 +38,7 @@ wheelhouse: # needs no torch here, so not the whole environment
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("quantpay needs Python 3.11 or newer; set PYTHON=python3.x") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "pip>=25" # older ones take minutes to resolve what this one does in seconds
 	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --index-url $(TORCH_INDEX) "torch>=2.11$(comma)<2.14")
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
 	touch $@

@@ -26,10 +26,13 @@ signal.signal(
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from hydra import compose as hydra_compose  # noqa: E402
-from hydra import initialize_config_dir, version  # noqa: E402
-from omegaconf import OmegaConf  # noqa: E402
+from hydra import version  # noqa: E402
+from hydra.types import RunMode  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+from omegaconf import OmegaConf, open_dict  # noqa: E402
 
+from src.config.arguments import parse, search_path  # noqa: E402
+from src.config.loader import Loader  # noqa: E402
 from src.config.schema import RootConf, register  # noqa: E402
 from src.measurement.load import Load  # noqa: E402
 from src.measurement.rounds import Rounds  # noqa: E402
@@ -40,6 +43,11 @@ from src.tasks.context import RunContext  # noqa: E402
 from src.workloads.device import CpuDevice, Device  # noqa: E402
 
 logging.getLogger("torch.__trace").propagate = False  # thousands of lines in the report of a failing test
+
+settings.register_profile(  # one for all: how long an example takes says how busy the machine is
+    "quantpay", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("quantpay")
 
 Compose = Callable[..., RootConf]
 
@@ -59,13 +67,22 @@ QUIET = {
     "measure.ceilings": "false",
 }
 SMALL_LINEAR = ("model=linear", "model.dims.M=16", "model.dims.K=256", "model.dims.N=128")
-SMALL_FLUX = ("model=flux-tiny", "model.factory.num_layers=1", "model.factory.num_single_layers=1")
+SMALL_FLUX = (  # width 128 instead of 512, 64 pixels: what it computes costs next to nothing, in any dtype
+    "model=flux-tiny",
+    "model.factory.num_layers=1",
+    "model.factory.num_single_layers=1",
+    "model.factory.num_attention_heads=2",
+    "resolution=64",
+)
 
 
 @pytest.fixture(scope="session")
 def compose() -> Compose:
-    """compose(*overrides) -> RootConf, as the command line would; `QUIET` underneath."""
+    """compose(*overrides) -> RootConf, as a sweep does: once per set of options; `QUIET` underneath."""
     register()
+    version.setbase("1.3")
+    loader = Loader(search_path(parse([], "pytest"), ROOT / "conf"))
+    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
 
     def composed(*overrides: str) -> RootConf:
         given = {override.split("=", 1)[0] for override in overrides}
@@ -74,8 +91,10 @@ def compose() -> Compose:
             for key, value in QUIET.items()
             if key not in given and not ("gpu" in given and key == "gpu.threads")
         ]
-        with initialize_config_dir(config_dir=str(ROOT / "conf"), version_base=None):
-            cfg = OmegaConf.to_object(hydra_compose("config", overrides=[*quiet, *overrides]))
+        config = loader.load_sweep_config(master, [*quiet, *overrides])
+        with open_dict(config):
+            del config["hydra"]
+        cfg = OmegaConf.to_object(config)
         assert isinstance(cfg, RootConf)
         return cfg
 

@@ -1,16 +1,21 @@
-"""`make test`: the whole suite in two processes, as the tests on a cluster mostly wait.
+"""`make test`: the whole suite, a process per CPU, and beside them the tests on a cluster, which mostly wait.
 
-python -m tests.side_by_side            both; the closing line is that of the larger part
-python -m tests.side_by_side ARGS...    pytest, with these arguments
+python -m tests.side_by_side            all of it; the closing line is that of the larger part
+python -m tests.side_by_side -x         pytest's options, for both parts
+python -m tests.side_by_side PATH...    these tests alone, in one process
 """
 
+import re
 import subprocess
 import sys
-import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTEST = [sys.executable, "-m", "pytest"]
+SPREAD = ["--dist", "loadfile", "-n"]  # a file's tests share what is made once per module
+_WAITING = "3"  # processes for the tests that wait: each has clusters of its own
 APART = (  # they wait more than they compute
     "tests/slurm",
     "tests/launching/test_hydra_suite.py",
@@ -18,29 +23,35 @@ APART = (  # they wait more than they compute
     "tests/launching/test_pool.py",
     "tests/records/test_cluster_tracking.py",
 )
+_PROGRESS = re.compile(r"[.sxXEF]*( +\[ *\d+%\])?")
 
 
 def main(arguments: list[str]) -> int:
     """Run the tests; the exit status is pytest's, of the part that failed if one did."""
-    if arguments:
+    if any(not each.startswith("-") for each in arguments):
         return subprocess.run([*PYTEST, *arguments], cwd=ROOT, check=False).returncode
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
-        beside = subprocess.Popen([*PYTEST, *APART], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            status, closing = _shown([*PYTEST, *(f"--ignore={path}" for path in APART)])
-            beside.wait()
-        finally:
+    beside = _started([*PYTEST, "-q", *SPREAD, _WAITING, *arguments, *APART])
+    larger = _started([*PYTEST, *SPREAD, "auto", *arguments, *(f"--ignore={path}" for path in APART)])
+    told = threading.Thread(target=_tell, args=(beside,))
+    try:
+        told.start()
+        closing = ""
+        for line in _lines(larger):
+            print(closing, end="", flush=True)
+            closing = line
+        if larger.wait() and _stops_early(arguments):
             beside.terminate()
-            beside.wait()
-        output.seek(0)
-        print(f"\nbeside it, {' '.join(APART)}:\n{output.read()}\n{closing}", end="", flush=True)
-    return status or beside.returncode
+        told.join()
+    finally:
+        for process in (beside, larger):
+            process.terminate()
+            process.wait()
+    print(closing, end="", flush=True)
+    return larger.returncode or beside.returncode
 
 
-def _shown(command: list[str]) -> tuple[int, str]:
-    """Run and show line by line what it says, but for the last line, which is returned with the status."""
-    last = ""
-    process = subprocess.Popen(
+def _started(command: list[str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
         command,
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -48,12 +59,23 @@ def _shown(command: list[str]) -> tuple[int, str]:
         encoding="utf-8",
         errors="replace",
     )
+
+
+def _lines(process: "subprocess.Popen[str]") -> Iterator[str]:
     assert process.stdout is not None
-    with process:
-        for line in process.stdout:
-            print(last, end="", flush=True)
-            last = line
-    return process.returncode, last
+    yield from process.stdout
+
+
+def _tell(beside: "subprocess.Popen[str]") -> None:
+    """What the part beside says, when it says it: its failures and its end, not its dots."""
+    for line in _lines(beside):
+        if not _PROGRESS.fullmatch(line.strip()):
+            print(f"\n[cluster] {line.rstrip()}", end="", flush=True)
+    print(flush=True)
+
+
+def _stops_early(arguments: list[str]) -> bool:
+    return any(each == "-x" or each.startswith(("--exitfirst", "--maxfail")) for each in arguments)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """A slowdown of known length: a wait after each call that remembers how long it really was."""
 
 import math
-import statistics
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +9,9 @@ import numpy as np
 import torch
 
 from src.measurement.bootstrap import Array, location
+from src.measurement.spin import cycles_per_ms, spin
 from src.measurement.timer import Call
 from src.workloads.device import Device
-
-_SHORT_CYCLES, _LONG_CYCLES = 1_000_000, 5_000_000
 
 
 class HostDelay:
@@ -69,7 +67,7 @@ class CudaDelay(HostDelay):
         """Put the spin kernel behind the call."""
         before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         before.record()
-        torch.cuda._sleep(self._cycles)
+        spin(self._cycles)
         after.record()
         self._events.append((before, after))
 
@@ -91,13 +89,6 @@ def delayed(calls: Sequence[Call], ms: Sequence[float], device: Device) -> list[
     return [HostDelay(call, wait) for call, wait in zip(calls, ms, strict=True)]
 
 
-def cycles_per_ms() -> float:
-    """Cycles of CUDA's spin kernel per ms: the slope between two lengths, so that launching it does not count."""
-    lengths = (_SHORT_CYCLES, _LONG_CYCLES)
-    short, long = (statistics.median(_sleep_ms(cycles) for _ in range(7)) for cycles in lengths)
-    return (_LONG_CYCLES - _SHORT_CYCLES) / (long - short)
-
-
 def true_speedup(treated_ms: Array, delays_ms: Array) -> float:
     """What a delay makes of the speedup: the delayed arm's rounds without their delays, over those with.
 
@@ -109,13 +100,3 @@ def true_speedup(treated_ms: Array, delays_ms: Array) -> float:
         delays_ms: the delay per call in each of them.
     """
     return math.exp(location(np.log((treated_ms - delays_ms) / treated_ms))[0])
-
-
-def _sleep_ms(cycles: int) -> float:
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    torch.cuda.synchronize()
-    start.record()
-    torch.cuda._sleep(cycles)
-    end.record()
-    torch.cuda.synchronize()
-    return float(start.elapsed_time(end))

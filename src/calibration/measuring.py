@@ -29,7 +29,7 @@ from src.measurement.statistics import verdict
 from src.measurement.timer import Call, RoundTimer
 from src.outcomes import ended, log_text
 from src.records.environment import environment
-from src.tasks.timing import Watch, cold_caches, watched
+from src.tasks.timing import Watch, cold_caches, is_part, watched
 from src.treatments.compiling import compile_module, compiler_options, timed_first_call
 from src.workloads.device import Device
 from src.workloads.workload import Workload, build_workload
@@ -90,7 +90,7 @@ class Bench:
     def __init__(self, conf: CalibrateConf, device: Device, process: int) -> None:
         self.conf, self.device, self.process = conf, device, process
         run = _as_run(conf)
-        self.cold = cold_caches(run)
+        self.cold, self.launches = cold_caches(run), not is_part(run)
         self.first = self._ready(build_workload(run, device))
 
     def measure(self, spec: Spec) -> tuple[Experiment, dict[str, Any]]:
@@ -116,7 +116,13 @@ class Bench:
             arms = [*(delays := delayed(arms, (0.0, wait_ms), self.device))]
         with self._watched(lambda: [arm() for arm in arms]) as (timed, watch):
             rounds = measure_interleaved(
-                arms[0], arms[1], self.device, conf, cold=self.cold, monitor=watch.monitor
+                arms[0],
+                arms[1],
+                self.device,
+                conf,
+                cold=self.cold,
+                launches=self.launches,
+                monitor=watch.monitor,
             )
         estimate = estimate_speedup(rounds, conf)
         found = Experiment(
@@ -141,7 +147,7 @@ class Bench:
 
     def _own_ms(self, call: Call) -> float:
         """A call's own time, measured right before the delay that is a share of it."""
-        timer = RoundTimer(self.device, cold=self.cold)
+        timer = RoundTimer(self.device, cold=self.cold, launches=self.launches)
         calls = timer.calls_for(call, self.conf.measure.min_round_ms)
         return statistics.median(timer.ms_per_call(call, calls) for _ in range(_REFERENCE_ROUNDS))
 

@@ -12,7 +12,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -49,13 +49,20 @@ class DevicePool:
 
     name: ClassVar[str] = "submitit_local"
 
-    def __init__(self, outputs: Path, devices: Sequence[str] = (), max_num_timeout: int = 0) -> None:
+    def __init__(
+        self,
+        outputs: Path,
+        devices: Sequence[str] = (),
+        max_num_timeout: int = 0,
+        cpus: Mapping[str, Collection[int]] | None = None,
+    ) -> None:
         """Args: outputs: the folder of all runs; devices: as CUDA_VISIBLE_DEVICES names them, empty for the CPU;
-        max_num_timeout: how often a job that reaches its time limit is started again.
+        max_num_timeout: how often a job that reaches its time limit is started again; cpus: that a device's jobs may
+        use, by device; a device without any: all.
         """
         self.outputs, self.max_num_timeout = outputs, max_num_timeout
         self.detached = not devices
-        self._free = list(devices)
+        self._free, self._cpus = list(devices), cpus or {}
         self._queue: list[_Queued] = []
         self._running: dict[str, Any] = {}  # device -> submitit's job
         self._folders: dict[str, Path] = {}
@@ -139,7 +146,7 @@ class DevicePool:
         executor = LocalExecutor(queued.folder, max_num_timeout=self.max_num_timeout, python=python)
         delay_s = min(90, 30 * time_min)  # SIGUSR2, before the time limit
         executor.update_parameters(timeout_min=time_min, signal_delay_s=delay_s, stderr_to_stdout=True)
-        with _apart(Path(queued.request.extra.get("chdir") or Path.cwd())):
+        with _apart(Path(queued.request.extra.get("chdir") or Path.cwd()), self._cpus.get(device)):
             started = executor.submit(queued.call)
         owner = {"process": process(int(started.job_id)), "device": device or "CPU"}
         write_json(queued.folder / _STATE_NAME, owner)
@@ -225,16 +232,19 @@ def _uninterrupted() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _apart(cwd: Path) -> Iterator[None]:
-    """What a job that starts now inherits: a folder; no job of SLURM's; deaf to Ctrl-C and to a closed terminal,
-    as it is the pool that ends it, in order.
+def _apart(cwd: Path, cpus: Collection[int] | None) -> Iterator[None]:
+    """What a job that starts now inherits: a folder; its CPUs; no job of SLURM's; deaf to Ctrl-C and to a closed
+    terminal, as it is the pool that ends it, in order.
     """
+    allowed = os.sched_getaffinity(0)
     taken = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_OF_JOBS)}
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
     try:
+        os.sched_setaffinity(0, cpus or allowed)
         with contextlib.chdir(cwd):
             yield
     finally:
+        os.sched_setaffinity(0, allowed)
         for number, handler in before.items():
             signal.signal(number, handler)
         os.environ.update(taken)

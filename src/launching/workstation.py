@@ -9,6 +9,7 @@ from src.config.cluster_schema import ClusterConf, PoolConf
 from src.config.errors import ConfigError
 from src.config.schema import RootConf
 from src.launching.cluster import run_on_cluster
+from src.launching.cores import dealt_cpus
 from src.launching.devices import CPU, visible_devices
 from src.launching.pool import DevicePool
 
@@ -50,7 +51,8 @@ def pool_for(conf: PoolConf, outputs: Path = Path()) -> tuple[DevicePool, Cluste
         poll_s=conf.poll_s,
         max_num_timeout=conf.max_num_timeout,
     )
-    return DevicePool(outputs, devices, conf.max_num_timeout), cluster
+    cpus = dealt_cpus(devices, visible_devices())
+    return DevicePool(outputs, devices, conf.max_num_timeout, cpus), cluster
 
 
 def devices_of(conf: PoolConf) -> list[str]:

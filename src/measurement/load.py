@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,9 @@ _TICK_S = 1 / os.sysconf("SC_CLK_TCK")  # each CPU's times are counted in these
 
 @dataclass
 class Load:
-    """CPUs in use on average: by this process, and by everything else on the machine (stolen time among it)."""
+    """CPUs in use on average: by this process, and by everything else on those that it may use (stolen time among
+    it). A GPU's run in a sweep of several devices may use its device's share of the cores only.
+    """
 
     own_cpus: float = 0.0
     foreign_cpus: float = 0.0
@@ -29,21 +31,26 @@ class Load:
 @contextmanager
 def cpu_load() -> Iterator[Load]:
     """Measure the load of what happens inside; filled in when the block ends."""
-    load = Load(cpus=os.cpu_count() or 1)
-    started, busy, own = time.perf_counter(), _busy_s(), time.process_time()
+    cpus = os.sched_getaffinity(0)
+    load = Load(cpus=len(cpus))
+    started, busy, own = time.perf_counter(), _busy_s(cpus), time.process_time()
     try:
         yield load
     finally:
         load.seconds = max(time.perf_counter() - started, 1e-9)
         load.own_cpus = (time.process_time() - own) / load.seconds
-        load.foreign_cpus = max(0.0, (_busy_s() - busy) / load.seconds - load.own_cpus)
+        load.foreign_cpus = max(0.0, (_busy_s(cpus) - busy) / load.seconds - load.own_cpus)
 
 
-def _busy_s() -> float:
-    """CPU seconds since boot that were not idle, of all CPUs together (man 5 proc_stat)."""
+def _busy_s(cpus: Collection[int], stat: Path = Path("/proc/stat")) -> float:
+    """Seconds since boot in which these CPUs were not idle, added up (man 5 proc_stat)."""
+    names, ticks = {f"cpu{cpu}" for cpu in cpus}, 0
     try:
-        first = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0]
+        lines = stat.read_text(encoding="ascii").splitlines()
     except OSError:
         return 0.0
-    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, first.split()[1:9])
-    return (user + nice + system + irq + softirq + steal) * _TICK_S
+    for name, *counts in map(str.split, lines):
+        if name in names:
+            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, counts[:8])
+            ticks += user + nice + system + irq + softirq + steal
+    return ticks * _TICK_S

@@ -50,6 +50,7 @@ def measure_interleaved(
     conf: MeasureConf,
     *,
     cold: bool = False,
+    launches: bool = True,
     monitor: Monitor | None = None,
     rounds: Rounds | None = None,
 ) -> Rounds:
@@ -63,20 +64,24 @@ def measure_interleaved(
         device: what both run on.
         conf: when to stop.
         cold: flush the caches before each call.
+        launches: count what the device waits for the host's launches; False for a part of a model. On a CPU there
+            are none.
         monitor: reads the device's state after each round; a pair in which it slowed itself down is retaken.
         rounds: filled in while measuring, so that a caller has them whatever happens.
 
     Raises:
         RunEndedError: `failed`, when the clock keeps giving times that cannot be right.
     """
-    timer = RoundTimer(device, cold=cold)
+    timer = RoundTimer(device, cold=cold, launches=launches)
     calls = (timer.calls_for(baseline, conf.min_round_ms), timer.calls_for(treated, conf.min_round_ms))
     arms = Arms(baseline, treated, timer, monitor or Blind(), calls)
     rounds = Rounds() if rounds is None else rounds
     rounds.calls_per_round, rounds.cache = calls, "cold" if cold else "warm"
+    rounds.launches = timer.launches
     rounds.warmup_pairs = _warm_up(arms.pair, conf.max_warmup_s)
     faults = _page_faults()
     _measure(arms, rounds, conf)
+    rounds.late_calls = (timer.late_calls(baseline), timer.late_calls(treated))
     rounds.page_faults = _page_faults() - faults
     return rounds
 
@@ -101,14 +106,20 @@ def _measure(arms: Arms, rounds: Rounds, conf: MeasureConf) -> None:
 
 
 def measure_alone(
-    call: Call, device: Device, conf: MeasureConf, *, cold: bool = False, monitor: Monitor | None = None
+    call: Call,
+    device: Device,
+    conf: MeasureConf,
+    *,
+    cold: bool = False,
+    launches: bool = True,
+    monitor: Monitor | None = None,
 ) -> Rounds:
     """Rounds of one arm by itself, for half the budget: where both arms do not fit in memory together.
 
     Returns:
         Rounds whose baseline is this arm; there is no treated one.
     """
-    timer = RoundTimer(device, cold=cold)
+    timer = RoundTimer(device, cold=cold, launches=launches)
     calls = timer.calls_for(call, conf.min_round_ms)
     arms = Arms(call, call, timer, monitor or Blind(), (calls, calls))
 
@@ -117,6 +128,7 @@ def measure_alone(
         return Pair(taken, taken, "A")
 
     rounds = Rounds(calls_per_round=(calls, calls), cache="cold" if cold else "warm")
+    rounds.launches = timer.launches
     _warm_up(single, conf.max_warmup_s / 2)
     started, faults = time.perf_counter(), _page_faults()
     while len(rounds.order) < conf.min_pairs or (
@@ -127,6 +139,7 @@ def measure_alone(
         if not _must_retake(taken, rounds, budget_left=rounds.seconds < conf.budget_s / 2):
             rounds.count(taken)
     rounds.stop_reason, rounds.page_faults = StopReason.BUDGET, _page_faults() - faults
+    rounds.late_calls = (timer.late_calls(call),) * 2
     return rounds
 
 

@@ -55,6 +55,11 @@ class Rounds:
     warmup_pairs: int = 0
     calls_per_round: tuple[int, int] = (1, 1)
     cache: str = "warm"  # cold: the caches were flushed before each call
+    launches: bool = True  # whether waiting for the host's launches is in the times
+    late_calls: tuple[int, int] = (
+        0,
+        0,
+    )  # by arm, where it is not: calls that the device waited in all the same
     stop_reason: str = ""
     seconds: float = 0.0
     page_faults: int = 0  # minor ones of this process while measuring: memory touched for the first time
@@ -101,6 +106,8 @@ def rounds_in_turn(baseline: Rounds, treated: Rounds) -> Rounds:
         treated_ms=treated.baseline_ms,
         calls_per_round=(baseline.calls_per_round[0], treated.calls_per_round[0]),
         cache=treated.cache,
+        launches=treated.launches,
+        late_calls=(baseline.late_calls[0], treated.late_calls[0]),
         stop_reason=StopReason.BUDGET,
         seconds=baseline.seconds + treated.seconds,
         page_faults=baseline.page_faults + treated.page_faults,

@@ -1,4 +1,5 @@
-"""Times a round of calls: device events on CUDA, the monotonic clock elsewhere; caches warm or flushed."""
+"""Times a round of calls: device events on CUDA, the monotonic clock elsewhere; caches warm or flushed, with launches
+or without."""
 
 import math
 import time
@@ -7,41 +8,58 @@ from typing import Any
 
 import torch
 
+from src.measurement.blocked import BlockedTimer, Call
 from src.workloads.device import Device
 
-Call = Callable[[], Any]
+__all__ = ["Call", "RoundTimer", "cache_flusher"]
+
 _UNKNOWN_CACHE_MIB = 128.0
-_FLUSHED_ROUND_WALL = 2.0  # a round of flushed calls lasts at most this many times min_round_ms by the wall
+_APART_ROUND_WALL = 2.0  # times min_round_ms by the wall, at most, for a round of calls timed each by itself
 
 
 class RoundTimer:
     """Times calls back to back.
 
     With `cold`, the caches are flushed before each call, outside of the timed part: a layer of a larger model
-    finds none of its weights in the cache, since the rest of the model was read in between.
+    finds none of its weights in the cache, since the rest of the model was read in between. Without `launches`, on
+    CUDA, the device waits for no launch within a call (`src.measurement.blocked`): in a model the host launches a
+    layer while the device still computes those before it.
     """
 
-    def __init__(self, device: Device, *, cold: bool = False) -> None:
+    def __init__(self, device: Device, *, cold: bool = False, launches: bool = True) -> None:
         self.device, self.cold = device, cold
         cuda = device.kind == "cuda"
         if cold:
             self._flush = cache_flusher(device)
+        self.blocked = BlockedTimer(self._flush if cold else None) if cuda and not launches else None
+        if self.blocked:
+            self._time = self._cuda_blocked
+        elif cold:
             self._time = self._cuda_cold if cuda else self._host_cold
         else:
             self._time = self._cuda if cuda else self._host
+
+    @property
+    def launches(self) -> bool:
+        """Whether waiting for the host is in the times, as far as there is any."""
+        return self.blocked is None
+
+    def late_calls(self, call: Call) -> int:
+        """Of the calls timed without launches: those whose launches the device waited for all the same."""
+        return self.blocked.late[call] if self.blocked else 0
 
     def ms_per_call(self, call: Call, calls: int) -> float:
         """Milliseconds per call, over `calls` calls back to back."""
         return self._time(call, calls) / calls
 
     def calls_for(self, call: Call, min_round_ms: float) -> int:
-        """How many calls make a round at least `min_round_ms` long; fewer where flushing takes most of the time."""
+        """How many calls make a round at least `min_round_ms` long; fewer where much time goes between them."""
         started = time.perf_counter()
         quickest = min(self.ms_per_call(call, 1) for _ in range(3))
         wall_ms = (time.perf_counter() - started) * 1e3 / 3
         calls = math.ceil(min_round_ms / max(quickest, 1e-4))
-        if self.cold:
-            calls = min(calls, math.ceil(_FLUSHED_ROUND_WALL * min_round_ms / max(wall_ms, 1e-4)))
+        if self.cold or self.blocked:
+            calls = min(calls, math.ceil(_APART_ROUND_WALL * min_round_ms / max(wall_ms, 1e-4)))
         return max(1, calls)
 
     def _host(self, call: Call, calls: int) -> float:
@@ -71,7 +89,7 @@ class RoundTimer:
         return float(start.elapsed_time(end))
 
     def _cuda_cold(self, call: Call, calls: int) -> float:
-        """While the device flushes, the host launches the call: launches count only where they take longer."""
+        """A whole model after a flush; its launches count but for those that the flush hides."""
         events = [_events() for _ in range(calls)]
         torch.cuda.synchronize()
         for start, end in events:
@@ -82,6 +100,10 @@ class RoundTimer:
             end.record()
         torch.cuda.synchronize()
         return sum(float(start.elapsed_time(end)) for start, end in events)
+
+    def _cuda_blocked(self, call: Call, calls: int) -> float:
+        assert self.blocked is not None
+        return sum(taken.device_ms for taken in self.blocked.take(call, calls))
 
 
 def cache_flusher(device: Device) -> Callable[[], Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from src.workloads.hardware import cpu_hardware, nvidia_driver
 
-PROTOCOL_VERSION = 2  # of the measurement protocol: raised when a change can move a number
+PROTOCOL_VERSION = 3  # of the measurement protocol: raised when a change can move a number
 _PACKAGES = ("torch", "torchao", "diffusers", "transformers", "triton", "numpy")
 _CONTAINERS = (  # kind, the variable or the file that gives it away; the first that fits
     ("apptainer", "APPTAINER_CONTAINER", None),

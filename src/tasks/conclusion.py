@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from src.measurement.rounds import Rounds
 from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
 from src.records.record import EMULATED, Record
 from src.tasks.context import RunContext
-from src.tasks.timing import Timed, Watch
+from src.tasks.launches import Note, host_bound, launch_details, launch_notes
+from src.tasks.power_cap import power_cap_note
+from src.tasks.timing import Timed
 
 _TIMED = ("speedup/", "latency/", "throughput/", "energy/", "compile/cold_s", "compile/warm_s")
 
@@ -23,12 +24,13 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
     elif found is Verdict.INCONCLUSIVE:
         record.reason = (
             f"the interval {estimate.ci_low:.3f}-{estimate.ci_high:.3f} crosses the margin of {conf.margin:.0%}; "
-            f"measuring ended by {rounds.stop_reason} after {estimate.pairs} pairs"
+            f"measuring ended by {rounds.stop_reason} after {estimate.pairs} pairs{' of blocks' * bool(timed.blocks)}"
         )
         record.remedy = "a larger measure.budget_s, or measure=standard"
     elif found is Verdict.HURTS and run.cfg.compile.scope != "none":
         record.reason = run.cfg.quant.slow_compiled.get(run.device.kind, "")
     record.verdict = found
+    _add_notes([(power_cap_note(record), ""), *launch_notes(timed, found, run.cfg)], record)
     if emulated := record.details.get("emulated"):
         record.verdict, record.reason, record.remedy = EMULATED, _emulated(emulated), emulated["remedy"]
     loads = [watch.load for watch in timed.watches]
@@ -48,11 +50,13 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
         "throttled_pairs": len(rounds.throttled),
         "withheld": bool(withheld) and not emulated,  # measured again, it would be emulated again
     }
+    if run.device.kind == "cuda":
+        record.details |= launch_details(timed)
 
 
 def doubts(timed: Timed, run: RunContext) -> list[tuple[str, str]]:
     """What disturbed the measuring, so that no verdict can be given: reason and remedy of each."""
-    return [*_neighbours(timed.watches, run), *_throttling(timed.rounds)]
+    return [*_neighbours(timed, run), *_throttling(timed)]
 
 
 def set_aside_emulated(record: Record) -> None:
@@ -68,16 +72,30 @@ def _emulated(how: dict[str, Any]) -> str:
     return f"emulated by {how['how']}, so only the quality counts; {how['reason']}"
 
 
-def _neighbours(watches: list[Watch], run: RunContext) -> list[tuple[str, str]]:
-    """Other processes that took what was being measured: reason and remedy."""
-    found = []
-    threads = run.device.threads
+def _add_notes(notes: list[Note], record: Record) -> None:
+    """Put what a reader must know behind the reason and the remedy."""
+    record.reason = "; ".join(filter(None, [record.reason, *(reason for reason, _ in notes)]))
+    remedies = dict.fromkeys(filter(None, [record.remedy, *(remedy for _, remedy in notes)]))
+    record.remedy = "; ".join(remedies)
+
+
+def _neighbours(timed: Timed, run: RunContext) -> list[tuple[str, str]]:
+    """Other processes that took what was being measured: reason and remedy.
+
+    On CUDA the host's CPUs matter to arms that wait for the host: one thread of it launches.
+    """
+    found, watches = [], timed.watches
+    threads = 1 if host_bound(timed) else run.device.threads
     crowd = [watch.load for watch in watches if threads is not None and watch.load.crowds(threads)]
     if crowd:
         load = max(crowd, key=lambda load: load.foreign_cpus)
+        measured = (
+            f"{threads} threads were measured" if run.device.threads else "the device waited for the host"
+        )
+        fewer = "; or fewer threads (gpu=cpu gpu.threads=1)" if run.device.threads else ""
         found.append((
-            f"other processes used {load.foreign_cpus:.1f} of {load.cpus} CPUs while {threads} threads were measured",
-            "a quiet machine, then the same command; or fewer threads (gpu=cpu gpu.threads=1)",
+            f"other processes used {load.foreign_cpus:.1f} of {load.cpus} CPUs while {measured}",
+            f"a quiet machine, then the same command{fewer}",
         ))  # fmt: skip
     others = sorted(set().union(*(watch.others for watch in watches)))
     if others:
@@ -88,12 +106,15 @@ def _neighbours(watches: list[Watch], run: RunContext) -> list[tuple[str, str]]:
     return found
 
 
-def _throttling(rounds: Rounds) -> list[tuple[str, str]]:
+def _throttling(timed: Timed) -> list[tuple[str, str]]:
+    rounds, remedy = timed.rounds, "better cooling or a lower power limit, then the same command"
+    if timed.blocks and (slowed := timed.blocks.slowdowns()):
+        return [(f"the device slowed itself down ({', '.join(slowed)}) in blocks of one arm", remedy)]
     if not rounds.throttled:
         return []
     why = sorted({name for names in rounds.throttled.values() for name in names})
     return [(
         f"the device slowed itself down ({', '.join(why)}) in {len(rounds.retaken)} pairs that were retaken and, the "
         f"budget spent, in {len(rounds.throttled)} of {len(rounds.baseline_ms)} that count",
-        "better cooling or a lower power limit, then the same command; or a larger measure.budget_s",
+        f"{remedy}; or a larger measure.budget_s",
     )]  # fmt: skip

@@ -16,11 +16,23 @@ from src.tasks.arm import Arm, prepare, warm_first_call
 from src.tasks.ceilings import ceiling_metrics, note_ceilings
 from src.tasks.conclusion import conclude, set_aside_emulated
 from src.tasks.context import RunContext
+from src.tasks.launches import host_metrics
 from src.tasks.metrics import compile_metrics, device_metrics, latency_metrics, memory_metrics
 from src.tasks.numbers import check_baseline_numbers, check_treated_numbers
 from src.tasks.planned import PlannedArms, measure_planned
+from src.tasks.power_cap import counting_estimate
 from src.tasks.profiled import profile_arms
-from src.tasks.timing import Timed, cold_caches, energy_j, time_after, time_alone, watched
+from src.tasks.timing import (
+    Timed,
+    cold_caches,
+    energy_j,
+    host_times,
+    is_part,
+    power_blocks,
+    time_after,
+    time_alone,
+    watched,
+)
 from src.treatments.autoquant import Autoquant
 from src.treatments.compiling import compiler_counts, compiler_options, graph_break_reasons
 from src.treatments.layers import LayerRow, capture_layers, linear_shape
@@ -107,10 +119,10 @@ def _measure_and_conclude(baseline: Arm, treated: Arm, alone: Timed | None, run:
     compiled = compiler_counts()
     timed = _interleaved(baseline, treated, run) if alone is None else time_after(alone, treated, run)
     recompiles = compiler_counts().since(compiled).graphs
-    estimate = estimate_speedup(timed.rounds, conf)
+    estimate = counting_estimate(estimate_speedup(timed.rounds, conf), timed, run)
     conclude(estimate, timed, run)
-    record.metrics |= latency_metrics(timed.rounds, estimate, run.cfg.batch)
-    record.metrics |= device_metrics(timed, run.cfg.batch)
+    record.metrics |= latency_metrics(timed.counted, estimate, run.cfg.batch)
+    record.metrics |= device_metrics(timed, run.cfg.batch) | host_metrics(timed.host)
     record.metrics |= memory_metrics(
         baseline, treated, baseline.model_bytes if alone is None else 0, run.device
     )
@@ -131,21 +143,25 @@ def _measure_and_conclude(baseline: Arm, treated: Arm, alone: Timed | None, run:
 def _interleaved(baseline: Arm, treated: Arm, run: RunContext) -> Timed:
     """Rounds of both arms in turn, then the energy of each; the rounds are on disk whatever happens."""
     rounds = Rounds()
-    try:
-        with (
-            run.phase("measure"),
-            watched(run.device, lambda: (baseline.call(), treated.call())) as watch,
-        ):
-            rounds = measure_interleaved(
-                baseline.call,
-                treated.call,
-                run.device,
-                run.cfg.measure,
-                cold=cold_caches(run.cfg),
-                monitor=watch.monitor,
-                rounds=rounds,
-            )
-    finally:
-        write_json(run.folder / "rounds.json", asdict(rounds))
+    with watched(run.device, lambda: (baseline.call(), treated.call())) as watch:
+        try:
+            with run.phase("measure"):
+                rounds = measure_interleaved(
+                    baseline.call,
+                    treated.call,
+                    run.device,
+                    run.cfg.measure,
+                    cold=cold_caches(run.cfg),
+                    launches=not is_part(run.cfg),
+                    monitor=watch.monitor,
+                    rounds=rounds,
+                )
+        finally:
+            write_json(run.folder / "rounds.json", asdict(rounds))
+        blocks = power_blocks(baseline, treated, rounds, watch.monitor, run)
     arms = {"baseline_": (baseline, rounds.calls_per_round[0]), "": (treated, rounds.calls_per_round[1])}
-    return Timed(rounds, [watch], energy_j(arms, watch.monitor, run))
+    timed = Timed(rounds, [watch], energy_j(arms, watch.monitor, run), blocks=blocks)
+    timed.host |= host_times(
+        {"baseline_": (baseline, rounds.baseline_ms), "": (treated, rounds.treated_ms)}, run
+    )
+    return timed

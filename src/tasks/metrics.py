@@ -10,6 +10,8 @@ from src.tasks.timing import Timed
 from src.treatments.compiling import CompilerCounts, FirstCall
 from src.workloads.device import GIB, Device
 
+_POWER_MEAN_MS = 2000.0  # a round this long has NVML's mean power to itself
+
 
 def latency_metrics(rounds: Rounds, estimate: SpeedupEstimate, batch: int) -> dict[str, float]:
     """Latency of both arms in ms per call, the speedup with its interval, and throughput."""
@@ -29,14 +31,30 @@ def latency_metrics(rounds: Rounds, estimate: SpeedupEstimate, batch: int) -> di
 
 
 def device_metrics(timed: Timed, batch: int) -> dict[str, float]:
-    """The device's state by arm (medians over the rounds), and joules per sample: an image, for a pipeline."""
-    metrics = {}
-    for name, value in timed.rounds.state_medians().items():
+    """The device's state by arm (medians over the rounds), and joules per sample: an image, for a pipeline.
+
+    NVML's power is a mean over about a second: of rounds shorter than that, and in turn, it is of both arms together.
+    """
+    metrics, states = {}, timed.counted.state_medians()
+    if not _told_apart(timed):
+        shared = [states.pop(f"{arm}/power_w", None) for arm in ("baseline", "treated")]
+        if known := [watts for watts in shared if watts is not None]:
+            metrics["device/both_power_w"] = sum(known) / len(known)
+    for name, value in states.items():
         arm, _, state = name.partition("/")
         metrics[f"device/{'baseline_' if arm == 'baseline' else ''}{state}"] = value
     for prefix, joules in timed.energy_j.items():
         metrics[f"energy/{prefix}per_sample_j"] = joules / batch
     return metrics
+
+
+def _told_apart(timed: Timed) -> bool:
+    """Whether a power reading is of one arm alone."""
+    rounds = timed.rounds
+    if timed.blocks or not rounds.order:
+        return True
+    arms = zip(rounds.as_arrays(), rounds.calls_per_round, strict=True)
+    return min(float(np.median(times)) * calls for times, calls in arms) > _POWER_MEAN_MS
 
 
 def memory_metrics(baseline: Arm, treated: Arm, beside_bytes: int, device: Device) -> dict[str, float]:

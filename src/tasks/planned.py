@@ -1,7 +1,6 @@
 """An autoquant run: search a plan, let the whole model decide, and give up only what clearly does not win."""
 
 import gc
-import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
@@ -12,22 +11,20 @@ from src.config.schema import MeasureConf
 from src.measurement.paired import measure_alone, measure_interleaved
 from src.measurement.rounds import estimate_speedup, rounds_in_turn
 from src.measurement.statistics import Verdict, verdict
-from src.measurement.timer import Call, RoundTimer
+from src.measurement.timer import RoundTimer
 from src.outcomes import ended
 from src.records.record import Outcome, write_json
 from src.tasks.arm import Arm, prepare
 from src.tasks.conclusion import doubts
 from src.tasks.context import RunContext
-from src.tasks.timing import Timed, cold_caches, watched
+from src.tasks.timing import Timed, cold_caches, host_times, is_part, watched
 from src.treatments.autoquant import Autoquant
 from src.treatments.layers import LayerRow
 from src.treatments.making import Second, make_treated, search_first
 from src.treatments.plan import Plan
 from src.treatments.whole import Seen, WholeSearch
-from src.workloads.device import Device
 
 _LOOK_S = 3.0  # of rounds: enough to choose between plans; the one that is chosen is measured in full
-_HOST_BOUND = 0.95  # of a call's time, after which the host has launched all of it
 
 
 class PlannedArms:
@@ -53,7 +50,7 @@ class PlannedArms:
         """Time every candidate on every shape, then plans as a whole; the plan that is to be applied."""
         run, conf = self.run, self.run.cfg
         model_ms = self._model_ms()
-        self.scheme.host_bound = self.alone is None and waits_for_host(self.baseline.call, run.device)
+        self.scheme.host_bound = self._host_bound(model_ms)
         search_first(self.scheme, self.baseline.workload, self.second, self.rows, run)
         assert self.scheme.plan is not None
         self._untouched = [replace(row) for row in self.rows]
@@ -90,7 +87,7 @@ class PlannedArms:
 
     def _time(self, arm: Arm) -> Timed:
         run, baseline, conf = self.run, self.baseline, _look_conf(self.run.cfg.measure)
-        cold = cold_caches(run.cfg)
+        cold, launches = cold_caches(run.cfg), not is_part(run.cfg)
         if self.alone is None:
             with run.phase("compile baseline"):
                 baseline.call()  # the trials made Dynamo forget it
@@ -99,19 +96,36 @@ class PlannedArms:
                 watched(run.device, lambda: (baseline.call(), arm.call())) as watch,
             ):
                 rounds = measure_interleaved(
-                    baseline.call, arm.call, run.device, conf, cold=cold, monitor=watch.monitor
+                    baseline.call,
+                    arm.call,
+                    run.device,
+                    conf,
+                    cold=cold,
+                    launches=launches,
+                    monitor=watch.monitor,
                 )
             return Timed(rounds, [watch])
         with run.phase("autoquant wholes"), watched(run.device, arm.call) as watch:
-            treated = measure_alone(arm.call, run.device, conf, cold=cold, monitor=watch.monitor)
+            treated = measure_alone(
+                arm.call, run.device, conf, cold=cold, launches=launches, monitor=watch.monitor
+            )
         return Timed(rounds_in_turn(self.alone.rounds, treated), [*self.alone.watches, watch])
 
     def _model_ms(self) -> float:
         """A call of the unquantized model, to judge what the trials promise by."""
         if self.alone is not None:
             return float(np.median(self.alone.rounds.baseline_ms))
-        timer = RoundTimer(self.run.device, cold=cold_caches(self.run.cfg))
+        cfg = self.run.cfg
+        timer = RoundTimer(self.run.device, cold=cold_caches(cfg), launches=not is_part(cfg))
         return min(timer.ms_per_call(self.baseline.call, 1) for _ in range(3))
+
+    def _host_bound(self, model_ms: float) -> bool:
+        """Whether the unquantized model waits for the host; a part of one does not, inside its model."""
+        if is_part(self.run.cfg):
+            return False
+        arms = {"baseline_": (self.baseline, [model_ms])}
+        hosts = host_times(arms, self.run) if self.alone is None else self.alone.host
+        return any(host.bound for host in hosts.values())
 
     def _free(self) -> None:
         self._arm = None
@@ -147,18 +161,6 @@ def measure_planned(arms: PlannedArms, measure: Callable[[Arm], None]) -> None:
         _note_fall_back(plan, run)
 
 
-def waits_for_host(call: Call, device: Device) -> bool:
-    """Whether the device has next to nothing left to do when the host has launched a call: then launches count."""
-    if device.kind == "cpu":
-        return False
-    device.synchronize()
-    started = time.perf_counter()
-    call()
-    launched_s = time.perf_counter() - started
-    device.synchronize()
-    return launched_s > _HOST_BOUND * (time.perf_counter() - started)
-
-
 def _clearly_no_win(run: RunContext) -> bool:
     """A verdict that noise leaves open, or that is withheld, is none."""
     return run.record.verdict in (Verdict.NEUTRAL, Verdict.HURTS)
@@ -173,7 +175,8 @@ def _set_aside(run: RunContext, layers: int) -> None:
         "metrics": record.metrics,
     }
     record.metrics = {name: value for name, value in record.metrics.items() if name.startswith(kept)}
-    (run.folder / "rounds.json").rename(run.folder / "rounds_plan.json")
+    for path in [*run.folder.glob("rounds.json"), *run.folder.glob("power_blocks.json")]:
+        path.rename(path.with_stem(f"{path.stem}_plan"))
 
 
 def _note_fall_back(plan: Plan, run: RunContext) -> None:

@@ -118,7 +118,7 @@ class Autoquant:
         assert isinstance(layer, nn.Linear)
         choice = Choice(*layers[0].shape, layers=[row.fqn for row in layers], scheme=UNQUANTIZED, reason="")
         choice.calls = sum(row.calls for row in layers)
-        bench = _Bench(layer, layers[0], x, run, cold=run.cfg.measure.cache != "warm" and not self.host_bound)
+        bench = _Bench(layer, layers[0], x, run, self.host_bound)
         try:
             for scheme in self.candidates.values():
                 trial, baseline_ms = bench.try_scheme(scheme)
@@ -150,9 +150,13 @@ class Autoquant:
 class _Bench:
     """One layer, unquantized and compiled, that candidates are timed against."""
 
-    def __init__(self, layer: nn.Linear, row: LayerRow, x: torch.Tensor, run: RunContext, cold: bool) -> None:
+    def __init__(
+        self, layer: nn.Linear, row: LayerRow, x: torch.Tensor, run: RunContext, host_bound: bool
+    ) -> None:
         self.row, self.run = replace(row, fqn="inner"), run
-        self.cold, self.timer = cold, RoundTimer(run.device, cold=cold)
+        # Where the model waits for the host, a layer takes as long as launching it: calls back to back show that.
+        self.cold, self.launches = run.cfg.measure.cache != "warm" and not host_bound, host_bound
+        self.timer = RoundTimer(run.device, cold=self.cold, launches=self.launches)
         self.baseline = Workload(Whole(layer), (x,), {})
         self.quantizable = self.baseline.twin()
         compile_module(self.baseline.module, run.cfg.compile)
@@ -187,7 +191,9 @@ class _Bench:
             reason = f"dropped: {slower:.1f} times slower at first sight"
             return Trial(name, "ok", reason, 1 / slower, sqnr_db=sqnr_db), baseline_ms
         conf = _trial_conf(run.cfg.measure, run.cfg.quant.layer_budget_s)
-        rounds = measure_interleaved(baseline.call, treated.call, run.device, conf, cold=self.cold)
+        rounds = measure_interleaved(
+            baseline.call, treated.call, run.device, conf, cold=self.cold, launches=self.launches
+        )
         estimate = estimate_speedup(rounds, conf)
         trial = Trial(name, "ok", "", estimate.median, estimate.ci_low, estimate.ci_high, sqnr_db)
         return trial, float(rounds.as_arrays()[0].min())

@@ -62,7 +62,7 @@ def test_a_faster_treatment_breaks_even_earlier(at, lift):
     assert after.m < before.m
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(at=st.floats(30, 300), seed=st.integers(0, 1000))
 def test_wider_intervals_give_wider_break_evens(at, seed):
     (narrow,), (wide,) = (crossings(straight(at, 0.3, sigma), seed=seed) for sigma in (0.01, 0.05))

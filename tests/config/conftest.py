@@ -1,6 +1,7 @@
 """The application in this process, with a task that remembers what it was called with."""
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -36,8 +37,10 @@ def _logging_as_before() -> Iterator[None]:
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
     """call("batch=4", "-m", ..., status=lambda cfg: 0): multiruns run in this process, by Hydra's basic launcher."""
+
+    monkeypatch.setattr(sys, "argv", ["run.py"])  # not what pytest, or a process of its, was called by
 
     def called(*argv: str, status: Callable[[RootConf], int] = lambda _: 0) -> Called:
         runs: list[RootConf] = []

@@ -287,7 +287,7 @@ RUNS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(runs=RUNS, poll_s=st.sampled_from([1.0, 7.0, 20.0]))
 def test_following_always_ends_with_a_record_per_run_and_none_of_its_own_is_replaced(
     tmp_path_factory: pytest.TempPathFactory, runs: Any, poll_s: float

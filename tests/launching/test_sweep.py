@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -77,9 +78,9 @@ def test_every_run_has_its_record_its_artifacts_and_its_mlflow_run(
 
 
 def test_what_is_done_is_skipped_a_broken_record_is_measured_again_rerun_measures_all(
-    swept: tuple[Path, subprocess.CompletedProcess[str]],
+    swept: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    outputs, _ = swept
+    outputs = Path(shutil.copytree(swept[0], tmp_path / "outputs"))
     before = {record["run_key"]: record for record in records(outputs)}
     broken = next(key for key, record in before.items() if record["outcome"] == "unsupported")
     (outputs / "runs" / broken / "001" / "record.json").write_text('{"schema_version": 1, "run')
@@ -103,12 +104,11 @@ def test_every_fate_of_a_run_is_an_outcome_and_the_sweep_goes_on(tmp_path: Path)
         "measure.ceilings=false",
         "measure.budget_s=0.3",
         "measure.min_pairs=8",
-        "measure.timeout_s=20",
     )
-    done = call(
-        "run", "-m", *own, *fixed, "measure.ceilings=false", "seed=1,2,3,4,5,0", f"outputs={tmp_path}"
-    )
+    done = call("run", "-m", *own, *fixed, "seed=1,2,3,5,0", f"outputs={tmp_path}")
     assert done.returncode == 1, done.stderr
+    hung = call("run", *own, *fixed, "seed=4", "measure.timeout_s=2", f"outputs={tmp_path}")
+    assert hung.returncode == 1, hung.stderr
     by_seed = {
         json.loads((path.parent / "record.json").read_text())["reason"]: path.parent
         for path in tmp_path.glob("runs/*/001/config.yaml")
@@ -118,7 +118,7 @@ def test_every_fate_of_a_run_is_an_outcome_and_the_sweep_goes_on(tmp_path: Path)
     assert outcomes == {"failed": 1, "killed": 2, "timeout": 1, "oom": 1, "ok": 1}
     assert all(record["environment"]["hardware"]["cpu"]["cpus"] > 0 for record in records(tmp_path))
     reasons = " / ".join(by_seed)
-    for expected in ("ZeroDivisionError: a bug", "SIGSEGV", "SIGKILL", "measure.timeout_s=20"):
+    for expected in ("ZeroDivisionError: a bug", "SIGSEGV", "SIGKILL", "measure.timeout_s=2"):
         assert expected in reasons
     ok = next(record for record in records(tmp_path) if record["outcome"] == "ok")
     assert ok["axes"]["model"] == "my-sd3"
@@ -149,7 +149,6 @@ def test_ctrl_c_keeps_what_is_done_marks_what_is_on_and_leaves_no_process(tmp_pa
     for line in driver.stderr:
         if "hanging" in line:
             break
-    time.sleep(0.5)
     os.kill(driver.pid, signal.SIGINT)
     rest = driver.stderr.read()
     assert driver.wait(60) == 130
@@ -208,11 +207,12 @@ def test_parallel_runs_share_an_empty_compile_cache(tmp_path: Path) -> None:
     last = start(3)
     _, errors = last.communicate(timeout=240)
     assert last.returncode == 0, errors
-    found = sorted(records(tmp_path / "out"), key=lambda record: record["started_at"])
+    found = records(tmp_path / "out")
     assert [record["outcome"] for record in found] == ["ok"] * 4
     assert len({record["metrics"]["quality/sqnr_db"] > 30 for record in found}) == 1
-    assert found[-1]["metrics"]["compile/cache_misses"] == 0
-    assert found[-1]["metrics"]["compile/cache_hits"] == 2
+    (after,) = (record for record in found if record["axes"]["seed"] == 3)
+    assert after["metrics"]["compile/cache_misses"] == 0
+    assert after["metrics"]["compile/cache_hits"] == 2
 
 
 def test_a_disk_that_takes_no_more_is_told_before_anything_runs(tmp_path: Path) -> None:

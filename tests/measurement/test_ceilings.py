@@ -2,7 +2,6 @@ import json
 import math
 import subprocess
 import sys
-import time
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -85,36 +84,58 @@ def test_a_copied_buffer_is_several_caches(cache_mib, reckoned_mib):
     assert rates._sizes(RATES["copy_gb_s"], tiny) == [MIB]
 
 
-def of_seconds(seconds, fails_at=math.inf):
+class Clock:
+    """A clock that only calls move."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def perf_counter(self):
+        return self.seconds
+
+    def perf_counter_ns(self):
+        return round(self.seconds * 1e9)
+
+    def pass_by(self, seconds):
+        self.seconds += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    found = Clock()
+    monkeypatch.setattr(rates, "time", found)
+    return found
+
+
+def of_seconds(clock, seconds, fails_at=math.inf):
     """A rate whose call of size n takes seconds(n); at `fails_at` there is no kernel any more."""
 
     def make(size, device):
         if size >= fails_at:
             raise RuntimeError("no such kernel\nand a long explanation")
-        return lambda: time.sleep(seconds(size))
+        return lambda: clock.pass_by(seconds(size))
 
     return Rate("TFLOP/s", make, lambda size: size**3, lambda size: [size])
 
 
 @pytest.mark.usefixtures("small")
-def test_the_best_size_wins_and_a_refusal_ends_it(cpu):
-    found = best_rate(of_seconds(lambda size: 0.002, fails_at=128), cpu, budget_s=10)
+def test_the_best_size_wins_and_a_refusal_ends_it(cpu, clock):
+    found = best_rate(of_seconds(clock, lambda size: 0.002, fails_at=128), cpu, budget_s=10)
     assert found["shape"] == [64]
     assert found["ended"] == "RuntimeError: no such kernel"
-    assert found["value"] == pytest.approx(64**3 / 0.002, rel=0.5)
+    assert found["value"] == pytest.approx(64**3 / 0.002, rel=1e-4)
 
 
 @pytest.mark.usefixtures("small")
-def test_what_has_no_kernel_has_a_reason(cpu):
-    found = best_rate(of_seconds(lambda _: 0, fails_at=0), cpu, budget_s=10)
+def test_what_has_no_kernel_has_a_reason(cpu, clock):
+    found = best_rate(of_seconds(clock, lambda _: 0, fails_at=0), cpu, budget_s=10)
     assert found == {"unit": "TFLOP/s", "reason": "RuntimeError: no such kernel"}
 
 
 @pytest.mark.usefixtures("small")
-def test_a_naive_kernel_is_given_up_in_time(cpu):
-    started = time.perf_counter()
-    found = best_rate(of_seconds(lambda size: 0.05 * (size / 32) ** 3), cpu, budget_s=0.5)
-    assert time.perf_counter() - started < 2
+def test_a_naive_kernel_is_given_up_in_time(cpu, clock):
+    found = best_rate(of_seconds(clock, lambda size: 0.05 * (size / 32) ** 3), cpu, budget_s=0.5)
+    assert clock.seconds < 2
     assert "[64] would take about" in found["reason"]
 
 

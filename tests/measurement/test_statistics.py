@@ -2,7 +2,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -33,7 +33,7 @@ from tests.measurement.simulation import (
 )
 
 cases = pytest.mark.parametrize
-property_test = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+property_test = settings(max_examples=40)
 
 # Log disturbances of 8 to 40 pairs.
 noise = hnp.arrays(np.float64, st.tuples(st.integers(8, 40), st.just(2)), elements=st.floats(-0.5, 0.5))

@@ -33,7 +33,7 @@ from src.records.store import MARKER_NAME, SweepManifest, sweep_folder
 from src.records.tracking import Tracker, open_tracker
 
 ROOT = Path(__file__).resolve().parents[2]
-GIVES_UP_S = 30  # "seconds" on a busy machine; MLflow alone waits for 246
+GIVES_UP_S = 100  # "seconds" on a busy machine; MLflow alone waits for 246
 
 
 def over(uri: str, sweep: str) -> TrackingConf:

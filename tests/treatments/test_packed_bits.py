@@ -17,7 +17,7 @@ def random_codes(shape, bits, seed):
 
 
 @pytest.mark.parametrize("bits", BITS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shape=SHAPES, seed=st.integers(0, 2**31))
 def test_what_is_packed_comes_back(bits, shape, seed):
     codes = random_codes(shape, bits, seed)
@@ -35,7 +35,7 @@ def test_every_code_at_every_place(bits):
 
 
 @pytest.mark.parametrize("bits", BITS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rows=st.integers(1, 300))
 def test_a_column_takes_its_bits_and_less_than_eight_codes_of_padding(bits, rows):
     spare_bits = 8 * packed_rows(rows, bits) - bits * rows

@@ -61,7 +61,7 @@ def test_every_number_has_its_code(bits):
 
 
 @pytest.mark.parametrize("bits", FLOATS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**31), columns=st.integers(1, 40), scale=st.floats(1e-4, 1e2))
 def test_stored_codes_are_torchaos(bits, seed, columns, scale):
     rows = torch.randn(3, columns, generator=torch.Generator().manual_seed(seed)) * scale

@@ -18,13 +18,14 @@ PIXART = ("model=pixart-sigma", "target=pipeline", "resolution=64", "model.pipel
           "model.pipeline.vae.factory.block_out_channels=[32,32,32,32]")  # fmt: skip
 EVERY = "quant.components=[denoiser,vae,text_encoder,text_encoder_2]"
 DIFFUSERS = "quant.via=diffusers"
+FIELD = ("layers=field_default", "quant.layers.min_side=128")
 
 
 @pytest.mark.parametrize(
     "overrides",
     [
         (*FLUX, "quant=int8wo"),
-        (*FLUX, "quant=int8dq", "layers=field_default", "quant.components=[denoiser,vae]"),
+        (*FLUX, "quant=int8dq", *FIELD, "quant.components=[denoiser,vae]"),
         (*FLUX, "quant=int8wo", "quant.components=[vae]", "quant.layers.exclude=[to_k]"),
         (*FLUX, "quant=float8wo", "quant.where=cpu"),
         (*FLUX, "quant=none"),

@@ -107,7 +107,7 @@ def test_unquantized_leaves_everything_alone(treat):
             ("quant.layers.include=[ff]", "quant.layers.exclude=[context]"),
             lambda row: "ff" in row.fqn and "context" not in row.fqn,
         ),
-        (("quant.requires.n_multiple=1024",), lambda row: row.N % 1024 == 0),
+        (("quant.requires.n_multiple=512",), lambda row: row.N % 512 == 0),
     ],
 )
 def test_filters(treat, overrides, taken):

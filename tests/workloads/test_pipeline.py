@@ -84,7 +84,7 @@ def test_every_linear_that_is_called_is_listed_with_the_steps(compose, cpu):
     assert {row.fqn for row in rows if not row.reason} == {f"transformer.{name}" for name in linears}
     assert {row.calls for row in rows if not row.reason} == {3}
     feed_forward = next(row for row in rows if row.fqn == "transformer.transformer_blocks.0.ff.net.0.proj")
-    assert feed_forward.shape == (2 * 16, 512, 2048)
+    assert feed_forward.shape == (2 * 16, 128, 512)
     decoder = [row for row in rows if row.fqn.startswith("vae.decoder.")]
     assert len(decoder) == 4
     assert {(row.calls, row.reason) for row in decoder} == {(1, KEPT)}

@@ -1,0 +1,133 @@
+"""Under a power cap: blocks of one arm, each long enough for the power controller to follow.
+
+Where a device stands at its power limit, its controller sets a clock for the power drawn over some tenths of a
+second. Arms that alternate every few milliseconds share that clock, and the one that draws less cannot show it. Who
+uses a treatment runs it for minutes. So both arms run again, in blocks A B B A B A A B of 1.5 s, of which the first
+half is set aside while the controller settles.
+"""
+
+import math
+import statistics
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from scipy import stats
+
+from src.config.schema import MeasureConf
+from src.measurement.paired import Arms
+from src.measurement.rounds import Round, Rounds
+from src.measurement.statistics import SpeedupEstimate
+
+BLOCK_S = 1.5
+SETTLE_S = 0.75  # of each block, set aside
+_MOSTLY = 0.5  # of the rounds at the cap
+_PAIRS = (4, 16)  # of blocks, at least and at most; an even number of them cancels a linear drift
+_ROUNDS = 3  # counted in a block, at least
+
+
+@dataclass
+class Block:
+    """One block of one arm: its counted rounds."""
+
+    arm: str  # A: baseline, B: treated
+    ms: list[float] = field(default_factory=list)  # per call
+    states: dict[str, list[float]] = field(
+        default_factory=dict
+    )  # power_w: one value, from the energy counter
+    slowdowns: list[str] = field(default_factory=list)  # for another reason than the power cap
+
+    def count(self, taken: Round) -> None:
+        """Add a round; NVML's own power, a mean over about a second, is left out."""
+        self.ms.append(taken.ms)
+        self.slowdowns = sorted({*self.slowdowns, *taken.reading.slowdowns})
+        for name, value in taken.reading.values.items():
+            if name != "power_w":
+                self.states.setdefault(name, []).append(value)
+
+
+@dataclass
+class PowerBlocks:
+    """Blocks in the order measured, as ``power_blocks.json``; an even number, of both arms alike."""
+
+    blocks: list[Block] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the run's folder."""
+        return {"block_s": BLOCK_S, "settle_s": SETTLE_S, "blocks": [asdict(block) for block in self.blocks]}
+
+    def estimate(self, confidence: float) -> SpeedupEstimate:
+        """Baseline / treated from the pairs of neighbouring blocks, with Student's interval of their log ratios."""
+        levels = {id(block): math.log(statistics.median(block.ms)) for block in self.blocks}
+        ratios = []
+        for pair in zip(self.blocks[::2], self.blocks[1::2], strict=True):
+            baseline, treated = sorted(pair, key=lambda block: block.arm)
+            ratios.append(levels[id(baseline)] - levels[id(treated)])
+        mean, error = statistics.fmean(ratios), statistics.stdev(ratios) / math.sqrt(len(ratios))
+        half = float(stats.t.ppf((1 + confidence) / 2, len(ratios) - 1)) * error
+        low, high = math.exp(mean - half), math.exp(mean + half)
+        return SpeedupEstimate(math.exp(mean), low, high, len(ratios), 1)
+
+    def slowdowns(self) -> list[str]:
+        """Why the device slowed itself down in some of the blocks, power aside."""
+        return sorted({name for block in self.blocks for name in block.slowdowns})
+
+    def rounds(self) -> Rounds:
+        """All counted rounds, by arm, with the device's state in each arm's blocks."""
+        found = Rounds()
+        for block in self.blocks:
+            name, times = (
+                ("baseline", found.baseline_ms) if block.arm == "A" else ("treated", found.treated_ms)
+            )
+            times.extend(block.ms)
+            for state, values in block.states.items():
+                found.states.setdefault(f"{name}/{state}", []).extend(values)
+        return found
+
+
+def stands_at_cap(rounds: Rounds) -> bool:
+    """Whether most rounds of an arm found the device at its power limit, each too short to be a block itself."""
+    capped = any(_capped_share(rounds, arm) > _MOSTLY for arm in ("baseline", "treated"))
+    return capped and min(map(statistics.median, _lengths_ms(rounds))) < BLOCK_S * 1e3
+
+
+def measure_power_blocks(arms: Arms, conf: MeasureConf, blocks: PowerBlocks) -> None:
+    """Measure blocks A B B A B A A B ..., as many as the budget holds, 4 to 16 of each arm: 12 to 48 s.
+
+    Args:
+        arms: warmed up, timed as in their alternating rounds.
+        conf: has the budget.
+        blocks: filled in while measuring, so that a caller has them whatever happens.
+    """
+    pairs = 2 * round(min(max(conf.budget_s / (2 * BLOCK_S), _PAIRS[0]), _PAIRS[1]) / 2)
+    for index in range(pairs):
+        for arm in "AB" if index % 4 in (0, 3) else "BA":
+            blocks.blocks.append(_measured(arm, arms))
+
+
+def _measured(name: str, arms: Arms) -> Block:
+    call = arms.baseline if name == "A" else arms.treated
+    calls = arms.calls_per_round[name == "B"]
+    block, started = Block(name), time.perf_counter()
+    while time.perf_counter() - started < SETTLE_S:
+        arms.round(call, calls)
+    joules, settled = arms.monitor.energy_j(), time.perf_counter()
+    while time.perf_counter() - started < BLOCK_S or len(block.ms) < _ROUNDS:
+        taken = arms.round(call, calls)
+        if not taken.clock_failed:
+            block.count(taken)
+    used, seconds = arms.monitor.energy_j(), time.perf_counter() - settled
+    if joules is not None and used is not None:
+        block.states["power_w"] = [(used - joules) / seconds]
+    return block
+
+
+def _capped_share(rounds: Rounds, arm: str) -> float:
+    told = [value for value in rounds.states.get(f"{arm}/power_capped", []) if value is not None]
+    return statistics.fmean(told) if told else 0.0
+
+
+def _lengths_ms(rounds: Rounds) -> list[list[float]]:
+    """Of each arm's rounds."""
+    arms = zip((rounds.baseline_ms, rounds.treated_ms), rounds.calls_per_round, strict=True)
+    return [[ms * calls for ms in times] for times, calls in arms]

@@ -1,0 +1,43 @@
+"""Ways of timing a Linear, held against each other: the published grid, and this program's own records."""
+
+import pytest
+
+from benchmarks.linear_grid import agreement, commands, grid, probes
+from src.records.record import Outcome, Record
+
+
+def test_what_the_published_grid_says():
+    """As docs/measurement.md has it."""
+    by_graph = grid("speedup")
+    blocked, call = (agreement(by_graph, grid(f"{way}_speedup")) for way in ("blocked", "call"))
+    assert (call.cells, call.helps, call.said_to_hurt, call.other_verdict) == (141, 40, 28, 33)
+    assert (blocked.other_verdict, blocked.clear, blocked.right_sign) == (5, 130, 130)
+    assert (call.clear, call.right_sign) == (130, 102)
+    assert blocked.apart == pytest.approx(0.046, abs=0.001)
+
+
+def test_records_are_held_against_it(tmp_path):
+    for place, (m, quant, speedup) in enumerate(
+        [(1, "int8wo", 1.2), (32, "int8wo", 0.9), (64, "int8dq", 2.0)]
+    ):
+        axes = {"model": "linear", "quant": quant}
+        record = Record(f"{place:016x}", 1, "sweep", axes, outcome=Outcome.OK, shape={"M": m, "K": 8, "N": 8})
+        record.metrics["speedup/median"] = speedup
+        folder = tmp_path / "runs" / record.run_key / "001"
+        folder.mkdir(parents=True)
+        record.write(folder)
+    found = agreement(
+        {(1, 8, 8, "int8wo"): 1.3, (32, 8, 8, "int8wo"): 1.1, (2, 8, 8, "none"): 1.0}, probes(tmp_path)
+    )
+    assert (found.cells, found.helps, found.said_to_hurt, found.right_sign) == (2, 2, 1, 1)
+
+
+def test_nothing_in_common_is_an_error():
+    with pytest.raises(ValueError, match="no cell of the grid"):
+        agreement({(1, 8, 8, "int8wo"): 1.0}, {})
+
+
+def test_a_sweep_for_each_scheme():
+    found = commands([(1, 2, 3, "int8wo"), (4, 5, 6, "int8dq"), (7, 8, 9, "int8wo")])
+    assert len(found) == 2
+    assert found[0].endswith("quant=int8wo 'model.dims={M:1,K:2,N:3},{M:7,K:8,N:9}'")
