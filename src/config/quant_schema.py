@@ -53,6 +53,7 @@ class SchemeVariantConf:
 
     config: dict[str, Any] = field(default_factory=dict)
     requires: RequiresConf = field(default_factory=RequiresConf)
+    inductor: dict[str, Any] = field(default_factory=dict)
     bits: float | None = aside(None)
     serializes: str | None = field(default=None, metadata={"choices": SERIALIZES, "key": False})
 
@@ -78,6 +79,9 @@ class QuantConf:
     _target_: str = "src.treatments.scheme.TorchaoScheme"
     config: dict[str, Any] = field(default_factory=dict)  # a torchao config: `_target_` and its arguments
     requires: RequiresConf = field(default_factory=RequiresConf)
+    inductor: dict[str, Any] = field(
+        default_factory=dict
+    )  # inductor options that it needs, set for both arms
     per_device: dict[str, SchemeVariantConf] = field(default_factory=dict)  # by device type: cpu, cuda
     layers: LayersConf = field(default_factory=LayersConf)
     components: list[str] = field(
@@ -89,9 +93,15 @@ class QuantConf:
     serializes: str | None = field(
         default=None, metadata={"choices": SERIALIZES, "key": False}
     )  # docs/schemes.md
+    tries_layers: bool = aside(
+        True
+    )  # a layer of each shape once before the model; not where quantizing takes minutes
     needs_compile: bool = aside(
         False
     )  # eager, its conversions are kernels of their own: slow whatever it saves
+    slow_compiled: dict[str, str] = field(
+        default_factory=dict, metadata={"key": False}
+    )  # device type -> why it is slow there when compiled: the reason of a run that hurts
     eager_only: dict[str, str] = field(
         default_factory=dict, metadata={"key": False}
     )  # device type -> why every compile mode ends in compile_error there
@@ -106,16 +116,20 @@ class QuantConf:
     min_sqnr_db: float = 20.0  # autoquant: the quality floor of one layer's output
     min_gain: float = bounded(0.02, min=0.0)  # autoquant: the least gain of one layer, whole interval
     layer_budget_s: float = bounded(1.0, min=0.01)  # autoquant: timing budget per shape and candidate
+    whole_budget_s: float = bounded(
+        30.0, min=0.0
+    )  # autoquant: for taking shapes back from a plan that gives too little
     plan: str | None = None  # autoquant: a plan.json made earlier; applied instead of searching
 
     def on(self, device: str) -> SchemeVariantConf:
         """Config, requirements and storage on one device type: the variant's own, else the scheme's."""
         own = self.per_device.get(device)
         if own is None:
-            return SchemeVariantConf(self.config, self.requires, self.bits, self.serializes)
+            return SchemeVariantConf(self.config, self.requires, self.inductor, self.bits, self.serializes)
         return SchemeVariantConf(
             own.config or self.config,
             own.requires,
+            own.inductor or self.inductor,
             self.bits if own.bits is None else own.bits,
             own.serializes or self.serializes,
         )
@@ -123,5 +137,6 @@ class QuantConf:
 
 # Parameters that only some schemes have, said by their key `takes`.
 SCHEME_PARAMETERS = (
-    "group_size", "activation_max", "candidates", "min_sqnr_db", "min_gain", "layer_budget_s", "plan",
+    "group_size", "activation_max", "candidates", "min_sqnr_db", "min_gain", "layer_budget_s", "whole_budget_s",
+    "plan",
 )  # fmt: skip

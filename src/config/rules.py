@@ -27,6 +27,8 @@ def _root(root: RootConf, path: str) -> Iterator[str]:
     """What only the whole configuration can tell; the readers' own messages name key and value."""
     yield from _known_target(root, path)
     yield from _components(root)
+    if root.compile.scope == "none" and root.compile.tuning != "none":
+        yield f"compile.tuning={root.compile.tuning}: compile={root.compile.name} compiles nothing"
     yield from _checkpoint(root.serialize)
     try:
         resolve(root.model.dims, {"batch": root.batch, "resolution": root.resolution}, "model.dims")
@@ -94,6 +96,11 @@ def _scheme(quant: QuantConf, path: str) -> Iterator[str]:
     configs |= {f"per_device.{kind}.config": each.config for kind, each in quant.per_device.items()}
     for key, config in configs.items():
         yield from mistakes(config, f"{path}{key}")
+        if config.get("set_inductor_config"):
+            yield (
+                f"{path}{key}.set_inductor_config=true: would change the treated arm alone; "
+                "compile.tuning=recommended sets torchao's options for both"
+            )
     for name, entry in quant.candidates.items():
         key = f"{path}candidates.{name}"
         yield from mistakes(entry, key)

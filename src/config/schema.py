@@ -31,6 +31,9 @@ class CompileConf:
     mode: str | None = None
     fullgraph: bool = True
     dynamic: bool | None = False
+    tuning: str = one_of(
+        "none", "none", "recommended"
+    )  # recommended: the options that torchao sets, for both arms
     options: dict[str, Any] = field(default_factory=dict)  # inductor config, set once for both arms
 
 

@@ -103,10 +103,14 @@ class Preloaded:
 def share_caches(outputs: Path) -> None:
     """What this process sets before it starts a fork server: where compiled code is kept, for all runs.
 
-    Apart by version: torch's keys know its own version, not that of torchao, whose tensors are compiled.
+    Apart by version: torch's keys know its own version, not that of torchao, whose tensors are compiled. And by a
+    limit on the CPU's instruction sets, which they do not know either: int8 code made without it gave NaN with it.
     """
     found = versions()
-    compiled_by = f"torch-{found['torch']}-torchao-{found['torchao']}".replace("+", "_")
+    limits = [
+        os.environ[name] for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA") if name in os.environ
+    ]
+    compiled_by = "-".join(["torch", found["torch"], "torchao", found["torchao"], *limits]).replace("+", "_")
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(outputs / "cache" / "inductor" / compiled_by))
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # else a look for CUDA spoils the fork server
 

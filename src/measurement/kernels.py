@@ -129,6 +129,19 @@ def kernel_table(arms: dict[str, CallProfile]) -> list[KernelRow]:
     return rows
 
 
+def dominant_kernel(rows: Iterable[KernelRow], share: float = 0.3) -> str:
+    """The treated arm's longest kernel that the baseline does not have, in words; empty below this share."""
+    listed = list(rows)
+    known = {(row.kernel, row.types) for row in listed if row.arm == "baseline"}
+    new = [row for row in listed if row.arm == "treated" and (row.kernel, row.types) not in known]
+    longest = max(new, key=lambda row: row.self_ms, default=None)
+    if longest is None or longest.share < share:
+        return ""
+    return (
+        f"{longest.kernel} takes {longest.share:.0%} of the time in kernels, {longest.self_ms:.3g} ms a call"
+    )
+
+
 def kind_of(kernel: Kernel, *, new: bool) -> str:
     """The kind by the kernel's name, else by the op that started it, else ``other``."""
     for name in (kernel.name, kernel.op):

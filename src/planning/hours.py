@@ -126,8 +126,8 @@ def guess_s(measure: MeasureConf, quant: QuantConf, shapes: int, processes: int 
         processes: that the run is measured in.
     """
     trials = len(quant.candidates) * shapes if quant.plan is None else 0
-    first_s = 3 * measure.budget_s + 30 + 1.5 * quant.layer_budget_s * trials
-    return first_s + (processes - 1) * (2 * measure.budget_s + 20)
+    search_s = 1.5 * quant.layer_budget_s * trials + (quant.whole_budget_s if trials else 0)
+    return 3 * measure.budget_s + 30 + search_s + (processes - 1) * (2 * measure.budget_s + 20)
 
 
 def sources(estimates: Iterable[Estimate]) -> dict[str, int]:

@@ -49,7 +49,7 @@ class Record:
     """Everything that one run found out, but for the bulky parts kept beside it.
 
     Beside ``record.json`` lie ``config.yaml`` (resolved), ``rounds.json`` (raw round times in ms),
-    ``layers.json`` (one row per Linear), ``run.log``, and for autoquant ``plan.json``.
+    ``layers.json`` (one row per Linear), ``run.log``, and for autoquant ``plan.json`` and ``rounds_whole_N.json``.
     """
 
     run_key: str

@@ -46,7 +46,7 @@ class Answer:
 
 def call(workload: Workload, cfg: RootConf) -> Tensors:
     """The output tensors of one call in the run's compile state, on the CPU."""
-    with compiler_options(cfg.compile):
+    with compiler_options(cfg.compile, cfg.quant, next(workload.module.parameters()).device.type):
         output = on_cpu(workload.call())
     return [leaf for leaf in torch.utils._pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor)]
 

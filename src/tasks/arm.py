@@ -9,6 +9,7 @@ from src.measurement.memory import Peaks, peak_memory
 from src.measurement.quality import on_cpu
 from src.tasks.context import RunContext
 from src.treatments.compiling import FirstCall, compile_module, forget_compiled, timed_first_call
+from src.treatments.inductor import options_in_effect
 from src.workloads.model import size_bytes
 from src.workloads.workload import Workload
 
@@ -34,6 +35,7 @@ def prepare(name: str, workload: Workload, run: RunContext) -> Arm:
     """Compile the workload, make its first call, and measure the memory of a call."""
     with run.phase(f"compile {name}"), peak_memory(run.device) as compile_peaks:
         compile_module(workload.denoiser(), run.cfg.compile)
+        run.record.details.setdefault("inductor", {})[name] = options_in_effect()
         first_call, output = timed_first_call(workload, run.device)
         output = on_cpu(output)
     with run.phase("memory"), peak_memory(run.device) as peaks:

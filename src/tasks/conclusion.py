@@ -30,17 +30,19 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
     """Fill in verdict, reason and remedy, and how the measuring went."""
     conf, record, rounds = run.cfg.measure, run.record, timed.rounds
     found, record.reason, record.remedy = verdict(estimate, conf.margin), "", ""
-    doubts = [*_neighbours(timed, run), *_throttling(timed)]
-    if doubts:
+    withheld = doubts(timed, run)
+    if withheld:
         found = Verdict.INCONCLUSIVE
-        record.reason = "; ".join(reason for reason, _ in doubts)
-        record.remedy = "; ".join(remedy for _, remedy in doubts)
+        record.reason = "; ".join(reason for reason, _ in withheld)
+        record.remedy = "; ".join(remedy for _, remedy in withheld)
     elif found is Verdict.INCONCLUSIVE:
         record.reason = (
             f"the interval {estimate.ci_low:.3f}-{estimate.ci_high:.3f} crosses the margin of {conf.margin:.0%}; "
             f"measuring ended by {rounds.stop_reason} after {estimate.pairs} pairs{' of blocks' * bool(timed.blocks)}"
         )
         record.remedy = "a larger measure.budget_s, or measure=standard"
+    elif found is Verdict.HURTS and run.cfg.compile.scope != "none":
+        record.reason = run.cfg.quant.slow_compiled.get(run.device.kind, "")
     told = [_baseline(rounds, run), *(record.details.get(name) for name in _NOTED), record.reason]
     record.reason = "; ".join(filter(None, told))
     record.verdict = found
@@ -63,7 +65,7 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
         "not_watched": timed.watches[-1].monitor.blind,
         "retaken_pairs": len(rounds.retaken),
         "throttled_pairs": len(rounds.throttled),
-        "withheld": bool(doubts) and not emulated,  # measured again, it would be emulated again
+        "withheld": bool(withheld) and not emulated,  # measured again, it would be emulated again
     }
     if run.device.kind == "cuda":
         record.details |= launch_details(timed)
@@ -83,6 +85,11 @@ def _baseline(rounds: Rounds, run: RunContext) -> str:
     times = float(np.median(rounds.others[own].ms) / np.median(rounds.baseline_ms))
     text = f"{times:.{1 if times >= 2 else 2}f}"
     return f"unquantized {against} is {text}x faster than the {own} baseline on this device"
+
+
+def doubts(timed: Timed, run: RunContext) -> list[tuple[str, str]]:
+    """What disturbed the measuring, so that no verdict can be given: reason and remedy of each."""
+    return [*_neighbours(timed, run), *_throttling(timed)]
 
 
 def set_aside_emulated(record: Record) -> None:
@@ -110,7 +117,7 @@ def _neighbours(timed: Timed, run: RunContext) -> list[tuple[str, str]]:
 
     On CUDA the host's CPUs matter to arms that wait for the host: one thread of it launches.
     """
-    doubts, watches = [], timed.watches
+    found, watches = [], timed.watches
     threads = 1 if host_bound(timed) else run.device.threads
     crowd = [watch.load for watch in watches if threads is not None and watch.load.crowds(threads)]
     if crowd:
@@ -119,17 +126,17 @@ def _neighbours(timed: Timed, run: RunContext) -> list[tuple[str, str]]:
             f"{threads} threads were measured" if run.device.threads else "the device waited for the host"
         )
         fewer = "; or fewer threads (gpu=cpu gpu.threads=1)" if run.device.threads else ""
-        doubts.append((
+        found.append((
             f"other processes used {load.foreign_cpus:.1f} of {load.cpus} CPUs while {measured}",
             f"a quiet machine, then the same command{fewer}",
         ))  # fmt: skip
     others = sorted(set().union(*(watch.others for watch in watches)))
     if others:
-        doubts.append((
+        found.append((
             f"other processes were on {run.device.name}: {', '.join(others)}",
             "end them or take another device, then the same command",
         ))  # fmt: skip
-    return doubts
+    return found
 
 
 def _throttling(timed: Timed) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """The task `latency`: build, treat, measure, compare. Reads top to bottom; the measured loop is one call."""
 
 from dataclasses import asdict
+from functools import partial
 
 import torch
 
@@ -10,7 +11,6 @@ from src.measurement.memory import fits_twice, peak_memory
 from src.measurement.paired import measure_interleaved
 from src.measurement.quality import compare
 from src.measurement.rounds import Rounds, estimate_speedup
-from src.measurement.statistics import Verdict
 from src.records.record import Outcome, write_json
 from src.tasks.arm import Arm, prepare, warm_first_call
 from src.tasks.baseline import choose_rival, prepare_rival
@@ -26,6 +26,7 @@ from src.tasks.metrics import (
     memory_metrics,
 )
 from src.tasks.numbers import check_baseline_numbers, check_rival_numbers, check_treated_numbers
+from src.tasks.planned import PlannedArms, measure_planned
 from src.tasks.power_cap import counting_estimate
 from src.tasks.profiled import profile_arms
 from src.tasks.timing import (
@@ -39,11 +40,12 @@ from src.tasks.timing import (
     time_alone,
     watched,
 )
+from src.treatments.autoquant import Autoquant
 from src.treatments.compiling import compiler_counts, compiler_options, graph_break_reasons
 from src.treatments.layers import LayerRow, capture_layers, linear_shape
 from src.treatments.loading import check_loading
 from src.treatments.making import make_treated
-from src.treatments.scheme import Scheme, make_scheme
+from src.treatments.scheme import make_scheme
 from src.workloads.model import size_bytes
 from src.workloads.workload import Workload, build_workload
 
@@ -60,7 +62,7 @@ def measure_latency(run: RunContext) -> None:
     check_loading(run.cfg)
     note_ceilings(run)
     faster = choose_rival(run)
-    with compiler_options(run.cfg.compile):
+    with compiler_options(run.cfg.compile, run.cfg.quant, run.device.kind):
         workload, rows = build(run)
         together = _together(workload, faster, run)
         baseline = prepare("baseline", workload, run)
@@ -71,14 +73,12 @@ def measure_latency(run: RunContext) -> None:
             rival = None
         if alone and rival:
             alone.others[rival.name] = _measure_and_free(rival, run, None)
-        treated_workload = make_treated(scheme, workload, lambda: _second(workload, together, run), rows, run)
-        treated = prepare("treated", treated_workload, run)
-        _measure_and_conclude(baseline, treated, rival, alone, run)
-        if any(row.scheme for row in rows) and _must_fall_back(scheme, run):
-            _note_fall_back(rows, run)
-            treated = prepare("treated", _second(workload, together, run), run)
-            _measure_and_conclude(baseline, treated, rival, alone, run)
-            run.record.reason = "; ".join(filter(None, [run.record.details["fell_back"], run.record.reason]))
+        second = partial(_second, workload, together, run)
+        conclude_with = partial(_measure_and_conclude, baseline, rival, alone, run)
+        if isinstance(scheme, Autoquant):
+            measure_planned(PlannedArms(scheme, baseline, alone, second, rows, run), conclude_with)
+        else:
+            conclude_with(prepare("treated", make_treated(scheme, workload, second, rows, run), run))
         write_json(run.folder / "layers.json", [row.as_dict() for row in rows])
     set_aside_emulated(run.record)
     run.record.metrics |= ceiling_metrics(run.record)
@@ -124,7 +124,7 @@ def _measure_and_free(arm: Arm, run: RunContext, prefix: str | None) -> Timed:
 
 
 def _measure_and_conclude(
-    baseline: Arm, treated: Arm, rival: Arm | None, alone: Timed | None, run: RunContext
+    baseline: Arm, rival: Arm | None, alone: Timed | None, run: RunContext, treated: Arm
 ) -> None:
     """Time all arms, keep the raw rounds, and fill in what the record says of them."""
     record, conf = run.record, run.cfg.measure
@@ -196,34 +196,3 @@ def _interleaved(baseline: Arm, treated: Arm, rival: Arm | None, run: RunContext
         {"baseline_": (fastest, rounds.baseline_ms), "": (treated, rounds.treated_ms)}, run
     )
     return timed
-
-
-def _must_fall_back(scheme: Scheme, run: RunContext) -> bool:
-    repeats = run.record.details.get("process", {}).get("repeats")  # what the run's first process measured
-    return scheme.falls_back and not repeats and run.record.verdict != Verdict.HELPS
-
-
-def _note_fall_back(rows: list[LayerRow], run: RunContext) -> None:
-    """Keep what the plan did aside, and start again with every layer unquantized."""
-    record = run.record
-    speedup, low, high = (record.metrics[f"speedup/{name}"] for name in ("median", "ci_low", "ci_high"))
-    layers = sum(bool(row.scheme) for row in rows)
-    record.details["plan_not_applied"] = {
-        "verdict": str(record.verdict),
-        "layers": layers,
-        "metrics": record.metrics,
-    }
-    record.details["fell_back"] = (
-        f"the plan for {layers} layers did not win as a whole ({speedup:.3f}x, {low:.3f}-{high:.3f}): "
-        "nothing was quantized"
-    )
-    kept = ("quantize/", "memory/build", "memory/quantize")
-    record.metrics = {name: value for name, value in record.metrics.items() if name.startswith(kept)}
-    record.metrics["quantize/layers"] = 0.0
-    for counts in record.details["components"].values():
-        counts |= {"quantized": 0, "quantized_share": 0.0}
-    for path in [*run.folder.glob("rounds.json"), *run.folder.glob("power_blocks.json")]:
-        path.rename(path.with_stem(f"{path.stem}_plan"))
-    for row in rows:
-        if row.scheme:
-            row.scheme, row.reason = "", f"the plan chose {row.scheme}, but as a whole it did not win"

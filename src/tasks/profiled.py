@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from src.measurement.kernels import kernel_metrics, kernel_table, read_profile, write_table
+from src.measurement.kernels import dominant_kernel, kernel_metrics, kernel_table, read_profile, write_table
 from src.measurement.profiling import write_trace
 from src.measurement.snapshots import write_snapshot
+from src.measurement.statistics import Verdict
 from src.outcomes import ended, log_text
 from src.tasks.arm import Arm
 from src.tasks.context import RunContext
@@ -50,6 +51,8 @@ def _profile(run: RunContext, arms: tuple[Arm, ...]) -> None:
     rows = kernel_table(profiles)
     write_table(run.folder / _TABLE, rows)
     run.record.metrics |= kernel_metrics(rows, profiles)
+    if run.record.verdict == Verdict.HURTS:
+        run.record.reason = "; ".join(filter(None, [dominant_kernel(rows), run.record.reason]))
     files = [*run.folder.glob("trace_*.json.gz"), *run.folder.glob("memory_*.pickle"), run.folder / _TABLE]
     run.record.details["profile"] = {"files": sorted(file.name for file in files)}
 

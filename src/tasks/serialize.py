@@ -112,7 +112,7 @@ def _quantize_and_save(scheme: Scheme, folder: Path, run: RunContext) -> Referen
     state = workload.denoiser().state_dict()
     names, unquantized_bytes = set(state), sum(map(tensor_bytes, state.values()))
     del state  # it would hold the unquantized weights
-    with compiler_options(run.cfg.compile):
+    with compiler_options(run.cfg.compile, run.cfg.quant, run.device.kind):
         workload = make_treated(scheme, workload, lambda: workload, rows, run)
     changed = sorted(names ^ set(workload.denoiser().state_dict()))
     if changed:

@@ -1,8 +1,9 @@
 """autoquant: for each distinct layer shape the fastest candidate on this device, by measurement.
 
 torchao had its own until 0.16. This one times every candidate once per distinct shape, in the run's compile
-state and with the run's own activations; a layer is quantized only where the whole interval of its speedup lies
-beyond ``quant.min_gain`` and its output keeps ``quant.min_sqnr_db``.
+state and with the run's own activations; a layer is planned to be quantized only where the whole interval of its
+speedup lies beyond ``quant.min_gain`` and its output keeps ``quant.min_sqnr_db``. The whole model then decides
+(``src/treatments/whole.py``).
 """
 
 from collections import defaultdict
@@ -18,6 +19,7 @@ from src.config.schema import MeasureConf
 from src.measurement.paired import measure_interleaved
 from src.measurement.quality import compare
 from src.measurement.rounds import estimate_speedup
+from src.measurement.timer import Call, RoundTimer
 from src.outcomes import ended, unsupported
 from src.records.record import Outcome, write_json
 from src.tasks.context import RunContext
@@ -26,20 +28,25 @@ from src.treatments.compiling import compile_module
 from src.treatments.layers import RULES_REMEDY, LayerRow, capture_layers, tally, why_not
 from src.treatments.plan import UNQUANTIZED, Choice, Plan, Trial, read_plan
 from src.treatments.scheme import Choices, TorchaoScheme, quantize_layers
+from src.treatments.trying import is_refusal
 from src.workloads.device import Device
 from src.workloads.workload import Whole, Workload
 
 Shape = tuple[int, int, int]
 
+_HOPELESS = 1.5  # times slower, at each of up to _LOOKS calls or _LOOK_MS: dropped
+_LOOKS, _LOOK_MS = 8, 100.0
+
 
 class Autoquant:
     """Chooses among candidates layer by layer; `plan` holds what was chosen."""
 
-    falls_back = True
-
     def __init__(self, conf: QuantConf) -> None:
         self.conf = conf
         self.plan: Plan | None = None
+        self.host_bound = (
+            False  # set before `search`: whether the model waits for the host, which then is what to time
+        )
         self.candidates = {name: TorchaoScheme(quant_conf(entry)) for name, entry in conf.candidates.items()}
 
     def check(self, device: Device, dtype: str) -> None:
@@ -99,7 +106,7 @@ class Autoquant:
         elif elsewhere := self.plan.made_elsewhere(run.device):
             run.report(elsewhere)
             run.record.details["plan_made_elsewhere"] = elsewhere
-        write_json(run.folder / "plan.json", self.plan.as_dict())
+        write_json(run.folder / "plan.json", self.plan.as_dict())  # `settle` may write another
 
     def choose(self, rows: list[LayerRow], run: RunContext) -> Choices:
         """What the plan says, of the layers that `quant.layers` leaves to it."""
@@ -129,11 +136,17 @@ class Autoquant:
         layer = module.get_submodule(layers[0].fqn)
         assert isinstance(layer, nn.Linear)
         choice = Choice(*layers[0].shape, layers=[row.fqn for row in layers], scheme=UNQUANTIZED, reason="")
-        for scheme in self.candidates.values():
-            trial, baseline_ms = _try(scheme, layer, layers[0], x, run)
-            choice.trials.append(trial)
-            known = [ms for ms in (baseline_ms, choice.baseline_ms) if ms is not None]
-            choice.baseline_ms = min(known, default=None)
+        choice.calls = sum(row.calls for row in layers)
+        bench = _Bench(layer, layers[0], x, run, self.host_bound)
+        try:
+            for scheme in self.candidates.values():
+                trial, baseline_ms = bench.try_scheme(scheme)
+                trial.below_floor = trial.sqnr_db is not None and trial.sqnr_db < self.conf.min_sqnr_db
+                choice.trials.append(trial)
+                known = [ms for ms in (baseline_ms, choice.baseline_ms) if ms is not None]
+                choice.baseline_ms = min(known, default=None)
+        finally:
+            torch._dynamo.reset()
         good = [t for t in choice.trials if self._gains(t)]
         if good:
             best = max(good, key=lambda trial: trial.speedup or 0.0)
@@ -145,7 +158,7 @@ class Autoquant:
     def _gains(self, trial: Trial) -> bool:
         if trial.ci_low is None or trial.ci_low <= 1 + self.conf.min_gain:
             return False
-        if trial.sqnr_db is not None and trial.sqnr_db < self.conf.min_sqnr_db:
+        if trial.below_floor:
             trial.reason = (
                 f"faster, but {trial.sqnr_db:.1f} dB is below quant.min_sqnr_db={self.conf.min_sqnr_db}"
             )
@@ -153,35 +166,75 @@ class Autoquant:
         return True
 
 
-def _try(
-    scheme: TorchaoScheme, layer: nn.Linear, row: LayerRow, x: torch.Tensor, run: RunContext
-) -> tuple[Trial, float | None]:
-    """Time one candidate against the unquantized layer; what cannot run is a trial with its reason."""
-    name, trial_row = scheme.conf.name, replace(row, fqn="inner")
-    try:
-        scheme.check(run.device, run.cfg.dtype)
-        baseline = Workload(Whole(layer), (x,), {})
-        treated = baseline.twin()
-        scheme.apply(treated, [trial_row], run)
-        for workload in (baseline, treated):
-            compile_module(workload.module, run.cfg.compile)
+class _Bench:
+    """One layer, unquantized and compiled, that candidates are timed against."""
+
+    def __init__(
+        self, layer: nn.Linear, row: LayerRow, x: torch.Tensor, run: RunContext, host_bound: bool
+    ) -> None:
+        self.row, self.run = replace(row, fqn="inner"), run
+        # Where the model waits for the host, a layer takes as long as launching it: calls back to back show that.
+        self.cold, self.launches = run.cfg.measure.cache != "warm" and not host_bound, host_bound
+        self.timer = RoundTimer(run.device, cold=self.cold, launches=self.launches)
+        self.baseline = Workload(Whole(layer), (x,), {})
+        self.quantizable = self.baseline.twin()
+        compile_module(self.baseline.module, run.cfg.compile)
+
+    def try_scheme(self, scheme: TorchaoScheme) -> tuple[Trial, float | None]:
+        """Time one candidate; what cannot run is a trial with its reason.
+
+        Returns:
+            The trial, and ms per call of the unquantized layer where it was timed.
+        """
+        name, run = scheme.conf.name, self.run
+        try:
+            scheme.check(run.device, run.cfg.dtype)
+            treated = self.quantizable.twin()
+            scheme.apply(treated, [replace(self.row)], run)
+            compile_module(treated.module, run.cfg.compile)
+            return self._time(name, treated)
+        except Exception as error:
+            end = ended(error)
+            if end.outcome is not Outcome.FAILED:
+                return Trial(name, str(end.outcome), end.reason), None
+            if is_refusal(error):
+                return Trial(name, str(Outcome.UNSUPPORTED), end.reason), None
+            raise
+
+    def _time(self, name: str, treated: Workload) -> tuple[Trial, float | None]:
+        baseline, run = self.baseline, self.run
         quality = compare(baseline.call().clone(), treated.call())  # a CUDA graph's output is overwritten
+        sqnr_db = quality.get("quality/sqnr_db")
+        slower, baseline_ms = times_slower(self.timer, baseline.call, treated.call)
+        if slower > _HOPELESS:
+            reason = f"dropped: {slower:.1f} times slower at first sight"
+            return Trial(name, "ok", reason, 1 / slower, sqnr_db=sqnr_db), baseline_ms
         conf = _trial_conf(run.cfg.measure, run.cfg.quant.layer_budget_s)
         rounds = measure_interleaved(
-            baseline.call, treated.call, run.device, conf, cold=conf.cache != "warm", launches=False
+            baseline.call, treated.call, run.device, conf, cold=self.cold, launches=self.launches
         )
         estimate = estimate_speedup(rounds, conf)
-    except Exception as error:
-        end = ended(error)
-        if end.outcome is Outcome.FAILED:
-            raise
-        return Trial(name, str(end.outcome), end.reason), None
-    finally:
-        torch._dynamo.reset()
-    trial = Trial(
-        name, "ok", "", estimate.median, estimate.ci_low, estimate.ci_high, quality.get("quality/sqnr_db")
-    )
-    return trial, float(rounds.as_arrays()[0].min())
+        trial = Trial(name, "ok", "", estimate.median, estimate.ci_low, estimate.ci_high, sqnr_db)
+        return trial, float(rounds.as_arrays()[0].min())
+
+
+def times_slower(timer: RoundTimer, baseline: Call, treated: Call) -> tuple[float, float]:
+    """How many times slower the treated call is at first sight: by the quickest of a few calls of each.
+
+    A long call is not repeated for long; a short one is, for a stall of the machine looks like a slow kernel.
+
+    Returns:
+        The ratio, and the baseline's ms.
+    """
+    baseline_ms, treated_ms = [timer.ms_per_call(baseline, 1)], [timer.ms_per_call(treated, 1)]
+    while (
+        min(treated_ms) > _HOPELESS * min(baseline_ms)
+        and sum(treated_ms) < _LOOK_MS
+        and len(treated_ms) < _LOOKS
+    ):
+        treated_ms.append(timer.ms_per_call(treated, 1))
+        baseline_ms.append(timer.ms_per_call(baseline, 1))
+    return min(treated_ms) / min(baseline_ms), min(baseline_ms)
 
 
 def _trial_conf(conf: MeasureConf, budget_s: float) -> MeasureConf:

@@ -29,6 +29,7 @@ class CalibratedScheme(TorchaoScheme):
         """One call of the unquantized workload: the largest input of each layer that the scheme takes."""
         with run.phase("calibrate"):
             self.inputs = observe_inputs(workload, [row.fqn for row in self.select(rows, run.device)])
+        self.try_layers(workload, rows, run)
 
     def select(self, rows: list[LayerRow], device: Device) -> list[LayerRow]:
         """One fixed scale has as many dimensions as the tensor that it scales."""

@@ -13,8 +13,10 @@ import torch._inductor.utils
 from torch import nn
 from torch._dynamo.utils import counters
 
+from src.config.quant_schema import QuantConf
 from src.config.schema import CompileConf
 from src.outcomes import code_place
+from src.treatments.inductor import asked_options, merged_options
 from src.workloads.device import Device
 from src.workloads.workload import Workload, is_torchs_own
 
@@ -76,12 +78,12 @@ def graph_break_reasons() -> dict[str, int]:
 
 
 @contextmanager
-def compiler_options(conf: CompileConf) -> Iterator[None]:
-    """Inductor options of the run, the same for both arms, and room for both arms' graphs."""
+def compiler_options(conf: CompileConf, quant: QuantConf | None = None, kind: str = "") -> Iterator[None]:
+    """Inductor options of the run, the same for both arms, and room for both arms' graphs: see `asked_options`."""
     import torch._inductor.config as inductor_config
 
     with (
-        inductor_config.patch(conf.options),
+        inductor_config.patch(merged_options(asked_options(conf, quant, kind))),
         torch._dynamo.config.patch(recompile_limit=64, accumulated_recompile_limit=1024),
     ):
         yield

@@ -11,6 +11,7 @@ from torchao.quantization import quantize_
 from src.measurement.memory import peak_memory
 from src.records.record import write_json
 from src.tasks.context import RunContext
+from src.treatments.inductor import kept_options
 from src.treatments.layers import LayerRow, by_component, mostly_others, unmatched
 from src.treatments.loading import load_through_diffusers
 from src.treatments.scheme import Choices, Scheme, note_quantized, quantize_layers, refusals
@@ -34,11 +35,11 @@ def make_treated(
     """
     conf, record = run.cfg.quant, run.record
     record.details |= {"where": conf.where, "via": conf.via, "warnings": unmatched(conf.layers, rows)}
-    with _table_kept(rows, run):
+    with _table_kept(rows, run), kept_options():
         if conf.via == "direct" and conf.where == "device":
             workload = _on_device(scheme, second, rows, run)
         else:
-            _search(scheme, baseline, second, rows, run)
+            search_first(scheme, baseline, second, rows, run)
             make = load_through_diffusers if conf.via == "diffusers" else _ELSEWHERE[conf.where]
             workload = make(scheme.choose(rows, run), baseline, rows, run)
     record.metrics["quantize/layers"] = float(sum(bool(row.scheme) for row in rows))
@@ -47,7 +48,7 @@ def make_treated(
     return workload
 
 
-def _search(
+def search_first(
     scheme: Scheme, baseline: Workload, second: Second, rows: list[LayerRow], run: RunContext
 ) -> None:
     """Let the scheme see the unquantized workload: where the baseline's weights are gone, one made for that alone."""

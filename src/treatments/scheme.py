@@ -1,6 +1,5 @@
 """Quantization schemes: conf/quant entries made into something that can be checked and applied."""
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -15,8 +14,10 @@ from src.config.quant_schema import QuantConf, RequiresConf
 from src.outcomes import unsupported
 from src.tasks.context import RunContext
 from src.treatments.capability import EMULATE, Capability, Status, capability
+from src.treatments.emulation import lifted
 from src.treatments.layers import LayerRow, fits_none, is_quantized, what_fits, why_not
 from src.treatments.observing import Inputs, observe_inputs
+from src.treatments.trying import refused_layers
 from src.workloads.device import Device
 from src.workloads.workload import Workload
 
@@ -29,8 +30,6 @@ Choices = dict[str, tuple[str, Any]]  # a layer's name in the target -> scheme n
 
 class Scheme(Protocol):
     """What `_target_` of a conf/quant entry names."""
-
-    falls_back: bool  # whether nothing is applied when the whole does not win over the baseline
 
     def __init__(self, conf: QuantConf) -> None: ...
 
@@ -72,8 +71,6 @@ def make_scheme(conf: QuantConf) -> Scheme:
 class Unquantized:
     """The baseline measured against itself."""
 
-    falls_back = False
-
     def __init__(self, conf: QuantConf) -> None:
         self.conf = conf
 
@@ -100,8 +97,6 @@ class Unquantized:
 
 class TorchaoScheme:
     """A torchao config applied to the layers that it accepts."""
-
-    falls_back = False
 
     def __init__(self, conf: QuantConf) -> None:
         self.conf = conf
@@ -160,9 +155,29 @@ class TorchaoScheme:
         return self.requires(device).input_dims is not None
 
     def search(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
-        """Look at the layers' inputs, if the kernel takes them of one shape only."""
+        """Look at the layers' inputs, if the kernel takes them of one shape only; then try a layer of each shape."""
         if self.observes(run.device):
             self.inputs = observe_inputs(workload, [row.fqn for row in rows])
+        self.try_layers(workload, rows, run)
+
+    def try_layers(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
+        """Give the layers their reason whose shape the kernels refuse."""
+        chosen = self.select(rows, run.device)
+        if not self.conf.tries_layers or not chosen:
+            return
+        configs = self.configs(chosen, run.device)
+
+        def quantize(fqn: str, layer: nn.Module) -> nn.Module:
+            holder = nn.ModuleDict({"layer": layer.to("cpu") if self.conf.where == "cpu" else layer})
+            with lifted(self.conf.emulation.lifts if self._emulated() else ""):
+                quantize_(holder, configs[fqn], filter_fn=lambda module, _: module is not holder)
+            return holder["layer"]
+
+        dims = {fqn: seen.dims for fqn, seen in self.inputs.items()}
+        with run.phase("try layers"):
+            refused = refused_layers(workload, chosen, run.device, quantize, dims)
+        for row in rows:
+            row.reason = row.reason or refused.get(row.fqn, "")
 
     def configs(self, rows: list[LayerRow], device: Device) -> dict[str, Any]:
         """Layer name -> torchao config; the same one for all."""
@@ -189,22 +204,6 @@ class TorchaoScheme:
 
     def _emulated(self) -> bool:
         return self.conf.emulate and self.found is not None and self.found.status is Status.EMULATED
-
-
-@contextmanager
-def lifted(check: str) -> Iterator[None]:
-    """Inside, torchao's own hardware check of this dotted path passes; with an empty path nothing is changed."""
-    if not check:
-        yield
-        return
-    module_path, _, name = check.rpartition(".")
-    module = importlib.import_module(module_path)
-    own = getattr(module, name)
-    setattr(module, name, lambda *_, **__: None)
-    try:
-        yield
-    finally:
-        setattr(module, name, own)
 
 
 def quantize_layers(module: nn.Module, configs: Choices, rows: list[LayerRow]) -> None:

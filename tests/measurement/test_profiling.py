@@ -12,7 +12,15 @@ from torch.cuda import _memory_viz as viewer
 from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
 from src.launching.earlier import standing
-from src.measurement.kernels import Kernel, kernel_metrics, kernel_table, kind_of, read_profile
+from src.measurement.kernels import (
+    Kernel,
+    KernelRow,
+    dominant_kernel,
+    kernel_metrics,
+    kernel_table,
+    kind_of,
+    read_profile,
+)
 from src.measurement.profiling import write_trace
 from src.measurement.snapshots import write_snapshot
 from src.records.content import artifacts
@@ -21,7 +29,7 @@ from src.records.store import next_attempt, run_folder
 from src.treatments.compiling import compiled_apart, compiler_counts
 from src.workloads.device import Device
 from src.workloads.workload import Whole
-from tests.conftest import SMALL_LINEAR, identity
+from tests.conftest import SMALL_LINEAR, identity, synthetic_rounds
 
 FILES = [
     "kernels.csv",
@@ -294,3 +302,21 @@ def test_what_was_measured_without_a_profile_is_not_done_when_one_is_asked(
 def _trace(path, events):
     path.write_bytes(gzip.compress(json.dumps({"traceEvents": events}).encode()))
     return path
+
+
+def test_the_kernel_that_a_treatment_is_slow_by():
+    def row(arm, kernel, share):
+        return KernelRow(arm, "matmul", kernel, "", 1, 100 * share, share)
+
+    rows = [row("baseline", "gemm", 0.9), row("treated", "gemm", 0.5), row("treated", "int8pack", 0.45)]
+    assert dominant_kernel(rows) == "int8pack takes 45% of the time in kernels, 45 ms a call"
+    assert dominant_kernel([*rows[:2], row("treated", "cast", 0.2)]) == ""
+    assert dominant_kernel(rows[:2]) == ""
+
+
+@pytest.mark.parametrize(("mode", "reason"), [("default", "for a reason"), ("none", "")])
+def test_a_run_that_hurts_says_what_is_known_of_the_scheme(compose, execute_run, monkeypatch, mode, reason):
+    monkeypatch.setattr("src.tasks.latency.measure_interleaved", lambda *_, **__: synthetic_rounds(0.5))
+    known = ("+quant.slow_compiled={cpu: for a reason}", f"compile={mode}", "compile.backend=eager")
+    record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo", *known))
+    assert (record.verdict, record.reason) == ("hurts", reason)

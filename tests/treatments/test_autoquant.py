@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from src.config.errors import ConfigError
+from src.measurement.host import HostTime
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
-from src.tasks import latency
+from src.tasks import latency, planned
+from src.treatments import autoquant
 from src.treatments.autoquant import Autoquant
 from src.treatments.layers import capture_layers
 from src.treatments.plan import Choice, Plan, Trial, read_plan
@@ -15,7 +17,9 @@ from src.workloads.device import Device
 from src.workloads.workload import build_workload
 from tests.conftest import SMALL_LINEAR, synthetic_rounds
 
-ALL = ("int8wo", "int8dq", "float8wo", "float8dq", "int4wo")
+ALL = ("int8wo", "int8dq", "float8wo", "float8dq", "float8_e4m3_row", "int4wo")
+
+FLOAT8_MATMUL = ("float8dq", "float8_e4m3_row")
 
 
 def candidates(*names):
@@ -34,6 +38,7 @@ def timed(monkeypatch):
             return synthetic_rounds(left.pop(0))
 
         monkeypatch.setattr("src.treatments.autoquant.measure_interleaved", fake)
+        monkeypatch.setattr("src.treatments.autoquant.times_slower", lambda *_: (1.0, 1.0))
         return asked
 
     return patch
@@ -98,6 +103,91 @@ def test_outputs_are_compared_although_the_next_call_overwrites_them(timed, sear
     timed(1.5)
     plan, _, _ = search(*candidates("int8wo"))
     assert 30 < plan.choices[0].trials[0].sqnr_db < 60
+
+
+class Scripted:
+    """A timer whose calls take what is written down."""
+
+    def __init__(self, **ms):
+        self.ms, self.calls = {name: list(given) for name, given in ms.items()}, []
+
+    def ms_per_call(self, call, calls):
+        self.calls.append(call)
+        return self.ms[call].pop(0)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "treated", "ratio", "calls"),
+    [
+        ([1.0], [1.4], 1.4, 1),
+        ([1.0], [1000.0], 1000.0, 1),  # one is enough
+        ([1.0] * 2, [84.0] * 2, 84.0, 2),
+        ([1.0] * 8, [2.0] * 8, 2.0, 8),
+        ([1.0] * 3, [21.0, 30.0, 1.1], 1.1, 3),  # stalls
+        ([9.0, 9.0], [20.0, 8.0], 8 / 9, 2),
+    ],
+)
+def test_a_hopeless_candidate_costs_little_and_a_stall_is_not_one(baseline, treated, ratio, calls):
+    timer = Scripted(baseline=baseline, treated=treated)
+    slower, baseline_ms = autoquant.times_slower(timer, "baseline", "treated")
+    assert (slower, baseline_ms) == (pytest.approx(ratio), min(baseline))
+    assert timer.calls.count("treated") == calls
+
+
+def test_a_hopeless_candidate_is_dropped_and_no_rounds_are_spent_on_it(timed, search, monkeypatch):
+    asked = timed()
+    monkeypatch.setattr("src.treatments.autoquant.times_slower", lambda *_: (1000.0, 0.1))
+    plan, _, _ = search(*candidates("int8wo"))
+    (trial,) = plan.choices[0].trials
+    assert (trial.outcome, trial.speedup, trial.ci_low, asked) == ("ok", 0.001, None, [])
+    assert trial.reason == "dropped: 1000.0 times slower at first sight"
+    assert plan.choices[0].saved_ms("int8wo") == pytest.approx(-99.9)  # what it would cost throughout
+
+
+def test_where_the_model_waits_for_the_host_launches_are_timed(compose, cpu, run_context, monkeypatch):
+    """Rounds of calls back to back take as long as the host launches them."""
+    cfg = compose(*SMALL_LINEAR, *candidates("int8wo"), "measure.cache=auto")
+    asked = []
+
+    def fake(*_, cold, launches):
+        asked.append((cold, launches))
+        return synthetic_rounds(1.0)
+
+    monkeypatch.setattr("src.treatments.autoquant.measure_interleaved", fake)
+    monkeypatch.setattr("src.treatments.autoquant.times_slower", lambda *_: (1.0, 1.0))
+    for host_bound in (False, True):
+        workload = build_workload(cfg, cpu)
+        rows, _ = capture_layers(workload)
+        scheme = Autoquant(cfg.quant)
+        scheme.host_bound = host_bound
+        with torch.no_grad():
+            scheme.search(workload, rows, run_context(cfg))
+    assert asked == [(True, False), (False, True)]
+
+
+@pytest.mark.parametrize(("bound", "by"), [(True, "host"), (False, "layer")])
+def test_a_model_that_waits_for_the_host_has_its_launches_timed(
+    timed, whole, compose, execute_run, monkeypatch, bound, by
+):
+    host = HostTime(host_ms=2.0 if bound else 0.5, device_ms=1.0, wall_ms=2.0)
+    monkeypatch.setattr(planned, "host_times", lambda *_: {"baseline_": host})
+    monkeypatch.setattr(planned, "is_part", lambda _: False)
+    timed(1.5)
+    whole(1.3, 1.3)
+    record = execute_run(compose(*SMALL_LINEAR, *candidates("int8wo")))
+    assert record.details["autoquant"]["trials_timed_by"] == by
+
+
+def test_a_kernel_that_refuses_the_shape_is_a_trial_with_its_reason(timed, search, monkeypatch):
+    timed()
+
+    def refuses(*_):
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling cublasLt")
+
+    monkeypatch.setattr("src.treatments.autoquant.times_slower", refuses)
+    plan, _, _ = search(*candidates("int8wo"))
+    (trial,) = plan.choices[0].trials
+    assert (trial.outcome, "CUBLAS_STATUS_NOT_SUPPORTED" in trial.reason) == ("unsupported", True)
 
 
 def test_faster_but_below_the_quality_floor_says_so(timed, search):
@@ -253,8 +343,8 @@ def test_layers_outside_the_plan_say_so(search, tmp_path):
         "null",
         "{}",
         '{"plan_version": 2}',
-        '{"plan_version": 1}',
-        '{"plan_version": 1, "choices": [{}]}',
+        '{"plan_version": 1, "choices": []}',
+        '{"plan_version": 2, "choices": [{}]}',
     ],
 )
 def test_a_plan_that_cannot_be_read(tmp_path, text):
@@ -285,9 +375,11 @@ def whole(monkeypatch):
 
     def patch(*speedups):
         left = list(speedups)
-        monkeypatch.setattr(
-            "src.tasks.latency.measure_interleaved", lambda *_, **__: synthetic_rounds(left.pop(0))
-        )
+        for module in ("planned", "latency"):
+            monkeypatch.setattr(
+                f"src.tasks.{module}.measure_interleaved", lambda *_, **__: synthetic_rounds(left.pop(0))
+            )
+        monkeypatch.setattr("src.tasks.planned.PlannedArms._model_ms", lambda _: 10.0)
         return left
 
     return patch
@@ -298,18 +390,26 @@ def read(folder, name):
 
 
 def test_a_plan_that_wins_is_kept(timed, whole, compose, execute_run, tmp_path):
-    timed(1.5)
-    left = whole(1.3)
+    timed(1.25)
+    left = whole(1.3, 1.31)
     record = execute_run(compose(*SMALL_LINEAR, *candidates("int8wo")))
     assert (record.outcome, record.verdict, left) == (Outcome.OK, "helps", [])
+    assert record.metrics["speedup/median"] == pytest.approx(1.31, rel=1e-3)  # measured in full, not the look
     assert "fell_back" not in record.details
     assert record.metrics["quantize/layers"] == 1
     assert [row["scheme"] for row in read(tmp_path, "layers.json")] == ["int8wo"]
+    # 1 ms of a call is the layer's, of which 0.2 ms are saved; the model takes 10 in the look, 1 in the record.
+    (look,) = record.details["autoquant"]["wholes"]
+    assert look["foretold"] == pytest.approx(10 / 9.8, rel=1e-3)
+    assert (look["what"], look["layers"], look["verdict"]) == ("the plan", {"int8wo": 1}, "helps")
+    assert record.metrics["autoquant/foretold_speedup"] == pytest.approx(1.25, rel=1e-2)
+    assert read_plan(tmp_path / "run" / "plan.json").wholes[0].speedup == look["speedup"]
+    assert read(tmp_path, "rounds_whole_1.json")["treated_ms"] == synthetic_rounds(1.3).treated_ms
 
 
-@pytest.mark.parametrize(("plan_speedup", "verdict"), [(0.9, "hurts"), (1.0, "neutral")])
-def test_a_plan_that_does_not_win_as_a_whole_is_not_applied(
-    timed, whole, compose, execute_run, tmp_path, plan_speedup, verdict
+@pytest.mark.parametrize("plan_speedup", [0.9, 1.0])
+def test_a_plan_that_clearly_does_not_win_as_a_whole_is_not_applied(
+    timed, whole, compose, execute_run, tmp_path, plan_speedup
 ):
     timed(1.5)
     left = whole(plan_speedup, 1.0)
@@ -319,24 +419,78 @@ def test_a_plan_that_does_not_win_as_a_whole_is_not_applied(
     assert record.metrics["quantize/layers"] == 0
     assert record.metrics["memory/model_gib"] == record.metrics["memory/baseline_model_gib"]
     assert "quality/sqnr_db" not in record.metrics
-    assert record.reason.startswith("the plan for 1 layers did not win as a whole")
+    assert record.reason.startswith("the plan, for 1 layers, did not win as a whole")
+    assert record.reason.endswith("foretold 1.034x): nothing was quantized")
     assert record.details["fell_back"] in record.reason
-
-    kept = record.details["plan_not_applied"]
-    assert (kept["verdict"], kept["layers"]) == (verdict, 1)
-    assert kept["metrics"]["speedup/median"] == pytest.approx(plan_speedup, rel=1e-3)
-    assert kept["metrics"]["quality/sqnr_db"] > 30
-
+    assert record.metrics["autoquant/foretold_speedup"] == 1.0
     (row,) = read(tmp_path, "layers.json")
     assert row["scheme"] == ""
-    assert row["reason"] == "the plan chose int8wo, but as a whole it did not win"
+    assert row["reason"] == "chosen by its trial, but as a whole the plan did not win"
+    assert read_plan(tmp_path / "run" / "plan.json").schemes() == {}
+
+
+def test_a_plan_that_only_the_full_measurement_gives_up(timed, whole, compose, execute_run, tmp_path):
+    timed(1.5)
+    left = whole(1.04, 1.0, 1.001)
+    record = execute_run(compose(*SMALL_LINEAR, *candidates("int8wo")))
+    assert (record.outcome, record.verdict, left) == (Outcome.OK, "neutral", [])
+    kept = record.details["plan_not_applied"]
+    assert (kept["verdict"], kept["layers"]) == ("neutral", 1)
+    assert kept["metrics"]["quality/sqnr_db"] > 30
+    assert record.reason.startswith("the plan, for 1 layers, did not win as a whole (1.000x")
+    assert record.metrics["quantize/layers"] == 0
     treated = {name: read(tmp_path, name)["treated_ms"] for name in ("rounds.json", "rounds_plan.json")}
-    assert treated["rounds.json"] == synthetic_rounds(1.0).treated_ms
-    assert treated["rounds_plan.json"] == synthetic_rounds(plan_speedup).treated_ms
+    assert treated["rounds.json"] == synthetic_rounds(1.001).treated_ms
+    assert treated["rounds_plan.json"] == synthetic_rounds(1.0).treated_ms
+
+
+def test_a_disturbed_plan_stays_and_its_verdict_is_withheld(
+    timed, whole, compose, execute_run, tmp_path, quiet_machine
+):
+    quiet_machine.foreign_cpus = 1.0
+    timed(1.5)
+    left = whole(0.9, 0.9, 0.95)  # looked at twice, then measured in full
+    record = execute_run(compose(*SMALL_LINEAR, *candidates("int8wo")))
+    assert (record.outcome, record.verdict, left) == (Outcome.OK, "inconclusive", [])
+    assert record.details["withheld"]
+    assert record.reason.startswith("other processes used 1.0 of 1 CPUs")
+    assert "fell_back" not in record.details
+    assert [row["scheme"] for row in read(tmp_path, "layers.json")] == ["int8wo"]
+    (look,) = record.details["autoquant"]["wholes"]
+    assert look["disturbed"].startswith("other processes used")
+
+
+def test_a_given_plan_is_measured_as_it_is(timed, whole, compose, execute_run, tmp_path):
+    timed(1.5)
+    whole(1.3, 1.3)
+    execute_run(compose(*SMALL_LINEAR, *candidates("int8wo")))
+    plan = (tmp_path / "run" / "plan.json").rename(tmp_path / "kept.json")
+    left = whole(0.9)
+    record = execute_run(compose(*SMALL_LINEAR, *candidates("int8wo"), f"quant.plan={plan}"))
+    assert (record.verdict, record.metrics["quantize/layers"], left) == ("hurts", 1, [])
+    assert record.metrics["autoquant/foretold_speedup"] == pytest.approx(1.5, rel=1e-2)
+
+
+def test_the_best_uniform_scheme_is_applied_where_it_beats_the_plan(
+    timed, whole, compose, execute_run, tmp_path
+):
+    """Two schemes share the shapes of a block; as a whole one of them throughout is faster."""
+    block = ("model=flux-tiny", "model.factory.num_layers=1", "resolution=64", "target=block")
+    shapes = 7
+    timed(*[1.5, 1.4] * (shapes - 1), 1.3, 1.4)
+    left = whole(1.35, 1.2, 1.35)  # int8wo throughout, the plan, and int8wo in full
+    record = execute_run(compose(*block, *candidates("int8wo", "float8wo"), "quant.whole_budget_s=0"))
+    assert (record.outcome, record.verdict, left) == (Outcome.OK, "helps", [])
+    assert {row["scheme"] for row in read(tmp_path, "layers.json")} == {"int8wo"}
+    what = [(look["what"], len(look["layers"])) for look in record.details["autoquant"]["wholes"]]
+    assert what == [("int8wo wherever it runs", 1), ("the plan", 2)]
+    assert {c.reason for c in read_plan(tmp_path / "run" / "plan.json").choices} == {
+        "int8wo wherever it runs"
+    }
 
 
 def test_an_empty_plan_is_measured_once(timed, whole, compose, execute_run):
-    timed(0.5)
+    timed(0.4)  # throughout: 0.87 of the model's speed, which is not worth a look
     left = whole(1.0)
     record = execute_run(compose(*SMALL_LINEAR, *candidates("int8wo")))
     assert (record.outcome, record.verdict, left) == (Outcome.OK, "neutral", [])
@@ -349,9 +503,13 @@ def test_the_real_thing(compose, execute_run, tmp_path):
     plan = read_plan(tmp_path / "run" / "plan.json")
     trials = {trial.scheme: trial for trial in plan.choices[0].trials}
     assert set(trials) == set(ALL)
-    assert trials["float8dq"].outcome == "unsupported"
-    assert all(t.outcome == "ok" and t.speedup > 0 for name, t in trials.items() if name != "float8dq")
-    applied = "fell_back" not in record.details and plan.choices[0].scheme != "none"
+    assert {t.outcome for name, t in trials.items() if name.startswith(FLOAT8_MATMUL)} == {"unsupported"}
+    assert all(
+        t.outcome == "ok" and t.speedup > 0
+        for name, t in trials.items()
+        if not name.startswith(FLOAT8_MATMUL)
+    )
+    applied = plan.choices[0].scheme != "none"
     assert record.metrics["quantize/layers"] == float(applied)
     assert record.phases_s["autoquant search"] > 0
 
@@ -359,7 +517,7 @@ def test_the_real_thing(compose, execute_run, tmp_path):
 @pytest.mark.usefixtures("cold_cache")
 @pytest.mark.parametrize(
     ("pairing", "speedups"),
-    [("interleaved", (1.3,)), ("interleaved", (0.9, 1.0)), ("in_turn", (0.9, 1.0))],
+    [("interleaved", (1.3, 1.3)), ("interleaved", (1.3, 0.9, 1.0)), ("in_turn", (1.3, 0.9, 1.0))],
     ids=["wins", "falls back", "falls back, in turn"],
 )
 def test_nothing_is_left_to_compile_in_the_measurement(
@@ -368,14 +526,14 @@ def test_nothing_is_left_to_compile_in_the_measurement(
     """The trials and the warm first calls reset Dynamo, and with it arms that were compiled before."""
     timed(1.5)
     left, estimate = list(speedups), latency.estimate_speedup
-    monkeypatch.setattr(
-        latency, "estimate_speedup", lambda _rounds, conf: estimate(synthetic_rounds(left.pop(0)), conf)
-    )
+    for module in (planned, latency):
+        monkeypatch.setattr(
+            module, "estimate_speedup", lambda _rounds, conf: estimate(synthetic_rounds(left.pop(0)), conf)
+        )
     compiled = ("compile=default", f"measure.pairing={pairing}")
     record = execute_run(compose(*SMALL_LINEAR, *candidates("int8wo"), *compiled))
     assert record.outcome is Outcome.OK, record.reason
-    assert (left, "fell_back" in record.details) == ([], len(speedups) == 2)
+    assert (left, "fell_back" in record.details) == ([], len(speedups) == 3)
     first = record.details.get("plan_not_applied", {}).get("metrics", {})
-    assert [metrics["compile/recompiles"] for metrics in (record.metrics, first) if metrics] == [0] * len(
-        speedups
-    )
+    recompiles = [metrics["compile/recompiles"] for metrics in (record.metrics, first) if metrics]
+    assert recompiles == [0] * (len(speedups) - 1)

@@ -8,7 +8,8 @@ from src.analysis.frame import compared, tidy
 from src.launching.progress import result
 from src.records import content
 from src.records.record import Outcome
-from src.treatments.scheme import lifted, make_scheme
+from src.treatments.emulation import lifted
+from src.treatments.scheme import make_scheme
 from tests.conftest import SMALL_LINEAR
 
 CHECK = "torchao.quantization.quant_api._check_hardware_support"

@@ -33,6 +33,10 @@ class PackedTensor(TorchAOBaseTensor):  # type: ignore[misc]
         """What a Linear multiplies the matrix with, of its input [..., K]."""
         return x
 
+    def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The product of a Linear with this weight: [..., N] of x [..., K]."""
+        return nn.functional.linear(self.activation(x), self.dequantize(), bias)
+
     def _stable_hash_for_caching(self) -> str:
         """What the compiler's cache knows this tensor by: everything but the stored values."""
         names, attributes = self.__tensor_flatten__()
@@ -69,7 +73,8 @@ def replace_weight(
 
 def _linear(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     x, weight, *rest = args
-    return nn.functional.linear(weight.activation(x), weight.dequantize(), *rest, **kwargs)
+    product: Tensor = weight.linear(x, *rest, **kwargs)
+    return product
 
 
 def _to_copy(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PackedTensor:

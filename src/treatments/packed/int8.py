@@ -1,0 +1,99 @@
+"""int8 weights that inductor compiles as one matmul: converted where they are read, scaled where the sum is written.
+
+torchao's int8wo multiplies by a scale in the dtype of the activations. From torch 2.9 on, inductor rewrites that into
+``aten._weight_int8pack_mm`` (torch/_inductor/fx_passes/quantization.py), whose CUDA kernel is naive. Here the scale
+stays float32, which the rewriting does not take, and is applied to the sum, so that the conversion of the weights is
+a cast and nothing else: the only prologue that inductor fuses into its Triton matmul.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torchao.core.config import AOBaseConfig
+from torchao.quantization import PerRow
+from torchao.quantization.quantize_.workflows.int8.int8_tensor import Int8Tensor
+from torchao.quantization.transform_module import register_quantize_module_handler
+
+from src.treatments.packed.tensor import PackedTensor, as_matrix, replace_weight
+
+SCALE_DTYPES = ("float32",)
+
+
+class ScaledInt8Tensor(PackedTensor):
+    """A matrix [N, K] of int8 with a scale per row.
+
+    Tensors:
+        qdata: [N, K], int8.
+        scale: [N], float32.
+    """
+
+    tensor_data_names: ClassVar[list[str]] = ["qdata", "scale"]
+    tensor_attribute_names: ClassVar[list[str]] = ["dtype"]
+
+    def __new__(cls, qdata: Tensor, scale: Tensor, dtype: torch.dtype) -> "ScaledInt8Tensor":
+        """Wrap what is stored."""
+        made: ScaledInt8Tensor = torch.Tensor._make_wrapper_subclass(
+            cls, qdata.shape, dtype=dtype, device=qdata.device
+        )
+        made.qdata, made.scale = qdata, scale
+        return made
+
+    @classmethod
+    def from_hp(cls, weight: Tensor) -> "ScaledInt8Tensor":
+        """Quantize [N, K]; codes and scales are torchao's of Int8WeightOnlyConfig.
+
+        Raises:
+            ValueError: see `as_matrix`.
+        """
+        weight = as_matrix(weight)
+        own: Any = Int8Tensor.from_hp(weight, PerRow())
+        return cls(own.qdata, own.scale.flatten().float(), weight.dtype)
+
+    def dequantize(self) -> Tensor:
+        """Code * scale, [N, K] in `dtype`."""
+        dequantized: Tensor = (self.qdata.float() * self.scale.unsqueeze(1)).to(self.dtype)
+        return dequantized
+
+    def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x [..., K] times the codes, then scale and bias in float32; [..., N] in the dtype of `x`."""
+        sums = torch.mm(x.reshape(-1, x.shape[-1]), self.qdata.t().to(x.dtype))
+        scaled = sums.float() * self.scale
+        if bias is not None:
+            scaled = scaled + bias
+        product: Tensor = scaled.to(x.dtype).reshape(*x.shape[:-1], self.qdata.shape[0])
+        return product
+
+
+@dataclass
+class Int8ScaledWeightOnlyConfig(AOBaseConfig):  # type: ignore[misc]
+    """int8 weights with one scale per output channel, applied after the matmul; for torchao's quantize_.
+
+    Args:
+        scale_dtype: of `SCALE_DTYPES`; one that inductor's rewriting takes is refused.
+        set_inductor_config: change inductor's settings in the whole process, as torchao recommends.
+
+    Raises:
+        ValueError: another scale dtype.
+    """
+
+    scale_dtype: str = "float32"
+    set_inductor_config: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scale_dtype not in SCALE_DTYPES:
+            raise ValueError(
+                f"scale_dtype={self.scale_dtype}: accepted is {', '.join(SCALE_DTYPES)}; a scale in the activations' "
+                "dtype is int8wo, which inductor hands to aten._weight_int8pack_mm"
+            )
+
+
+def _quantize(
+    module: nn.Module, config: Int8ScaledWeightOnlyConfig, *, parameter_name: str = "weight"
+) -> nn.Module:
+    return replace_weight(module, parameter_name, ScaledInt8Tensor.from_hp, config.set_inductor_config)
+
+
+register_quantize_module_handler(Int8ScaledWeightOnlyConfig)(_quantize)
+torch.serialization.add_safe_globals([ScaledInt8Tensor])
