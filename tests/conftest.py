@@ -62,6 +62,7 @@ QUIET = {
     "measure.max_warmup_s": "0",
     "measure.min_pairs": "8",
     "measure.max_pairs": "8",
+    "measure.clear_width": "0",
     "measure.bootstrap_samples": "200",
     "measure.cache": "warm",
     "measure.energy_s": "0",

@@ -69,9 +69,12 @@ class MeasureConf:
     description: str = aside("")
     min_round_ms: float = bounded(10.0, min=0.01)  # calls are batched until a round is this long
     max_warmup_s: float = bounded(5.0, min=0.0)
-    min_pairs: int = bounded(12, min=8)
-    max_pairs: int = bounded(400, min=8)
+    min_pairs: int = bounded(12, min=3)
+    max_pairs: int = bounded(400, min=3)
     target_ci_width: float = bounded(0.01, min=0.0001, max=1.0)  # of the speedup, relative
+    clear_width: float = bounded(
+        0.2, min=0.0, max=1.0
+    )  # an interval this narrow, of its distance from the margin, ends measuring: the verdict is clear; 0: never
     budget_s: float = bounded(10.0, min=0.1)  # of the paired loop
     processes: int = bounded(
         1, min=1, max=50, key=False

@@ -4,15 +4,17 @@ Log times in, numbers out; sources stand with each function.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-MIN_PAIRS = 8
+MIN_PAIRS = 3
+FEW = 8  # below, nothing is trimmed and no autocorrelation or order effect can be told from noise
 TRIM = 0.2  # of each tail of the log ratios
-NOISE = 0.5  # autocorrelations below this over sqrt(n) are taken for noise
+_NOISE = 1.5  # second autocorrelations below this over sqrt(n) are taken for noise
 _CHUNK = 1 << 16  # resampled values held at once: they stay in the cache
 
 
@@ -31,26 +33,46 @@ def log_times(times_ms: Array, name: str, at_least: int = MIN_PAIRS) -> Array:
     return np.log(times)
 
 
+class Location(NamedTuple):
+    """A trimmed mean and how well it is known."""
+
+    mean: float
+    error: float  # its standard error
+    freedom: int  # degrees of freedom of the error
+
+
+def trimmed(n: int) -> int:
+    """How many of n values are cut off at each end."""
+    return int(TRIM * n) if n >= FEW else 0
+
+
 def winsorised(values: Array) -> tuple[Array, Array]:
     """Trimmed means and winsorised values along the last axis."""
     n = values.shape[-1]
-    cut = int(TRIM * n)
+    cut = trimmed(n)
     ordered = np.sort(values, axis=-1)
     clipped = np.clip(values, ordered[..., cut, None], ordered[..., n - cut - 1, None])
     return ordered[..., cut : n - cut].mean(axis=-1), clipped
 
 
-def location(values: Array) -> tuple[float, float]:
-    """Trimmed mean and its standard error, inflated for autocorrelation."""
+def location(values: Array, fitted: int = 1) -> Location:
+    """Trimmed mean with Yuen's standard error (1974), inflated for autocorrelation.
+
+    Args:
+        values: in the order measured.
+        fitted: parameters fitted to the values, the mean among them.
+    """
+    n = values.size
     mean, clipped = winsorised(values)
-    return float(mean), math.sqrt(_inflation(clipped)) * float(_standard_error(clipped, 1))
+    variance = float(_standard_error(clipped, 1)) ** 2 * _inflation(clipped) * (n - 1) / (n - fitted)
+    return Location(float(mean), math.sqrt(variance), n - 2 * trimmed(n) - fitted)
 
 
 def _standard_error(clipped: Array, block: int) -> Array:
     """Of trimmed means over the last axis, from their winsorised values in independent blocks."""
     n = clipped.shape[-1]
     blocks = clipped.reshape(*clipped.shape[:-1], n // block, block).mean(axis=-1)
-    kept = 1 - 2 * int(TRIM * n) / n
+    kept = 1 - 2 * trimmed(n) / n
     return np.asarray(blocks.std(axis=-1, ddof=1) / (math.sqrt(n // block) * kept))
 
 
@@ -58,21 +80,23 @@ def _inflation(clipped: Array) -> float:
     """Variance of the mean of ARMA(1, 1) values over that of independent ones, at least 1.
 
     1 + 2 r1 / (1 - phi) with phi = r2 / r1 from the first two autocorrelations; r2 > r1 ** 2 tells an AR(1)
-    hidden under independent noise from a plain one. Both are raised by their bias, (1 + 4 r1) / n (Marriott &
-    Pope 1954), and another 1 / n, without which the simulated coverage falls short below 50 pairs.
+    hidden under independent noise from a plain one, where r2 can be told from noise. Both are raised by 1 / n, their
+    bias under independence. The rest of r1's bias, 4 r1 / n (Marriott & Pope 1954), is left in: at 12 pairs it
+    would make every tenth interval of independent pairs twice as wide as need be.
     """
     n = clipped.size
+    if n < FEW:
+        return 1.0
     centred = clipped - clipped.mean()
     power = float(centred @ centred)
     if power == 0:
         return 1.0
-    first, second = (float(centred[lag:] @ centred[:-lag]) / power for lag in (1, 2))
-    bias = (2 + 4 * max(first, 0.0)) / n
-    first, second = min(0.95, first + bias), second + bias
-    if first * math.sqrt(n) <= NOISE:
+    first, second = (float(centred[lag:] @ centred[:-lag]) / power + 1 / n for lag in (1, 2))
+    first = min(0.9, first)
+    if first <= 0:
         return 1.0
-    decay = max(first, second / first) if second * math.sqrt(n) > NOISE else first
-    return 1 + 2 * first / (1 - min(0.95, decay))
+    decay = max(first, min(0.95, second / first)) if second * math.sqrt(n) > _NOISE else first
+    return 1 + 2 * first / (1 - decay)
 
 
 def block_length(values: Array) -> int:

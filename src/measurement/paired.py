@@ -78,7 +78,7 @@ def measure_interleaved(
     Raises:
         RunEndedError: `failed`, when the clock keeps giving times that cannot be right.
     """
-    timer = RoundTimer(device, cold=cold, launches=launches)
+    timer, started = RoundTimer(device, cold=cold, launches=launches), time.perf_counter()
     others = others or {}
     calls = tuple(timer.calls_for(call, conf.min_round_ms) for call in (baseline, treated, *others.values()))
     arms = Arms(baseline, treated, timer, monitor or Blind(), calls, tuple(others.values()))
@@ -86,7 +86,7 @@ def measure_interleaved(
     rounds.calls_per_round, rounds.cache = (calls[0], calls[1]), "cold" if cold else "warm"
     rounds.launches = timer.launches
     rounds.others = {name: Other(calls_per_round=n) for name, n in zip(others, calls[2:], strict=True)}
-    rounds.warmup_pairs = _warm_up(arms.pair, conf.max_warmup_s)
+    rounds.warmup_pairs = _warm_up(arms.pair, started + conf.max_warmup_s)
     faults = _page_faults()
     _measure(arms, rounds, conf)
     rounds.late_calls = (timer.late_calls(baseline), timer.late_calls(treated))
@@ -96,7 +96,9 @@ def measure_interleaved(
 
 def _measure(arms: Arms, rounds: Rounds, conf: MeasureConf) -> None:
     """Count pairs until the stop rule ends it."""
-    rule = StopRule(conf.min_pairs, conf.max_pairs, conf.target_ci_width, conf.budget_s)
+    rule = StopRule(
+        conf.min_pairs, conf.max_pairs, conf.target_ci_width, conf.budget_s, conf.margin, conf.clear_width
+    )
     started = time.perf_counter()
     look = rule.next_look(0)
     while not rounds.stop_reason:
@@ -127,7 +129,7 @@ def measure_alone(
     Returns:
         Rounds whose baseline is this arm; there is no treated one.
     """
-    timer = RoundTimer(device, cold=cold, launches=launches)
+    timer, started = RoundTimer(device, cold=cold, launches=launches), time.perf_counter()
     calls = timer.calls_for(call, conf.min_round_ms)
     arms = Arms(call, call, timer, monitor or Blind(), (calls, calls))
 
@@ -137,7 +139,7 @@ def measure_alone(
 
     rounds = Rounds(calls_per_round=(calls, calls), cache="cold" if cold else "warm")
     rounds.launches = timer.launches
-    _warm_up(single, conf.max_warmup_s / 2)
+    _warm_up(single, started + conf.max_warmup_s / 2)
     started, faults = time.perf_counter(), _page_faults()
     while len(rounds.order) < conf.min_pairs or (
         len(rounds.order) < conf.max_pairs and time.perf_counter() - started < conf.budget_s / 2
@@ -173,11 +175,15 @@ def _must_retake(pair: Pair, rounds: Rounds, *, budget_left: bool) -> bool:
     return False
 
 
-def _warm_up(pair: Callable[[int], Pair], max_warmup_s: float) -> int:
-    """Run pairs until all arms are steady or the time is up; returns how many were run."""
+def _warm_up(pair: Callable[[int], Pair], until_s: float) -> int:
+    """Run pairs until all arms are steady or the time is up; returns how many were run.
+
+    The time began with the calls that sized the rounds: where one call takes longer than all of it, they were the
+    warm-up.
+    """
     series: list[list[float]] = []  # of each pair, the arms' times
-    started, faults = time.perf_counter(), 0
-    while time.perf_counter() - started < max_warmup_s and faults < _CLOCK_FAULTS:
+    faults = 0
+    while time.perf_counter() < until_s and faults < _CLOCK_FAULTS:
         taken = pair(len(series))
         if taken.clock_failed:
             faults += 1

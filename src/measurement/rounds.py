@@ -10,7 +10,7 @@ from src.config.schema import MeasureConf
 from src.measurement.bootstrap import Array
 from src.measurement.monitor import Reading
 from src.measurement.statistics import SpeedupEstimate, paired_speedup, unpaired_speedup
-from src.measurement.stopping import StopReason
+from src.measurement.stopping import StopReason, confidence_after
 
 
 @dataclass(frozen=True)
@@ -169,4 +169,5 @@ def estimate_speedup(rounds: Rounds, conf: MeasureConf) -> SpeedupEstimate:
     """The speedup with its interval: paired where rounds were interleaved, else unpaired."""
     baseline, treated = rounds.as_arrays()
     estimator = paired_speedup if rounds.order else unpaired_speedup
-    return estimator(baseline, treated, confidence=conf.confidence, samples=conf.bootstrap_samples)
+    confidence = confidence_after(rounds.stop_reason, conf.confidence)
+    return estimator(baseline, treated, confidence=confidence, samples=conf.bootstrap_samples)

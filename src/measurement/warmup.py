@@ -50,5 +50,6 @@ def _trend(values: Array) -> float:
 
 def _step(values: Array) -> float:
     """Difference of the halves' trimmed means, 0 where it is within 3 standard errors."""
-    (early, early_error), (late, late_error) = (location(half) for half in np.array_split(values, 2))
-    return abs(late - early) if abs(late - early) > 3 * math.hypot(early_error, late_error) else 0.0
+    early, late = (location(half) for half in np.array_split(values, 2))
+    step = abs(late.mean - early.mean)
+    return step if step > 3 * math.hypot(early.error, late.error) else 0.0

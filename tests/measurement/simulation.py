@@ -4,14 +4,16 @@ A model draws the log of every round's disturbance in the order measured (A B B 
 times are put on top. Disturbances are relative: 0.02 is 2 % of a round.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
 from src.measurement.statistics import SpeedupEstimate, Verdict, paired_speedup, verdict
-from src.measurement.stopping import StopReason, StopRule
+from src.measurement.stopping import StopReason, StopRule, confidence_after
 
 Array = npt.NDArray[np.float64]
 Disturbance = Callable[[np.random.Generator, int], Array]  # (generator, rounds) -> log factors
@@ -117,6 +119,7 @@ class Coverage:
     covered: float
     width: float  # median relative width
     pairs: float  # median number of pairs
+    wide: float  # 90th percentile of the width, of an ideal t-interval's
 
 
 def coverage(
@@ -127,18 +130,25 @@ def coverage(
     def fixed(rng: np.random.Generator, number: int) -> SpeedupEstimate:
         return paired_speedup(*scenario.arms(rng, pairs), samples=samples, seed=number)
 
-    return _repeat(fixed, experiments, seed)
+    return _repeat(fixed, experiments, seed, TRUE_SPEEDUP)
 
 
 def sequential_coverage(
-    scenario: Scenario, rule: StopRule, experiments: int, *, samples: int = 1000, seed: int = 0
+    scenario: Scenario,
+    rule: StopRule,
+    experiments: int,
+    *,
+    speedup: float = TRUE_SPEEDUP,
+    samples: int = 1000,
+    seed: int = 0,
 ) -> Coverage:
     """Coverage where the caller looks at growing numbers of pairs and stops by the rule."""
 
     def stopped(rng: np.random.Generator, number: int) -> SpeedupEstimate:
-        return measure_until(rule, *scenario.arms(rng, rule.max_pairs), samples=samples, seed=number)[0]
+        arms = scenario.arms(rng, rule.max_pairs, speedup)
+        return measure_until(rule, *arms, samples=samples, seed=number)[0]
 
-    return _repeat(stopped, experiments, seed)
+    return _repeat(stopped, experiments, seed, speedup)
 
 
 def false_verdicts(
@@ -159,6 +169,18 @@ def false_verdicts(
     return wrong / experiments
 
 
+def verdicts_at_the_margin(
+    scenario: Scenario, rule: StopRule, experiments: int, *, samples: int = 1000, seed: int = 0
+) -> float:
+    """Share of experiments that say `helps` where the true speedup is the rule's margin itself."""
+    wrong = 0
+    for number in range(experiments):
+        arms = scenario.arms(np.random.default_rng((seed, number)), rule.max_pairs, 1 + rule.margin)
+        found, _ = measure_until(rule, *arms, samples=samples, seed=number)
+        wrong += verdict(found, rule.margin) is Verdict.HELPS
+    return wrong / experiments
+
+
 def measure_until(
     rule: StopRule, baseline: Array, treated: Array, *, samples: int = 1000, seed: int = 0
 ) -> tuple[SpeedupEstimate, StopReason]:
@@ -167,16 +189,21 @@ def measure_until(
     while True:
         estimate = paired_speedup(baseline[:pairs], treated[:pairs], samples=samples, seed=seed)
         if reason := rule.decide(pairs, 0.0, estimate):
-            return estimate, reason
+            confidence = confidence_after(reason, 0.95)
+            arms = baseline[:pairs], treated[:pairs]
+            return paired_speedup(*arms, confidence=confidence, samples=samples, seed=seed), reason
         pairs = rule.next_look(pairs)
 
 
 def _repeat(
-    experiment: Callable[[np.random.Generator, int], SpeedupEstimate], count: int, seed: int
+    experiment: Callable[[np.random.Generator, int], SpeedupEstimate], count: int, seed: int, truth: float
 ) -> Coverage:
     estimates = [experiment(np.random.default_rng((seed, number)), number) for number in range(count)]
+    widths, pairs = [e.relative_width for e in estimates], float(np.median([e.pairs for e in estimates]))
+    ideal = 2 * stdtrit(pairs - 1, 0.975) * np.std([math.log(e.median) for e in estimates])
     return Coverage(
-        covered=float(np.mean([e.ci_low <= TRUE_SPEEDUP <= e.ci_high for e in estimates])),
-        width=float(np.median([e.relative_width for e in estimates])),
-        pairs=float(np.median([e.pairs for e in estimates])),
+        covered=float(np.mean([e.ci_low <= truth <= e.ci_high for e in estimates])),
+        width=float(np.median(widths)),
+        pairs=pairs,
+        wide=float(np.quantile(widths, 0.9) / ideal),
     )

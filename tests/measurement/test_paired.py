@@ -28,6 +28,7 @@ CONF = MeasureConf(
     max_warmup_s=1.0,
     min_pairs=12,
     max_pairs=60,
+    clear_width=0.0,
     budget_s=1e6,
     bootstrap_samples=500,
 )
@@ -190,6 +191,34 @@ def test_why_measuring_ends(clock, changes, noise, reason, pairs):
     assert rounds.seconds == pytest.approx(sum(rounds.baseline_ms + rounds.treated_ms) / 1e3)
 
 
+def test_an_arm_20_times_slower_needs_three_pairs(clock):
+    """A minute per call: one call each sizes the rounds and is the warm-up, then three pairs; CONF asks for 12."""
+    conf = replace(CONF, max_warmup_s=5.0, budget_s=10.0, clear_width=0.2)
+    rounds = measure_interleaved(clock.arm("A", 3e3, 0.01), clock.arm("B", 6e4, 0.01), CPU, conf)
+    assert (len(rounds.order), rounds.stop_reason, rounds.warmup_pairs) == (3, StopReason.CLEAR, 0)
+    assert clock.ms < 4.2 * 63e3
+    estimate = estimate_speedup(rounds, conf)
+    assert verdict(estimate, 0.02) is Verdict.HURTS
+    assert estimate.ci_low < 0.05 < estimate.ci_high
+    assert estimate.relative_width < 0.2
+
+
+def test_who_wants_the_ratio_itself_turns_the_clear_verdict_off(clock):
+    """5 x 2 % of noise: clear after some pairs, 2 % wide after many."""
+    counts = {}
+    for clear_width in (0.2, 0.0):
+        conf = replace(CONF, clear_width=clear_width, max_pairs=400, target_ci_width=0.02)
+        rounds = measure_interleaved(clock.arm("A", 2.0, 0.02), clock.arm("B", 5.0, 0.02), CPU, conf)
+        counts[rounds.stop_reason] = len(rounds.order)
+    assert set(counts) == {StopReason.CLEAR, StopReason.NARROW}
+    assert counts[StopReason.CLEAR] < 12 < counts[StopReason.NARROW]
+
+
+def test_a_slow_call_is_not_repeated_to_size_a_round(clock):
+    assert RoundTimer(CPU).calls_for(clock.arm("A", 1500.0, noise=0), 10.0) == 1
+    assert len(clock.calls) == 1
+
+
 # ---- the instrument
 
 
@@ -242,9 +271,11 @@ def test_one_arm_alone_gets_half_of_the_budget(clock, changes, count):
 
 
 def test_one_arm_alone_warms_up_for_half_of_the_time(clock):
-    conf = replace(CONF, max_warmup_s=0.04, min_pairs=8, max_pairs=8)
+    conf = replace(CONF, max_warmup_s=0.46, min_pairs=8, max_pairs=8)
     alone = measure_alone(clock.arm("A", 2.0, noise=0, cold=lambda n: 100 / n), CPU, conf)
-    assert len(clock.calls) - len(alone.baseline_ms) == 3 + 1  # sizing, and one round longer than 20 ms
+    assert (
+        len(clock.calls) - len(alone.baseline_ms) == 3 + 2
+    )  # sizing takes 189 ms of 230, two rounds the rest
 
 
 def test_arms_measured_in_turn_are_estimated_unpaired(clock):
