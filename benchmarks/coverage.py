@@ -19,6 +19,7 @@ from tests.measurement.simulation import (
     Scenario,
     coverage,
     false_verdicts,
+    in_turn_coverage,
     sequential_coverage,
     verdicts_at_the_margin,
 )
@@ -26,6 +27,17 @@ from tests.measurement.simulation import (
 SIZES = (12, 20, 30, 60, 100)
 NARROW = {"from 12 pairs to 2 %": (12, 0.02), "from 30 pairs to 1 %": (30, 0.01)}  # min_pairs, target width
 CLEAR = ((0.05, 0.2), (0.4, 0.2), (0.4, 0.05), (1.3, 0.2), (1.3, 0.05))  # true speedup, measure.clear_width
+IN_TURN: dict[str, dict[str, float]] = {
+    "nothing": {},
+    "a constant, 3 %": {"apart": 0.03},
+    "a constant, 5 %": {"apart": 0.05},
+    "a random walk, 3 %": {"walk": 0.03},
+    "a random walk, 5 %": {"walk": 0.05},
+    "a random walk, 10 %": {"walk": 0.1},
+    "a step of 5 % in the gap": {"step": 0.05},
+    "a step of 10 % in the gap": {"step": 0.1},
+    "a step of 16 % in the gap": {"step": 0.16},
+}
 MARGIN = 0.02
 MAX_PAIRS = 400
 MEASURED = (*WELL_BEHAVED, *AUTOCORRELATED)
@@ -35,7 +47,8 @@ INTRODUCTION = """# Coverage of the speedup's interval
 
 Share of experiments in which the 95 % interval held the true speedup. {experiments} experiments per cell at a fixed
 number of pairs (standard error of a share: {error:.1f} %), {stopped} where a rule stopped them
-({stopped_error:.1f} %), {samples} bootstrap samples per interval. The noise models are in `tests/measurement/simulation.py`. Made by
+({stopped_error:.1f} %), {samples} bootstrap samples per interval. The noise models are in
+`tests/measurement/simulation.py`. Made by
 
     OMP_NUM_THREADS=1 python -m benchmarks.coverage {options} > docs/coverage.md
 
@@ -72,6 +85,7 @@ def main() -> None:
     with ProcessPoolExecutor(args.jobs) as pool:
         _fixed(pool, fixed)
         _stopped(pool, fixed | {"experiments": args.stopped})
+        _in_turn(pool, fixed)
 
 
 def _fixed(pool: ProcessPoolExecutor, options: dict[str, int]) -> None:
@@ -117,6 +131,19 @@ def _stopped(pool: ProcessPoolExecutor, options: dict[str, int]) -> None:
         for clear_width in (0.2, 0.05)
     }
     _table(pool, MEASURED, columns, "{:.2%}".format)
+
+
+def _in_turn(pool: ProcessPoolExecutor, options: dict[str, int]) -> None:
+    print("\n## Equal arms measured in turn: intervals that hold 1, and false `helps` or `hurts`\n")
+    print(
+        "30 rounds each with 1 % of noise, and between them a gap twice as long, by `measure.in_turn_drift`.\n"
+    )
+    print("| what differs between the spans | none | 0.05 (the default) |")
+    print("|---|---:|---:|")
+    for name, drift in IN_TURN.items():
+        found = [pool.submit(in_turn_coverage, unseen, **options, **drift) for unseen in (0.0, 0.05)]
+        cells = (f"{covered:.1%}, {wrong:.1%}" for covered, wrong in (each.result() for each in found))
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def _clear_rule(clear_width: float) -> StopRule:

@@ -83,6 +83,9 @@ class MeasureConf:
     margin: float = bounded(0.02, min=0.0, max=0.5)  # a verdict needs the interval beyond it
     bootstrap_samples: int = bounded(2000, min=200, max=100000)
     pairing: str = one_of("auto", "auto", "interleaved", "in_turn")
+    in_turn_drift: float = bounded(
+        0.05, min=0.0, max=1.0
+    )  # arms in turn: relative standard deviation of what differs between the two spans of time, unseen by rounds
     cache: str = one_of(
         "auto", "auto", "cold", "warm"
     )  # auto: cold for a part of a model, flushed before each call

@@ -45,6 +45,7 @@ class _Meter(Protocol):
 class _CudaMeter:
     def reset(self) -> None:
         torch.cuda.synchronize()
+        torch.cuda.empty_cache()  # else what the other arm freed counts as reserved by this one
         torch.cuda.reset_peak_memory_stats()
 
     def read(self) -> dict[str, float]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from torch._dynamo.utils import counters
 
 from src.config.schema import MeasureConf
 from src.measurement.monitor import Blind, Monitor
@@ -87,10 +88,10 @@ def measure_interleaved(
     rounds.launches = timer.launches
     rounds.others = {name: Other(calls_per_round=n) for name, n in zip(others, calls[2:], strict=True)}
     rounds.warmup_pairs = _warm_up(arms.pair, started + conf.max_warmup_s)
-    faults = _page_faults()
+    faults, graphs = _page_faults(), _graphs_compiled()
     _measure(arms, rounds, conf)
+    rounds.page_faults, rounds.recompiles = _page_faults() - faults, _graphs_compiled() - graphs
     rounds.late_calls = (timer.late_calls(baseline), timer.late_calls(treated))
-    rounds.page_faults = _page_faults() - faults
     return rounds
 
 
@@ -140,7 +141,7 @@ def measure_alone(
     rounds = Rounds(calls_per_round=(calls, calls), cache="cold" if cold else "warm")
     rounds.launches = timer.launches
     _warm_up(single, started + conf.max_warmup_s / 2)
-    started, faults = time.perf_counter(), _page_faults()
+    started, faults, graphs = time.perf_counter(), _page_faults(), _graphs_compiled()
     while len(rounds.order) < conf.min_pairs or (
         len(rounds.order) < conf.max_pairs and time.perf_counter() - started < conf.budget_s / 2
     ):
@@ -150,7 +151,13 @@ def measure_alone(
             rounds.count(taken)
     rounds.stop_reason, rounds.page_faults = StopReason.BUDGET, _page_faults() - faults
     rounds.late_calls = (timer.late_calls(call),) * 2
+    rounds.recompiles = _graphs_compiled() - graphs
     return rounds
+
+
+def _graphs_compiled() -> int:
+    """By Dynamo, so far in this process."""
+    return int(counters["stats"]["unique_graphs"])
 
 
 def _page_faults() -> int:

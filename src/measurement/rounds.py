@@ -76,16 +76,23 @@ class Rounds:
     )  # by arm, where it is not: calls that the device waited in all the same
     stop_reason: str = ""
     seconds: float = 0.0
+    recompiles: int = 0  # graphs compiled while measuring: those rounds say nothing
     page_faults: int = 0  # minor ones of this process while measuring: memory touched for the first time
     states: dict[str, list[float | None]] = field(default_factory=dict)  # "treated/sm_mhz": one per pair
     retaken: list[dict[str, Any]] = field(default_factory=list)  # pairs not counted: place, times, why
-    throttled: dict[int, list[str]] = field(default_factory=dict)  # pairs counted all the same: place -> why
+    throttled: dict[int, list[str]] = field(default_factory=dict)  # pairs counted all the same: place -> why;
+    # in turn: rounds, the baseline's first, the treated arm's numbered on behind them, in `retaken` too
     others: dict[str, Other] = field(default_factory=dict)  # further unquantized arms, by their dtype
     baseline: str = ""  # the dtype of the baseline's rounds, where another than the run's own was faster
 
     def as_arrays(self) -> tuple[Array, Array]:
         """Baseline and treated, ms per call."""
         return np.asarray(self.baseline_ms), np.asarray(self.treated_ms)
+
+    @property
+    def counted(self) -> int:
+        """How many pairs count; in turn, where there are none, how many rounds of both arms."""
+        return len(self.order) or len(self.baseline_ms) + len(self.treated_ms)
 
     def count(self, pair: Pair) -> None:
         """Add a pair to those that the estimate comes from."""
@@ -145,6 +152,7 @@ class Rounds:
 
 def rounds_in_turn(baseline: Rounds, treated: Rounds, others: dict[str, Rounds] | None = None) -> Rounds:
     """The rounds of arms that were measured one after the other, each by `measure_alone`."""
+    before = len(baseline.baseline_ms)
     return Rounds(
         baseline_ms=baseline.baseline_ms,
         treated_ms=treated.baseline_ms,
@@ -154,11 +162,12 @@ def rounds_in_turn(baseline: Rounds, treated: Rounds, others: dict[str, Rounds] 
         late_calls=(baseline.late_calls[0], treated.late_calls[0]),
         stop_reason=StopReason.BUDGET,
         seconds=baseline.seconds + treated.seconds,
+        recompiles=baseline.recompiles + treated.recompiles,
         page_faults=baseline.page_faults + treated.page_faults,
         states=baseline.states
         | {name.replace("baseline", "treated"): s for name, s in treated.states.items()},
-        retaken=baseline.retaken + treated.retaken,
-        throttled=baseline.throttled | treated.throttled,
+        retaken=baseline.retaken + [aside | {"place": before + aside["place"]} for aside in treated.retaken],
+        throttled=baseline.throttled | {before + place: why for place, why in treated.throttled.items()},
         others={
             name: Other(each.baseline_ms, each.calls_per_round[0]) for name, each in (others or {}).items()
         },
@@ -168,6 +177,13 @@ def rounds_in_turn(baseline: Rounds, treated: Rounds, others: dict[str, Rounds] 
 def estimate_speedup(rounds: Rounds, conf: MeasureConf) -> SpeedupEstimate:
     """The speedup with its interval: paired where rounds were interleaved, else unpaired."""
     baseline, treated = rounds.as_arrays()
-    estimator = paired_speedup if rounds.order else unpaired_speedup
     confidence = confidence_after(rounds.stop_reason, conf.confidence)
-    return estimator(baseline, treated, confidence=confidence, samples=conf.bootstrap_samples)
+    if rounds.order:
+        return paired_speedup(baseline, treated, confidence=confidence, samples=conf.bootstrap_samples)
+    return unpaired_speedup(
+        baseline,
+        treated,
+        unseen_drift=conf.in_turn_drift,
+        confidence=confidence,
+        samples=conf.bootstrap_samples,
+    )

@@ -21,7 +21,7 @@ so from 100 (76 % at 12).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -37,6 +37,7 @@ from src.measurement.bootstrap import (
     sampling_block,
     winsorised,
 )
+from src.measurement.spans import drift_half_width
 
 _ALL_T, _ALL_BOOTSTRAP = 40, 100  # pairs: up to, and from here on; between, both in part
 _ROUNDING = 1e-14  # standard errors of log times below this are the logarithm's
@@ -89,17 +90,27 @@ def paired_speedup(
 
 
 def unpaired_speedup(
-    baseline_ms: Array, treated_ms: Array, *, confidence: float = 0.95, samples: int = 2000, seed: int = 0
+    baseline_ms: Array,
+    treated_ms: Array,
+    *,
+    unseen_drift: float = 0.0,
+    confidence: float = 0.95,
+    samples: int = 2000,
+    seed: int = 0,
 ) -> SpeedupEstimate:
     """Estimate baseline / treated from arms measured in turn; lengths may differ.
 
-    What differs between the two spans of time (drift, another clock) is not in the interval.
+    The interval is widened by the drift that the rounds of each arm show, and by `unseen_drift`, the relative
+    standard deviation of what differs between the two spans of time without a round showing it.
 
     Raises:
         ValueError: fewer than 3 rounds of an arm, or times that are not finite and positive.
     """
-    baseline, treated = log_times(baseline_ms, "baseline_ms"), log_times(treated_ms, "treated_ms")
-    return _estimate([baseline, -treated], 1, confidence, samples, seed)
+    arms = [log_times(baseline_ms, "baseline_ms"), log_times(treated_ms, "treated_ms")]
+    found = _estimate([arms[0], -arms[1]], 1, confidence, samples, seed)
+    drift = drift_half_width(arms, unseen_drift, confidence)
+    half = math.hypot(math.log(found.ci_high / found.median), drift)
+    return replace(found, ci_low=found.median * math.exp(-half), ci_high=found.median * math.exp(half))
 
 
 def verdict(estimate: SpeedupEstimate, margin: float) -> Verdict:

@@ -41,6 +41,11 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
             f"measuring ended by {rounds.stop_reason} after {estimate.pairs} pairs{' of blocks' * bool(timed.blocks)}"
         )
         record.remedy = "a larger measure.budget_s, or measure=standard"
+        if not rounds.order:
+            record.reason += (
+                f"; measured in turn, it holds a drift of {conf.in_turn_drift:.0%} that no round shows"
+            )
+            record.remedy = "a device that holds both arms (measure.pairing=interleaved)"
     elif found is Verdict.HURTS and run.cfg.compile.scope != "none":
         record.reason = run.cfg.quant.slow_compiled.get(run.device.kind, "")
     told = [_baseline(rounds, run), *(record.details.get(name) for name in _NOTED), record.reason]
@@ -89,7 +94,7 @@ def _baseline(rounds: Rounds, run: RunContext) -> str:
 
 def doubts(timed: Timed, run: RunContext) -> list[tuple[str, str]]:
     """What disturbed the measuring, so that no verdict can be given: reason and remedy of each."""
-    return [*_neighbours(timed, run), *_throttling(timed)]
+    return [*_neighbours(timed, run), *_throttling(timed), *_recompiling(timed.rounds)]
 
 
 def set_aside_emulated(record: Record) -> None:
@@ -148,6 +153,15 @@ def _throttling(timed: Timed) -> list[tuple[str, str]]:
     why = sorted({name for names in rounds.throttled.values() for name in names})
     return [(
         f"the device slowed itself down ({', '.join(why)}) in {len(rounds.retaken)} pairs that were retaken and, the "
-        f"budget spent, in {len(rounds.throttled)} of {len(rounds.baseline_ms)} that count",
+        f"budget spent, in {len(rounds.throttled)} of {rounds.counted} that count",
         f"{remedy}; or a larger measure.budget_s",
+    )]  # fmt: skip
+
+
+def _recompiling(rounds: Rounds) -> list[tuple[str, str]]:
+    if not rounds.recompiles:
+        return []
+    return [(
+        f"{rounds.recompiles} graphs were compiled again while rounds were timed",
+        "TORCH_LOGS=recompiles says which guard failed; compile.dynamic=true, or compile=none",
     )]  # fmt: skip

@@ -12,7 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
-from src.measurement.statistics import SpeedupEstimate, Verdict, paired_speedup, verdict
+from src.measurement.statistics import (
+    SpeedupEstimate,
+    Verdict,
+    paired_speedup,
+    unpaired_speedup,
+    verdict,
+)
 from src.measurement.stopping import StopReason, StopRule, confidence_after
 
 Array = npt.NDArray[np.float64]
@@ -112,6 +118,24 @@ STRESS = (
 )
 
 
+def in_turn(
+    rng: np.random.Generator, *, apart: float = 0.0, walk: float = 0.0, step: float = 0.0
+) -> tuple[Array, Array]:
+    """Round times (ms) of two equal arms, 30 rounds each, a gap of 60 rounds between them; 1 % of noise.
+
+    Args:
+        rng: generator.
+        apart: standard deviation of what differs between the spans, constant in each.
+        walk: of the difference of the spans' means, by a random walk through spans and gap.
+        step: of the gap, up or down.
+    """
+    rounds, gap = 30, 60
+    logs = rng.normal(0, 0.01, 2 * rounds + gap)
+    logs += np.cumsum(rng.normal(0, walk / math.sqrt(2 / 3 * rounds + gap), logs.size))
+    logs[rounds:] += rng.normal(0, apart) + step * rng.choice([-1, 1])
+    return BASELINE_MS * np.exp(logs[:rounds]), BASELINE_MS * np.exp(logs[rounds + gap :])
+
+
 @dataclass(frozen=True)
 class Coverage:
     """Of many experiments: how often the interval held the true speedup, and what else was found."""
@@ -167,6 +191,19 @@ def false_verdicts(
         said = verdict(paired_speedup(*arms, samples=samples, seed=number), margin)
         wrong += said in (Verdict.HELPS, Verdict.HURTS)
     return wrong / experiments
+
+
+def in_turn_coverage(
+    unseen_drift: float, experiments: int, *, samples: int = 1000, seed: int = 0, **drift: float
+) -> tuple[float, float]:
+    """Of equal arms measured in turn: shares of intervals that hold 1, and of those that say helps or hurts."""
+    covered = wrong = 0
+    for number in range(experiments):
+        arms = in_turn(np.random.default_rng((seed, number)), **drift)
+        found = unpaired_speedup(*arms, unseen_drift=unseen_drift, samples=samples, seed=number)
+        covered += found.ci_low <= 1 <= found.ci_high
+        wrong += verdict(found, 0.02) in (Verdict.HELPS, Verdict.HURTS)
+    return covered / experiments, wrong / experiments
 
 
 def verdicts_at_the_margin(

@@ -84,6 +84,7 @@ def test_cuda_peaks_are_reset_before_and_read_after(monkeypatch):
     log = []
     fakes = {
         "synchronize": lambda: log.append("synchronize"),
+        "empty_cache": lambda: log.append("empty"),
         "reset_peak_memory_stats": lambda: log.append("reset"),
         "max_memory_allocated": lambda: 3 * GIB,
         "max_memory_reserved": lambda: 4 * GIB,
@@ -92,7 +93,7 @@ def test_cuda_peaks_are_reset_before_and_read_after(monkeypatch):
         monkeypatch.setattr(torch.cuda, name, fake)
     with peak_memory(CUDA) as peaks:
         log.append("inside")
-    assert log == ["synchronize", "reset", "inside", "synchronize"]
+    assert log == ["synchronize", "empty", "reset", "inside", "synchronize"]
     assert peaks.gib == {"allocated": 3.0, "reserved": 4.0}
 
 

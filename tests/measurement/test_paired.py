@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from src.config.schema import MeasureConf
 from src.measurement.energy import energy_per_call_j
@@ -283,10 +284,44 @@ def test_arms_measured_in_turn_are_estimated_unpaired(clock):
     baseline = measure_alone(clock.arm("A", 2.0, noise=0.002), CPU, CONF)
     rounds = rounds_in_turn(baseline, measure_alone(clock.arm("A", 1.0, noise=0.002), CPU, short))
     assert rounds.order == []
+    assert estimate_speedup(rounds, CONF).relative_width == pytest.approx(2 * 1.96 * 0.05, rel=0.05)
     estimate = estimate_speedup(rounds, CONF)
     assert verdict(estimate, 0.02) is Verdict.HELPS
     assert estimate.median == pytest.approx(2.0, rel=0.01)
     assert estimate.pairs == 20
+
+
+def test_in_turn_throttled_rounds_of_both_arms_are_all_kept(clock):
+    """Both arms' rounds are numbered from 0; merged, the treated arm's come behind the baseline's."""
+    conf = replace(QUICK, budget_s=0.04)
+    alone = [
+        measure_alone(clock.arm("A", 2.0), CPU, conf, monitor=Scripted(*[[why]] * 100))
+        for why in ("hot", "brake")
+    ]
+    rounds = rounds_in_turn(*alone)
+    assert rounds.counted == 24
+    assert rounds.throttled == {i: ["hot"] if i < 12 else ["brake"] for i in range(24)}
+    assert {aside["why"]: aside["place"] for aside in rounds.retaken} == {
+        "throttled: hot": 0,
+        "throttled: brake": 12,
+    }
+
+
+def test_graphs_compiled_while_rounds_are_timed_are_counted(clock):
+    """Those of the warm-up are not: they cost no counted round."""
+    calls = 0
+
+    def compiling():
+        nonlocal calls
+        calls, clock.ms = calls + 1, clock.ms + 2.0
+        counters["stats"]["unique_graphs"] += calls in (2, 20, 21)  # 2: while the rounds are sized
+
+    rounds = measure_interleaved(clock.arm("A", 2.0), compiling, CPU, QUICK)
+    assert rounds.recompiles == 0
+    assert calls == 15
+    alone = measure_alone(compiling, CPU, QUICK)
+    assert alone.recompiles == 2
+    assert rounds_in_turn(alone, alone).recompiles == 4
 
 
 def test_a_run_in_turn(compose, execute_run, tmp_path):
