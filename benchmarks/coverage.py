@@ -120,16 +120,12 @@ def _stopped(pool: ProcessPoolExecutor, options: dict[str, int]) -> None:
         for speedup, clear_width in CLEAR
     }
     _table(pool, MEASURED, columns, _stopped_cell)
-    print("\n## Share of `helps` where the true speedup is the margin itself, 1.02\n")
+    print("\n## Share of `helps` where the true speedup is the margin itself, 1.02, at most 60 pairs\n")
     print(
         "With every look that a clear verdict may be taken at: from 3 pairs on, a quarter more at a time.\n"
     )
-    columns = {
-        f"clear_width {clear_width}": partial(
-            verdicts_at_the_margin, rule=_clear_rule(clear_width), **options
-        )
-        for clear_width in (0.2, 0.05)
-    }
+    rule = StopRule(12, 60, 0.01, budget_s=1, margin=MARGIN, clear_width=0.2)
+    columns = {"clear_width 0.2": partial(verdicts_at_the_margin, rule=rule, **options)}
     _table(pool, MEASURED, columns, "{:.2%}".format)
 
 

@@ -96,7 +96,7 @@ def probes(outputs: Path) -> dict[Cell, float]:
         record = read_record(path)
         if record.outcome is Outcome.OK and record.shape and record.axes["model"] == "linear":
             m, k, n = (int(record.shape[name]) for name in "MKN")
-            found[m, k, n, str(record.axes["quant"])] = record.metrics["speedup/median"]
+            found[m, k, n, str(record.axes["quant"])] = record.metrics["speedup/ratio"]
     return found
 
 

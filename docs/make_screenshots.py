@@ -116,7 +116,7 @@ def main(sweep: str, outputs: str = "outputs") -> None:
     database = (Path(outputs) / "mlflow.db").resolve()
     client = MlflowClient(f"sqlite:///{database}")
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    query, order = f"tags.sweeps LIKE '% {sweep} %'", ["metrics.`speedup/median` DESC"]
+    query, order = f"tags.sweeps LIKE '% {sweep} %'", ["metrics.`speedup/ratio` DESC"]
     run = client.search_runs(experiments, query, order_by=order)[0].info
     runs = f"http://127.0.0.1:{PORT}/#/experiments/{run.experiment_id}/runs"
     view = f"?workflowType=machine_learning&viewStateShareKey={sweep}&compareRunsMode=CHART"

@@ -66,7 +66,7 @@ def headline(runs: pd.DataFrame, breakeven: pd.DataFrame) -> dict[str, float]:
     metrics = {"runs/total": float(len(runs))}
     metrics |= {f"runs/{outcome}": float(count) for outcome, count in runs["outcome"].value_counts().items()}
     metrics |= {f"verdict/{name}": float((runs["verdict"] == name).sum()) for name in VERDICTS}
-    speedups = runs.loc[(runs["verdict"] != "") & ~runs["withheld"], "speedup/median"]
+    speedups = runs.loc[(runs["verdict"] != "") & ~runs["withheld"], "speedup/ratio"]
     if len(speedups):
         metrics |= {"speedup/best": float(speedups.max()), "speedup/worst": float(speedups.min())}
     return metrics | {"breakeven/crossings": float(breakeven["m"].notna().sum())}

@@ -24,7 +24,7 @@ def faster_dtypes(runs: pd.DataFrame) -> Iterator[str]:
         yield (
             f"On {device}, unquantized {faster} is {_span(rows['times'], 1)} faster than the {own} baseline: "
             f"{_counted(len(rows), 'verdict is', 'verdicts are')} against it; against {own} the speedup would "
-            f"be {_span(rows['speedup_same_dtype/median'], 2)}."
+            f"be {_span(rows['speedup_same_dtype/ratio'], 2)}."
         )
 
 

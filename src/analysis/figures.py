@@ -45,8 +45,8 @@ def speedup_range(runs: pd.DataFrame, margin: float) -> Range:
     An interval of two processes may span decades: beyond 3 times the speedups it is cut off.
     """
     ends = (float(runs["speedup/ci_low"].min()), float(runs["speedup/ci_high"].max()))
-    low = min(max(ends[0], float(runs["speedup/median"].min()) / _CUT), 1 / (1 + 2 * margin), 0.95)
-    high = max(min(ends[1], float(runs["speedup/median"].max()) * _CUT), 1 + 2 * margin, 1.05)
+    low = min(max(ends[0], float(runs["speedup/ratio"].min()) / _CUT), 1 / (1 + 2 * margin), 0.95)
+    high = max(min(ends[1], float(runs["speedup/ratio"].max()) * _CUT), 1 + 2 * margin, 1.05)
     air = (high / low) ** 0.06
     return low / air, high * air
 
@@ -59,7 +59,7 @@ def forest(rows: pd.DataFrame, span: Range, margin: float) -> go.Figure:
         chosen = [i for i, found in enumerate(rows["verdict"]) if found == name]
         part = rows.iloc[chosen]
         figure.add_scatter(
-            x=part["speedup/median"], y=[labels[i] for i in chosen], mode="markers", name=name,
+            x=part["speedup/ratio"], y=[labels[i] for i in chosen], mode="markers", name=name,
             marker={"color": style.ink, "symbol": style.symbol, "size": 9},
             error_x=_errors(part, style.ink),
             customdata=[_hover(row) for _, row in part.iterrows()], hovertemplate="%{customdata}<extra></extra>",
@@ -73,7 +73,7 @@ def forest(rows: pd.DataFrame, span: Range, margin: float) -> go.Figure:
 
 def _label(row: Row) -> str:
     """A treatment and its speedup; its options below, since beside it long ones leave no room for the plot."""
-    head = f"{escape(row['quant'])} · {escape(row['compile'])}  <b>{row['speedup/median']:.2f}×</b>"
+    head = f"{escape(row['quant'])} · {escape(row['compile'])}  <b>{row['speedup/ratio']:.2f}×</b>"
     return "<br>".join([head, *map(escape, wrap(row["variant"], _WIDEST))])
 
 
@@ -101,7 +101,7 @@ def memory_against_speedup(runs: pd.DataFrame, lines: dict[str, Line], margin: f
     for quant, part in runs.groupby("quant"):
         line = lines[str(quant)]
         figure.add_scatter(
-            x=100 * part["memory/saved"], y=part["speedup/median"], mode="markers", name=escape(str(quant)),
+            x=100 * part["memory/saved"], y=part["speedup/ratio"], mode="markers", name=escape(str(quant)),
             marker={"color": line.colour, "symbol": line.symbol, "size": 11, "line": {"color": "white", "width": 1}},
             error_y=_errors(part, translucent(line.colour, 0.45)),
             customdata=[_hover(row) for _, row in part.iterrows()], hovertemplate="%{customdata}<extra></extra>",
@@ -124,7 +124,7 @@ def _add_curve(figure: go.Figure, curve: Shapes, line: Line) -> None:
         fill="toself", fillcolor=translucent(line.colour, 0.18), line={"width": 0}, mode="lines", hoverinfo="skip",
     )  # fmt: skip
     figure.add_scatter(
-        x=m, y=runs["speedup/median"], mode="lines+markers", name=name,
+        x=m, y=runs["speedup/ratio"], mode="lines+markers", name=name,
         line={"color": line.colour, "width": 2, "dash": line.dash},
         marker={"color": line.colour, "symbol": line.symbol, "size": 7},
         customdata=[_hover(row) for _, row in runs.iterrows()], hovertemplate="%{customdata}<extra></extra>",
@@ -170,8 +170,8 @@ def _errors(rows: pd.DataFrame, colour: str) -> dict[str, Any]:
     return {
         "type": "data",
         "symmetric": False,
-        "array": rows["speedup/ci_high"] - rows["speedup/median"],
-        "arrayminus": rows["speedup/median"] - rows["speedup/ci_low"],
+        "array": rows["speedup/ci_high"] - rows["speedup/ratio"],
+        "arrayminus": rows["speedup/ratio"] - rows["speedup/ci_low"],
         "color": colour,
         "thickness": 1.5,
         "width": 0,
@@ -185,7 +185,7 @@ def _hover(row: Row) -> str:
         f"<b>{escape(workload_text(row))}</b>",
         escape(row["device"]),
         escape(treatment_text(row)),
-        f"{row['speedup/median']:.3f}× ({interval_text(row)}) {look(row['verdict']).glyph} {escape(row['verdict'])}",
+        f"{row['speedup/ratio']:.3f}× ({interval_text(row)}) {look(row['verdict']).glyph} {escape(row['verdict'])}",
         escape(row["interval"]),
         f"{latency[0]} → {latency[1]} ms" if all(latency) else "",
         f"{percent(row['memory/saved'])} model memory saved" if percent(row["memory/saved"]) else "",

@@ -13,7 +13,7 @@ from src.analysis.devices import told_apart
 from src.config.schema import MeasureConf
 from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
 from src.records.key import PROSE
-from src.records.record import EMULATED, FINDINGS, Outcome
+from src.records.record import EMULATED, FINDINGS, Outcome, renamed
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -31,7 +31,7 @@ _AXES = ["model", "quant", "compile", "batch", "gpu", "resolution", "target", "d
 _TAGS = ["run_key", "sweep", "sweeps", "outcome", "reason", "remedy"]
 _INTEGERS = ["batch", "resolution", "attempt", *SHAPE]
 _METRICS = [  # always columns, empty where no run has them
-    *(f"speedup/{part}" for part in ("median", "ci_low", "ci_high", "pairs")),
+    *(f"speedup/{part}" for part in ("ratio", "ci_low", "ci_high", "pairs")),
     *(f"speedup/{part}" for part in ("processes", "between_sd", "within_low", "within_high")),
     *("latency/median_ms", "latency/baseline_median_ms"),
     *("memory/model_gib", "memory/baseline_model_gib"),
@@ -126,7 +126,7 @@ def _row(run: "Run") -> dict[str, Any]:
     row |= {name: tags.get(name, "") for name in _TAGS}
     row["recorded"], row["told_withheld"] = tags.get("verdict", ""), tags.get("withheld") == "1"
     row |= {name: _integer(params.get(name)) for name in ("batch", "resolution")}
-    row |= _shape(params) | dict(run.data.metrics)
+    row |= _shape(params) | renamed(run.data.metrics)
     row["device_name"] = tags.get("device") or f"{_ASKED}{row['gpu']}"
     row["device_identity"] = tags.get("device_identity", "")
     row["baseline_dtype"] = tags.get("baseline_dtype", "")
@@ -172,7 +172,7 @@ def _is_withheld(row: dict[str, Any]) -> bool:
 
 
 def _interval_verdict(row: dict[str, Any], margin: float) -> str:
-    parts = [float(row.get(f"speedup/{part}", math.nan)) for part in ("median", "ci_low", "ci_high")]
+    parts = [float(row.get(f"speedup/{part}", math.nan)) for part in ("ratio", "ci_low", "ci_high")]
     if row["outcome"] != Outcome.OK or not all(math.isfinite(part) and part > 0 for part in parts):
         return ""
     pairs = int(row.get("speedup/pairs", 0))

@@ -54,5 +54,5 @@ def _cell(row: Row | None) -> str:
         return (
             f'<td class="hatched" title="{escape(why)}"><span class="sr">{escape(row["outcome"])}</span></td>'
         )
-    told = f"M = {row['M']}: {row['speedup/median']:.3f}× ({interval_text(row)}), {status(row)}"
-    return f'<td style="background:{look(status(row)).tint}" title="{escape(told)}">{row["speedup/median"]:.2f}</td>'
+    told = f"M = {row['M']}: {row['speedup/ratio']:.3f}× ({interval_text(row)}), {status(row)}"
+    return f'<td style="background:{look(status(row)).tint}" title="{escape(told)}">{row["speedup/ratio"]:.2f}</td>'

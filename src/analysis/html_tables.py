@@ -67,7 +67,7 @@ def _verdict_row(row: Row, *, images: list[str]) -> list[Cell]:
     span = f' <small title="{escape(row["interval"])}">{interval_text(row)}{_other_speedups(row)}</small>'
     return [
         *common,
-        Cell(f"{speedup_text(row)}{span}", float(row["speedup/median"]), number=True),
+        Cell(f"{speedup_text(row)}{span}", float(row["speedup/ratio"]), number=True),
         _latency(row),
         number_cell(percent(row["memory/saved"]), row["memory/saved"]),
         number_cell(decibels(row["quality/sqnr_db"]), row["quality/sqnr_db"]),
@@ -80,7 +80,7 @@ def _other_speedups(row: Row) -> str:
     """Against the run's own dtype, and against the fastest compile mode, where these are other baselines."""
     found = []
     if row["baseline_dtype"] not in ("", row["dtype"]):
-        found.append(f"{row['speedup_same_dtype/median']:.2f}× against {row['dtype']}")
+        found.append(f"{row['speedup_same_dtype/ratio']:.2f}× against {row['dtype']}")
     if row["fastest_mode"] not in (None, "", row["compile"]) and pd.notna(row["speedup/fastest_mode"]):
         found.append(f"{row['speedup/fastest_mode']:.2f}× against compile={row['fastest_mode']}")
     return "".join(f"<br>{escape(text)}" for text in found)

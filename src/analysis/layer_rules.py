@@ -45,7 +45,7 @@ def against(row: Row, whole: Row) -> SpeedupEstimate:
     The interval is MOVER's for a ratio of independent estimates (Zou and Donner 2008), in logarithms.
     """
     one, other = (
-        [math.log(run[f"speedup/{part}"]) for part in ("median", "ci_low", "ci_high")] for run in (row, whole)
+        [math.log(run[f"speedup/{part}"]) for part in ("ratio", "ci_low", "ci_high")] for run in (row, whole)
     )
     ratio = one[0] - other[0]
     low = ratio - math.hypot(one[0] - one[1], other[2] - other[0])
@@ -57,7 +57,7 @@ def against(row: Row, whole: Row) -> SpeedupEstimate:
 def _told(row: Row, whole: Row, margin: float) -> str:
     """``int8wo with field_default is faster (1.05×, 1.03–1.07; SQNR +0.3 dB; memory saved 44% instead of 50%)``."""
     found = against(row, whole)
-    facts = [f"{found.median:.2f}×, {found.ci_low:.2f}–{found.ci_high:.2f}"]
+    facts = [f"{found.ratio:.2f}×, {found.ci_low:.2f}–{found.ci_high:.2f}"]
     gained_db = row["quality/sqnr_db"] - whole["quality/sqnr_db"]
     if not math.isnan(gained_db):
         facts.append(f"SQNR {gained_db:+.1f} dB")

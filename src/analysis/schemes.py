@@ -132,7 +132,7 @@ def _outcome(runs: pd.DataFrame) -> str:
     first = runs.iloc[0]
     if len(runs) == 1:
         return " ".join(filter(None, [speedup_text(first), interval_text(first), told]))
-    span = _span(runs.loc[runs["verdict"] != "", "speedup/median"], 2)
+    span = _span(runs.loc[runs["verdict"] != "", "speedup/ratio"], 2)
     return f"{span}× {told}" if span else told
 
 

@@ -46,7 +46,7 @@ def forest_section(runs: pd.DataFrame, margin: float) -> str:
         return section("Speedups", "", empty(*_NONE_COMPARED)) if len(model_level(runs)) else ""
     span = figures.speedup_range(ran, margin)
     treatment = ["quant", "variant", "compile"]
-    ran = ran.assign(_rank=ran.groupby(treatment)["speedup/median"].transform("median"))
+    ran = ran.assign(_rank=ran.groupby(treatment)["speedup/ratio"].transform("median"))
     panels = []
     for names, rows in ran.groupby(["device", *WORKLOAD], dropna=False):
         ordered = rows.sort_values(["_rank", *treatment], ascending=False)

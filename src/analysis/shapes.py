@@ -44,7 +44,7 @@ class Shapes:
         verdicts = set(self.runs["verdict"])
         if len(verdicts) == 1 and verdicts <= {Verdict.HELPS, Verdict.HURTS, Verdict.NEUTRAL}:
             return Case(verdicts.pop())
-        above = self.runs["speedup/median"] > 1
+        above = self.runs["speedup/ratio"] > 1
         if above.all():
             return Case.FASTER
         return Case.CROSSES if above.any() else Case.SLOWER
@@ -53,7 +53,7 @@ class Shapes:
         """The break-even Ms; none where every run is within the margin, so that noise has no crossings."""
         if self.case is not Case.CROSSES:
             return []
-        columns = ("M", "speedup/median", "speedup/ci_low", "speedup/ci_high", "confidence")
+        columns = ("M", "speedup/ratio", "speedup/ci_low", "speedup/ci_high", "confidence")
         return crossings(curve(*(self.runs[name].to_numpy(dtype=np.float64) for name in columns)), seed=seed)
 
 
@@ -74,13 +74,13 @@ def breakeven_table(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 def _rows(curve_: Shapes, seed: int) -> Iterator[dict[str, object]]:
     runs = curve_.runs
-    best = runs.iloc[int(runs["speedup/median"].argmax())]
+    best = runs.iloc[int(runs["speedup/ratio"].argmax())]
     common = curve_.group | {
         "case": str(curve_.case),
         "m_min": int(runs["M"].iloc[0]),
         "m_max": int(runs["M"].iloc[-1]),
         "points": len(runs),
-        "best": float(best["speedup/median"]),
+        "best": float(best["speedup/ratio"]),
         "best_m": int(best["M"]),
     }
     found = curve_.crossings(seed)

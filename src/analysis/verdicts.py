@@ -9,7 +9,7 @@ from src.analysis.frame import SHAPE, TREATMENT, WORKLOAD, Row
 _FIRST = [
     *("device", *WORKLOAD, *SHAPE, *TREATMENT, "outcome", "verdict"),
     *(
-        "speedup/median",
+        "speedup/ratio",
         "speedup/ci_low",
         "speedup/ci_high",
         "speedup/processes",
@@ -24,8 +24,8 @@ _SORT = ["device", "model", "target", "dtype", "resolution", "batch", "K", "N", 
 
 def verdict_table(frame: pd.DataFrame) -> pd.DataFrame:
     """All rows by workload, in each the fastest treatment first and those that did not run last."""
-    by = [*_SORT, "_ended", "speedup/median", *TREATMENT]
-    upwards = [name != "speedup/median" for name in by]
+    by = [*_SORT, "_ended", "speedup/ratio", *TREATMENT]
+    upwards = [name != "speedup/ratio" for name in by]
     ran = frame.assign(_ended=frame["verdict"] == "")
     ordered = ran.sort_values(by, ascending=upwards, na_position="first").drop(columns="_ended")
     return ordered[[*_FIRST, *(c for c in ordered.columns if c not in _FIRST)]].reset_index(drop=True)
@@ -62,7 +62,7 @@ def treatment_text(row: Row) -> str:
 
 def speedup_text(row: Row) -> str:
     """``1.21x``; empty where nothing was compared."""
-    return f"{row['speedup/median']:.2f}×" if row["verdict"] else ""
+    return f"{row['speedup/ratio']:.2f}×" if row["verdict"] else ""
 
 
 def interval_text(row: Row) -> str:

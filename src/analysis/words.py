@@ -72,7 +72,7 @@ def _models(runs: pd.DataFrame) -> Iterator[str]:
     groups = sorted(ran.groupby(["device", "model", "target"]), key=lambda item: -len(item[1]))
     for (device, model, target), group in groups[:_MOST_MODELS]:
         where = model if target == "denoiser" else f"{model}/{target}"
-        schemes = sorted(group.groupby("quant"), key=lambda item: -float(item[1]["speedup/median"].max()))
+        schemes = sorted(group.groupby("quant"), key=lambda item: -float(item[1]["speedup/ratio"].max()))
         told = "; ".join(_scheme(str(quant), rows) for quant, rows in schemes)
         yield f"On {device}, {where}: {told}."
     if len(groups) > _MOST_MODELS:
@@ -109,8 +109,8 @@ def _range(rows: pd.DataFrame) -> str:
     """One run: its speedup and interval. Several: the span of the speedups and how many."""
     if len(rows) == 1:
         row = rows.iloc[0]
-        return f"{row['speedup/median']:.2f}×, {row['speedup/ci_low']:.2f}–{row['speedup/ci_high']:.2f}"
-    low, high = (f"{value:.2f}×" for value in (rows["speedup/median"].min(), rows["speedup/median"].max()))
+        return f"{row['speedup/ratio']:.2f}×, {row['speedup/ci_low']:.2f}–{row['speedup/ci_high']:.2f}"
+    low, high = (f"{value:.2f}×" for value in (rows["speedup/ratio"].min(), rows["speedup/ratio"].max()))
     return f"{low if low == high else f'{low} to {high}'}, {_runs(len(rows))}"
 
 

@@ -127,7 +127,7 @@ class Bench:
         estimate = estimate_speedup(rounds, conf)
         found = Experiment(
             **asdict(spec), process=self.process, started_at=started_at, **asdict(timed),
-            speedup=estimate.median, ci_low=estimate.ci_low, ci_high=estimate.ci_high,
+            speedup=estimate.ratio, ci_low=estimate.ci_low, ci_high=estimate.ci_high,
             verdict=verdict(estimate, conf.margin), truth=1.0,
             pairs=estimate.pairs, stop_reason=str(rounds.stop_reason),
             baseline_ms=statistics.median(rounds.baseline_ms), treated_ms=statistics.median(rounds.treated_ms),

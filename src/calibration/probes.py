@@ -66,7 +66,7 @@ def against_bare_loop(call: Call, other: Call, device: Device, conf: MeasureConf
             harness_ms.append(arms.pair(index // 2).baseline.ms)
             if not index % 2:
                 bare_ms.append(_bare_ms(call, calls, device))
-        ratios.append(paired_speedup(np.array(harness_ms), np.array(bare_ms)).median)
+        ratios.append(paired_speedup(np.array(harness_ms), np.array(bare_ms)).ratio)
     return ratios
 
 

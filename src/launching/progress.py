@@ -52,12 +52,12 @@ def result(record: Record) -> str:
     why = f"; {escape(record.reason)}" if record.reason else ""
     if record.verdict == EMULATED:
         return "".join([f"{EMULATED}, {m.get('quality/sqnr_db', math.inf):.1f} dB SQNR{why}", *warnings])
-    if "speedup/median" not in m:
+    if "speedup/ratio" not in m:
         return "".join([f"[green]{record.outcome}[/]{why}", *warnings])
     interval = f"{m['speedup/ci_low']:.3f}-{m['speedup/ci_high']:.3f}"
     interval += f" from {m['speedup/processes']:.0f} processes" if m.get("speedup/processes", 1) > 1 else ""
     style = STYLES.get(record.verdict, "default")
-    return "".join([f"[{style}]{record.verdict}[/] {m['speedup/median']:.3f}x ({interval}){why}", *warnings])
+    return "".join([f"[{style}]{record.verdict}[/] {m['speedup/ratio']:.3f}x ({interval}){why}", *warnings])
 
 
 class SweepProgress:

@@ -56,7 +56,7 @@ class Verdict(StrEnum):
 class SpeedupEstimate:
     """The ratio baseline / treated (> 1: the treated arm is faster) and its interval."""
 
-    median: float  # point estimate: exp of the trimmed mean of the log ratios
+    ratio: float  # point estimate: exp of the trimmed mean of the log ratios
     ci_low: float
     ci_high: float
     pairs: int
@@ -67,7 +67,7 @@ class SpeedupEstimate:
     @property
     def relative_width(self) -> float:
         """(high - low) / point estimate."""
-        return (self.ci_high - self.ci_low) / self.median
+        return (self.ci_high - self.ci_low) / self.ratio
 
 
 def paired_speedup(
@@ -109,8 +109,8 @@ def unpaired_speedup(
     arms = [log_times(baseline_ms, "baseline_ms"), log_times(treated_ms, "treated_ms")]
     found = _estimate([arms[0], -arms[1]], 1, confidence, samples, seed)
     drift = drift_half_width(arms, unseen_drift, confidence)
-    half = math.hypot(math.log(found.ci_high / found.median), drift)
-    return replace(found, ci_low=found.median * math.exp(-half), ci_high=found.median * math.exp(half))
+    half = math.hypot(math.log(found.ci_high / found.ratio), drift)
+    return replace(found, ci_low=found.ratio * math.exp(-half), ci_high=found.ratio * math.exp(half))
 
 
 def verdict(estimate: SpeedupEstimate, margin: float) -> Verdict:

@@ -83,7 +83,7 @@ def is_narrow(estimate: SpeedupEstimate, target_width: float) -> bool:
 
 def is_clear(estimate: SpeedupEstimate, margin: float, clear_width: float) -> bool:
     """Whether the interval lies so far beyond the margin that its width no longer matters to the verdict."""
-    distance = abs(math.log(estimate.median)) - math.log1p(margin)
+    distance = abs(math.log(estimate.ratio)) - math.log1p(margin)
     width = math.log(estimate.ci_high / estimate.ci_low)
     return distance > 0 and width * (1 + LUCK / estimate.pairs) <= clear_width * distance
 

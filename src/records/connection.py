@@ -41,7 +41,7 @@ _REMEDIES = {  # what a message holds: what to do
     "CERTIFICATE_VERIFY_FAILED": "give MLFLOW_TRACKING_SERVER_CERT_PATH, the file with the server's authority",
 }
 EXPERIMENT_NOTE = (
-    "One parent run per sweep, a child per measured configuration. `speedup/median` is baseline / treated, "
+    "One parent run per sweep, a child per measured configuration. `speedup/ratio` is baseline / treated, "
     "above 1 is faster; `latency/*` is in ms per call. Filter `tags.kind = 'run'` for all measurements flat, "
     "or open a sweep's link: `python -m src.run` prints it."
 )

@@ -74,12 +74,12 @@ def note(record: Record) -> str:
     """The run's description: its result in words."""
     m = record.metrics
     lines = [f"**{record.verdict or record.outcome}**: {record.reason or label(record)}"]
-    if "speedup/median" in m:
+    if "speedup/ratio" in m:
         lines.append(f"speedup {speedup(m)}")
-        if "speedup_same_dtype/median" in m:
+        if "speedup_same_dtype/ratio" in m:
             against = record.details["baseline"]["text"]
             lines[-1] += f" against {against}; {speedup(m, 'speedup_same_dtype')} against its own dtype"
-    if "interval" in record.details and "speedup/median" in m:
+    if "interval" in record.details and "speedup/ratio" in m:
         lines.append(f"in the interval: {record.details['interval']}")
     if "latency/median_ms" in m:
         lines.append(f"latency {latency(m)}, baseline {latency(m, 'baseline_')}")
@@ -92,7 +92,7 @@ def speedup(m: dict[str, float], family: str = "speedup") -> str:
     """The speedup of a family of metrics, and its interval."""
     ends = [m.get(f"{family}/{end}") for end in ("ci_low", "ci_high")]
     interval = "" if None in ends else f" ({ends[0]:.3f} to {ends[1]:.3f})"
-    return f"{m[f'{family}/median']:.3f}x{interval}"
+    return f"{m[f'{family}/ratio']:.3f}x{interval}"
 
 
 def latency(m: dict[str, float], arm: str = "") -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from src.records.record import EMULATED, RECORD_NAME, Outcome, Record, RecordError, read_record
 
 FOLDER_NAME = "processes"
-ESTIMATE = ("speedup/median", "speedup/ci_low", "speedup/ci_high")
+ESTIMATE = ("speedup/ratio", "speedup/ci_low", "speedup/ci_high")
 _MAY_CHANGE = frozenset({"left_out", "pcie_width", "nvlinks_active"})  # of hardware: the device's own doing
 
 

@@ -96,6 +96,11 @@ def write_json(path: Path, content: Any) -> None:
         raise
 
 
+def renamed(metrics: dict[str, float]) -> dict[str, float]:
+    """Metrics by today's names, of a record or a tracked run of any age."""
+    return {name.replace("speedup/median", "speedup/ratio"): value for name, value in metrics.items()}
+
+
 def read_record(path: Path) -> Record:
     """Read a ``record.json``.
 
@@ -118,6 +123,7 @@ def read_record(path: Path) -> Record:
     try:
         record = Record(**{name: value for name, value in content.items() if name in known})
         record.outcome = Outcome(record.outcome)
+        record.metrics = renamed(record.metrics)
     except (TypeError, ValueError) as error:
         raise RecordError(
             f"{path}: not a readable record ({error}); move it away to measure again"

@@ -22,7 +22,7 @@ def headline(manifest: SweepManifest, records: Iterable[Record]) -> dict[str, fl
     outcomes = Counter(record.outcome for record in records if record.outcome is not Outcome.OK)
     found |= {f"sweep/{outcome}": float(number) for outcome, number in outcomes.items()}
     measured = (r for r in records if not r.details.get("withheld"))
-    speedups = [r.metrics["speedup/median"] for r in measured if "speedup/median" in r.metrics]
+    speedups = [r.metrics["speedup/ratio"] for r in measured if "speedup/ratio" in r.metrics]
     if speedups:
         found |= {
             "sweep/best_speedup": max(speedups),
@@ -46,7 +46,7 @@ def sweep_note(manifest: SweepManifest, children: dict[str, Record], experiment_
         children: MLflow's run id -> record.
         experiment_id: of the links.
     """
-    rows = sorted(children.items(), key=lambda item: -item[1].metrics.get("speedup/median", float("-inf")))
+    rows = sorted(children.items(), key=lambda item: -item[1].metrics.get("speedup/ratio", float("-inf")))
     note = f"`{' '.join(manifest.command)[:500]}`\n\n" if manifest.command else ""
     note += "| run | verdict | speedup (interval) | latency (p10-p90) | baseline | why |\n|---|---|---|---|---|---|\n"
     for done, (run_id, record) in enumerate(rows):
@@ -54,7 +54,7 @@ def sweep_note(manifest: SweepManifest, children: dict[str, Record], experiment_
         cells = (
             f"[{content.label(record)}](#/experiments/{experiment_id}/runs/{run_id})",
             record.verdict or str(record.outcome),
-            content.speedup(m) if "speedup/median" in m else "",
+            content.speedup(m) if "speedup/ratio" in m else "",
             content.latency(m) if "latency/median_ms" in m else "",
             content.latency(m, "baseline_") if "latency/baseline_median_ms" in m else "",
             record.reason[:120].replace("|", "/"),

@@ -20,7 +20,7 @@ _COLUMNS = {  # in this order, with their widths in pixels
     "params.`batch`": 70,
     "params.`gpu`": 90,
     "tags.`verdict`": 100,
-    "metrics.`speedup/median`": 140,
+    "metrics.`speedup/ratio`": 140,
     "metrics.`speedup/ci_low`": 130,
     "metrics.`speedup/ci_high`": 130,
     "metrics.`speedup/processes`": 150,
@@ -45,7 +45,7 @@ _FOLDED = (
     "roofline",
     "rounds",
 )
-_PAIRS_OF_AXES = (("speedup/median", "quality/sqnr_db"), ("latency/median_ms", "memory/model_gib"))
+_PAIRS_OF_AXES = (("speedup/ratio", "quality/sqnr_db"), ("latency/median_ms", "memory/model_gib"))
 
 
 def publish_view(connection: Connection, sweep: str) -> None:
@@ -69,7 +69,7 @@ def _facets(sweep: str) -> dict[str, Any]:
     """The sweep's runs and no other, flat, the fastest first."""
     return {
         "searchFilter": f"tags.sweeps LIKE '% {sweep} %'",
-        "orderByKey": "metrics.`speedup/median`",
+        "orderByKey": "metrics.`speedup/ratio`",
         "orderByAsc": False,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
@@ -90,7 +90,7 @@ def _table() -> dict[str, Any]:
 
 def _charts() -> dict[str, Any]:
     """Bars of speedup and latency, latency against percentile, and what it costs in quality and memory."""
-    cards = [_bar("speedup/median", "speedup"), _bar("latency/median_ms", "latency, ms per call")]
+    cards = [_bar("speedup/ratio", "speedup"), _bar("latency/median_ms", "latency, ms per call")]
     cards += [
         _line("distribution/treated_ms", "latency distribution: ms per call against percentile"),
         _line("rounds/speedup", "speedup of each pair"),

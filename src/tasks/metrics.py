@@ -23,7 +23,7 @@ def latency_metrics(rounds: Rounds, estimate: SpeedupEstimate, batch: int) -> di
         metrics[f"latency/{prefix}p10_ms"] = float(p10)
         metrics[f"latency/{prefix}median_ms"] = float(median)
         metrics[f"latency/{prefix}p90_ms"] = float(p90)
-    metrics["speedup/median"] = estimate.median
+    metrics["speedup/ratio"] = estimate.ratio
     metrics["speedup/ci_low"], metrics["speedup/ci_high"] = estimate.ci_low, estimate.ci_high
     calls_per_s = 1e3 / metrics["latency/median_ms"]
     metrics["throughput/calls_per_s"] = calls_per_s
@@ -45,7 +45,7 @@ def both_speedups(rounds: Rounds, estimate: SpeedupEstimate, cfg: RootConf) -> d
     metrics = {
         f"{family}/{part}": value
         for family, each in found.items()
-        for part, value in (("median", each.median), ("ci_low", each.ci_low), ("ci_high", each.ci_high))
+        for part, value in (("ratio", each.ratio), ("ci_low", each.ci_low), ("ci_high", each.ci_high))
     }
     times = {families[name == own]: other.ms, families[name != own]: rounds.baseline_ms}
     for family, ms in times.items():

@@ -188,7 +188,7 @@ def _note_fall_back(plan: Plan, run: RunContext) -> None:
     found = aside["metrics"] if aside else {}
     speedup, low, high = (
         found.get(f"speedup/{name}", own)
-        for name, own in (("median", best.speedup), ("ci_low", best.ci_low), ("ci_high", best.ci_high))
+        for name, own in (("ratio", best.speedup), ("ci_low", best.ci_low), ("ci_high", best.ci_high))
     )
     record.details["fell_back"] = (
         f"{best.what}, for {layers} layers, did not win as a whole ({speedup:.3f}x, {low:.3f}-{high:.3f}; "

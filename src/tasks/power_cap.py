@@ -7,7 +7,7 @@ from src.records.record import Record
 from src.tasks.context import RunContext
 from src.tasks.timing import Timed
 
-_NUMBERS = ("median", "ci_low", "ci_high")
+_NUMBERS = ("ratio", "ci_low", "ci_high")
 
 
 def counting_estimate(alternating: SpeedupEstimate, timed: Timed, run: RunContext) -> SpeedupEstimate:
@@ -19,7 +19,7 @@ def counting_estimate(alternating: SpeedupEstimate, timed: Timed, run: RunContex
     if timed.blocks is None:
         return alternating
     blocks = timed.blocks.estimate(run.cfg.measure.confidence)
-    apart = max(blocks.median / alternating.median, alternating.median / blocks.median) - 1
+    apart = max(blocks.ratio / alternating.ratio, alternating.ratio / blocks.ratio) - 1
     run.record.details["power_cap"] = {
         "counts": "blocks",
         "blocks": asdict(blocks),
@@ -35,7 +35,7 @@ def power_cap_note(record: Record) -> str:
     found = record.details.get("power_cap")
     if not found or not found["disagree"]:
         return ""
-    blocks, alternating = found["blocks"]["median"], found["alternating"]["median"]
+    blocks, alternating = found["blocks"]["ratio"], found["alternating"]["ratio"]
     return (
         f"at the power cap: {blocks:.3f}x in blocks of one arm, which is what counts and what a user gets, against "
         f"{alternating:.3f}x in alternating rounds, where both arms share one clock"

@@ -214,7 +214,7 @@ class _Bench:
             baseline.call, treated.call, run.device, conf, cold=self.cold, launches=self.launches
         )
         estimate = estimate_speedup(rounds, conf)
-        trial = Trial(name, "ok", "", estimate.median, estimate.ci_low, estimate.ci_high, sqnr_db)
+        trial = Trial(name, "ok", "", estimate.ratio, estimate.ci_low, estimate.ci_high, sqnr_db)
         return trial, float(rounds.as_arrays()[0].min())
 
 

@@ -79,7 +79,7 @@ class WholeSearch:
             return plan
         undecided = any(look.seen.disturbed for look in looks)  # then the plan stays, which the trials prefer
         best = self._take_back(
-            looks[-1] if undecided else max(looks[::-1], key=lambda look: look.seen.estimate.median)
+            looks[-1] if undecided else max(looks[::-1], key=lambda look: look.seen.estimate.ratio)
         )
         settled = best.plan
         if best.clearly_no_win or not (plan.schemes() or best.wins):  # where no trial won, the whole has to
@@ -110,7 +110,7 @@ class WholeSearch:
             if not fewer.schemes() or self.clock() - began > self.budget_s:
                 break
             look = self._look(f"without {shape.scheme} in {shape.M}x{shape.K}x{shape.N}", fewer)
-            if look and not look.seen.disturbed and look.seen.estimate.median >= best.seen.estimate.median:
+            if look and not look.seen.disturbed and look.seen.estimate.ratio >= best.seen.estimate.ratio:
                 best = look
         return best
 
@@ -128,7 +128,7 @@ class WholeSearch:
                 what,
                 layers,
                 foretold,
-                found.median,
+                found.ratio,
                 found.ci_low,
                 found.ci_high,
                 str(seen.verdict),

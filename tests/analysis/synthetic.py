@@ -66,7 +66,7 @@ def _metrics(speedup: float, low: float, high: float, quant: str) -> dict[str, f
         quant, (0.0, 90.0)
     )
     return {
-        "speedup/median": speedup, "speedup/ci_low": low, "speedup/ci_high": high, "speedup/pairs": 40.0,
+        "speedup/ratio": speedup, "speedup/ci_low": low, "speedup/ci_high": high, "speedup/pairs": 40.0,
         "latency/median_ms": 84.2 / speedup, "latency/baseline_median_ms": 84.2,
         "memory/baseline_model_gib": 0.07, "memory/model_gib": 0.07 * (1 - saved),
         "quality/sqnr_db": sqnr, "quality/cosine": 0.999, "compile/recompiles": 0.0,

@@ -23,7 +23,7 @@ def test_a_faster_dtype_is_said_with_both_speedups(store):
     run = made("a", 241 / 268, quant="int8wo")
     run.record.metrics |= {"latency/baseline_median_ms": 241.0, "latency/median_ms": 268.0,
                            "latency/baseline_same_dtype_median_ms": 812.0,
-                           "speedup_same_dtype/median": 812 / 268}  # fmt: skip
+                           "speedup_same_dtype/ratio": 812 / 268}  # fmt: skip
     frame = frame_of(store, [run], "float32")
     assert frame["verdict"].item() == "hurts"
     assert list(faster_dtypes(frame)) == [

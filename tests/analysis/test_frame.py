@@ -25,7 +25,7 @@ def test_one_row_per_run_with_axes_metrics_and_verdict(store):
     )
     ran, ended = frame.iloc[1], frame.iloc[0]
     assert (ran["model"], ran["quant"], ran["batch"], ran["resolution"]) == ("flux-tiny", "int8dq", 4, 256)
-    assert (ran["verdict"], ran["speedup/median"]) == ("helps", pytest.approx(1.2))
+    assert (ran["verdict"], ran["speedup/ratio"]) == ("helps", pytest.approx(1.2))
     assert ran["memory/saved"] == pytest.approx(0.48)
     assert (ended["outcome"], ended["verdict"], ended["reason"]) == ("unsupported", "", "no <GPU>")
     assert frame["M"].isna().all()
@@ -41,7 +41,7 @@ def test_the_newest_attempt_with_a_finding_stands_for_a_key(store):
     frame = frame_of(store, runs)
     assert frame["attempt"].tolist() == [2]
     assert frame["latency/median_ms"].tolist() == [pytest.approx(84.2 / 1.3)]
-    assert frame["speedup/median"].tolist() == [pytest.approx((1.1 * 1.3) ** 0.5)]
+    assert frame["speedup/ratio"].tolist() == [pytest.approx((1.1 * 1.3) ** 0.5)]
 
 
 def test_without_any_finding_the_newest_attempt_is_shown(store):
@@ -264,3 +264,11 @@ def test_two_machines_of_one_name_are_two_devices(store):
         f"{CPU} [cache_mib=16]",
         f"{CPU} [identity not recorded]",
     }
+
+
+def test_the_old_name_of_the_speedup_is_still_read(store):
+    """Runs that were tracked when the trimmed mean was called a median."""
+    old = made("a", 1.2)
+    old.record.metrics["speedup/median"] = old.record.metrics.pop("speedup/ratio")
+    frame = frame_of(store, [old])
+    assert (frame["verdict"][0], frame["speedup/ratio"][0]) == ("helps", pytest.approx(1.2))

@@ -31,7 +31,7 @@ def speeds(speedup: float, spread: float = 0.002, **details: Any) -> Fate:
     def fill(record: Record) -> None:
         record.outcome, record.verdict = Outcome.OK, "helps"
         record.metrics |= {
-            "speedup/median": speedup,
+            "speedup/ratio": speedup,
             "speedup/ci_low": speedup * math.exp(-spread),
             "speedup/ci_high": speedup * math.exp(spread),
             "latency/median_ms": 10 / speedup,
@@ -110,14 +110,14 @@ def test_processes_are_pooled_and_the_run_s_files_are_those_of_the_first(run, fo
     record = run(speeds(1.20), speeds(1.22), speeds(1.18), heard=heard, energy_s=2.0, ceilings=True)
     assert (record.outcome, record.verdict, record.reason) == (Outcome.OK, "helps", "")
     metrics = record.metrics
-    assert metrics["speedup/median"] == pytest.approx(1.2, rel=1e-3)
+    assert metrics["speedup/ratio"] == pytest.approx(1.2, rel=1e-3)
     assert metrics["speedup/ci_low"] < 1.17 < 1.23 < metrics["speedup/ci_high"]
     assert metrics["speedup/within_low"] == pytest.approx(1.2 * math.exp(-0.002))
     assert (metrics["speedup/processes"], metrics["latency/median_ms"]) == (3, pytest.approx(10 / 1.2))
     assert metrics["speedup/between_sd"] == pytest.approx(0.0166, rel=0.05)
     assert record.details["interval"] == "3 processes"
     told = record.details["processes"]
-    assert (told["planned"], [each["median"] for each in told["each"]]) == (3, [1.20, 1.22, 1.18])
+    assert (told["planned"], [each["ratio"] for each in told["each"]]) == (3, [1.20, 1.22, 1.18])
     assert "process" not in record.details
     assert [called for _, called in heard] == [f"process {n} of 3: " for n in (1, 2, 3)]
     assert [(cfg.measure.energy_s, cfg.measure.ceilings) for cfg, _ in heard] == [(2.0, True)] + 2 * [
@@ -197,7 +197,7 @@ def test_a_device_that_changes_between_processes_fails_the_run(run, change, says
     assert (record.outcome, record.verdict) == (Outcome.FAILED, "")
     assert says in record.reason
     assert "\n" not in record.reason
-    assert [each["median"] for each in record.details["processes"]["each"]] == [1.2, 1.2]
+    assert [each["ratio"] for each in record.details["processes"]["each"]] == [1.2, 1.2]
 
 
 def test_a_process_of_a_busy_machine_does_not_count_unless_all_are(run):
@@ -259,9 +259,9 @@ def test_a_job_that_is_started_again_measures_again_and_keeps_what_there_was(run
     run(speeds(1.5), speeds(1.5))
     (folder / "record.json").unlink()
     record = run(speeds(1.2), speeds(1.2))
-    assert record.metrics["speedup/median"] == pytest.approx(1.2)
+    assert record.metrics["speedup/ratio"] == pytest.approx(1.2)
     before = folder / "processes_of_start_1" / "1" / "record.json"
-    assert read_record(before).metrics["speedup/median"] == 1.5
+    assert read_record(before).metrics["speedup/ratio"] == 1.5
 
 
 def test_a_run_of_too_few_processes_does_not_stand(run, small, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from src.launching.progress import label, result
 from src.records.record import Outcome, Record
 
-SPEEDUP = {"speedup/median": 1.234, "speedup/ci_low": 1.2, "speedup/ci_high": 1.25}
+SPEEDUP = {"speedup/ratio": 1.234, "speedup/ci_low": 1.2, "speedup/ci_high": 1.25}
 
 
 @pytest.mark.parametrize(

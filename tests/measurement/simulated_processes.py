@@ -30,7 +30,7 @@ def by_rounds(pairs: int = 40, noise: float = 0.01, samples: int = 300) -> Measu
     def measure(rng: np.random.Generator, truth: float) -> Process:
         arms = scenario.arms(rng, pairs, speedup=math.exp(truth))
         found = paired_speedup(*arms, samples=samples, seed=int(rng.integers(2**31)))
-        return Process(found.median, found.ci_low, found.ci_high)
+        return Process(found.ratio, found.ci_low, found.ci_high)
 
     return measure
 

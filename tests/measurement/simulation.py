@@ -237,7 +237,7 @@ def _repeat(
 ) -> Coverage:
     estimates = [experiment(np.random.default_rng((seed, number)), number) for number in range(count)]
     widths, pairs = [e.relative_width for e in estimates], float(np.median([e.pairs for e in estimates]))
-    ideal = 2 * stdtrit(pairs - 1, 0.975) * np.std([math.log(e.median) for e in estimates])
+    ideal = 2 * stdtrit(pairs - 1, 0.975) * np.std([math.log(e.ratio) for e in estimates])
     return Coverage(
         covered=float(np.mean([e.ci_low <= truth <= e.ci_high for e in estimates])),
         width=float(np.median(widths)),

@@ -48,7 +48,7 @@ def make_run(
     made = Record(run_key, attempt, sweep, named, Outcome.OK, verdict, f"{speedup:.2f}x, margin 2%")
     made.device = {"name": "Made-up CPU", "type": "cpu"}
     made.metrics = {
-        "speedup/median": speedup, "speedup/ci_low": low, "speedup/ci_high": high, "speedup/pairs": float(pairs),
+        "speedup/ratio": speedup, "speedup/ci_low": low, "speedup/ci_high": high, "speedup/pairs": float(pairs),
         **percentiles("latency/", treated), **percentiles("latency/baseline_", baseline),
         "throughput/calls_per_s": float(1e3 / np.median(treated)), "quality/sqnr_db": 38.0 + 4 * float(rng.random()),
         "memory/model_gib": 0.4, "memory/baseline_model_gib": 0.8, "compile/cold_s": 21.0, "compile/warm_s": 6.2,

@@ -10,7 +10,7 @@ from src.records.record import Outcome, Record, write_json
 
 def left(folder: Path, number: int, speedup: float) -> Record:
     """What a process of a run of two leaves."""
-    metrics = {"speedup/median": speedup, "speedup/ci_low": speedup / 1.01, "speedup/ci_high": speedup * 1.01}
+    metrics = {"speedup/ratio": speedup, "speedup/ci_low": speedup / 1.01, "speedup/ci_high": speedup * 1.01}
     process = {"number": number, "of": 2, "confidence": 0.95, "margin": 0.02}
     record = Record("k", 1, "s", {}, Outcome.OK, "helps", metrics=metrics, details={"process": process})
     record.write(process_folder(folder, number))
@@ -34,7 +34,7 @@ def test_each_process_is_in_a_tag_a_series_and_the_artifacts(tmp_path: Path) -> 
 
 
 def test_of_fifty_processes_nothing_is_cut_off() -> None:
-    each = [{"counts": True, "median": 1.123456, "ci_low": 1.123456, "ci_high": 1.123456}] * 50
+    each = [{"counts": True, "ratio": 1.123456, "ci_low": 1.123456, "ci_high": 1.123456}] * 50
     record = Record("k", 1, "s", {}, Outcome.OK, details={"processes": {"planned": 50, "each": each}})
     record.metrics = {"speedup/processes": 50.0}
     assert len(json.loads(content.tags(record)["processes"])) == 50
@@ -43,7 +43,7 @@ def test_of_fifty_processes_nothing_is_cut_off() -> None:
 def test_a_run_in_one_process_has_its_own_interval_in_the_tag() -> None:
     record = Record("k", 1, "s", {}, Outcome.OK, "helps")
     record.metrics = {
-        "speedup/median": 1.1,
+        "speedup/ratio": 1.1,
         "speedup/ci_low": 1.0,
         "speedup/ci_high": 1.2,
         "speedup/processes": 1.0,

@@ -4,12 +4,13 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from run_folders import make_run, make_sweep
 
-from src.records.record import Outcome, Record, RecordError
+from src.records.record import Outcome, Record, RecordError, read_record, write_json
 from src.records.store import (
     is_alive,
     iter_records,
@@ -48,6 +49,12 @@ def test_an_unreadable_newer_attempt_is_told(tmp_path):
     with pytest.raises(RecordError, match=str(bad)):
         latest_final(tmp_path, "key")
     assert [type(record) for _, record in iter_records(tmp_path)] == [Record, RecordError]
+
+
+def test_a_record_with_the_old_name_of_the_speedup_is_read_by_the_new_one(tmp_path):
+    path = tmp_path / "record.json"
+    write_json(path, asdict(Record("k", 1, "s", {}, metrics={"speedup/median": 1.2, "speedup/ci_low": 1.1})))
+    assert read_record(path).metrics == {"speedup/ratio": 1.2, "speedup/ci_low": 1.1}
 
 
 def test_a_manifest_comes_back_as_written(tmp_path):

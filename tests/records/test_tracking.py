@@ -58,7 +58,7 @@ def test_a_run_is_complete(tracker, outputs):
     assert expected.items() <= run.data.tags.items()
     assert run.data.tags["published"] == "1"
     assert run.data.tags["mlflow.parentRunId"] == parent
-    assert run.data.metrics["speedup/median"] == 1.2
+    assert run.data.metrics["speedup/ratio"] == 1.2
     assert len(history(tracker, run_id, "rounds/treated_ms")) == 200
     assert [step for step, _ in history(tracker, run_id, "distribution/treated_ms")] == list(range(0, 101, 5))
     names = {f.path for f in tracker.client.list_artifacts(run_id)}
@@ -95,7 +95,7 @@ def test_the_sweep_itself_shows_what_came_out(tracker, outputs):
     note = parent.data.tags["mlflow.note.content"].splitlines()
     assert "q2 default b1 flux-tiny" in note[4]  # the fastest first
     experiment = tracker.client.get_experiment(tracker.connection.experiment_id)
-    assert "metrics.`speedup/median`" in experiment.tags["mlflow.sharedViewState.sweep-1"]
+    assert "metrics.`speedup/ratio`" in experiment.tags["mlflow.sharedViewState.sweep-1"]
     assert "viewStateShareKey=sweep-1" in tracker.link("sweep-1")
 
 

@@ -67,9 +67,9 @@ def test_a_straw_man_is_no_baseline(compose, execute_run, rates, measured, tmp_p
     assert record.reason == "unquantized float32 is 3.4x faster than the bfloat16 baseline on this device"
     assert record.details["baseline"]["text"] == "unquantized float32, compile=none"
     m = record.metrics
-    assert m["speedup/median"] == m["speedup_other_dtype/median"] == pytest.approx(3.0 / 3.4, rel=0.01)
-    assert m["speedup_same_dtype/median"] == pytest.approx(3.0, rel=0.01)
-    assert m["speedup_same_dtype/ci_low"] <= m["speedup_same_dtype/median"] <= m["speedup_same_dtype/ci_high"]
+    assert m["speedup/ratio"] == m["speedup_other_dtype/ratio"] == pytest.approx(3.0 / 3.4, rel=0.01)
+    assert m["speedup_same_dtype/ratio"] == pytest.approx(3.0, rel=0.01)
+    assert m["speedup_same_dtype/ci_low"] <= m["speedup_same_dtype/ratio"] <= m["speedup_same_dtype/ci_high"]
     assert m["latency/baseline_median_ms"] == m["latency/baseline_other_dtype_median_ms"]
     assert m["latency/baseline_same_dtype_median_ms"] == pytest.approx(1.0, rel=0.01)
     assert "speedup 0.882x" in note(record)
@@ -77,7 +77,7 @@ def test_a_straw_man_is_no_baseline(compose, execute_run, rates, measured, tmp_p
     rounds = json.loads((tmp_path / "run" / "rounds.json").read_text())
     assert list(rounds["others"]) == ["bfloat16"]
     ratios = [b / t for b, t in zip(rounds["baseline_ms"], rounds["treated_ms"], strict=True)]
-    assert sorted(ratios)[len(ratios) // 2] == pytest.approx(m["speedup/median"], rel=0.01)
+    assert sorted(ratios)[len(ratios) // 2] == pytest.approx(m["speedup/ratio"], rel=0.01)
 
 
 def test_a_rival_that_is_slower_after_all_changes_no_verdict(compose, execute_run, rates, measured):
@@ -86,8 +86,8 @@ def test_a_rival_that_is_slower_after_all_changes_no_verdict(compose, execute_ru
     record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo"))
     assert (record.verdict, record.reason) == ("helps", "")
     assert record.details["baseline"]["dtype"] == "bfloat16"
-    assert record.metrics["speedup_other_dtype/median"] == pytest.approx(1.5 / 0.8, rel=0.01)
-    assert record.metrics["speedup_same_dtype/median"] == record.metrics["speedup/median"]
+    assert record.metrics["speedup_other_dtype/ratio"] == pytest.approx(1.5 / 0.8, rel=0.01)
+    assert record.metrics["speedup_same_dtype/ratio"] == record.metrics["speedup/ratio"]
 
 
 def test_a_rival_in_turn(compose, execute_run, rates):
@@ -96,7 +96,7 @@ def test_a_rival_in_turn(compose, execute_run, rates):
         compose(*SMALL_LINEAR, "quant=int8wo", "measure.pairing=in_turn", "measure.budget_s=0.1")
     )
     assert (record.outcome, record.details["pairing"]) == (Outcome.OK, "in_turn"), record.reason
-    assert record.metrics["speedup_same_dtype/median"] > 0
+    assert record.metrics["speedup_same_dtype/ratio"] > 0
     assert record.details["baseline"]["dtype"] in ("bfloat16", "float32")
 
 

@@ -41,7 +41,7 @@ class Broken(nn.Linear):
 
 def fail(run):
     with run.phase("half way"):
-        run.record.metrics["speedup/median"] = 2.0
+        run.record.metrics["speedup/ratio"] = 2.0
         run.record.verdict = "helps"
         raise KeyError("a bug")
 
@@ -52,7 +52,7 @@ def allocate(run):
 
 def not_a_number(run):
     run.record.outcome, run.record.verdict = Outcome.OK, "helps"
-    run.record.metrics["speedup/median"] = float("nan")
+    run.record.metrics["speedup/ratio"] = float("nan")
 
 
 def test_building_keeps_no_layer_s_input(compose, run_context):
@@ -103,7 +103,7 @@ def test_weights_carried_to_a_node_without_a_network(compose, execute_run, tmp_p
             "Linear has no from_pretrained",
         ),
         (("model.inputs.input.shape=[batch, tokens]",), Outcome.FAILED, "no dimension 'tokens'"),
-        ((f"task._target_={HERE}.not_a_number",), Outcome.FAILED, "speedup/median"),
+        ((f"task._target_={HERE}.not_a_number",), Outcome.FAILED, "speedup/ratio"),
         (("task._target_=no.such.task",), Outcome.FAILED, "no.such.task"),
         (("compile=default", "compile.backend=no_such_backend"), Outcome.COMPILE_ERROR, "no_such_backend"),
     ],
@@ -151,7 +151,7 @@ def test_what_a_run_of_one_linear_records(compose, execute_run, tmp_path):
     metrics = record.metrics
     assert all(math.isfinite(value) for value in metrics.values())
     assert metrics["speedup/pairs"] == 8
-    assert metrics["speedup/ci_low"] <= metrics["speedup/median"] <= metrics["speedup/ci_high"]
+    assert metrics["speedup/ci_low"] <= metrics["speedup/ratio"] <= metrics["speedup/ci_high"]
     assert metrics["latency/p10_ms"] <= metrics["latency/median_ms"] <= metrics["latency/p90_ms"]
     assert metrics["throughput/samples_per_s"] == pytest.approx(2 * metrics["throughput/calls_per_s"])
     assert metrics["throughput/calls_per_s"] == pytest.approx(1e3 / metrics["latency/median_ms"])
@@ -202,7 +202,7 @@ def test_the_verdict_comes_from_the_rounds(compose, execute_run, monkeypatch, sp
     monkeypatch.setattr("src.tasks.latency.measure_interleaved", lambda *_, **__: synthetic_rounds(speedup))
     record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo"))
     assert (record.verdict, record.reason) == (verdict, "")
-    assert record.metrics["speedup/median"] == pytest.approx(speedup, rel=1e-3)
+    assert record.metrics["speedup/ratio"] == pytest.approx(speedup, rel=1e-3)
 
 
 def test_an_inconclusive_run_says_why_and_what_to_do(compose, execute_run, monkeypatch):
@@ -224,7 +224,7 @@ def test_a_busy_machine_gives_no_verdict(compose, execute_run, monkeypatch, quie
     assert "other processes used 0.8 of 1 CPUs while 1 threads" in record.reason
     assert "the same command" in record.remedy
     assert record.metrics["load/foreign_cpus"] == 0.8
-    assert record.metrics["speedup/median"] == pytest.approx(1.5, rel=1e-3)
+    assert record.metrics["speedup/ratio"] == pytest.approx(1.5, rel=1e-3)
 
 
 def test_what_does_not_fit_twice_is_measured_in_turn(compose, execute_run, monkeypatch):

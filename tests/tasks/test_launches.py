@@ -190,7 +190,7 @@ def test_blocks_that_disagree_with_alternating_rounds_are_told(concluded):
 def test_blocks_decide(concluded):
     record = concluded(synthetic_rounds(1.0), blocks=blocks(1.08))
     assert record.verdict == "helps"
-    assert record.metrics["speedup/alternating_median"] == pytest.approx(1.0, abs=1e-3)
+    assert record.metrics["speedup/alternating_ratio"] == pytest.approx(1.0, abs=1e-3)
 
 
 def test_blocks_that_agree_need_no_words(concluded):

@@ -394,7 +394,7 @@ def test_a_plan_that_wins_is_kept(timed, whole, compose, execute_run, tmp_path):
     left = whole(1.3, 1.31)
     record = execute_run(compose(*SMALL_LINEAR, *candidates("int8wo")))
     assert (record.outcome, record.verdict, left) == (Outcome.OK, "helps", [])
-    assert record.metrics["speedup/median"] == pytest.approx(1.31, rel=1e-3)  # measured in full, not the look
+    assert record.metrics["speedup/ratio"] == pytest.approx(1.31, rel=1e-3)  # measured in full, not the look
     assert "fell_back" not in record.details
     assert record.metrics["quantize/layers"] == 1
     assert [row["scheme"] for row in read(tmp_path, "layers.json")] == ["int8wo"]
@@ -415,7 +415,7 @@ def test_a_plan_that_clearly_does_not_win_as_a_whole_is_not_applied(
     left = whole(plan_speedup, 1.0)
     record = execute_run(compose(*SMALL_LINEAR, *candidates("int8wo")))
     assert (record.outcome, record.verdict, left) == (Outcome.OK, "neutral", [])
-    assert record.metrics["speedup/median"] == pytest.approx(1.0, rel=1e-3)
+    assert record.metrics["speedup/ratio"] == pytest.approx(1.0, rel=1e-3)
     assert record.metrics["quantize/layers"] == 0
     assert record.metrics["memory/model_gib"] == record.metrics["memory/baseline_model_gib"]
     assert "quality/sqnr_db" not in record.metrics
