@@ -135,7 +135,8 @@ class Driver:
         if self.conf.dtype != AUTO:
             return self.conf.dtype
         log = outputs / "calibration" / "probe.log"
-        ending = self.server.run(describe_dtype, (as_run(self.conf),), log=log, timeout_s=300)
+        quick = replace(self.conf, measure=replace(self.conf.measure, ceilings=False))  # not needed otherwise
+        ending = self.server.run(describe_dtype, (as_run(quick),), log=log, timeout_s=300)
         if ending.by is not EndedBy.ITSELF:
             raise RuntimeError(f"dtype=auto cannot be told: {ending.reason}; see {log}")
         log.unlink(missing_ok=True)
