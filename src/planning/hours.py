@@ -91,7 +91,7 @@ class History:
 
 
 def guess_s(measure: MeasureConf, quant: QuantConf, shapes: int) -> float:
-    """Three times the rounds' budget and 30 s to build and compile; autoquant's trials come on top.
+    """Three times the rounds' budget and 30 s to build and compile; autoquant's trials and wholes come on top.
 
     Args:
         measure: the budgets.

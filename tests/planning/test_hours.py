@@ -78,4 +78,4 @@ def test_a_record_without_its_end_is_passed_over():
 def test_a_guess_follows_the_budget_and_autoquants_trials(compose):
     plain, auto = compose("quant=int8wo"), compose("quant=autoquant")
     assert guess_s(MEASURE, plain.quant, 7) == 3 * 10 + 30
-    assert guess_s(MEASURE, auto.quant, 7) == 3 * 10 + 30 + 1.5 * len(auto.quant.candidates) * 7
+    assert guess_s(MEASURE, auto.quant, 7) == 3 * 10 + 30 + 1.5 * len(auto.quant.candidates) * 7 + 30
