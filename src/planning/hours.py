@@ -115,7 +115,7 @@ class History:
 
 
 def guess_s(measure: MeasureConf, quant: QuantConf, shapes: int, processes: int = 1) -> float:
-    """Three times the rounds' budget and 30 s to build and compile; autoquant's trials come on top.
+    """Three times the rounds' budget and 30 s to build and compile; autoquant's trials and wholes come on top.
 
     Each process after the first: twice the budget and 20 s.
 
