@@ -129,7 +129,7 @@ def test_the_best_size_wins_and_a_refusal_ends_it(cpu, clock):
 @pytest.mark.usefixtures("small")
 def test_what_has_no_kernel_has_a_reason(cpu, clock):
     found = best_rate(of_seconds(clock, lambda _: 0, fails_at=0), cpu, budget_s=10)
-    assert found == {"unit": "TFLOP/s", "reason": "RuntimeError: no such kernel"}
+    assert found == {"unit": "TFLOP/s", "reason": "RuntimeError: no such kernel", "refused": True}
 
 
 @pytest.mark.usefixtures("small")

@@ -188,6 +188,7 @@ FLOATS = [(e, m) for e in range(1, 8) for m in range(7) if 3 <= 1 + e + m <= 8]
 
 FORMATS = {
     "int8wo": Format(INT8),
+    "int8wo_fused": Format(INT8),
     "int8dq": Format(INT8, INT8),
     "int8_static": Format(INT8, at_once(partial(fixed_scale, 127))),
     "int4wo": Format(INT4),

@@ -96,7 +96,7 @@ def test_autoquant_applies_a_plan_elsewhere(make, compose, tmp_path):
         "M": 16, "K": 128, "N": 512, "layers": ["transformer_blocks.0.ff.net.0.proj"],
         "scheme": "int8wo", "reason": "given", "trials": [],
     }  # fmt: skip
-    plan = {"model": "flux-tiny", "target": "denoiser", "compile": "none", "device": "x", "plan_version": 1}
+    plan = {"model": "flux-tiny", "target": "denoiser", "compile": "none", "device": "x", "plan_version": 2}
     (tmp_path / "given.json").write_text(json.dumps(plan | {"choices": [choice]}))
     given = (*FLUX, "quant=autoquant", f"quant.plan={tmp_path / 'given.json'}")
     first, second = make(*given), make(*given, "quant.where=streamed")
