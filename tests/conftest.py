@@ -26,6 +26,7 @@ signal.signal(
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+import torch._inductor.config as inductor_config  # noqa: E402
 from hydra import version  # noqa: E402
 from hydra.types import RunMode  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
@@ -159,8 +160,12 @@ def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> Load:
 
 @pytest.fixture(autouse=True)
 def _fresh_compiler() -> Iterator[None]:
-    """No test sees what another compiled or counted."""
+    """No test sees what another compiled, counted or set."""
+    before = inductor_config.get_config_copy()
     yield
+    for name, value in inductor_config.get_config_copy().items():
+        if value != before[name]:
+            setattr(inductor_config, name, before[name])
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
 

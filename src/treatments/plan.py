@@ -172,7 +172,7 @@ def read_plan(path: Path) -> Plan:
             Choice(**{**choice, "trials": [Trial(**trial) for trial in choice["trials"]]})
             for choice in content.pop("choices")
         ]
-        wholes = [WholeLook(**whole) for whole in content.pop("wholes")]
+        wholes = [WholeLook(**whole) for whole in content.pop("wholes", [])]
         return Plan(choices=choices, wholes=wholes, **content)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(
