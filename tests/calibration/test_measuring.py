@@ -29,7 +29,7 @@ SPECS = [Spec(Kind.SLOWDOWN, 0.5, swapped=True), Spec(Kind.AA), Spec(Kind.HARNES
 def conf() -> CalibrateConf:
     register()
     with initialize_config_dir(config_dir=str(ROOT / "conf"), version_base=None):
-        return OmegaConf.to_object(compose("calibrate", overrides=[*TINY]))  # type: ignore[return-value]
+        return OmegaConf.to_object(compose("calibrate", overrides=[*TINY, "dtype=bfloat16"]))  # type: ignore[return-value]
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ def test_caches_and_what_is_no_part_of_a_run_stay_out(snapshot):
         "conf",
         "sweeps",
         "snapshot.json",
+        "files",  # what a run brought along, of another test
     }
 
 
