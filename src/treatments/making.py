@@ -53,7 +53,8 @@ def search_first(
 ) -> None:
     """Let the scheme see the unquantized workload: where the baseline's weights are gone, one made for that alone."""
     gone = any(parameter.is_meta for parameter in baseline.module.parameters())
-    scheme.search(second() if gone and scheme.observes(run.device) else baseline, rows, run)
+    with _table_kept(rows, run):
+        scheme.search(second() if gone and scheme.observes(run.device) else baseline, rows, run)
     if run.device.kind == "cuda":
         torch.cuda.empty_cache()
 

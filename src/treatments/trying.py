@@ -65,14 +65,19 @@ def _why_refused(row: LayerRow, layer: nn.Linear, device: Device, quantize: Quan
     for parameter in trial.parameters():
         parameter.normal_(std=row.K**-0.5, generator=random)
     x = torch.randn(row.M, row.K, dtype=dtype, device=place, generator=random)
+    quantized: nn.Module = trial
     try:
-        quantize(row.fqn, trial).to(place)(x.reshape([1] * (ndim - 2) + [row.M, row.K]))
+        quantized = quantize(row.fqn, trial).to(place)
+        quantized(x.reshape([1] * (ndim - 2) + [row.M, row.K]))
         device.synchronize()
     except (RuntimeError, ValueError) as error:
         if is_refusal(error):
             return f"its kernel refuses M={row.M}, K={row.K}, N={row.N}: {_first_line(error)}"
     except Exception:  # whatever it is, the run meets it again, and says what it means
         return ""
+    finally:
+        for layer_of_trial in (trial, quantized):  # torchao's printing of a layer holds the layer itself
+            layer_of_trial._parameters.clear()
     return ""
 
 

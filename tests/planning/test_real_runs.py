@@ -14,20 +14,20 @@ QUIET = (
     "gpu=cpu", "gpu.threads=1", "tracking=none", "compile=none", "measure.ceilings=false", "measure.budget_s=0.1",
     "measure.max_warmup_s=0", "measure.min_pairs=8", "measure.min_round_ms=0.01", "measure.bootstrap_samples=200",
 )  # fmt: skip
-LINEAR = ("model=linear", "dtype=float32", "quant=int8wo", "model.dims.M=4")
-FLUX = (*SMALL_FLUX, "model.factory.num_attention_heads=4", "resolution=256", "dtype=float32", "quant=int8wo")
+LINEAR = ("model=linear", "quant=int8wo", "model.dims.M=4")
+FLUX = (*SMALL_FLUX, "model.factory.num_attention_heads=4", "resolution=256", "quant=int8wo")
 FACTOR = 1.1  # what docs/planning.md states
 PHASES = {"build": "build_peak_gib", "baseline": "baseline_peak_rss_gib", "quantize": "quantize_peak_gib"}
 
 
-def metrics(outputs: Path) -> list[dict[str, float]]:
-    """Of each run, the smaller one first."""
+def metrics(outputs: Path) -> tuple[list[dict[str, float]], str]:
+    """Of each run, the smaller one first; and the dtype that dtype=auto stood for."""
     found = []
     for path in outputs.glob("runs/*/*/record.json"):
         record = json.loads(path.read_text())
         assert record["outcome"] == "ok", record["reason"]
         found.append(record["metrics"])
-    return sorted(found, key=lambda each: each["memory/baseline_peak_rss_gib"])
+    return sorted(found, key=lambda each: each["memory/baseline_peak_rss_gib"]), record["axes"]["dtype"]
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,15 @@ def test_what_a_larger_run_takes_more_is_foretold_within_the_stated_factor(
     malloc is told to keep nothing that is freed within a phase: the RSS would have that too.
     """
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
+    monkeypatch.setenv(
+        "ATEN_CPU_CAPABILITY", "avx2"
+    )  # so that float32 is the dtype to compute in, and no arm in
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")  # another dtype takes memory too
     done = run("-m", *same, f"{axis}={','.join(values)}", *QUIET, f"outputs={tmp_path}")
     assert done.returncode == 0, done.stderr
-    seen, footprints = metrics(tmp_path), Footprints()
+    (seen, dtype), footprints = metrics(tmp_path), Footprints()
+    assert dtype == "float32"
+    same = (*same, f"dtype={dtype}")
     told = [foretold(compose(*same, f"{axis}={value}"), footprints, "cpu", 1000.0) for value in values]
     for found, record in zip(told, seen, strict=True):
         assert record["memory/baseline_model_gib"] == pytest.approx(found.baseline_model_gib, rel=0.01)

@@ -66,7 +66,9 @@ def test_a_filter_that_takes_every_layer_is_no_filter(compose, execute_run):
 
 
 def test_autoquant_without_a_candidate_for_the_device_says_what_would_run_them(compose, execute_run):
-    but_float8 = [f"~quant.candidates.{name}" for name in ("int8wo", "int8dq", "float8wo", "int4wo")]
+    but_float8 = [
+        f"~quant.candidates.{name}" for name in ("int8wo", "int8dq", "float8wo", "float8_e4m3_row", "int4wo")
+    ]
     record = execute_run(compose(*SMALL_LINEAR, "quant=autoquant", *but_float8))
     assert record.outcome is Outcome.UNSUPPORTED
     assert "no candidate of float8dq runs on" in record.reason
