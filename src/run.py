@@ -11,7 +11,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from src.config.schema import RootConf
+from src.config.schema import AUTO, RootConf
 from src.records.record import Outcome, Record
 
 
@@ -43,7 +43,6 @@ def execute(cfg: RootConf, record: Record, folder: Path, tell: Callable[[str], N
 
     from src.outcomes import ended, log_text
     from src.records.environment import environment
-    from src.tasks.baseline import settle_dtype
     from src.tasks.context import RunContext
 
     record.environment = environment()
@@ -52,7 +51,12 @@ def execute(cfg: RootConf, record: Record, folder: Path, tell: Callable[[str], N
         record.device = device.as_dict()
         record.environment["hardware"] |= device.hardware()
         run = RunContext(cfg, record, folder, device, tell)
-        settle_dtype(run)
+        if cfg.dtype == AUTO:
+            from src.tasks.baseline import (
+                settle_dtype,
+            )  # imports torch, which a device that torch does not know can do without
+
+            settle_dtype(run)
         task = get_method(cfg.task._target_)  # conf/task/latency.yaml: src.tasks.latency.measure_latency
         task(run)
     except Exception as error:

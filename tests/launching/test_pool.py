@@ -26,7 +26,7 @@ from tests.slurm.jobs import wait
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "tests" / "slurm" / "conf"
-CHEAP = ("model=linear", "model.dims={M:4,K:64,N:64}", "compile=none", "tracking=none")
+CHEAP = ("model=linear", "model.dims={M:4,K:64,N:64}", "dtype=bfloat16", "compile=none", "tracking=none")
 LAUNCHER = ("hydra/launcher=submitit_local", "hydra.launcher.poll_s=0.2")
 ENV = {"SLURMD_NODENAME": "h100-1", "CUDA_VISIBLE_DEVICES": "3,GPU-5"}  # what the stubs look at
 

@@ -29,6 +29,7 @@ class Stub:
     name: str
     kind: str = "stub"
     memory_gib: float = 80.0
+    compute_capability: float = 9.0
 
     def hardware(self) -> dict[str, Any]:
         return {}

@@ -20,7 +20,14 @@ from tests.slurm.cluster import Cluster
 pytestmark = pytest.mark.slurm
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "tests" / "slurm" / "conf"
-CHEAP = ("model=linear", "model.dims={M:4,K:64,N:64}", "compile=none", "tracking=none", "task=seen")
+CHEAP = (
+    "model=linear",
+    "model.dims={M:4,K:64,N:64}",
+    "dtype=bfloat16",
+    "compile=none",
+    "tracking=none",
+    "task=seen",
+)
 LAUNCHER = ("hydra/launcher=slurm", "hydra.launcher.array_parallelism=4", "hydra.launcher.poll_s=0.5")
 
 
