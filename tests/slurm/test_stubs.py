@@ -49,7 +49,9 @@ def executed(folder: Path, node: str, *overrides: str) -> tuple[int, dict[str, A
 def test_a_made_up_run_leaves_a_record(
     tmp_path: Path, node: str, overrides: tuple[str, ...], outcome: str
 ) -> None:
-    status, record = executed(tmp_path, node, "quant=none", "compile=none", "tracking=none", *overrides)
+    status, record = executed(
+        tmp_path, node, "quant=none", "dtype=bfloat16", "compile=none", "tracking=none", *overrides
+    )
     assert (status, record["outcome"]) == (0, outcome)
     if outcome == "ok":
         assert record["device"]["name"] == "made-up h100"

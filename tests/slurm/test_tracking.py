@@ -33,7 +33,14 @@ def test_a_server_that_goes_and_comes_back_has_every_run_once(
     tracking = ["tracking=server", f"tracking.uri={server.uri}"]
     server.start()
     try:
-        cheap = ("model=linear", "model.dims={M:4,K:64,N:64}", "compile=none", "task=seen", "gpu=h100")
+        cheap = (
+            "model=linear",
+            "model.dims={M:4,K:64,N:64}",
+            "dtype=bfloat16",
+            "compile=none",
+            "task=seen",
+            "gpu=h100",
+        )
         asked = (*cheap, f"seed=range(1,{RUNS + 1})", "tracking.publish=worker", f"outputs={outputs}")
         driver = subprocess.Popen(
             [sys.executable, "-m", "src.run", "--config-dir", str(CONF), "-m", *asked, *LAUNCHER, *tracking],
