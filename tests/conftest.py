@@ -4,7 +4,6 @@ Set before torch is imported: threads, and an inductor cache that sessions share
 pays for compiling. A test of cold compilation takes the fixture `cold_cache`.
 """
 
-import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -44,7 +43,6 @@ from src.tasks.context import RunContext  # noqa: E402
 from src.workloads.device import CpuDevice, Device  # noqa: E402
 from src.workloads.dtype import DtypeRates  # noqa: E402
 
-logging.getLogger("torch.__trace").propagate = False  # thousands of lines in the report of a failing test
 
 settings.register_profile(  # one for all: how long an example takes says how busy the machine is
     "quantpay", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
