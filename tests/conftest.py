@@ -43,7 +43,6 @@ from src.tasks.context import RunContext  # noqa: E402
 from src.workloads.device import CpuDevice, Device  # noqa: E402
 from src.workloads.dtype import DtypeRates  # noqa: E402
 
-
 settings.register_profile(  # one for all: how long an example takes says how busy the machine is
     "quantpay", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
 )
