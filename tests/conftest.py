@@ -67,6 +67,7 @@ QUIET = {
     "measure.ceilings": "false",
     "dtype": "bfloat16",
 }
+FAMILIES = ("fp6_e3m2", "fpx_weight_only", "uint3wo", "uintx_weight_only")
 SMALL_LINEAR = ("model=linear", "model.dims.M=16", "model.dims.K=256", "model.dims.N=128")
 SMALL_FLUX = (  # width 128 instead of 512, 64 pixels: what it computes costs next to nothing, in any dtype
     "model=flux-tiny",
@@ -171,6 +172,11 @@ def canonical(group: str) -> list[str]:
     """The options of a group of conf/ that are no aliases."""
     files = sorted((ROOT / "conf" / group).glob("*.yaml"))
     return [file.stem for file in files if not file.read_text().startswith("defaults: [")]
+
+
+def schemes() -> list[str]:
+    """The schemes; of the two families whose members differ in a number of bits only, one stands for all."""
+    return [name for name in canonical("quant") if not name.startswith(("fp", "uint")) or name in FAMILIES]
 
 
 def synthetic_rounds(speedup: float, pairs: int = 40, spread: float = 0.001) -> Rounds:

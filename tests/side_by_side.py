@@ -14,8 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTEST = [sys.executable, "-m", "pytest"]
-SPREAD = ["--dist", "loadfile", "-n"]  # a file's tests share what is made once per module
-_WAITING = "3"  # processes for the tests that wait: each has clusters of its own
+SPREAD = ["--dist", "worksteal", "-n", "auto"]
+WAITING = ["--dist", "loadfile", "-n", "3"]  # each process has clusters of its own
 APART = (  # they wait more than they compute
     "tests/slurm",
     "tests/launching/test_hydra_suite.py",
@@ -30,8 +30,8 @@ def main(arguments: list[str]) -> int:
     """Run the tests; the exit status is pytest's, of the part that failed if one did."""
     if any(not each.startswith("-") for each in arguments):
         return subprocess.run([*PYTEST, *arguments], cwd=ROOT, check=False).returncode
-    beside = _started([*PYTEST, "-q", *SPREAD, _WAITING, *arguments, *APART])
-    larger = _started([*PYTEST, *SPREAD, "auto", *arguments, *(f"--ignore={path}" for path in APART)])
+    beside = _started([*PYTEST, "-q", *WAITING, *arguments, *APART])
+    larger = _started([*PYTEST, *SPREAD, *arguments, *(f"--ignore={path}" for path in APART)])
     told = threading.Thread(target=_tell, args=(beside,))
     try:
         told.start()

@@ -514,7 +514,6 @@ def test_the_real_thing(compose, execute_run, tmp_path):
     assert record.phases_s["autoquant search"] > 0
 
 
-@pytest.mark.usefixtures("cold_cache")
 @pytest.mark.parametrize(
     ("pairing", "speedups"),
     [("interleaved", (1.3, 1.3)), ("interleaved", (1.3, 0.9, 1.0)), ("in_turn", (1.3, 0.9, 1.0))],
@@ -530,7 +529,7 @@ def test_nothing_is_left_to_compile_in_the_measurement(
         monkeypatch.setattr(
             module, "estimate_speedup", lambda _rounds, conf: estimate(synthetic_rounds(left.pop(0)), conf)
         )
-    compiled = ("compile=default", f"measure.pairing={pairing}")
+    compiled = ("compile=default", "compile.backend=aot_eager", f"measure.pairing={pairing}")
     record = execute_run(compose(*SMALL_LINEAR, *candidates("int8wo"), *compiled))
     assert record.outcome is Outcome.OK, record.reason
     assert (left, "fell_back" in record.details) == ([], len(speedups) == 3)

@@ -7,7 +7,7 @@ from src.records.record import EMULATED, Outcome
 from src.treatments.capability import Status, capability
 from src.treatments.scheme import make_scheme
 from src.workloads.device import Device
-from tests.conftest import SMALL_LINEAR, canonical, synthetic_rounds
+from tests.conftest import SMALL_LINEAR, canonical, schemes, synthetic_rounds
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def _no_search(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("quant", canonical("quant"))
+@pytest.mark.parametrize("quant", schemes())
 def test_on_this_cpu_a_scheme_does_what_is_foretold(compose, execute_run, cpu, quant):
     """A weight of 128 x 1024, so that what is stored can be compared with the bits that the entry names."""
     cfg = compose("model=linear", "model.dims={M:16,K:1024,N:128}", f"quant={quant}", "quant.emulate=true")
@@ -37,7 +37,7 @@ def test_on_this_cpu_a_scheme_does_what_is_foretold(compose, execute_run, cpu, q
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-@pytest.mark.parametrize("quant", canonical("quant"))
+@pytest.mark.parametrize("quant", schemes())
 def test_a_scheme_runs_or_says_why_not(compose, execute_run, quant, dtype):
     record = execute_run(compose(*SMALL_LINEAR, f"quant={quant}", f"dtype={dtype}"))
     assert record.outcome in (Outcome.OK, Outcome.UNSUPPORTED), record.reason
@@ -45,7 +45,7 @@ def test_a_scheme_runs_or_says_why_not(compose, execute_run, quant, dtype):
     assert "\n" not in record.reason
 
 
-@pytest.mark.parametrize("quant", canonical("quant"))
+@pytest.mark.parametrize("quant", schemes())
 def test_a_scheme_on_rows_of_any_number(compose, execute_run, quant):
     record = execute_run(compose(*SMALL_LINEAR, f"quant={quant}", "model.dims.M=7"))
     assert record.outcome in (Outcome.OK, Outcome.UNSUPPORTED), record.reason
@@ -62,14 +62,14 @@ def test_a_compile_mode_runs(compose, execute_run, mode):
 @pytest.mark.parametrize("group", ["quant", "compile", "gpu", "measure"])
 def test_entries_say_what_they_are(compose, group):
     for name in canonical(group):
-        node = getattr(compose(f"{group}={name}"), group)
+        node = getattr(compose("model=linear", f"{group}={name}"), group)
         assert node.name == name
         assert node.description
 
 
-@pytest.mark.parametrize("quant", canonical("quant"))
+@pytest.mark.parametrize("quant", schemes())
 def test_requirements_of_a_scheme_have_a_remedy(compose, quant):
-    scheme = make_scheme(compose(f"quant={quant}").quant)
+    scheme = make_scheme(compose("model=linear", f"quant={quant}").quant)
     for cc in (8.0, 8.9, 9.0, 10.0):
         device = Device(kind="cuda", name="NVIDIA GPU", memory_gib=80.0, compute_capability=cc)
         try:

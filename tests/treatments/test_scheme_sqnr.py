@@ -87,7 +87,10 @@ def test_sqnr_is_that_of_the_format(compose, run_context, quant):
 
 def test_every_scheme_that_gives_numbers_here_has_a_reference(compose, cpu):
     def gives_numbers(quant):
-        return capability(compose(f"quant={quant}").quant, cpu, "bfloat16").status is not Status.UNSUPPORTED
+        return (
+            capability(compose("model=linear", f"quant={quant}").quant, cpu, "bfloat16").status
+            is not Status.UNSUPPORTED
+        )
 
     assert {quant for quant in canonical("quant") if gives_numbers(quant)} - NO_FORMAT == set(FORMATS)
 

@@ -5,14 +5,11 @@ import torch
 
 from src.serialization.formats import READERS, WRITERS, RefusedError, tensor_classes
 from src.treatments.capability import Status, capability
-from tests.conftest import SMALL_LINEAR, canonical
+from tests.conftest import SMALL_LINEAR, schemes
 from tests.treatments.conftest import same
 
 CPU = torch.device("cpu")
-ALIKE = ("fp", "uint")  # of these families one stands for all
-SCHEMES = [
-    name for name in canonical("quant") if not name.startswith(ALIKE) and name not in ("none", "autoquant")
-]
+SCHEMES = [name for name in schemes() if name not in ("none", "autoquant")]
 
 
 def carried(state, format, path):
@@ -25,7 +22,7 @@ def carried(state, format, path):
     return not unsafe and all(same(tensor, found[name]) for name, tensor in state.items())
 
 
-@pytest.mark.parametrize("quant", [*SCHEMES, "fp6_e3m2", "uint3wo"])
+@pytest.mark.parametrize("quant", SCHEMES)
 def test_a_scheme_is_saved_as_its_file_says(make, compose, cpu, tmp_path, quant):
     workload = (*SMALL_LINEAR, f"quant={quant}", "quant.emulate=true")
     conf = compose(*workload).quant
