@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -63,15 +64,15 @@ def result(record: Record) -> str:
 class SweepProgress:
     """A live bar on a terminal, a line per phase elsewhere (a log file, CI)."""
 
-    def __init__(self, runs: int, guess_s: float, console: Console | None = None) -> None:
-        """Args: runs: how many there are; guess_s: seconds per run before any was seen."""
+    def __init__(self, guesses_s: Sequence[float], console: Console | None = None) -> None:
+        """Args: guesses_s: seconds of each run, before any was seen; what counts later is how they compare."""
         self.console = console or Console(stderr=True, highlight=False)
-        self.runs, self.done, self.guess_s = runs, 0, guess_s
-        self._seconds: list[float] = []
+        self.guesses_s, self.runs, self.done = list(guesses_s), len(guesses_s), 0
+        self._measured: list[tuple[float, float]] = []  # seconds guessed, and taken
         self._started = self._run_started = time.monotonic()
         self._label = self._phase = ""
         self._bar = Progress(BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} runs"))
-        self._task = self._bar.add_task("", total=runs)
+        self._task = self._bar.add_task("", total=self.runs)
         self._live = Live(self, console=self.console, refresh_per_second=2, transient=True)
         self._is_live = self.console.is_terminal and sys.stderr.isatty()
 
@@ -100,10 +101,13 @@ class SweepProgress:
         return time.monotonic() - self._started
 
     def left_s(self) -> float:
-        """Seconds left: the mean of the runs that were measured here, times the runs to go."""
-        mean = sum(self._seconds) / len(self._seconds) if self._seconds else self.guess_s
-        spent = min(time.monotonic() - self._run_started, mean) if self.done < self.runs else 0.0
-        return max(0.0, mean * (self.runs - self.done) - spent)
+        """Seconds left: what was guessed of the runs to go, scaled by what those measured here took of theirs."""
+        guessed, taken = (
+            (sum(each) for each in zip(*self._measured, strict=True)) if self._measured else (1, 1)
+        )
+        to_go = [guess * taken / guessed for guess in self.guesses_s[self.done :]]
+        spent = min(time.monotonic() - self._run_started, to_go[0]) if to_go else 0.0
+        return sum(to_go) - spent
 
     def start_run(self, text: str) -> None:
         """A run begins."""
@@ -118,7 +122,7 @@ class SweepProgress:
     def end_run(self, text: str, *, measured: bool) -> None:
         """The run is over; only measured runs count towards the time left."""
         if measured:
-            self._seconds.append(time.monotonic() - self._run_started)
+            self._measured.append((self.guesses_s[self.done], time.monotonic() - self._run_started))
         self.done += 1
         self.console.print(f"[{self.done}/{self.runs}] {self._label}: {text}", soft_wrap=True)
 

@@ -25,6 +25,7 @@ from src.records.store import SweepManifest, next_attempt, run_folder
 from src.workloads.dtype import scheme_takes
 
 Execute = Callable[[RootConf, Record, Path, Callable[[str], None]], Record]
+_SHAPES = 12  # distinct ones of a transformer's layers, to guess by before it is built: the models here have 7 to 16
 _PRELOAD = ("torch", "torchao.quantization", "torch._inductor.compile_fx", "src.tasks.latency")
 
 
@@ -82,9 +83,11 @@ class LocalSweep:
 
     def run(self) -> list[int]:
         """All runs in turn, whatever becomes of each."""
-        first = self.configs[0]
-        guess = guess_s(first.measure, first.quant, shapes=0, processes=processes_of(first))
-        with SweepProgress(len(self.configs), guess) as progress:
+        guesses_s = [
+            guess_s(cfg.measure, cfg.quant, 1 if cfg.model.probe else _SHAPES, processes=processes_of(cfg))
+            for cfg in self.configs
+        ]
+        with SweepProgress(guesses_s) as progress:
             progress.say(f"sweep {self.sweep}: {len(self.configs)} runs, records in {self.outputs}")
             try:
                 self.publisher.open()
