@@ -135,7 +135,7 @@ def protocol_section(runs: pd.DataFrame, found: Provenance, margin: float) -> st
     ]
     note = (
         "Baseline and treatment run the same weights and inputs in one process; unless told otherwise, their rounds "
-        "alternate. The estimate is the paired ratio, with a bootstrap interval."
+        "alternate. The estimate is the paired ratio, with its interval."
     )
     return section("How it was measured", note, definitions([pair for pair in pairs if pair[1]]))
 
