@@ -174,6 +174,12 @@ def canonical(group: str) -> list[str]:
     return [file.stem for file in files if not file.read_text().startswith("defaults: [")]
 
 
+def int8_matmul_saturates() -> bool:
+    """A CPU with VNNI that is told to do without it (ONEDNN_MAX_CPU_ISA=AVX2): sums of products in 16 bits."""
+    largest = torch.full((8, 64), 127, dtype=torch.int8)
+    return int(torch._int_mm(largest, largest.t()).max()) != 64 * 127**2
+
+
 def schemes() -> list[str]:
     """The schemes; of the two families whose members differ in a number of bits only, one stands for all."""
     return [name for name in canonical("quant") if not name.startswith(("fp", "uint")) or name in FAMILIES]

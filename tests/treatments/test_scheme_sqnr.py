@@ -10,7 +10,7 @@ from src.treatments.capability import Status, capability
 from src.treatments.layers import capture_layers
 from src.treatments.scheme import make_scheme
 from src.workloads.workload import Whole, Workload
-from tests.conftest import canonical
+from tests.conftest import canonical, int8_matmul_saturates
 from tests.treatments.reference_formats import FORMATS
 
 SHAPES = [(1, 256, 64), (7, 512, 160), (33, 251, 77)]  # M, K, N; a scheme takes those that it has kernels for
@@ -54,12 +54,6 @@ def by_scheme(layer, x, run):
     scheme.apply(workload, rows, run)
     assert rows[0].scheme == run.cfg.quant.name, rows[0].reason
     return workload.call()
-
-
-def int8_matmul_saturates():
-    """A CPU with VNNI that is told to do without it (ONEDNN_MAX_CPU_ISA=AVX2): sums of products in 16 bits."""
-    largest = torch.full((8, 64), 127, dtype=torch.int8)
-    return int(torch._int_mm(largest, largest.t()).max()) != 64 * 127**2
 
 
 @pytest.mark.parametrize("quant", FORMATS)
