@@ -52,9 +52,8 @@ def execute(cfg: RootConf, record: Record, folder: Path, tell: Callable[[str], N
         record.environment["hardware"] |= device.hardware()
         run = RunContext(cfg, record, folder, device, tell)
         if cfg.dtype == AUTO:
-            from src.tasks.baseline import (
-                settle_dtype,
-            )  # imports torch, which a device that torch does not know can do without
+            # It imports torch, which a device that torch does not know can do without.
+            from src.tasks.baseline import settle_dtype
 
             settle_dtype(run)
         task = get_method(cfg.task._target_)  # conf/task/latency.yaml: src.tasks.latency.measure_latency

@@ -11,9 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LIMIT = os.environ.get(
-    "ATEN_CPU_CAPABILITY", ""
-)  # code for other instruction sets than the machine's lies apart
+LIMIT = os.environ.get("ATEN_CPU_CAPABILITY", "")  # code for other instruction sets lies apart
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(ROOT / "outputs" / "cache" / f"inductor{LIMIT}"))
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -51,9 +51,7 @@ def run_processes(cfg: RootConf, record: Record, folder: Path, start: Start) -> 
         own = process_folder(folder, number)
         own.mkdir(parents=True)
         conf = further(cfg, folder) if measured else cfg
-        found = start(
-            conf, _identity(cfg, record, number, repeats=measured), own, f"process {number} of {count}: "
-        )
+        found = start(conf, _identity(cfg, record, number), own, f"process {number} of {count}: ")
         if measured or found.outcome is Outcome.KILLED:
             continue
         _move_up(own, folder)
@@ -72,12 +70,11 @@ def further(cfg: RootConf, folder: Path) -> RootConf:
     return replace(cfg, measure=measure, quant=quant)
 
 
-def _identity(cfg: RootConf, record: Record, number: int, *, repeats: bool) -> Record:
-    """The record that a process of the run fills in; one that repeats takes the treatment as it is given."""
+def _identity(cfg: RootConf, record: Record, number: int) -> Record:
+    """The record that a process of the run fills in."""
     process = {
         "number": number,
         "of": processes_of(cfg),
-        "repeats": repeats,
         "confidence": cfg.measure.confidence,
         "margin": cfg.measure.margin,
     }

@@ -70,10 +70,8 @@ class Rounds:
     calls_per_round: tuple[int, int] = (1, 1)
     cache: str = "warm"  # cold: the caches were flushed before each call
     launches: bool = True  # whether waiting for the host's launches is in the times
-    late_calls: tuple[int, int] = (
-        0,
-        0,
-    )  # by arm, where it is not: calls that the device waited in all the same
+    # Where it is not, by arm: calls that the device waited in all the same.
+    late_calls: tuple[int, int] = (0, 0)
     stop_reason: str = ""
     seconds: float = 0.0
     recompiles: int = 0  # graphs compiled while measuring: those rounds say nothing
