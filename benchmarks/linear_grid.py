@@ -3,6 +3,7 @@
     python -m benchmarks.linear_grid                                  # what the published grid says of three ways
     python -m benchmarks.linear_grid --commands [--every N]           # sweeps of this program's probes on its layers
     python -m benchmarks.linear_grid --probes OUTPUTS                 # the records of those, against the grid
+    python -m benchmarks.linear_grid --rows PROBES.jsonl              # what benchmarks.linear_probes wrote, likewise
 
 The grid (outputs/published/nvidia-h100-80gb-hbm3/linear_grid.csv) was measured by plain torch, no part of this
 program: `speedup` by CUDA graphs over several weights, `blocked_speedup` behind a spin kernel, `call_speedup` with
@@ -11,6 +12,7 @@ launches.
 
 import argparse
 import csv
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -70,9 +72,14 @@ def agreement(graph: Mapping[Cell, float], other: Mapping[Cell, float]) -> Agree
         helps=len(helps),
         said_to_hurt=sum(_verdict(b) < 0 for _, b in helps),
         clear=len(clear),
-        right_sign=sum((a > 1) == (b > 1) for a, b in clear),
+        right_sign=sum(not wrong_sign(*pair) for pair in clear),
         apart=median(abs(b / a - 1) for a, b in pairs),
     )
+
+
+def wrong_sign(graph: float, other: float) -> bool:
+    """Whether a cell that is clear by graph is said to be on the other side of 1."""
+    return abs(graph - 1) > CLEAR and (graph > 1) != (other > 1)
 
 
 def _verdict(speedup: float) -> int:
@@ -100,6 +107,12 @@ def probes(outputs: Path) -> dict[Cell, float]:
     return found
 
 
+def rows(path: Path) -> dict[Cell, float]:
+    """The speedups of the cells that `benchmarks.linear_probes` timed."""
+    read = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {(row["M"], row["K"], row["N"], row["quant"]): row["speedup"] for row in read if "speedup" in row}
+
+
 def commands(cells: Sequence[Cell]) -> list[str]:
     """A sweep for each scheme."""
     by_quant: dict[str, list[str]] = defaultdict(list)
@@ -119,12 +132,18 @@ def main() -> None:
     parser.add_argument("--commands", action="store_true")
     parser.add_argument("--every", type=int, default=1, help="take each Nth cell only")
     parser.add_argument("--probes", type=Path, help="folder of outputs")
+    parser.add_argument("--rows", type=Path, help="file of benchmarks.linear_probes")
     given = parser.parse_args()
     by_graph = grid("speedup")
     if given.commands:
         print("\n".join(commands([*by_graph][:: given.every])))
-    elif given.probes:
-        print(f"this program's probes: {agreement(by_graph, probes(given.probes))}")
+    elif given.probes or given.rows:
+        found = probes(given.probes) if given.probes else rows(given.rows)
+        print(f"this program's probes: {agreement(by_graph, found)}")
+        for cell in [cell for cell in found if cell in by_graph and wrong_sign(by_graph[cell], found[cell])]:
+            print(
+                "  M={} K={} N={} {}".format(*cell), f"by graph {by_graph[cell]:.3f}, here {found[cell]:.3f}"
+            )
     else:
         for column, way in (("blocked_speedup", "behind a spin kernel"), ("call_speedup", "with launches")):
             print(f"{way}: {agreement(by_graph, grid(column))}")
