@@ -22,6 +22,7 @@ _LONGEST_MS = 500.0
 _MARGIN = 1.5  # of spinning over the host's time
 _ATTEMPTS = 4  # at one call
 _REMEMBERED = 16  # host times of a callable
+_GIVEN_UP = 2  # calls in a row that could not be launched ahead
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,10 @@ class BlockedTimer:
 
     The spin is half as long again as the host took for earlier calls. Whether it was long enough is checked at
     every call: when the host has launched the last kernel, the event before the first one must not have happened.
-    Where it has, the call is repeated behind a longer spin. A call that never succeeds (it waits for the device
-    itself, or has more kernels than the launch queue holds, about 1,024) counts as it is, in `late`, and is not
-    repeated again.
+    Where it has, the call is repeated behind a longer spin. A call that does not succeed (it waits for the device
+    itself, or has more kernels than the launch queue holds, about 1,024) counts as it is, in `late`; after the
+    second in a row none is repeated any more. How long a spin really lasts is measured at every call, for the
+    device's clock may rise once it has work.
     """
 
     def __init__(self, flush: Call | None = None, attempts: int = _ATTEMPTS) -> None:
@@ -53,7 +55,7 @@ class BlockedTimer:
         self._flush, self._attempts = flush, attempts
         self._cycles_per_ms = cycles_per_ms(repetitions=3)
         self._host_ms: dict[Call, deque[float]] = {}
-        self._hopeless: set[Call] = set()
+        self._failed: Counter[Call] = Counter()  # in a row
 
     def expect(self, call: Call, host_ms: float) -> None:
         """Tell how long the host takes to launch a call, where that is known."""
@@ -66,23 +68,26 @@ class BlockedTimer:
 
     def _one(self, call: Call) -> Taken:
         spin_ms = self._spin_ms()
-        for left in reversed(range(1 if call in self._hopeless else self._attempts)):
+        for left in reversed(range(1 if self._failed[call] >= _GIVEN_UP else self._attempts)):
             taken = self._attempt(call, spin_ms)
             if taken.ahead:
+                self._failed[call] = 0
                 self.expect(call, taken.host_ms)
                 return taken
             if left:
                 spin_ms = min(_LONGEST_MS, max(2 * spin_ms, _MARGIN * taken.host_ms))
-        self._hopeless.add(call)
+        self._failed[call] += 1
         self.late[call] += 1
         return taken
 
     def _attempt(self, call: Call, spin_ms: float) -> Taken:
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        before, start, end = (torch.cuda.Event(enable_timing=True) for _ in range(3))
+        cycles = spin_ms * self._cycles_per_ms
         torch.compiler.cudagraph_mark_step_begin()
         if self._flush is not None:
             self._flush()
-        spin(spin_ms * self._cycles_per_ms)
+        before.record()
+        spin(cycles)
         start.record()
         began = time.perf_counter()
         call()
@@ -90,6 +95,7 @@ class BlockedTimer:
         end.record()
         ahead = not start.query()
         torch.cuda.synchronize()
+        self._cycles_per_ms = max(self._cycles_per_ms, cycles / max(before.elapsed_time(start), 1e-3))
         return Taken(float(start.elapsed_time(end)), host_ms, ahead)
 
     def _spin_ms(self) -> float:

@@ -112,6 +112,11 @@ def cache_flusher(device: Device) -> Callable[[], Any]:
     """A function that replaces the content of the device's last-level cache by that of a buffer twice its size."""
     size_mib = 2 * (device.cache_mib or _UNKNOWN_CACHE_MIB)
     buffer = torch.zeros(int(size_mib * 2**20) // 4, dtype=torch.int32, device=device.torch)
+    if device.kind == "cuda":
+        largest = buffer[0].clone()
+        return lambda: torch.amax(
+            buffer, 0, out=largest
+        )  # reads: what it wrote would have to be written back later
     return lambda: buffer.add_(1)  # reads and writes: plain stores may bypass a CPU's caches
 
 

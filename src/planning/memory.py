@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-import torch._inductor
-
 from src.config.quant_schema import QuantConf, RequiresConf
 from src.config.schema import CompileConf, RootConf
 from src.planning.footprint import Footprint
+from src.treatments.inductor import options_of_mode
 from src.treatments.layers import LayerRow, fits_none, what_fits, why_not
 from src.workloads.device import GIB
 
@@ -113,7 +112,7 @@ def keeps_graphs(conf: CompileConf, kind: str) -> bool:
     """Whether the compile mode records CUDA graphs, whose memory stays theirs between calls."""
     if kind != "cuda" or conf.scope == "none":
         return False
-    options = torch._inductor.list_mode_options(conf.mode) if conf.mode else {}
+    options = options_of_mode(conf.mode)
     return bool((options | conf.options).get("triton.cudagraphs"))
 
 

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import torch
-
 from src.config.schema import CompileConf, RootConf
 from src.measurement.host import HostTime
 from src.measurement.rounds import Rounds
 from src.measurement.statistics import Verdict
 from src.tasks.timing import Timed, is_part
+from src.treatments.inductor import options_of_mode
 
 Note = tuple[str, str]  # a reason and a remedy; both may be empty
 
@@ -84,8 +83,7 @@ def uses_cuda_graphs(conf: CompileConf) -> bool:
     """Whether the compile mode, or an option given beside it, turns CUDA graphs on."""
     if conf.scope == "none" or conf.backend != "inductor":
         return False
-    of_mode = torch._inductor.list_mode_options(conf.mode) if conf.mode else {}
-    return bool((of_mode | conf.options).get("triton.cudagraphs"))
+    return bool((options_of_mode(conf.mode) | conf.options).get("triton.cudagraphs"))
 
 
 def _late(rounds: Rounds) -> Note:

@@ -7,7 +7,6 @@ speedup lies beyond ``quant.min_gain`` and its output keeps ``quant.min_sqnr_db`
 """
 
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,27 +14,20 @@ from torch import nn
 
 from src.config.errors import ConfigError
 from src.config.quant_schema import QuantConf, RequiresConf
-from src.config.schema import MeasureConf
-from src.measurement.paired import measure_interleaved
-from src.measurement.quality import compare
-from src.measurement.rounds import estimate_speedup
-from src.measurement.timer import Call, RoundTimer
-from src.outcomes import ended, unsupported
-from src.records.record import Outcome, write_json
+from src.outcomes import unsupported
+from src.records.record import write_json
 from src.tasks.context import RunContext
+from src.treatments.ahead import Ahead
 from src.treatments.capability import Status, capability, quant_conf
-from src.treatments.compiling import compile_module
+from src.treatments.compiling import compiler_counts
 from src.treatments.layers import RULES_REMEDY, LayerRow, capture_layers, tally, why_not
 from src.treatments.plan import UNQUANTIZED, Choice, Plan, Trial, read_plan
 from src.treatments.scheme import Choices, TorchaoScheme, quantize_layers
-from src.treatments.trying import is_refusal
+from src.treatments.trials import Bench
 from src.workloads.device import Device
-from src.workloads.workload import Whole, Workload
+from src.workloads.workload import Workload
 
 Shape = tuple[int, int, int]
-
-_HOPELESS = 1.5  # times slower, at each of up to _LOOKS calls or _LOOK_MS: dropped
-_LOOKS, _LOOK_MS = 8, 100.0
 
 
 class Autoquant:
@@ -89,12 +81,17 @@ class Autoquant:
             for row in rows:
                 if not row.reason:
                     by_shape[row.shape].append(row)
-            choices = []
+            ahead = self._compile_ahead(workload, by_shape, run)
+            compiled, choices = compiler_counts(), []
             for index, (shape, layers) in enumerate(by_shape.items(), 1):
                 with run.phase("autoquant search"):
                     run.report(f"autoquant: shape {index} of {len(by_shape)}, M,K,N = {shape}")
                     choices.append(self._choose(workload.module, layers, samples[shape], run))
-            cfg = run.cfg
+            did, cfg = compiler_counts().since(compiled), run.cfg
+            run.record.details["compiled_ahead"] = ahead | {
+                "hits": did.cache_hits,
+                "misses": did.cache_misses,
+            }
             self.plan = Plan(
                 cfg.model.name,
                 cfg.target,
@@ -107,6 +104,23 @@ class Autoquant:
             run.report(elsewhere)
             run.record.details["plan_made_elsewhere"] = elsewhere
         write_json(run.folder / "plan.json", self.plan.as_dict())  # `settle` may write another
+
+    def _compile_ahead(
+        self, workload: Workload, by_shape: dict[Shape, list[LayerRow]], run: RunContext
+    ) -> dict[str, int]:
+        """Have the candidates compiled beside each other, where that saves time; says how many, by how many."""
+        ahead = Ahead(run.cfg, run.device)
+        firsts = [layers[0] for layers in by_shape.values()]
+        biased = [workload.module.get_submodule(row.fqn).bias is not None for row in firsts]
+        pieces = ahead.pieces(zip(firsts, biased, strict=True))
+        workers = ahead.workers(len(pieces))
+        if not workers:
+            return {"pieces": 0, "workers": 0}
+        with run.phase("compile candidates"):
+            for done in ahead.compile(pieces, workers):
+                if done % workers == 0:
+                    run.report(f"autoquant: {done} of {len(pieces)} candidates compiled, {workers} at a time")
+        return {"pieces": len(pieces), "workers": workers}
 
     def choose(self, rows: list[LayerRow], run: RunContext) -> Choices:
         """What the plan says, of the layers that `quant.layers` leaves to it."""
@@ -137,7 +151,7 @@ class Autoquant:
         assert isinstance(layer, nn.Linear)
         choice = Choice(*layers[0].shape, layers=[row.fqn for row in layers], scheme=UNQUANTIZED, reason="")
         choice.calls = sum(row.calls for row in layers)
-        bench = _Bench(layer, layers[0], x, run, self.host_bound)
+        bench = Bench(layer, layers[0], x, run, self.host_bound)
         try:
             for scheme in self.candidates.values():
                 trial, baseline_ms = bench.try_scheme(scheme)
@@ -164,85 +178,3 @@ class Autoquant:
             )
             return False
         return True
-
-
-class _Bench:
-    """One layer, unquantized and compiled, that candidates are timed against."""
-
-    def __init__(
-        self, layer: nn.Linear, row: LayerRow, x: torch.Tensor, run: RunContext, host_bound: bool
-    ) -> None:
-        self.row, self.run = replace(row, fqn="inner"), run
-        # Where the model waits for the host, a layer takes as long as launching it: calls back to back show that.
-        self.cold, self.launches = run.cfg.measure.cache != "warm" and not host_bound, host_bound
-        self.timer = RoundTimer(run.device, cold=self.cold, launches=self.launches)
-        self.baseline = Workload(Whole(layer), (x,), {})
-        self.quantizable = self.baseline.twin()
-        compile_module(self.baseline.module, run.cfg.compile)
-
-    def try_scheme(self, scheme: TorchaoScheme) -> tuple[Trial, float | None]:
-        """Time one candidate; what cannot run is a trial with its reason.
-
-        Returns:
-            The trial, and ms per call of the unquantized layer where it was timed.
-        """
-        name, run = scheme.conf.name, self.run
-        try:
-            scheme.check(run.device, run.cfg.dtype)
-            treated = self.quantizable.twin()
-            scheme.apply(treated, [replace(self.row)], run)
-            compile_module(treated.module, run.cfg.compile)
-            return self._time(name, treated)
-        except Exception as error:
-            end = ended(error)
-            if end.outcome is not Outcome.FAILED:
-                return Trial(name, str(end.outcome), end.reason), None
-            if is_refusal(error):
-                return Trial(name, str(Outcome.UNSUPPORTED), end.reason), None
-            raise
-
-    def _time(self, name: str, treated: Workload) -> tuple[Trial, float | None]:
-        baseline, run = self.baseline, self.run
-        quality = compare(baseline.call().clone(), treated.call())  # a CUDA graph's output is overwritten
-        sqnr_db = quality.get("quality/sqnr_db")
-        slower, baseline_ms = times_slower(self.timer, baseline.call, treated.call)
-        if slower > _HOPELESS:
-            reason = f"dropped: {slower:.1f} times slower at first sight"
-            return Trial(name, "ok", reason, 1 / slower, sqnr_db=sqnr_db), baseline_ms
-        conf = _trial_conf(run.cfg.measure, run.cfg.quant.layer_budget_s)
-        rounds = measure_interleaved(
-            baseline.call, treated.call, run.device, conf, cold=self.cold, launches=self.launches
-        )
-        estimate = estimate_speedup(rounds, conf)
-        trial = Trial(name, "ok", "", estimate.ratio, estimate.ci_low, estimate.ci_high, sqnr_db)
-        return trial, float(rounds.as_arrays()[0].min())
-
-
-def times_slower(timer: RoundTimer, baseline: Call, treated: Call) -> tuple[float, float]:
-    """How many times slower the treated call is at first sight: by the quickest of a few calls of each.
-
-    A long call is not repeated for long; a short one is, for a stall of the machine looks like a slow kernel.
-
-    Returns:
-        The ratio, and the baseline's ms.
-    """
-    baseline_ms, treated_ms = [timer.ms_per_call(baseline, 1)], [timer.ms_per_call(treated, 1)]
-    while (
-        min(treated_ms) > _HOPELESS * min(baseline_ms)
-        and sum(treated_ms) < _LOOK_MS
-        and len(treated_ms) < _LOOKS
-    ):
-        treated_ms.append(timer.ms_per_call(treated, 1))
-        baseline_ms.append(timer.ms_per_call(baseline, 1))
-    return min(treated_ms) / min(baseline_ms), min(baseline_ms)
-
-
-def _trial_conf(conf: MeasureConf, budget_s: float) -> MeasureConf:
-    """The run's protocol with a budget per trial; 2 % is resolution enough for a choice."""
-    return replace(
-        conf,
-        budget_s=budget_s,
-        max_warmup_s=budget_s / 2,
-        min_round_ms=min(conf.min_round_ms, 2.0),
-        target_ci_width=max(conf.target_ci_width, 0.04),
-    )

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+import torch._inductor
 import torch._inductor.config as config
-from torchao.quantization.utils import recommended_inductor_config_setter
 
 from src.config.errors import ConfigError
 from src.config.quant_schema import QuantConf
@@ -51,6 +52,8 @@ def merged_options(asked: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def recommended_options() -> dict[str, Any]:
     """What torchao's setter changes here, seen by letting it; afterwards all is as before."""
+    from torchao.quantization.utils import recommended_inductor_config_setter  # a plan does without torchao
+
     with _restored() as before:
         recommended_inductor_config_setter()
         after = config.get_config_copy()
@@ -62,6 +65,11 @@ def kept_options() -> Iterator[None]:
     """What a torchao config sets for the whole process inside is undone: the other arm did not get it."""
     with _restored():
         yield
+
+
+def options_of_mode(mode: str | None) -> dict[str, Any]:
+    """What a compile mode sets; nothing without one."""
+    return dict(torch._inductor.list_mode_options(mode)) if mode else {}
 
 
 def options_in_effect() -> dict[str, Any]:

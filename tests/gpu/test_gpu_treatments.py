@@ -24,7 +24,7 @@ def generated(config, m, compose, quant):
     layer = nn.Linear(1024, 512, dtype=torch.bfloat16, device="cuda").requires_grad_(False)
     quantize_(layer, config)
     x = torch.randn(m, 1024, dtype=torch.bfloat16, device="cuda")
-    conf = CompileConf(name="x", options={"force_disable_caches": True})
+    conf = CompileConf(name="x")
     with torch.no_grad(), compiler_options(conf, compose(f"quant={quant}").quant, "cuda"):
         output, code = run_and_get_code(torch.compile(layer, fullgraph=True), x)
         assert torch.allclose(output, layer(x), atol=5e-2, rtol=5e-2)
@@ -32,6 +32,7 @@ def generated(config, m, compose, quant):
 
 
 @pytest.mark.parametrize("m", [1, 32, 1024])
+@pytest.mark.usefixtures("cold_cache")  # code is seen when it is made
 def test_int8_weights_are_compiled_without_the_packed_product(compose, m):
     shipped = generated(Int8WeightOnlyConfig(set_inductor_config=False), m, compose, "int8wo")
     ours = generated(Int8ScaledWeightOnlyConfig(), m, compose, "int8wo_fused")
@@ -39,6 +40,7 @@ def test_int8_weights_are_compiled_without_the_packed_product(compose, m):
     assert "_weight_int8pack_mm" not in ours
 
 
+@pytest.mark.usefixtures("cold_cache")
 def test_int8_weights_of_one_row_are_read_by_one_kernel(compose):
     """A reduction that reads int8: the weights are never written in bf16."""
     code = generated(Int8ScaledWeightOnlyConfig(), 1, compose, "int8wo_fused")

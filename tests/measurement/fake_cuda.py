@@ -17,6 +17,7 @@ class FakeCuda:
 
     host_ms: float = 0.0
     idle_from_ms: float = 0.0  # when the device has done all that was launched
+    clock: float = 1.0  # of the device, in those in which a ms has so many cycles
     queue: int = 1024  # kernels that may wait; the host waits for room beyond
     log: list[str] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)  # of kernels, in the order launched
@@ -46,8 +47,8 @@ class FakeCuda:
     def sleep(self, cycles: int) -> None:
         """torch.cuda._sleep"""
         self.log.append("spin")
-        self.spun_ms.append(cycles / CYCLES_PER_MS)
-        self.kernel(cycles / CYCLES_PER_MS)
+        self.spun_ms.append(cycles / CYCLES_PER_MS / self.clock)
+        self.kernel(self.spun_ms[-1])
 
     def synchronize(self) -> None:
         """torch.cuda.synchronize"""

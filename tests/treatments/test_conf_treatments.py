@@ -12,9 +12,7 @@ from tests.conftest import SMALL_LINEAR, canonical, schemes, synthetic_rounds
 
 @pytest.fixture(autouse=True)
 def _no_search(monkeypatch):
-    monkeypatch.setattr(
-        "src.treatments.autoquant.measure_interleaved", lambda *_, **__: synthetic_rounds(1.5)
-    )
+    monkeypatch.setattr("src.treatments.trials.measure_interleaved", lambda *_, **__: synthetic_rounds(1.5))
 
 
 @pytest.mark.parametrize("quant", schemes())

@@ -82,7 +82,10 @@ class FpxTensor(PackedTensor):
         """
         weight = as_matrix(weight)
         rows = weight.float()
-        scale = rows.abs().amax(1).clamp(min=1e-12) / largest_value(exponent_bits, mantissa_bits)
+        largest = torch.full_like(rows[:, 0], largest_value(exponent_bits, mantissa_bits))
+        scale = (
+            rows.abs().amax(1).clamp(min=1e-12) / largest
+        )  # CUDA multiplies by the reciprocal of a plain number
         codes = _f32_to_floatx_unpacked(rows / scale.unsqueeze(1), exponent_bits, mantissa_bits)
         packed = pack(codes, 1 + exponent_bits + mantissa_bits)
         return cls(packed, scale, exponent_bits, mantissa_bits, weight.dtype)
