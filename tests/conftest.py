@@ -79,6 +79,11 @@ SMALL_FLUX = (  # width 128 instead of 512, 64 pixels: what it computes costs ne
 @pytest.fixture(scope="session")
 def compose() -> Compose:
     """compose(*overrides) -> RootConf, as a sweep does: once per set of options; `QUIET` underneath."""
+    return composer()
+
+
+def composer() -> Compose:
+    """What the fixture `compose` gives."""
     register()
     version.setbase("1.3")
     loader = Loader(search_path(parse([], "pytest"), ROOT / "conf"))

@@ -115,6 +115,9 @@ class QuantConf:
     candidates: dict[str, Any] = field(default_factory=dict)  # autoquant: conf/quant entries it may choose
     min_sqnr_db: float = 20.0  # autoquant: the quality floor of one layer's output
     min_gain: float = bounded(0.02, min=0.0)  # autoquant: the least gain of one layer, whole interval
+    min_share: float = bounded(
+        0.001, min=0.0, max=1.0
+    )  # autoquant: of the model's time that a shape's layers must promise to save
     layer_budget_s: float = bounded(1.0, min=0.01)  # autoquant: timing budget per shape and candidate
     whole_budget_s: float = bounded(
         30.0, min=0.0
@@ -137,6 +140,6 @@ class QuantConf:
 
 # Parameters that only some schemes have, said by their key `takes`.
 SCHEME_PARAMETERS = (
-    "group_size", "activation_max", "candidates", "min_sqnr_db", "min_gain", "layer_budget_s", "whole_budget_s",
-    "plan",
+    "group_size", "activation_max", "candidates", "min_sqnr_db", "min_gain", "min_share", "layer_budget_s",
+    "whole_budget_s", "plan",
 )  # fmt: skip

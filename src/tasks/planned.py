@@ -55,7 +55,7 @@ class PlannedArms:
         assert self.scheme.plan is not None
         self._untouched = [replace(row) for row in self.rows]
         wholes = WholeSearch(self.look, model_ms, conf.measure.margin, conf.quant.whole_budget_s)
-        return wholes.settle(self.scheme.plan)
+        return wholes.settle(self.scheme.plan.worth(model_ms, conf.quant.min_share))
 
     def arm(self, plan: Plan) -> Arm:
         """The treated arm by this plan; the last one is kept until another is asked for."""

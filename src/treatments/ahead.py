@@ -26,7 +26,8 @@ from src.treatments.scheme import TorchaoScheme, quantize_layers
 from src.workloads.device import GIB, Device
 from src.workloads.workload import Whole, Workload
 
-_LEAST = 4  # pieces of work for each worker, or starting it does not pay
+_LEAST_WORKERS = 4  # starting them takes as long as compiling some ten pieces: two save nothing
+_LEAST_PIECES = 4  # for each worker
 _WORKER_GIB = 1.5  # of the device's memory: CUDA's own, and a large layer a few times
 _TUNING = ("max_autotune", "max_autotune_gemm", "max_autotune_pointwise", "coordinate_descent_tuning")
 
@@ -73,10 +74,10 @@ class Ahead:
         conf = self.cfg.compile
         if conf.scope == "none" or conf.backend != "inductor" or _tunes(conf):
             return 0
-        count = min(len(os.sched_getaffinity(0)), pieces // _LEAST)
+        count = min(len(os.sched_getaffinity(0)), pieces // _LEAST_PIECES)
         if self.device.kind == "cuda":
             count = min(count, int(torch.cuda.mem_get_info()[0] / GIB / _WORKER_GIB))
-        return count if count > 1 else 0
+        return count if count >= _LEAST_WORKERS else 0
 
     def compile(self, pieces: list[Piece], workers: int) -> Iterable[int]:
         """Compile all; yields how many are done. A worker that dies ends it, and the trials compile the rest."""
@@ -97,8 +98,8 @@ def _tunes(conf: CompileConf) -> bool:
     """Whether inductor times kernels while it compiles, by the options in effect or those of the mode."""
     import torch._inductor.config as config
 
-    of_mode = options_of_mode(conf.mode)
-    return any(of_mode.get(name, getattr(config, name)) for name in _TUNING)
+    asked = options_of_mode(conf.mode) | conf.options
+    return any(asked.get(name, getattr(config, name)) for name in _TUNING)
 
 
 def _alone() -> None:

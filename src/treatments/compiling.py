@@ -1,6 +1,7 @@
 """torch.compile as a treatment of both arms: scopes as data, first calls timed, what the compiler did counted."""
 
 import copy
+import copyreg
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,6 +20,17 @@ from src.outcomes import code_place
 from src.treatments.inductor import asked_options, merged_options
 from src.workloads.device import Device
 from src.workloads.workload import Workload, is_torchs_own
+
+
+def memory_format(name: str) -> torch.memory_format:
+    """torch's, by its name there."""
+    found: torch.memory_format = getattr(torch, name)
+    return found
+
+
+# The compiler's cache hashes a pickle of each input, and a memory format is pickled with the name of whichever module
+# was the first to import torch: two processes that import in another order would not find each other's code.
+copyreg.pickle(torch.memory_format, lambda each: (memory_format, (str(each).removeprefix("torch."),)))
 
 
 @dataclass

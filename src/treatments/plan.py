@@ -130,6 +130,20 @@ class Plan:
         plans = [self._uniform(scheme) for scheme in dict.fromkeys(runs)]
         return max(plans, key=lambda plan: sum(c.saved_ms() for c in plan.choices), default=None)
 
+    def worth(self, model_ms: float, min_share: float) -> "Plan":
+        """Without the shapes that promise less of the model's time than this share: they cost quality as well."""
+
+        def kept(choice: Choice) -> Choice:
+            share = choice.saved_ms() / model_ms
+            if choice.scheme == UNQUANTIZED or share >= min_share:
+                return choice
+            return choice.with_scheme(
+                UNQUANTIZED,
+                f"{choice.scheme} would save {share:.2%} of the model's time, below quant.min_share",
+            )
+
+        return replace(self, choices=[kept(choice) for choice in self.choices])
+
     def without(self, shape: Choice, reason: str) -> "Plan":
         """The same plan with one shape's layers left unquantized."""
         kept = [c.with_scheme(UNQUANTIZED, reason) if c is shape else c for c in self.choices]

@@ -56,6 +56,15 @@ def test_what_the_trials_promise_is_a_share_of_the_models_time():
     assert plan(twice).foretold_speedup(5.0) == 100  # more than there is: nonsense, but finite
 
 
+def test_a_shape_that_saves_next_to_nothing_is_left_alone():
+    """It would cost quality all the same: 0.06 of 100 ms."""
+    found = plan(shape("1", 5), shape("2", 0.06), shape("3", 2, "none")).worth(MODEL_MS, 0.001)
+    assert found.schemes() == {"1": "a"}
+    assert found.reasons()["2"] == "a would save 0.06% of the model's time, below quant.min_share"
+    assert found.choices[1].trials
+    assert plan(shape("2", 0.06)).worth(MODEL_MS, 0.0).schemes() == {"2": "a"}
+
+
 def test_the_best_uniform_scheme_by_the_trials():
     mixed = plan(shape("1", 4, "a", b=3), shape("2", 3, "b", a=-1))
     uniform = mixed.best_uniform()
