@@ -5,7 +5,7 @@
     python -m benchmarks.linear_grid --probes OUTPUTS                 # the records of those, against the grid
     python -m benchmarks.linear_grid --rows PROBES.jsonl              # what benchmarks.linear_probes wrote, likewise
 
-The grid (outputs/published/nvidia-h100-80gb-hbm3/linear_grid.csv) was measured by plain torch, no part of this
+A grid (outputs/published/*/linear_grid.csv: of an H100, and with --grid PATH of an H200) was measured by plain torch, no part of this
 program: `speedup` by CUDA graphs over several weights, `blocked_speedup` behind a spin kernel, `call_speedup` with
 launches.
 """
@@ -133,8 +133,11 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take each Nth cell only")
     parser.add_argument("--probes", type=Path, help="folder of outputs")
     parser.add_argument("--rows", type=Path, help="file of benchmarks.linear_probes")
+    parser.add_argument(
+        "--grid", type=Path, default=GRID, help="another device's (default: that of the H100)"
+    )
     given = parser.parse_args()
-    by_graph = grid("speedup")
+    by_graph = grid("speedup", given.grid)
     if given.commands:
         print("\n".join(commands([*by_graph][:: given.every])))
     elif given.probes or given.rows:
@@ -146,7 +149,7 @@ def main() -> None:
             )
     else:
         for column, way in (("blocked_speedup", "behind a spin kernel"), ("call_speedup", "with launches")):
-            print(f"{way}: {agreement(by_graph, grid(column))}")
+            print(f"{way}: {agreement(by_graph, grid(column, given.grid))}")
 
 
 if __name__ == "__main__":

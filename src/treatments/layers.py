@@ -124,12 +124,11 @@ def _diffusers_matches(module: str, layer: str) -> bool:
     return f"{module}." in weight or module == weight
 
 
-def unmatched(layers: LayersConf, rows: Iterable[LayerRow]) -> list[str]:
-    """One warning for each pattern and name that matches no layer of the components: a misspelling, as a rule.
-
-    A layer of another component (with a reason before any rule was asked) does not count.
-    """
-    names = [row.name for row in rows if not row.reason]
+def unmatched(
+    layers: LayersConf, rows: Iterable[LayerRow], components: Sequence[str] = (DENOISER,)
+) -> list[str]:
+    """One warning for each pattern and name that matches no layer of the components: a misspelling, as a rule."""
+    names = [row.name for row in rows if row.component in components]
     asked: dict[str, Callable[[str, str], object]] = {
         "include": re.search,
         "exclude": re.search,

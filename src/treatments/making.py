@@ -34,7 +34,8 @@ def make_treated(
         RunEndedError: `unsupported`, when no layer can be quantized, or not there, or not through that.
     """
     conf, record = run.cfg.quant, run.record
-    record.details |= {"where": conf.where, "via": conf.via, "warnings": unmatched(conf.layers, rows)}
+    warnings = unmatched(conf.layers, rows, conf.components)
+    record.details |= {"where": conf.where, "via": conf.via, "warnings": warnings}
     with _table_kept(rows, run), kept_options():
         if conf.via == "direct" and conf.where == "device":
             workload = _on_device(scheme, second, rows, run)

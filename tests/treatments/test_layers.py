@@ -187,7 +187,8 @@ def test_a_preset_takes_the_layers_that_it_describes(compose, cpu, preset, targe
 
 
 def test_patterns_that_match_no_layer_are_told():
-    rows = [LayerRow("a.to_q", 1, 2, 3, 1), LayerRow("vae.x", 1, 2, 3, 1, "", "another component")]
+    """A layer that a rule has taken already, as after autoquant's search, matches all the same."""
+    rows = [LayerRow("a.to_q", 1, 2, 3, 1, "", "a rule"), LayerRow("vae.x", 1, 2, 3, 1, component="vae")]
     conf = LayersConf(include=["", "q$"], exclude=["to_k", "to_q"], modules_to_not_convert=["a", "x"])
     assert unmatched(conf, rows) == [
         "quant.layers.exclude[0]=to_k matches no layer",
