@@ -5,9 +5,9 @@
     python -m benchmarks.linear_grid --probes OUTPUTS                 # the records of those, against the grid
     python -m benchmarks.linear_grid --rows PROBES.jsonl              # what benchmarks.linear_probes wrote, likewise
 
-A grid (outputs/published/*/linear_grid.csv: of an H100, and with --grid PATH of an H200) was measured by plain torch, no part of this
-program: `speedup` by CUDA graphs over several weights, `blocked_speedup` behind a spin kernel, `call_speedup` with
-launches.
+A grid (outputs/published/*/linear_grid.csv: of an H100, and with --grid PATH of an H200) was measured by plain torch,
+no part of this program: `speedup` by CUDA graphs over several weights, `blocked_speedup` behind a spin kernel,
+`call_speedup` with launches.
 """
 
 import argparse
