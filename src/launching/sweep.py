@@ -26,7 +26,7 @@ from src.workloads.dtype import scheme_takes
 
 Execute = Callable[[RootConf, Record, Path, Callable[[str], None]], Record]
 _SHAPES = 12  # distinct ones of a transformer's layers, to guess by before it is built: the models here have 7 to 16
-_PRELOAD = ("torch", "torchao.quantization", "torch._inductor.compile_fx", "src.tasks.latency")
+PRELOAD = ("torch", "torchao.quantization", "torch._inductor.compile_fx", "src.tasks.latency")
 
 
 def run_sweep(configs: Sequence[RootConf], execute: Execute) -> list[int]:
@@ -49,7 +49,7 @@ def run_sweep(configs: Sequence[RootConf], execute: Execute) -> list[int]:
         show_plan(configs)
         return [0] * len(configs)
     outputs = prepared(Path(configs[0].outputs))
-    server = Preloaded([*_PRELOAD, *sorted({c.model.factory["_target_"] for c in configs})])
+    server = Preloaded([*PRELOAD, *sorted({c.model.factory["_target_"] for c in configs})])
     return LocalSweep(new_sweep(), outputs, server, configs, execute).run()
 
 
