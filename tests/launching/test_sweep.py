@@ -23,8 +23,11 @@ from typing import Any
 import pytest
 
 from src.launching import sweep
-from src.launching.isolated import Preloaded
+from src.launching.isolated import EndedBy, Preloaded
+from src.records.record import Record
 from src.run import main
+from tests.conftest import SMALL_LINEAR, Compose, identity
+from tests.launching import jobs
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "tests" / "launching" / "conf"
@@ -58,18 +61,17 @@ class Called:
 
 
 @pytest.fixture(scope="module")
-def _warm() -> Iterator[None]:
+def server() -> Iterator[Preloaded]:
     """A fork server that has what the runs here import, and nothing of an earlier module's."""
-    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
-    server._stop()
-    Preloaded([*sweep.PRELOAD, "diffusers.SD3Transformer2DModel"])
-    yield
-    server._stop()
+    running: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    running._stop()
+    yield Preloaded([*sweep.PRELOAD, "diffusers.SD3Transformer2DModel"])
+    running._stop()
 
 
 @pytest.fixture
 def called(
-    _warm: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: Preloaded, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Called]]:
     """called("-m", "quant=int8wo", ...): `python -m src.run` in this process."""
     before, disposition = list(logging.root.handlers), signal.getsignal(signal.SIGTERM)
@@ -232,39 +234,30 @@ def test_outputs_that_cannot_be_written_are_refused_at_once(tmp_path: Path) -> N
     assert f"outputs={tmp_path}/file/outputs" in done.stderr
 
 
-def test_parallel_runs_share_an_empty_compile_cache(tmp_path: Path) -> None:
-    """Two processes compile the same graphs at once into one cache; a third finds them all there."""
-    compiled = [s for s in SMALL if s != "compile=none"] + ["compile=default", "measure.warm_compile=false"]
-    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor")}
+def test_parallel_runs_share_an_empty_compile_cache(
+    server: Preloaded, compose: Compose, tmp_path: Path
+) -> None:
+    """Three processes compile the same graphs at once into one cache; a fourth finds them all there."""
 
-    def start(seed: int) -> subprocess.Popen[str]:
-        arguments = (
-            "quant=int8wo",
-            "gpu=cpu",
-            f"seed={seed}",
-            "tracking=none",
-            f"outputs={tmp_path / 'out'}",
-        )
-        return subprocess.Popen(
-            command("run", *arguments, *compiled),
-            cwd=ROOT,
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def executed(*seeds: int) -> list[Record]:
+        runs = []
+        for seed in seeds:
+            cfg = compose(
+                *SMALL_LINEAR, "quant=int8wo", "compile=default", "measure.warm_compile=false", f"seed={seed}"
+            )
+            folder = tmp_path / f"{seed}"
+            folder.mkdir()
+            runs.append((cfg, identity(cfg), folder))
+        given = (tmp_path / "inductor", runs)
+        ending = server.run(jobs.execute_at_once, given, log=tmp_path / "run.log", timeout_s=240)
+        assert ending.by is EndedBy.ITSELF, (tmp_path / "run.log").read_text()
+        return list(ending.answer)
 
-    for process in [start(seed) for seed in (0, 1)]:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
-    last = start(2)
-    _, errors = last.communicate(timeout=240)
-    assert last.returncode == 0, errors
-    found = records(tmp_path / "out")
-    assert [record["outcome"] for record in found] == ["ok"] * 3
-    assert len({record["metrics"]["quality/sqnr_db"] > 30 for record in found}) == 1
-    (after,) = (record for record in found if record["axes"]["seed"] == 2)
-    assert after["metrics"]["compile/cache_misses"] == 0
-    assert after["metrics"]["compile/cache_hits"] == 2
+    found = [*executed(0, 1, 2), *executed(3)]
+    assert [record.outcome for record in found] == ["ok"] * 4
+    assert len({record.metrics["quality/sqnr_db"] > 30 for record in found}) == 1
+    assert found[3].metrics["compile/cache_misses"] == 0
+    assert found[3].metrics["compile/cache_hits"] == 2
 
 
 def test_a_disk_that_takes_no_more_is_told_before_anything_runs(tmp_path: Path) -> None:
