@@ -4,10 +4,13 @@ Set before torch is imported: threads, and an inductor cache that sessions share
 pays for compiling. A test of cold compilation takes the fixture `cold_cache`.
 """
 
+import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +39,7 @@ from src.measurement.load import Load  # noqa: E402
 from src.measurement.rounds import Rounds  # noqa: E402
 from src.records.key import axes_of  # noqa: E402
 from src.records.record import Record, read_record  # noqa: E402
-from src.run import execute  # noqa: E402
+from src.run import execute, main  # noqa: E402
 from src.tasks.context import RunContext  # noqa: E402
 from src.workloads.device import CpuDevice, Device  # noqa: E402
 from src.workloads.dtype import DtypeRates  # noqa: E402
@@ -127,6 +130,31 @@ def execute_run(tmp_path: Path) -> Callable[[RootConf], Record]:
         return read_record(folder / "record.json")
 
     return run
+
+
+@dataclass
+class Called:
+    """What one command line did."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def called(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Called]]:
+    """called("-m", "quant=int8wo", ...): `python -m src.run` in this process."""
+    handlers, on_sigterm = logging.root.handlers[:], signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments: str) -> Called:
+        monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
+        return Called(main(), *capsys.readouterr())
+
+    yield call
+    logging.root.handlers[:] = handlers
+    signal.signal(signal.SIGTERM, on_sigterm)
 
 
 @pytest.fixture

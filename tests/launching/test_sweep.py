@@ -5,7 +5,6 @@ one server, whose imports take more than the runs do.
 """
 
 import json
-import logging
 import os
 import shutil
 import signal
@@ -15,7 +14,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,7 @@ import pytest
 from src.launching import sweep
 from src.launching.isolated import EndedBy, Preloaded
 from src.records.record import Record
-from src.run import main
-from tests.conftest import SMALL_LINEAR, Compose, identity
+from tests.conftest import SMALL_LINEAR, Called, Compose, identity
 from tests.launching import jobs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,14 +49,6 @@ def call(module: str, *arguments: str, timeout_s: float = 240) -> subprocess.Com
     )
 
 
-@dataclass
-class Called:
-    """What one command line did."""
-
-    status: int
-    stderr: str
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[Preloaded]:
     """A fork server that has what the runs here import, and nothing of an earlier module's."""
@@ -67,23 +56,6 @@ def server() -> Iterator[Preloaded]:
     running._stop()
     yield Preloaded([*sweep.PRELOAD, "diffusers.SD3Transformer2DModel"])
     running._stop()
-
-
-@pytest.fixture
-def called(
-    server: Preloaded, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., Called]]:
-    """called("-m", "quant=int8wo", ...): `python -m src.run` in this process."""
-    before, disposition = list(logging.root.handlers), signal.getsignal(signal.SIGTERM)
-
-    def call(*arguments: str) -> Called:
-        monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
-        status = main()
-        return Called(status, capsys.readouterr().err)
-
-    yield call
-    logging.root.handlers[:] = before
-    signal.signal(signal.SIGTERM, disposition)
 
 
 def records(outputs: Path) -> list[dict[str, Any]]:
@@ -126,6 +98,7 @@ def test_every_run_has_its_record_its_artifacts_and_its_mlflow_run(
     assert published(outputs) == {"ok": 2, "unsupported": 1}
 
 
+@pytest.mark.usefixtures("server")
 def test_what_is_done_is_skipped_a_broken_record_is_measured_again_rerun_measures_all(
     swept: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, called: Callable[..., Called]
 ) -> None:
@@ -145,6 +118,7 @@ def test_what_is_done_is_skipped_a_broken_record_is_measured_again_rerun_measure
     assert len(unquantized) >= 2
 
 
+@pytest.mark.usefixtures("server")
 def test_every_fate_of_a_run_is_an_outcome_and_the_sweep_goes_on(
     tmp_path: Path, called: Callable[..., Called]
 ) -> None:
@@ -178,6 +152,7 @@ def test_every_fate_of_a_run_is_an_outcome_and_the_sweep_goes_on(
     assert sum(published(tmp_path).values()) == 6
 
 
+@pytest.mark.usefixtures("server")
 def test_thread_counts_are_devices_of_their_own(tmp_path: Path, called: Callable[..., Called]) -> None:
     threads = ("quant=int8wo", "gpu=cpu", "gpu.threads=1,2", "tracking=none")
     done = called("-m", *threads, *SMALL, f"outputs={tmp_path}")
@@ -211,6 +186,7 @@ def test_ctrl_c_keeps_what_is_done_marks_what_is_on_and_leaves_no_process(tmp_pa
     assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists() and mine in p.read_bytes()]
 
 
+@pytest.mark.usefixtures("server")
 def test_a_tracker_that_is_down_costs_a_message_and_collect_publishes_later(
     tmp_path: Path, called: Callable[..., Called]
 ) -> None:
@@ -274,6 +250,7 @@ def test_a_disk_that_takes_no_more_is_told_before_anything_runs(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("server")
 def test_one_of_three_processes_that_dies_is_named_and_the_others_are_pooled(
     tmp_path: Path, called: Callable[..., Called]
 ) -> None:
