@@ -4,6 +4,7 @@ Set before torch is imported: threads, and an inductor cache that sessions share
 pays for compiling. A test of cold compilation takes the fixture `cold_cache`.
 """
 
+import gc
 import logging
 import os
 import signal
@@ -77,6 +78,11 @@ SMALL_FLUX = (  # width 128 instead of 512, 64 pixels: what it computes costs ne
     "model.factory.num_attention_heads=2",
     "resolution=64",
 )
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: no collection, of which runs ask for several, need look at it again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -36,19 +36,13 @@ def test_on_this_cpu_a_scheme_does_what_is_foretold(compose, execute_run, cpu, q
         assert record.metrics["memory/model_gib"] * 2**33 / (128 * 1024) == pytest.approx(bits, abs=0.05)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("quant", schemes())
-def test_a_scheme_runs_or_says_why_not(compose, execute_run, quant, dtype):
-    record = execute_run(compose(*SMALL_LINEAR, f"quant={quant}", f"dtype={dtype}"))
-    assert record.outcome in (Outcome.OK, Outcome.UNSUPPORTED), record.reason
-    assert bool(record.reason) or record.outcome is Outcome.OK
-    assert "\n" not in record.reason
-
-
-@pytest.mark.parametrize("quant", schemes())
-def test_a_scheme_on_rows_of_any_number(compose, execute_run, quant):
-    record = execute_run(compose(*SMALL_LINEAR, f"quant={quant}", "model.dims.M=7"))
-    assert record.outcome in (Outcome.OK, Outcome.UNSUPPORTED), record.reason
+def test_in_other_dtypes_and_on_rows_of_any_number_a_scheme_runs_or_says_why_not(compose, execute_run, quant):
+    for other in ("dtype=float16", "dtype=float32", "model.dims.M=7"):
+        record = execute_run(compose(*SMALL_LINEAR, f"quant={quant}", other))
+        assert record.outcome in (Outcome.OK, Outcome.UNSUPPORTED), (other, record.reason)
+        assert bool(record.reason) or record.outcome is Outcome.OK
+        assert "\n" not in record.reason
 
 
 @pytest.mark.parametrize("mode", canonical("compile"))
@@ -59,7 +53,16 @@ def test_a_compile_mode_runs(compose, execute_run, mode):
     assert record.metrics["compile/recompiles"] == 0
 
 
-@pytest.mark.parametrize("group", ["quant", "compile", "gpu", "measure"])
+def test_schemes_say_what_they_are(compose):
+    """Composed at once, as candidates of autoquant's."""
+    names = canonical("quant")
+    nested = [f"+quant@quant.candidates.{name}={name}" for name in names]
+    candidates = compose("model=linear", "quant=none", *nested).quant.candidates
+    assert [entry["name"] for entry in candidates.values()] == names
+    assert all(entry["description"] for entry in candidates.values())
+
+
+@pytest.mark.parametrize("group", ["compile", "gpu", "measure"])
 def test_entries_say_what_they_are(compose, group):
     for name in canonical(group):
         node = getattr(compose("model=linear", f"{group}={name}"), group)
