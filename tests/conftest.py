@@ -35,6 +35,7 @@ from omegaconf import OmegaConf, open_dict  # noqa: E402
 
 from src.config.arguments import parse, search_path  # noqa: E402
 from src.config.loader import Loader  # noqa: E402
+from src.config.quant_schema import QuantConf  # noqa: E402
 from src.config.schema import RootConf, register  # noqa: E402
 from src.measurement.load import Load  # noqa: E402
 from src.measurement.rounds import Rounds  # noqa: E402
@@ -42,6 +43,7 @@ from src.records.key import axes_of  # noqa: E402
 from src.records.record import Record, read_record  # noqa: E402
 from src.run import execute, main  # noqa: E402
 from src.tasks.context import RunContext  # noqa: E402
+from src.treatments.capability import quant_conf  # noqa: E402
 from src.workloads.device import CpuDevice, Device  # noqa: E402
 from src.workloads.dtype import DtypeRates  # noqa: E402
 
@@ -108,6 +110,14 @@ def compose() -> Compose:
         return cfg
 
     return composed
+
+
+@pytest.fixture(scope="session")
+def entries(compose: Compose) -> dict[str, QuantConf]:
+    """Scheme -> its entry, all of conf/quant; composed at once, as candidates of autoquant's."""
+    nested = [f"+quant@quant.candidates.{name}={name}" for name in canonical("quant")]
+    candidates = compose("quant=none", *nested).quant.candidates
+    return {name: quant_conf(entry) for name, entry in candidates.items()}
 
 
 @pytest.fixture

@@ -53,13 +53,9 @@ def test_a_compile_mode_runs(compose, execute_run, mode):
     assert record.metrics["compile/recompiles"] == 0
 
 
-def test_schemes_say_what_they_are(compose):
-    """Composed at once, as candidates of autoquant's."""
-    names = canonical("quant")
-    nested = [f"+quant@quant.candidates.{name}={name}" for name in names]
-    candidates = compose("model=linear", "quant=none", *nested).quant.candidates
-    assert [entry["name"] for entry in candidates.values()] == names
-    assert all(entry["description"] for entry in candidates.values())
+def test_schemes_say_what_they_are(entries):
+    assert [conf.name for conf in entries.values()] == list(entries) == canonical("quant")
+    assert all(conf.description for conf in entries.values())
 
 
 @pytest.mark.parametrize("group", ["compile", "gpu", "measure"])
@@ -71,8 +67,8 @@ def test_entries_say_what_they_are(compose, group):
 
 
 @pytest.mark.parametrize("quant", schemes())
-def test_requirements_of_a_scheme_have_a_remedy(compose, quant):
-    scheme = make_scheme(compose("model=linear", f"quant={quant}").quant)
+def test_requirements_of_a_scheme_have_a_remedy(entries, quant):
+    scheme = make_scheme(entries[quant])
     for cc in (8.0, 8.9, 9.0, 10.0):
         device = Device(kind="cuda", name="NVIDIA GPU", memory_gib=80.0, compute_capability=cc)
         try:
