@@ -162,6 +162,23 @@ def test_four_processes_open_a_sweep_at_once(server, tmp_path, where):
     assert tracker.parent_of(sweep_folder(tmp_path, "four")) == parents[0]
 
 
+def test_what_is_published_again_over_a_server_is_there_once(server, tmp_path):
+    folders, sweep = many_runs(tmp_path, "again", 2), sweep_folder(tmp_path, "again")
+    conf = over(server, "again")
+    tracker = open_tracker(conf)
+    parent = tracker.parent_of(sweep)
+    for folder in folders:
+        tracker.publish(folder, parent)
+    tracker.close_sweep(parent, sweep)
+    for folder in folders:
+        (folder / MARKER_NAME).unlink()
+    another = open_tracker(conf)
+    for folder in folders:
+        another.publish(folder, another.parent_of(sweep))
+    assert_all_there_once(conf, folders)
+    assert tracker.link("again").startswith(f"charts: {server}/#/experiments/")
+
+
 def test_an_answer_that_is_lost_doubles_nothing(server, tmp_path):
     [folder] = many_runs(tmp_path, "lost-answer", 1)
     created = []
