@@ -21,9 +21,8 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-signal.signal(
-    signal.SIGINT, signal.default_int_handler
-)  # a shell's `&` starts us, and all tests' processes, deaf
+# a shell's `&` starts us, and all tests' processes, deaf
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -163,6 +162,7 @@ def called(
 ) -> Iterator[Callable[..., Called]]:
     """called("-m", "quant=int8wo", ...): `python -m src.run` in this process."""
     handlers, on_sigterm = logging.root.handlers[:], signal.getsignal(signal.SIGTERM)
+    environment = os.environ.copy()
 
     def call(*arguments: str) -> Called:
         monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
@@ -171,6 +171,8 @@ def called(
     yield call
     logging.root.handlers[:] = handlers
     signal.signal(signal.SIGTERM, on_sigterm)
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 @pytest.fixture
