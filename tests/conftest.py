@@ -11,8 +11,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = os.environ.get("ATEN_CPU_CAPABILITY", "")  # code for other instruction sets lies apart
@@ -147,8 +147,7 @@ def execute_run(tmp_path: Path) -> Callable[[RootConf], Record]:
     return run
 
 
-@dataclass
-class Called:
+class Called(NamedTuple):
     """What one command line did."""
 
     status: int
