@@ -4,11 +4,15 @@ Set before torch is imported: threads, and an inductor cache that sessions share
 pays for compiling. A test of cold compilation takes the fixture `cold_cache`.
 """
 
+import gc
+import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = os.environ.get("ATEN_CPU_CAPABILITY", "")  # code for other instruction sets lies apart
@@ -17,9 +21,8 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-signal.signal(
-    signal.SIGINT, signal.default_int_handler
-)  # a shell's `&` starts us, and all tests' processes, deaf
+# a shell's `&` starts us, and all tests' processes, deaf
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -31,13 +34,15 @@ from omegaconf import OmegaConf, open_dict  # noqa: E402
 
 from src.config.arguments import parse, search_path  # noqa: E402
 from src.config.loader import Loader  # noqa: E402
+from src.config.quant_schema import QuantConf  # noqa: E402
 from src.config.schema import RootConf, register  # noqa: E402
 from src.measurement.load import Load  # noqa: E402
 from src.measurement.rounds import Rounds  # noqa: E402
 from src.records.key import axes_of  # noqa: E402
 from src.records.record import Record, read_record  # noqa: E402
-from src.run import execute  # noqa: E402
+from src.run import execute, main  # noqa: E402
 from src.tasks.context import RunContext  # noqa: E402
+from src.treatments.capability import quant_conf  # noqa: E402
 from src.workloads.device import CpuDevice, Device  # noqa: E402
 from src.workloads.dtype import DtypeRates  # noqa: E402
 
@@ -76,6 +81,11 @@ SMALL_FLUX = (  # width 128 instead of 512, 64 pixels: what it computes costs ne
 )
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stays: no collection, of which runs ask for several, need look at it again."""
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def compose() -> Compose:
     """compose(*overrides) -> RootConf, as a sweep does: once per set of options; `QUIET` underneath."""
@@ -106,6 +116,14 @@ def composer() -> Compose:
     return composed
 
 
+@pytest.fixture(scope="session")
+def entries(compose: Compose) -> dict[str, QuantConf]:
+    """Scheme -> its entry, all of conf/quant; composed at once, as candidates of autoquant's."""
+    nested = [f"+quant@quant.candidates.{name}={name}" for name in canonical("quant")]
+    candidates = compose("quant=none", *nested).quant.candidates
+    return {name: quant_conf(entry) for name, entry in candidates.items()}
+
+
 @pytest.fixture
 def cpu(compose: Compose) -> Device:
     return CpuDevice(compose().gpu).open()
@@ -132,6 +150,33 @@ def execute_run(tmp_path: Path) -> Callable[[RootConf], Record]:
         return read_record(folder / "record.json")
 
     return run
+
+
+class Called(NamedTuple):
+    """What one command line did."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def called(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Called]]:
+    """called("-m", "quant=int8wo", ...): `python -m src.run` in this process."""
+    handlers, on_sigterm = logging.root.handlers[:], signal.getsignal(signal.SIGTERM)
+    environment = os.environ.copy()
+
+    def call(*arguments: str) -> Called:
+        monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
+        return Called(main(), *capsys.readouterr())
+
+    yield call
+    logging.root.handlers[:] = handlers
+    signal.signal(signal.SIGTERM, on_sigterm)
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 @pytest.fixture

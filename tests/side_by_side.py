@@ -5,6 +5,7 @@ python -m tests.side_by_side -x         pytest's options, for both parts
 python -m tests.side_by_side PATH...    these tests alone, in one process
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -51,9 +52,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _started(command: list[str]) -> "subprocess.Popen[str]":
+    unset = "PYTHONDONTWRITEBYTECODE"  # hundreds of processes import the same sources
     return subprocess.Popen(
         command,
         cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != unset},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",

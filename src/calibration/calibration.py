@@ -24,10 +24,10 @@ from src.calibration.tracking import publish
 from src.config.errors import ConfigError
 from src.config.schema import AUTO, CalibrateConf
 from src.launching.isolated import EndedBy, Ending, Preloaded
-from src.launching.sweep import describe_device, describe_dtype, prepared
+from src.launching.sweep import describe_device, describe_dtype, needed, prepared
 from src.records.connection import TrackingError, connect
 
-_PRELOAD = ("torch", "torch._inductor.compile_fx", "src.calibration.measuring")
+_PRELOAD = ("torch", "src.calibration.measuring")
 _OVERHEAD_S = 10.0  # of an experiment, beside its warm-up and budget
 
 
@@ -63,7 +63,7 @@ class Driver:
 
     def __init__(self, conf: CalibrateConf, outputs: Path) -> None:
         self.conf, self.started_at = conf, datetime.now(UTC)
-        self.server = Preloaded([*_PRELOAD, conf.model.factory["_target_"]])
+        self.server = Preloaded([*_PRELOAD, *needed(conf)])
         self.device = self._device(outputs)
         self.conf = replace(conf, dtype=self._dtype(outputs))
         name = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.aliases import without_aliases
 from src.config.errors import ConfigError, accepted
+from src.config.repository import Repository
 from src.config.schema import RootConf
 from src.config.validate import validated
 
@@ -31,6 +32,7 @@ class Loader(ConfigLoaderImpl):
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
+        self.repository = Repository(config_search_path)
         self._composed: dict[tuple[str, ...], bytes] = {}
         self.checked: dict[tuple[str, ...], bytes] = {}
         self._primary: str | None = None

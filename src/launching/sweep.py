@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from src.config.schema import AUTO, GpuConf, RootConf
+from src.config.schema import AUTO, CalibrateConf, GpuConf, RootConf
 from src.launching.earlier import standing
 from src.launching.endings import kept, record_of
 from src.launching.isolated import EndedBy, Preloaded, share_caches
@@ -26,7 +26,7 @@ from src.workloads.dtype import scheme_takes
 
 Execute = Callable[[RootConf, Record, Path, Callable[[str], None]], Record]
 _SHAPES = 12  # distinct ones of a transformer's layers, to guess by before it is built: the models here have 7 to 16
-_PRELOAD = ("torch", "torchao.quantization", "torch._inductor.compile_fx", "src.tasks.latency")
+PRELOAD = ("torch", "torchao.quantization", "src.tasks.latency")
 
 
 def run_sweep(configs: Sequence[RootConf], execute: Execute) -> list[int]:
@@ -49,7 +49,7 @@ def run_sweep(configs: Sequence[RootConf], execute: Execute) -> list[int]:
         show_plan(configs)
         return [0] * len(configs)
     outputs = prepared(Path(configs[0].outputs))
-    server = Preloaded([*_PRELOAD, *sorted({c.model.factory["_target_"] for c in configs})])
+    server = Preloaded([*PRELOAD, *sorted({path for cfg in configs for path in needed(cfg)})])
     return LocalSweep(new_sweep(), outputs, server, configs, execute).run()
 
 
@@ -63,6 +63,12 @@ def prepared(outputs: Path) -> Path:
     share_caches(outputs)
     signal.signal(signal.SIGTERM, _interrupt)
     return outputs
+
+
+def needed(cfg: RootConf | CalibrateConf) -> list[str]:
+    """What else takes long to import, and only some runs use: the model's class, and the compiler."""
+    compiler = [] if cfg.compile.scope == "none" else ["torch._inductor.compile_fx"]
+    return [cfg.model.factory["_target_"], *compiler]
 
 
 class LocalSweep:

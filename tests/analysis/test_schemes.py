@@ -12,7 +12,7 @@ from src.analysis.recorded import recorded
 from src.analysis.schemes import scheme_tables, with_layers
 from src.config.listing import scheme_names
 from src.records.record import Outcome, read_record
-from src.treatments.capability import Status, capability, quant_conf
+from src.treatments.capability import Status, capability
 from src.workloads.device import Device
 from tests.analysis.synthetic import made, write_records
 from tests.conftest import canonical
@@ -125,14 +125,6 @@ def records(kept):
     return [read_record(path) for path in sorted(kept.glob("runs/*/*/record.json"))]
 
 
-@pytest.fixture(scope="module")
-def confs(compose):
-    """Scheme -> its entry; composed at once."""
-    nested = [f"+quant@quant.candidates.{name}={name}" for name in canonical("quant")]
-    entries = compose("quant=none", *nested).quant.candidates
-    return {name: quant_conf(entry) for name, entry in entries.items()}
-
-
 @pytest.mark.parametrize(("page", "short"), PAGES.items(), ids=["README.md", "schemes.md"])
 def test_a_page_has_the_table_of_the_kept_records(page, short):
     text = page.read_text()
@@ -152,20 +144,20 @@ def test_every_scheme_has_an_outcome_and_what_has_none_a_reason(records):
         assert record.outcome is Outcome.OK or record.reason
 
 
-def test_what_is_stored_is_what_an_entry_says(confs, kept):
+def test_what_is_stored_is_what_an_entry_says(entries, kept):
     """A scale per row is not in an entry's bits: 40 bits (scale and zero) on a K of 64 to 2560 add 0.1."""
     runs, _ = recorded(kept, 0.02)
     found = with_layers(runs, kept).dropna(subset=["bits"])
     assert len(found) > 80
     for _, run in found[found["quant"] != "autoquant"].iterrows():
-        bits = confs[run["quant"]].on("cpu").bits
+        bits = entries[run["quant"]].on("cpu").bits
         assert bits - 0.02 <= run["bits"] <= bits + 0.15, (run["quant"], run["bits"])
 
 
-def test_the_listing_foretold_every_outcome(confs, records):
+def test_the_listing_foretold_every_outcome(entries, records):
     assert len(records) >= 116
     for record in records:
-        conf = confs[record.axes["quant"]]
+        conf = entries[record.axes["quant"]]
         device = Device(record.device["kind"], record.device["name"], record.device["memory_gib"])
         found = capability(conf, device, record.axes["dtype"])
         what = (record.axes["quant"], record.axes["compile"], record.reason)

@@ -115,7 +115,7 @@ def test_the_report_is_self_contained(done: Calibrated) -> None:
 
 
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
-    command = [*COMMAND, "experiments=500", "processes=1", f"outputs={tmp_path}"]
+    command = [*COMMAND, "dtype=float32", "experiments=500", "processes=1", f"outputs={tmp_path}"]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),

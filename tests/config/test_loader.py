@@ -12,6 +12,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from src.config.app import ROOT
 from src.config.loader import Loader, check_job, checked_jobs
@@ -66,6 +67,19 @@ def test_options_found_by_a_search_path_are_known(loader: Loader, tmp_path: Path
     master = [f"hydra.searchpath=[file://{tmp_path}]"]
     config = loader.load_configuration("config", master, RunMode.MULTIRUN)
     assert loader.load_sweep_config(config, ["quant=mine", "batch=2"]).quant.name == "mine"
+
+
+def test_a_file_is_read_again_once_it_is_another(loader: Loader, tmp_path: Path) -> None:
+    (tmp_path / "quant").mkdir()
+    mine = tmp_path / "quant" / "mine.yaml"
+    overrides = [f"hydra.searchpath=[file://{tmp_path}]", "quant=mine"]
+    for name in ("one", "another"):
+        mine.write_text(f"name: {name}\n")
+        for _ in range(2):
+            assert loader.load_configuration("config", overrides, RunMode.RUN).quant.name == name
+    mine.write_text("name: [\n")
+    with pytest.raises(YAMLError):
+        loader.load_configuration("config", overrides, RunMode.RUN)
 
 
 def test_jobs_do_not_share_their_values(loader: Loader) -> None:

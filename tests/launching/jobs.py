@@ -1,6 +1,7 @@
 """What children do in the tests of isolation; importable by the fork server."""
 
 import inspect
+import multiprocessing
 import os
 import signal
 import struct
@@ -9,6 +10,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from src.config.schema import RootConf
+from src.records.record import Record
 
 Tell = Callable[[str], None]
 
@@ -49,3 +53,16 @@ def hang_with_grandchild(pids: Path, tell: Tell) -> None:
     pids.write_text(f"{os.getpid()} {grandchild.pid}")
     tell("hanging")
     time.sleep(600)
+
+
+def execute_at_once(cache: Path, runs: list[tuple[RootConf, Record, Path]], tell: Tell) -> list[Record]:
+    """Each run in a process of its own, all of them compiling into one folder."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache)
+    with multiprocessing.get_context("fork").Pool(len(runs)) as processes:
+        return processes.starmap(_execute, runs, chunksize=1)
+
+
+def _execute(cfg: RootConf, record: Record, folder: Path) -> Record:
+    from src.run import execute
+
+    return execute(cfg, record, folder, lambda _: None)

@@ -1,4 +1,8 @@
-"""The command itself: real Hydra processes, real kernels, a real MLflow database."""
+"""The command itself: real runs, real kernels, a real MLflow database.
+
+`command` starts it as a process of its own. `called` calls it in this process, where all tests' runs are forked from
+one server, whose imports take more than the runs do.
+"""
 
 import json
 import os
@@ -9,10 +13,18 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from src.launching import sweep
+from src.launching.isolated import EndedBy, Preloaded
+from src.records.record import Record
+from tests.conftest import SMALL_LINEAR, Called, Compose, identity
+from tests.launching import jobs
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "tests" / "launching" / "conf"
@@ -35,6 +47,15 @@ def call(module: str, *arguments: str, timeout_s: float = 240) -> subprocess.Com
     return subprocess.run(
         command(module, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=timeout_s
     )
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Preloaded]:
+    """A fork server that has what the runs here import, and nothing of an earlier module's."""
+    running: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    running._stop()
+    yield Preloaded([*sweep.PRELOAD, "diffusers.SD3Transformer2DModel"])
+    running._stop()
 
 
 def records(outputs: Path) -> list[dict[str, Any]]:
@@ -77,26 +98,30 @@ def test_every_run_has_its_record_its_artifacts_and_its_mlflow_run(
     assert published(outputs) == {"ok": 2, "unsupported": 1}
 
 
+@pytest.mark.usefixtures("server")
 def test_what_is_done_is_skipped_a_broken_record_is_measured_again_rerun_measures_all(
-    swept: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+    swept: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, called: Callable[..., Called]
 ) -> None:
     outputs = Path(shutil.copytree(swept[0], tmp_path / "outputs"))
     before = {record["run_key"]: record for record in records(outputs)}
     broken = next(key for key, record in before.items() if record["outcome"] == "unsupported")
     (outputs / "runs" / broken / "001" / "record.json").write_text('{"schema_version": 1, "run')
-    again = call("run", "-m", "quant=float8dq,none", "gpu=cpu", *SMALL, f"outputs={outputs}")
-    assert again.returncode == 0, again.stderr
+    again = called("-m", "quant=float8dq,none", "gpu=cpu", *SMALL, f"outputs={outputs}")
+    assert again.status == 0, again.stderr
     assert "record.json: not a readable record" in again.stderr
     assert (outputs / "runs" / broken / "002" / "record.json").exists()
     crowded = sum(record["details"].get("withheld", False) for record in before.values())
     assert again.stderr.count("measured before") >= 1 - crowded
-    rerun = call("run", "quant=none", "gpu=cpu", "rerun=true", *SMALL, f"outputs={outputs}")
-    assert rerun.returncode == 0, rerun.stderr
+    rerun = called("quant=none", "gpu=cpu", "rerun=true", *SMALL, f"outputs={outputs}")
+    assert rerun.status == 0, rerun.stderr
     unquantized = [r for r in outputs.glob("runs/*/*/record.json") if '"quant": "none"' in r.read_text()]
     assert len(unquantized) >= 2
 
 
-def test_every_fate_of_a_run_is_an_outcome_and_the_sweep_goes_on(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("server")
+def test_every_fate_of_a_run_is_an_outcome_and_the_sweep_goes_on(
+    tmp_path: Path, called: Callable[..., Called]
+) -> None:
     """Also: a scheme, a model, a device and a task that only a folder outside `conf` knows."""
     own = ("--config-dir", str(CONF), "model=my-sd3", "quant=my-int8", "gpu=my-cpu", "task=fates")
     fixed = (
@@ -105,10 +130,10 @@ def test_every_fate_of_a_run_is_an_outcome_and_the_sweep_goes_on(tmp_path: Path)
         "measure.budget_s=0.3",
         "measure.min_pairs=8",
     )
-    done = call("run", "-m", *own, *fixed, "seed=1,2,3,5,0", f"outputs={tmp_path}")
-    assert done.returncode == 1, done.stderr
-    hung = call("run", *own, *fixed, "seed=4", "measure.timeout_s=2", f"outputs={tmp_path}")
-    assert hung.returncode == 1, hung.stderr
+    done = called("-m", *own, *fixed, "seed=1,2,3,5,0", f"outputs={tmp_path}")
+    assert done.status == 1, done.stderr
+    hung = called(*own, *fixed, "seed=4", "measure.timeout_s=2", f"outputs={tmp_path}")
+    assert hung.status == 1, hung.stderr
     by_seed = {
         json.loads((path.parent / "record.json").read_text())["reason"]: path.parent
         for path in tmp_path.glob("runs/*/001/config.yaml")
@@ -127,9 +152,11 @@ def test_every_fate_of_a_run_is_an_outcome_and_the_sweep_goes_on(tmp_path: Path)
     assert sum(published(tmp_path).values()) == 6
 
 
-def test_thread_counts_are_devices_of_their_own(tmp_path: Path) -> None:
-    done = call("run", "-m", "quant=int8wo", "gpu=cpu", "gpu.threads=1,2", *SMALL, f"outputs={tmp_path}")
-    assert done.returncode == 0, done.stderr
+@pytest.mark.usefixtures("server")
+def test_thread_counts_are_devices_of_their_own(tmp_path: Path, called: Callable[..., Called]) -> None:
+    threads = ("quant=int8wo", "gpu=cpu", "gpu.threads=1,2", "tracking=none")
+    done = called("-m", *threads, *SMALL, f"outputs={tmp_path}")
+    assert done.status == 0, done.stderr
     found = {record["run_key"]: record["device"]["threads"] for record in records(tmp_path)}
     assert sorted(found.values()) == [1, 2]
 
@@ -159,11 +186,14 @@ def test_ctrl_c_keeps_what_is_done_marks_what_is_on_and_leaves_no_process(tmp_pa
     assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists() and mine in p.read_bytes()]
 
 
-def test_a_tracker_that_is_down_costs_a_message_and_collect_publishes_later(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("server")
+def test_a_tracker_that_is_down_costs_a_message_and_collect_publishes_later(
+    tmp_path: Path, called: Callable[..., Called]
+) -> None:
     down = ("tracking=server", "tracking.uri=http://127.0.0.1:9")
     started = time.monotonic()
-    done = call("run", "quant=int8wo", *SMALL, *down, f"outputs={tmp_path}")
-    assert done.returncode == 0, done.stderr
+    done = called("quant=int8wo", *SMALL, *down, f"outputs={tmp_path}")
+    assert done.status == 0, done.stderr
     assert "src.collect" in done.stderr
     assert time.monotonic() - started < 120
     assert len(records(tmp_path)) == 1
@@ -180,39 +210,30 @@ def test_outputs_that_cannot_be_written_are_refused_at_once(tmp_path: Path) -> N
     assert f"outputs={tmp_path}/file/outputs" in done.stderr
 
 
-def test_parallel_runs_share_an_empty_compile_cache(tmp_path: Path) -> None:
+def test_parallel_runs_share_an_empty_compile_cache(
+    server: Preloaded, compose: Compose, tmp_path: Path
+) -> None:
     """Three processes compile the same graphs at once into one cache; a fourth finds them all there."""
-    compiled = [s for s in SMALL if s != "compile=none"] + ["compile=default", "measure.warm_compile=false"]
-    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor")}
 
-    def start(seed: int) -> subprocess.Popen[str]:
-        arguments = (
-            "quant=int8wo",
-            "gpu=cpu",
-            f"seed={seed}",
-            "tracking=none",
-            f"outputs={tmp_path / 'out'}",
-        )
-        return subprocess.Popen(
-            command("run", *arguments, *compiled),
-            cwd=ROOT,
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def executed(*seeds: int) -> list[Record]:
+        runs = []
+        for seed in seeds:
+            cfg = compose(
+                *SMALL_LINEAR, "quant=int8wo", "compile=default", "measure.warm_compile=false", f"seed={seed}"
+            )
+            folder = tmp_path / f"{seed}"
+            folder.mkdir()
+            runs.append((cfg, identity(cfg), folder))
+        given = (tmp_path / "inductor", runs)
+        ending = server.run(jobs.execute_at_once, given, log=tmp_path / "run.log", timeout_s=240)
+        assert ending.by is EndedBy.ITSELF, (tmp_path / "run.log").read_text()
+        return list(ending.answer)
 
-    for process in [start(seed) for seed in (0, 1, 2)]:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
-    last = start(3)
-    _, errors = last.communicate(timeout=240)
-    assert last.returncode == 0, errors
-    found = records(tmp_path / "out")
-    assert [record["outcome"] for record in found] == ["ok"] * 4
-    assert len({record["metrics"]["quality/sqnr_db"] > 30 for record in found}) == 1
-    (after,) = (record for record in found if record["axes"]["seed"] == 3)
-    assert after["metrics"]["compile/cache_misses"] == 0
-    assert after["metrics"]["compile/cache_hits"] == 2
+    found = [*executed(0, 1, 2), *executed(3)]
+    assert [record.outcome for record in found] == ["ok"] * 4
+    assert len({record.metrics["quality/sqnr_db"] > 30 for record in found}) == 1
+    assert found[3].metrics["compile/cache_misses"] == 0
+    assert found[3].metrics["compile/cache_hits"] == 2
 
 
 def test_a_disk_that_takes_no_more_is_told_before_anything_runs(tmp_path: Path) -> None:
@@ -229,10 +250,13 @@ def test_a_disk_that_takes_no_more_is_told_before_anything_runs(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_of_three_processes_that_dies_is_named_and_the_others_are_pooled(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("server")
+def test_one_of_three_processes_that_dies_is_named_and_the_others_are_pooled(
+    tmp_path: Path, called: Callable[..., Called]
+) -> None:
     task = "task._target_=tests.launching.tasks.dies_in_the_second_process"
-    done = call("run", "quant=int8wo", "gpu=cpu", *SMALL, task, "measure.processes=3", f"outputs={tmp_path}")
-    assert done.returncode == 0, done.stderr
+    done = called("quant=int8wo", "gpu=cpu", *SMALL, task, "measure.processes=3", f"outputs={tmp_path}")
+    assert done.status == 0, done.stderr
     (record,) = records(tmp_path)
     assert (record["outcome"], record["metrics"]["speedup/processes"]) == ("ok", 2)
     told = record["details"]["processes"]

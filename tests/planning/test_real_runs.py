@@ -1,14 +1,15 @@
 """Predicted memory against what real runs on this CPU record."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from src.planning.footprint import Footprints
-from tests.conftest import SMALL_FLUX
+from tests.conftest import ROOT, SMALL_FLUX
 from tests.planning.test_memory import foretold
-from tests.planning.test_plan_cli import run
 
 QUIET = (
     "gpu=cpu", "gpu.threads=1", "tracking=none", "compile=none", "measure.ceilings=false", "measure.budget_s=0.1",
@@ -50,7 +51,9 @@ def test_what_a_larger_run_takes_more_is_foretold_within_the_stated_factor(
         "ATEN_CPU_CAPABILITY", "avx2"
     )  # so that float32 is the dtype to compute in, and no arm in
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")  # another dtype takes memory too
-    done = run("-m", *same, f"{axis}={','.join(values)}", *QUIET, f"outputs={tmp_path}")
+    both = ("-m", *same, f"{axis}={','.join(values)}", *QUIET, f"outputs={tmp_path}")
+    command = [sys.executable, "-m", "src.run", *both]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     (seen, dtype), footprints = metrics(tmp_path), Footprints()
     assert dtype == "float32"

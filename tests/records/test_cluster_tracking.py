@@ -100,12 +100,12 @@ def assert_all_there_once(conf: TrackingConf, folders: list[Path]) -> None:
         assert files == {"record.json", "config.yaml", "rounds.json", "run.log"}
 
 
-def test_64_jobs_publish_at_once(server, tmp_path):
-    folders = many_runs(tmp_path, "sixty-four", 64)
-    assert finish(start("publish", tmp_path, server, "sixty-four")) == ["None"] * 64
+def test_32_jobs_publish_at_once(server, tmp_path):
+    folders = many_runs(tmp_path, "thirty-two", 32)
+    assert finish(start("publish", tmp_path, server, "thirty-two")) == ["None"] * 32
     published = sum((folder / MARKER_NAME).exists() for folder in folders)
     assert published > 0
-    conf = over(server, "sixty-four")
+    conf = over(server, "thirty-two")
     assert f"{published} already there, 0 unreadable" in collected(tmp_path, conf)
     assert_all_there_once(conf, folders)
 
@@ -129,23 +129,23 @@ def test_jobs_publish_at_once_over_postgresql(tmp_path):
 
 
 def test_a_server_that_is_cut_off_and_comes_back(tmp_path, empty_database):
-    folders = many_runs(tmp_path, "cut", 16)
+    folders = many_runs(tmp_path, "cut", 8)
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     server = Server(tmp_path, f"sqlite:///{tmp_path}/mlflow.db")
     try:
         server.start()
         writers = start("publish", tmp_path, server.uri, "cut")
-        while sum((folder / MARKER_NAME).exists() for folder in folders) < 3:
+        while sum((folder / MARKER_NAME).exists() for folder in folders) < 1:
             assert writers.poll() is None
             time.sleep(0.02)
         server.stop(signal.SIGKILL)
-        assert finish(writers) == ["None"] * 16
+        assert finish(writers) == ["None"] * 8
         left = [folder for folder in folders if not (folder / MARKER_NAME).exists()]
         assert left
         assert all("not published from here" in (folder / "run.log").read_text() for folder in left)
         server.start()
         text = collected(tmp_path, over(server.uri, "cut"))
-        assert f"{len(left)} published, {16 - len(left)} already there" in text
+        assert f"{len(left)} published, {8 - len(left)} already there" in text
         assert_all_there_once(over(server.uri, "cut"), folders)
     finally:
         server.stop()
@@ -160,6 +160,23 @@ def test_four_processes_open_a_sweep_at_once(server, tmp_path, where):
     assert {*parents} == {run.info.run_id for run in runs(tracker, "sweep", ViewType.ALL)}
     assert len(parents) == 4
     assert tracker.parent_of(sweep_folder(tmp_path, "four")) == parents[0]
+
+
+def test_what_is_published_again_over_a_server_is_there_once(server, tmp_path):
+    folders, sweep = many_runs(tmp_path, "again", 2), sweep_folder(tmp_path, "again")
+    conf = over(server, "again")
+    tracker = open_tracker(conf)
+    parent = tracker.parent_of(sweep)
+    for folder in folders:
+        tracker.publish(folder, parent)
+    tracker.close_sweep(parent, sweep)
+    for folder in folders:
+        (folder / MARKER_NAME).unlink()
+    another = open_tracker(conf)
+    for folder in folders:
+        another.publish(folder, another.parent_of(sweep))
+    assert_all_there_once(conf, folders)
+    assert tracker.link("again").startswith(f"charts: {server}/#/experiments/")
 
 
 def test_an_answer_that_is_lost_doubles_nothing(server, tmp_path):

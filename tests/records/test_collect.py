@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from run_folders import free_port, local, make_run, make_sweep
 
-from src.collect import collect
+from src.collect import collect, main
 from src.config.errors import ConfigError
 from src.config.schema import CollectConf, TrackingConf
 from src.launching.followed import Patience
@@ -186,12 +186,12 @@ def test_only_a_sweep_on_a_cluster_is_watched_or_cancelled(outputs):
             run_collect(outputs, sweep="s3", **asked)
 
 
-def test_the_command_line(outputs):
+def test_the_command_line(outputs, monkeypatch, capsys):
     make_sweep(outputs, "s", [make_run(outputs, "key", "s")], dead=True)
     command = [sys.executable, "-m", "src.collect", f"outputs={outputs}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "1 published, 0 already there, 0 unreadable\n"), done.stderr
     for arguments in (["sweep=none"], ["--watch"], ["cancel=true"], ["sweep=s", "--watch", "cancel=true"]):
-        wrong = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
-        assert wrong.returncode == 2, wrong.stderr
-        assert wrong.stderr.count("\n") == 1, wrong.stderr
+        monkeypatch.setattr(sys, "argv", ["collect.py", f"outputs={outputs}", *arguments])
+        assert main() == 2
+        assert capsys.readouterr().err.count("\n") == 1

@@ -284,25 +284,6 @@ def test_importing_costs_nothing():
     assert done.stdout.strip() == "[]"
 
 
-def test_over_a_server(server, tmp_path):
-    conf = TrackingConf("server", True, server)
-    tracker = open_tracker(conf)
-    folders = published_sweep(tracker, tmp_path, 2)
-    for folder in folders:
-        (folder / "published.json").unlink()
-    published_sweep_again = open_tracker(conf)
-    for folder in folders:
-        published_sweep_again.publish(folder, opened(published_sweep_again, tmp_path, "sweep-1"))
-    found = runs(tracker)
-    assert len(found) == 2
-    assert len(history(tracker, found[0].info.run_id, "rounds/speedup")) == 60
-    assert {f.path for f in tracker.client.list_artifacts(found[0].info.run_id)} >= {
-        "record.json",
-        "rounds.json",
-    }
-    assert tracker.link("sweep-1").startswith(f"charts: {server}/#/experiments/")
-
-
 def test_a_password_is_not_repeated():
     port = free_port()
     text = refused(TrackingConf("server", True, f"http://me:secret@127.0.0.1:{port}"))

@@ -1,10 +1,10 @@
-"""Hydra's own test suite for launchers, on a real cluster."""
+"""Hydra's own test suite for launchers, on a real cluster; its command lines are tried in tests/launching."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra.test_utils.launcher_common_tests import IntegrationTestSuite, LauncherTestSuite
+from hydra.test_utils.launcher_common_tests import LauncherTestSuite
 
 from tests.slurm.cluster import Cluster
 
@@ -22,9 +22,4 @@ def _cluster_and_code(cluster_without_accounting: Cluster, monkeypatch: pytest.M
 
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("slurm", QUICK)])
 class TestSlurm(LauncherTestSuite):
-    pass
-
-
-@pytest.mark.parametrize(("task_launcher_cfg", "extra_flags"), [({}, ["-m", "hydra/launcher=slurm", *QUICK])])
-class TestSlurmIntegration(IntegrationTestSuite):
     pass

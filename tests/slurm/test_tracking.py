@@ -16,7 +16,7 @@ from tests.slurm.cluster import Cluster
 from tests.slurm.test_sweeps import CONF, LAUNCHER, ROOT, records, until
 
 pytestmark = pytest.mark.slurm
-RUNS = 8
+RUNS = 5
 
 
 @pytest.fixture

@@ -34,19 +34,13 @@ def test_on_this_cpu_a_scheme_does_what_is_foretold(compose, execute_run, cpu, q
         assert record.metrics["memory/model_gib"] * 2**33 / (128 * 1024) == pytest.approx(bits, abs=0.05)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("quant", schemes())
-def test_a_scheme_runs_or_says_why_not(compose, execute_run, quant, dtype):
-    record = execute_run(compose(*SMALL_LINEAR, f"quant={quant}", f"dtype={dtype}"))
-    assert record.outcome in (Outcome.OK, Outcome.UNSUPPORTED), record.reason
-    assert bool(record.reason) or record.outcome is Outcome.OK
-    assert "\n" not in record.reason
-
-
-@pytest.mark.parametrize("quant", schemes())
-def test_a_scheme_on_rows_of_any_number(compose, execute_run, quant):
-    record = execute_run(compose(*SMALL_LINEAR, f"quant={quant}", "model.dims.M=7"))
-    assert record.outcome in (Outcome.OK, Outcome.UNSUPPORTED), record.reason
+def test_in_other_dtypes_and_on_rows_of_any_number_a_scheme_runs_or_says_why_not(compose, execute_run, quant):
+    for other in ("dtype=float16", "dtype=float32", "model.dims.M=7"):
+        record = execute_run(compose(*SMALL_LINEAR, f"quant={quant}", other))
+        assert record.outcome in (Outcome.OK, Outcome.UNSUPPORTED), (other, record.reason)
+        assert bool(record.reason) or record.outcome is Outcome.OK
+        assert "\n" not in record.reason
 
 
 @pytest.mark.parametrize("mode", canonical("compile"))
@@ -57,7 +51,12 @@ def test_a_compile_mode_runs(compose, execute_run, mode):
     assert record.metrics["compile/recompiles"] == 0
 
 
-@pytest.mark.parametrize("group", ["quant", "compile", "gpu", "measure"])
+def test_schemes_say_what_they_are(entries):
+    assert [conf.name for conf in entries.values()] == list(entries) == canonical("quant")
+    assert all(conf.description for conf in entries.values())
+
+
+@pytest.mark.parametrize("group", ["compile", "gpu", "measure"])
 def test_entries_say_what_they_are(compose, group):
     for name in canonical(group):
         node = getattr(compose("model=linear", f"{group}={name}"), group)
@@ -66,8 +65,8 @@ def test_entries_say_what_they_are(compose, group):
 
 
 @pytest.mark.parametrize("quant", schemes())
-def test_requirements_of_a_scheme_have_a_remedy(compose, quant):
-    scheme = make_scheme(compose("model=linear", f"quant={quant}").quant)
+def test_requirements_of_a_scheme_have_a_remedy(entries, quant):
+    scheme = make_scheme(entries[quant])
     for cc in (8.0, 8.9, 9.0, 10.0):
         device = Device(kind="cuda", name="NVIDIA GPU", memory_gib=80.0, compute_capability=cc)
         try:

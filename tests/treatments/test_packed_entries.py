@@ -42,8 +42,8 @@ def test_a_run_says_which_layers_do_not_fit(compose, execute_run):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_entry_is_what_its_name_says(compose, name):
-    conf = compose(f"quant={name}").quant
+def test_an_entry_is_what_its_name_says(entries, name):
+    conf = entries[name]
     scheme = make_scheme(conf)
     assert isinstance(scheme, TorchaoScheme)
     for device in (CPU, Device("cuda", "GPU", 1.0, compute_capability=7.5)):

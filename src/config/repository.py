@@ -1,0 +1,44 @@
+"""Hydra's repository of configs, which reads a file once while it stays as it is: parsing is a third of composing."""
+
+import copy
+import pickle
+from pathlib import Path
+from typing import Any, Self
+
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+
+_Stamp = tuple[int, ...]
+_READ: dict[tuple[str, ...], tuple[_Stamp, bytes]] = {}  # pickled: a composition changes what it is given
+
+
+class Repository(ConfigRepository):
+    """The configs of a search path; what was read is kept for the whole process."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Hydra takes a copy per composition, to give it other sources; their content is nobody's to change."""
+        return copy.copy(self)
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """The config, from the first source that has it; None where none has."""
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        stamp = _stamp(source, config_path) if source else None
+        if source is None or stamp is None:
+            return super().load_config(config_path)
+        key = (source.scheme(), source.path, source.provider, config_path)
+        known = _READ.get(key)
+        if known is None or known[0] != stamp:
+            known = _READ[key] = stamp, pickle.dumps(super().load_config(config_path))
+        result: ConfigResult = pickle.loads(known[1])  # noqa: S301 - our own bytes
+        return result
+
+
+def _stamp(source: ConfigSource, config_path: str) -> _Stamp | None:
+    """Another one once the content is another; None where that can't be told."""
+    if source.scheme() == "pkg":
+        return ()
+    if source.scheme() != "file":
+        return None
+    found = Path(source.path, source._normalize_file_name(config_path)).stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
