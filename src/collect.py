@@ -18,6 +18,7 @@ from src.config.schema import CollectConf
 from src.launching.bookkeeping import Findings, backend_of, look, publish, publish_calibrations
 from src.launching.followed import Patience
 from src.launching.following import follow
+from src.launching.progress import endings
 from src.launching.publishing import SweepPublisher
 from src.records.record import RecordError, read_record
 from src.records.store import MANIFEST_NAME, SweepManifest, read_manifest, sweep_folder
@@ -75,9 +76,11 @@ def _report(found: Findings) -> list[str]:
     """What the user should know, line by line."""
     lines = []
     if found.ended:
-        counts = Counter(str(read_record(folder / "record.json").outcome) for folder in found.ended)
+        records = [read_record(folder / "record.json") for folder in found.ended]
+        counts = Counter(str(record.outcome) for record in records)
         text = ", ".join(f"{number} {outcome}" for outcome, number in counts.most_common())
         lines.append(f"{len(found.ended)} runs left no record and have one now: {text}")
+        lines += endings(records)
     lines += found.going_on
     lines += [f"unreadable: {line}" for line in found.unreadable]
     lines += [f"warning: {line}" for line in dict.fromkeys(found.trouble)]

@@ -49,6 +49,7 @@ from src.workloads.dtype import DtypeRates  # noqa: E402
 settings.register_profile(  # one for all: how long an example takes says how busy the machine is
     "quantpay", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("thorough", settings.get_profile("quantpay"), max_examples=300)
 settings.load_profile("quantpay")
 
 Compose = Callable[..., RootConf]

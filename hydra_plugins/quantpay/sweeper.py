@@ -59,24 +59,20 @@ class CheckedSweeper(Sweeper):
         return returns
 
     def _jobs(self, lines: list[str]) -> list[list[str]]:
-        from src.config.errors import ConfigError
-
         overrides = OverridesParser.create(self._loader).parse_overrides(lines)
         axes = {override.get_key_element(): list(_values(override)) for override in overrides}
-        empty = next((override for override in overrides if not axes[override.get_key_element()]), None)
-        if empty is not None:
-            raise ConfigError(f"{empty.input_line}: no value to sweep over")
         return [list(job) for job in product(*axes.values())]
 
     def _validate(self, jobs: list[list[str]]) -> None:
         from src.config.errors import ConfigError, explained, several
         from src.config.loader import check_job
+        from src.config.sweeping import varied
 
         problems: dict[str, str] = {}
-        for job in jobs:
+        for job, told_apart in zip(jobs, varied(jobs), strict=True):
             try:
                 with explained():
-                    check_job(self._loader, self._config, job)
+                    check_job(self._loader, self._config, job, told_apart)
             except ConfigError as error:
                 run = f" (in the run {' '.join(job)})" if len(jobs) > 1 else ""
                 problems.setdefault(str(error), f"{error}{run}")
@@ -87,6 +83,7 @@ class CheckedSweeper(Sweeper):
 def _values(override: Override) -> Iterator[str]:
     """The overrides that one axis of the sweep takes in turn."""
     from src.config.errors import ConfigError
+    from src.config.sweeping import swept_values
 
     line, key = str(override.input_line), override.get_key_element()
     if not override.is_sweep_override():
@@ -96,4 +93,4 @@ def _values(override: Override) -> Iterator[str]:
     elif not override.is_discrete_sweep():
         raise ConfigError(f"{line}: an interval has no listed values; write {key}=1,2,4 or {key}=range(1,5)")
     else:
-        yield from (f"{key}={value}" for value in override.sweep_string_iterator())
+        yield from (f"{key}={value}" for value in swept_values(override))

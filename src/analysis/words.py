@@ -19,6 +19,7 @@ _CONTROL = "none"
 _MOST_MODELS = 2
 _MOST_CURVES = 2
 _MOST_ENDS = 3
+_MOST_REASONS = 3
 _CURVE = ["K", "N", "variant", "dtype", "model", "target"]
 _AXES = {"batch": "batch {}", "resolution": "{} px", "dtype": "{}", "compile": "compile={}", "variant": "{}"}
 _ORDER = (Verdict.HELPS, Verdict.NEUTRAL, Verdict.INCONCLUSIVE, Verdict.HURTS)
@@ -162,15 +163,13 @@ def _of(count: int, total: int) -> str:
 
 
 def _did_not_run(runs: pd.DataFrame) -> Iterator[str]:
-    """The commonest ends without a verdict, each with one reason."""
+    """The commonest ends without a verdict, each with its commonest reasons."""
     ended = not_run(runs).groupby(["quant", "outcome"], sort=False)
     groups = sorted(ended, key=lambda item: -int(item[1]["runs"].sum()))
     told = []
     for (quant, outcome), rows in groups[:_MOST_ENDS]:
-        count, reasons = int(rows["runs"].sum()), [text for text in dict.fromkeys(rows["reason"]) if text]
         end = _ENDS.get(str(outcome), f"ended in {outcome}")
-        why = f": {_clipped(reasons[0])}" if reasons else ""
-        told.append(f"{quant} {end} ({_runs(count)}){why}")
+        told.append(f"{quant} {end} ({_runs(int(rows['runs'].sum()))}){_reasons(rows)}")
     if told:
         more = (
             f"; {len(groups) - len(told)} further kinds of end are in the table"
@@ -178,6 +177,20 @@ def _did_not_run(runs: pd.DataFrame) -> Iterator[str]:
             else ""
         )
         yield f"{'; '.join(told)}{more}."
+
+
+def _reasons(rows: pd.DataFrame) -> str:
+    """Why runs ended as they did; where that differs, how many for which reason."""
+    counts = Counter[str]()
+    for reason, count in zip(rows["reason"], rows["runs"], strict=True):
+        counts[_clipped(str(reason or "no reason given"))] += int(count)
+    if not any(rows["reason"]):
+        return ""
+    if len(counts) == 1:
+        return f": {next(iter(counts))}"
+    told = [f"{count} of them: {reason}" for reason, count in counts.most_common(_MOST_REASONS)]
+    rest = counts.total() - sum(count for _, count in counts.most_common(_MOST_REASONS))
+    return ": " + ", ".join([*told, *([f"{rest} for other reasons"] if rest else [])])
 
 
 def _quality(runs: pd.DataFrame) -> Iterator[str]:

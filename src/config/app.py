@@ -28,8 +28,10 @@ from omegaconf import DictConfig, OmegaConf
 from src.config import schema
 from src.config.arguments import parse, search_path
 from src.config.cluster_schema import ClusterConf, PoolConf
+from src.config.encoding import fit_terminal
 from src.config.errors import ConfigError, explained
 from src.config.loader import Loader
+from src.config.sweeping import swept_values
 from src.config.validate import validated
 
 ROOT = Path(__file__).resolve().parents[2]  # the repository
@@ -51,6 +53,7 @@ def main(config_name: str, task: Task, argv: Sequence[str] | None = None, *, pro
         The exit status: the task's, or of a multirun the greatest of its jobs', or 2 after one line on stderr when
         the command line or a config is wrong, or 130 after Ctrl-C. Other exceptions are bugs and pass through.
     """
+    fit_terminal()
     try:
         with explained():
             application = Application(parse(argv, prog), config_name, task, prog)
@@ -192,10 +195,7 @@ def _elsewhere(launcher: DictConfig) -> bool:
 def _first(override: Override) -> str:
     if not override.is_sweep_override() or not override.is_discrete_sweep():
         return str(override.input_line)
-    value = next(iter(override.sweep_string_iterator()), None)
-    if value is None:
-        raise ConfigError(f"{override.input_line}: no value to sweep over")
-    return f"{override.get_key_element()}={value}"
+    return f"{override.get_key_element()}={swept_values(override)[0]}"
 
 
 def _status(done: JobReturn) -> int:

@@ -84,12 +84,16 @@ def explained() -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(explain(error)) from error
 
 
 def explain(error: BaseException) -> str:
     """One line about a wrong configuration: the innermost exception that says something names the mistake."""
+    if isinstance(error, RecursionError):
+        return (
+            "a configuration file: an anchor (&name) that holds itself (*name), or values nested without end"
+        )
     subject, file = _override(error), re.match(r"In '(.*)': \w+ raised while composing", str(error))
     cause = error.__context__ if file else error.__cause__
     while cause is not None and isinstance(cause, tuple(_EXPLAIN)):

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import compress
 from typing import cast
 
@@ -100,7 +101,8 @@ class Loader(ConfigLoaderImpl):
     def _refuse_no_name(self, override: Override) -> None:
         if override.is_sweep_override() or override.is_delete() or not self._chooses_option(override):
             return
-        if not isinstance(override.value(), str | list):
+        value = override.value()
+        if not all(isinstance(name, str) for name in (value if isinstance(value, list) else [value])):
             group = override.key_or_group
             options = accepted(
                 str(override.value()), without_aliases(group, self.get_group_options(group), self)
@@ -108,8 +110,13 @@ class Loader(ConfigLoaderImpl):
             raise ConfigError(f"{override.input_line}: {group} wants the name of an option; {options}")
 
 
-def check_job(loader: ConfigLoader, master: DictConfig, overrides: Sequence[str]) -> None:
+def check_job(
+    loader: ConfigLoader, master: DictConfig, overrides: Sequence[str], varied: dict[str, str]
+) -> None:
     """Compose and validate one job of a sweep; `checked_jobs` then hands it out without doing it again.
+
+    Args:
+        varied: what tells it from the other jobs of the sweep.
 
     Raises:
         ConfigError: it is wrong.
@@ -118,6 +125,8 @@ def check_job(loader: ConfigLoader, master: DictConfig, overrides: Sequence[str]
     kind = OmegaConf.get_type(config)
     if kind not in (None, dict):
         checked = validated(config, kind)
+        if isinstance(checked, RootConf):
+            checked = replace(checked, varied=varied)
         if isinstance(loader, Loader):
             loader.checked[tuple(overrides)] = pickle.dumps(checked)
 

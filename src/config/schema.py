@@ -145,6 +145,8 @@ class RootConf:
     rerun: bool = aside(False)  # measure again what already has a final outcome
     plan: bool | str = field(default=False, metadata={"choices": (False, True, "all"), "key": False})
     # print what would be run, and launch nothing; all: with a row per run
+    # Filled in by a sweep: the keys in which its runs differ, and their values here.
+    varied: dict[str, str] = field(default_factory=dict, metadata={"key": False})
 
 
 @dataclass

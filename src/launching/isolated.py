@@ -167,8 +167,9 @@ def _child(sender: Connection, log: Path, job: Callable[..., Any], arguments: tu
     with log.open("a", buffering=1, encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    for name, number in {"stdout": 1, "stderr": 2}.items():  # the log is UTF-8, whatever the terminal is
+        stream = os.fdopen(number, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
+        setattr(sys, name, stream)
     sender.send(("started", os.getpid()))
     answer = job(*arguments, lambda text: sender.send(("phase", text)))
     sys.stdout.flush()

@@ -1,9 +1,10 @@
 """What a person sees of a sweep: which run is on, in which phase, and how long is left."""
 
 import math
+import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -13,8 +14,12 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from src.config.schema import RootConf
+from src.records.key import axes_of
 from src.records.record import EMULATED, Outcome, Record
 
+_ALWAYS = ("model", "quant", "compile", "batch")  # in a run's line without their names, or first
+_MOST_REASONS, _MOST_SCHEMES = 8, 4
+_SHORT = re.compile(r"^(quant\.(?=where$|via$)|model\.dims\.)")
 STYLES = {"helps": "green", "hurts": "red", "neutral": "default", "inconclusive": "yellow"}
 
 
@@ -29,17 +34,29 @@ def duration(seconds: float) -> str:
 
 
 def label(cfg: RootConf) -> str:
-    """A run in one line; a shape probe (a model without resolution) with its dimensions."""
+    """A run in one line: what is not as usual, and all in which it differs from the other runs of its sweep.
+
+    A shape probe (a model without resolution) with its dimensions.
+    """
+    axes, dims = axes_of(cfg), {} if cfg.resolution else cfg.model.dims
+    usual = axes | {
+        "quant.where": "device",
+        "quant.via": "direct",
+        "layers": "all",
+        "resolution": cfg.model.resolution,
+        "target": "denoiser" if cfg.resolution else cfg.target,
+        "seed": 0,
+    }
+    told = {
+        "layers": cfg.quant.layers.name,
+        "quant.where": cfg.quant.where,
+        "quant.via": cfg.quant.via,
+        **{name: value for name, value in axes.items() if name not in _ALWAYS},
+    }
+    told = {name: value for name, value in told.items() if name in cfg.varied or value != usual[name]}
+    told |= {f"model.dims.{name}": size for name, size in dims.items()}
     parts = [cfg.model.name, cfg.quant.name, cfg.compile.name, f"batch={cfg.batch}"]
-    parts += [] if cfg.quant.layers.name == "all" else [f"layers={cfg.quant.layers.name}"]
-    parts += [] if cfg.quant.where == "device" else [f"where={cfg.quant.where}"]
-    parts += [] if cfg.quant.via == "direct" else [f"via={cfg.quant.via}"]
-    if cfg.resolution:
-        parts += [] if cfg.target == "denoiser" else [cfg.target]
-    else:
-        parts += [f"{name}={size}" for name, size in cfg.model.dims.items()]
-    parts += [f"seed={cfg.seed}"] if cfg.seed else []
-    return " ".join(parts)
+    return " ".join([*parts, *(f"{_SHORT.sub('', name)}={value}" for name, value in told.items())])
 
 
 def result(record: Record) -> str:
@@ -59,6 +76,34 @@ def result(record: Record) -> str:
     interval += f" from {m['speedup/processes']:.0f} processes" if m.get("speedup/processes", 1) > 1 else ""
     style = STYLES.get(record.verdict, "default")
     return "".join([f"[{style}]{record.verdict}[/] {m['speedup/ratio']:.3f}x ({interval}){why}", *warnings])
+
+
+def endings(records: Iterable[Record]) -> list[str]:
+    """Of a sweep, runs that were not measured: a line for those that ended alike, with their number; failures first.
+
+    Nothing where it is a single run, whose own line says it all.
+    """
+    alike: dict[tuple[Outcome, str], list[Record]] = {}
+    for record in records:
+        if record.outcome is not Outcome.OK:
+            why = " → ".join(filter(None, [record.reason, record.remedy]))
+            alike.setdefault((record.outcome, why), []).append(record)
+    ranked = sorted(alike.items(), key=lambda item: (item[0][0].is_finding, -len(item[1])))
+    if sum(len(runs) for _, runs in ranked) < 2:
+        return []
+    lines = [
+        f"  {len(runs)} {outcome} ({_schemes(runs)}): {why}"
+        for (outcome, why), runs in ranked[:_MOST_REASONS]
+    ]
+    rest = sum(len(runs) for _, runs in ranked[_MOST_REASONS:])
+    return lines + (
+        [f"  {rest} more, for other reasons: python -m src.analyze lists them all"] if rest else []
+    )
+
+
+def _schemes(runs: Sequence[Record]) -> str:
+    names = list(dict.fromkeys(str(run.axes.get("quant", "?")) for run in runs))
+    return ", ".join(names[:_MOST_SCHEMES]) + ", ..." * (len(names) > _MOST_SCHEMES)
 
 
 class SweepProgress:

@@ -16,7 +16,7 @@ from src.launching.endings import kept, record_of
 from src.launching.isolated import EndedBy, Preloaded, share_caches
 from src.launching.preparing import new_sweep, writable, write_config
 from src.launching.processes import processes_of, run_processes
-from src.launching.progress import SweepProgress, duration, label, result
+from src.launching.progress import SweepProgress, duration, endings, label, result
 from src.launching.publishing import SweepPublisher
 from src.planning.hours import guess_s
 from src.records.key import axes_of, run_key
@@ -180,6 +180,8 @@ class LocalSweep:
         counts = Counter(str(record.verdict or record.outcome) for record in self.records)
         text = ", ".join(f"{number} {name}" for name, number in counts.most_common()) or "no run finished"
         progress.say(f"sweep {self.sweep}: {text}; {duration(progress.elapsed_s())}")
+        for line in endings(self.records):
+            progress.say(line)
         for line in self.publisher.close():
             progress.say(line)
 

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from src.launching.progress import duration, result
+from src.launching.progress import duration, endings, result
 from src.launching.states import STUCK
 from src.records import content
 from src.records.record import Record
@@ -95,6 +95,8 @@ class FollowDisplay:
         counts.update("without a record" for run in runs if not run.done)
         text = ", ".join(f"{number} {name}" for name, number in counts.most_common())
         self.say(f"sweep {self.sweep}: {text or 'no runs'}; {self._elapsed()}")
+        for ending in endings(run.record for run in runs if run.record):
+            self.say(ending)
 
     def say(self, text: str) -> None:
         """Plain text above the table, never broken into lines."""

@@ -68,10 +68,10 @@ class Footprints:
             weights += size_bytes(vae)
             with self._mode:
                 return _of_pipeline(cfg, model, vae)
-        except Exception as error:  # whatever a model's own code cannot do without values
-            lines = str(error).strip().splitlines()
-            said = f"{type(error).__name__}: {lines[0] if lines else ''}"[:200]
-            return Footprint(weights, building=weights, trouble=said)
+        except (Exception, SystemExit) as error:  # whatever a model's own code cannot do without values
+            said = " ".join(str(error).split())
+            text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+            return Footprint(weights, building=weights, trouble=text[:200])
 
     def _model(self, conf: ModelConf | ComponentConf, cfg: RootConf, where: str = "model") -> nn.Module:
         """The model in the run's dtypes on fake tensors; of local and hub weights only the structure is read."""

@@ -94,10 +94,18 @@ def _why_not(row: LayerRow, quant: QuantConf, requires: RequiresConf) -> str:
 
 
 def nothing_fits(rows: list[LayerRow], quant: QuantConf, kind: str) -> tuple[str, str]:
-    """Why the scheme takes no layer, and the remedy; empty where it takes some, or that is not known."""
+    """Why the scheme takes no layer, and the remedy; empty where it takes some.
+
+    Args:
+        rows: all layers of a workload that could be followed, with why the scheme leaves them alone.
+        quant: the scheme; of one that chooses among candidates the rules for layers alone count.
+        kind: torch device type of the card.
+    """
     own = quant.on(kind)
-    misses = bool(rows and own.config) and all(row.reason for row in rows)
-    return (fits_none(quant.name, rows), what_fits(rows, quant, own.requires)) if misses else ("", "")
+    if quant.candidates:
+        rows = [replace(row, reason=_why_not(row, quant, RequiresConf())) for row in rows]
+    misses = bool(own.config or quant.candidates) and all(row.reason for row in rows)
+    return (fits_none(quant, rows), what_fits(rows, quant, own.requires)) if misses else ("", "")
 
 
 def treated_bytes(footprint: Footprint, chosen: list[LayerRow], bits: float | None) -> int:

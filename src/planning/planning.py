@@ -34,7 +34,7 @@ def show_plan(configs: Sequence[RootConf], launch: Launch = HERE) -> None:
         launch: how they would be launched.
     """
     disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # what libraries say while they are imported is in a run's log otherwise
+    logging.disable(logging.CRITICAL)  # what libraries say is in a run's log otherwise, and its reason here
     try:
         matrix = plan_runs(configs, launch)
     finally:
@@ -170,7 +170,8 @@ class _Planner:
                 self._layers[layers] = reasoned(footprint, cfg.quant, kind)
             rows = self._layers[layers]
             foretold = forecast(cfg, footprint, rows, kind, card.memory_gib)
-            self._forecasts[key] = foretold, nothing_fits(rows, cfg.quant, kind)
+            misfit = ("", "") if footprint.trouble else nothing_fits(rows, cfg.quant, kind)
+            self._forecasts[key] = foretold, misfit
         return self._forecasts[key]
 
 
@@ -179,16 +180,11 @@ _SMALLER = "a smaller batch or resolution, or a larger device"
 
 def plan_axes(cfg: RootConf) -> dict[str, str]:
     """What runs of a plan are told apart by: the record's axes, the device first, and a few keys more."""
-    size = {"resolution": cfg.resolution} if cfg.resolution else cfg.model.dims
-    axes = {"gpu": cfg.gpu.name, "model": cfg.model.name, **size, "target": cfg.target, "batch": cfg.batch}
-    axes |= {name: value for name, value in axes_of(cfg).items() if name != "resolution"}
-    axes |= {
-        "layers": cfg.quant.layers.name,
-        "where": cfg.quant.where,
-        "via": cfg.quant.via,
-        "seed": cfg.seed,
-    }
-    return {name: str(value) for name, value in axes.items()}
+    dims = {} if cfg.resolution else {f"model.dims.{name}": size for name, size in cfg.model.dims.items()}
+    axes = {"gpu": cfg.gpu.name, "model": cfg.model.name, "resolution": cfg.resolution, **dims}
+    axes |= {"target": cfg.target, "batch": cfg.batch} | axes_of(cfg) | dims
+    axes |= {"layers": cfg.quant.layers.name, "quant.where": cfg.quant.where, "quant.via": cfg.quant.via}
+    return {name: str(value) for name, value in axes.items() if name != "resolution" or value}
 
 
 def own_request(cfg: RootConf) -> Mapping[str, Any]:

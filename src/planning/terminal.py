@@ -21,6 +21,7 @@ _STYLES = {
     Fate.UNDER_WAY: "dim",
     Fate.REPEATED: "dim",
 }
+_WORKLOAD = ("model", "target", "batch", "resolution", "dtype")
 _MOST_ROWS = 60  # of a table that need not be complete
 _UNFOLDED = 1000  # columns
 
@@ -90,9 +91,11 @@ def _groups(matrix: Matrix) -> Table:
 def _runs(matrix: Matrix, most: int) -> Table:
     rows = matrix.rows(most)
     names = list(rows[0][0]) if rows else []
-    table = _table(
-        "Runs", **dict.fromkeys(names, "left"), runs="right", outcome="left", GiB="right", time="right"
-    )
+    table = _table("Runs")
+    for name in names:  # a key, as it is typed
+        table.add_column(name, overflow="fold")
+    for name, justify in (("runs", "right"), ("outcome", "left"), ("GiB", "right"), ("time", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
     cards = {group.name: group.card.memory_gib for group in matrix.groups}
     for values, runs in rows:
         tight = any(run.memory and run.memory.is_tight(cards[run.group]) for run in runs)
@@ -133,10 +136,13 @@ def _closing(matrix: Matrix, most: int) -> list[str]:
         lines.append(
             f"gpu={names}: not on this machine; launched here its runs would only be recorded as unsupported"
         )
-    troubles = {f.trouble: run for run in sent if (f := run.memory) and f.trouble}
+    troubles: dict[str, list[PlannedRun]] = {}
+    for run in sent:
+        if run.memory and run.memory.trouble:
+            troubles.setdefault(run.memory.trouble, []).append(run)
     lines += [
-        f"memory of {_name(run)}: weights alone, its forward could not be followed: {why}"
-        for why, run in troubles.items()
+        f"memory of {_names(runs)}: weights alone, its forward could not be followed: {why}"
+        for why, runs in troubles.items()
     ]
     if any(runs[1:] for _, runs in matrix.rows(most)):
         lines.append("plan=all gives every run a row of its own")
@@ -156,8 +162,11 @@ def _at_once(matrix: Matrix) -> str:
     return f"{at_once or 'all'} at once of each GPU, if the cluster has them free"
 
 
-def _name(run: PlannedRun) -> str:
-    return " ".join(run.axes[name] for name in ("model", "target", "batch", "resolution"))
+def _names(runs: Sequence[PlannedRun]) -> str:
+    """The first run's workload, and how many other runs there are."""
+    others = f" and {len(runs) - 1} more" if runs[1:] else ""
+    words = [f"{name}={value}" for name, value in runs[0].axes.items() if name in _WORKLOAD]
+    return " ".join(words) + others
 
 
 def _count(runs: Sequence[Any]) -> str:

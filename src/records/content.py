@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from src.config.model_schema import PIPELINE, TOKENS
+from src.config.model_schema import DENOISER, PIPELINE, TOKENS
+from src.records.key import AXES
 from src.records.pooled import ESTIMATE, FOLDER_NAME
 from src.records.record import EMULATED, RECORD_NAME, Outcome, Record
 from src.records.store import MARKER_NAME
@@ -19,18 +20,27 @@ Point = tuple[str, float, int]  # metric, value, step
 MAX_POINTS = 200  # of a series
 _MAX_PARAM, _MAX_TAG, _MAX_KEY = 6000, 2000, 250  # characters; MLflow's own limits are 6000, 8000, 250
 _NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
-_NOT_MEASURED = ("tracking", "outputs", "rerun", "plan")
+_NOT_MEASURED = ("tracking", "outputs", "rerun", "plan", "varied")
 _PERCENTILES = range(0, 101, 5)
+_USUAL = {"target": DENOISER, "task": "latency"}
+_OF_SHAPE = ("model.dims.M", "model.dims.K", "model.dims.N")
 _STATUS = {Outcome.KILLED: "KILLED"}
 
 
 def label(record: Record) -> str:
-    """A run in one line."""
+    """A run in one line: its axes, those in which it is as most runs left out, and what differs in its sweep."""
     axes, shape = record.axes, record.shape
-    what = "x".join(str(shape[d]) for d in "MKN" if d in shape) or axes.get("model", "?")
-    seed = f"seed {axes['seed']}" if axes.get("seed") else ""
-    named = (axes.get("quant", "?"), axes.get("compile", "?"), f"b{axes.get('batch', '?')}", what)
-    return " ".join(filter(None, (*named, axes.get("gpu", ""), seed)))
+    size = "x".join(str(shape[d]) for d in "MKN" if d in shape)
+    named = [axes.get("quant", "?"), axes.get("compile", "?"), f"b{axes.get('batch', '?')}"]
+    named += [axes.get("model", "?"), f"{axes['resolution']}px" if axes.get("resolution") else "", size]
+    named += [
+        axes.get(name, "")
+        for name in ("target", "dtype", "task", "gpu")
+        if axes.get(name) != _USUAL.get(name)
+    ]
+    named += [f"seed {axes['seed']}"] if axes.get("seed") else []
+    others = (name for name in axes if name not in AXES and not (size and name in _OF_SHAPE))
+    return " ".join(filter(None, (*named, *(f"{name}={axes[name]}" for name in others))))
 
 
 def status(record: Record) -> str:
@@ -127,8 +137,8 @@ def params(record: Record, folder: Path) -> dict[str, str]:
         flat = {
             name: text for name, text in flat.items() if not name.startswith("model.pipeline.text_encoders.")
         }
-    named = record.axes | record.shape
-    return flat | {name: _text(value) for name, value in named.items()}
+    named = {_name(name): _text(value) for name, value in (record.axes | record.shape).items()}
+    return named | flat | {name: text for name, text in named.items() if name in (*AXES, *record.shape)}
 
 
 def _flatten(name: str, value: Any) -> dict[str, str]:
@@ -137,7 +147,11 @@ def _flatten(name: str, value: Any) -> dict[str, str]:
         for key, inner in value.items():
             found |= _flatten(f"{name}.{key}", inner)
         return found
-    return {_NOT_IN_NAMES.sub("_", name)[:_MAX_KEY]: _text(value)}
+    return {_name(name): _text(value)}
+
+
+def _name(key: str) -> str:
+    return _NOT_IN_NAMES.sub("_", key)[:_MAX_KEY]
 
 
 def _text(value: Any) -> str:

@@ -12,6 +12,8 @@ from src.config.quant_schema import EmulationConf, QuantConf, RequiresConf, Sche
 from src.config.schema import GpuConf, RootConf, SerializeConf
 from src.records.environment import counted_variables, versions
 
+# The axes that every run has; a sweep may have others beside them.
+AXES = ("model", "quant", "compile", "batch", "gpu", "resolution", "target", "dtype", "task", "seed")
 PROSE = (
     frozenset(  # keys of a scheme that change nothing; autoquant's candidates are plain mappings of this form
         f.name
@@ -70,8 +72,8 @@ def requested(gpu: GpuConf) -> dict[str, Any]:
 
 
 def axes_of(cfg: RootConf) -> dict[str, Any]:
-    """The axes that runs are told apart by."""
-    return {
+    """The axes that runs are told apart by, and what else differs within the run's sweep."""
+    axes = {
         "model": cfg.model.name,
         "quant": cfg.quant.name,
         "compile": cfg.compile.name,
@@ -83,6 +85,7 @@ def axes_of(cfg: RootConf) -> dict[str, Any]:
         "task": cfg.task.name,
         "seed": cfg.seed,
     }
+    return axes | {name: value for name, value in cfg.varied.items() if name not in axes}
 
 
 def _keyed(value: Any, *, argument: bool = False) -> Any:

@@ -20,7 +20,7 @@ from src.tasks.context import RunContext
 from src.treatments.ahead import Ahead
 from src.treatments.capability import Status, capability, quant_conf
 from src.treatments.compiling import compiler_counts
-from src.treatments.layers import RULES_REMEDY, LayerRow, capture_layers, tally, why_not
+from src.treatments.layers import LayerRow, capture_layers, fits_none, what_fits, why_not
 from src.treatments.plan import UNQUANTIZED, Choice, Plan, Trial, read_plan
 from src.treatments.scheme import Choices, TorchaoScheme, quantize_layers
 from src.treatments.trials import Bench
@@ -72,9 +72,7 @@ class Autoquant:
         for row in rows:
             row.reason = row.reason or why_not(row, self.conf.layers, RequiresConf())
         if all(row.reason for row in rows):
-            raise unsupported(
-                f"autoquant is left none of the {len(rows)} Linear layers ({tally(rows)})", RULES_REMEDY
-            )
+            raise unsupported(fits_none(self.conf, rows), what_fits(rows, self.conf, RequiresConf()))
         if self.plan is None:
             _, samples = capture_layers(workload)
             by_shape: dict[Shape, list[LayerRow]] = defaultdict(list)

@@ -16,6 +16,10 @@ from src.config.quant_schema import LayersConf, QuantConf, RequiresConf
 from src.workloads.workload import Workload
 
 GROUP_SIZES = (16, 32, 64, 128)  # usual ones, where the kernel takes any
+_NO_LINEAR_REMEDY = (
+    "another model or target (torch.nn.MultiheadAttention and the like use their weights without calling a layer); "
+    "quant=none measures this one as it is"
+)
 RULES_REMEDY = "other quant.layers, or layers=all: layers.json lists every layer with the rule that took it"
 
 
@@ -152,7 +156,7 @@ def tally(rows: Iterable[LayerRow]) -> str:
     return shown + (f", {rest} for other reasons" if rest else "")
 
 
-def what_fits(rows: Iterable[LayerRow], conf: QuantConf, requires: RequiresConf) -> str:
+def what_fits(rows: Sequence[LayerRow], conf: QuantConf, requires: RequiresConf) -> str:
     """What to do when no layer is left: other rules where they took all, a group size that divides K, or less.
 
     Args:
@@ -161,6 +165,9 @@ def what_fits(rows: Iterable[LayerRow], conf: QuantConf, requires: RequiresConf)
         requires: what it asks of a layer on the device.
     """
     asked = [row for row in rows if row.component in conf.components]
+    if not asked:
+        others = ", ".join(dict.fromkeys(row.component for row in rows))
+        return f"quant.components=[{others}]" if others else _NO_LINEAR_REMEDY
     asked = [row for row in asked if not why_not(row, conf.layers, RequiresConf())]
     if not asked:
         return RULES_REMEDY
@@ -171,9 +178,12 @@ def what_fits(rows: Iterable[LayerRow], conf: QuantConf, requires: RequiresConf)
     return "another scheme: python -m src.run --list says what each asks of K, N and M"
 
 
-def fits_none(scheme: str, rows: Sequence[LayerRow]) -> str:
+def fits_none(conf: QuantConf, rows: Sequence[LayerRow]) -> str:
     """Why a scheme that takes no layer at all cannot run; each row has its reason."""
-    return f"{scheme} fits none of the {len(rows)} Linear layers ({tally(rows)})"
+    if not any(row.component in conf.components for row in rows):
+        what = "the target" if conf.components == [DENOISER] else ", ".join(conf.components)
+        return f"{conf.name} quantizes Linear layers, and {what} calls none"
+    return f"{conf.name} fits none of the {len(rows)} Linear layers ({tally(rows)})"
 
 
 def by_component(workload: Workload, rows: Iterable[LayerRow]) -> dict[str, dict[str, float]]:

@@ -189,7 +189,7 @@ class TorchaoScheme:
         chosen = self.select(rows, run.device)
         if not chosen:
             raise unsupported(
-                fits_none(self.conf.name, rows), what_fits(rows, self.conf, self.requires(run.device))
+                fits_none(self.conf, rows), what_fits(rows, self.conf, self.requires(run.device))
             )
         return {fqn: (self.conf.name, config) for fqn, config in self.configs(chosen, run.device).items()}
 

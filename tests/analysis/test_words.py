@@ -92,3 +92,11 @@ def test_ends_without_a_verdict_are_named_by_their_kind(told):
         *(made(f"o{b}", outcome=Outcome.OOM, reason="out of memory", batch=b) for b in (2, 4)),
     ]
     assert "int8dq ended in oom (2 runs): out of memory." in told(runs)[0][-2]
+
+
+def test_runs_that_ended_for_different_reasons_are_counted_by_reason(told):
+    reasons = ["a bug"] * 6 + ["no memory"] * 3 + ["x", "y"]
+    runs = [made(f"f{i}", outcome=Outcome.FAILED, reason=reason, batch=i) for i, reason in enumerate(reasons)]
+    said = " ".join(told(runs)[0])
+    assert "int8dq ended in failed (11 runs): 6 of them: a bug, 3 of them: no memory, " in said
+    assert said.endswith("1 for other reasons.")

@@ -84,6 +84,19 @@ def test_an_alias_in_a_sweep_file_and_as_a_candidate(call: Call, tmp_path: Path)
     assert run.quant.candidates["row"]["name"] == "float8_e4m3_row"
 
 
+def test_a_glob_takes_no_alias(call: Call) -> None:
+    """int8_dynamic_activation_int4_weight stands for int4dq."""
+    swept = call("-m", "quant=glob(int8*)").runs
+    names = [run.quant.name for run in swept]
+    assert names == sorted(name for name in canonical("quant") if name.startswith("int8"))
+    only = call("-m", "quant=glob(int8_*activation*)")
+    assert (only.status, only.runs, only.err.count("\n")) == (2, [], 1)
+    assert (
+        "no value to sweep over; aliases are not matched: int8_dynamic_activation_int4_weight, " in only.err
+    )
+    assert "quant=glob(nope*): no value to sweep over\n" in call("-m", "quant=glob(nope*)").err
+
+
 def test_an_alias_of_ones_own(call: Call, tmp_path: Path) -> None:
     (tmp_path / "quant").mkdir()
     (tmp_path / "quant" / "w8.yaml").write_text("# what we call it\ndefaults: [int8wo]\n")

@@ -95,7 +95,7 @@ def test_a_checked_job_is_handed_out_without_being_composed_again(
     jobs = [["quant=int8wo", "batch=2"], ["+model.dims.x=1"], ["batch=3"]]
     fresh = [validate(loader.load_sweep_config(master, job)) for job in jobs]
     for job in jobs[:2]:
-        check_job(loader, master, job)
+        check_job(loader, master, job, {})
     composed: list[list[str]] = []
     original = loader.load_sweep_config
 

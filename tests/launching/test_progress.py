@@ -1,13 +1,15 @@
 """One line per run, whatever its task."""
 
 import io
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from src.launching.progress import SweepProgress, label, result
+from src.launching.progress import SweepProgress, endings, label, result
 from src.records.record import Outcome, Record
+from tests.conftest import SMALL_LINEAR
 
 SPEEDUP = {"speedup/ratio": 1.234, "speedup/ci_low": 1.2, "speedup/ci_high": 1.25}
 
@@ -39,6 +41,48 @@ def test_what_did_not_run_says_what_to_do() -> None:
 def test_a_run_is_told_from_one_that_is_quantized_elsewhere(compose, option) -> None:
     usual = label(compose("model=flux-tiny"))
     assert label(compose("model=flux-tiny", option)) == f"{usual} {option.removeprefix('quant.')}"
+
+
+def test_a_runs_line_has_what_differs_in_its_sweep_and_what_is_not_as_usual(compose) -> None:
+    flux = compose("model=flux-tiny", "gpu=cpu")
+    assert label(flux) == "flux-tiny int8wo none batch=1"
+    assert label(compose("model=flux-tiny", "resolution=64", "target=block", "seed=3")) == (
+        "flux-tiny int8wo none batch=1 resolution=64 target=block seed=3"
+    )
+    varied = {"resolution": "256", "dtype": "bfloat16", "gpu": "cpu", "seed": "0", "task": "latency"}
+    varied |= {"layers": "all", "quant.where": "device", "model.dims.text_tokens": "64", "quant": "int8wo"}
+    line = label(replace(flux, varied=varied))
+    for word in (
+        "resolution=256",
+        "dtype=bfloat16",
+        "gpu=cpu",
+        "seed=0",
+        "task=latency",
+        "layers=all",
+        "where=device",
+    ):
+        assert line.split().count(word) == 1
+    assert line.split().count("text_tokens=64") == 1
+    probe = replace(compose(*SMALL_LINEAR), varied={"model.dims.M": "16", "gpu.threads": "1"})
+    assert label(probe) == "linear int8wo none batch=1 M=16 gpu.threads=1 K=256 N=128"
+
+
+def ended(outcome: Outcome, reason: str, quant: str = "int8wo", remedy: str = "") -> Record:
+    return Record("k", 1, "s", {"quant": quant}, outcome=outcome, reason=reason, remedy=remedy)
+
+
+def test_runs_that_ended_alike_are_told_in_one_line_failures_first() -> None:
+    failed = [ended(Outcome.FAILED, "a bug", quant) for quant in ("int8wo", "int8dq", "int8wo")]
+    other = [ended(Outcome.FAILED, "another bug")]
+    unsupported = [ended(Outcome.UNSUPPORTED, "no kernel", f"q{i}", "a GPU") for i in range(6)]
+    assert endings([*unsupported, *other, *failed, ended(Outcome.OK, "")]) == [
+        "  3 failed (int8wo, int8dq): a bug",
+        "  1 failed (int8wo): another bug",
+        "  6 unsupported (q0, q1, q2, q3, ...): no kernel → a GPU",
+    ]
+    assert endings(other) == []
+    many = endings([ended(Outcome.FAILED, f"bug {i}") for i in range(10)])
+    assert (len(many), many[-1].split(":")[0]) == (9, "  2 more, for other reasons")
 
 
 def test_the_time_left_follows_what_each_run_was_guessed_to_take(monkeypatch: pytest.MonkeyPatch) -> None:

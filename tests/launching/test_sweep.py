@@ -4,6 +4,7 @@
 one server, whose imports take more than the runs do.
 """
 
+import io
 import json
 import os
 import shutil
@@ -150,6 +151,35 @@ def test_every_fate_of_a_run_is_an_outcome_and_the_sweep_goes_on(
     assert ok["device"]["threads"] == 1
     assert ok["metrics"]["quantize/layers"] > 10
     assert sum(published(tmp_path).values()) == 6
+
+
+@pytest.mark.usefixtures("server")
+def test_no_two_runs_of_a_sweep_read_alike_and_their_ends_are_summed_up_on_any_terminal(
+    tmp_path: Path, called: Callable[..., Called], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU float8dq ends before a model is built; the terminal knows ASCII only."""
+    terminal = io.TextIOWrapper(io.BytesIO(), "ascii")
+    axes = ("resolution=64,128", "dtype=bfloat16,float32", "quant.layers.min_side=0,64")
+    fixed = ("quant=float8dq", "gpu=cpu", "compile=none", "measure.ceilings=false", f"outputs={tmp_path}")
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", terminal)
+        status = called("-m", *axes, *fixed).status
+    terminal.flush()
+    assert isinstance(terminal.buffer, io.BytesIO)
+    told = terminal.buffer.getvalue().decode("ascii").splitlines()
+    assert status == 0
+    begun = [line.partition("] ")[2].partition(" (about")[0] for line in told if "(about" in line]
+    assert len({*begun}) == len(begun) == 8
+    assert "flux-tiny float8dq none batch=1 resolution=64 dtype=float32 quant.layers.min_side=64" in begun
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        runs = "select value from tags where key = 'mlflow.runName'"
+        names = {name for (name,) in database.execute(runs) if name.startswith("float8dq")}
+    assert len(names) == 8
+    assert "float8dq none b1 flux-tiny 128px bfloat16 cpu quant.layers.min_side=0" in names
+    (ended,) = [
+        line for line in told if line.startswith("  8 unsupported (float8dq)") or " unsupported (" in line
+    ][:1]
+    assert " -> a GPU with float8" in ended
 
 
 @pytest.mark.usefixtures("server")

@@ -1,11 +1,13 @@
 """What a plan foretells of runs, and what real runs on this CPU say."""
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from src.config.model_schema import InputConf, ModelConf
 from src.planning.hours import GUESS
 from src.planning.matrix import Fate, Launch
 from src.planning.planning import plan_runs, show_plan
@@ -129,6 +131,41 @@ def test_requests_make_groups(compose, tmp_path):
     )
     groups = plan_runs(configs, launch).groups
     assert [dict(group.request) for group in groups] == [{"gres": "gpu:h100:1"}, {"gres": "gpu:a100:1"}]
+
+
+def test_what_differs_in_a_sweep_is_a_column(compose, tmp_path, capsys):
+    linear, flux = (*SMALL_LINEAR, f"outputs={tmp_path}"), ("model=flux-tiny", f"outputs={tmp_path}")
+    configs = [
+        replace(compose(*linear), varied={"model.dims.M": "16", "gpu.threads": threads}) for threads in "12"
+    ]
+    configs += [
+        replace(compose(*flux, f"resolution={side}"), varied={"quant.where": "cpu"}) for side in (64, 128)
+    ]
+    matrix = plan_runs(configs)
+    assert matrix.axes()["gpu.threads"] == ["1", "2"]
+    assert matrix.axes()["resolution"] == ["64", "128"]
+    assert [run.axes.get("model.dims.M") for run in matrix.runs] == ["16", "16", None, None]
+    assert len({tuple(values.items()) for values, _ in matrix.rows(60)}) == 4
+
+
+@pytest.mark.parametrize(
+    "does", ["branches", "raises", "raises nothing said", "speaks markup", "recurses", "exits"]
+)
+def test_a_model_that_cannot_be_followed_is_named_with_the_reason(compose, tmp_path, capsys, does):
+    """It has no resolution; two runs have the same trouble."""
+    factory = {"_target_": "tests.planning.odd_models.Odd", "does": does}
+    model = ModelConf(
+        "odd", factory=factory, inputs={"x": InputConf(["batch", 8, 64])}, targets={"denoiser": ""}
+    )
+    cfg = replace(compose(*SMALL_LINEAR, f"outputs={tmp_path}"), model=model)
+    show_plan([cfg, replace(cfg, seed=1)])
+    told = capsys.readouterr()
+    (line,) = [line for line in told.out.splitlines() if line.startswith("memory of")]
+    assert line.startswith(
+        "memory of model=odd target=denoiser batch=1 dtype=bfloat16 and 1 more: weights alone, its forward could not "
+    )
+    assert "2 will run" in told.out
+    assert told.err == ""
 
 
 def test_nothing_is_written(compose, tmp_path: Path, capsys):

@@ -13,7 +13,7 @@ import pytest
 from run_folders import free_port, local, make_run, make_sweep
 
 from src.config.schema import TrackingConf
-from src.records.content import params
+from src.records.content import label, params
 from src.records.record import Outcome, Record, read_record
 from src.records.store import SweepManifest, sweep_folder, unpublished
 from src.records.tracking import Tracker, TrackingError, UnpublishableError, open_tracker
@@ -97,6 +97,37 @@ def test_the_sweep_itself_shows_what_came_out(tracker, outputs):
     experiment = tracker.client.get_experiment(tracker.connection.experiment_id)
     assert "metrics.`speedup/ratio`" in experiment.tags["mlflow.sharedViewState.sweep-1"]
     assert "viewStateShareKey=sweep-1" in tracker.link("sweep-1")
+
+
+def test_a_runs_name_has_every_axis_and_what_differs_in_its_sweep():
+    axes = {
+        "model": "flux", "quant": "int8wo", "compile": "none", "batch": 4, "gpu": "h100", "resolution": 256,
+        "target": "denoiser", "dtype": "float16", "task": "latency", "seed": 0,
+    }  # fmt: skip
+    record = Record("k", 1, "s", axes)
+    assert label(record) == "int8wo none b4 flux 256px float16 h100"
+    record.axes = axes | {"target": "block", "task": "serialize", "seed": 2, "quant.group_size": "64"}
+    assert (
+        label(record) == "int8wo none b4 flux 256px block float16 serialize h100 seed 2 quant.group_size=64"
+    )
+    record.axes = axes | {"resolution": 0, "model": "linear", "model.dims.M": "16"}
+    assert (
+        label(record) == "int8wo none b4 linear float16 h100 model.dims.M=16"
+    )  # it ended before it was built
+    record.shape = {"M": 64, "K": 8, "N": 8}
+    assert label(record) == "int8wo none b4 linear 64x8x8 float16 h100"
+    assert label(Record("k", 1, "s", {})) == "? ? b? ?"
+
+
+def test_what_differs_in_a_sweep_is_a_parameter(tracker, outputs):
+    folder = make_run(outputs, "key", "s")
+    record = read_record(folder / "record.json")
+    record.axes |= {"measure.budget_s": "1e1", "quant@quant.candidates.row": "fp8dqrow"}
+    record.write(folder)
+    found = params(record, folder)
+    assert found["measure.budget_s"] == "10.0"  # as it was resolved
+    assert found["quant_quant.candidates.row"] == "fp8dqrow"
+    tracker.publish(folder, opened(tracker, outputs))
 
 
 def test_a_sweep_that_skips_a_run_lists_it_too(tracker, outputs):

@@ -1,9 +1,13 @@
 """Group sizes, alignments and filters that leave no layer: never quantized nothing without a word."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from src.config.model_schema import InputConf
+from src.planning.matrix import Fate
+from src.planning.planning import plan_runs
 from src.records.record import Outcome
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR
 
@@ -73,3 +77,23 @@ def test_autoquant_without_a_candidate_for_the_device_says_what_would_run_them(c
     assert record.outcome is Outcome.UNSUPPORTED
     assert "no candidate of float8dq runs on" in record.reason
     assert "float8 tensor cores" in record.remedy
+
+
+ATTENTION = {"_target_": "torch.nn.MultiheadAttention", "embed_dim": 64, "num_heads": 4}
+
+
+@pytest.mark.parametrize("quant", ["int8wo", "autoquant"])
+def test_a_model_that_calls_no_linear_is_told_so_by_the_run_and_by_its_plan(
+    compose, execute_run, tmp_path, quant
+):
+    """Attention of torch.nn uses the weight of its Linear layer, which it does not call."""
+    cfg = compose("model=linear", f"quant={quant}", f"outputs={tmp_path}")
+    inputs = {name: InputConf(shape=["batch", 8, 64]) for name in ("query", "key", "value")}
+    cfg = replace(cfg, model=replace(cfg.model, factory=ATTENTION, inputs=inputs, dims={}, probe=False))
+    record = execute_run(cfg)
+    assert record.outcome is Outcome.UNSUPPORTED, record.reason
+    assert record.reason == f"{quant} quantizes Linear layers, and the target calls none"
+    assert "quant=none" in record.remedy
+    assert "MultiheadAttention" in record.remedy
+    (run,) = plan_runs([cfg]).runs
+    assert (run.fate, run.reason, run.remedy) == (Fate.UNSUPPORTED, record.reason, record.remedy)
