@@ -146,6 +146,9 @@ class Application:
             context.callbacks.on_multirun_start(config=config, config_name=self.config_name)
             HydraConfig.instance().set_config(config)
             OmegaConf.select(config, "hydra.sweep.dir", throw_on_missing=True)
+            for name in ("launcher", "sweeper"):
+                if not isinstance(config.hydra[name], DictConfig):
+                    raise ConfigError(f"hydra.{name}={config.hydra[name]}: give hydra/{name}=NAME")
             sweeper = Plugins.instance().instantiate_sweeper(
                 config=config, hydra_context=context, task_function=self.task
             )

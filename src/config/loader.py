@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import compress
 from typing import cast
@@ -13,12 +14,28 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from src.config.aliases import without_aliases
 from src.config.errors import ConfigError, accepted
 from src.config.repository import Repository
 from src.config.schema import RootConf
 from src.config.validate import validated
+
+
+@contextmanager
+def _composing() -> Iterator[None]:
+    """What Hydra and OmegaConf stumble over without a word of their own is a configuration's fault all the same."""
+    try:
+        yield
+    except (AttributeError, TypeError, KeyError, AssertionError) as error:
+        if isinstance(error, OmegaConfBaseException):
+            raise
+        said = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"the configuration cannot be composed: {type(error).__name__}: {said}; a key or an option has a value "
+            "of another kind than its file"
+        ) from error
 
 
 class Loader(ConfigLoaderImpl):
@@ -50,9 +67,10 @@ class Loader(ConfigLoaderImpl):
         self._primary = config_name
         for override in OverridesParser.create(self).parse_overrides(overrides):
             self._refuse_no_name(override)
-        return super().load_configuration(
-            config_name, overrides, run_mode, from_shell, validate_sweep_overrides
-        )
+        with _composing():
+            return super().load_configuration(
+                config_name, overrides, run_mode, from_shell, validate_sweep_overrides
+            )
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Compose one job of a sweep, from a copy of what it shares with the others."""
@@ -62,9 +80,10 @@ class Loader(ConfigLoaderImpl):
         self.validate_sweep_overrides_legal(parsed, RunMode.RUN, from_shell=True)
         chosen = [self._chooses_option(override) for override in parsed]
         config = self._base(master_config, list(compress(parsed, chosen)))
-        self._apply_overrides_to_config(
-            [o for o, choice in zip(parsed, chosen, strict=True) if not choice], config
-        )
+        with _composing():
+            self._apply_overrides_to_config(
+                [o for o, choice in zip(parsed, chosen, strict=True) if not choice], config
+            )
         config.hydra.overrides.task = list(sweep_overrides)
         naming = config.hydra.job.config.override_dirname
         config.hydra.job.override_dirname = get_overrides_dirname(

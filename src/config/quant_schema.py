@@ -54,7 +54,7 @@ class SchemeVariantConf:
     config: dict[str, Any] = field(default_factory=dict)
     requires: RequiresConf = field(default_factory=RequiresConf)
     inductor: dict[str, Any] = field(default_factory=dict)
-    bits: float | None = aside(None)
+    bits: float | None = bounded(None, min=0, max=64, key=False)
     serializes: str | None = field(default=None, metadata={"choices": SERIALIZES, "key": False})
 
 
@@ -89,7 +89,9 @@ class QuantConf:
     )  # of a pipeline: denoiser, vae, its text encoders
     where: str = one_of("device", "device", "cpu", "streamed")  # weights are quantized: docs/layers.md
     via: str = one_of("direct", "direct", "diffusers")  # torchao's quantize_, or diffusers' from_pretrained
-    bits: float | None = aside(None)  # per weight as stored, scales included, at the default group size
+    bits: float | None = bounded(
+        None, min=0, max=64, key=False
+    )  # per weight as stored, scales included, at the default group size
     serializes: str | None = field(
         default=None, metadata={"choices": SERIALIZES, "key": False}
     )  # docs/schemes.md

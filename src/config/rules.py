@@ -1,18 +1,31 @@
 """What a single field of the configuration cannot say: rules between keys, by the dataclass they concern."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from omegaconf.errors import OmegaConfBaseException
+
 from src.config.cluster_schema import SlurmRequest, problems_of_extra
-from src.config.errors import ConfigError, accepted
+from src.config.errors import ConfigError, accepted, explain
 from src.config.model_schema import PIPELINE, TOKENS, WeightsConf
 from src.config.quant_schema import SCHEME_PARAMETERS, LayersConf, QuantConf
-from src.config.schema import CalibrateConf, CollectConf, GpuConf, MeasureConf, RootConf, SerializeConf
+from src.config.schema import (
+    CalibrateConf,
+    CollectConf,
+    GpuConf,
+    MeasureConf,
+    RootConf,
+    SerializeConf,
+    TaskConf,
+)
 from src.config.signatures import mistakes
+from src.treatments.capability import quant_conf
 from src.treatments.plan import read_plan
 from src.workloads.dims import resolve
 
@@ -104,8 +117,22 @@ def _scheme(quant: QuantConf, path: str) -> Iterator[str]:
     for name, entry in quant.candidates.items():
         key = f"{path}candidates.{name}"
         yield from mistakes(entry, key)
-        if isinstance(entry, dict) and "_target_" in entry:
+        if not isinstance(entry, dict):
+            yield f"{key}={entry}: not a scheme; give +quant@quant.candidates.{name}=int8wo"
+        elif "_target_" in entry:
             yield f"{key}: not a candidate; one is a torchao config that is the same for every layer"
+        elif problem := _problem_of_entry(json.dumps(entry, default=str)):
+            yield f"{key}: {problem}"
+
+
+@cache
+def _problem_of_entry(entry: str) -> str:
+    """Why a candidate is no entry of conf/quant."""
+    try:
+        quant_conf(json.loads(entry))
+    except (OmegaConfBaseException, ValueError) as error:
+        return explain(error)
+    return ""
 
 
 def _foreign_parameters(quant: QuantConf, path: str) -> Iterator[str]:
@@ -147,8 +174,13 @@ def _where_and_via(quant: QuantConf, path: str) -> Iterator[str]:
         )
 
 
-def _device_pattern(gpu: GpuConf, path: str) -> Iterator[str]:
+def _device(gpu: GpuConf, path: str) -> Iterator[str]:
     yield from _patterns(f"{path}match", gpu.match)
+    yield from mistakes({"_target_": gpu._target_}, path.removesuffix("."))
+
+
+def _task(task: TaskConf, path: str) -> Iterator[str]:
+    yield from mistakes({"_target_": task._target_}, path.removesuffix("."))
 
 
 def _patterns(key: str, *patterns: str) -> Iterator[str]:
@@ -168,6 +200,7 @@ RULES: dict[type, Callable[[Any, str], Iterator[str]]] = {
     QuantConf: _scheme,
     WeightsConf: _weights_have_a_place,
     LayersConf: _layer_rules,
-    GpuConf: _device_pattern,
+    GpuConf: _device,
+    TaskConf: _task,
     SlurmRequest: problems_of_extra,
 }

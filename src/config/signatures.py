@@ -55,7 +55,7 @@ def arguments(target: str) -> tuple[str, ...] | None:
     """
     module, _, name = target.rpartition(".")
     if not module:
-        return None
+        raise LookupError("not the path of a class or a function: package.module.Name")
     path = _module_file(module)
     if path is None:
         _refuse_absent(module)

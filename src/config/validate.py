@@ -1,8 +1,10 @@
 """From a composed configuration to typed objects: nothing missing, nothing unknown, every value in its bounds."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import Field, fields, is_dataclass
-from typing import Any, TypeVar, cast
+from functools import cache
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -12,6 +14,7 @@ from src.config.rules import RULES
 from src.config.schema import RootConf
 
 T = TypeVar("T")
+_WANTED: dict[Any, str] = {list: "a list is wanted: [a,b]", dict: "keys and values are wanted: {key: value}"}
 
 
 def validate(config: DictConfig) -> RootConf:
@@ -49,7 +52,7 @@ def check_values(node: Any, path: str = "") -> None:
     Raises:
         ConfigError: some value is not accepted.
     """
-    problems = list(_problems(node, path))
+    problems = list(_misshapen(node, path)) or list(_problems(node, path))
     if problems:
         raise several(problems)
 
@@ -102,6 +105,41 @@ def _problems_of_fields(node: Any, path: str) -> Iterator[str]:
         yield from _problems(getattr(node, name), prefix + name)
 
 
+def _misshapen(node: Any, path: str) -> Iterator[str]:
+    """Values that are not of their key's kind, in a typed object and all below it: no rule can look at these."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _misshapen(value, f"{path}.{key}")
+    elif is_dataclass(node) and not isinstance(node, type):
+        prefix, kinds = f"{path}." if path else "", _kinds(type(node))
+        for name in (each.name for each in fields(node)):
+            problems = (
+                [*_problem_of_kind(getattr(node, name), prefix + name, *kinds[name])] if name in kinds else []
+            )
+            yield from problems or _misshapen(getattr(node, name), prefix + name)
+
+
+@cache
+def _kinds(schema: type[Any]) -> dict[str, tuple[type[Any], type[Any] | None]]:
+    """Of the fields that hold more than one value: what they are, and of lists of texts or numbers of which."""
+    found = {}
+    for name, hint in get_type_hints(schema).items():
+        kind, parts = get_origin(hint) or hint, get_args(hint)
+        if kind in _WANTED or is_dataclass(kind):
+            found[name] = kind, parts[0] if kind is list and parts[0] in (str, int, float) else None
+    return found
+
+
+def _problem_of_kind(value: Any, key: str, kind: type[Any], part: type[Any] | None) -> Iterator[str]:
+    """OmegaConf does not look at what a key takes from elsewhere: ``quant.components=${model}``, lists in lists."""
+    if value is None or value == MISSING:
+        return
+    if not isinstance(value, kind):
+        yield f"{key}: {_WANTED.get(kind, _WANTED[dict])}"
+    elif part is not None and any(isinstance(each, list | dict) or is_dataclass(each) for each in value):
+        yield f"{key}={value}: {_WANTED[list]}"
+
+
 def _problems_of_value(value: Any, key: str, field: Field[Any]) -> Iterator[str]:
     choices = field.metadata.get("choices")
     low, high = field.metadata.get("min"), field.metadata.get("max")
@@ -111,8 +149,12 @@ def _problems_of_value(value: Any, key: str, field: Field[Any]) -> Iterator[str]
         return
     elif choices and value not in choices:
         yield f"{key}={value}: no such choice; {accepted(str(value), choices)}"
+    elif isinstance(value, str) and (low is not None or high is not None):
+        yield f"{key}={value}: is not a number"
     elif (low is not None and not value >= low) or (high is not None and not value <= high):
         yield f"{key}={value}: must be {_bounds(low, high)}"
+    elif isinstance(value, float) and math.isnan(value):
+        yield f"{key}=nan: is not a number"
 
 
 def _bounds(low: float | None, high: float | None) -> str:

@@ -42,6 +42,11 @@ def card_of(gpu: GpuConf, *, elsewhere: bool = False) -> Card:
         if gpu.compute_capability is None:
             return Card(None, here=False, source=end.reason, remedy=end.remedy)
         return Card(_described(gpu), here=False, source=f"conf/gpu/{gpu.name}.yaml")
+    except Exception as error:  # of a device of the user's own
+        said = " ".join(str(error).split())[:200]
+        return Card(
+            None, here=False, source=f"gpu={gpu.name} cannot be opened: {type(error).__name__}: {said}"
+        )
     return Card(opened, here=True, source="this machine's, taken for theirs" if elsewhere else "this machine")
 
 

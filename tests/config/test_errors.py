@@ -141,3 +141,42 @@ def test_a_mistake_in_a_config_file_is_one_line(call: Call, tmp_path: Path, file
     assert result.err.startswith("error: ")
     assert result.err.count("\n") == 1
     assert [said for said in expected if said not in result.err] == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["quant.components=${model}"], "quant.components: a list is wanted: [a,b]"),
+        (["quant.layers.include=[[1]]"], "quant.layers.include=[[1]]: a list is wanted: [a,b]"),
+        (["quant.config=${model}"], "quant.config: keys and values are wanted: {key: value}"),
+        (["quant.bits=nan"], "quant.bits=nan: must be between 0 and 64"),
+        (["quant=autoquant", "quant.min_sqnr_db=nan"], "quant.min_sqnr_db=nan: is not a number"),
+        (["gpu=[[1]]"], "gpu=[[1]]: gpu wants the name of an option; "),
+        (
+            ["gpu._target_=nope"],
+            "gpu._target_=nope: not the path of a class or a function: package.module.Name",
+        ),
+        (["task._target_=nope.task"], "task._target_=nope.task: no package nope is installed"),
+        (
+            ["quant=autoquant", "+quant.candidates.a=1"],
+            "quant.candidates.a=1: not a scheme; give +quant@quant.",
+        ),
+        (["quant=autoquant", "+quant.candidates.a={b: 1}"], "quant.candidates.a: b: unknown key b; "),
+        (["-m", "+compile.options.a=1", "compile=???"], "the configuration cannot be composed: "),
+        (["-m", "hydra.launcher=1"], "hydra.launcher=1: give hydra/launcher=NAME"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_wherever_it_stands(
+    call: Call, argv: list[str], says: str
+) -> None:
+    result = call(*argv)
+    assert (result.status, result.runs, result.err.count("\n")) == (2, [], 1)
+    assert result.err.startswith(f"error: {says}")
+
+
+def test_a_file_that_holds_itself_is_one_line(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("a: &a [*a]\n")
+    result = call(f"--config-dir={tmp_path}", "model=mine")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "an anchor (&name) that holds itself (*name)" in result.err

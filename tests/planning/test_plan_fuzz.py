@@ -27,12 +27,15 @@ targets: {denoiser: ""}
 
 @pytest.fixture
 def waited(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What a plan waited for: connections, and sleeps of this thread (hypothesis has others)."""
+    """What a plan waited for: connections, and sleeps of this thread (hypothesis has others).
+
+    A program that is called, like a compiler for its version, is looked at every 50 ms.
+    """
     found: list[object] = []
     sleep = time.sleep
 
     def slept(seconds: float) -> None:
-        if threading.current_thread() is threading.main_thread():
+        if seconds > 0.05 and threading.current_thread() is threading.main_thread():
             found.append(seconds)
         sleep(seconds)
 
