@@ -24,6 +24,7 @@ from src.analysis.verdicts import (
 
 _STYLES = {"helps": "bold green", "hurts": "red", "neutral": "bright_black", "inconclusive": "yellow"}
 _MOST_ROWS = 60
+_CURVE = ("model", "target", "dtype")  # of a break-even, told where they differ
 
 
 def show(
@@ -82,9 +83,10 @@ def _breakeven(device: str, rows: pd.DataFrame) -> Table:
     for _, row in rows.head(_MOST_ROWS).iterrows():
         best = f"{row['best']:.2f}× at {row['best_m']}"
         style = _STYLES.get(row["case"], "")
-        table.add_row(
-            escape(treatment_text(row)), str(row["K"]), str(row["N"]), Text(str(row["says"]), style), best
+        told = " ".join(
+            [treatment_text(row), *(str(row[name]) for name in _CURVE if rows[name].nunique() > 1)]
         )
+        table.add_row(escape(told), str(row["K"]), str(row["N"]), Text(str(row["says"]), style), best)
     if len(rows) > _MOST_ROWS:
         table.caption = f"{len(rows) - _MOST_ROWS} more rows in breakeven.csv"
     return table

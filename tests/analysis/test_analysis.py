@@ -1,11 +1,14 @@
 """From a filled database to what is printed, written and logged."""
 
+import io
 import re
+import sys
 
 import pandas as pd
 import pytest
 
 from src.analysis.analysis import analyze
+from src.analyze import main
 from src.config.errors import ConfigError
 from src.records.record import Outcome
 from tests.analysis.synthetic import CPU, NO_FLOAT8, linear_runs, made
@@ -164,3 +167,24 @@ def test_the_command_line(store, capfd):
 def test_analyze_is_what_the_command_calls(store):
     name, _ = store.experiment([made("a", 1.25)])
     assert analyze(store.conf(name)) == 0
+
+
+def test_break_evens_of_two_dtypes_are_told_apart(store, analysing):
+    runs = [run for dtype in ("bfloat16", "float32") for run in [
+        made(f"{dtype}{m}", 1.0 + m / 100, shape=(m, 512, 512), dtype=dtype) for m in (1, 16, 64)]]  # fmt: skip
+    name, _ = store.experiment(runs)
+    printed = analysing(store.conf(name))[1]
+    assert "int8dq · default bfloat16" in printed
+    assert "int8dq · default float32" in printed
+
+
+def test_the_command_prints_on_an_ascii_terminal(store, monkeypatch):
+    name, _ = store.experiment([made("a", 1.3), made("b", outcome=Outcome.UNSUPPORTED, reason="no", batch=4)])
+    terminal = io.TextIOWrapper(io.BytesIO(), "ascii")
+    argv = [f"tracking.uri={store.uri}", f"experiment={name}", f"report={store.outputs}/ascii"]
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "argv", ["analyze.py", *argv])
+        patched.setattr(sys, "stdout", terminal)
+        assert main() == 0
+        terminal.flush()
+    assert b"1.30x 1.29-1.31" in terminal.buffer.getvalue()
