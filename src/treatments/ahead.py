@@ -18,6 +18,7 @@ from hydra.utils import get_class
 from torch import nn
 
 from src.config.schema import CompileConf, RootConf
+from src.launching.isolated import PRELOAD_VARIABLE
 from src.treatments.capability import Status, capability, quant_conf
 from src.treatments.compiling import compile_module, compiler_options
 from src.treatments.inductor import options_of_mode
@@ -81,6 +82,7 @@ class Ahead:
 
     def compile(self, pieces: list[Piece], workers: int) -> Iterable[int]:
         """Compile all; yields how many are done. A worker that dies ends it, and the trials compile the rest."""
+        os.environ[PRELOAD_VARIABLE] = os.environ.get(PRELOAD_VARIABLE) or __name__
         context = get_context("forkserver")
         context.set_forkserver_preload(["src.launching.preload"])  # leaves CUDA alone
         with ProcessPoolExecutor(workers, mp_context=context, initializer=_alone) as pool:
