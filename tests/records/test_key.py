@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from src.analysis.frame import CELL, _variants
+from src.analysis.frame import CELL
+from src.analysis.variants import variants
 from src.config.schema import RootConf, SerializeConf
 from src.records import key as key_module
 from src.records.content import params
@@ -16,6 +17,7 @@ from src.records.environment import versions
 from src.records.key import run_key
 from src.records.record import Record
 
+AXES = [name for name in CELL if name != "variant"]
 DEVICE = {"name": "NVIDIA H100 80GB HBM3", "kind": "cuda"}
 
 
@@ -224,7 +226,7 @@ def test_nothing_that_reads_as_prose_is_in_the_key_or_makes_a_variant(compose, t
             assert run_key(other, DEVICE) == original, path
             reworded = _params(dataclasses.asdict(other), tmp_path)
             rows = [dict.fromkeys(CELL, "") | {"params": params} for params in (flat, reworded)]
-            assert _variants(rows) == ["", ""], path
+            assert variants(rows, AXES) == ["", ""], path
 
 
 @pytest.mark.parametrize(
@@ -254,7 +256,7 @@ def test_nothing_that_reads_as_prose_is_in_the_key_or_makes_a_variant(compose, t
 )
 def test_what_makes_two_treatments(name, values, variant):
     rows = [dict.fromkeys(CELL, "") | {"params": {name: value}} for value in values]
-    assert _variants(rows)[0] == variant
+    assert variants(rows, AXES)[0] == variant
 
 
 def _texts(value: Any, path: tuple[Any, ...] = ()):
