@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import cache
@@ -76,11 +77,12 @@ def refuse_absent(module: str, name: str) -> None:
 
 
 def names_like(name: str, names: Iterable[str]) -> str:
-    """What may stand in place of a name: classes, and of very many only the nearest."""
-    classes = sorted({each for each in names if each[:1].isupper()})
+    """What may stand in place of a name: classes are listed, and of very many only the nearest."""
+    public = sorted(each for each in names if not each.startswith("_"))
+    classes = [each for each in public if each[0].isupper()] or public
     if len(classes) <= _LISTED:
-        return accepted(name, classes)
-    near = get_close_matches(name, classes, n=3, cutoff=0.5)
+        return accepted(name, public, {*public} - {*classes})
+    near = get_close_matches(name, public, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else f"it has {len(classes)} others"
 
 
@@ -104,7 +106,7 @@ def _refuse_absent_module(module: str) -> None:
     """Raise LookupError if the nearest package that has source says plainly that it has no such part."""
     package, _, part = module.rpartition(".")
     path = module_file(package) if package else None
-    if not package and find_spec(module) is None:
+    if not package and not _is_installed(module):
         raise LookupError(f"no package {module} is installed")
     if package and path is None:
         _refuse_absent_module(package)
@@ -112,6 +114,13 @@ def _refuse_absent_module(module: str) -> None:
         path is not None and not _is_module(module) and _says_all(package) and part not in _all_names(package)
     ):
         raise LookupError(f"{package} has no {part}")
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):  # __main__, and what was made at run time
+        return package in sys.modules
 
 
 def _is_module(module: str) -> bool:

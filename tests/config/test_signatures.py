@@ -101,6 +101,7 @@ def test_a_name_is_followed_to_where_it_is_defined() -> None:
         ),
         ("transformers.CLIPTextModl", "transformers has no CLIPTextModl; did you mean CLIPTextModel"),
         ("torch.nn.Linera", "torch.nn has no Linera; did you mean Linear"),
+        ("tests.workloads.factories.wann", "factories has no wann; did you mean wan?"),
         ("torch.nn", "a module; name a class or a function in it, as torch.nn.Class"),
         ("Linear", "a dotted path is wanted"),
         ("torch.nn.two words", "a dotted path is wanted"),
