@@ -133,6 +133,16 @@ def called(
     os.environ.update(environment)
 
 
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders as people have them, of model=tiny-wan: plain, of a variant, quantized (`save_checkpoints`)."""
+    from tests.workloads.factories import save_checkpoints
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    save_checkpoints(folder)
+    return folder
+
+
 @pytest.fixture
 def cold_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty inductor cache for one test."""

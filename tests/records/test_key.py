@@ -50,7 +50,8 @@ def leaves(conf: Any, path: tuple[Any, ...] = (), keyed: bool = True):
     """(path, whether the schema says that it belongs to the key) of every value in a configuration."""
     if is_dataclass(conf):
         for f in fields(conf):
-            yield from leaves(getattr(conf, f.name), (*path, f.name), keyed and f.metadata.get("key", True))
+            counts = keyed and bool(f.metadata.get("key", True))
+            yield from leaves(getattr(conf, f.name), (*path, f.name), counts)
     elif isinstance(conf, dict):
         for name, value in conf.items():
             yield from leaves(value, (*path, name), keyed and name not in ("description", "remedy"))
@@ -306,3 +307,13 @@ def test_text_encoders_count_only_where_they_are_part_of_the_pipeline(cfg):
     other = deepcopy(without)
     other.model.pipeline.text_encoders = {}
     assert run_key(without, DEVICE) == run_key(other, DEVICE) != run_key(cfg, DEVICE)
+
+
+def test_another_checkpoint_in_the_same_folder_is_another_run(compose, tmp_path):
+    local = ("model.weights.source=local", f"model.weights.id={tmp_path}")
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    cfg = compose("model=flux-tiny", *local)
+    first = run_key(cfg, DEVICE)
+    assert run_key(cfg, DEVICE) == first
+    (tmp_path / "model.safetensors").write_bytes(b"another")
+    assert run_key(cfg, DEVICE) != first
