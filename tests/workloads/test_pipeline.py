@@ -137,6 +137,7 @@ def test_a_real_size_runs_on_the_meta_device(compose, monkeypatch, model, vae_pa
     monkeypatch.setattr("src.workloads.pipeline.build_model", lambda conf, *_: on_meta(conf))
     dims = resolve(cfg.model.dims, {"batch": cfg.batch, "resolution": cfg.resolution}, "model.dims")
     denoiser = on_meta(cfg.model)
+    get_class(cfg.model.pipeline.vae.factory["_target_"])  # its module's annotations name torch.Generator
     with monkeypatch.context() as patch:
         patch.setattr(torch, "Generator", lambda device: seeded)
         module, _, arguments = build_pipeline(cfg, denoiser, dims, META)
