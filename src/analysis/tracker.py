@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from src.config.errors import ConfigError
 from src.config.schema import TrackingConf
-from src.records.connection import TrackingError, probe, without_password
+from src.config.tracking_uri import without_password
+from src.records.connection import TrackingError, probe
 from src.records.record import RecordError
 from src.records.store import MANIFEST_NAME, read_manifest, sweep_folder
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from src.config.schema import TrackingConf
+from src.config.tracking_uri import without_password
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
@@ -225,9 +226,3 @@ def _sqlite_path(uri: str) -> Path | None:
     if not uri.startswith("sqlite:///"):
         return None
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]).resolve()
-
-
-def without_password(uri: str) -> str:
-    """A tracker's address as it may be shown."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.password else uri

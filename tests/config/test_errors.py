@@ -154,7 +154,7 @@ def test_a_mistake_in_a_config_file_is_one_line(call: Call, tmp_path: Path, file
         (["gpu=[[1]]"], "gpu=[[1]]: gpu wants the name of an option; "),
         (
             ["gpu._target_=nope"],
-            "gpu._target_=nope: not the path of a class or a function: package.module.Name",
+            "gpu._target_=nope: a dotted path is wanted, as package.module.Class",
         ),
         (["task._target_=nope.task"], "task._target_=nope.task: no package nope is installed"),
         (
