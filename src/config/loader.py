@@ -3,7 +3,8 @@
 import pickle
 from collections.abc import Iterator, Sequence
 from itertools import compress
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.config_loader import ConfigLoader
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.aliases import without_aliases
 from src.config.errors import ConfigError, accepted
+from src.config.paths import literal
 from src.config.repository import Repository
 from src.config.schema import RootConf
 from src.config.validate import validated
@@ -49,9 +51,11 @@ class Loader(ConfigLoaderImpl):
         self._primary = config_name
         for override in OverridesParser.create(self).parse_overrides(overrides):
             self._refuse_no_name(override)
-        return super().load_configuration(
+        config = super().load_configuration(
             config_name, overrides, run_mode, from_shell, validate_sweep_overrides
         )
+        _name_places(config)
+        return config
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Compose one job of a sweep, from a copy of what it shares with the others."""
@@ -106,6 +110,15 @@ class Loader(ConfigLoaderImpl):
                 str(override.value()), without_aliases(group, self.get_group_options(group), self)
             )
             raise ConfigError(f"{override.input_line}: {group} wants the name of an option; {options}")
+
+
+def _name_places(config: DictConfig) -> None:
+    """Hydra notes folders as they are, where an interpolation in a name would be one."""
+    runtime = config.hydra.runtime
+    runtime.cwd = literal(str(Path.cwd()))
+    for source in runtime.config_sources:
+        noted: Any = OmegaConf.to_container(source, resolve=False)
+        source.path = literal(noted["path"])
 
 
 def check_job(loader: ConfigLoader, master: DictConfig, overrides: Sequence[str]) -> None:

@@ -11,13 +11,13 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 
 import torch
 from hydra.utils import get_class
 from torch import nn
 
 from src.config.schema import CompileConf, RootConf
+from src.launching.children import fork_server
 from src.treatments.capability import Status, capability, quant_conf
 from src.treatments.compiling import compile_module, compiler_options
 from src.treatments.inductor import options_of_mode
@@ -81,8 +81,7 @@ class Ahead:
 
     def compile(self, pieces: list[Piece], workers: int) -> Iterable[int]:
         """Compile all; yields how many are done. A worker that dies ends it, and the trials compile the rest."""
-        context = get_context("forkserver")
-        context.set_forkserver_preload(["src.launching.preload"])  # leaves CUDA alone
+        context = fork_server()  # its imports leave CUDA alone
         with ProcessPoolExecutor(workers, mp_context=context, initializer=_alone) as pool:
             asked: list[Future[None]] = [pool.submit(_compile, self.cfg, piece) for piece in pieces]
             try:
