@@ -102,6 +102,7 @@ def test_it_sweeps_and_analyzes_in_any_folder(site: Path, tmp_path: Path) -> Non
         shlex.split(line.split("look at it with: ")[1]) for line in told.splitlines() if "mlflow ui" in line
     ]
     assert database_path(look[-1]) == outputs.resolve() / "mlflow.db"
+    assert len(list((outputs / "artifacts").rglob("record.json"))) == 2
     told = call("quantpay-analyze", given)
     assert "mine" in told
     assert (outputs / "report" / "report.html").is_file()

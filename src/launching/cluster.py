@@ -1,6 +1,7 @@
 """A sweep on a cluster: each run's folder is made here, jobs run it there, and its record comes back by the disk."""
 
 import contextlib
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable
@@ -33,7 +34,9 @@ from src.records.record import Outcome, Record
 from src.records.store import SweepManifest, next_attempt, run_folder, sweep_folder
 from src.workloads.dtype import foretold
 
-_PLACEHOLDERS = ("%j", "%t", "%a", "%A")
+_PLACEHOLDER = re.compile(
+    r"%\d*[AJNabjnstux]"
+)  # SLURM's, in the names of files; %% does not protect all of them
 
 
 def run_on_cluster(configs: Iterable[RootConf], conf: ClusterConf, backend: ArrayBackend) -> list[int]:
@@ -216,10 +219,10 @@ class ClusterSweep:
 
 
 def _without_placeholders(outputs: Path) -> Path:
-    found = next((each for each in _PLACEHOLDERS if each in str(outputs)), None)
-    if found:
+    if found := _PLACEHOLDER.search(str(outputs)):
         raise ConfigError(
-            f"outputs={outputs}: submitit would put a job's number in place of {found}; give a folder without it"
+            f"outputs={outputs}: SLURM and submitit put a number or a name in place of {found[0]}; give a folder "
+            "without it"
         )
     return outputs
 

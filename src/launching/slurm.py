@@ -119,10 +119,10 @@ def _output(folder: Path, request: SlurmRequest, *, array: bool) -> dict[str, An
     """Where output goes, for the script and for srun in it: to SLURM a % in a path begins a placeholder."""
     cpus = request.cpus_per_task
     inherited = [f"--cpus-per-task={cpus}"] if cpus else []  # from 22.05 on it is not
-    output = f"{str(folder.absolute()).replace('%', '%%')}/{'%A_%a' if array else '%j'}_%t_log.out"
+    output = f"{str(folder.absolute()).replace('%', '%%')}/{'%A_%a' if array else '%j'}_0_log.out"
     return {
         "srun_args": [*inherited, f"--output={output}"],
-        "additional_parameters": {"requeue": True, "output": output.replace("%t", "0")} | request.extra,
+        "additional_parameters": {"requeue": True, "output": output} | request.extra,
     }
 
 

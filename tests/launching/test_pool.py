@@ -126,7 +126,7 @@ def test_each_device_has_one_run_at_a_time(tmp_path: Path) -> None:
     assert len(records(outputs)) == 5
     refused = sweep(tmp_path / "50%j", "gpu=h100")
     assert refused.returncode == 2
-    assert "50%j: submitit would put a job's number in place of %j" in refused.stderr
+    assert "50%j: SLURM and submitit put a number or a name in place of %j" in refused.stderr
 
 
 def test_every_end_is_an_outcome(tmp_path: Path) -> None:

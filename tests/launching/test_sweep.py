@@ -256,6 +256,16 @@ def test_a_disk_that_takes_no_more_is_told_before_anything_runs(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("server")
+def test_a_device_that_cannot_be_imported_is_one_line(tmp_path: Path, called: Callable[..., Called]) -> None:
+    device = ("gpu=cpu", "gpu._target_=no_such_module.Device", "tracking=none")
+    done = called("quant=int8wo", *SMALL, *device, f"outputs={tmp_path}")
+    assert done.status == 2
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert "gpu=cpu: cannot be opened" in line
+    assert "no_such_module" in line
+
+
+@pytest.mark.usefixtures("server")
 def test_one_of_three_processes_that_dies_is_named_and_the_others_are_pooled(
     tmp_path: Path, called: Callable[..., Called]
 ) -> None:

