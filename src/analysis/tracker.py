@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from src.config.errors import ConfigError
 from src.config.paths import command, database_path
 from src.config.schema import TrackingConf
-from src.records.connection import TrackingError, probe, without_password
+from src.records.connection import TrackingError, mend_folder, probe, without_password
 from src.records.record import RecordError
 from src.records.store import MANIFEST_NAME, read_manifest, sweep_folder
 
@@ -121,6 +121,7 @@ def _client(conf: TrackingConf) -> "MlflowClient":
         logging.getLogger(name).setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
+    mend_folder()
     try:
         return MlflowClient(conf.uri)
     except Exception as error:  # a broken database raises SQLAlchemy's, a bad scheme MLflow's

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from shlex import quote
 from threading import Thread
@@ -157,7 +158,24 @@ def _import() -> "type[MlflowClient]":
         os.environ.setdefault(name, value)
     from mlflow.tracking import MlflowClient
 
+    mend_folder()
     return MlflowClient
+
+
+def mend_folder() -> None:
+    """MLflow tells alembic its own folder as the value of an INI file, where a % begins an interpolation."""
+    import mlflow
+    from alembic.config import Config
+
+    if "%" not in str(mlflow.__file__) or hasattr(Config.set_main_option, "__wrapped__"):
+        return
+    told = Config.set_main_option
+
+    @wraps(told)
+    def told_literally(self: Config, name: str, value: str) -> None:
+        told(self, name, value.replace("%", "%%") if name == "script_location" else value)
+
+    Config.set_main_option = told_literally  # type: ignore[method-assign]
 
 
 def _open(conf: TrackingConf, uri: str, shown: str, artifacts: str | None) -> Connection:
