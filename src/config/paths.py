@@ -31,7 +31,8 @@ def override(key: str, value: str | Path) -> str:
     text = str(value)
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         return f"{key}={text}"
-    return f"{key}={QuotedString(literal(text), Quote.single).with_quotes()}"
+    marks = Quote.single if '"' in text else Quote.double  # so that a shell's single ones go around
+    return f"{key}={QuotedString(literal(text), marks).with_quotes()}"
 
 
 def command(name: str, *arguments: str) -> str:

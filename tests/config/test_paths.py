@@ -52,6 +52,7 @@ def test_a_plain_path_is_left_plain(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     assert override("outputs", "/data/me/out-1") == "outputs=/data/me/out-1"
     assert outputs_argument(tmp_path / "outputs") == []
+    assert command("collect", override("outputs", "/My #1")) == """python -m src.collect 'outputs="/My #1"'"""
     assert outputs_argument(Path("/data/out")) == ["outputs=/data/out"]
 
 
