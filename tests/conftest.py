@@ -28,14 +28,10 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 import torch._inductor.config as inductor_config  # noqa: E402
 from hydra import version  # noqa: E402
-from hydra.types import RunMode  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
-from omegaconf import OmegaConf, open_dict  # noqa: E402
 
-from src.config.arguments import parse, search_path  # noqa: E402
-from src.config.loader import Loader  # noqa: E402
 from src.config.quant_schema import QuantConf  # noqa: E402
-from src.config.schema import RootConf, register  # noqa: E402
+from src.config.schema import RootConf  # noqa: E402
 from src.measurement.load import Load  # noqa: E402
 from src.measurement.rounds import Rounds  # noqa: E402
 from src.records.key import axes_of  # noqa: E402
@@ -45,31 +41,13 @@ from src.tasks.context import RunContext  # noqa: E402
 from src.treatments.capability import quant_conf  # noqa: E402
 from src.workloads.device import CpuDevice, Device  # noqa: E402
 from src.workloads.dtype import DtypeRates  # noqa: E402
+from tests.composing import Compose, composer  # noqa: E402
 
 settings.register_profile(  # one for all: how long an example takes says how busy the machine is
     "quantpay", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("quantpay")
 
-Compose = Callable[..., RootConf]
-
-# What a test gets unless it says otherwise: no compiler, few rounds, no tracker.
-QUIET = {
-    "gpu": "cpu",
-    "gpu.threads": "1",
-    "tracking": "none",
-    "compile": "none",
-    "measure.min_round_ms": "0.01",
-    "measure.max_warmup_s": "0",
-    "measure.min_pairs": "8",
-    "measure.max_pairs": "8",
-    "measure.clear_width": "0",
-    "measure.bootstrap_samples": "200",
-    "measure.cache": "warm",
-    "measure.energy_s": "0",
-    "measure.ceilings": "false",
-    "dtype": "bfloat16",
-}
 FAMILIES = ("fp6_e3m2", "fpx_weight_only", "uint3wo", "uintx_weight_only")
 SMALL_LINEAR = ("model=linear", "model.dims.M=16", "model.dims.K=256", "model.dims.N=128")
 SMALL_FLUX = (  # width 128 instead of 512, 64 pixels: what it computes costs next to nothing, in any dtype
@@ -90,30 +68,6 @@ def pytest_collection_finish() -> None:
 def compose() -> Compose:
     """compose(*overrides) -> RootConf, as a sweep does: once per set of options; `QUIET` underneath."""
     return composer()
-
-
-def composer() -> Compose:
-    """What the fixture `compose` gives."""
-    register()
-    version.setbase("1.3")
-    loader = Loader(search_path(parse([], "pytest"), ROOT / "conf"))
-    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
-
-    def composed(*overrides: str) -> RootConf:
-        given = {override.split("=", 1)[0] for override in overrides}
-        quiet = [
-            f"{key}={value}"
-            for key, value in QUIET.items()
-            if key not in given and not ("gpu" in given and key == "gpu.threads")
-        ]
-        config = loader.load_sweep_config(master, [*quiet, *overrides])
-        with open_dict(config):
-            del config["hydra"]
-        cfg = OmegaConf.to_object(config)
-        assert isinstance(cfg, RootConf)
-        return cfg
-
-    return composed
 
 
 @pytest.fixture(scope="session")
@@ -177,6 +131,16 @@ def called(
     signal.signal(signal.SIGTERM, on_sigterm)
     os.environ.clear()
     os.environ.update(environment)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders as people have them, of model=tiny-wan: plain, of a variant, quantized (`save_checkpoints`)."""
+    from tests.workloads.factories import save_checkpoints
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    save_checkpoints(folder)
+    return folder
 
 
 @pytest.fixture

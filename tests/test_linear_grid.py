@@ -2,7 +2,8 @@
 
 import pytest
 
-from benchmarks.linear_grid import agreement, commands, grid, probes
+from benchmarks import linear_probes
+from benchmarks.linear_grid import GRID, agreement, commands, grid, probes, rows
 from src.records.record import Outcome, Record
 
 
@@ -14,6 +15,34 @@ def test_what_the_published_grid_says():
     assert (blocked.other_verdict, blocked.clear, blocked.right_sign) == (5, 130, 130)
     assert (call.clear, call.right_sign) == (130, 102)
     assert blocked.apart == pytest.approx(0.046, abs=0.001)
+
+
+def test_what_the_probes_of_an_h200_say():
+    """As README.md and outputs/published/nvidia-h200 have it."""
+    folder = GRID.parents[1] / "nvidia-h200"
+    found = agreement(grid("speedup", folder / "linear_grid.csv"), rows(folder / "linear_probes.jsonl"))
+    assert (found.cells, found.clear, found.right_sign, found.other_verdict) == (141, 135, 134, 3)
+    assert (found.helps, found.said_to_hurt) == (39, 0)
+    assert found.apart == pytest.approx(0.038, abs=0.001)
+
+
+def test_a_probe_is_made_and_timed_as_a_run_would():
+    quick = ("compile=none", "gpu=cpu", "gpu.threads=1", "measure.budget_s=0.1", "measure.max_warmup_s=0")
+    make = linear_probes.maker((*linear_probes.OPTIONS, *quick))
+    found = [linear_probes.timed(make((16, 64, 32, quant))) for quant in ("int8wo", "float8dq")]
+    assert (found[0]["M"], found[0]["K"], found[0]["N"], found[0]["quant"]) == (16, 64, 32, "int8wo")
+    assert found[0]["low"] <= found[0]["speedup"] <= found[0]["high"]
+    assert "needs a cuda device" in found[1]["error"]
+
+
+def test_each_cell_is_dealt_out_once_and_those_of_a_layer_together():
+    cells = [*grid("speedup")]
+    dealt = linear_probes.shares(cells, 14)
+    assert sorted(cell for share in dealt for cell in share) == sorted(cells)
+    of_layer = {}
+    for number, share in enumerate(dealt):
+        for cell in share:
+            assert of_layer.setdefault(cell[:3], number) == number
 
 
 def test_records_are_held_against_it(tmp_path):

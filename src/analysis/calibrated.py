@@ -65,10 +65,16 @@ def warnings(
         records: of the runs.
     """
     records, again = list(records), command("calibrate")
+    if without := [device for key, device in devices.items() if key not in calibrations]:
+        each = "it" if len(without) == 1 else "each"
+        have = (
+            f"{without[0]} has"
+            if len(without) == 1
+            else f"{len(without)} devices ({'; '.join(without)}) have"
+        )
+        yield f"{have} no calibration here: {again} on {each} shows whether its numbers can be trusted."
     for key, device in devices.items():
-        found = calibrations.get(key)
-        if found is None:
-            yield f"{device} has no calibration here: {again} on it shows whether its numbers can be trusted."
+        if (found := calibrations.get(key)) is None:
             continue
         if not found.passed:
             why = found.failed or f"{found.status}, too little was measured to say"

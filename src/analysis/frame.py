@@ -1,7 +1,6 @@
 """From MLflow runs to a tidy frame: one row per run key."""
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -10,9 +9,9 @@ import pandas as pd
 
 from src.analysis.attempts import confidence, one_per_key, pool_rows
 from src.analysis.devices import told_apart
+from src.analysis.variants import variants
 from src.config.schema import MeasureConf
 from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
-from src.records.key import PROSE
 from src.records.record import EMULATED, FINDINGS, Outcome, renamed
 
 if TYPE_CHECKING:
@@ -38,11 +37,7 @@ _METRICS = [  # always columns, empty where no run has them
     *("quality/sqnr_db", "quality/psnr_db", "quality/lpips"),
 ]
 _SERIES = ("rounds/", "distribution/")  # MLflow gives their last points
-_TREATED_BY = ("quant.", "compile.", "model.")  # parameters that can tell two treatments apart
-_FREE = ("quant.config.", "compile.options.", "model.factory.")
-_NOT_A_VARIANT = (".name", ".description", "._target_", ".dims.M", ".dims.K", ".dims.N")
 _ASKED = "gpu="
-_LAYERS = "quant.layers."  # the rules for layers, and the name of their preset
 
 
 def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
@@ -59,7 +54,7 @@ def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
     for row in rows:
         row["device"] = called[row["device_name"], row["device_identity"]]
     pool_rows(rows)
-    for row, variant in zip(rows, _variants(rows), strict=True):
+    for row, variant in zip(rows, variants(rows, [name for name in CELL if name != "variant"]), strict=True):
         row["variant"] = variant
         row["verdict"] = _verdict(row, margin)
         row["withheld"] = bool(row["verdict"]) and row["withheld"]
@@ -177,58 +172,6 @@ def _interval_verdict(row: dict[str, Any], margin: float) -> str:
         return ""
     pairs = int(row.get("speedup/pairs", 0))
     return str(verdict(SpeedupEstimate(parts[0], parts[1], parts[2], pairs, block_length=1), margin))
-
-
-def _variants(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Per row, the treatment's parameters by which it differs from others with the same axes."""
-    names = [name for name in CELL if name != "variant"]
-    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        groups[tuple(row.get(name) for name in names)].append(index)
-    variants = [""] * len(rows)
-    for members in groups.values():
-        params = [rows[index]["params"] for index in members]
-        differing = [name for name in _options(params) if len({p.get(name, "") for p in params}) > 1]
-        differing = _by_preset(differing, params)
-        for index, given in zip(members, params, strict=True):
-            variants[index] = ", ".join(f"{_short(name)}={given.get(name, 'default')}" for name in differing)
-    return variants
-
-
-def _options(params: Sequence[dict[str, str]]) -> list[str]:
-    """Parameters to compare: those that all runs have, and what can be added to a configuration freely.
-
-    One that only some have otherwise comes of another version of the schema.
-    """
-    names = {
-        n for given in params for n in given if n.startswith(_FREE) or all(n in other for other in params)
-    }
-    return sorted(
-        n for n in names if n.startswith(_TREATED_BY) and not n.endswith(_NOT_A_VARIANT) and not _is_prose(n)
-    )
-
-
-def _is_prose(name: str) -> bool:
-    """Whether a parameter is one of a scheme's words, which its run key does not hold either.
-
-    An argument of a torchao config counts whatever it is called.
-    """
-    parts = name.split(".")
-    said = parts[: parts.index("config")] if "config" in parts else parts
-    return parts[0] == "quant" and not PROSE.isdisjoint(said[1:])
-
-
-def _by_preset(differing: list[str], params: Sequence[dict[str, str]]) -> list[str]:
-    """The rules for layers in one word, their preset's name, where that tells the runs apart just as well."""
-    rules = [name for name in differing if name.startswith(_LAYERS)]
-    settings = {tuple(given.get(name, "") for name in [_LAYERS + "name", *rules]) for given in params}
-    if not rules or len(settings) > len({preset for preset, *_ in settings}):
-        return differing
-    return [*(name for name in differing if name not in rules), _LAYERS + "name"]
-
-
-def _short(name: str) -> str:
-    return name.split(".", 1)[1].removeprefix("config.").removesuffix(".name")
 
 
 def _other_metrics(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from src.config.errors import ConfigError
 from src.config.paths import command, database_path
 from src.config.schema import TrackingConf
-from src.records.connection import TrackingError, mend_folder, probe, without_password
+from src.config.tracking_uri import without_password
+from src.records.connection import TrackingError, mend_folder, probe
 from src.records.record import RecordError
 from src.records.store import MANIFEST_NAME, read_manifest, sweep_folder
 

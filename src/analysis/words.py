@@ -16,7 +16,7 @@ from src.measurement.statistics import Verdict
 from src.records.record import EMULATED, Outcome
 
 _CONTROL = "none"
-_MOST_MODELS = 2
+_MOST_MODELS = 4
 _MOST_CURVES = 2
 _MOST_ENDS = 3
 _CURVE = ["K", "N", "variant", "dtype", "model", "target"]

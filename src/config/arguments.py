@@ -1,6 +1,7 @@
 """The flags of the command line: Hydra's, with our errors; and the folders of configs they name."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -10,6 +11,8 @@ from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 
 from src.config.errors import ConfigError
 from src.config.paths import config_source
+
+_HOME = re.compile(r"(?<=[=,])~(?=/)")  # in key=~/folder a shell leaves it, and Hydra does not know it
 
 
 def parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
@@ -24,6 +27,7 @@ def parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
         "--list", action="store_true", help="Every quantization scheme, and whether it runs here"
     )
     args = parser.parse_intermixed_args(argv)
+    args.overrides = [_HOME.sub(lambda _: str(Path.home()), each) for each in args.overrides]
     if args.experimental_rerun:
         raise ConfigError("--experimental-rerun: not supported; a run's folder holds its config.yaml")
     return args

@@ -1,11 +1,14 @@
 """Fields of the configuration's dataclasses: their metadata is data for two readers.
 
 `src.config.validate` reads ``min``, ``max`` and ``choices``, and `src.records.key` reads ``key``: a field with
-``key=False`` cannot change a measured number, so it is not part of the run key.
+``key=False`` cannot change a measured number, so it is not part of the run key; one with ``key=GIVEN`` is part of it
+where it is not at its default, so that runs that do not have it keep their key.
 """
 
 from dataclasses import field
 from typing import Any
+
+GIVEN = "given"
 
 
 def bounded(default: Any, *, min: float | None = None, max: float | None = None, key: bool = True) -> Any:

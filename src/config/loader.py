@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_repository import IConfigRepository
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
@@ -16,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.aliases import without_aliases
 from src.config.errors import ConfigError, accepted
+from src.config.input_types import type_inputs
 from src.config.paths import literal
 from src.config.repository import Repository
 from src.config.schema import RootConf
@@ -74,6 +77,14 @@ class Loader(ConfigLoaderImpl):
             parsed, naming.exclude_keys, naming.item_sep, naming.kv_sep
         )
         OmegaConf.copy_cache(from_config=master_config, to_config=config)
+        return config
+
+    def _compose_config_from_defaults_list(
+        self, defaults: list[ResultDefault], repo: IConfigRepository
+    ) -> DictConfig:
+        """Compose the files; then the inputs of the model have their type, whatever nesting they are given in."""
+        config = super()._compose_config_from_defaults_list(defaults, repo)
+        type_inputs(config)
         return config
 
     def list_groups(self, parent_name: str) -> list[str]:

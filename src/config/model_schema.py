@@ -1,15 +1,20 @@
 """The typed schema of a model: how to construct and feed it, and the pipeline around it."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING
 
-from src.config.fields import aside, bounded, one_of
+from src.config.fields import GIVEN, aside, bounded, one_of
 
 PIPELINE = "pipeline"  # the target that is no part of the model but the pipeline around it
 DENOISER, VAE = "denoiser", "vae"  # components of a pipeline, as quant.components names them
 TOKENS = "tokens"  # model.pipeline.prompt: the text encoders are part of the pipeline
+_GIVEN = {"key": GIVEN}
+TENSOR_DTYPES = (
+    "bfloat16", "float16", "float32", "float64", "bool", "uint8", "int8", "int16", "int32", "int64",
+)  # fmt: skip
 
 
 @dataclass
@@ -20,6 +25,23 @@ class WeightsConf:
     id: str | None = None  # local: a folder that from_pretrained reads; hub: a repository id
     subfolder: str | None = None
     std: float = bounded(0.02, min=0.0)  # of random weights
+    variant: str | None = field(
+        default=None, metadata=_GIVEN
+    )  # of the files: fp16 for diffusion_pytorch_model.fp16.safetensors
+    revision: str | None = field(
+        default=None, metadata=_GIVEN
+    )  # of a hub repository: a branch, a tag or a commit
+    arguments: dict[str, Any] = field(
+        default_factory=dict, metadata=_GIVEN
+    )  # further ones of from_pretrained
+
+    def __post_init__(self) -> None:
+        if self.source == "local" and self.id is not None:
+            self.id = str(Path(self.id).expanduser())
+
+    def folder(self) -> Path | None:
+        """Where the files of local weights lie; None for others."""
+        return Path(self.id, self.subfolder or "") if self.source == "local" and self.id else None
 
 
 @dataclass
@@ -29,14 +51,17 @@ class InputConf:
     shape: list[Any] = field(default_factory=list)  # integers or expressions: [batch, tokens, 64]
     init: str = "src.workloads.inputs.normal"  # callable(shape, generator, device, dtype) -> Tensor
     fill: float | None = None  # a constant instead of `init`
-    dtype: str | None = None  # null: the run's dtype
+    dtype: str | None = field(default=None, metadata={"choices": TENSOR_DTYPES})  # null: the run's dtype
+    count: Any = field(
+        default=None, metadata=_GIVEN
+    )  # an expression: a list of so many tensors in place of one
 
 
 @dataclass
 class ComponentConf:
     """A further module of a pipeline: how to construct it, and its weights."""
 
-    factory: dict[str, Any] = field(default_factory=dict)  # `_target_` and constructor arguments
+    factory: dict[str, Any] = field(default_factory=dict)  # `_target_`, a class or a function; its arguments
     weights: WeightsConf = field(default_factory=WeightsConf)
 
 
@@ -60,8 +85,10 @@ class PipelineConf:
     scheduler: dict[str, Any] = field(default_factory=dict)  # `_target_` and constructor arguments
     steps: int = bounded(4, min=1)  # num_inference_steps
     guidance: float = 4.0  # guidance_scale
-    inputs: dict[str, InputConf] = field(default_factory=dict)  # tensors in place of the encoded prompt
-    call: dict[str, Any] = field(default_factory=dict)  # further arguments of the pipeline's call
+    inputs: dict[str, Any] = field(default_factory=dict)  # as a model's, in place of the encoded prompt
+    call: dict[str, Any] = field(
+        default_factory=dict
+    )  # further arguments of the pipeline's call, as a model's
     prompt: str = one_of(
         "embeddings", "embeddings", "tokens"
     )  # what a call begins with; tokens: it encodes them
@@ -77,12 +104,16 @@ class ModelConf:
 
     name: str = MISSING
     description: str = aside("")
-    factory: dict[str, Any] = field(default_factory=dict)  # `_target_` and constructor arguments
+    factory: dict[str, Any] = field(default_factory=dict)  # `_target_`, a class or a function; its arguments
     weights: WeightsConf = field(default_factory=WeightsConf)
     resolution: int = 0  # pixels; the default of the axis `resolution`; 0: the model has none
     dims: dict[str, Any] = field(default_factory=dict)  # named dimensions, later ones may use earlier ones
-    inputs: dict[str, InputConf] = field(default_factory=dict)
-    call: dict[str, Any] = field(default_factory=dict)  # further keyword arguments of forward()
+    inputs: dict[str, Any] = field(
+        default_factory=dict
+    )  # name -> InputConf, or a list or set of them by name
+    call: dict[str, Any] = field(
+        default_factory=dict
+    )  # further arguments of forward(), texts are expressions
     targets: dict[str, str] = field(default_factory=dict)  # target name -> module path inside the model
     probe: bool = False  # stands for a part of a larger model: each call finds the caches cold
     pipeline: PipelineConf = field(default_factory=PipelineConf)  # around the model

@@ -9,12 +9,23 @@ from typing import Any
 
 from src.config.cluster_schema import SlurmRequest, problems_of_extra
 from src.config.errors import ConfigError, accepted
+from src.config.model_rules import model_mistakes
 from src.config.model_schema import PIPELINE, TOKENS, WeightsConf
 from src.config.quant_schema import SCHEME_PARAMETERS, LayersConf, QuantConf
-from src.config.schema import CalibrateConf, CollectConf, GpuConf, MeasureConf, RootConf, SerializeConf
-from src.config.signatures import mistakes
+from src.config.schema import (
+    CalibrateConf,
+    CollectConf,
+    GpuConf,
+    MeasureConf,
+    RootConf,
+    SerializeConf,
+    TrackingConf,
+)
+from src.config.signatures import defined_as, mistakes
+from src.config.tracking_uri import problem_of_uri, without_password
 from src.treatments.plan import read_plan
-from src.workloads.dims import resolve
+
+_PER_LAYER = "torchao.quantization.quant_api.FqnToConfig"
 
 
 def _known_target(root: RootConf | CalibrateConf, _: str) -> Iterator[str]:
@@ -30,12 +41,17 @@ def _root(root: RootConf, path: str) -> Iterator[str]:
     if root.compile.scope == "none" and root.compile.tuning != "none":
         yield f"compile.tuning={root.compile.tuning}: compile={root.compile.name} compiles nothing"
     yield from _checkpoint(root.serialize)
+    yield from _model(root)
     try:
-        resolve(root.model.dims, {"batch": root.batch, "resolution": root.resolution}, "model.dims")
         if root.quant.plan is not None:
             read_plan(Path(root.quant.plan))
     except ConfigError as error:
         yield str(error)
+
+
+def _model(root: RootConf | CalibrateConf) -> Iterator[str]:
+    axes = {"batch": root.batch, "resolution": root.resolution}
+    yield from model_mistakes(root.model, axes, root.target)
 
 
 def _checkpoint(conf: SerializeConf) -> Iterator[str]:
@@ -69,10 +85,7 @@ def _calibration(conf: CalibrateConf, path: str) -> Iterator[str]:
             yield f"slowdowns={value}: must be above 0 and at most 1: 0.03 is a delay of 3 % of a call"
     if len({*conf.slowdowns}) < len(conf.slowdowns):
         yield f"slowdowns={conf.slowdowns}: each of them once"
-    try:
-        resolve(conf.model.dims, {"batch": conf.batch, "resolution": conf.resolution}, "model.dims")
-    except ConfigError as error:
-        yield str(error)
+    yield from _model(conf)
 
 
 def _collecting(conf: CollectConf, path: str) -> Iterator[str]:
@@ -91,11 +104,12 @@ def _ordered_pairs(measure: MeasureConf, path: str) -> Iterator[str]:
 def _scheme(quant: QuantConf, path: str) -> Iterator[str]:
     yield from _foreign_parameters(quant, path)
     yield from _where_and_via(quant, path)
-    yield from mistakes({"_target_": quant._target_}, path.removesuffix("."))
+    yield from mistakes({"_target_": quant._target_}, path.removesuffix("."), later=True)
     configs = {"config": quant.config, "emulation.config": quant.emulation.config}
     configs |= {f"per_device.{kind}.config": each.config for kind, each in quant.per_device.items()}
     for key, config in configs.items():
-        yield from mistakes(config, f"{path}{key}")
+        yield from _one_for_all(config, f"{path}{key}", path)
+        yield from mistakes(config, f"{path}{key}", later=True)
         if config.get("set_inductor_config"):
             yield (
                 f"{path}{key}.set_inductor_config=true: would change the treated arm alone; "
@@ -103,9 +117,25 @@ def _scheme(quant: QuantConf, path: str) -> Iterator[str]:
             )
     for name, entry in quant.candidates.items():
         key = f"{path}candidates.{name}"
-        yield from mistakes(entry, key)
         if isinstance(entry, dict) and "_target_" in entry:
             yield f"{key}: not a candidate; one is a torchao config that is the same for every layer"
+        else:
+            yield from mistakes(entry, key, later=True)
+
+
+def _one_for_all(config: dict[str, Any], key: str, path: str) -> Iterator[str]:
+    """torchao's own choice of layers would pass by the layer table, its rules and its reasons."""
+    target = config.get("_target_")
+    try:
+        known = isinstance(target, str) and defined_as(target) == _PER_LAYER
+    except LookupError:
+        return
+    if known:
+        yield (
+            f"{key}._target_={target}: chooses layers by itself, which here {path}layers does: give one config, and "
+            f"the layers by {path}layers.include=[REGEX] or exclude=[REGEX]; a scheme for each layer is what "
+            "quant=autoquant finds"
+        )
 
 
 def _foreign_parameters(quant: QuantConf, path: str) -> Iterator[str]:
@@ -159,6 +189,12 @@ def _patterns(key: str, *patterns: str) -> Iterator[str]:
             yield f"{key}={pattern}: not a regular expression: {error}"
 
 
+def _tracker(tracking: TrackingConf, path: str) -> Iterator[str]:
+    problem = problem_of_uri(tracking.uri) if tracking.enabled else ""
+    if problem:
+        yield f"{path}uri={without_password(tracking.uri)}: {problem}"
+
+
 # By the dataclass that a rule concerns, wherever that stands in the configuration.
 RULES: dict[type, Callable[[Any, str], Iterator[str]]] = {
     RootConf: _root,
@@ -170,4 +206,5 @@ RULES: dict[type, Callable[[Any, str], Iterator[str]]] = {
     LayersConf: _layer_rules,
     GpuConf: _device_pattern,
     SlurmRequest: problems_of_extra,
+    TrackingConf: _tracker,
 }

@@ -1,194 +1,197 @@
-"""What a class or function takes, read from its source: torchao is checked without importing torch.
+"""What a class or function takes, read from its source: models and schemes are checked without importing torch.
 
-Only what the source says plainly is believed. Of anything else (star imports, `**kwargs`, compiled modules) nothing
-is known, and the run itself will tell.
+Only what the source says plainly is believed. Of anything else (`**kwargs`, compiled modules, what is made at run
+time) nothing is known, and the run itself will tell.
 """
 
 import ast
 from collections.abc import Iterator
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from src.config.definitions import absolute, find, refuse_absent
 from src.config.errors import accepted
 
 _PLAIN_BASES = frozenset({"AOBaseConfig", "ABC", "abc.ABC", "object"})  # they add no argument
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def mistakes(config: Any, key: str) -> Iterator[str]:
+class Signature(NamedTuple):
+    """The arguments of a callable."""
+
+    names: tuple[str, ...]
+    required: tuple[str, ...] = ()
+
+
+def mistakes(config: Any, key: str, *, later: bool = False) -> Iterator[str]:
     """What is wrong with the `_target_`s in a configuration and with their arguments, one line each.
 
     Args:
         config: plain keys and values, as Hydra's `instantiate` takes them.
         key: where it stands, for the text.
+        later: the outermost call gets further arguments, so that none is missing.
     """
     if isinstance(config, list):
         for index, value in enumerate(config):
             yield from mistakes(value, f"{key}[{index}]")
     elif isinstance(config, dict):
-        target = config.get("_target_")
-        if isinstance(target, str):
-            yield from _mistakes_of_call(target, config, key)
+        if "_target_" in config:
+            yield from _mistakes_of_call(config, key, later)
         for name, value in config.items():
             yield from mistakes(value, f"{key}.{name}")
 
 
-def _mistakes_of_call(target: str, config: dict[str, Any], key: str) -> Iterator[str]:
+def _mistakes_of_call(config: dict[str, Any], key: str, later: bool) -> Iterator[str]:
+    target = config["_target_"]
     try:
-        known = arguments(target)
+        known = signature(target) if isinstance(target, str) else None
+        if not isinstance(target, str):
+            raise LookupError("a dotted path is wanted, as package.module.Class")
     except LookupError as error:
         yield f"{key}._target_={target}: {error.args[0]}"
         return
-    for name in config:
-        if known is not None and not name.startswith("_") and name not in known:
-            yield f"{key}.{name}: {target} takes no such argument; {accepted(name, known)}"
+    if known is None:
+        return
+    given = [name for name in config if not (isinstance(name, str) and name.startswith("_"))]
+    yield from foreign(given, known, key, target)
+    if not (later or config.get("_partial_") or "_args_" in config):
+        yield from lacking(given, known, key, target)
+
+
+def foreign(given: list[str], known: Signature, key: str, target: str) -> Iterator[str]:
+    """The arguments that a callable does not take."""
+    for name in given:
+        if name not in known.names:
+            yield f"{key}.{name}: {target} takes no such argument; {accepted(str(name), known.names)}"
+
+
+def lacking(given: list[str], known: Signature, key: str, target: str) -> Iterator[str]:
+    """The arguments that a callable needs and that are not given."""
+    for name in known.required:
+        if name not in given:
+            yield f"{key}.{name}: {target} needs this argument"
 
 
 @cache
-def arguments(target: str) -> tuple[str, ...] | None:
+def signature(target: str) -> Signature | None:
     """The arguments of a dotted class or function; None where the source does not say plainly.
 
     Raises:
-        LookupError: there is no such module, or it has no such name.
+        LookupError: it is no dotted path, or there is no such module, or it has no such name.
     """
     module, _, name = target.rpartition(".")
-    if not module:
+    if not module or not all(part.isidentifier() for part in target.split(".")):
+        raise LookupError("a dotted path is wanted, as package.module.Class")
+    found = find(module, name)
+    if found is None:
+        refuse_absent(module, name)  # or a class inside of a class, or not Python source
         return None
-    path = _module_file(module)
-    if path is None:
-        _refuse_absent(module)
-        return None  # a class inside of a class, or not Python source
-    return _of_definition(module, name, frozenset())
+    if isinstance(found.node, ast.ClassDef):
+        return _of_class(found.module, found.node)
+    return _of_function(found.node, skip=0)
 
 
-def _of_definition(module: str, name: str, seen: frozenset[str]) -> tuple[str, ...] | None:
-    """Follow imports until `name` is defined."""
-    path = _module_file(module)
-    if path is None or module in seen:
-        return None
-    tree = _parsed(path)
-    for node in _statements(tree.body):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == name:
-            return _of_function(node, skip=0)
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return _of_class(module, node, seen)
-        if isinstance(node, ast.ImportFrom):
-            for imported in node.names:
-                if (imported.asname or imported.name) == name:
-                    return _of_definition(_absolute(node, module, path), imported.name, seen | {module})
-    names = sorted(_names(tree))
-    if name not in names and _says_all(tree) and not _is_module(f"{module}.{name}"):
-        raise LookupError(f"{module} has no {name}; {accepted(name, [n for n in names if n[0].isupper()])}")
-    return None
+@cache
+def method(target: str, name: str) -> Signature | None:
+    """The arguments of a method of a dotted class, inherited ones too; None where the source does not say plainly."""
+    node = _method(*_place(target), name)
+    return _of_function(node, skip=1) if isinstance(node, Function) else None
 
 
-def _refuse_absent(module: str) -> None:
-    """Raise LookupError if the nearest package that has source says plainly that it has no such part."""
-    package, _, part = module.rpartition(".")
-    path = _module_file(package) if package else None
-    if not package and find_spec(module) is None:
-        raise LookupError(f"no package {module} is installed")
-    if package and path is None:
-        _refuse_absent(package)
-    elif path is not None and not _is_module(module) and part not in set(_names(_parsed(path))):
-        raise LookupError(f"{package} has no {part}")
+@cache
+def lacks_method(target: str, name: str) -> bool:
+    """Whether the source says plainly that there is none: of a function, or of a class and all its bases."""
+    return _method(*_place(target), name) is False
 
 
-def _is_module(module: str) -> bool:
-    """Whether a module or a folder of that name is there, compiled ones among them."""
-    package, _, part = module.rpartition(".")
-    path = _module_file(package) if package else None
-    if path is None or path.name != "__init__.py":
+@cache
+def defined_as(target: str) -> str:
+    """Where a class or function is defined, by whatever name it was imported; where unknown, the target."""
+    module, _, name = target.rpartition(".")
+    found = find(module, name)
+    return target if found is None else f"{found.module}.{found.node.name}"
+
+
+def _place(target: str) -> tuple[str, str]:
+    module, _, name = target.rpartition(".")
+    return module, name
+
+
+def _method(module: str, name: str, wanted: str) -> Function | bool | None:
+    """The definition of a class' method; False where there is none, None where that is not known."""
+    if module == "" and name == "object":
         return False
-    return (path.parent / part).is_dir() or any(path.parent.glob(f"{part}.*"))
+    found = find(module, name)
+    if found is None:
+        return None
+    if not isinstance(found.node, ast.ClassDef):
+        return False
+    for each in found.node.body:
+        if isinstance(each, Function) and each.name == wanted:
+            return each
+    for base in found.node.bases:
+        inherited = _method(*_base(found.module, base), wanted)
+        if inherited is not False:
+            return inherited
+    return False
 
 
-def _of_function(node: Function, skip: int) -> tuple[str, ...] | None:
+def _base(module: str, base: ast.expr) -> tuple[str, str]:
+    """Module and name of a base class, as its source names it."""
+    if isinstance(base, ast.Subscript):  # Generic[T]
+        base = base.value
+    path = ast.unparse(base)
+    if path in ("object", "ABC", "abc.ABC"):
+        return "", "object"
+    head, _, name = path.rpartition(".")
+    return (absolute(module, head), name) if head else (module, name)
+
+
+def _of_function(node: Function, skip: int) -> Signature | None:
     given = node.args
-    names = [each.arg for each in (*given.posonlyargs, *given.args)][skip:]
-    return None if given.kwarg else (*names, *(each.arg for each in given.kwonlyargs))
-
-
-def _of_class(module: str, node: ast.ClassDef, seen: frozenset[str]) -> tuple[str, ...] | None:
-    for each in node.body:
-        if isinstance(each, ast.FunctionDef) and each.name == "__init__":
-            return _of_function(each, skip=1)
-    if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+    if given.kwarg or _changes_arguments(node):
         return None
-    fields = [
-        each.target.id
-        for each in node.body
-        if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+    positional = [each.arg for each in (*given.posonlyargs, *given.args)]
+    needed = positional[skip : len(positional) - len(given.defaults)]
+    needed += [
+        a.arg for a, default in zip(given.kwonlyargs, given.kw_defaults, strict=True) if default is None
     ]
-    for base in map(ast.unparse, node.bases):
-        if base not in _PLAIN_BASES:
-            inherited = None if base == node.name else _of_definition(module, base, seen)
-            if inherited is None:
-                return None
-            fields = [*inherited, *fields]
-    return tuple(fields)
+    return Signature((*positional[skip:], *(each.arg for each in given.kwonlyargs)), tuple(needed))
 
 
-def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Top-level statements, those under `if` and `try` among them."""
-    for node in body:
-        yield node
-        for inner in ("body", "orelse", "finalbody"):
-            if isinstance(node, (ast.If, ast.Try)):
-                yield from _statements(getattr(node, inner, []))
+def _changes_arguments(node: Function | ast.ClassDef) -> bool:
+    """Whether a decorator deals with arguments, by its name: it may take others, as deprecated ones."""
+    names = [ast.unparse(each.func if isinstance(each, ast.Call) else each) for each in node.decorator_list]
+    return any("kwarg" in name for name in names)
 
 
-def _says_all(tree: ast.Module) -> bool:
-    """Whether every name of the module stands in its source."""
-    for node in _statements(tree.body):
-        if isinstance(node, ast.ImportFrom) and any(each.name == "*" for each in node.names):
-            return False
-        if isinstance(node, ast.FunctionDef) and node.name == "__getattr__":
-            return False
-    return True
+def _of_class(module: str, node: ast.ClassDef) -> Signature | None:
+    decorators = [ast.unparse(each) for each in node.decorator_list]
+    own = next((each for each in node.body if isinstance(each, Function) and each.name == "__init__"), None)
+    if own is not None:
+        return _of_function(own, skip=1)
+    if not any("dataclass" in each for each in decorators):
+        inherited = None if decorators else _method(module, node.name, "__init__")
+        return _of_function(inherited, skip=1) if isinstance(inherited, Function) else None
+    return _of_dataclass(module, node)
 
 
-def _names(tree: ast.Module) -> Iterator[str]:
-    for node in _statements(tree.body):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            yield node.name
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            yield from (each.asname or each.name.split(".")[0] for each in node.names)
-        elif isinstance(node, ast.Assign):
-            yield from (each.id for each in node.targets if isinstance(each, ast.Name))
-
-
-def _absolute(node: ast.ImportFrom, module: str, path: Path) -> str:
-    """The module that an import names, relative ones resolved."""
-    if not node.level:
-        return node.module or ""
-    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
-    kept = package[: len(package) - node.level + 1]
-    return ".".join([*kept, *([node.module] if node.module else [])])
-
-
-@cache
-def _module_file(module: str) -> Path | None:
-    """The source of a module, found without importing its parents."""
-    first, *rest = module.split(".")
-    try:
-        spec = find_spec(first) if first else None
-    except (ImportError, ValueError):
+def _of_dataclass(module: str, node: ast.ClassDef) -> Signature | None:
+    if _changes_arguments(node):
         return None
-    if spec is None:
-        return None
-    if not rest:
-        return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
-    for folder in spec.submodule_search_locations or []:
-        path = Path(folder).joinpath(*rest)
-        for file in (path / "__init__.py", path.with_suffix(".py")):
-            if file.is_file():
-                return file
-    return None
-
-
-@cache
-def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+    own = [
+        each for each in node.body if isinstance(each, ast.AnnAssign) and "ClassVar" not in ast.unparse(each)
+    ]
+    names = [each.target.id for each in own if isinstance(each.target, ast.Name)]
+    needed = [each.target.id for each in own if isinstance(each.target, ast.Name) and each.value is None]
+    for base in node.bases:
+        if ast.unparse(base) in _PLAIN_BASES:
+            continue
+        found = find(*_base(module, base))
+        inherited = None
+        if found is not None and isinstance(found.node, ast.ClassDef) and found.node is not node:
+            inherited = _of_class(found.module, found.node)
+        if inherited is None:
+            return None
+        names, needed = [*inherited.names, *names], [*inherited.required, *needed]
+    return Signature(tuple(names), tuple(needed))

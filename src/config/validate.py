@@ -1,6 +1,7 @@
 """From a composed configuration to typed objects: nothing missing, nothing unknown, every value in its bounds."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import Field, fields, is_dataclass
 from typing import Any, TypeVar, cast
 
@@ -8,6 +9,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.config.errors import ConfigError, accepted, explain, lacking, several
+from src.config.input_types import type_inputs
 from src.config.rules import RULES
 from src.config.schema import RootConf
 
@@ -30,6 +32,8 @@ def validated(config: DictConfig, schema: type[T]) -> T:
     """The composed configuration as an object of the dataclass `schema`; see `validate`."""
     if OmegaConf.get_type(config) is not schema:
         config = _typed(config, schema)
+    with _told():
+        type_inputs(config)
     names = [each.name for each in fields(cast(Any, schema))]
     unknown = [str(key) for key in config if key not in (*names, "hydra")]
     if unknown:
@@ -56,8 +60,15 @@ def check_values(node: Any, path: str = "") -> None:
 
 def _typed(config: DictConfig, schema: type[Any]) -> DictConfig:
     task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    try:
+    with _told():
         return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(schema), task))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what OmegaConf raises into a `ConfigError`."""
+    try:
+        yield
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
 
@@ -66,11 +77,9 @@ def _resolved(config: DictConfig, name: str) -> Any:
     """The value of a top key, interpolations resolved, as plain and typed objects."""
     if name not in set(config):
         raise ConfigError(f"~{name}: every run needs it; give {name}=...")
-    try:
+    with _told():
         value = config[name]
         return OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
-    except OmegaConfBaseException as error:
-        raise ConfigError(explain(error)) from error
 
 
 def _problems(node: Any, path: str) -> Iterator[str]:

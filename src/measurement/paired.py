@@ -1,5 +1,6 @@
 """The measured loop: rounds of the arms in turn, A B B A, until the ratio is known well enough."""
 
+import math
 import resource
 import time
 from collections.abc import Callable, Mapping
@@ -9,9 +10,10 @@ import numpy as np
 from torch._dynamo.utils import counters
 
 from src.config.schema import MeasureConf
+from src.measurement.bootstrap import MIN_PAIRS
 from src.measurement.monitor import Blind, Monitor
-from src.measurement.rounds import Other, Pair, Round, Rounds, estimate_speedup
-from src.measurement.stopping import StopReason, StopRule
+from src.measurement.rounds import Other, Pair, Round, Rounds, estimate_speedup, rounds_in_turn
+from src.measurement.stopping import LOOK_GROWTH, StopReason, StopRule, is_clear
 from src.measurement.timer import Call, RoundTimer
 from src.measurement.warmup import warmed_up
 from src.outcomes import RunEndedError
@@ -124,8 +126,11 @@ def measure_alone(
     cold: bool = False,
     launches: bool = True,
     monitor: Monitor | None = None,
+    against: Rounds | None = None,
 ) -> Rounds:
     """Rounds of one arm by itself, for half the budget: where both arms do not fit in memory together.
+
+    With `against`, the baseline's rounds, measuring ends as soon as the verdict between them and these is clear.
 
     Returns:
         Rounds whose baseline is this arm; there is no treated one.
@@ -141,15 +146,23 @@ def measure_alone(
     rounds = Rounds(calls_per_round=(calls, calls), cache="cold" if cold else "warm")
     rounds.launches = timer.launches
     _warm_up(single, started + conf.max_warmup_s / 2)
-    started, faults, graphs = time.perf_counter(), _page_faults(), _graphs_compiled()
+    started, faults, graphs, look = time.perf_counter(), _page_faults(), _graphs_compiled(), MIN_PAIRS
     while len(rounds.order) < conf.min_pairs or (
         len(rounds.order) < conf.max_pairs and time.perf_counter() - started < conf.budget_s / 2
     ):
         taken = single(0)
         rounds.seconds = time.perf_counter() - started
-        if not _must_retake(taken, rounds, budget_left=rounds.seconds < conf.budget_s / 2):
-            rounds.count(taken)
-    rounds.stop_reason, rounds.page_faults = StopReason.BUDGET, _page_faults() - faults
+        if _must_retake(taken, rounds, budget_left=rounds.seconds < conf.budget_s / 2):
+            continue
+        rounds.count(taken)
+        if against is not None and len(rounds.order) >= look:
+            look = math.ceil(len(rounds.order) * LOOK_GROWTH)
+            estimate = estimate_speedup(rounds_in_turn(against, rounds), conf)
+            if is_clear(estimate, conf.margin, conf.clear_width):
+                rounds.stop_reason = StopReason.CLEAR
+                break
+    rounds.stop_reason = rounds.stop_reason or StopReason.BUDGET
+    rounds.page_faults = _page_faults() - faults
     rounds.late_calls = (timer.late_calls(call),) * 2
     rounds.recompiles = _graphs_compiled() - graphs
     return rounds

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import special
 
 MIN_DF = 3.0  # of the other runs' spread: with fewer it widens no single process' interval
 _ROUNDING = 1e-9  # standard errors of logarithms below this are no information
@@ -92,7 +92,7 @@ def pool(processes: Sequence[Process], confidence: float = 0.95, prior: Between 
     sd = math.sqrt(max(0.0, squares / df - within)) if df else None
     if prior is not None:
         squares, df = squares + prior.df * (prior.sd**2 + within), df + prior.df
-    half = math.sqrt(squares / df / count) * float(stats.t.ppf(0.5 + confidence / 2, df))
+    half = math.sqrt(squares / df / count) * float(special.stdtrit(df, 0.5 + confidence / 2))
     low, high = math.exp(mean - half), math.exp(mean + half)
     return Pooled(math.exp(mean), low, high, count, sd, in_words(count, prior))
 
@@ -144,5 +144,7 @@ def _degrees(ratios: np.ndarray, df: np.ndarray) -> float:
     more = float(np.var(logs, ddof=1) - np.mean(special.polygamma(1, df / 2)))
     if more <= float(special.polygamma(1, _MOST_DF / 2)):
         return math.inf
-    found = optimize.brentq(lambda half: special.polygamma(1, half) - more, 1e-3, _MOST_DF / 2)
+    from scipy.optimize import brentq  # takes a third of a second, and few come here
+
+    found = brentq(lambda half: special.polygamma(1, half) - more, 1e-3, _MOST_DF / 2)
     return float(2 * found)

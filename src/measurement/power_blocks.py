@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from scipy import stats
+from scipy.special import stdtrit
 
 from src.config.schema import MeasureConf
 from src.measurement.paired import Arms
@@ -64,7 +64,7 @@ class PowerBlocks:
             baseline, treated = sorted(pair, key=lambda block: block.arm)
             ratios.append(levels[id(baseline)] - levels[id(treated)])
         mean, error = statistics.fmean(ratios), statistics.stdev(ratios) / math.sqrt(len(ratios))
-        half = float(stats.t.ppf((1 + confidence) / 2, len(ratios) - 1)) * error
+        half = float(stdtrit(len(ratios) - 1, (1 + confidence) / 2)) * error
         low, high = math.exp(mean - half), math.exp(mean + half)
         return SpeedupEstimate(math.exp(mean), low, high, len(ratios), 1)
 

@@ -158,7 +158,7 @@ def rounds_in_turn(baseline: Rounds, treated: Rounds, others: dict[str, Rounds] 
         cache=treated.cache,
         launches=treated.launches,
         late_calls=(baseline.late_calls[0], treated.late_calls[0]),
-        stop_reason=StopReason.BUDGET,
+        stop_reason=treated.stop_reason or StopReason.BUDGET,
         seconds=baseline.seconds + treated.seconds,
         recompiles=baseline.recompiles + treated.recompiles,
         page_faults=baseline.page_faults + treated.page_faults,

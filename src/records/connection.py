@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from src.config.paths import command, database_path, database_uri
 from src.config.schema import TrackingConf
+from src.config.tracking_uri import without_password
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
@@ -243,9 +244,3 @@ def _probe_http(uri: str) -> None:
     except urllib.error.URLError as error:
         if isinstance(error.reason, OSError) and "certificate" not in str(error.reason).lower():
             raise error.reason from error
-
-
-def without_password(uri: str) -> str:
-    """A tracker's address as it may be shown."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.password else uri

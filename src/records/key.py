@@ -3,11 +3,12 @@
 import hashlib
 import json
 import os
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from src.config.model_schema import PIPELINE, TOKENS
+from src.config.fields import GIVEN
+from src.config.model_schema import PIPELINE, TOKENS, WeightsConf
 from src.config.quant_schema import EmulationConf, QuantConf, RequiresConf, SchemeVariantConf
 from src.config.schema import GpuConf, RootConf, SerializeConf
 from src.records.environment import counted_variables, versions
@@ -39,8 +40,7 @@ def run_key(cfg: RootConf, device: dict[str, Any]) -> str:
     if measured["serialize"] == _keyed(SerializeConf()):
         del measured["serialize"]
     if cfg.serialize.load is not None:
-        found = ((path.name, path.stat()) for path in sorted(Path(cfg.serialize.load).iterdir()))
-        measured["serialize"]["load"] = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
+        measured["serialize"]["load"] = stamps(Path(cfg.serialize.load))
     if cfg.quant.plan is not None:
         measured["quant"]["plan"] = hashlib.sha256(Path(cfg.quant.plan).read_bytes()).hexdigest()
     content = {
@@ -87,8 +87,10 @@ def axes_of(cfg: RootConf) -> dict[str, Any]:
 
 def _keyed(value: Any, *, argument: bool = False) -> Any:
     """What counts of a value; all of a call's arguments, which may be called ``bits`` too."""
-    if is_dataclass(value):
-        return {f.name: _keyed(getattr(value, f.name)) for f in fields(value) if f.metadata.get("key", True)}
+    if is_dataclass(value) and not isinstance(value, type):
+        kept = (f for f in fields(value) if _counts(f, getattr(value, f.name)))
+        found = {f.name: _keyed(getattr(value, f.name)) for f in kept}
+        return found | _files(value) if isinstance(value, WeightsConf) else found
     if isinstance(value, dict):
         argument = argument or "_target_" in value
         kept = (name for name in value if argument or name not in PROSE)
@@ -96,3 +98,23 @@ def _keyed(value: Any, *, argument: bool = False) -> Any:
     if isinstance(value, (list, tuple)):
         return [_keyed(item, argument=argument) for item in value]
     return value
+
+
+def _counts(field: Field[Any], value: Any) -> bool:
+    """Whether a field belongs to the key: what counts where it is given only with another value than its default."""
+    kind = field.metadata.get("key", True)
+    if kind != GIVEN:
+        return bool(kind)
+    return bool(value != (field.default if field.default_factory is MISSING else field.default_factory()))
+
+
+def _files(weights: WeightsConf) -> dict[str, Any]:
+    """The files of a local checkpoint, each with its size and time: another one in the same folder is another run."""
+    folder = weights.folder()
+    return {} if folder is None or not folder.is_dir() else {"files": stamps(folder)}
+
+
+def stamps(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of modification of what lies in a folder."""
+    found = ((path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file())
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]

@@ -26,6 +26,7 @@ from src.serialization.formats import (
     State,
     tensor_classes,
 )
+from src.serialization.pretrained import PRETRAINED, described, is_pretrained, read_pretrained
 from src.treatments.layers import LayerRow
 from src.workloads.model import tensor_bytes
 
@@ -115,7 +116,7 @@ def write_info(written: Written, state: State, cfg: RootConf, rows: list[LayerRo
 
 
 def read_info(folder: Path) -> CheckpointInfo:
-    """Read a checkpoint's ``config.json``.
+    """Read a checkpoint's ``config.json``, ours or that of a model that save_pretrained wrote.
 
     Raises:
         RunEndedError: there is none, or it is another program's, damaged, or of a newer schema.
@@ -128,7 +129,9 @@ def read_info(folder: Path) -> CheckpointInfo:
     except ValueError as error:
         raise _unusable(path, f"not JSON ({error}), so this is no checkpoint") from error
     if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise _unusable(path, "not written by task=serialize")
+        if is_pretrained(content):
+            return CheckpointInfo(**described(folder, content))
+        raise _unusable(path, "not written by task=serialize, nor by save_pretrained")
     version = content.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise _unusable(path, f"schema {version} is newer than {SCHEMA_VERSION}", "update quantpay")
@@ -152,6 +155,8 @@ def verify(folder: Path, info: CheckpointInfo) -> None:
         RunEndedError: it is missing, truncated or another one.
     """
     path = folder / info.file
+    if info.format == PRETRAINED:  # nothing beside it says what its files are
+        return
     if not path.is_file():
         raise _unusable(path, "is missing")
     if (found := path.stat().st_size) != info.bytes:
@@ -166,6 +171,15 @@ def check_same_run(folder: Path, info: CheckpointInfo, cfg: RootConf) -> None:
     Raises:
         RunEndedError: of another model, scheme, target or dtype: which.
     """
+    if info.format == PRETRAINED:
+        wanted, classes = str(cfg.model.factory["_target_"]).rpartition(".")[2], info.model["classes"]
+        if wanted not in classes and wanted[:1].isupper():  # of a function the class is not known
+            raise _unusable(
+                folder,
+                f"of another class: {', '.join(filter(None, classes))}, not {wanted}",
+                "its own model=...",
+            )
+        return
     saved = {"model": info.model.get("name"), "quant": info.quant.get("name")}
     saved |= {"target": info.target, "dtype": info.dtype}
     here = {"model": cfg.model.name, "quant": cfg.quant.name, "target": cfg.target, "dtype": cfg.dtype}
@@ -176,7 +190,12 @@ def check_same_run(folder: Path, info: CheckpointInfo, cfg: RootConf) -> None:
 
 
 def load_into(
-    module: nn.Module, folder: Path, info: CheckpointInfo, device: torch.device, trust: bool
+    module: nn.Module,
+    folder: Path,
+    info: CheckpointInfo,
+    device: torch.device,
+    trust: bool,
+    dtype: torch.dtype = torch.bfloat16,
 ) -> None:
     """Put the weights of a checkpoint into a module whose parameters are on the meta device.
 
@@ -186,6 +205,7 @@ def load_into(
         info: what `read_info` made of it.
         device: where the weights are put.
         trust: load a pickle, which may run any code.
+        dtype: of the run; of a checkpoint of ours the file says it.
 
     Raises:
         RunEndedError: it cannot be read safely, or is of another model: which names, in one line; `unsupported` when
@@ -197,7 +217,10 @@ def load_into(
             path, f"an unsafe pickle, the only way to carry {', '.join(info.unsafe)}; not loaded", _TRUST
         )
     try:
-        state = READERS[info.format](path, device, info.tensor_classes, trust and info.format == PICKLE)
+        if info.format == PRETRAINED:
+            state = read_pretrained(module, folder, device, dtype)
+        else:
+            state = READERS[info.format](path, device, info.tensor_classes, trust and info.format == PICKLE)
     except RefusedError as error:
         raise _unusable(path, str(error)) from error
     except Exception as error:  # whatever foreign bytes make a reader raise
@@ -210,7 +233,8 @@ def load_into(
         raise _unusable(
             path, f"of another model: {problem}", "the model, target and quant that it was saved with"
         )
-    if lost := sorted(set(info.tensor_classes) - set(tensor_classes(state))):
+    found = {name if info.format != PRETRAINED else name.rpartition(".")[2] for name in tensor_classes(state)}
+    if lost := sorted(set(info.tensor_classes) - found):
         raise unsupported(
             f"{path}: holds plain tensors instead of {', '.join(lost)}: saving dropped the quantization",
             "another scheme: this class cannot be saved",
@@ -224,7 +248,7 @@ def other_versions(info: CheckpointInfo) -> list[str]:
     return [
         f"saved with {name} {info.versions.get(name, 'unknown')}, loaded with {here[name]}"
         for name in _COMPARED
-        if info.versions.get(name) != here[name]
+        if info.versions.get(name) != here[name] and (name in info.versions or info.format != PRETRAINED)
     ]
 
 

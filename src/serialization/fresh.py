@@ -92,7 +92,8 @@ def _answer(cfg: RootConf, folder: Path) -> Answer:
         workload = empty_workload(cfg, device)
         started = time.perf_counter()
         with peak_memory(device) as peaks:
-            load_into(workload.denoiser(), folder, info, device.torch, cfg.serialize.trust)
+            trust, dtype = cfg.serialize.trust, getattr(torch, cfg.dtype)
+            load_into(workload.denoiser(), folder, info, device.torch, trust, dtype)
             device.synchronize()
         load_s = time.perf_counter() - started
         compile_module(workload.denoiser(), cfg.compile)

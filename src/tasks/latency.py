@@ -47,6 +47,7 @@ from src.treatments.loading import check_loading
 from src.treatments.making import make_treated
 from src.treatments.scheme import make_scheme
 from src.workloads.model import size_bytes
+from src.workloads.pipeline import check_weights
 from src.workloads.workload import Workload, build_workload
 
 
@@ -60,6 +61,7 @@ def measure_latency(run: RunContext) -> None:
     scheme = make_scheme(run.cfg.quant)
     scheme.check(run.device, run.cfg.dtype)
     check_loading(run.cfg)
+    check_weights(run.cfg)
     note_ceilings(run)
     faster = choose_rival(run)
     with compiler_options(run.cfg.compile, run.cfg.quant, run.device.kind):

@@ -27,6 +27,7 @@ from src.serialization.checkpoint import (
     write_weights,
 )
 from src.serialization.fresh import Tensors, call, call_fresh, digest
+from src.serialization.pretrained import PRETRAINED, layers_apart
 from src.tasks.context import RunContext
 from src.tasks.latency import build
 from src.treatments.compiling import compile_module, compiler_options
@@ -36,6 +37,7 @@ from src.treatments.making import make_treated
 from src.treatments.scheme import Scheme, make_scheme
 from src.workloads.device import GIB
 from src.workloads.model import tensor_bytes
+from src.workloads.pipeline import check_weights
 from src.workloads.workload import Workload, empty_workload
 
 _NOISE_DB = 3.0  # how much further apart than two calls of one model a loaded one may be
@@ -67,6 +69,7 @@ def check_serialization(run: RunContext) -> None:
     scheme = make_scheme(run.cfg.quant)
     scheme.check(run.device, run.cfg.dtype)
     check_loading(run.cfg)
+    check_weights(run.cfg)
     _check_components(run.cfg.quant.components)
     conf = run.cfg.serialize
     folder = run.folder / FOLDER if conf.load is None else Path(conf.load)
@@ -124,7 +127,11 @@ def _quantize_and_save(scheme: Scheme, folder: Path, run: RunContext) -> Referen
     if run.cfg.serialize.load is None:
         _save(workload, rows, folder, run)
     else:
-        _note_file(read_info(folder), run)
+        info = read_info(folder)
+        _note_file(info, run)
+        if info.format == PRETRAINED:
+            apart = layers_apart(info.layers, [row.name for row in rows if row.scheme])
+            run.record.details["serialize"]["layers_apart"] = apart
     run.record.metrics["serialize/baseline_size_gib"] = unquantized_bytes / GIB
     run.record.metrics |= _bits_per_weight(workload, rows)
     return reference
@@ -175,7 +182,8 @@ def _load_and_call(folder: Path, run: RunContext) -> Tensors:
     with run.phase("checksum"):
         verify(folder, info)
     with run.phase("load"), peak_memory(run.device) as peaks:
-        load_into(workload.denoiser(), folder, info, run.device.torch, run.cfg.serialize.trust)
+        trust, dtype = run.cfg.serialize.trust, getattr(torch, run.cfg.dtype)
+        load_into(workload.denoiser(), folder, info, run.device.torch, trust, dtype)
         run.device.synchronize()
     run.record.metrics |= _load_metrics("", run.record.phases_s["load"], peaks)
     with run.phase("call"):
@@ -213,7 +221,7 @@ def _judged(where: str, reference: Reference, outputs: Tensors, run: RunContext)
         raise RunEndedError(
             Outcome.BAD_NUMERICS,
             f"loaded {where}, the model gives another output than {_EXPECTED[given]}: SQNR {sqnr_db:.1f} dB",
-            _REMEDIES[given],
+            run.record.details["serialize"].get("layers_apart") or _REMEDIES[given],
         )
     return found
 

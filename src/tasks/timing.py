@@ -50,7 +50,7 @@ class Timed:
         return self.blocks.rounds() if self.blocks else self.rounds
 
 
-def time_alone(arm: Arm, run: RunContext, prefix: str | None) -> Timed:
+def time_alone(arm: Arm, run: RunContext, prefix: str | None, against: Rounds | None = None) -> Timed:
     """Rounds of one arm by itself, as `measure_alone` gives them, then its energy under the metric prefix, if any."""
     with run.phase("measure"), watched(run.device, arm.call) as watch:
         rounds = measure_alone(
@@ -60,6 +60,7 @@ def time_alone(arm: Arm, run: RunContext, prefix: str | None) -> Timed:
             cold=cold_caches(run.cfg),
             launches=not is_part(run.cfg),
             monitor=watch.monitor,
+            against=against,
         )
     write_json(run.folder / f"rounds_{arm.name}.json", asdict(rounds))
     arms = {} if prefix is None else {prefix: (arm, rounds.calls_per_round[0])}
@@ -71,7 +72,7 @@ def time_alone(arm: Arm, run: RunContext, prefix: str | None) -> Timed:
 
 def time_after(baseline: Timed, treated: Arm, run: RunContext) -> Timed:
     """The treated arm by itself, after the baseline was measured and freed."""
-    timed = time_alone(treated, run, "")
+    timed = time_alone(treated, run, "", against=baseline.rounds)
     others = {name: each.rounds for name, each in baseline.others.items()}
     rounds = rounds_in_turn(baseline.rounds, timed.rounds, others).against_fastest(run.cfg.dtype)
     write_json(run.folder / "rounds.json", asdict(rounds))

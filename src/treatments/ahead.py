@@ -26,6 +26,7 @@ from src.treatments.scheme import TorchaoScheme, quantize_layers
 from src.workloads.device import GIB, Device
 from src.workloads.workload import Whole, Workload
 
+_PRELOADED = "QUANTPAY_PRELOAD"
 _LEAST_WORKERS = 4  # starting them takes as long as compiling some ten pieces: two save nothing
 _LEAST_PIECES = 4  # for each worker
 _WORKER_GIB = 1.5  # of the device's memory: CUDA's own, and a large layer a few times
@@ -81,6 +82,7 @@ class Ahead:
 
     def compile(self, pieces: list[Piece], workers: int) -> Iterable[int]:
         """Compile all; yields how many are done. A worker that dies ends it, and the trials compile the rest."""
+        os.environ[_PRELOADED] = os.environ.get(_PRELOADED) or __name__
         context = fork_server()  # its imports leave CUDA alone
         with ProcessPoolExecutor(workers, mp_context=context, initializer=_alone) as pool:
             asked: list[Future[None]] = [pool.submit(_compile, self.cfg, piece) for piece in pieces]

@@ -21,8 +21,9 @@ from src.treatments.layers import LayerRow
 from src.treatments.pipeline_loading import load_pipeline, saved_pipeline
 from src.treatments.scheme import Choices, note_quantized, refusals
 from src.treatments.torchao_configs import torchao_config
-from src.workloads.model import build_model, load_pretrained, structure, weights_made_on
-from src.workloads.pipeline import Part, pipeline_parts
+from src.workloads.model import build_model, structure, weights_made_on
+from src.workloads.pipeline import parts_of
+from src.workloads.sources import factory_of, load_pretrained
 from src.workloads.workload import Workload, part_of
 
 
@@ -44,10 +45,9 @@ def check_loading(cfg: RootConf) -> None:
     from diffusers import ModelMixin  # takes seconds
     from transformers import PreTrainedModel
 
-    parts = pipeline_parts(cfg) if cfg.target == PIPELINE else {"": Part(cfg.model, cfg.seed, "model")}
-    for part in parts.values():
-        cls = get_class(part.conf.factory["_target_"])
-        if not issubclass(cls, (ModelMixin, PreTrainedModel)):
+    for part in parts_of(cfg).values():
+        cls = factory_of(part.conf, part.where)
+        if not (isinstance(cls, type) and issubclass(cls, (ModelMixin, PreTrainedModel))):
             raise ConfigError(
                 f"quant.via=diffusers: {cls.__name__} is no model of diffusers; give quant.via=direct"
             )
@@ -84,7 +84,7 @@ def _loaded(load: Callable[[], nn.Module], choices: Choices, run: RunContext) ->
 
 def _load_model(conf: ModelConf, choices: Choices, rows: list[LayerRow], run: RunContext) -> nn.Module:
     cfg, device = run.cfg, run.device
-    cls, loading = get_class(conf.factory["_target_"]), dict[str, Any]()
+    cls, loading = factory_of(conf, "model"), dict[str, Any]()
     if choices:
         chosen = {row.name for row in rows if row.fqn in choices}
         _, config = next(iter(choices.values()))

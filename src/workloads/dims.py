@@ -2,7 +2,7 @@
 
 import ast
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from src.config.errors import ConfigError
@@ -26,11 +26,11 @@ def evaluate(expression: Any, dims: Mapping[str, int], where: str) -> int:
     if isinstance(expression, int):
         return expression
     try:
-        return _evaluate(ast.parse(str(expression), mode="eval").body, dims)
+        return _evaluate(ast.parse(str(expression).strip(), mode="eval").body, dims)
     except KeyError as error:
         names = ", ".join(sorted(dims))
         raise ConfigError(f"{where}={expression}: no dimension {error}; accepted: {names}") from error
-    except (SyntaxError, TypeError, ZeroDivisionError) as error:
+    except (SyntaxError, TypeError, ValueError, ZeroDivisionError, RecursionError, MemoryError) as error:
         raise ConfigError(f"{where}={expression}: not integers, names and + - * // % ({error})") from error
 
 
@@ -47,6 +47,50 @@ def resolve(dims: Mapping[str, Any], axes: Mapping[str, int], where: str) -> dic
             raise ConfigError(f"{where}.{name}={value}: a dimension is at least 1")
         known[name] = value
     return known
+
+
+def resolved(value: Any, dims: Mapping[str, int], where: str) -> Any:
+    """Arguments of a call, to any depth: a text is an expression, or text in quotes of its own (``"'bilinear'"``).
+
+    Raises:
+        ConfigError: as `evaluate`; `where` and what is below it name the key.
+    """
+    if isinstance(value, Mapping):
+        return {name: resolved(each, dims, f"{where}.{name}") for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [resolved(each, dims, f"{where}[{index}]") for index, each in enumerate(value)]
+    if not isinstance(value, str) or not value:
+        return value
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1]
+    try:
+        return evaluate(value, dims, where)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; a text is quoted twice: \"'{value}'\"") from error
+
+
+def shape_of(sides: Sequence[Any], dims: Mapping[str, int], where: str) -> list[int]:
+    """The shape of a tensor, its sides expressions of named dimensions.
+
+    Raises:
+        ConfigError: as `evaluate`, or a side below 1.
+    """
+    shape = [evaluate(side, dims, where) for side in sides]
+    if min(shape, default=1) < 1:
+        raise ConfigError(f"{where}={[*sides]}: gives {shape}; a dimension is at least 1")
+    return shape
+
+
+def count_of(count: Any, dims: Mapping[str, int], where: str) -> int:
+    """How many tensors a list has.
+
+    Raises:
+        ConfigError: as `evaluate`, or below 1.
+    """
+    number = evaluate(count, dims, where)
+    if number < 1:
+        raise ConfigError(f"{where}={count}: gives {number}; a list has at least 1 tensor")
+    return number
 
 
 def _evaluate(node: ast.AST, dims: Mapping[str, int]) -> int:

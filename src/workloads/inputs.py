@@ -1,6 +1,7 @@
-"""Example inputs: tensors made from shapes of named dimensions."""
+"""Example inputs: tensors made from shapes of named dimensions, nested as the model takes them."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from hydra.utils import get_method
 
 from src.config.errors import ConfigError
 from src.config.model_schema import InputConf, ModelConf, PipelineConf
-from src.workloads.dims import evaluate
+from src.workloads.dims import count_of, resolved, shape_of
 
 
 def normal(
@@ -29,6 +30,39 @@ def flux_image_ids(
     return ids.reshape(rows * columns, 3)
 
 
+@dataclass
+class _Maker:
+    """Makes tensors one after another, each from the next values of one generator."""
+
+    dims: Mapping[str, int]
+    generator: torch.Generator
+    device: torch.device
+    dtype: torch.dtype
+
+    def tree(self, conf: Any, where: str) -> Any:
+        """The tensor of an `InputConf`; of a mapping or a list one for each of its values."""
+        if isinstance(conf, Mapping):
+            return {name: self.tree(value, f"{where}.{name}") for name, value in conf.items()}
+        if isinstance(conf, list):
+            return [self.tree(value, f"{where}[{index}]") for index, value in enumerate(conf)]
+        if not isinstance(conf, InputConf):
+            raise ConfigError(f"{where}={conf}: not a tensor, whose shape is given: {{shape: [batch, 64]}}")
+        if conf.count is None:
+            return self.tensor(conf, where)
+        number = count_of(conf.count, self.dims, f"{where}.count")
+        return [self.tensor(conf, where) for _ in range(number)]
+
+    def tensor(self, conf: InputConf, where: str) -> torch.Tensor:
+        """One tensor."""
+        shape = shape_of(conf.shape, self.dims, f"{where}.shape")
+        dtype = self.dtype if conf.dtype is None else getattr(torch, conf.dtype)
+        if conf.fill is not None:
+            return torch.full(shape, conf.fill, device=self.device, dtype=dtype)
+        made = get_method(conf.init)(shape, self.generator, self.device, dtype)
+        assert isinstance(made, torch.Tensor)
+        return made
+
+
 def make_inputs(
     conf: ModelConf | PipelineConf,
     dims: Mapping[str, int],
@@ -39,32 +73,21 @@ def make_inputs(
 ) -> dict[str, Any]:
     """Keyword arguments of one call: the tensors of ``conf.inputs`` and the rest of ``conf.call``.
 
+    What both have as a set of names is one: ``added_cond_kwargs`` may have its tensors in one and its numbers in the
+    other.
+
     Raises:
-        ConfigError: a shape that names an unknown dimension, or is empty.
+        ConfigError: a shape or an argument that names an unknown dimension; an empty shape.
     """
     generator = torch.Generator(device=device).manual_seed(seed)
-    tensors = {
-        name: _make(tensor, dims, generator, device, dtype, f"{where}.inputs.{name}.shape")
-        for name, tensor in conf.inputs.items()
-    }
-    return tensors | conf.call
+    made = _Maker(dims, generator, device, dtype).tree(conf.inputs, f"{where}.inputs")
+    return merged(made, resolved(conf.call, dims, f"{where}.call"))
 
 
-def _make(
-    conf: InputConf,
-    dims: Mapping[str, int],
-    generator: torch.Generator,
-    device: torch.device,
-    dtype: torch.dtype,
-    where: str,
-) -> torch.Tensor:
-    shape = [evaluate(side, dims, where) for side in conf.shape]
-    if min(shape, default=1) < 1:
-        raise ConfigError(f"{where}={conf.shape}: gives {shape}; a dimension is at least 1")
-    if conf.dtype is not None:
-        dtype = getattr(torch, conf.dtype)
-    if conf.fill is not None:
-        return torch.full(shape, conf.fill, device=device, dtype=dtype)
-    tensor = get_method(conf.init)(shape, generator, device, dtype)
-    assert isinstance(tensor, torch.Tensor)
-    return tensor
+def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Both; of a name that both have the second's value, or the two merged where both are mappings."""
+    found = dict(first)
+    for name, value in second.items():
+        both = isinstance(value, Mapping) and isinstance(found.get(name), Mapping)
+        found[name] = merged(found[name], value) if both else value
+    return found

@@ -8,12 +8,14 @@ from weakref import WeakValueDictionary
 
 import torch
 from accelerate import init_empty_weights
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from torch import nn
 
 from src.config.errors import ConfigError
 from src.config.model_schema import ComponentConf, ModelConf
 from src.config.schema import RootConf
+from src.workloads.sources import HYDRAS, factory_of, load_pretrained, pretrained_config
+from src.workloads.unquantized import refuse_quantized
 
 Heard = Callable[[nn.Module], None]
 
@@ -37,6 +39,7 @@ def build_model(
 
     Raises:
         ConfigError: weights of a source that the class cannot load.
+        RunEndedError: `unsupported`, the weights are quantized.
     """
     model = outline(conf, dtype, where)
     fill(model, conf, device, dtype, seed, made_on=made_on)
@@ -58,10 +61,14 @@ def outline(conf: ModelConf | ComponentConf, dtype: torch.dtype, where: str = "m
 
     Raises:
         ConfigError: weights of a source that the class cannot load.
+        RunEndedError: `unsupported`, the weights are quantized.
     """
-    if conf.weights.source != "random":
-        return load_pretrained(conf, get_class(conf.factory["_target_"]), dtype, where)
-    return _constructed(conf).eval().requires_grad_(False)
+    if conf.weights.source == "random":
+        model = _constructed(conf, where).eval().requires_grad_(False)
+    else:
+        model = load_pretrained(conf, factory_of(conf, where), dtype, where)
+    refuse_quantized(model, conf, where)
+    return model
 
 
 def empty_model(
@@ -72,24 +79,29 @@ def empty_model(
     Raises:
         ConfigError: weights of a source whose structure the class cannot read.
     """
-    model = _constructed(conf) if conf.weights.source == "random" else structure(conf, where)
+    model = _constructed(conf, where) if conf.weights.source == "random" else structure(conf, where)
     own = _own_dtypes(model, dtype)
     for path, module in model.named_modules():
         _move_buffers(module, partial(own, path), device)
     return model.eval().requires_grad_(False)
 
 
-def _constructed(conf: ModelConf | ComponentConf) -> nn.Module:
-    """The class called with its arguments, parameters on meta; an argument with a `_target_` is made first."""
-    factory = {name: _argument(value) for name, value in conf.factory.items() if name != "_target_"}
+def _constructed(conf: ModelConf | ComponentConf, where: str) -> nn.Module:
+    """What the factory makes of its arguments, parameters on meta; an argument with a `_target_` is made first."""
+    arguments = {name: _argument(value) for name, value in conf.factory.items() if name not in HYDRAS}
+    make = factory_of(conf, where)
     with init_empty_weights(include_buffers=False):
-        model = get_class(conf.factory["_target_"])(**factory)
+        model = make(**arguments)
+    if not isinstance(model, nn.Module):
+        target = conf.factory["_target_"]
+        raise ConfigError(
+            f"{where}.factory._target_={target}: gives {type(model).__name__}, a nn.Module is wanted"
+        )
     return _tied(model)
 
 
-def _tied(model: Any) -> nn.Module:
+def _tied(model: nn.Module) -> nn.Module:
     """What transformers ties is not, once it is on meta: tied again."""
-    assert isinstance(model, nn.Module)
     tie: Any = getattr(model, "tie_weights", None)
     if tie is not None:
         tie()
@@ -107,21 +119,10 @@ def structure(conf: ModelConf | ComponentConf, where: str) -> nn.Module:
     Raises:
         ConfigError: a class of another library.
     """
-    cls: Any = get_class(conf.factory["_target_"])
+    cls = factory_of(conf, where)
+    config = pretrained_config(cls, conf, where)
     with init_empty_weights(include_buffers=False):
-        if hasattr(cls, "load_config"):  # diffusers
-            return _tied(cls.from_config(cls.load_config(conf.weights.id, **_place(conf))))
-        if hasattr(cls, "config_class"):  # transformers
-            return _tied(cls(cls.config_class.from_pretrained(conf.weights.id, **_place(conf))))
-    raise ConfigError(
-        f"{where}.weights.source={conf.weights.source}: {cls.__name__} cannot be made from its config alone"
-    )
-
-
-def _place(conf: ModelConf | ComponentConf) -> dict[str, Any]:
-    """Where from_pretrained finds weights that are given by their id."""
-    extra = {} if conf.weights.subfolder is None else {"subfolder": conf.weights.subfolder}
-    return {"local_files_only": conf.weights.source == "local", **extra}
+        return _tied(cls.from_config(config) if hasattr(cls, "load_config") else cls(config))
 
 
 def fill(
@@ -154,27 +155,6 @@ def fill(
             _make(module, partial(own, path), conf.weights.std, generator, device, there if wanted else None)
         if wanted and filled:
             filled(module)
-
-
-def load_pretrained(
-    conf: ModelConf | ComponentConf, cls: Any, dtype: torch.dtype, where: str, **loading: Any
-) -> nn.Module:
-    """What diffusers' from_pretrained gives, by default on the host; `loading` are further arguments of it.
-
-    Raises:
-        ConfigError: the class has no from_pretrained, or nothing says what to load.
-    """
-    if not hasattr(cls, "from_pretrained"):
-        raise ConfigError(
-            f"{where}.weights.source={conf.weights.source}: {cls.__name__} has no from_pretrained; accepted: random"
-        )
-    if conf.weights.id is None:
-        raise ConfigError(
-            f"{where}.weights.id=null: needed with {where}.weights.source={conf.weights.source}"
-        )
-    model = cls.from_pretrained(conf.weights.id, torch_dtype=dtype, **_place(conf), **loading)
-    assert isinstance(model, nn.Module)
-    return model.eval().requires_grad_(False)
 
 
 def _make(

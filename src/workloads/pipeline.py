@@ -5,15 +5,17 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_object, instantiate
 from torch import nn
 
 from src.config.errors import ConfigError, accepted
-from src.config.model_schema import TOKENS, VAE, ComponentConf, ModelConf
+from src.config.model_schema import PIPELINE, TOKENS, VAE, ComponentConf, ModelConf
 from src.config.schema import RootConf
+from src.workloads.dims import resolved
 from src.workloads.inputs import make_inputs
 from src.workloads.model import build_model, weights_made_on
 from src.workloads.tokens import PROMPT, TokenIds
+from src.workloads.unquantized import refuse_quantized_files
 
 _WHERE = "model.pipeline"
 
@@ -37,6 +39,22 @@ def pipeline_parts(cfg: RootConf) -> dict[str, Part]:
         name: Part(encoder, cfg.seed + 4 + index, f"{_WHERE}.text_encoders.{name}")
         for index, (name, encoder) in enumerate(encoders.items())
     }
+
+
+def parts_of(cfg: RootConf) -> dict[str, Part]:
+    """The models that a run builds: those of its pipeline, or the one that its target is part of."""
+    return pipeline_parts(cfg) if cfg.target == PIPELINE else {"": Part(cfg.model, cfg.seed, "model")}
+
+
+def check_weights(cfg: RootConf) -> None:
+    """Refuse weights whose files say that they are quantized, before anything is measured.
+
+    Raises:
+        ConfigError: a class or a folder is not there.
+        RunEndedError: `unsupported`, a model of the run is quantized.
+    """
+    for part in parts_of(cfg).values():
+        refuse_quantized_files(part.conf, part.where)
 
 
 class ImagePipeline(nn.Module):
@@ -87,7 +105,8 @@ def build_pipeline(
         if name not in modules:
             modules[name] = build_model(part.conf, device, dtype, part.seed, part.where, weights_made_on(cfg))
     if conf.prompt == TOKENS:
-        prompt = {"prompt": [PROMPT] * cfg.batch} | conf.call | conf.call_with_tokens
+        given = resolved(conf.call | conf.call_with_tokens, dims, f"{_WHERE}.call")
+        prompt = {"prompt": [PROMPT] * cfg.batch} | given
     else:
         prompt = make_inputs(conf, dims, device, dtype, cfg.seed + 1, _WHERE)
     arguments = prompt | {
@@ -106,7 +125,7 @@ def assemble(cfg: RootConf, modules: Mapping[str, nn.Module]) -> ImagePipeline:
         ConfigError: the class has no such component.
     """
     conf = cfg.model.pipeline
-    cls = get_class(conf._target_)
+    cls = get_object(conf._target_)
     scheduler = instantiate(conf.scheduler, _convert_="all")
     given = {**modules, "scheduler": scheduler, **tokenizers(cfg, modules)}
     known = inspect.signature(cls).parameters

@@ -15,7 +15,7 @@ from src.workloads.device import Device
 from src.workloads.dims import resolve
 from src.workloads.inputs import make_inputs
 from src.workloads.model import Heard, build_model, empty_model, fill, outline, weights_made_on
-from src.workloads.pipeline import ImagePipeline, Part, assemble, build_pipeline, pipeline_parts
+from src.workloads.pipeline import ImagePipeline, assemble, build_pipeline, parts_of
 
 
 @dataclass
@@ -106,7 +106,7 @@ def rebuild(
             its own weights are on the device (`src.workloads.model.fill`).
     """
     dtype = getattr(torch, cfg.dtype)
-    parts = pipeline_parts(cfg) if cfg.target == PIPELINE else {"": Part(cfg.model, cfg.seed, "model")}
+    parts = parts_of(cfg)
     outlines = {name: outline(part.conf, dtype, part.where) for name, part in parts.items()}
     module = assemble(cfg, outlines) if cfg.target == PIPELINE else part_of(outlines[""], cfg)
     heard = hear(module) if hear else None

@@ -249,6 +249,13 @@ def test_presets_of_layers_are_variants_by_their_names(store):
     assert "layers.exclude=[], layers.min_side=64" in set(frame_of(store, runs)["variant"])
 
 
+def test_a_preset_that_leaves_layers_out_is_told_where_no_other_run_has_another(store):
+    """Beside a scheme's rows that say layers=all, one that says nothing would read as that."""
+    runs = [made("a", 1.1, params={"quant.layers.name": "large"}),
+            made("b", 1.2, quant="int4wo", params={"quant.layers.name": "all"})]  # fmt: skip
+    assert sorted(frame_of(store, runs)["variant"]) == ["", "layers=large"]
+
+
 def test_two_machines_of_one_name_are_two_devices(store):
     """One published as 0.57x and one as 3.29x: neither stands in the other's way."""
     identities = [{"cache_mib": 32, "aten": "AVX512"}, {"cache_mib": 16, "aten": "AVX512"}, None]

@@ -3,17 +3,20 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from src.launching.isolated import EndedBy, Preloaded, share_caches
+from tests.fork_server import own_fork_server
 from tests.launching import jobs
 
 
 @pytest.fixture(scope="module")
-def server() -> Preloaded:
-    return Preloaded(["json.tool", "collections.abc.Mapping", "no.such.module"])
+def server() -> Iterator[Preloaded]:
+    with own_fork_server():
+        yield Preloaded(["json.tool", "collections.abc.Mapping", "no.such.module"])
 
 
 def is_gone(pid: int) -> bool:

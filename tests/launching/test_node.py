@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from src.records.identity import Identity
 from src.records.key import axes_of
 from src.records.record import Outcome, Record, read_record
 from src.records.store import next_attempt, run_folder
+from tests.fork_server import own_fork_server
 
 ROOT = Path(__file__).resolve().parents[2]
 FATES = "tests.slurm.stubs.by_seed"
@@ -36,13 +36,10 @@ Made = Callable[..., Path]
 @pytest.fixture(scope="module", autouse=True)
 def a_fork_server_of_a_node() -> Iterator[None]:
     """One that an earlier test started would have that test's environment; one of this module would go on."""
-    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
-    with pytest.MonkeyPatch.context() as patch:
+    with own_fork_server(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURMD_NODENAME", "h100-1")
         patch.delenv("SLURM_RESTART_COUNT", raising=False)
-        server._stop()
         yield
-        server._stop()
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from src.launching import sweep
 from src.launching.isolated import EndedBy, Preloaded
 from src.records.record import Record
 from tests.conftest import SMALL_LINEAR, Called, Compose, identity
+from tests.fork_server import own_fork_server
 from tests.launching import jobs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,10 +52,8 @@ def call(module: str, *arguments: str, timeout_s: float = 240) -> subprocess.Com
 @pytest.fixture(scope="module")
 def server() -> Iterator[Preloaded]:
     """A fork server that has what the runs here import, and nothing of an earlier module's."""
-    running: Any = forkserver._forkserver  # type: ignore[attr-defined]
-    running._stop()
-    yield Preloaded([*sweep.PRELOAD, "diffusers.SD3Transformer2DModel"])
-    running._stop()
+    with own_fork_server():
+        yield Preloaded([*sweep.PRELOAD, "diffusers.SD3Transformer2DModel"])
 
 
 def records(outputs: Path) -> list[dict[str, Any]]:

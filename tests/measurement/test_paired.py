@@ -291,6 +291,18 @@ def test_arms_measured_in_turn_are_estimated_unpaired(clock):
     assert estimate.pairs == 20
 
 
+@pytest.mark.parametrize(("treated_ms", "rounds"), [(40.0, 7), (2.4, 20)])
+def test_in_turn_a_clear_verdict_ends_the_second_arm(clock, treated_ms, rounds):
+    """0.05x is beyond doubt, whatever differed between the two spans of time; 0.83x is not."""
+    conf = replace(CONF, max_pairs=20, clear_width=0.2)
+    baseline = measure_alone(clock.arm("A", 2.0, noise=0.002), CPU, conf)
+    treated = measure_alone(clock.arm("A", treated_ms, noise=0.002), CPU, conf, against=baseline)
+    assert len(treated.baseline_ms) <= rounds
+    found = rounds_in_turn(baseline, treated)
+    assert found.stop_reason == (StopReason.CLEAR if rounds < 20 else StopReason.BUDGET)
+    assert estimate_speedup(found, conf).ratio == pytest.approx(2.0 / treated_ms, rel=0.01)
+
+
 def test_in_turn_throttled_rounds_of_both_arms_are_all_kept(clock):
     """Both arms' rounds are numbered from 0; merged, the treated arm's come behind the baseline's."""
     conf = replace(QUICK, budget_s=0.04)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from src.analysis.frame import CELL, _variants
+from src.analysis.frame import CELL
+from src.analysis.variants import variants
 from src.config.schema import RootConf, SerializeConf
 from src.records import key as key_module
 from src.records.content import params
@@ -16,6 +17,7 @@ from src.records.environment import versions
 from src.records.key import run_key
 from src.records.record import Record
 
+AXES = [name for name in CELL if name != "variant"]
 DEVICE = {"name": "NVIDIA H100 80GB HBM3", "kind": "cuda"}
 
 
@@ -48,7 +50,8 @@ def leaves(conf: Any, path: tuple[Any, ...] = (), keyed: bool = True):
     """(path, whether the schema says that it belongs to the key) of every value in a configuration."""
     if is_dataclass(conf):
         for f in fields(conf):
-            yield from leaves(getattr(conf, f.name), (*path, f.name), keyed and f.metadata.get("key", True))
+            counts = keyed and bool(f.metadata.get("key", True))
+            yield from leaves(getattr(conf, f.name), (*path, f.name), counts)
     elif isinstance(conf, dict):
         for name, value in conf.items():
             yield from leaves(value, (*path, name), keyed and name not in ("description", "remedy"))
@@ -224,7 +227,7 @@ def test_nothing_that_reads_as_prose_is_in_the_key_or_makes_a_variant(compose, t
             assert run_key(other, DEVICE) == original, path
             reworded = _params(dataclasses.asdict(other), tmp_path)
             rows = [dict.fromkeys(CELL, "") | {"params": params} for params in (flat, reworded)]
-            assert _variants(rows) == ["", ""], path
+            assert variants(rows, AXES) == ["", ""], path
 
 
 @pytest.mark.parametrize(
@@ -254,7 +257,7 @@ def test_nothing_that_reads_as_prose_is_in_the_key_or_makes_a_variant(compose, t
 )
 def test_what_makes_two_treatments(name, values, variant):
     rows = [dict.fromkeys(CELL, "") | {"params": {name: value}} for value in values]
-    assert _variants(rows)[0] == variant
+    assert variants(rows, AXES)[0] == variant
 
 
 def _texts(value: Any, path: tuple[Any, ...] = ()):
@@ -304,3 +307,13 @@ def test_text_encoders_count_only_where_they_are_part_of_the_pipeline(cfg):
     other = deepcopy(without)
     other.model.pipeline.text_encoders = {}
     assert run_key(without, DEVICE) == run_key(other, DEVICE) != run_key(cfg, DEVICE)
+
+
+def test_another_checkpoint_in_the_same_folder_is_another_run(compose, tmp_path):
+    local = ("model.weights.source=local", f"model.weights.id={tmp_path}")
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    cfg = compose("model=flux-tiny", *local)
+    first = run_key(cfg, DEVICE)
+    assert run_key(cfg, DEVICE) == first
+    (tmp_path / "model.safetensors").write_bytes(b"another")
+    assert run_key(cfg, DEVICE) != first

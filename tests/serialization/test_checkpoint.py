@@ -249,7 +249,7 @@ def short_info(folder: Path) -> None:
         (gone, "is missing"),
         (no_info, "so this is no checkpoint"),
         (text_info, "not JSON"),
-        (foreign_info, "not written by task=serialize"),
+        (foreign_info, "Small has no from_pretrained"),
         (list_info, "not written by task=serialize"),
         (short_info, "not complete"),
         (lambda folder: rewrite(folder, schema_version=9), "schema 9 is newer than 1"),

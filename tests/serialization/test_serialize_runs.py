@@ -289,7 +289,7 @@ def malicious(kept):
     ("damage", "overrides", "outcome", "reason", "remedy"),
     [
         (cut, (), Outcome.FAILED, "truncated, or another file", "save it again"),
-        (not_torch, (), Outcome.FAILED, "not written by task=serialize", "save it again"),
+        (not_torch, (), Outcome.FAILED, "of another class: FluxTransformer2DModel, not Linear", "its own model="),
         (malicious, (), Outcome.FAILED, "an unsafe pickle", "serialize.trust=true, but only if you trust"),
         (None, ("quant=int8wo",), Outcome.FAILED, "saved with quant=uint4wo, this is quant=int8wo", "quant=uint4wo"),
         (None, ("dtype=float32",), Outcome.FAILED, "saved with dtype=bfloat16", "dtype=bfloat16"),

@@ -124,7 +124,8 @@ def test_a_dtype_that_the_device_cannot_compute(compose, execute_run, rates):
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from tests.conftest import QUIET, SMALL_LINEAR, identity
+from tests.composing import QUIET
+from tests.conftest import SMALL_LINEAR, identity
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from src.config.schema import register

@@ -12,6 +12,7 @@ from src.treatments import ahead
 from src.treatments.ahead import Ahead, Piece
 from src.treatments.layers import LayerRow
 from tests.conftest import ROOT, SMALL_LINEAR
+from tests.fork_server import own_fork_server
 
 AUTOQUANT = ("quant=autoquant", "compile=default")
 LAYER = LayerRow("inner", 16, 256, 128, 1)
@@ -29,7 +30,8 @@ def main():
     from src.treatments.layers import capture_layers
     from src.workloads.device import CpuDevice
     from src.workloads.workload import build_workload
-    from tests.conftest import SMALL_LINEAR, composer, identity
+    from tests.composing import composer
+    from tests.conftest import SMALL_LINEAR, identity
 
     ahead._LEAST_WORKERS, ahead._LEAST_PIECES = 2, 1
     ahead.os.sched_getaffinity = lambda _: {0, 1}
@@ -92,8 +94,10 @@ def test_few_pieces_or_cpus_are_left_to_the_trials(compose, cpu, many_cpus, monk
 
 def test_a_worker_that_dies_ends_no_search(compose, cpu, monkeypatch):
     monkeypatch.setattr(ahead, "_compile", dies)
+    monkeypatch.setenv("QUANTPAY_PRELOAD", "")
     pieces = [Piece(16, 256, 128, False, None)] * 2
-    assert [*Ahead(3, cpu).compile(pieces, 1)] == [1, 2]  # type: ignore[arg-type]
+    with own_fork_server():
+        assert [*Ahead(3, cpu).compile(pieces, 1)] == [1, 2]  # type: ignore[arg-type]
 
 
 def test_the_trials_find_what_was_compiled(tmp_path):

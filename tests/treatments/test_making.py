@@ -72,8 +72,7 @@ def _rss_can_be_reset():
     return True
 
 
-@pytest.mark.parametrize(("quant", "share"), [("int8wo", 0.8), ("int4wo", 0.6)])
-def test_streamed_never_holds_the_unquantized_model(make, quant, share):
+def test_streamed_never_holds_the_unquantized_model(make):
     deep = (
         "model=flux-tiny",
         "model.factory.num_layers=3",
@@ -81,10 +80,10 @@ def test_streamed_never_holds_the_unquantized_model(make, quant, share):
         "resolution=64",
     )
     whole, streamed = (
-        make(*deep, f"quant={quant}", f"quant.where={where}") for where in ("device", "streamed")
+        make(*deep, "quant=int4wo", f"quant.where={where}") for where in ("device", "streamed")
     )
     assert whole.peak > whole.unquantized
-    assert streamed.peak < share * whole.unquantized
+    assert streamed.peak < 0.6 * whole.unquantized
     quantized, largest = size_bytes(streamed.treated.module), max(r.K * r.N * 2 for r in streamed.rows)
     assert streamed.peak < quantized + 8 * largest  # torchao's own copies of one layer, in float32
 

@@ -131,6 +131,14 @@ def test_local_weights_come_back_the_same(compose, tmp_path):
         ((*SMALL_FLUX, "model.weights.source=hub"), "model.weights.id=null"),
         ((*SMALL_FLUX, "model.weights.source=local"), "model.weights.id=null"),
         (
+            (*SMALL_FLUX, "model.weights.source=local", "model.weights.id=/no/where"),
+            r"model\.weights\.id=/no/where: no folder /no/where",  # and the hub is not asked
+        ),
+        (
+            (*SMALL_FLUX, "model.factory._target_=diffusers.FluxTransformr"),
+            r"model\.factory\._target_=diffusers\.FluxTransformr: cannot be imported: ",
+        ),
+        (
             (*SMALL_LINEAR, "model.weights.source=hub", "model.weights.id=a/b"),
             "Linear has no from_pretrained",
         ),

@@ -133,12 +133,11 @@ def test_nan_in_the_denoiser_is_seen_in_the_image(compose, cpu):
 def test_a_real_size_runs_on_the_meta_device(compose, monkeypatch, model, vae_parameters):
     """FLUX.1-dev: 28 steps of 57 blocks and the decoder to 1024 px, as shapes; its VAE has the published size."""
     cfg = compose(f"model={model}", "target=pipeline", "batch=2", "model.pipeline.steps=2")
-    seeded = SimpleNamespace(manual_seed=lambda _: None)
     monkeypatch.setattr("src.workloads.pipeline.build_model", lambda conf, *_: on_meta(conf))
     dims = resolve(cfg.model.dims, {"batch": cfg.batch, "resolution": cfg.resolution}, "model.dims")
     denoiser = on_meta(cfg.model)
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "Generator", lambda device: seeded)
+        patch.setattr(torch, "Generator", NoGenerator)
         module, _, arguments = build_pipeline(cfg, denoiser, dims, META)
         images = module(**arguments)
     assert images.shape == (2, 3, cfg.resolution, cfg.resolution)
@@ -172,6 +171,16 @@ def test_a_model_without_a_pipeline_has_no_such_target(compose):
         ConfigError, match=r"target=pipeline: model linear has no such target; .*denoiser, linear"
     ):
         validate(OmegaConf.structured(cfg))
+
+
+class NoGenerator:
+    """There is none on the meta device. A class, as annotations of what is imported meanwhile name it."""
+
+    def __init__(self, device):
+        self.device = device
+
+    def manual_seed(self, seed):
+        """Seed nothing."""
 
 
 def on_meta(conf):

@@ -1,0 +1,48 @@
+"""Whether a tracking address is of a kind that MLflow has a tracker for, told without importing MLflow."""
+
+import os
+from importlib.metadata import entry_points
+from urllib.parse import urlsplit
+
+_SERVERS = ("http", "https")
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_HOSTED = ("databricks", "databricks-uc", "uc")
+_FILES = ("", "file")  # refused by MLflow 3 unless it is told otherwise
+_ALLOW_FILES = "MLFLOW_ALLOW_FILE_STORE"
+_ACCEPTED = (
+    "http://HOST:PORT, https://HOST, sqlite:///FILE, postgresql://..., mysql://..., mssql://..., databricks"
+)
+
+
+def problem_of_uri(uri: str) -> str:
+    """Why no tracker can be at an address, and what is accepted; empty where one can."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        return f"not an address ({error}); accepted: {_ACCEPTED}"
+    kind = uri if uri in _HOSTED else parts.scheme
+    if kind in _SERVERS:
+        return "" if parts.hostname else f"no host in it; accepted: {_ACCEPTED}"
+    if kind == "sqlite" or kind.startswith("sqlite+"):
+        path = uri.partition(":")[2]
+        return "" if path.startswith("///") and len(path) > 3 else "of sqlite, sqlite:///FILE is wanted"
+    if kind.partition("+")[0] in (*_DATABASES, *_HOSTED) or (kind in _FILES and _files_allowed()):
+        return ""
+    if kind in _FILES:
+        return f"a folder, which MLflow no longer writes to; accepted: {_ACCEPTED}; or tracking=none"
+    if kind in (each.name for each in entry_points(group="mlflow.tracking_store")):
+        return ""
+    return f"no tracker has addresses of the kind {kind}:; accepted: {_ACCEPTED}; or tracking=none"
+
+
+def _files_allowed() -> bool:
+    return os.environ.get(_ALLOW_FILES, "").lower() in ("true", "1")
+
+
+def without_password(uri: str) -> str:
+    """A tracker's address as it may be shown."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # no address
+        return uri.rpartition("@")[2]
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.password else uri

@@ -1,0 +1,109 @@
+"""Whether a model is what a baseline needs: unquantized, in every parameter."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from src.config.model_schema import ComponentConf, ModelConf
+from src.config.weights import REMEDY, counted, method_of, quantized_files, variant_of
+from src.outcomes import RunEndedError, unsupported
+from src.workloads.sources import factory_of, pretrained_config
+
+# Packages whose modules and tensors hold quantized weights: what a quantization_config can make.
+_QUANTIZERS = (
+    "torchao", "bitsandbytes", "optimum.quanto", "diffusers.quantizers", "transformers.integrations", "gptqmodel",
+    "auto_gptq", "awq", "auto_round", "compressed_tensors", "hqq", "aqlm", "eetq", "vptq", "spqr_quant", "quark",
+    "modelopt", "sdnq", "nunchaku",
+)  # fmt: skip
+
+
+def refuse_quantized_files(conf: ModelConf | ComponentConf, where: str) -> None:
+    """Look at what lies beside the weights, before any of them is loaded and anything is measured.
+
+    Raises:
+        ConfigError: there is no such folder or class.
+        RunEndedError: as `refuse_quantized`.
+    """
+    weights, cls = conf.weights, factory_of(conf, where)
+    folder = weights.folder()
+    if folder is not None:
+        method, found = quantized_files(folder, weights.variant)
+        found = found or _pickled_tensors(folder, weights.variant)
+    elif weights.source != "random" and (hasattr(cls, "load_config") or hasattr(cls, "config_class")):
+        method, found = method_of(pretrained_config(cls, conf, where)), {}
+    else:
+        return
+    if method or found:
+        raise _refusal(method, found, conf, where)
+
+
+def _pickled_tensors(folder: Path, variant: str | None) -> dict[str, str]:
+    """Name and class of the quantized tensors in pickled files of weights, none of whose values are read."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.glob("*.bin")):
+        if variant_of(path.name) != (variant or ""):
+            continue
+        try:
+            state = torch.load(path, map_location="meta", mmap=True, weights_only=True)
+        except Exception:  # noqa: S112 - whether it can be read at all, loading tells
+            continue
+        if isinstance(state, dict):
+            found |= {name: type(each).__name__ for name, each in state.items() if _is_quantized(each)}
+    return found
+
+
+def refuse_quantized(model: nn.Module, conf: ModelConf | ComponentConf, where: str) -> None:
+    """Look at every parameter and buffer, and at ``config.quantization_config``.
+
+    Args:
+        model: before anything of it was measured.
+        conf: what it was made of.
+        where: in the configuration.
+
+    Raises:
+        RunEndedError: `unsupported`, some of it is quantized: the first parameter, how many there are, what to do.
+    """
+    found, method = dict(quantized_tensors(model)), method_of(getattr(model, "config", None))
+    if found or method:
+        raise _refusal(method, found, conf, where)
+
+
+def _refusal(
+    method: str, found: dict[str, str], conf: ModelConf | ComponentConf, where: str
+) -> RunEndedError:
+    said = counted(found) if found else f"its quantization_config says {method}"
+    weights = conf.weights
+    if weights.source == "random":
+        made = f"{where}.factory._target_={conf.factory.get('_target_')} makes a quantized model"
+        remedy = "a factory that quantizes nothing; quant=... does it in the treated arm"
+        return unsupported(f"{made}, and a baseline is unquantized: {said}", remedy)
+    return unsupported(
+        f"{where}.weights.id={weights.id} is a quantized checkpoint, and a baseline is unquantized: {said}",
+        REMEDY.format(folder=weights.folder() or weights.id),
+    )
+
+
+def quantized_tensors(model: nn.Module) -> Iterator[tuple[str, str]]:
+    """Name and class of each parameter and buffer that is quantized: its own class, or that of its module."""
+    for path, module in model.named_modules():
+        for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            kind = _quantized_kind(tensor, module)
+            if kind:
+                yield f"{path}.{name}".lstrip("."), kind
+
+
+def _quantized_kind(tensor: torch.Tensor, module: nn.Module) -> str:
+    if _is_quantized(tensor):
+        return type(tensor).__name__
+    return type(module).__name__ if _made_by_a_quantizer(type(module)) else ""
+
+
+def _is_quantized(tensor: object) -> bool:
+    return is_traceable_wrapper_subclass(tensor) or _made_by_a_quantizer(type(tensor))
+
+
+def _made_by_a_quantizer(kind: type) -> bool:
+    return any(kind.__module__ == each or kind.__module__.startswith(f"{each}.") for each in _QUANTIZERS)

@@ -1,0 +1,57 @@
+"""Configurations for tests: composed by the product's own loader, with what keeps a run short underneath."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hydra import version
+from hydra.types import RunMode
+from omegaconf import OmegaConf, open_dict
+
+from src.config.arguments import parse, search_path
+from src.config.loader import Loader
+from src.config.schema import RootConf, register
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+Compose = Callable[..., RootConf]
+
+# What a test gets unless it says otherwise: no compiler, few rounds, no tracker.
+QUIET = {
+    "gpu": "cpu",
+    "gpu.threads": "1",
+    "tracking": "none",
+    "compile": "none",
+    "measure.min_round_ms": "0.01",
+    "measure.max_warmup_s": "0",
+    "measure.min_pairs": "8",
+    "measure.max_pairs": "8",
+    "measure.clear_width": "0",
+    "measure.bootstrap_samples": "200",
+    "measure.cache": "warm",
+    "measure.energy_s": "0",
+    "measure.ceilings": "false",
+    "dtype": "bfloat16",
+}
+
+
+def composer() -> Compose:
+    """What the fixture `compose` gives: compose(*overrides) -> RootConf."""
+    register()
+    version.setbase("1.3")
+    loader = Loader(search_path(parse([], "pytest"), CONF))
+    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+
+    def composed(*overrides: str) -> RootConf:
+        given = {override.split("=", 1)[0] for override in overrides}
+        quiet = [
+            f"{key}={value}"
+            for key, value in QUIET.items()
+            if key not in given and not ("gpu" in given and key == "gpu.threads")
+        ]
+        config = loader.load_sweep_config(master, [*quiet, *overrides])
+        with open_dict(config):
+            del config["hydra"]
+        cfg = OmegaConf.to_object(config)
+        assert isinstance(cfg, RootConf)
+        return cfg
+
+    return composed
