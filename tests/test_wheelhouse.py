@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tools.resolution import Package, Target, WheelhouseError, needed, platform_tags
-from tools.wheelhouse import copied, main, make
+from tools.wheelhouse import main, make
 
 ROOT = Path(__file__).resolve().parents[1]
 ANTLR = "antlr4-python3-runtime"
@@ -164,32 +164,3 @@ def test_nothing_of_others_is_removed(project, tmp_path):
 def test_a_mistake_is_one_line(tmp_path, capsys):
     assert main(["--platform", "rhel8", "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.startswith("error: --platform rhel8: give manylinux_2_MINOR_MACHINE")
-
-
-def test_the_projects_wheel_finds_its_configuration(tmp_path):
-    """Installed elsewhere, without the checkout: every group, sweep and page comes along."""
-    sources, site = copied(ROOT, tmp_path / "project"), tmp_path / "site"
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "--no-index",
-    ]
-    subprocess.run([*pip, "--target", site, sources], check=True)
-    packed = {path.relative_to(site) for path in site.rglob("*.*") if path.suffix in (".yaml", ".html")}
-    here = {
-        path.relative_to(ROOT)
-        for folder in ("conf", "conf/sweeps", "src")
-        for path in (ROOT / folder).rglob("*.*")
-        if path.suffix in (".yaml", ".html")
-    }
-    assert here == packed
-    command = [sys.executable, "-m", "src.run", "sweeps=linear_shapes", "--cfg", "job"]
-    environment = os.environ | {"PYTHONPATH": str(site)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "name: linear" in done.stdout

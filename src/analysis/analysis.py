@@ -17,6 +17,7 @@ from src.analysis.verdicts import write_tables
 from src.analysis.words import sentences
 from src.config.errors import ConfigError
 from src.config.listing import scheme_names
+from src.config.paths import command
 from src.config.schema import AnalyzeConf
 
 
@@ -34,7 +35,8 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
     frame = tidy(tracker.runs(), conf.margin)
     if frame.empty:
         console.print(
-            f"experiment={tracker.experiment}: no finished runs yet in {tracker.uri}; python -m src.run makes one",
+            f"experiment={tracker.experiment}: no finished runs yet in {tracker.uri}; "
+            f"{command('run')} makes one",
             soft_wrap=True, markup=False,
         )  # fmt: skip
         return 1

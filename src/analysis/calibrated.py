@@ -6,13 +6,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from src.analysis.devices import Device
+from src.config.paths import command
 from src.records.content import identity_text
 from src.records.record import Record
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-COMMAND = "python -m src.calibrate"
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def warnings(
         calibrations: the newest of each device.
         records: of the runs.
     """
-    records = list(records)
+    records, again = list(records), command("calibrate")
     if without := [device for key, device in devices.items() if key not in calibrations]:
         each = "it" if len(without) == 1 else "each"
         have = (
@@ -73,13 +72,13 @@ def warnings(
             if len(without) == 1
             else f"{len(without)} devices ({'; '.join(without)}) have"
         )
-        yield f"{have} no calibration here: {COMMAND} on {each} shows whether its numbers can be trusted."
+        yield f"{have} no calibration here: {again} on {each} shows whether its numbers can be trusted."
     for key, device in devices.items():
         if (found := calibrations.get(key)) is None:
             continue
         if not found.passed:
             why = found.failed or f"{found.status}, too little was measured to say"
-            yield f"The newest calibration of {device} ({found.date}) did not pass: {why}; {COMMAND} repeats it."
+            yield f"The newest calibration of {device} ({found.date}) did not pass: {why}; {again} repeats it."
         of_runs = {
             str(r.environment.get("protocol"))
             for r in records
@@ -88,5 +87,5 @@ def warnings(
         if others := sorted(of_runs - {found.protocol, "None"}):
             yield (
                 f"{device} was calibrated with measurement protocol {found.protocol}, its runs were made with "
-                f"{', '.join(others)}: {COMMAND} calibrates the present one."
+                f"{', '.join(others)}: {again} calibrates the present one."
             )

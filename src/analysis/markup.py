@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from html import escape
 
 from src.analysis.palette import Line, look
+from src.config.paths import command
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,9 @@ def legend(lines: dict[str, Line], shown: Iterable[str]) -> str:
     return f'<p class="legend">{items}</p>'
 
 
-def empty(what: str, command: str) -> str:
-    """An empty section: what is missing and the command that yields it."""
-    return f'<p class="empty">{escape(what)} <code>{escape(command)}</code></p>'
+def empty(what: str, *arguments: str) -> str:
+    """An empty section: what is missing and the arguments of the run that yields it."""
+    return f'<p class="empty">{escape(what)} <code>{escape(command("run", *arguments))}</code></p>'
 
 
 def definitions(pairs: Sequence[tuple[str, str]]) -> str:

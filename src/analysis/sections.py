@@ -15,12 +15,12 @@ from src.analysis.provenance import Provenance
 from src.analysis.shapes import Shapes, shapes
 from src.analysis.verdicts import workload_text
 
-_MODEL_RUNS = ("No runs of whole models or blocks yet:", "python -m src.run -m quant=int8wo,int8dq batch=1,4")
+_MODEL_RUNS = ("No runs of whole models or blocks yet:", "-m", "quant=int8wo,int8dq", "batch=1,4")
 _NONE_COMPARED = ("None of the runs of whole models could be compared; the table says why. To start small:",
-                  "python -m src.run quant=int8wo")  # fmt: skip
+                  "quant=int8wo")  # fmt: skip
 _NO_CURVES = ("None of the runs of one Linear has a speedup that may be compared; the table says why. Again, alone:",
-              "python -m src.run -m sweeps=linear_shapes")  # fmt: skip
-_LINEAR_RUNS = ("No runs of one Linear yet:", "python -m src.run -m sweeps=linear_shapes")
+              "-m", "sweeps=linear_shapes")  # fmt: skip
+_LINEAR_RUNS = ("No runs of one Linear yet:", "-m", "sweeps=linear_shapes")
 _CONFIG = {"displayModeBar": False, "responsive": True}
 
 

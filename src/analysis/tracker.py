@@ -4,12 +4,14 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from src.config.errors import ConfigError
+from src.config.paths import command, database_path
 from src.config.schema import TrackingConf
 from src.config.tracking_uri import without_password
-from src.records.connection import TrackingError, probe
+from src.records.connection import TrackingError, mend_folder, probe
 from src.records.record import RecordError
 from src.records.store import MANIFEST_NAME, read_manifest, sweep_folder
 
@@ -76,7 +78,7 @@ class Tracker:
         """What shows the experiment in MLflow's UI: a command for a local store, an address for a server."""
         if self.uri.startswith(("http://", "https://")):
             return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs"
-        return f"mlflow ui --backend-store-uri {self.uri}"
+        return f"mlflow ui --backend-store-uri {quote(self.uri)}"
 
     def _search(self, query: str) -> "Iterator[Run]":
         token = None
@@ -97,7 +99,7 @@ class Tracker:
             known = [e.name for e in self._client.search_experiments() if e.name != "Default"]
         except Exception as error:
             raise _unreachable(self.uri, error) from error
-        has = f"it has {', '.join(sorted(known))}" if known else "it has none yet; python -m src.run makes it"
+        has = f"it has {', '.join(sorted(known))}" if known else f"it has none yet; {command('run')} makes it"
         raise ConfigError(f"experiment={self.experiment}: not in {self.uri}; {has}")
 
 
@@ -106,10 +108,10 @@ def _client(conf: TrackingConf) -> "MlflowClient":
         raise ConfigError(
             f"tracking={conf.name}: has no uri to read runs from; use tracking=sqlite or tracking=server"
         )
-    database = _sqlite_path(conf.uri)
+    database = database_path(conf.uri)
     if database is not None and not database.is_file():
         raise ConfigError(
-            f"tracking.uri={conf.uri}: no database at {database}; python -m src.run makes it, "
+            f"tracking.uri={conf.uri}: no database at {database}; {command('run')} makes it, "
             "or set outputs=FOLDER or tracking.uri=..."
         )
     if database is None:
@@ -120,15 +122,11 @@ def _client(conf: TrackingConf) -> "MlflowClient":
         logging.getLogger(name).setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
+    mend_folder()
     try:
         return MlflowClient(conf.uri)
     except Exception as error:  # a broken database raises SQLAlchemy's, a bad scheme MLflow's
         raise _unreachable(without_password(conf.uri), error) from error
-
-
-def _sqlite_path(uri: str) -> Path | None:
-    """The file of a SQLite URI; None for other stores."""
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
 
 
 def _probe(uri: str) -> None:

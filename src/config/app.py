@@ -55,6 +55,8 @@ def main(config_name: str, task: Task, argv: Sequence[str] | None = None, *, pro
     """
     fit_terminal()
     try:
+        if str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))  # the user's own modules, which hide nothing
         with explained():
             application = Application(parse(argv, prog), config_name, task, prog)
         return application.run()

@@ -10,6 +10,7 @@ from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 
 from src.config.errors import ConfigError
+from src.config.paths import config_source
 
 _HOME = re.compile(r"(?<=[=,])~(?=/)")  # in key=~/folder a shell leaves it, and Hydra does not know it
 
@@ -39,9 +40,9 @@ def search_path(args: argparse.Namespace, conf: Path) -> ConfigSearchPath:
         ConfigError: there is no such folder.
     """
     primary = _folder("--config-path", args.config_path) if args.config_path else conf
-    path = create_config_search_path(primary.as_uri())
+    path = create_config_search_path(config_source(primary))
     if args.config_dir:
-        extra = _folder("--config-dir", args.config_dir).as_uri()
+        extra = config_source(_folder("--config-dir", args.config_dir))
         path.prepend("command-line", extra, SearchPathQuery(provider="main"))
     return path
 

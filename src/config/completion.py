@@ -5,6 +5,7 @@ it asks `-sc query=bash` with the line so far in COMP_LINE, the program taken of
 """
 
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -49,11 +50,15 @@ def uninstall(prog: str, loader: ConfigLoader, config_name: str) -> str:
 
 def query(prog: str, loader: ConfigLoader, config_name: str) -> str:
     """What may stand in place of the last word of COMP_LINE, one per line."""
-    *earlier, word = os.environ.get("COMP_LINE", "").split(" ")
+    line, _, word = os.environ.get("COMP_LINE", "").rpartition(" ")
+    try:
+        earlier = shlex.split(line)
+    except ValueError:  # the word is inside quotation marks: a path
+        return ""
     if word.startswith("-"):
         flags = [flag for action in get_args_parser()._actions for flag in action.option_strings]
         return "\n".join(flag for flag in flags if flag.startswith(word))
-    overrides = [each for each in earlier if "=" in each]
+    overrides = [each for each in earlier if "=" in each and " " not in each]  # Hydra splits there again
     values, comma, last = word.rpartition(",")  # of a sweep, the value after the last comma is completed
     key = values.partition("=")[0]
     asked = f"{key}={last}" if comma else word

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from src.config.aliases import aliases, option_text, without_aliases
 from src.config.errors import ConfigError, accepted
+from src.config.paths import command
 
 _MEASURED = ("quantpay", "torch", "torchao", "diffusers", "transformers", "hydra-core", "mlflow")
 _WIDTH = 118
@@ -25,7 +26,8 @@ def versions() -> str:
 def application_help(config: DictConfig, loader: ConfigLoader, prog: str) -> str:
     """What `--help` prints."""
     template = Template(config.hydra.help.template)
-    return template.safe_substitute(PROG=prog, GROUPS=_groups(config, loader))
+    text = template.safe_substitute(PROG=prog, GROUPS=_groups(config, loader))
+    return re.sub(r"python -m src\.(analyze|collect|calibrate)\b", lambda found: command(found[1]), text)
 
 
 def group_help(group: str, loader: ConfigLoader) -> str:

@@ -15,6 +15,7 @@ from src.config.aliases import aliases, without_aliases
 from src.config.app import ROOT
 from src.config.errors import ConfigError
 from src.config.loader import Loader
+from src.config.paths import command, config_source
 from src.config.quant_schema import QuantConf, RequiresConf
 from src.config.schema import AUTO, GpuConf
 
@@ -48,7 +49,7 @@ def list_schemes(app: "Application") -> None:
     """
     config = app.compose()
     if "quant" not in config:
-        raise ConfigError("--list: only python -m src.run has schemes")
+        raise ConfigError(f"--list: only {command('run')} has schemes")
     card = _card(OmegaConf.to_object(config.gpu))
     device = card.device
     assert device is not None
@@ -85,7 +86,7 @@ def _dtypes(
 
 def scheme_names() -> list[str]:
     """Every scheme of conf/quant, without aliases."""
-    loader = Loader(create_config_search_path((ROOT / "conf").as_uri()))
+    loader = Loader(create_config_search_path(config_source(ROOT / "conf")))
     return without_aliases("quant", loader.get_group_options("quant"), loader)
 
 

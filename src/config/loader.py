@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import compress
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import IConfigRepository
@@ -21,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from src.config.aliases import without_aliases
 from src.config.errors import ConfigError, accepted
 from src.config.input_types import type_inputs
+from src.config.paths import literal
 from src.config.repository import Repository
 from src.config.schema import RootConf
 from src.config.validate import validated
@@ -71,9 +73,11 @@ class Loader(ConfigLoaderImpl):
         for override in OverridesParser.create(self).parse_overrides(overrides):
             self._refuse_no_name(override)
         with _composing():
-            return super().load_configuration(
+            config = super().load_configuration(
                 config_name, overrides, run_mode, from_shell, validate_sweep_overrides
             )
+        _name_places(config)
+        return config
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Compose one job of a sweep, from a copy of what it shares with the others."""
@@ -138,6 +142,15 @@ class Loader(ConfigLoaderImpl):
                 str(override.value()), without_aliases(group, self.get_group_options(group), self)
             )
             raise ConfigError(f"{override.input_line}: {group} wants the name of an option; {options}")
+
+
+def _name_places(config: DictConfig) -> None:
+    """Hydra notes folders as they are, where an interpolation in a name would be one."""
+    runtime = config.hydra.runtime
+    runtime.cwd = literal(str(Path.cwd()))
+    for source in runtime.config_sources:
+        noted: Any = OmegaConf.to_container(source, resolve=False)
+        source.path = literal(noted["path"])
 
 
 def check_job(

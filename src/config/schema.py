@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from src.config.cluster_schema import SlurmRequest
 from src.config.fields import aside, bounded, one_of
 from src.config.model_schema import ModelConf
+from src.config.paths import database_uri
 from src.config.quant_schema import QuantConf
 
 AUTO = "auto"
@@ -195,6 +196,7 @@ class CalibrateConf:
 
 def register() -> None:
     """Put the schemas where Hydra finds them: the primary configs name them in their defaults."""
+    OmegaConf.register_new_resolver("quantpay.database", database_uri, replace=True)
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RootConf, provider="quantpay")
     store.store(name="analyze_schema", node=AnalyzeConf, provider="quantpay")

@@ -1,8 +1,8 @@
 """A sweep on a cluster: each run's folder is made here, jobs run it there, and its record comes back by the disk."""
 
 import contextlib
+import re
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -13,6 +13,7 @@ from rich.console import Console
 
 from src.config.cluster_schema import ClusterConf
 from src.config.errors import ConfigError
+from src.config.paths import this_command
 from src.config.schema import RootConf, TrackingConf
 from src.launching.adopting import in_flight
 from src.launching.arrays import ArrayBackend, Grouping, JobArray
@@ -33,6 +34,10 @@ from src.records.record import Outcome, Record
 from src.records.store import SweepManifest, next_attempt, run_folder, sweep_folder
 from src.workloads.dtype import foretold
 
+_PLACEHOLDER = re.compile(
+    r"%\d*[AJNabjnstux]"
+)  # SLURM's, in the names of files; %% does not protect all of them
+
 
 def run_on_cluster(configs: Iterable[RootConf], conf: ClusterConf, backend: ArrayBackend) -> list[int]:
     """Send every run that is neither measured nor under way, then follow all of them, or return.
@@ -52,7 +57,7 @@ def run_on_cluster(configs: Iterable[RootConf], conf: ClusterConf, backend: Arra
     """
     remaining = iter(configs)
     first = next(remaining)
-    outputs = writable(Path(first.outputs))
+    outputs = _without_placeholders(writable(Path(first.outputs)))
     with one_at_a_time(outputs):
         sweep = ClusterSweep(outputs, first.tracking, conf, backend)
         try:
@@ -84,7 +89,7 @@ class ClusterSweep:
         self.folder = sweep_folder(outputs, self.sweep)
         self.folder.mkdir(parents=True)
         self.snapshot = take(self.folder / "snapshot")
-        self.manifest = SweepManifest.start(self.sweep, sys.argv)
+        self.manifest = SweepManifest.start(self.sweep, this_command())
         self.manifest.backend = backend.name
         self.versions = versions()
         self.listed: dict[str, int] = {}  # run key -> index into the manifest's runs
@@ -211,6 +216,15 @@ class ClusterSweep:
         )
         counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
         self.say(f"sweep {self.sweep}: {_runs(len(self.manifest.runs))}: {counts}; records in {self.outputs}")
+
+
+def _without_placeholders(outputs: Path) -> Path:
+    if found := _PLACEHOLDER.search(str(outputs)):
+        raise ConfigError(
+            f"outputs={outputs}: SLURM and submitit put a number or a name in place of {found[0]}; give a folder "
+            "without it"
+        )
+    return outputs
 
 
 def _described(array: JobArray) -> str:

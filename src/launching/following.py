@@ -5,9 +5,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from src.config.paths import command, outputs_argument
 from src.launching.backend import Backend
 from src.launching.followed import FollowedRun, Following, Patience
-from src.launching.publishing import SweepPublisher, elsewhere, left_to_its_job
+from src.launching.publishing import SweepPublisher, left_to_its_job
 from src.launching.watching import FollowDisplay
 from src.records.store import SweepManifest
 
@@ -56,10 +57,10 @@ def follow(
 
 def hints(sweep: str, outputs: Path) -> str:
     """The commands that follow, cancel and analyze a sweep."""
-    which = f"sweep={sweep}{elsewhere(outputs)}"
+    which = [f"sweep={sweep}", *outputs_argument(outputs)]
     return (
-        f"follow: python -m src.collect {which} --watch; cancel: python -m src.collect {which} cancel=true; "
-        f"results: python -m src.analyze {which}"
+        f"follow: {command('collect', *which, '--watch')}; cancel: {command('collect', *which, 'cancel=true')}; "
+        f"results: {command('analyze', *which)}"
     )
 
 

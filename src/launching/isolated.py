@@ -6,24 +6,29 @@ A crash, an out-of-memory kill or a hang of the child becomes an `Ending`; the c
 import contextlib
 import importlib
 import math
-import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from src.launching.children import fork_server
 from src.launching.host_memory import oom_kills
 from src.records.environment import versions
 
 PRELOAD_VARIABLE = "QUANTPAY_PRELOAD"
+_NOT_TO_TORCH = {
+    '"',
+    "\\",
+    "\n",
+}  # in the name of its cache's folder: it would find no vector units, and be slow
 _GRACE_S = 5.0  # between the polite and the final signal
 _WATCH_S = 5.0  # between two looks of a parent that watches
 
@@ -64,9 +69,7 @@ class Preloaded:
     def __init__(self, modules: Sequence[str]) -> None:
         """Args: modules: module names, or dotted paths of classes whose import takes long."""
         os.environ[PRELOAD_VARIABLE] = ",".join(modules)
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["src.launching.preload"])
-        forkserver.ensure_running()  # it imports while the caller goes on
+        fork_server()  # it imports while the caller goes on
 
     def run(
         self,
@@ -85,8 +88,9 @@ class Preloaded:
         what it started are ended before the exception goes on.
         """
         kills = oom_kills()
-        receiver, sender = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_child, args=(sender, log, job, arguments))
+        context = fork_server()  # another, if that one has died
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_child, args=(sender, log, job, arguments))
         process.start()
         sender.close()
         try:
@@ -111,7 +115,10 @@ def share_caches(outputs: Path) -> None:
         os.environ[name] for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA") if name in os.environ
     ]
     compiled_by = "-".join(["torch", found["torch"], "torchao", found["torchao"], *limits]).replace("+", "_")
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(outputs / "cache" / "inductor" / compiled_by))
+    place = outputs / "cache"
+    if _NOT_TO_TORCH & {*str(place)}:
+        place = Path(tempfile.gettempdir()) / f"quantpay-cache-{os.getuid()}"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(place / "inductor" / compiled_by))
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # else a look for CUDA spoils the fork server
 
 

@@ -122,7 +122,7 @@ class _Start:
         _check_versions(self.identity)
         _check_code(self.identity)
         if self.identity.cwd:
-            sys.path.insert(1, self.identity.cwd)  # the user's own modules; `src` is the snapshot's, at 0
+            sys.path.append(self.identity.cwd)  # the user's own modules, which hide nothing
         self.cfg = load_config(self.folder)
         share_caches(Path(self.identity.outputs))
         server = Preloaded([])

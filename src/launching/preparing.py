@@ -5,10 +5,12 @@ import secrets
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from src.config.errors import ConfigError
+from src.config.paths import literal
 from src.config.schema import RootConf
 
 CONFIG_NAME = "config.yaml"
@@ -46,4 +48,13 @@ def writable(outputs: Path) -> Path:
 def write_config(cfg: RootConf, folder: Path) -> None:
     """Write the resolved configuration as ``config.yaml`` into a run's folder."""
     with (folder / CONFIG_NAME).open("w", encoding="utf-8") as file:
-        yaml.dump(asdict(cfg), file, Dumper=_Dumper, sort_keys=False)
+        yaml.dump(_literal(asdict(cfg)), file, Dumper=_Dumper, sort_keys=False)
+
+
+def _literal(value: Any) -> Any:
+    """What is read back as just this: all interpolations are resolved."""
+    if isinstance(value, dict):
+        return {name: _literal(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_literal(item) for item in value]
+    return literal(value) if isinstance(value, str) else value

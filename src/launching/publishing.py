@@ -5,12 +5,12 @@ publishes its own record with `publish_own`, and whoever waits takes only what s
 """
 
 import contextlib
-import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
 
+from src.config.paths import command, outputs_argument
 from src.config.schema import RootConf, TrackingConf
 from src.records.connection import within
 from src.records.store import SweepManifest
@@ -64,17 +64,12 @@ class SweepPublisher:
         if self.trouble:
             lines.append(f"warning: {self.trouble}")
         if self._kept:
-            command = f"python -m src.collect{elsewhere(self.folder.parents[1])}"
-            lines.append(f"{self._kept} records are kept on disk; publish them with: {command}")
+            publish = command("collect", *outputs_argument(self.folder.parents[1]))
+            lines.append(f"{self._kept} records are kept on disk; publish them with: {publish}")
         return lines
 
     def _give_up(self, error: TrackingError) -> None:
         self.trouble, self._tracker = str(error), None
-
-
-def elsewhere(outputs: Path) -> str:
-    """What a command needs to be told to find these outputs; nothing where it looks there anyway."""
-    return "" if outputs.resolve() == Path("outputs").resolve() else f" {shlex.quote(f'outputs={outputs}')}"
 
 
 def publish_own(cfg: RootConf, folder: Path, sweep_folder: Path) -> None:

@@ -63,7 +63,7 @@ class SlurmBackend:
         from submitit.core.utils import FailedJobError
 
         executor = SlurmExecutor(folder, max_num_timeout=self.max_num_timeout)
-        parameters = self._parameters(name, request)
+        parameters = self._parameters(name, request) | _output(folder, request, array=len(jobs) > 1)
         parameters["setup"] = [
             *laid_out(name, jobs, folder, parameters["time"], self.max_num_timeout),
             *request.setup,
@@ -96,7 +96,6 @@ class SlurmBackend:
 
     def _parameters(self, name: str, request: SlurmRequest) -> dict[str, Any]:
         """What submitit writes into the batch script; None is left out of it."""
-        cpus = request.cpus_per_task
         return {
             "job_name": name,
             "partition": request.partition,
@@ -104,8 +103,7 @@ class SlurmBackend:
             "constraint": request.constraint,
             "account": request.account,
             "qos": request.qos,
-            "cpus_per_task": cpus,
-            "srun_args": [f"--cpus-per-task={cpus}"] if cpus else None,  # from 22.05 on not inherited
+            "cpus_per_task": request.cpus_per_task,
             "mem": None if request.mem_gib is None else f"{math.ceil(request.mem_gib * 1024)}M",
             "time": request.time_min or _TIME_MIN,
             "ntasks_per_node": 1,
@@ -114,8 +112,18 @@ class SlurmBackend:
             "stderr_to_stdout": True,
             "comment": "quantpay",
             "wckey": None,  # submitit's own default is refused where keys are enforced
-            "additional_parameters": {"requeue": True} | request.extra,
         }
+
+
+def _output(folder: Path, request: SlurmRequest, *, array: bool) -> dict[str, Any]:
+    """Where output goes, for the script and for srun in it: to SLURM a % in a path begins a placeholder."""
+    cpus = request.cpus_per_task
+    inherited = [f"--cpus-per-task={cpus}"] if cpus else []  # from 22.05 on it is not
+    output = f"{str(folder.absolute()).replace('%', '%%')}/{'%A_%a' if array else '%j'}_0_log.out"
+    return {
+        "srun_args": [*inherited, f"--output={output}"],
+        "additional_parameters": {"requeue": True, "output": output} | request.extra,
+    }
 
 
 def check_available() -> None:

@@ -1,7 +1,6 @@
 """A sweep on this machine: every run in turn, isolated, recorded on disk, then published."""
 
 import signal
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,6 +9,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from src.config.errors import ConfigError
+from src.config.paths import this_command
 from src.config.schema import AUTO, CalibrateConf, GpuConf, RootConf
 from src.launching.earlier import standing
 from src.launching.endings import kept, record_of
@@ -81,7 +82,7 @@ class LocalSweep:
         self.configs, self.execute = configs, execute
         self.folder = outputs / "sweeps" / sweep
         self.folder.mkdir(parents=True)
-        self.manifest = SweepManifest.start(sweep, sys.argv)
+        self.manifest = SweepManifest.start(sweep, this_command())
         self.publisher = SweepPublisher(configs[0].tracking, self.manifest, self.folder)
         self.devices: dict[str, dict[str, Any]] = {}
         self.dtypes: dict[str, str] = {}
@@ -158,8 +159,8 @@ class LocalSweep:
             ending = self.server.run(describe_device, (gpu,), log=log, timeout_s=300)
             if ending.by is not EndedBy.ITSELF:
                 tail = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
-                raise RuntimeError(
-                    f"gpu={gpu.name} cannot be opened: {ending.reason}; {log}: {''.join(tail)}"
+                raise ConfigError(
+                    f"gpu={gpu.name}: cannot be opened, {''.join(tail) or ending.reason}; {log} says more"
                 )
             self.devices[asked] = ending.answer
         return self.devices[asked]

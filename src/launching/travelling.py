@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from src.config.model_schema import WeightsConf
+from src.config.paths import database_path, database_uri
 from src.config.schema import RootConf, TrackingConf
 from src.launching.snapshot import Snapshot
 
-_SQLITE = re.compile(r"sqlite:///(?!/)(.+)")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
@@ -46,8 +46,9 @@ def _with_weights(value: Any) -> Any:
 
 
 def _tracking(tracking: TrackingConf) -> TrackingConf:
-    database = _SQLITE.fullmatch(tracking.uri)
-    uri = f"sqlite:///{Path(database[1]).absolute()}" if database else _place(tracking.uri)
+    database = database_path(tracking.uri)
+    relative = database is not None and not database.is_absolute()
+    uri = database_uri(database.absolute()) if database and relative else _place(tracking.uri)
     artifacts = None if tracking.artifacts is None else _place(tracking.artifacts)
     return replace(tracking, uri=uri, artifacts=artifacts)
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
+from src.launching.children import spawning
 from src.measurement.load import cpu_load
 from src.measurement.rates import RATES, best_rate
 from src.records.record import write_json
@@ -89,7 +90,9 @@ def _apart(device: Device) -> dict[str, Any]:
     """
     if device.kind == "cuda":
         return measure_ceilings(device)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with spawning():
+        started = multiprocessing.get_context("spawn").Pool(1)
+    with started as pool:
         try:
             return pool.apply_async(measure_ceilings, (device,)).get(_HANG_S)
         except multiprocessing.TimeoutError:

@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
+from shlex import quote
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from src.config.paths import command, database_path, database_uri
 from src.config.schema import TrackingConf
 from src.config.tracking_uri import without_password
 
@@ -35,7 +38,6 @@ _SETTINGS = {
 }
 _PROBE_S = 5.0  # a tracker that says nothing for so long is taken to be down
 _OPEN_S = 90.0  # another process may be creating the schema: 3 to 7 s each
-_KEPT = "what was measured is kept on disk, `python -m src.collect` publishes it later"
 _REMEDIES = {  # what a message holds: what to do
     "error code 401": "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
     "Invalid Host header": "start the server with --allowed-hosts and the name in tracking.uri, port included",
@@ -56,6 +58,10 @@ class UnpublishableError(TrackingError):
     """One run's own files cannot be published; others can."""
 
 
+def _kept() -> str:
+    return f"what was measured is kept on disk, `{command('collect')}` publishes it later"
+
+
 @contextmanager
 def explained(uri: str, what: str) -> Iterator[None]:
     """Turn whatever MLflow raises into a TrackingError."""
@@ -69,7 +75,7 @@ def explained(uri: str, what: str) -> Iterator[None]:
         text = re.sub(r"//[^/@\s]+@", "//", text)  # names and passwords
         text = text if len(text) <= 300 else f"{text[:299]}…"
         remedy = next((f"; {remedy}" for sign, remedy in _REMEDIES.items() if sign in text), "")
-        raise TrackingError(f"MLflow at {uri}: {what}: {text}{remedy}; {_KEPT}") from error
+        raise TrackingError(f"MLflow at {uri}: {what}: {text}{remedy}; {_kept()}") from error
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
@@ -127,14 +133,15 @@ def connect(conf: TrackingConf) -> Connection:
         raise TrackingError(
             f"tracking={conf.name} publishes nothing; choose tracking=sqlite or tracking=server"
         )
-    database = _sqlite_path(conf.uri)
+    database = database_path(conf.uri)
     if database is None:
         shown = without_password(conf.uri)
         probe(shown)
         return _open(conf, conf.uri, shown, None)
     from filelock import FileLock, Timeout
 
-    uri = f"sqlite:///{database}"
+    database = database.resolve()
+    uri = database_uri(database)
     artifacts = Path(conf.artifacts) if conf.artifacts else database.parent / "artifacts"
     with explained(uri, "cannot be opened"):
         _import()  # takes seconds: not while others wait for the lock
@@ -152,7 +159,24 @@ def _import() -> "type[MlflowClient]":
         os.environ.setdefault(name, value)
     from mlflow.tracking import MlflowClient
 
+    mend_folder()
     return MlflowClient
+
+
+def mend_folder() -> None:
+    """MLflow tells alembic its own folder as the value of an INI file, where a % begins an interpolation."""
+    import mlflow
+    from alembic.config import Config
+
+    if "%" not in str(mlflow.__file__) or hasattr(Config.set_main_option, "__wrapped__"):
+        return
+    told = Config.set_main_option
+
+    @wraps(told)
+    def told_literally(self: Config, name: str, value: str) -> None:
+        told(self, name, value.replace("%", "%%") if name == "script_location" else value)
+
+    Config.set_main_option = told_literally  # type: ignore[method-assign]
 
 
 def _open(conf: TrackingConf, uri: str, shown: str, artifacts: str | None) -> Connection:
@@ -160,10 +184,11 @@ def _open(conf: TrackingConf, uri: str, shown: str, artifacts: str | None) -> Co
         client = _import()(tracking_uri=uri)
         experiment = _experiment(client, conf.experiment, artifacts)
     if experiment.lifecycle_stage != "active":
+        restore = f"mlflow experiments restore -x {experiment.experiment_id}"
         raise TrackingError(
             f"MLflow at {shown}: experiment {conf.experiment!r} is deleted; bring it back with "
-            f"`MLFLOW_TRACKING_URI={shown} mlflow experiments restore -x {experiment.experiment_id}` or choose "
-            f"another with tracking.experiment=NAME; {_KEPT}"
+            f"`MLFLOW_TRACKING_URI={quote(shown)} {restore}` or choose "
+            f"another with tracking.experiment=NAME; {_kept()}"
         )
     return Connection(client, shown, experiment.experiment_id, int(experiment.creation_time or 0))
 
@@ -190,7 +215,7 @@ def probe(uri: str) -> None:
     Raises:
         TrackingError: it is unreachable, silent, locked, read-only or corrupt.
     """
-    database = _sqlite_path(uri)
+    database = database_path(uri)
     with explained(uri, "cannot be used"):
         if database is not None:
             _probe_sqlite(database)
@@ -219,10 +244,3 @@ def _probe_http(uri: str) -> None:
     except urllib.error.URLError as error:
         if isinstance(error.reason, OSError) and "certificate" not in str(error.reason).lower():
             raise error.reason from error
-
-
-def _sqlite_path(uri: str) -> Path | None:
-    """The absolute path of a local database; nothing for a server."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0]).resolve()

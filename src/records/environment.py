@@ -165,7 +165,9 @@ def commit() -> dict[str, str]:
         taken = json.loads((_ROOT / SNAPSHOT_NAME).read_text(encoding="utf-8"))
         return {name: str(taken[name]) for name in ("commit", "dirty", "snapshot") if name in taken}
     try:
-        head = _git("rev-parse", "HEAD")
+        head, *below = _git("rev-parse", "HEAD", "--show-prefix").splitlines()
+        if below:  # installed somewhere in another project's checkout
+            return {}
         return {
             "commit": head,
             "dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower(),

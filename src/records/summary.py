@@ -1,5 +1,6 @@
 """A sweep in one look: the headline numbers and the verdict table of its parent run."""
 
+import shlex
 import statistics
 from collections import Counter
 from collections.abc import Iterable
@@ -47,7 +48,7 @@ def sweep_note(manifest: SweepManifest, children: dict[str, Record], experiment_
         experiment_id: of the links.
     """
     rows = sorted(children.items(), key=lambda item: -item[1].metrics.get("speedup/ratio", float("-inf")))
-    note = f"`{' '.join(manifest.command)[:500]}`\n\n" if manifest.command else ""
+    note = f"`{shlex.join(manifest.command)[:500]}`\n\n" if manifest.command else ""
     note += "| run | verdict | speedup (interval) | latency (p10-p90) | baseline | why |\n|---|---|---|---|---|---|\n"
     for done, (run_id, record) in enumerate(rows):
         m = record.metrics

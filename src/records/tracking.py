@@ -5,6 +5,7 @@
 ``sweep``, given in the creation; of several a published one stands for it, then the smallest (start time, run id).
 """
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,7 +65,7 @@ class Tracker:
             folder.mkdir(parents=True, exist_ok=True)
         with self._alone(folder, what):
             identity = {"kind": "sweep", "sweep": manifest.sweep}
-            more = {"command": " ".join(manifest.command)[:2000]}
+            more = {"command": shlex.join(manifest.command)[:2000]}
             run = self._get_or_create(identity, more, manifest.sweep, manifest.started_at)
             publish_view(self.connection, manifest.sweep)
             note_parent(folder, self.connection.destination, run.info.run_id)

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin
 import torch
 from torch import nn
 
+from src.config.paths import command
 from src.config.schema import RootConf, SerializeConf
 from src.outcomes import RunEndedError, ended, unsupported
 from src.records.environment import versions
@@ -31,7 +32,6 @@ from src.workloads.model import tensor_bytes
 
 FOLDER, INFO_NAME = "checkpoint", "config.json"
 KIND, SCHEMA_VERSION = "quantpay checkpoint", 1
-_AGAIN = "save it again: python -m src.run task=serialize serialize.keep=true"
 _TRUST = "serialize.trust=true, but only if you trust where it comes from: loading it can run any code"
 _COMPARED = ("torch", "torchao", "diffusers")  # versions that a checkpoint may depend on
 
@@ -279,8 +279,9 @@ def _misfit(wanted: dict[str, Any], state: State) -> str:
     return "; ".join(said)
 
 
-def _unusable(path: Path, why: str, remedy: str = _AGAIN) -> RunEndedError:
-    return RunEndedError(Outcome.FAILED, f"{path}: {why}", remedy)
+def _unusable(path: Path, why: str, remedy: str = "") -> RunEndedError:
+    again = f"save it again: {command('run', 'task=serialize', 'serialize.keep=true')}"
+    return RunEndedError(Outcome.FAILED, f"{path}: {why}", remedy or again)
 
 
 def _state_bytes(state: State) -> int:

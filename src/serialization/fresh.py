@@ -16,6 +16,7 @@ import torch
 from hydra.utils import get_class
 
 from src.config.schema import RootConf
+from src.launching.children import spawning
 from src.measurement.memory import Peaks, peak_memory
 from src.measurement.quality import on_cpu
 from src.outcomes import RunEndedError, ended, log_text
@@ -69,7 +70,9 @@ def call_fresh(cfg: RootConf, device: Device, folder: Path) -> Answer:
     cfg = replace(cfg, gpu=replace(cfg.gpu, threads=device.threads))
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
-            answer = pool.submit(_answer, cfg, folder).result()
+            with spawning():  # the process starts when it is first asked
+                asked = pool.submit(_answer, cfg, folder)
+            answer = asked.result()
         except BrokenProcessPool as error:
             remedy = "run.log in the run's folder has its last words"
             raise RunEndedError(Outcome.FAILED, "the fresh process died while loading", remedy) from error

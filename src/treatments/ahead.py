@@ -11,13 +11,13 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 
 import torch
 from hydra.utils import get_class
 from torch import nn
 
 from src.config.schema import CompileConf, RootConf
+from src.launching.children import fork_server
 from src.treatments.capability import Status, capability, quant_conf
 from src.treatments.compiling import compile_module, compiler_options
 from src.treatments.inductor import options_of_mode
@@ -26,7 +26,6 @@ from src.treatments.scheme import TorchaoScheme, quantize_layers
 from src.workloads.device import GIB, Device
 from src.workloads.workload import Whole, Workload
 
-_PRELOAD = "src.launching.preload"  # imports what the variable lists, and leaves CUDA to the children
 _PRELOADED = "QUANTPAY_PRELOAD"
 _LEAST_WORKERS = 4  # starting them takes as long as compiling some ten pieces: two save nothing
 _LEAST_PIECES = 4  # for each worker
@@ -84,8 +83,7 @@ class Ahead:
     def compile(self, pieces: list[Piece], workers: int) -> Iterable[int]:
         """Compile all; yields how many are done. A worker that dies ends it, and the trials compile the rest."""
         os.environ[_PRELOADED] = os.environ.get(_PRELOADED) or __name__
-        context = get_context("forkserver")
-        context.set_forkserver_preload([_PRELOAD])
+        context = fork_server()  # its imports leave CUDA alone
         with ProcessPoolExecutor(workers, mp_context=context, initializer=_alone) as pool:
             asked: list[Future[None]] = [pool.submit(_compile, self.cfg, piece) for piece in pieces]
             try:

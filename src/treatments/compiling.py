@@ -17,6 +17,7 @@ from torch._dynamo.utils import counters
 from src.config.quant_schema import QuantConf
 from src.config.schema import CompileConf
 from src.outcomes import code_place
+from src.treatments.compiler_paths import quote_compiler_paths
 from src.treatments.inductor import asked_options, merged_options
 from src.workloads.device import Device
 from src.workloads.workload import Workload, is_torchs_own
@@ -31,6 +32,7 @@ def memory_format(name: str) -> torch.memory_format:
 # The compiler's cache hashes a pickle of each input, and a memory format is pickled with the name of whichever module
 # was the first to import torch: two processes that import in another order would not find each other's code.
 copyreg.pickle(torch.memory_format, lambda each: (memory_format, (str(each).removeprefix("torch."),)))
+quote_compiler_paths()
 
 
 @dataclass

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from src.config.model_schema import DENOISER
+from src.config.paths import command
 from src.config.quant_schema import LayersConf, QuantConf, RequiresConf
 from src.workloads.workload import Workload
 
@@ -175,7 +176,7 @@ def what_fits(rows: Sequence[LayerRow], conf: QuantConf, requires: RequiresConf)
     sizes = [size for size in requires.group_sizes or GROUP_SIZES if not divides_all % size]
     if "group_size" in conf.takes and conf.group_size not in sizes and sizes:
         return f"quant.group_size={max(sizes)}: it divides K of every layer"
-    return "another scheme: python -m src.run --list says what each asks of K, N and M"
+    return f"another scheme: {command('run', '--list')} says what each asks of K, N and M"
 
 
 def fits_none(conf: QuantConf, rows: Sequence[LayerRow]) -> str:

@@ -10,6 +10,7 @@ from torch import nn
 from torchao.quantization import FqnToConfig, quantize_
 
 from src.config.errors import ConfigError
+from src.config.paths import command
 from src.config.quant_schema import QuantConf, RequiresConf
 from src.outcomes import unsupported
 from src.tasks.context import RunContext
@@ -23,7 +24,6 @@ from src.workloads.workload import Workload
 
 # torchao's own way to say that a device, a package or a shape is missing.
 _REFUSALS = (AssertionError, ImportError, NotImplementedError, ValueError)
-_ANOTHER = "another scheme, or other arguments in quant.config: python -m src.run --list"
 
 Choices = dict[str, tuple[str, Any]]  # a layer's name in the target -> scheme name, torchao config
 
@@ -126,7 +126,7 @@ class TorchaoScheme:
             )  # in Hydra's words
             if isinstance(cause, _REFUSALS) and not absent:
                 raise unsupported(
-                    f"torchao refuses quant={self.conf.name}: {_first_line(cause)}", _ANOTHER
+                    f"torchao refuses quant={self.conf.name}: {_first_line(cause)}", _another()
                 ) from error
             raise ConfigError(f"quant.config of {self.conf.name}: {_first_line(cause)}") from error
 
@@ -228,7 +228,7 @@ def refusals(configs: Choices, by: str = "torchao") -> Iterator[None]:
         yield
     except _REFUSALS as error:
         names = "/".join(sorted({name for name, _ in configs.values()}))
-        raise unsupported(f"{by} refuses {names} here: {_first_line(error)}", _ANOTHER) from error
+        raise unsupported(f"{by} refuses {names} here: {_first_line(error)}", _another()) from error
 
 
 def note_quantized(module: nn.Module, configs: Choices, rows: list[LayerRow], by: str = "torchao") -> None:
@@ -247,9 +247,13 @@ def note_quantized(module: nn.Module, configs: Choices, rows: list[LayerRow], by
         else:
             row.reason = f"{by} left it alone"
     if configs and not any(row.scheme for row in rows):
-        raise unsupported(f"{by} left all {len(configs)} selected layers alone", _ANOTHER)
+        raise unsupported(f"{by} left all {len(configs)} selected layers alone", _another())
 
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
+
+
+def _another() -> str:
+    return f"another scheme, or other arguments in quant.config: {command('run', '--list')}"

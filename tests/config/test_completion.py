@@ -33,6 +33,11 @@ ENVIRONMENT = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PS1": "> ",
         ("sweeps=linear_shapes batc", {"batch="}),
         ("--mul", {"--multirun"}),
         ("quant=nope batch=1 dty", set()),
+        (
+            "'outputs=\"My Projects\"' model=linear model.dims.",
+            {"model.dims.M=", "model.dims.K=", "model.dims.N="},
+        ),
+        ("'outputs=My Pro", set()),
     ],
 )
 def test_what_the_last_word_may_become(

@@ -16,6 +16,7 @@ from yaml import YAMLError
 
 from src.config.app import ROOT
 from src.config.loader import Loader, check_job, checked_jobs
+from src.config.paths import config_source
 from src.config.schema import register
 from src.config.validate import validate
 
@@ -44,7 +45,7 @@ VALUES = [
 def loader() -> Iterator[Loader]:
     version.setbase("1.3")
     register()
-    loader = Loader(create_config_search_path((ROOT / "conf").as_uri()))
+    loader = Loader(create_config_search_path(config_source(ROOT / "conf")))
     GlobalHydra.instance().initialize(Hydra(task_name="test", config_loader=loader))
     yield loader
     GlobalHydra.instance().clear()

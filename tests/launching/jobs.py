@@ -9,9 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from src.config.schema import RootConf
+from src.launching.children import fork_server
 from src.records.record import Record
 
 Tell = Callable[[str], None]
@@ -25,6 +28,20 @@ def answer(value: int, tell: Tell) -> int:
 
 def has_imported(module: str, tell: Tell) -> bool:
     return module in sys.modules
+
+
+def sources() -> str:
+    import src
+
+    return str(src.__file__)
+
+
+def place(tell: Tell) -> dict[str, Any]:
+    """Where a child is and what it imports; also a child's child, by a server of its own."""
+    with ProcessPoolExecutor(1, mp_context=fork_server()) as pool:
+        nested = pool.submit(sources).result()
+    here = {"folder": str(Path.cwd()), "path": sys.path, "environment": dict(os.environ)}
+    return here | {"src": sources(), "nested": nested}
 
 
 def raise_error(tell: Tell) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from src.config.cluster_schema import PoolConf, SlurmRequest
 from src.config.errors import ConfigError
+from src.config.paths import override
 from src.launching.devices import visible_devices
 from src.launching.pool import DevicePool
 from src.launching.workstation import devices_of
@@ -38,7 +39,7 @@ def env(outputs: Path) -> dict[str, str]:
 
 def command(outputs: Path, *overrides: str) -> list[str]:
     python = [sys.executable, "-m", "src.run", "--config-dir", str(CONF), "-m"]
-    return [*python, *CHEAP, *LAUNCHER, f"outputs={outputs}", *overrides]
+    return [*python, *CHEAP, *LAUNCHER, override("outputs", outputs), *overrides]
 
 
 def sweep(outputs: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
@@ -106,9 +107,12 @@ def both_run(outputs: Path) -> bool:
 
 
 def test_each_device_has_one_run_at_a_time(tmp_path: Path) -> None:
-    done = sweep(tmp_path, "gpu=h100", "seed=range(5)", "task=sleep", "measure.budget_s=0.5")
+    """In folders with names as people give them, one of them TMPDIR, far too long for a socket."""
+    outputs = tmp_path / f"größe #1 100% {'long ' * 20}" / "My runs"
+    outputs.mkdir(parents=True)
+    done = sweep(outputs, "gpu=h100", "seed=range(5)", "task=sleep", "measure.budget_s=0.5")
     assert done.returncode == 0, done.stderr
-    found = in_order(records(tmp_path))
+    found = in_order(records(outputs))
     assert [record["outcome"] for record in found] == ["ok"] * 5
     by_device: dict[str, list[dict[str, Any]]] = {}
     for record in found:
@@ -116,10 +120,13 @@ def test_each_device_has_one_run_at_a_time(tmp_path: Path) -> None:
     assert by_device.keys() == {"3", "GPU-5"}
     for runs in by_device.values():
         assert all(ended_s(earlier) <= started_s(later) for earlier, later in pairwise(runs))
-    again = sweep(tmp_path, "gpu=h100", "seed=range(5)", "task=sleep", "measure.budget_s=0.5")
+    again = sweep(outputs, "gpu=h100", "seed=range(5)", "task=sleep", "measure.budget_s=0.5")
     assert again.returncode == 0
     assert "5 measured before" in again.stderr
-    assert len(records(tmp_path)) == 5
+    assert len(records(outputs)) == 5
+    refused = sweep(tmp_path / "50%j", "gpu=h100")
+    assert refused.returncode == 2
+    assert "50%j: SLURM and submitit put a number or a name in place of %j" in refused.stderr
 
 
 def test_every_end_is_an_outcome(tmp_path: Path) -> None:

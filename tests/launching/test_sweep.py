@@ -241,7 +241,11 @@ def test_outputs_that_cannot_be_written_are_refused_at_once(tmp_path: Path) -> N
 def test_parallel_runs_share_an_empty_compile_cache(
     server: Preloaded, compose: Compose, tmp_path: Path
 ) -> None:
-    """Three processes compile the same graphs at once into one cache; a fourth finds them all there."""
+    """Three processes compile the same graphs at once into one cache; a fourth finds them all there.
+
+    The cache is below a folder with a name that a shell would split.
+    """
+    cache = tmp_path / "größe #1 100% it's" / "inductor"
 
     def executed(*seeds: int) -> list[Record]:
         runs = []
@@ -252,7 +256,7 @@ def test_parallel_runs_share_an_empty_compile_cache(
             folder = tmp_path / f"{seed}"
             folder.mkdir()
             runs.append((cfg, identity(cfg), folder))
-        given = (tmp_path / "inductor", runs)
+        given = (cache, runs)
         ending = server.run(jobs.execute_at_once, given, log=tmp_path / "run.log", timeout_s=240)
         assert ending.by is EndedBy.ITSELF, (tmp_path / "run.log").read_text()
         return list(ending.answer)
@@ -260,6 +264,7 @@ def test_parallel_runs_share_an_empty_compile_cache(
     found = [*executed(0, 1, 2), *executed(3)]
     assert [record.outcome for record in found] == ["ok"] * 4
     assert len({record.metrics["quality/sqnr_db"] > 30 for record in found}) == 1
+    assert list(cache.rglob("*.so"))
     assert found[3].metrics["compile/cache_misses"] == 0
     assert found[3].metrics["compile/cache_hits"] == 2
 
@@ -276,6 +281,16 @@ def test_a_disk_that_takes_no_more_is_told_before_anything_runs(tmp_path: Path) 
     )
     assert f"outputs={tmp_path}: cannot be written (File too large); give a folder" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("server")
+def test_a_device_that_cannot_be_imported_is_one_line(tmp_path: Path, called: Callable[..., Called]) -> None:
+    device = ("gpu=cpu", "gpu._target_=no_such_module.Device", "tracking=none")
+    done = called("quant=int8wo", *SMALL, *device, f"outputs={tmp_path}")
+    assert done.status == 2
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert "gpu=cpu: cannot be opened" in line
+    assert "no_such_module" in line
 
 
 @pytest.mark.usefixtures("server")

@@ -138,3 +138,11 @@ def test_variables_that_change_numbers():
 )
 def test_what_looks_like_a_secret_is_withheld(name, value):
     assert variables({name: value}) == {name: "(withheld)"}
+
+
+def test_another_projects_checkout_is_not_ours(monkeypatch):
+    """Installed in a virtual environment below it, quantpay has no commit."""
+    root = environment_module._ROOT
+    assert ("commit" in environment_module.commit()) == (root / ".git").exists()
+    monkeypatch.setattr(environment_module, "_ROOT", root / "tests")
+    assert environment_module.commit() == {}

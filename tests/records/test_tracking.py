@@ -10,9 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from alembic.config import Config
 from run_folders import free_port, local, make_run, make_sweep
 
 from src.config.schema import TrackingConf
+from src.records.connection import mend_folder
 from src.records.content import label, params
 from src.records.record import Outcome, Record, read_record
 from src.records.store import SweepManifest, sweep_folder, unpublished
@@ -328,3 +330,16 @@ def test_a_models_pipeline_is_a_parameter_only_of_its_own_runs(tmp_path, target)
     found = params(Record("key", 1, "sweep", {"target": target}), tmp_path)
     assert found["model.factory.layers"] == "2"
     assert ("model.pipeline.steps" in found) == (target == "pipeline")
+
+
+def test_mlflow_may_be_installed_below_any_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = "/50% off/mlflow/store/db_migrations"
+    monkeypatch.setattr(Config, "set_main_option", Config.set_main_option)
+    monkeypatch.setattr("mlflow.__file__", "/50% off/mlflow/__init__.py")
+    mend_folder()
+    mend_folder()
+    config = Config()
+    config.set_main_option("script_location", folder)
+    config.set_main_option("sqlalchemy.url", "sqlite:////50%% off/mlflow.db")  # this MLflow escapes itself
+    assert config.get_main_option("script_location") == folder
+    assert config.get_main_option("sqlalchemy.url") == "sqlite:////50% off/mlflow.db"

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from src.config.paths import override
 from src.launching.sending import LOCK_NAME
 from tests.slurm.cluster import Cluster
 
@@ -33,7 +34,7 @@ LAUNCHER = ("hydra/launcher=slurm", "hydra.launcher.array_parallelism=4", "hydra
 
 def command(outputs: Path, *overrides: str) -> list[str]:
     python = [sys.executable, "-m", "src.run", "--config-dir", str(CONF), "-m"]
-    return [*python, *CHEAP, *LAUNCHER, f"outputs={outputs}", *overrides]
+    return [*python, *CHEAP, *LAUNCHER, override("outputs", outputs), *overrides]
 
 
 def sweep(
@@ -82,11 +83,13 @@ def jobs_of(cluster: Cluster, outputs: Path) -> list[str]:
 def test_the_gpu_axis_lands_on_the_right_nodes_with_the_right_devices(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    done = sweep(cluster, tmp_path, "gpu=h100,a100", "seed=1,2", "tracking=sqlite")
+    outputs = tmp_path / "My Projects" / "größe #1 100%"
+    done = sweep(cluster, outputs, "gpu=h100,a100", "seed=1,2", "tracking=sqlite")
     assert done.returncode == 0, done.stderr
-    found = records(tmp_path)
+    found = records(outputs)
     assert Counter(record["axes"]["gpu"] for record in found) == {"h100": 2, "a100": 2}
-    snapshot = next(tmp_path.glob("sweeps/*/snapshot"))
+    assert len(list(outputs.glob("sweeps/*/slurm/*_0_log.out"))) == 4
+    snapshot = next(outputs.glob("sweeps/*/snapshot"))
     for record in found:
         gpu, seen = record["axes"]["gpu"], record["details"]["seen"]
         assert seen["SLURM_JOB_PARTITION"] == gpu
@@ -99,7 +102,7 @@ def test_the_gpu_axis_lands_on_the_right_nodes_with_the_right_devices(
         )
         assert record["environment"]["slurm_job_id"]
         assert record["device"]["name"] == f"made-up {gpu}"
-    runs = manifest(tmp_path)["runs"]
+    runs = manifest(outputs)["runs"]
     assert len({run["job"] for run in runs}) == 4
     assert len({run["array"] for run in runs}) == 2
 

@@ -1,9 +1,11 @@
 import re
+import shlex
 
 import pytest
 import torch
 import torch._inductor.config as inductor_config
 from torch import nn
+from torch._inductor.cpp_builder import BuildOptionsBase, CppBuilder
 
 from src.config.schema import CompileConf
 from src.records.record import Outcome
@@ -77,6 +79,17 @@ def linear():
 
 
 # ---- scopes
+
+
+def test_paths_reach_the_compiler_as_they_are(tmp_path):
+    """torch itself in a folder with blanks: its libraries' are not quoted there."""
+    folder = str(tmp_path / "größe #1 100% it's")
+    options = BuildOptionsBase("g++", include_dirs=[folder], libraries_dirs=[folder, "/usr/lib"])
+    words = shlex.split(CppBuilder("code", [f"{folder}/a.cpp"], options, folder).get_command_line())
+    assert {f"{folder}/a.cpp", f"-I{folder}", f"-L{folder}", "-L/usr/lib", f"{folder}/code.so"} <= {*words}
+    options.precompiled_header = f"{folder}/all.h"
+    words = shlex.split(CppBuilder("code", f"{folder}/a.cpp", options, folder).get_command_line())
+    assert f"{folder}/all.h" in words
 
 
 def test_scope_none_compiles_nothing():

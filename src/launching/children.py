@@ -1,0 +1,78 @@
+"""How this process starts other Pythons: they import what it imports, whatever the current folder holds.
+
+A Python that is started with ``-c``, as multiprocessing does it, looks for modules in the current folder first, and a
+`src` or a `random.py` there is not ours.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Iterator
+from multiprocessing import forkserver, util
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+from src.config.errors import ConfigError
+from src.launching.place import PLACE_VARIABLE, here
+
+_SOURCES = Path(__file__).resolve().parents[2]
+_SAFE = "PYTHONSAFEPATH"
+_SHORT = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - folders made there are this user's alone
+_LONGEST = 107 - len("/pymp-xxxxxxxx/listener-xxxxxxxx")  # bytes: the kernel's limit for a socket's path
+
+
+def fork_server() -> ForkServerContext:
+    """The context of the fork server, which runs on return: with this process' module path, in its folder.
+
+    Raises:
+        ConfigError: there is no folder with a name short enough for a socket.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["src.launching.place", "src.launching.preload"])
+    short_sockets()
+    os.environ[PLACE_VARIABLE] = here()
+    try:
+        with contextlib.chdir(_SOURCES):  # where it finds the modules above
+            forkserver.ensure_running()
+    finally:
+        del os.environ[PLACE_VARIABLE]
+    return context
+
+
+@contextlib.contextmanager
+def spawning() -> Iterator[None]:
+    """Inside, processes may be started by multiprocessing's `spawn`: it tells them the module path, but late."""
+    before = os.environ.get(_SAFE)
+    os.environ[_SAFE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE]
+        else:
+            os.environ[_SAFE] = before
+
+
+def short_sockets() -> None:
+    """Let multiprocessing's sockets lie where their paths are short enough, whatever TMPDIR says.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    usual, before = tempfile.gettempdir(), tempfile.tempdir
+    for folder in (usual, *_SHORT):
+        if len(os.fsencode(folder)) > _LONGEST:
+            continue
+        tempfile.tempdir = folder
+        try:
+            util.get_temp_dir()  # made once for this process, and kept for its children
+            return
+        except OSError:
+            continue
+        finally:
+            tempfile.tempdir = before
+    raise ConfigError(
+        f"TMPDIR={usual}: too long for the path of a socket, and {', '.join(_SHORT)} cannot be written; "
+        f"set TMPDIR to a folder of at most {_LONGEST} bytes"
+    )
