@@ -9,7 +9,7 @@ from omegaconf import OmegaConf, open_dict
 
 from src.config.arguments import parse, search_path
 from src.config.loader import Loader
-from src.config.schema import RootConf, register
+from src.config.schema import CalibrateConf, RootConf, register
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 Compose = Callable[..., RootConf]
@@ -33,11 +33,25 @@ QUIET = {
 }
 
 
-def composer() -> Compose:
-    """What the fixture `compose` gives: compose(*overrides) -> RootConf."""
+def _loader() -> Loader:
     register()
     version.setbase("1.3")
-    loader = Loader(search_path(parse([], "pytest"), CONF))
+    return Loader(search_path(parse([], "pytest"), CONF))
+
+
+def calibration(*overrides: str) -> CalibrateConf:
+    """What `python -m src.calibrate` would be given."""
+    config = _loader().load_configuration("calibrate", [*overrides], RunMode.RUN)
+    with open_dict(config):
+        del config["hydra"]
+    cfg = OmegaConf.to_object(config)
+    assert isinstance(cfg, CalibrateConf)
+    return cfg
+
+
+def composer() -> Compose:
+    """What the fixture `compose` gives: compose(*overrides) -> RootConf."""
+    loader = _loader()
     master = loader.load_configuration("config", [], RunMode.MULTIRUN)
 
     def composed(*overrides: str) -> RootConf:

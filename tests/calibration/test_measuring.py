@@ -6,16 +6,14 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from src.calibration.measuring import measure_batch
 from src.calibration.plan import Kind, Spec, experiment
 from src.calibration.probes import timer_cost
-from src.config.schema import CalibrateConf, register
+from src.config.schema import CalibrateConf
 from src.measurement.load import Load
 from src.workloads.device import Device
-from tests.conftest import ROOT
+from tests.composing import calibration
 
 TINY = (
     "model=linear", "model.dims.M=16", "model.dims.K=256", "model.dims.N=128", "target=linear", "compile=none",
@@ -27,9 +25,7 @@ SPECS = [Spec(Kind.SLOWDOWN, 0.5, swapped=True), Spec(Kind.AA), Spec(Kind.HARNES
 
 @pytest.fixture
 def conf() -> CalibrateConf:
-    register()
-    with initialize_config_dir(config_dir=str(ROOT / "conf"), version_base=None):
-        return OmegaConf.to_object(compose("calibrate", overrides=[*TINY, "dtype=bfloat16"]))  # type: ignore[return-value]
+    return calibration(*TINY, "dtype=bfloat16")
 
 
 @pytest.fixture

@@ -216,22 +216,11 @@ def test_a_whole_pipeline(compose, execute_run, mode):
 
 
 def test_a_process_of_a_calibration(tmp_path):
-    import json
-    from pathlib import Path
-
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from omegaconf import OmegaConf
-
     from src.calibration.measuring import measure_batch
     from src.calibration.plan import Kind, Spec
-    from src.config.schema import register
+    from tests.composing import calibration
 
-    register()
-    with initialize_config_dir(config_dir=str(Path(__file__).parents[2] / "conf"), version_base=None):
-        conf = OmegaConf.to_object(
-            hydra_compose("calibrate", overrides=["measure=quick", "measure.budget_s=2"])
-        )
+    conf = calibration("measure=quick", "measure.budget_s=2")
     heard = []
     specs = [Spec(Kind.AA), Spec(Kind.SLOWDOWN, 0.1), Spec(Kind.HARNESS)]
     answer = measure_batch(conf, 1, specs, tmp_path / "experiments.jsonl", heard.append)

@@ -35,7 +35,7 @@ def metrics(outputs: Path) -> tuple[list[dict[str, float]], str]:
     ("same", "axis", "values", "phases"),
     [
         (LINEAR, "model.dims", ("{K:64,N:64}", "{K:6144,N:6144}"), ("build", "baseline", "quantize")),
-        (FLUX, "batch", ("1", "4"), ("build", "baseline")),
+        (FLUX, "batch", ("1", "8"), ("build", "baseline")),
     ],
     ids=["linear", "flux-tiny"],
 )

@@ -122,20 +122,15 @@ def test_a_dtype_that_the_device_cannot_compute(compose, execute_run, rates):
 
 
 SCRIPT = """
-import json, sys
+import sys
 from pathlib import Path
-from tests.composing import QUIET
-from tests.conftest import SMALL_LINEAR, identity
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
-from src.config.schema import register
+from tests.composing import composer
+from tests.conftest import identity
 from src.run import execute
-register()
+compose = composer()
 for dtype in ("auto", "bfloat16"):
-    given = QUIET | dict(each.split("=") for each in SMALL_LINEAR) | {"dtype": dtype, "quant": "int8wo"}
-    given |= {"model.dims.M": "64", "model.dims.K": "512", "model.dims.N": "512"}
-    with initialize_config_dir(config_dir=str(Path("conf").resolve()), version_base=None):
-        cfg = OmegaConf.to_object(compose("config", overrides=[f"{k}={v}" for k, v in given.items()]))
+    shape = ("model=linear", "model.dims.M=64", "model.dims.K=512", "model.dims.N=512")
+    cfg = compose(*shape, "quant=int8wo", f"dtype={dtype}")
     folder = Path(sys.argv[1]) / dtype
     folder.mkdir()
     execute(cfg, identity(cfg), folder, lambda _: None)
