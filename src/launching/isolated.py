@@ -4,7 +4,6 @@ A crash, an out-of-memory kill or a hang of the child becomes an `Ending`; the c
 """
 
 import contextlib
-import importlib
 import math
 import os
 import signal
@@ -19,11 +18,10 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from src.launching.children import fork_server
 from src.launching.host_memory import oom_kills
+from src.processes.children import PRELOAD_VARIABLE, fork_server
 from src.records.environment import versions
 
-PRELOAD_VARIABLE = "QUANTPAY_PRELOAD"
 _NOT_TO_TORCH = {
     '"',
     "\\",
@@ -183,14 +181,3 @@ def _child(sender: Connection, log: Path, job: Callable[..., Any], arguments: tu
     sys.stderr.flush()
     sender.send(("answer", answer))
     sender.close()
-
-
-def import_all(paths: Sequence[str]) -> None:
-    """Import modules, and the modules that classes live in; what cannot be imported is the run's to report."""
-    for path in paths:
-        module, _, attribute = path.rpartition(".")
-        try:
-            importlib.import_module(path)
-        except Exception:
-            with contextlib.suppress(Exception):
-                getattr(importlib.import_module(module), attribute)

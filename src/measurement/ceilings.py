@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from src.launching.children import spawning
 from src.measurement.load import cpu_load
 from src.measurement.rates import RATES, best_rate
+from src.processes.children import spawning
 from src.records.record import write_json
 from src.workloads.device import Device
 

@@ -16,10 +16,10 @@ import torch
 from hydra.utils import get_class
 
 from src.config.schema import RootConf
-from src.launching.children import spawning
 from src.measurement.memory import Peaks, peak_memory
 from src.measurement.quality import on_cpu
 from src.outcomes import RunEndedError, ended, log_text
+from src.processes.children import spawning
 from src.records.record import Outcome
 from src.serialization.checkpoint import load_into, read_info, verify
 from src.treatments.compiling import compile_module, compiler_options

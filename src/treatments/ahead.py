@@ -17,7 +17,7 @@ from hydra.utils import get_class
 from torch import nn
 
 from src.config.schema import CompileConf, RootConf
-from src.launching.children import fork_server
+from src.processes.children import PRELOAD_VARIABLE, fork_server
 from src.treatments.capability import Status, capability, quant_conf
 from src.treatments.compiling import compile_module, compiler_options
 from src.treatments.inductor import options_of_mode
@@ -26,7 +26,6 @@ from src.treatments.scheme import TorchaoScheme, quantize_layers
 from src.workloads.device import GIB, Device
 from src.workloads.workload import Whole, Workload
 
-_PRELOADED = "QUANTPAY_PRELOAD"
 _LEAST_WORKERS = 4  # starting them takes as long as compiling some ten pieces: two save nothing
 _LEAST_PIECES = 4  # for each worker
 _WORKER_GIB = 1.5  # of the device's memory: CUDA's own, and a large layer a few times
@@ -82,7 +81,7 @@ class Ahead:
 
     def compile(self, pieces: list[Piece], workers: int) -> Iterable[int]:
         """Compile all; yields how many are done. A worker that dies ends it, and the trials compile the rest."""
-        os.environ[_PRELOADED] = os.environ.get(_PRELOADED) or __name__
+        os.environ[PRELOAD_VARIABLE] = os.environ.get(PRELOAD_VARIABLE) or __name__
         context = fork_server()  # its imports leave CUDA alone
         with ProcessPoolExecutor(workers, mp_context=context, initializer=_alone) as pool:
             asked: list[Future[None]] = [pool.submit(_compile, self.cfg, piece) for piece in pieces]

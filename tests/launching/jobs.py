@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from src.config.schema import RootConf
-from src.launching.children import fork_server
+from src.processes.children import fork_server
 from src.records.record import Record
 
 Tell = Callable[[str], None]

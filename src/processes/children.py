@@ -14,8 +14,9 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 from src.config.errors import ConfigError
-from src.launching.place import PLACE_VARIABLE, here
+from src.processes.place import PLACE_VARIABLE, here
 
+PRELOAD_VARIABLE = "QUANTPAY_PRELOAD"  # what the fork server is to import: modules, classes by dotted paths
 _SOURCES = Path(__file__).resolve().parents[2]
 _SAFE = "PYTHONSAFEPATH"
 _SHORT = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - folders made there are this user's alone
@@ -29,7 +30,7 @@ def fork_server() -> ForkServerContext:
         ConfigError: there is no folder with a name short enough for a socket.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["src.launching.place", "src.launching.preload"])
+    context.set_forkserver_preload(["src.processes.place", "src.processes.preload"])
     short_sockets()
     os.environ[PLACE_VARIABLE] = here()
     try:

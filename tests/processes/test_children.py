@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from src.config.errors import ConfigError
-from src.launching import children
 from src.launching.isolated import EndedBy, Preloaded
+from src.processes import children
 from tests.launching import jobs
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.launching import preload
-from src.launching.isolated import PRELOAD_VARIABLE
+from src.processes import preload
+from src.processes.children import PRELOAD_VARIABLE
 
 MODULES = {
     "asks_for_the_device": "import torch\nCAPABILITY = torch.cuda.get_device_capability()\n",

@@ -1,13 +1,15 @@
 """Imported once by the fork server: what every run needs. It must only import: threads do not survive a fork."""
 
+import contextlib
+import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NoReturn
 
-from src.launching.isolated import PRELOAD_VARIABLE, import_all
+from src.processes.children import PRELOAD_VARIABLE
 
 
 def preload() -> None:
@@ -24,6 +26,17 @@ def preload() -> None:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def import_all(paths: Sequence[str]) -> None:
+    """Import modules, and the modules that classes live in; what cannot be imported is the run's to report."""
+    for path in paths:
+        module, _, attribute = path.rpartition(".")
+        try:
+            importlib.import_module(path)
+        except Exception:
+            with contextlib.suppress(Exception):
+                getattr(importlib.import_module(module), attribute)
 
 
 @contextmanager
