@@ -23,7 +23,6 @@ from typing import Any
 
 from benchmarks.linear_grid import GRID, Cell, grid
 
-ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = (
     "model=linear", "model.factory.bias=true", "compile=default", "gpu=auto", "dtype=bfloat16", "tracking=none",
     "measure=quick", "measure.budget_s=0.3", "measure.max_warmup_s=0.1", "measure.min_round_ms=1",
@@ -70,27 +69,13 @@ def work(
 
 def maker(options: tuple[str, ...]) -> Any:
     """A function that makes the probe of a cell as a run does: same layer, scheme, compiler options."""
-    from src.config.arguments import parse, search_path
-    from src.config.loader import Loader
-    from src.config.schema import register
+    from tests.composing import composer
 
-    register()
-    from hydra import version
-    from hydra.types import RunMode
-    from omegaconf import OmegaConf, open_dict
-
-    version.setbase("1.3")
-    loader = Loader(search_path(parse([], "linear_probes"), ROOT / "conf"))
-    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    compose = composer({})
 
     def make(cell: Cell) -> Probe:
         m, k, n, quant = cell
-        config = loader.load_sweep_config(
-            master, [*options, f"quant={quant}", f"model.dims={{M:{m},K:{k},N:{n}}}"]
-        )
-        with open_dict(config):
-            del config["hydra"]
-        cfg: Any = OmegaConf.to_object(config)
+        cfg = compose(*options, f"quant={quant}", f"model.dims={{M:{m},K:{k},N:{n}}}")
         began = time.time()
         try:
             return Probe(cell, cfg, arms(cfg), "", time.time() - began)

@@ -1,6 +1,6 @@
 """Configurations for tests: composed by the product's own loader, with what keeps a run short underneath."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hydra import version
@@ -49,8 +49,8 @@ def calibration(*overrides: str) -> CalibrateConf:
     return cfg
 
 
-def composer() -> Compose:
-    """What the fixture `compose` gives: compose(*overrides) -> RootConf."""
+def composer(underneath: Mapping[str, str] = QUIET) -> Compose:
+    """What the fixture `compose` gives: compose(*overrides) -> RootConf; `underneath` is what is not given."""
     loader = _loader()
     master = loader.load_configuration("config", [], RunMode.MULTIRUN)
 
@@ -58,7 +58,7 @@ def composer() -> Compose:
         given = {override.split("=", 1)[0] for override in overrides}
         quiet = [
             f"{key}={value}"
-            for key, value in QUIET.items()
+            for key, value in underneath.items()
             if key not in given and not ("gpu" in given and key == "gpu.threads")
         ]
         config = loader.load_sweep_config(master, [*quiet, *overrides])

@@ -31,10 +31,10 @@ from src.config.cluster_schema import ClusterConf, PoolConf
 from src.config.encoding import fit_terminal
 from src.config.errors import ConfigError, explained
 from src.config.loader import Loader
+from src.config.paths import ROOT
 from src.config.sweeping import swept_values
 from src.config.validate import validated
 
-ROOT = Path(__file__).resolve().parents[2]  # the repository
 WRONG, INTERRUPTED = 2, 130  # exit statuses
 
 Task = Callable[[DictConfig], int]

@@ -31,16 +31,16 @@ def type_inputs(config: DictConfig) -> None:
             _type(node)
 
 
-def tensors(inputs: Any, where: str) -> Iterator[tuple[str, Any]]:
-    """Every leaf of typed inputs, with its key: an `InputConf`, or something that is no tensor."""
-    if isinstance(inputs, dict):
-        for name, value in inputs.items():
-            yield from tensors(value, f"{where}.{name}")
-    elif isinstance(inputs, list):
-        for index, value in enumerate(inputs):
-            yield from tensors(value, f"{where}[{index}]")
+def leaves(node: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """What nested mappings and lists hold that is neither, each with its key: of typed inputs the tensors."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from leaves(value, f"{where}.{name}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from leaves(value, f"{where}[{index}]")
     else:
-        yield where, inputs
+        yield where, node
 
 
 def _type(node: DictConfig | ListConfig) -> None:

@@ -12,10 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from src.config.aliases import aliases, without_aliases
-from src.config.app import ROOT
 from src.config.errors import ConfigError
 from src.config.loader import Loader
-from src.config.paths import command, config_source
+from src.config.paths import ROOT, command, config_source
 from src.config.quant_schema import QuantConf, RequiresConf
 from src.config.schema import AUTO, GpuConf
 

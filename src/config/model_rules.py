@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from src.config.errors import ConfigError, accepted
-from src.config.input_types import tensors
+from src.config.input_types import leaves
 from src.config.model_schema import (
     PIPELINE,
     TOKENS,
@@ -100,7 +100,7 @@ def _call_mistakes(conf: ModelConf | PipelineConf, target: str, name: str, where
 
 def _feeding(conf: ModelConf | PipelineConf, dims: Mapping[str, int], where: str) -> Iterator[str]:
     """Shapes and arguments whose expressions cannot be resolved, and what is no tensor."""
-    for key, tensor in tensors(conf.inputs, f"{where}.inputs"):
+    for key, tensor in leaves(conf.inputs, f"{where}.inputs"):
         yield from _tensor(tensor, dims, key)
     calls = {"call": conf.call}
     if isinstance(conf, PipelineConf):

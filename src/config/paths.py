@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
+ROOT = Path(__file__).resolve().parents[2]  # of the checkout, or of what was installed
 _SQLITE = "sqlite:///"
 _PLAIN = re.compile(r"[A-Za-z_/.][A-Za-z0-9_/.-]*")  # means itself in an override
 _ENCODED = re.compile(r"\?|%(?=[0-9A-Fa-f]{2})")  # in a database's URI

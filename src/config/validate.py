@@ -11,7 +11,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.config.errors import ConfigError, accepted, explain, lacking, several
-from src.config.input_types import type_inputs
+from src.config.input_types import leaves, type_inputs
 from src.config.rules import RULES
 from src.config.schema import RootConf
 
@@ -87,14 +87,9 @@ def _resolved(config: DictConfig, name: str) -> Any:
 
 def _problems(node: Any, path: str) -> Iterator[str]:
     """What is wrong with a value and all below it, one line each."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield from _problems(value, f"{path}.{key}")
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from _problems(value, f"{path}[{index}]")
-    elif is_dataclass(node) and not isinstance(node, type):
-        yield from _problems_of_fields(node, path)
+    for where, leaf in leaves(node, path):
+        if is_dataclass(leaf) and not isinstance(leaf, type):
+            yield from _problems_of_fields(leaf, where)
 
 
 def _problems_of_fields(node: Any, path: str) -> Iterator[str]:

@@ -83,15 +83,15 @@ class Ahead:
         """Compile all; yields how many are done. A worker that dies ends it, and the trials compile the rest."""
         os.environ[PRELOAD_VARIABLE] = os.environ.get(PRELOAD_VARIABLE) or __name__
         context = fork_server()  # its imports leave CUDA alone
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_alone) as pool:
-            asked: list[Future[None]] = [pool.submit(_compile, self.cfg, piece) for piece in pieces]
-            try:
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_alone)
+        try:
+            with suppress(BrokenProcessPool):
+                asked: list[Future[None]] = [pool.submit(_compile, self.cfg, piece) for piece in pieces]
                 for done, future in enumerate(as_completed(asked), 1):
-                    with suppress(BrokenProcessPool):
-                        future.result()
+                    future.result()
                     yield done
-            finally:
-                pool.shutdown(cancel_futures=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _tunes(conf: CompileConf) -> bool:
@@ -117,10 +117,16 @@ def _alone() -> None:
 
 @torch.no_grad()
 def _compile(cfg: RootConf, piece: Piece) -> None:
-    """In a worker: as `autoquant`'s trial does it."""
+    """In a worker: as `autoquant`'s trial does it, which meets again whatever is raised here."""
+    with suppress(Exception):
+        _compiled(cfg, piece)
+    torch._dynamo.reset()
+
+
+def _compiled(cfg: RootConf, piece: Piece) -> None:
     device: Device = get_class(cfg.gpu._target_)(cfg.gpu).open()
     dtype = getattr(torch, cfg.dtype)
-    with suppress(Exception), compiler_options(cfg.compile, cfg.quant, device.kind):
+    with compiler_options(cfg.compile, cfg.quant, device.kind):
         layer = nn.Linear(piece.K, piece.N, bias=piece.bias, dtype=dtype, device=device.torch)
         x = torch.randn(piece.M, piece.K, dtype=dtype, device=device.torch)
         workload = Workload(Whole(layer.requires_grad_(False)), (x,), {})
@@ -131,4 +137,3 @@ def _compile(cfg: RootConf, piece: Piece) -> None:
         compile_module(workload.module, cfg.compile)
         workload.call()
         device.synchronize()
-    torch._dynamo.reset()

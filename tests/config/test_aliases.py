@@ -7,8 +7,9 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 
 from src.config.aliases import aliases, option_text, without_aliases
-from src.config.app import ROOT, Application
+from src.config.app import Application
 from src.config.arguments import parse
+from src.config.paths import ROOT
 from tests.config.conftest import Call
 from tests.conftest import canonical
 

@@ -13,7 +13,8 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
 from src.config import schema
-from src.config.app import ROOT, main
+from src.config.app import main
+from src.config.paths import ROOT
 from src.config.validate import validated
 from tests.config.conftest import Call
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from src.config.app import ROOT
+from src.config.paths import ROOT
 from tests.config.conftest import Call
 
 BIN = Path(sys.executable).parent

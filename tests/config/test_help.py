@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from src.config.app import ROOT
+from src.config.paths import ROOT
 from src.config.schema import RootConf
 from tests.config.conftest import Call
 from tests.conftest import canonical

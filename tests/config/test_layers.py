@@ -2,7 +2,7 @@
 
 import pytest
 
-from src.config.app import ROOT
+from src.config.paths import ROOT
 from tests.config.conftest import Call
 
 PRESETS = sorted(path.stem for path in (ROOT / "conf" / "layers").glob("*.yaml"))

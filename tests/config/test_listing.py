@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.config.app import ROOT, main
+from src.config.app import main
+from src.config.paths import ROOT
 from tests.config.conftest import Call
 from tests.conftest import canonical
 

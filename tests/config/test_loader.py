@@ -14,9 +14,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from src.config.app import ROOT
 from src.config.loader import Loader, check_job, checked_jobs
-from src.config.paths import config_source
+from src.config.paths import ROOT, config_source
 from src.config.schema import register
 from src.config.validate import validate
 

@@ -10,7 +10,7 @@ import pytest
 import torchao.quantization as q
 from hydra.utils import get_class
 
-from src.config.app import ROOT
+from src.config.paths import ROOT
 from src.config.quant_schema import QuantConf
 from src.config.signatures import Signature, defined_as, lacks_method, method, mistakes, signature
 

@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from src.config.app import ROOT
+from src.config.paths import ROOT
 from tests.config.conftest import Call
 from tests.conftest import canonical
 

@@ -97,7 +97,7 @@ def test_a_worker_that_dies_ends_no_search(compose, cpu, monkeypatch):
     monkeypatch.setenv("QUANTPAY_PRELOAD", "")
     pieces = [Piece(16, 256, 128, False, None)] * 2
     with own_fork_server():
-        assert [*Ahead(3, cpu).compile(pieces, 1)] == [1, 2]  # type: ignore[arg-type]
+        assert [*Ahead(3, cpu).compile(pieces, 1)] == []  # type: ignore[arg-type]
 
 
 def test_the_trials_find_what_was_compiled(tmp_path):
