@@ -28,6 +28,18 @@ _FILE = re.compile(
     r"(-\d+-of-\d+)?(\.(?P<variant_behind>\w+))?\.(safetensors|bin|json)"
 )
 _LEAST_HEADER, _MOST_HEADER = 2, 100 * 2**20  # bytes of the header of a safetensors file
+# Types of safetensors that no unquantized weight has -> torch's name; whole numbers may also be masks or indices.
+_NARROW = {
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F6_E2M3": "float6_e2m3",
+    "F6_E3M2": "float6_e3m2",
+    "F4": "float4_e2m1fn_x2",
+}
+_WHOLE = {"I8": "int8", "U8": "uint8"}
 
 
 def problems_of_weights(weights: WeightsConf, where: str) -> Iterator[str]:
@@ -92,12 +104,14 @@ def _of_quantized(weights: WeightsConf, folder: Path, where: str) -> Iterator[st
 def quantized_files(folder: Path, variant: str | None = None) -> tuple[str, dict[str, str]]:
     """What a checkpoint's own files say of quantization: the method of its config, and the tensors with their class.
 
-    Tensors are named by torchao's safetensors files; other formats do not tell without being loaded.
+    The headers of safetensors files are read: what torchao wrote in parts, and weights in a type of 8 bits or fewer,
+    which loading would turn into the run's dtype unseen. Pickled files do not tell without being loaded.
     """
     found: dict[str, str] = {}
     for path in sorted(folder.glob("*.safetensors")):
         if variant_of(path.name) in (variant or "", None):
-            found |= _torchao_tensors(path)
+            header = _header(path)
+            found |= _torchao_tensors(header) or _narrow_tensors(header)
     return method_of(_json(folder / "config.json")), found
 
 
@@ -121,17 +135,40 @@ def counted(found: Mapping[str, str]) -> str:
     return f"{name} is {kind}{more}"
 
 
-def _torchao_tensors(path: Path) -> dict[str, str]:
-    """Name -> class of the tensors that torchao wrote in parts, by the header of a safetensors file."""
+def _header(path: Path) -> dict[str, Any]:
+    """Of a safetensors file; empty if it has none: whether it can be read at all, loading tells."""
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size)) if _LEAST_HEADER <= size <= _MOST_HEADER else {}
+    except (OSError, ValueError):
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
+def _torchao_tensors(header: dict[str, Any]) -> dict[str, str]:
+    """Name -> class of the tensors that torchao wrote in parts."""
+    try:
         metadata = header.get("__metadata__") or {}
         kinds = {name: json.loads(metadata[name])["_type"] for name in json.loads(metadata["tensor_names"])}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}  # not torchao's; whether it can be read at all, loading tells
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}  # not torchao's
     return {name: kind for name, kind in kinds.items() if kind != "Tensor"}
+
+
+def _narrow_tensors(header: dict[str, Any]) -> dict[str, str]:
+    """Name -> type of the tensors that are stored in 8 bits or fewer."""
+    stored = {name: each.get("dtype") for name, each in header.items() if isinstance(each, dict)}
+    return {
+        name: _NARROW.get(dtype) or _WHOLE[dtype]
+        for name, dtype in stored.items()
+        if dtype in _NARROW or (dtype in _WHOLE and is_weight(name))
+    }
+
+
+def is_weight(name: str) -> bool:
+    """Whether a tensor of whole numbers can be no mask or index, by its name in a checkpoint."""
+    return name.rpartition(".")[2] in ("weight", "bias")
 
 
 def _json(path: Path) -> dict[str, Any]:

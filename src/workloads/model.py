@@ -90,7 +90,10 @@ def _constructed(conf: ModelConf | ComponentConf, where: str) -> nn.Module:
     """What the factory makes of its arguments, parameters on meta; an argument with a `_target_` is made first."""
     arguments = {name: _argument(value) for name, value in conf.factory.items() if name not in HYDRAS}
     make = factory_of(conf, where)
-    with init_empty_weights(include_buffers=False):
+    try:
+        with init_empty_weights(include_buffers=False):
+            model = make(**arguments)
+    except (TypeError, NotImplementedError):  # it works on weights, as one that quantizes does
         model = make(**arguments)
     if not isinstance(model, nn.Module):
         target = conf.factory["_target_"]

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from src.config.model_schema import ComponentConf, ModelConf
-from src.config.weights import REMEDY, counted, method_of, quantized_files, variant_of
+from src.config.model_schema import ComponentConf, ModelConf, WeightsConf
+from src.config.weights import REMEDY, counted, is_weight, method_of, quantized_files, variant_of
 from src.outcomes import RunEndedError, unsupported
 from src.workloads.sources import factory_of, pretrained_config
 
@@ -51,7 +52,8 @@ def _pickled_tensors(folder: Path, variant: str | None) -> dict[str, str]:
         except Exception:  # noqa: S112 - whether it can be read at all, loading tells
             continue
         if isinstance(state, dict):
-            found |= {name: type(each).__name__ for name, each in state.items() if _is_quantized(each)}
+            kinds = {name: _kind(name, each) for name, each in state.items() if isinstance(each, torch.Tensor)}
+            found |= {name: kind for name, kind in kinds.items() if kind}
     return found
 
 
@@ -67,8 +69,21 @@ def refuse_quantized(model: nn.Module, conf: ModelConf | ComponentConf, where: s
         RunEndedError: `unsupported`, some of it is quantized: the first parameter, how many there are, what to do.
     """
     found, method = dict(quantized_tensors(model)), method_of(getattr(model, "config", None))
+    fetched = _fetched(conf.weights)
+    if fetched is not None and not found:
+        _, found = quantized_files(fetched, conf.weights.variant)
     if found or method:
         raise _refusal(method, found, conf, where)
+
+
+def _fetched(weights: WeightsConf) -> Path | None:
+    """Where the files of a hub's weights lie once they are loaded: loading has cast what they hold."""
+    if weights.source != "hub":
+        return None
+    config = "/".join(filter(None, (weights.subfolder, "config.json")))
+    cache = weights.arguments.get("cache_dir")
+    path = try_to_load_from_cache(str(weights.id), config, cache_dir=cache, revision=weights.revision)
+    return Path(path).parent if isinstance(path, str) else None
 
 
 def _refusal(
@@ -90,19 +105,23 @@ def quantized_tensors(model: nn.Module) -> Iterator[tuple[str, str]]:
     """Name and class of each parameter and buffer that is quantized: its own class, or that of its module."""
     for path, module in model.named_modules():
         for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-            kind = _quantized_kind(tensor, module)
+            kind = _quantized_kind(name, tensor, module)
             if kind:
                 yield f"{path}.{name}".lstrip("."), kind
 
 
-def _quantized_kind(tensor: torch.Tensor, module: nn.Module) -> str:
-    if _is_quantized(tensor):
+def _quantized_kind(name: str, tensor: torch.Tensor, module: nn.Module) -> str:
+    kind = _kind(name, tensor)
+    return kind or (type(module).__name__ if _made_by_a_quantizer(type(module)) else "")
+
+
+def _kind(name: str, tensor: torch.Tensor) -> str:
+    """The class of a quantized tensor; of a plain one in 8 bits or fewer its type; empty for others."""
+    if is_traceable_wrapper_subclass(tensor) or _made_by_a_quantizer(type(tensor)):
         return type(tensor).__name__
-    return type(module).__name__ if _made_by_a_quantizer(type(module)) else ""
-
-
-def _is_quantized(tensor: object) -> bool:
-    return is_traceable_wrapper_subclass(tensor) or _made_by_a_quantizer(type(tensor))
+    dtype = tensor.dtype
+    narrow = dtype.itemsize == 1 and dtype is not torch.bool
+    return str(dtype).removeprefix("torch.") if narrow and (dtype.is_floating_point or is_weight(name)) else ""
 
 
 def _made_by_a_quantizer(kind: type) -> bool:

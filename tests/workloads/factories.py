@@ -1,11 +1,13 @@
 """Functions that make models, as a YAML may name them; checkpoints as people have them."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from diffusers import TorchAoConfig, WanTransformer3DModel
+from safetensors.torch import save_file
 from torch import nn
 from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
@@ -31,13 +33,27 @@ def quantized_linears(width: int) -> nn.Module:
     return model
 
 
+def quantizing(width: int) -> nn.Module:
+    """A model that its function quantizes by torchao."""
+    model = two_linears(width)
+    quantize_(model[1], INT8)
+    return model
+
+
+def narrow(width: int) -> nn.Module:
+    """A model of which one weight is plain numbers of 8 bits."""
+    model = two_linears(width)
+    model[1].weight = nn.Parameter(model[1].weight.to(torch.float8_e4m3fn), requires_grad=False)
+    return model
+
+
 def no_model(width: int) -> int:
     """A function that makes something else."""
     return width
 
 
 def save_checkpoints(folder: Path) -> None:
-    """model=tiny-wan: plain, of a variant only, in shards, quantized by diffusers whole and in part, pickled."""
+    """model=tiny-wan: plain, of a variant only, in shards, quantized by diffusers whole and in part, pickled, narrow."""
     factory = yaml.safe_load((CONF / "model" / "tiny-wan.yaml").read_text())["factory"]
     torch.manual_seed(0)
     model = WanTransformer3DModel(**{name: factory[name] for name in factory.keys() - {"_target_"}})
@@ -52,5 +68,13 @@ def save_checkpoints(folder: Path) -> None:
             folder / "plain", quantization_config=config, torch_dtype=torch.bfloat16
         )
         loaded.save_pretrained(folder / name)
+    narrowed = {name: _narrowed(name, each) for name, each in model.state_dict().items()}
+    shutil.copytree(folder / "plain", folder / "float8")
+    save_file(narrowed, folder / "float8" / "diffusion_pytorch_model.safetensors")
     quantize_(model, INT8)
     model.save_pretrained(folder / "pickled", safe_serialization=False)
+
+
+def _narrowed(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """As checkpoints are passed around that are half as large: the blocks' matrices in float8, nothing else said."""
+    return tensor.to(torch.float8_e4m3fn) if name.startswith("blocks.") and tensor.dim() == 2 else tensor

@@ -1,5 +1,6 @@
 """A baseline is unquantized: checkpoints of every kind are looked at, for each part of a pipeline."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -75,13 +76,31 @@ def test_a_function_that_makes_no_model_is_named():
         build_model(conf, torch.device("cpu"), torch.bfloat16, 0)
 
 
-def test_a_factory_that_quantizes_is_refused():
-    conf = ModelConf(name="any", factory={"_target_": f"{HERE}.quantized_linears", "width": 64})
-    with pytest.raises(
-        RunEndedError,
-        match=r"quantized_linears makes a quantized model.*: 0\.weight is Linear8bit, the first of 2",
-    ):
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [
+        ("quantized_linears", r"0\.weight is Linear8bit, the first of 2"),
+        ("quantizing", r"1\.weight is Int8Tensor"),
+        ("narrow", r"1\.weight is float8_e4m3fn"),
+    ],
+)
+def test_a_factory_that_quantizes_is_refused(factory, said):
+    conf = ModelConf(name="any", factory={"_target_": f"{HERE}.{factory}", "width": 64})
+    with pytest.raises(RunEndedError, match=rf"{factory} makes a quantized model.*: {said}"):
         build_model(conf, torch.device("cpu"), torch.bfloat16, 0)
+
+
+def test_what_the_hub_sent_is_looked_at_though_loading_has_cast_it(compose, checkpoints, tmp_path, monkeypatch):
+    """A cache as huggingface_hub keeps it; nothing is asked of a server."""
+    repository = tmp_path / "models--somebody--tiny-wan"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc")
+    shutil.copytree(checkpoints / "float8", repository / "snapshots" / "abc" / "transformer")
+    arguments = {"cache_dir": str(tmp_path), "local_files_only": True}
+    conf = compose(*WAN, f"model.weights.id={checkpoints / 'plain'}").model
+    given = WeightsConf(source="hub", id="somebody/tiny-wan", subfolder="transformer", arguments=arguments)
+    with pytest.raises(RunEndedError, match=r"id=somebody/tiny-wan is a quantized.*weight is float8_e4m3fn"):
+        outline(replace(conf, weights=given), torch.bfloat16)
 
 
 @pytest.mark.parametrize("part", ["vae", "text_encoder_2"])
