@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
-from src.measurement.stopping import StopRule
+from src.statistics.stopping import StopRule
 from tests.measurement.simulation import (
     AUTOCORRELATED,
     STRESS,

@@ -87,7 +87,7 @@ def maker(options: tuple[str, ...]) -> Any:
 
 def arms(cfg: Any) -> tuple[Any, Any]:
     """The unquantized and the quantized layer, compiled and called."""
-    from src.treatments.compiling import compile_module, compiler_options
+    from src.compilation.scopes import compile_module, compiler_options
     from src.treatments.layers import capture_layers
     from src.treatments.scheme import make_scheme
     from src.workloads.workload import build_workload
@@ -118,9 +118,9 @@ def opened(cfg: Any) -> Any:
 
 def context(cfg: Any, device: Any) -> Any:
     """What a scheme is handed; nothing of it is kept."""
+    from src.context import RunContext
     from src.records.key import axes_of
     from src.records.record import Record
-    from src.tasks.context import RunContext
 
     return RunContext(
         cfg, Record("0" * 16, 1, "probes", axes_of(cfg)), Path("/nonexistent"), device, lambda _: None
@@ -131,7 +131,7 @@ def timed(probe: Probe) -> dict[str, Any]:
     """The row of a cell."""
     from src.measurement.paired import measure_interleaved
     from src.measurement.rounds import estimate_speedup
-    from src.measurement.statistics import verdict
+    from src.statistics.speedup import verdict
 
     row: dict[str, Any] = dict(zip(("M", "K", "N", "quant"), probe.cell, strict=True))
     row["compile_s"] = round(probe.compile_s, 2)

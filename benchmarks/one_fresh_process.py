@@ -10,10 +10,10 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
+from src.checks.validation import validate
 from src.config.schema import register
-from src.config.validate import validate
-from src.launching.publishing import SweepPublisher
-from src.launching.sweep import describe_device
+from src.launching.publication import SweepPublisher
+from src.local.sweep import describe_device
 from src.records.key import axes_of, run_key
 from src.records.record import Record
 from src.records.store import SweepManifest, next_attempt, run_folder

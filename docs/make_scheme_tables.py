@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from src.analysis.recorded import recorded  # noqa: E402
 from src.analysis.schemes import scheme_tables, with_layers  # noqa: E402
-from src.config.listing import scheme_names  # noqa: E402
+from src.app.listing import scheme_names  # noqa: E402
 from src.config.schema import AnalyzeConf  # noqa: E402
 
 ARCHIVE = ROOT / "outputs" / "published" / "amd-epyc-zen-5-avx-512-bf16-2-threads" / "schemes_records.tar.gz"

@@ -7,15 +7,15 @@ from omegaconf import DictConfig
 
 def main() -> int:
     """Entry point; returns 0 when all requirements are met, 1 when not, 2 on a wrong command line."""
-    from src.config.app import main as hydra_main
+    from src.app.application import main as hydra_main
 
     return hydra_main("calibrate", _task, prog="python -m src.calibrate")
 
 
 def _task(cfg: DictConfig) -> int:
     from src.calibration.calibration import calibrate
+    from src.checks.validation import validated
     from src.config.schema import CalibrateConf
-    from src.config.validate import validated
 
     return calibrate(validated(cfg, CalibrateConf))
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
+from src.bookkeeping import Findings, backend_of, look, publish, publish_calibrations
 from src.config.errors import ConfigError
 from src.config.schema import CollectConf
-from src.launching.bookkeeping import Findings, backend_of, look, publish, publish_calibrations
-from src.launching.followed import Patience
-from src.launching.following import follow
+from src.jobs.followed import Patience
+from src.jobs.follower import follow
 from src.launching.progress import endings
-from src.launching.publishing import SweepPublisher
+from src.launching.publication import SweepPublisher
 from src.records.record import RecordError, read_record
 from src.records.store import MANIFEST_NAME, SweepManifest, read_manifest, sweep_folder
 from src.records.tracking import TrackingError, open_tracker
@@ -27,7 +27,7 @@ from src.records.tracking import TrackingError, open_tracker
 
 def main() -> int:
     """Compose, validate, collect."""
-    from src.config.app import main as hydra_main
+    from src.app.application import main as hydra_main
 
     argv = ["watch=true" if argument == "--watch" else argument for argument in sys.argv[1:]]
     return hydra_main("collect", collect_single, argv, prog="python -m src.collect")
@@ -35,7 +35,7 @@ def main() -> int:
 
 def collect_single(config: DictConfig) -> int:
     """The task that Hydra calls."""
-    from src.config.validate import validated
+    from src.checks.validation import validated
 
     return collect(validated(config, CollectConf))
 
@@ -106,7 +106,7 @@ def _watch(conf: CollectConf, outputs: Path, console: Console, patience: Patienc
 
 
 def _cancel(conf: CollectConf, outputs: Path, console: Console, patience: Patience) -> int:
-    from src.launching.cancelling import cancel
+    from src.jobs.cancellation import cancel
 
     manifest = _sent(conf, outputs)
     backend = backend_of(manifest, outputs)

@@ -17,15 +17,15 @@ from src.records.record import Outcome, Record
 
 def main() -> int:
     """Compose, validate, run; the exit status is 0, 1 or 2 as the help says."""
-    from src.config.app import main as hydra_main
+    from src.app.application import main as hydra_main
 
     return hydra_main("config", run_single, prog="python -m src.run")
 
 
 def run_single(config: DictConfig) -> int:
     """One run without --multirun: a sweep of one."""
-    from src.config.validate import validate
-    from src.launching.sweep import run_sweep
+    from src.checks.validation import validate
+    from src.local.sweep import run_sweep
 
     return max(run_sweep([validate(config)], execute))
 
@@ -41,9 +41,9 @@ def execute(cfg: RootConf, record: Record, folder: Path, tell: Callable[[str], N
     """
     from hydra.utils import get_class, get_method
 
+    from src.context import RunContext
     from src.outcomes import ended, log_text
     from src.records.environment import environment
-    from src.tasks.context import RunContext
 
     record.environment = environment()
     try:

@@ -7,8 +7,8 @@ from hydra import version
 from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
-from src.config.arguments import parse, search_path
-from src.config.loader import Loader
+from src.app.arguments import parse, search_path
+from src.app.loader import Loader
 from src.config.schema import CalibrateConf, RootConf, register
 
 CONF = Path(__file__).resolve().parents[1] / "conf"

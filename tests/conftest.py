@@ -32,14 +32,14 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 
 from src.config.quant_schema import QuantConf  # noqa: E402
 from src.config.schema import RootConf  # noqa: E402
-from src.measurement.load import Load  # noqa: E402
+from src.context import RunContext  # noqa: E402
+from src.devices.capability import quant_conf  # noqa: E402
+from src.devices.device import CpuDevice, Device  # noqa: E402
+from src.devices.load import Load  # noqa: E402
 from src.measurement.rounds import Rounds  # noqa: E402
 from src.records.key import axes_of  # noqa: E402
 from src.records.record import Record, read_record  # noqa: E402
 from src.run import execute, main  # noqa: E402
-from src.tasks.context import RunContext  # noqa: E402
-from src.treatments.capability import quant_conf  # noqa: E402
-from src.workloads.device import CpuDevice, Device  # noqa: E402
 from src.workloads.dtype import DtypeRates  # noqa: E402
 from tests.composing import Compose, composer  # noqa: E402
 

@@ -19,9 +19,9 @@ SPREAD = ["--dist", "worksteal", "-n", "auto"]
 WAITING = ["--dist", "loadfile", "-n", "3"]  # each process has clusters of its own
 APART = (  # they wait more than they compute
     "tests/slurm",
-    "tests/launching/test_hydra_suite.py",
-    "tests/launching/test_node.py",
-    "tests/launching/test_pool.py",
+    "tests/jobs/test_hydra_suite.py",
+    "tests/jobs/test_node.py",
+    "tests/local/test_pool.py",
     "tests/records/test_cluster_tracking.py",
 )
 _PROGRESS = re.compile(r"[.sxXEF]*( +\[ *\d+%\])?")

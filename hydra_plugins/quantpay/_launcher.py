@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 if TYPE_CHECKING:
     from src.config.cluster_schema import ClusterConf
     from src.config.schema import RootConf
-    from src.launching.arrays import ArrayBackend
+    from src.jobs.arrays import ArrayBackend
 
 
 class SendingLauncher(Launcher, ABC):
@@ -29,7 +29,7 @@ class SendingLauncher(Launcher, ABC):
         Raises:
             ConfigError: a key of `hydra.launcher` has a value that is not accepted.
         """
-        from src.config.validate import check_values
+        from src.checks.validation import check_values
 
         self.context, self.task, self.config = hydra_context, task_function, config
         self.conf = OmegaConf.to_object(config.hydra.launcher)
@@ -43,8 +43,8 @@ class SendingLauncher(Launcher, ABC):
         Raises:
             ConfigError: a run cannot be sent, or what takes the jobs is not there or refuses them.
         """
-        from src.config.loader import checked_jobs
-        from src.launching.foreign import is_foreign, run_foreign
+        from src.app.loader import checked_jobs
+        from src.jobs.foreign import is_foreign, run_foreign
 
         if is_foreign(self.config):
             backend, conf = self.backend()

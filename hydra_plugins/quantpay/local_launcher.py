@@ -31,9 +31,9 @@ class LocalLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs; each return value is the run's exit status. Another application's run as Hydra runs them."""
-        from src.config.loader import checked_jobs
-        from src.launching.foreign import is_foreign
-        from src.launching.sweep import run_sweep
+        from src.app.loader import checked_jobs
+        from src.jobs.foreign import is_foreign
+        from src.local.sweep import run_sweep
         from src.run import execute
 
         if is_foreign(self.config):

@@ -11,7 +11,7 @@ from src.config.cluster_schema import ClusterConf
 
 if TYPE_CHECKING:
     from src.config.schema import RootConf
-    from src.launching.slurm import SlurmBackend
+    from src.slurm.backend import SlurmBackend
 
 
 @dataclass
@@ -33,10 +33,11 @@ class SlurmLauncher(SendingLauncher):
 
     def run(self, configs: "Iterable[RootConf]") -> list[int]:
         """See `SendingLauncher.run`."""
-        from src.launching.cluster import run_on_cluster
+        from src.jobs.sweep import run_on_cluster
+        from src.run import execute
 
         backend, conf = self.backend()
-        return run_on_cluster(configs, conf, backend)
+        return run_on_cluster(configs, conf, backend, execute)
 
     def asked(self) -> ClusterConf:
         """The launcher's own keys."""
@@ -48,7 +49,7 @@ class SlurmLauncher(SendingLauncher):
         Raises:
             ConfigError: there is no SLURM here.
         """
-        from src.launching.slurm import SlurmBackend, check_available
+        from src.slurm.backend import SlurmBackend, check_available
 
         check_available()
         return SlurmBackend(self.conf.array_parallelism, self.conf.max_num_timeout), self.conf

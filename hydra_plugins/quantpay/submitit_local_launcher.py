@@ -11,7 +11,7 @@ from src.config.cluster_schema import ClusterConf, PoolConf
 
 if TYPE_CHECKING:
     from src.config.schema import RootConf
-    from src.launching.pool import DevicePool
+    from src.local.pool import DevicePool
 
 
 @dataclass
@@ -33,9 +33,10 @@ class SubmititLocalLauncher(SendingLauncher):
 
     def run(self, configs: "Iterable[RootConf]") -> list[int]:
         """See `SendingLauncher.run`."""
-        from src.launching.workstation import run_on_devices
+        from src.local.workstation import run_on_devices
+        from src.run import execute
 
-        return run_on_devices(configs, self.conf)
+        return run_on_devices(configs, self.conf, execute)
 
     def asked(self) -> ClusterConf:
         """The devices as a cluster's launcher would ask for them."""
@@ -47,6 +48,6 @@ class SubmititLocalLauncher(SendingLauncher):
         Raises:
             ConfigError: they cannot be these.
         """
-        from src.launching.workstation import pool_for
+        from src.local.workstation import pool_for
 
         return pool_for(self.conf)

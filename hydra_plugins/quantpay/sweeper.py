@@ -64,9 +64,9 @@ class CheckedSweeper(Sweeper):
         return [list(job) for job in product(*axes.values())]
 
     def _validate(self, jobs: list[list[str]]) -> None:
+        from src.app.loader import check_job
+        from src.app.sweep_axes import varied
         from src.config.errors import ConfigError, explained, several
-        from src.config.loader import check_job
-        from src.config.sweeping import varied
 
         problems: dict[str, str] = {}
         for job, told_apart in zip(jobs, varied(jobs), strict=True):
@@ -82,8 +82,8 @@ class CheckedSweeper(Sweeper):
 
 def _values(override: Override) -> Iterator[str]:
     """The overrides that one axis of the sweep takes in turn."""
+    from src.app.sweep_axes import swept_values
     from src.config.errors import ConfigError
-    from src.config.sweeping import swept_values
 
     line, key = str(override.input_line), override.get_key_element()
     if not override.is_sweep_override():

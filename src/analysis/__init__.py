@@ -1,1 +1,1 @@
-"""From tracked runs to verdicts, break-even shapes and a report."""
+"""From tracked runs to verdicts and break-even shapes; what shows them is src/report."""

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from src.config.schema import MeasureConf
-from src.measurement.pooling import Between, Process, between_others, pool
 from src.records.pooled import ESTIMATE
 from src.records.record import Outcome
+from src.statistics.pooling import Between, Process, between_others, pool
 
 Row = dict[str, Any]
 _FEW = 50  # of so many runs, each is left out of what the others tell it

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from src.analysis.frame import MODES_OF, compared
-from src.measurement.statistics import Verdict
+from src.statistics.speedup import Verdict
 
 _CONTROL = "none"
 _SAME = "latency/baseline_same_dtype_median_ms"

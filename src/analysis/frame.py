@@ -11,8 +11,8 @@ from src.analysis.attempts import confidence, one_per_key, pool_rows
 from src.analysis.devices import told_apart
 from src.analysis.variants import variants
 from src.config.schema import MeasureConf
-from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
 from src.records.record import EMULATED, FINDINGS, Outcome, renamed
+from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

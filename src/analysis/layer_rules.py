@@ -7,7 +7,7 @@ import pandas as pd
 
 from src.analysis.frame import WORKLOAD, Row, compared, model_level
 from src.analysis.verdicts import percent, workload_text
-from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
+from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
 
 _PRESET = r"(?:^|, )layers=([^,]+)"  # in a run's variant
 _ALL = "all"

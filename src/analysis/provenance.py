@@ -10,10 +10,10 @@ import pandas as pd
 from src.analysis import calibrated
 from src.analysis.frame import compared
 from src.analysis.tracker import Tracker
-from src.measurement.pooling import in_words
-from src.measurement.statistics import Verdict
 from src.records.record import RECORD_NAME, Record, RecordError, read_record
 from src.records.store import run_folder
+from src.statistics.pooling import in_words
+from src.statistics.speedup import Verdict
 
 _DOWNLOADS = 25  # records fetched from the tracker when they are not on this disk
 VERSIONS = (

@@ -9,7 +9,7 @@ import pandas as pd
 
 from src.analysis.breakeven import Crossing, Direction, crossings, curve
 from src.analysis.frame import compared, layer_level
-from src.measurement.statistics import Verdict
+from src.statistics.speedup import Verdict
 
 GROUP = ["device", "model", "target", "dtype", "compile", "quant", "variant", "K", "N"]
 COLUMNS = [

@@ -23,8 +23,8 @@ from src.calibration.terminal import show
 from src.calibration.tracking import publish
 from src.config.errors import ConfigError
 from src.config.schema import AUTO, CalibrateConf
-from src.launching.isolated import EndedBy, Ending, Preloaded
-from src.launching.sweep import describe_device, describe_dtype, needed, prepared
+from src.local.sweep import describe_device, describe_dtype, needed, prepared
+from src.processes.isolated import EndedBy, Ending, Preloaded
 from src.records.connection import TrackingError, connect
 
 _PRELOAD = ("torch", "src.calibration.measuring")

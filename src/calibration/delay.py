@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from src.measurement.bootstrap import Array, location
-from src.measurement.spin import cycles_per_ms, spin
-from src.measurement.timer import Call
-from src.workloads.device import Device
+from src.devices.device import Device
+from src.statistics.bootstrap import Array, location
+from src.timers.spin import cycles_per_ms, spin
+from src.timers.timer import Call
 
 
 class HostDelay:

@@ -21,17 +21,17 @@ from hydra.utils import get_class
 from src.calibration.delay import HostDelay, delayed, true_speedup
 from src.calibration.plan import Experiment, Kind, Spec
 from src.calibration.probes import against_bare_loop, timer_cost
+from src.compilation.scopes import compile_module, compiler_options, timed_first_call
 from src.config.quant_schema import QuantConf
 from src.config.schema import CalibrateConf, RootConf, TaskConf
+from src.devices.device import Device
 from src.measurement.paired import measure_interleaved
 from src.measurement.rounds import Rounds, estimate_speedup
-from src.measurement.statistics import verdict
-from src.measurement.timer import Call, RoundTimer
 from src.outcomes import ended, log_text
 from src.records.environment import environment
+from src.statistics.speedup import verdict
 from src.tasks.timing import Watch, cold_caches, is_part, watched
-from src.treatments.compiling import compile_module, compiler_options, timed_first_call
-from src.workloads.device import Device
+from src.timers.timer import Call, RoundTimer
 from src.workloads.workload import Workload, build_workload
 
 REPEATED = 0.5  # of a process' experiments at most: the crowded ones

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from src.config.schema import MeasureConf
-from src.measurement.monitor import open_monitor
+from src.devices.device import Device
+from src.devices.monitor import open_monitor
 from src.measurement.paired import Arms
-from src.measurement.statistics import paired_speedup
-from src.measurement.timer import Call, RoundTimer
-from src.workloads.device import Device
+from src.statistics.speedup import paired_speedup
+from src.timers.timer import Call, RoundTimer
 
 REPETITIONS = 4
 _PAIRS = 60  # of the harness in a repetition, and as many rounds of the bare loop

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from src.calibration.plan import Experiment, Kind
 from src.launching.progress import duration
-from src.measurement.statistics import Verdict
+from src.statistics.speedup import Verdict
 
 
 class CalibrationProgress:

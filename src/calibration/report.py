@@ -12,17 +12,17 @@ from typing import Any
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from src.analysis.markup import Cell, chip, definitions, number_cell, table, text_cell
-from src.analysis.palette import VERDICTS, look
 from src.analysis.provenance import VERSIONS
-from src.analysis.report import page_parts
-from src.analysis.sections import plot, section
 from src.calibration import figures
 from src.calibration.intervals import Mean, mean_text, percent, rate_text, spread_text
 from src.calibration.plan import Experiment, Kind
 from src.calibration.record import EXPERIMENTS_NAME, Calibration, write_record
 from src.calibration.summary import Group, Status, Summary
 from src.calibration.terminal import SAYS, cautions
+from src.report.markup import Cell, chip, definitions, number_cell, table, text_cell
+from src.report.palette import VERDICTS, look
+from src.report.report import page_parts
+from src.report.sections import plot, section
 
 REPORT_NAME = "report.html"
 _PAGE = Path(__file__).with_name("page.html")

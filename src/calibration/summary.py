@@ -13,8 +13,8 @@ from scipy import stats
 from src.calibration.intervals import Mean, Rate, mean, mean_text, percent, rate, rate_text
 from src.calibration.plan import Experiment, Kind
 from src.config.schema import MeasureConf
-from src.measurement.statistics import Verdict
-from src.measurement.stopping import StopReason
+from src.statistics.speedup import Verdict
+from src.statistics.stopping import StopReason
 
 MOST_FALSE = 0.05  # of A/A pairs
 LEAST_FOUND = 0.95  # of slowdowns that are clear of the margin

@@ -1,1 +1,1 @@
-"""Composition: the typed schema, its checks, and the command-line application around Hydra."""
+"""The typed schema of what is configured; paths, mistakes and aliases as all programs tell them."""

@@ -1,6 +1,6 @@
 """Fields of the configuration's dataclasses: their metadata is data for two readers.
 
-`src.config.validate` reads ``min``, ``max`` and ``choices``, and `src.records.key` reads ``key``: a field with
+`src.checks.validation` reads ``min``, ``max`` and ``choices``, and `src.records.key` reads ``key``: a field with
 ``key=False`` cannot change a measured number, so it is not part of the run key; one with ``key=GIVEN`` is part of it
 where it is not at its default, so that runs that do not have it keep their key.
 """

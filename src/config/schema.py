@@ -44,7 +44,7 @@ class GpuConf:
 
     name: str = MISSING
     description: str = aside("")
-    _target_: str = "src.workloads.device.CudaDevice"
+    _target_: str = "src.devices.device.CudaDevice"
     match: str = ""  # regular expression that the present device's name must match
     # About the card, for planning runs where it is not (docs/planning.md); a run asks the device itself.
     compute_capability: float | None = bounded(None, min=1.0, key=False)

@@ -1,1 +1,1 @@
-"""Launching: each run in a process of its own, the sweep's folder, progress."""
+"""What every sweep does, wherever its runs are: prepared, shown, repeated, ended, published."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from src.launching.isolated import EndedBy, Ending
+from src.processes.isolated import EndedBy, Ending
 from src.records.environment import environment
 from src.records.pooled import pooled_record
 from src.records.record import RECORD_NAME, Outcome, Record, RecordError, read_record

@@ -1,1 +1,1 @@
-"""The instrument: paired rounds, statistics, quality, memory, compile times."""
+"""The instrument: paired rounds, blocks at the power cap, energy, memory, ceilings."""

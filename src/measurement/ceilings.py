@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from src.measurement.load import cpu_load
+from src.devices.device import Device
+from src.devices.load import cpu_load
 from src.measurement.rates import RATES, best_rate
 from src.processes.children import spawning
 from src.records.record import write_json
-from src.workloads.device import Device
 
 SCHEMA_VERSION = 2
 BUDGET_S = 6.0  # of all ceilings together

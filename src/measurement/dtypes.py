@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from src.config.schema import AUTO, DTYPES
+from src.devices.device import Device
 from src.measurement.ceilings import cached_ceilings, device_ceilings
-from src.workloads.device import Device
 from src.workloads.dtype import DtypeRates
 
 _SIDES = {"cpu": 256, "cuda": 4096}

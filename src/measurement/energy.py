@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import torch
 
-from src.measurement.monitor import Monitor
-from src.measurement.timer import Call
-from src.workloads.device import Device
+from src.devices.device import Device
+from src.devices.monitor import Monitor
+from src.timers.timer import Call
 
 
 def energy_per_call_j(

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import torch
 
-from src.workloads.device import GIB, Device
+from src.devices.device import GIB, Device
 
 
 @dataclass

@@ -10,15 +10,15 @@ import numpy as np
 from torch._dynamo.utils import counters
 
 from src.config.schema import MeasureConf
-from src.measurement.bootstrap import MIN_PAIRS
-from src.measurement.monitor import Blind, Monitor
+from src.devices.device import Device
+from src.devices.monitor import Blind, Monitor
 from src.measurement.rounds import Other, Pair, Round, Rounds, estimate_speedup, rounds_in_turn
-from src.measurement.stopping import LOOK_GROWTH, StopReason, StopRule, is_clear
-from src.measurement.timer import Call, RoundTimer
-from src.measurement.warmup import warmed_up
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
-from src.workloads.device import Device
+from src.statistics.bootstrap import MIN_PAIRS
+from src.statistics.stopping import LOOK_GROWTH, StopReason, StopRule, is_clear
+from src.statistics.warmup import warmed_up
+from src.timers.timer import Call, RoundTimer
 
 _CLOCK_FAULTS = 8  # rounds whose time cannot be right, before the run is given up
 

@@ -17,7 +17,7 @@ from scipy.special import stdtrit
 from src.config.schema import MeasureConf
 from src.measurement.paired import Arms
 from src.measurement.rounds import Round, Rounds
-from src.measurement.statistics import SpeedupEstimate
+from src.statistics.speedup import SpeedupEstimate
 
 BLOCK_S = 1.5
 SETTLE_S = 0.75  # of each block, set aside

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from src.workloads.device import Device
+from src.devices.device import Device
 
 _WINDOWS = 5
 _WINDOW_S = 0.03  # a window lasts at least this long

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from src.config.schema import MeasureConf
-from src.measurement.bootstrap import Array
-from src.measurement.monitor import Reading
-from src.measurement.statistics import SpeedupEstimate, paired_speedup, unpaired_speedup
-from src.measurement.stopping import StopReason, confidence_after
+from src.devices.monitor import Reading
+from src.statistics.bootstrap import Array
+from src.statistics.speedup import SpeedupEstimate, paired_speedup, unpaired_speedup
+from src.statistics.stopping import StopReason, confidence_after
 
 
 @dataclass(frozen=True)

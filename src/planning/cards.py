@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from hydra.utils import get_class
 
 from src.config.schema import GpuConf
+from src.devices.device import Device
 from src.outcomes import RunEndedError
-from src.workloads.device import Device
 
 
 @dataclass(frozen=True)

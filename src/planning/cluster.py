@@ -6,8 +6,8 @@ from typing import Any
 
 from src.config.cluster_schema import ClusterConf
 from src.config.schema import RootConf
-from src.launching.arrays import merged
-from src.launching.processes import total_timeout_s
+from src.jobs.arrays import merged
+from src.launching.repetition import total_timeout_s
 from src.planning.matrix import Launch
 from src.planning.planning import show_plan
 from src.records.key import requested, run_key

@@ -11,9 +11,9 @@ from torch.utils._pytree import tree_iter
 
 from src.config.model_schema import PIPELINE, VAE, ComponentConf, ModelConf, WeightsConf
 from src.config.schema import RootConf
+from src.devices.device import Device
 from src.planning.live import LiveBytes
 from src.treatments.layers import LayerRow, capture_layers
-from src.workloads.device import Device
 from src.workloads.dims import resolve
 from src.workloads.inputs import make_inputs
 from src.workloads.model import empty_model, fill, size_bytes, tensor_bytes

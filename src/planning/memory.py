@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, replace
 
+from src.compilation.inductor import options_of_mode
 from src.config.quant_schema import QuantConf, RequiresConf
 from src.config.schema import CompileConf, RootConf
+from src.devices.device import GIB
 from src.planning.footprint import Footprint
-from src.treatments.inductor import options_of_mode
 from src.treatments.layers import LayerRow, fits_none, what_fits, why_not
-from src.workloads.device import GIB
 
 _WORK = 2  # copies of a layer's unquantized weight that quantizing it takes beside it
 _TIGHT = 0.9  # of a card: the rest goes to CUDA's own context, kernels' workspaces and fragments

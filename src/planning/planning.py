@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from src.config.schema import AUTO, GpuConf, RootConf
-from src.launching.earlier import standing
-from src.launching.processes import processes_of
+from src.devices.capability import EMULATE, Capability, Status, capability
+from src.launching.repetition import processes_of
+from src.launching.standing import standing
 from src.planning.cards import Card, card_of
 from src.planning.footprint import Footprints
 from src.planning.hours import GUESS, Estimate, History, guess_s
@@ -19,7 +20,6 @@ from src.planning.terminal import print_matrix
 from src.records.key import axes_of, run_key
 from src.records.record import Record
 from src.records.store import iter_records
-from src.treatments.capability import EMULATE, Capability, Status, capability
 from src.treatments.layers import LayerRow
 from src.workloads.dtype import DtypeRates, auto_dtype, scheme_takes
 

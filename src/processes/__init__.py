@@ -1,1 +1,1 @@
-"""Other Python processes of this program: how they are started, and what they import."""
+"""Other Python processes of this program: how they are started, what they import, how they end."""

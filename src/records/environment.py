@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
-from src.workloads.hardware import cpu_hardware, cxx_version, nvidia_driver
+from src.hardware.hardware import cpu_hardware, cxx_version, nvidia_driver
 
 PROTOCOL_VERSION = 3  # of the measurement protocol: raised when a change can move a number
 _PACKAGES = ("torch", "torchao", "diffusers", "transformers", "triton", "numpy")
@@ -159,7 +159,7 @@ def counted_variables(environ: Mapping[str, str]) -> dict[str, str]:
 def commit() -> dict[str, str]:
     """The git commit of this source tree and whether it was changed; nothing outside a checkout.
 
-    A snapshot (`src.launching.snapshot`) says what it was taken of, and its own hash.
+    A snapshot (`src.jobs.snapshot`) says what it was taken of, and its own hash.
     """
     with contextlib.suppress(OSError):
         taken = json.loads((_ROOT / SNAPSHOT_NAME).read_text(encoding="utf-8"))

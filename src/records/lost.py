@@ -27,7 +27,7 @@ def mark_lost(outputs: Path, manifest: SweepManifest) -> list[Path]:
     """Record as lost whatever a sweep whose driver is dead left without a record; returns those folders.
 
     A living driver's runs are left alone, and so are those of a driver on another host, which cannot be asked. What a
-    cluster was given is not the driver's any more: `src.launching.following` asks the cluster.
+    cluster was given is not the driver's any more: `src.jobs.follower` asks the cluster.
     """
     if is_alive(manifest.driver) is not False:
         return []

@@ -97,8 +97,8 @@ def _apart(process: dict[str, Any]) -> str:
 
 def _conclude(record: Record, counted: Sequence[Record], settings: dict[str, Any]) -> None:
     """Fill in the pooled speedup, its interval, and what they say."""
-    from src.measurement.pooling import Process, pool  # scipy takes a second, and few runs come here
-    from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
+    from src.statistics.pooling import Process, pool  # scipy takes a second, and few runs come here
+    from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
 
     each = [Process(*(found.metrics[name] for name in ESTIMATE)) for found in counted]
     found, margin = pool(each, settings["confidence"]), settings["margin"]

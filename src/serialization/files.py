@@ -9,9 +9,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from src.devices.device import GIB
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
-from src.workloads.device import GIB
 
 _DISK_WORDS = ("inline_container", "PytorchStreamWriter", "file write failed")  # torch.save's, a RuntimeError
 

@@ -15,15 +15,15 @@ from pathlib import Path
 import torch
 from hydra.utils import get_class
 
+from src.compilation.scopes import compile_module, compiler_options
 from src.config.schema import RootConf
+from src.devices.device import Device
 from src.measurement.memory import Peaks, peak_memory
-from src.measurement.quality import on_cpu
 from src.outcomes import RunEndedError, ended, log_text
 from src.processes.children import spawning
+from src.quality.sqnr import on_cpu
 from src.records.record import Outcome
 from src.serialization.checkpoint import load_into, read_info, verify
-from src.treatments.compiling import compile_module, compiler_options
-from src.workloads.device import Device
 from src.workloads.workload import Workload, empty_workload
 
 Tensors = list[torch.Tensor]

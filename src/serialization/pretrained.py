@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from src.config.weights import method_of, quantized_files
 from src.serialization.files import first_line
 from src.serialization.formats import RefusedError, State
+from src.workloads.weights import method_of, quantized_files
 
 PRETRAINED = "pretrained"
 _WEIGHTS = ("*.safetensors", "*.bin")

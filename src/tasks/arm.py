@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
+from src.compilation.inductor import options_in_effect
+from src.compilation.scopes import FirstCall, compile_module, forget_compiled, timed_first_call
+from src.context import RunContext
 from src.measurement.memory import Peaks, peak_memory
-from src.measurement.quality import on_cpu
-from src.tasks.context import RunContext
-from src.treatments.compiling import FirstCall, compile_module, forget_compiled, timed_first_call
-from src.treatments.inductor import options_in_effect
+from src.quality.sqnr import on_cpu
 from src.workloads.model import size_bytes
 from src.workloads.workload import Workload
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from src.config.schema import AUTO, RootConf
+from src.context import RunContext
+from src.devices.device import Device
 from src.measurement import dtypes
 from src.measurement.dtypes import dtype_rates, rates_of
 from src.outcomes import ended, log_text, unsupported
 from src.tasks.arm import Arm, prepare
-from src.tasks.context import RunContext
-from src.workloads.device import Device
 from src.workloads.dtype import DtypeRates, auto_dtype, faster_dtype, knows_bfloat16, scheme_takes
 from src.workloads.workload import Workload, build_workload
 

@@ -3,9 +3,9 @@
 import math
 from pathlib import Path
 
+from src.context import RunContext
 from src.measurement.ceilings import device_ceilings
 from src.records.record import Record
-from src.tasks.context import RunContext
 
 
 def note_ceilings(run: RunContext) -> None:

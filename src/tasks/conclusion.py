@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from src.measurement.pooling import in_words
+from src.context import RunContext
 from src.measurement.rounds import Rounds
-from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
 from src.records.record import EMULATED, Record
-from src.tasks.context import RunContext
+from src.statistics.pooling import in_words
+from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
 from src.tasks.launches import Note, host_bound, launch_details, launch_notes
 from src.tasks.power_cap import power_cap_note
 from src.tasks.timing import Timed

@@ -5,18 +5,20 @@ from functools import partial
 
 import torch
 
+from src.autoquant.search import Autoquant
+from src.compilation.scopes import compiler_counts, compiler_options, graph_break_reasons
 from src.config.model_schema import PIPELINE
-from src.measurement.image_quality import compare_images
+from src.context import RunContext
 from src.measurement.memory import fits_twice, peak_memory
 from src.measurement.paired import measure_interleaved
-from src.measurement.quality import compare
 from src.measurement.rounds import Rounds, estimate_speedup
+from src.quality.images import compare_images
+from src.quality.sqnr import compare
 from src.records.record import Outcome, write_json
 from src.tasks.arm import Arm, prepare, warm_first_call
 from src.tasks.baseline import choose_rival, prepare_rival
 from src.tasks.ceilings import ceiling_metrics, note_ceilings
 from src.tasks.conclusion import conclude, set_aside_emulated
-from src.tasks.context import RunContext
 from src.tasks.launches import host_metrics
 from src.tasks.metrics import (
     both_speedups,
@@ -40,8 +42,6 @@ from src.tasks.timing import (
     time_alone,
     watched,
 )
-from src.treatments.autoquant import Autoquant
-from src.treatments.compiling import compiler_counts, compiler_options, graph_break_reasons
 from src.treatments.layers import LayerRow, capture_layers, linear_shape
 from src.treatments.loading import check_loading
 from src.treatments.making import make_treated

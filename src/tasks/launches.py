@@ -2,12 +2,12 @@
 
 from typing import Any
 
+from src.compilation.inductor import options_of_mode
 from src.config.schema import CompileConf, RootConf
-from src.measurement.host import HostTime
 from src.measurement.rounds import Rounds
-from src.measurement.statistics import Verdict
+from src.statistics.speedup import Verdict
 from src.tasks.timing import Timed, is_part
-from src.treatments.inductor import options_of_mode
+from src.timers.host import HostTime
 
 Note = tuple[str, str]  # a reason and a remedy; both may be empty
 

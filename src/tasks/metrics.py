@@ -2,14 +2,14 @@
 
 import numpy as np
 
+from src.compilation.scopes import CompilerCounts, FirstCall
 from src.config.schema import RootConf
+from src.devices.device import GIB, Device
 from src.measurement.memory import device_used_gib
 from src.measurement.rounds import Rounds, estimate_speedup
-from src.measurement.statistics import SpeedupEstimate
+from src.statistics.speedup import SpeedupEstimate
 from src.tasks.arm import Arm
 from src.tasks.timing import Timed
-from src.treatments.compiling import CompilerCounts, FirstCall
-from src.workloads.device import GIB, Device
 
 _POWER_MEAN_MS = 2000.0  # a round this long has NVML's mean power to itself
 

@@ -3,11 +3,11 @@
 from typing import Any
 
 from src.config.model_schema import DENOISER
-from src.measurement.finite import NotFinite, first_not_finite, is_finite
+from src.context import RunContext
 from src.outcomes import RunEndedError
+from src.quality.finite import NotFinite, first_not_finite, is_finite
 from src.records.record import Outcome
 from src.tasks.arm import Arm
-from src.tasks.context import RunContext
 from src.workloads.workload import Workload
 
 _NARROW = "float16"  # the dtype whose overflow a later clamp may hide

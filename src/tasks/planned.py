@@ -7,22 +7,22 @@ from dataclasses import asdict, replace
 import numpy as np
 import torch
 
+from src.autoquant.plan import Plan
+from src.autoquant.search import Autoquant
+from src.autoquant.whole import Seen, WholeSearch
 from src.config.schema import MeasureConf
+from src.context import RunContext
 from src.measurement.paired import measure_alone, measure_interleaved
 from src.measurement.rounds import estimate_speedup, rounds_in_turn
-from src.measurement.statistics import Verdict, verdict
-from src.measurement.timer import RoundTimer
 from src.outcomes import ended
 from src.records.record import Outcome, write_json
+from src.statistics.speedup import Verdict, verdict
 from src.tasks.arm import Arm, prepare
 from src.tasks.conclusion import doubts
-from src.tasks.context import RunContext
 from src.tasks.timing import Timed, cold_caches, host_times, is_part, watched
-from src.treatments.autoquant import Autoquant
+from src.timers.timer import RoundTimer
 from src.treatments.layers import LayerRow
 from src.treatments.making import Second, make_treated, search_first
-from src.treatments.plan import Plan
-from src.treatments.whole import Seen, WholeSearch
 
 _LOOK_S = 3.0  # of rounds: enough to choose between plans; the one that is chosen is measured in full
 

@@ -2,9 +2,9 @@
 
 from dataclasses import asdict
 
-from src.measurement.statistics import SpeedupEstimate
+from src.context import RunContext
 from src.records.record import Record
-from src.tasks.context import RunContext
+from src.statistics.speedup import SpeedupEstimate
 from src.tasks.timing import Timed
 
 _NUMBERS = ("ratio", "ci_low", "ci_high")

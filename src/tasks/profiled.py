@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from src.measurement.kernels import dominant_kernel, kernel_metrics, kernel_table, read_profile, write_table
-from src.measurement.profiling import write_trace
-from src.measurement.snapshots import write_snapshot
-from src.measurement.statistics import Verdict
+from src.compilation.scopes import compiled_apart
+from src.context import RunContext
 from src.outcomes import ended, log_text
+from src.profiling.kernels import dominant_kernel, kernel_metrics, kernel_table, read_profile, write_table
+from src.profiling.snapshots import write_snapshot
+from src.profiling.trace import write_trace
+from src.statistics.speedup import Verdict
 from src.tasks.arm import Arm
-from src.tasks.context import RunContext
-from src.treatments.compiling import compiled_apart
 
 _ARMS = ("baseline", "treated")
 _TABLE = "kernels.csv"

@@ -9,10 +9,13 @@ from typing import Any
 
 import torch
 
+from src.compilation.scopes import compile_module, compiler_options
 from src.config.model_schema import DENOISER
+from src.context import RunContext
+from src.devices.device import GIB
 from src.measurement.memory import Peaks, peak_memory
-from src.measurement.quality import compare
 from src.outcomes import RunEndedError, unsupported
+from src.quality.sqnr import compare
 from src.records.record import Outcome
 from src.serialization.checkpoint import (
     FOLDER,
@@ -28,14 +31,11 @@ from src.serialization.checkpoint import (
 )
 from src.serialization.fresh import Tensors, call, call_fresh, digest
 from src.serialization.pretrained import PRETRAINED, layers_apart
-from src.tasks.context import RunContext
 from src.tasks.latency import build
-from src.treatments.compiling import compile_module, compiler_options
 from src.treatments.layers import LayerRow
 from src.treatments.loading import check_loading
 from src.treatments.making import make_treated
 from src.treatments.scheme import Scheme, make_scheme
-from src.workloads.device import GIB
 from src.workloads.model import tensor_bytes
 from src.workloads.pipeline import check_weights
 from src.workloads.workload import Workload, empty_workload

@@ -8,19 +8,19 @@ from typing import Any
 
 from src.config.model_schema import PIPELINE
 from src.config.schema import RootConf
+from src.context import RunContext
+from src.devices.device import Device
+from src.devices.load import Load, cpu_load
+from src.devices.monitor import Monitor, open_monitor
 from src.measurement.energy import energy_per_call_j
-from src.measurement.host import HostTime, host_time
-from src.measurement.load import Load, cpu_load
-from src.measurement.monitor import Monitor, open_monitor
 from src.measurement.paired import Arms, measure_alone
 from src.measurement.power_blocks import PowerBlocks, measure_power_blocks, stands_at_cap
 from src.measurement.rounds import Rounds, rounds_in_turn
-from src.measurement.threads import pinned_threads
-from src.measurement.timer import RoundTimer
 from src.records.record import write_json
 from src.tasks.arm import Arm
-from src.tasks.context import RunContext
-from src.workloads.device import Device
+from src.timers.host import HostTime, host_time
+from src.timers.threads import pinned_threads
+from src.timers.timer import RoundTimer
 
 
 @dataclass

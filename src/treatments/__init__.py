@@ -1,1 +1,1 @@
-"""Treatments: quantization schemes, layer selection, autoquant, compile modes."""
+"""Treatments: quantization schemes, the layers they take, where and through what they are applied."""

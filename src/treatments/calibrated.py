@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from src.tasks.context import RunContext
+from src.context import RunContext
+from src.devices.device import Device
 from src.treatments.layers import LayerRow
 from src.treatments.observing import observe_inputs
 from src.treatments.scheme import TorchaoScheme
-from src.workloads.device import Device
 from src.workloads.workload import Workload
 
 _SMALLEST = 1e-12  # of a scale: a layer whose inputs are all zero has one too

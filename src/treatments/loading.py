@@ -13,9 +13,9 @@ from torch import nn
 from src.config.errors import ConfigError
 from src.config.model_schema import PIPELINE, ModelConf, WeightsConf
 from src.config.schema import RootConf
+from src.context import RunContext
 from src.measurement.memory import peak_memory
 from src.outcomes import unsupported
-from src.tasks.context import RunContext
 from src.treatments.calibrated import CalibratedScheme
 from src.treatments.layers import LayerRow
 from src.treatments.pipeline_loading import load_pipeline, saved_pipeline

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torchao.quantization import quantize_
 
+from src.compilation.inductor import kept_options
+from src.context import RunContext
 from src.measurement.memory import peak_memory
 from src.records.record import write_json
-from src.tasks.context import RunContext
-from src.treatments.inductor import kept_options
 from src.treatments.layers import LayerRow, by_component, mostly_others, unmatched
 from src.treatments.loading import load_through_diffusers
 from src.treatments.scheme import Choices, Scheme, note_quantized, quantize_layers, refusals

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from src.tasks.context import RunContext
+from src.context import RunContext
 from src.treatments.layers import LayerRow
 from src.treatments.scheme import Choices
 from src.treatments.torchao_configs import torchao_config

@@ -12,14 +12,14 @@ from torchao.quantization import FqnToConfig, quantize_
 from src.config.errors import ConfigError
 from src.config.paths import command
 from src.config.quant_schema import QuantConf, RequiresConf
+from src.context import RunContext
+from src.devices.capability import EMULATE, Capability, Status, capability
+from src.devices.device import Device
 from src.outcomes import unsupported
-from src.tasks.context import RunContext
-from src.treatments.capability import EMULATE, Capability, Status, capability
 from src.treatments.emulation import lifted
 from src.treatments.layers import LayerRow, fits_none, is_quantized, what_fits, why_not
 from src.treatments.observing import Inputs, observe_inputs
 from src.treatments.trying import refused_layers
-from src.workloads.device import Device
 from src.workloads.workload import Workload
 
 # torchao's own way to say that a device, a package or a shape is missing.

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
+from src.devices.device import Device
 from src.treatments.layers import LayerRow
-from src.workloads.device import Device
 from src.workloads.workload import Workload
 
 Quantize = Callable[[str, nn.Module], nn.Module]  # the layer of this name, made anew

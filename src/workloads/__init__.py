@@ -1,1 +1,1 @@
-"""Workloads: devices, models built from their YAML, example inputs, targets inside a model."""
+"""Workloads: models built from their YAML, example inputs, targets inside a model."""

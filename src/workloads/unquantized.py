@@ -9,9 +9,9 @@ from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from src.config.model_schema import ComponentConf, ModelConf, WeightsConf
-from src.config.weights import REMEDY, counted, is_weight, method_of, quantized_files, variant_of
 from src.outcomes import RunEndedError, unsupported
 from src.workloads.sources import factory_of, pretrained_config
+from src.workloads.weights import REMEDY, counted, is_weight, method_of, quantized_files, variant_of
 
 # Packages whose modules and tensors hold quantized weights: what a quantization_config can make.
 _QUANTIZERS = (
@@ -52,7 +52,9 @@ def _pickled_tensors(folder: Path, variant: str | None) -> dict[str, str]:
         except Exception:  # noqa: S112 - whether it can be read at all, loading tells
             continue
         if isinstance(state, dict):
-            kinds = {name: _kind(name, each) for name, each in state.items() if isinstance(each, torch.Tensor)}
+            kinds = {
+                name: _kind(name, each) for name, each in state.items() if isinstance(each, torch.Tensor)
+            }
             found |= {name: kind for name, kind in kinds.items() if kind}
     return found
 
@@ -121,7 +123,9 @@ def _kind(name: str, tensor: torch.Tensor) -> str:
         return type(tensor).__name__
     dtype = tensor.dtype
     narrow = dtype.itemsize == 1 and dtype is not torch.bool
-    return str(dtype).removeprefix("torch.") if narrow and (dtype.is_floating_point or is_weight(name)) else ""
+    return (
+        str(dtype).removeprefix("torch.") if narrow and (dtype.is_floating_point or is_weight(name)) else ""
+    )
 
 
 def _made_by_a_quantizer(kind: type) -> bool:

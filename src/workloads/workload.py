@@ -11,7 +11,7 @@ from torch import nn
 from src.config.errors import ConfigError
 from src.config.model_schema import DENOISER, PIPELINE
 from src.config.schema import RootConf
-from src.workloads.device import Device
+from src.devices.device import Device
 from src.workloads.dims import resolve
 from src.workloads.inputs import make_inputs
 from src.workloads.model import Heard, build_model, empty_model, fill, outline, weights_made_on

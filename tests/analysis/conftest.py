@@ -14,8 +14,8 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 from mlflow import MlflowClient
 
-from src.analysis.analysis import analyze
 from src.config.schema import AnalyzeConf, TrackingConf
+from src.report.analysis import analyze
 from tests.analysis.synthetic import Made, linear_runs, model_runs, publish, write_records
 
 SIDES, MS = ((512, 512), (4096, 4096)), (1, 16, 256, 4096)

@@ -9,8 +9,8 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from src.measurement.statistics import SpeedupEstimate, verdict
 from src.records.record import Outcome, Record
+from src.statistics.speedup import SpeedupEstimate, verdict
 
 CPU = "AMD EPYC 9R14, 2 threads"
 SWEEP = "20260801-101500-linear"

@@ -7,10 +7,10 @@ import sys
 import pandas as pd
 import pytest
 
-from src.analysis.analysis import analyze
 from src.analyze import main
 from src.config.errors import ConfigError
 from src.records.record import Outcome
+from src.report.analysis import analyze
 from tests.analysis.synthetic import CPU, NO_FLOAT8, linear_runs, made
 
 

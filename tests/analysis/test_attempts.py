@@ -6,14 +6,14 @@ from itertools import count
 import pytest
 from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 
-from src.analysis.figures import speedup_range
 from src.analysis.frame import compared, standing, tidy
 from src.analysis.provenance import Provenance, warnings
 from src.analysis.shapes import breakeven_table
-from src.analysis.words import sentences
-from src.measurement.pooling import in_words
 from src.records import content
 from src.records.record import Outcome
+from src.report.figures import speedup_range
+from src.report.words import sentences
+from src.statistics.pooling import in_words
 from tests.analysis.synthetic import START_MS, Made, made
 
 ALONE = in_words(1, None)

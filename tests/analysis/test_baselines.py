@@ -4,9 +4,9 @@ import pytest
 
 from src.analysis.baselines import faster_dtypes, fastest_modes
 from src.analysis.frame import tidy
-from src.analysis.html_tables import verdicts_html
 from src.analysis.tracker import Tracker
 from src.config.schema import TrackingConf
+from src.report.html_tables import verdicts_html
 from tests.analysis.synthetic import CPU, made
 
 

@@ -3,7 +3,6 @@ import json
 import pytest
 
 from src.analysis.frame import WORKLOAD, compared, layer_level, model_level, of_sweep, standing, tidy
-from src.analysis.html_tables import verdicts_html
 from src.analysis.shapes import breakeven_table, shapes
 from src.analysis.tracker import Tracker, sweep_keys
 from src.analysis.verdicts import image_metrics, workload_text
@@ -11,6 +10,7 @@ from src.config.errors import ConfigError
 from src.config.schema import TrackingConf
 from src.records.record import Outcome
 from src.records.store import SweepManifest
+from src.report.html_tables import verdicts_html
 from tests.analysis.synthetic import CPU, linear_runs, made, publish
 
 

@@ -8,10 +8,10 @@ from itertools import pairwise
 
 import pytest
 
-from src.analysis.figures import forest, speedup_range
 from src.analysis.frame import tidy
 from src.analysis.tracker import Tracker
 from src.config.schema import TrackingConf
+from src.report.figures import forest, speedup_range
 from tests.analysis.synthetic import NO_FLOAT8, REMEDY, made
 
 PROBE = """<script>

@@ -10,10 +10,10 @@ from docs.make_scheme_tables import ARCHIVE, PAGES, page_with, tables
 from src.analysis.frame import standing
 from src.analysis.recorded import recorded
 from src.analysis.schemes import scheme_tables, with_layers
-from src.config.listing import scheme_names
+from src.app.listing import scheme_names
+from src.devices.capability import Status, capability
+from src.devices.device import Device
 from src.records.record import Outcome, read_record
-from src.treatments.capability import Status, capability
-from src.workloads.device import Device
 from tests.analysis.synthetic import made, write_records
 from tests.conftest import canonical
 

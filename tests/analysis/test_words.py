@@ -4,9 +4,9 @@ import pytest
 from src.analysis.frame import standing, tidy
 from src.analysis.shapes import breakeven_table, shapes
 from src.analysis.tracker import Tracker
-from src.analysis.words import sentences
 from src.config.schema import TrackingConf
 from src.records.record import Outcome
+from src.report.words import sentences
 from tests.analysis.synthetic import linear_runs, made, model_runs
 
 

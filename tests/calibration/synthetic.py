@@ -8,7 +8,7 @@ from pathlib import Path
 
 from src.calibration.plan import Experiment, Kind, Spec, plan
 from src.config.schema import MeasureConf
-from src.measurement.statistics import SpeedupEstimate, verdict
+from src.statistics.speedup import SpeedupEstimate, verdict
 
 SLOWDOWNS = (0.02, 0.03, 0.05, 0.1)
 MEASURE = MeasureConf(name="standard")

@@ -16,10 +16,10 @@ import pandas as pd
 import pytest
 
 from src.analysis.tracker import Tracker
+from src.app.application import main
 from src.calibrate import _task
-from src.config.app import main
 from src.config.schema import CalibrateConf, CollectConf, TrackingConf
-from src.launching.isolated import EndedBy, Ending
+from src.processes.isolated import EndedBy, Ending
 from src.records.record import SCHEMA_VERSION
 from tests.calibration.test_measuring import TINY
 from tests.conftest import ROOT

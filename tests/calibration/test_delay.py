@@ -9,7 +9,7 @@ import torch
 
 from src.calibration import delay
 from src.calibration.delay import CudaDelay, HostDelay, delayed, true_speedup
-from src.workloads.device import Device
+from src.devices.device import Device
 
 CPU, CUDA = Device("cpu", "a CPU", 1.0, threads=1), Device("cuda", "a GPU", 1.0)
 

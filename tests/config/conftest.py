@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import pytest
 from omegaconf import DictConfig
 
-from src.config.app import main
+from src.app.application import main
+from src.checks.validation import validate
 from src.config.schema import RootConf
-from src.config.validate import validate
 
 
 @dataclass

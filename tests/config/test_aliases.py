@@ -6,9 +6,9 @@ from pathlib import Path
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 
+from src.app.application import Application
+from src.app.arguments import parse
 from src.config.aliases import aliases, option_text, without_aliases
-from src.config.app import Application
-from src.config.arguments import parse
 from src.config.paths import ROOT
 from tests.config.conftest import Call
 from tests.conftest import canonical

@@ -12,10 +12,10 @@ import yaml
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
+from src.app.application import main
+from src.checks.validation import validated
 from src.config import schema
-from src.config.app import main
 from src.config.paths import ROOT
-from src.config.validate import validated
 from tests.config.conftest import Call
 
 SWEEP = """# @package _global_
@@ -215,9 +215,7 @@ def test_information_is_printed(call: Call, what: str) -> None:
 
 
 def test_the_command_works_from_any_folder_and_ends_with_its_status(tmp_path: Path) -> None:
-    script = (
-        "import sys; from src.config.app import main; sys.exit(main('config', lambda c: c.batch, prog='x'))"
-    )
+    script = "import sys; from src.app.application import main; sys.exit(main('config', lambda c: c.batch, prog='x'))"
     done = subprocess.run([sys.executable, "-c", script, "batch=7"], cwd=tmp_path, timeout=60)
     assert done.returncode == 7
 
@@ -234,7 +232,7 @@ def test_the_real_command_tells_a_mistake_in_one_line(tmp_path: Path) -> None:
 
 def test_ctrl_c_ends_a_process_without_a_traceback(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from src.config.app import main\n"
+        "import sys, time; from src.app.application import main\n"
         "sys.exit(main('config', lambda c: print('started', flush=True) or time.sleep(60), prog='x'))"
     )
     process = subprocess.Popen(

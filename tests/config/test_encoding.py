@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from src.config.encoding import fit_terminal
+from src.app.encoding import fit_terminal
 from src.run import main
 
 PLAN = ("model=linear", "gpu=cpu", "quant=mxfp8", "plan=true")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.config.app import main
+from src.app.application import main
 from src.config.paths import ROOT
 from tests.config.conftest import Call
 from tests.conftest import canonical

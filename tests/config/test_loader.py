@@ -14,10 +14,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from src.config.loader import Loader, check_job, checked_jobs
+from src.app.loader import Loader, check_job, checked_jobs
+from src.checks.validation import validate
 from src.config.paths import ROOT, config_source
 from src.config.schema import register
-from src.config.validate import validate
 
 CHOICES = [
     [],

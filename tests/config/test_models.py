@@ -8,10 +8,10 @@ import pytest
 import yaml
 from omegaconf import MISSING, OmegaConf
 
+from src.checks.model_rules import model_mistakes
+from src.checks.validation import validated
 from src.config.errors import ConfigError, several
-from src.config.model_rules import model_mistakes
 from src.config.model_schema import ModelConf
-from src.config.validate import validated
 from tests.config.conftest import Call, Called
 from tests.conftest import Compose
 from tests.workloads.factories import CONF

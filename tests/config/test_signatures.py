@@ -10,9 +10,9 @@ import pytest
 import torchao.quantization as q
 from hydra.utils import get_class
 
+from src.checks.signatures import Signature, defined_as, lacks_method, method, mistakes, signature
 from src.config.paths import ROOT
 from src.config.quant_schema import QuantConf
-from src.config.signatures import Signature, defined_as, lacks_method, method, mistakes, signature
 
 AO = "torchao.quantization"
 
@@ -45,7 +45,7 @@ def test_what_the_source_says_is_what_the_class_takes(name: str) -> None:
     ("target", "names", "required"),
     [
         ("hydra.utils.get_object", "path", "path"),
-        ("src.treatments.autoquant.Autoquant", "conf", "conf"),  # of a base class
+        ("src.autoquant.search.Autoquant", "conf", "conf"),  # of a base class
         ("torchao.sparsity.sparse_api.SemiSparseWeightConfig", "alg_id", ""),
         ("torch.nn.Linear", "in_features out_features bias device dtype", "in_features out_features"),
         ("transformers.CLIPTextModel", "config", "config"),  # behind hundreds of star imports
@@ -133,7 +133,7 @@ def test_mistakes_are_named_by_their_key() -> None:
 
 def test_nothing_is_imported_to_find_out() -> None:
     script = (
-        "import sys; from src.config.signatures import signature\n"
+        "import sys; from src.checks.signatures import signature\n"
         "signature('diffusers.FluxTransformer2DModel')\n"
         f"print(signature('{AO}.Int8WeightOnlyConfig'), 'torch' in sys.modules, 'torchao' in sys.modules)"
     )

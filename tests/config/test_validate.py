@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from omegaconf import MISSING, OmegaConf
 
+from src.checks.validation import validated
 from src.config.errors import ConfigError
-from src.config.validate import validated
 
 
 def _at_least(least: float) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from src.config.model_schema import WeightsConf
-from src.config.weights import problems_of_weights
+from src.workloads.weights import problems_of_weights
 
 WHERE = "model.weights"
 
@@ -48,7 +48,11 @@ def test_home_is_where_it_is(checkpoints: Path, monkeypatch: pytest.MonkeyPatch)
         ("shards", {"variant": "bf16"}, "variant=bf16: no such files in {0}/shards; accepted: fp16"),
         ("int8", {}, "is Int8Tensor, the first of 24 such parameters; give an unquantized checkpoint"),
         ("partly_int8", {}, "task=serialize serialize.load={0}/partly_int8"),
-        ("float8", {}, "blocks.0.attn1.to_k.weight is float8_e4m3fn, the first of 20 such parameters; give an"),
+        (
+            "float8",
+            {},
+            "blocks.0.attn1.to_k.weight is float8_e4m3fn, the first of 20 such parameters; give an",
+        ),
         (
             "plain",
             {"arguments": {"quantization_config": {}}},

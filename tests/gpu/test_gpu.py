@@ -9,9 +9,9 @@ import sys
 import pytest
 import torch
 
+from src.devices.capability import Status, capability
+from src.devices.device import AutoDevice
 from src.measurement.ceilings import measure_ceilings
-from src.treatments.capability import Status, capability
-from src.workloads.device import AutoDevice
 from tests.conftest import canonical
 
 pytestmark = [
@@ -183,8 +183,8 @@ def test_a_profile_of_cuda_graphs_sees_their_kernels(compose, execute_run):
 def test_an_injected_delay_lasts_as_long_as_it_says(compose):
     from src.calibration.delay import delayed, true_speedup
     from src.config.schema import MeasureConf
+    from src.devices.device import CudaDevice
     from src.measurement.paired import estimate_speedup, measure_interleaved
-    from src.workloads.device import CudaDevice
 
     device = CudaDevice(compose("gpu=auto").gpu).open()
     side = torch.randn(4096, 4096, device="cuda", dtype=torch.bfloat16)
@@ -200,7 +200,7 @@ def test_an_injected_delay_lasts_as_long_as_it_says(compose):
 
 
 def estimate_ms(call, device):
-    from src.measurement.timer import RoundTimer
+    from src.timers.timer import RoundTimer
 
     timer = RoundTimer(device)
     timer.ms_per_call(call, 20)

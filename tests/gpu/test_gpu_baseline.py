@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from src.devices.device import AutoDevice
 from src.measurement.dtypes import quick_rates
 from src.records.record import Outcome
-from src.workloads.device import AutoDevice
 
 pytestmark = [
     pytest.mark.gpu,

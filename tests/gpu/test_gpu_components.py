@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from src.treatments.capability import Status, capability
-from src.workloads.device import AutoDevice
+from src.devices.capability import Status, capability
+from src.devices.device import AutoDevice
 
 pytestmark = [
     pytest.mark.gpu,

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from src.config.schema import MeasureConf
-from src.measurement.blocked import BlockedTimer
-from src.measurement.host import host_time
-from src.measurement.monitor import open_monitor
+from src.devices.device import CudaDevice
+from src.devices.monitor import open_monitor
 from src.measurement.paired import Arms
 from src.measurement.power_blocks import PowerBlocks, measure_power_blocks
-from src.measurement.timer import RoundTimer, cache_flusher
-from src.workloads.device import CudaDevice
+from src.timers.blocked import BlockedTimer
+from src.timers.host import host_time
+from src.timers.timer import RoundTimer, cache_flusher
 
 pytestmark = [
     pytest.mark.gpu,

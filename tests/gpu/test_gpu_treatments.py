@@ -8,9 +8,9 @@ from torch import nn
 from torch._inductor.utils import run_and_get_code
 from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
+from src.compilation.inductor import recommended_options
+from src.compilation.scopes import compiler_options
 from src.config.schema import CompileConf
-from src.treatments.compiling import compiler_options
-from src.treatments.inductor import recommended_options
 from src.treatments.packed.int8 import Int8ScaledWeightOnlyConfig
 
 pytestmark = [

@@ -6,7 +6,7 @@ from typing import Any
 
 from src.config.cluster_schema import SlurmRequest
 from src.config.errors import ConfigError
-from src.launching.backend import JobState
+from src.jobs.backend import JobState
 
 
 class Pool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from src.records.record import Outcome
 
 if TYPE_CHECKING:
-    from src.tasks.context import RunContext
+    from src.context import RunContext
 
 
 def sleep_at_first(run: "RunContext") -> None:

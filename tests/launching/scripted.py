@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from src.config.schema import TrackingConf
-from src.launching.backend import UNKNOWN, JobState
-from src.launching.followed import Patience
-from src.launching.publishing import SweepPublisher
+from src.jobs.backend import UNKNOWN, JobState
+from src.jobs.followed import Patience
+from src.launching.publication import SweepPublisher
 from src.records.identity import Identity
 from src.records.record import Outcome, Record
 from src.records.store import SweepManifest, next_attempt, run_folder

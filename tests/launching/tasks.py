@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from src.tasks.context import RunContext
+from src.context import RunContext
 from src.tasks.latency import measure_latency
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from src.measurement.pooling import Between, Pooled, Process, between_others, pool
-from src.measurement.statistics import paired_speedup
+from src.statistics.pooling import Between, Pooled, Process, between_others, pool
+from src.statistics.speedup import paired_speedup
 from tests.measurement.simulation import Scenario, iid
 
 Measure = Callable[[np.random.Generator, float], Process]  # (generator, log of this process' own truth)

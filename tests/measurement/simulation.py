@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
-from src.measurement.statistics import (
+from src.statistics.speedup import (
     SpeedupEstimate,
     Verdict,
     paired_speedup,
     unpaired_speedup,
     verdict,
 )
-from src.measurement.stopping import StopReason, StopRule, confidence_after
+from src.statistics.stopping import StopReason, StopRule, confidence_after
 
 Array = npt.NDArray[np.float64]
 Disturbance = Callable[[np.random.Generator, int], Array]  # (generator, rounds) -> log factors

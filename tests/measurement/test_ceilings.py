@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from src.devices.device import Device
+from src.devices.load import Load
 from src.measurement import ceilings, rates
 from src.measurement.ceilings import device_ceilings, measure_ceilings
-from src.measurement.load import Load
 from src.measurement.rates import RATES, Rate, best_rate
 from src.records.record import Record, read_record
 from src.tasks.ceilings import ceiling_metrics
-from src.workloads.device import Device
 from tests.conftest import ROOT, SMALL_LINEAR
 
 MIB = 2**20
@@ -212,7 +212,7 @@ TWO = """
 import sys, time
 from pathlib import Path
 from src.measurement import ceilings
-from src.workloads.device import Device
+from src.devices.device import Device
 folder = Path(sys.argv[1])
 
 def slow(device):

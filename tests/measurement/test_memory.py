@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from src.devices.device import GIB, Device
 from src.measurement.memory import Peaks, fits_twice, peak_memory
-from src.workloads.device import GIB, Device
 
 MIB = 2**20
 CUDA = Device(kind="cuda", name="a GPU", memory_gib=80.0)

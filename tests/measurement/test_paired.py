@@ -9,16 +9,16 @@ import torch
 from torch._dynamo.utils import counters
 
 from src.config.schema import MeasureConf
+from src.devices.device import Device
+from src.devices.monitor import Blind, Reading
 from src.measurement.energy import energy_per_call_j
-from src.measurement.monitor import Blind, Reading
 from src.measurement.paired import measure_alone, measure_interleaved
 from src.measurement.rounds import Other, Pair, Round, Rounds, estimate_speedup, rounds_in_turn
-from src.measurement.statistics import Verdict, verdict
-from src.measurement.stopping import StopReason
-from src.measurement.timer import RoundTimer, cache_flusher
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
-from src.workloads.device import Device
+from src.statistics.speedup import Verdict, verdict
+from src.statistics.stopping import StopReason
+from src.timers.timer import RoundTimer, cache_flusher
 from tests.conftest import SMALL_LINEAR
 
 CPU = Device(kind="cpu", name="a CPU", memory_gib=1.0)
@@ -61,7 +61,7 @@ def clock(monkeypatch):
     clock = Clock()
     fake = SimpleNamespace(perf_counter_ns=lambda: round(clock.ms * 1e6), perf_counter=lambda: clock.ms / 1e3)
     monkeypatch.setattr("src.measurement.paired.time", fake)
-    monkeypatch.setattr("src.measurement.timer.time", fake)
+    monkeypatch.setattr("src.timers.timer.time", fake)
     return clock
 
 
@@ -411,7 +411,7 @@ def flushes(clock, monkeypatch):
         clock.calls.append("flush")
         clock.ms += 5.0
 
-    monkeypatch.setattr("src.measurement.timer.cache_flusher", lambda _: flush)
+    monkeypatch.setattr("src.timers.timer.cache_flusher", lambda _: flush)
 
 
 @pytest.mark.usefixtures("flushes")

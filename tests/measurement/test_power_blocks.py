@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from src.config.schema import MeasureConf
-from src.measurement.monitor import Reading
+from src.devices.device import Device
+from src.devices.monitor import Reading
 from src.measurement.paired import Arms, measure_interleaved
 from src.measurement.power_blocks import (
     Block,
@@ -16,8 +17,7 @@ from src.measurement.power_blocks import (
     stands_at_cap,
 )
 from src.measurement.rounds import Rounds, estimate_speedup
-from src.measurement.timer import Call, RoundTimer
-from src.workloads.device import Device
+from src.timers.timer import Call, RoundTimer
 
 CPU = Device(kind="cpu", name="a device", memory_gib=1.0)  # timed by the clock: the fake's
 CONF = MeasureConf(

@@ -3,8 +3,8 @@
 import pytest
 
 from src.config.schema import GpuConf
+from src.devices.capability import capability
 from src.planning.cards import card_of
-from src.treatments.capability import capability
 from tests.conftest import canonical
 from tests.treatments.test_capability import DEVICES, FORETOLD, LETTERS
 
@@ -32,7 +32,7 @@ def test_every_card_of_conf_is_described(compose, without_cuda, gpu):
 def test_schemes_are_foretold_for_a_card_as_for_any_device_of_its_capability(
     compose, without_cuda, monkeypatch
 ):
-    monkeypatch.setattr("src.treatments.capability.find_spec", lambda name: name)
+    monkeypatch.setattr("src.devices.capability.find_spec", lambda name: name)
     schemes = {name: compose(f"quant={name}").quant for name in ("float8dq", "float8dq_2to4", "mxfp8")}
     for gpu in CARDS:
         device = card_of(compose(f"gpu={gpu}").gpu).device

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from src.config.errors import ConfigError
-from src.launching.isolated import EndedBy, Preloaded
 from src.processes import children
+from src.processes.isolated import EndedBy, Preloaded
 from tests.launching import jobs
 
 ROOT = Path(__file__).resolve().parents[2]

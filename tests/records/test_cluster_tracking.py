@@ -24,8 +24,8 @@ from servers import POSTGRES, Server, forward, http_server, packets_swallowed, p
 
 from src.collect import collect
 from src.config.schema import CollectConf, RootConf, TrackingConf
-from src.launching import publishing
-from src.launching.publishing import left_to_its_job, publish_own
+from src.launching import publication as publishing
+from src.launching.publication import left_to_its_job, publish_own
 from src.records.connection import within
 from src.records.content import params, points
 from src.records.record import read_record

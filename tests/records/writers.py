@@ -15,7 +15,7 @@ from typing import Any
 import mlflow.tracking  # noqa: F401
 
 from src.config.schema import TrackingConf
-from src.launching.publishing import publish_own
+from src.launching.publication import publish_own
 from src.records.store import MANIFEST_NAME, read_manifest, sweep_folder
 from src.records.tracking import open_tracker
 

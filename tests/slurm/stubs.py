@@ -16,7 +16,7 @@ from src.outcomes import unsupported
 from src.records.record import Outcome
 
 if TYPE_CHECKING:
-    from src.tasks.context import RunContext
+    from src.context import RunContext
 
 SEEN = ("SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES", "SLURM_JOB_PARTITION", "SLURM_RESTART_COUNT")
 _HOARD_BYTES = 3 * 2**29

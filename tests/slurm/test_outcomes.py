@@ -13,10 +13,11 @@ import pytest
 
 from src.config.cluster_schema import ClusterConf, SlurmRequest
 from src.config.schema import GpuConf, RootConf, TaskConf
-from src.launching.cluster import run_on_cluster
-from src.launching.slurm import SlurmBackend
+from src.jobs.sweep import run_on_cluster
 from src.records.record import Record, read_record
 from src.records.store import SweepManifest, read_manifest
+from src.run import execute
+from src.slurm.backend import SlurmBackend
 from tests.slurm.cluster import Cluster
 from tests.slurm.waiting import sbatch, wait_for
 
@@ -53,7 +54,7 @@ class Sent:
         self.statuses: list[int] = []
         backend = SlurmBackend(conf.array_parallelism, conf.max_num_timeout)
         self.thread = Thread(
-            target=lambda: self.statuses.extend(run_on_cluster(configs, conf, backend)), daemon=True
+            target=lambda: self.statuses.extend(run_on_cluster(configs, conf, backend, execute)), daemon=True
         )
         self.thread.start()
         until(lambda: self.manifest and all("job" in entry for entry in self.manifest.runs), 120)

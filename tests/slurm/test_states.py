@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from src.launching.backend import UNKNOWN, JobState
-from src.launching.slurm import cancel, states
-from src.launching.slurm_queue import ask, expanded, squeue
+from src.jobs.backend import UNKNOWN, JobState
+from src.slurm.backend import cancel, states
+from src.slurm.queue import ask, expanded, squeue
 from tests.slurm.cluster import Cluster, lacking
 from tests.slurm.waiting import accounted, sbatch, wait_for
 
@@ -154,7 +154,7 @@ def test_two_hundred_jobs_are_asked_about_at_once(fates: Fates, monkeypatch: pyt
         asked.append(command[0])
         return ask(*command)
 
-    monkeypatch.setattr("src.launching.slurm_queue.ask", counted)
+    monkeypatch.setattr("src.slurm.queue.ask", counted)
     fates.states([*jobs, *fates.tasks("by task", range(3)), fates.ids["cut"]])
     assert 0 < len(asked) < 10  # commands, not two hundred
 

@@ -14,9 +14,9 @@ CONF = ROOT / "tests" / "slurm" / "conf"
 SCRIPT = """
 import sys
 from pathlib import Path
-from src.config.app import main
-from src.config.validate import validate
-from src.launching.sweep import axes_of
+from src.app.application import main
+from src.checks.validation import validate
+from src.local.sweep import axes_of
 from src.records.record import Record
 from src.run import execute
 

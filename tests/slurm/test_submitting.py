@@ -14,8 +14,8 @@ import pytest
 
 from src.config.cluster_schema import SlurmRequest
 from src.config.errors import ConfigError
-from src.launching.backend import UNKNOWN, JobState
-from src.launching.slurm import SlurmBackend, check_available, find_by_name, max_array_size, states
+from src.jobs.backend import UNKNOWN, JobState
+from src.slurm.backend import SlurmBackend, check_available, find_by_name, max_array_size, states
 from tests.slurm.cluster import Cluster, lacking
 from tests.slurm.jobs import hoard, report, wait
 from tests.slurm.settings import ACCOUNT

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from src.config.paths import override
-from src.launching.sending import LOCK_NAME
+from src.jobs.outputs_lock import LOCK_NAME
 from tests.slurm.cluster import Cluster
 
 pytestmark = pytest.mark.slurm

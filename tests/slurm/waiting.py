@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable, Collection
 
-from src.launching.backend import JobState
-from src.launching.slurm import states
-from src.launching.slurm_queue import OPEN, sacct
+from src.jobs.backend import JobState
+from src.slurm.backend import states
+from src.slurm.queue import OPEN, sacct
 from tests.slurm.cluster import Cluster
 from tests.slurm.daemons import wait_until
 

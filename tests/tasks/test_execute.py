@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import nn
 
+from src.compilation.scopes import CompilerCounts, FirstCall
+from src.devices.device import GIB
 from src.measurement.memory import Peaks
 from src.records.record import Outcome, read_record
 from src.run import execute
 from src.tasks.arm import Arm
 from src.tasks.latency import build
 from src.tasks.metrics import compile_metrics, memory_metrics
-from src.treatments.compiling import CompilerCounts, FirstCall
 from src.treatments.scheme import Unquantized
-from src.workloads.device import GIB
 from src.workloads.model import build_model
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR, identity, synthetic_rounds
 from tests.treatments.conftest import LiveBytes
@@ -235,7 +235,7 @@ def test_what_does_not_fit_twice_is_measured_in_turn(compose, execute_run, monke
 
 
 def test_a_broken_clock_fails_the_run(compose, execute_run, monkeypatch):
-    monkeypatch.setattr("src.measurement.timer.RoundTimer._host", lambda *_: 0.0)
+    monkeypatch.setattr("src.timers.timer.RoundTimer._host", lambda *_: 0.0)
     record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo"))
     assert record.outcome is Outcome.FAILED
     assert "must be finite and positive" in record.reason

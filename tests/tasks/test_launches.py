@@ -7,16 +7,16 @@ from types import SimpleNamespace
 import pytest
 
 from src.config.schema import CompileConf
-from src.measurement.host import HostTime
-from src.measurement.load import Load
-from src.measurement.monitor import Blind
+from src.devices.device import Device
+from src.devices.load import Load
+from src.devices.monitor import Blind
 from src.measurement.power_blocks import Block, PowerBlocks
 from src.measurement.rounds import Rounds, estimate_speedup
 from src.tasks.conclusion import conclude
 from src.tasks.launches import host_metrics, uses_cuda_graphs
 from src.tasks.power_cap import counting_estimate
 from src.tasks.timing import Timed, Watch, host_times
-from src.workloads.device import Device
+from src.timers.host import HostTime
 from tests.conftest import synthetic_rounds
 
 CUDA = Device(kind="cuda", name="a GPU", memory_gib=80.0)

@@ -6,11 +6,11 @@ import json
 import pytest
 import torch
 
-from src.measurement.monitor import Blind, Reading
+from src.devices.monitor import Blind, Reading
 from src.measurement.paired import measure_interleaved
-from src.measurement.timer import RoundTimer
 from src.records.record import Outcome
 from src.tasks.timing import cold_caches
+from src.timers.timer import RoundTimer
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR
 
 

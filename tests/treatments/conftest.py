@@ -8,7 +8,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
-from src.treatments.compiling import compile_module
+from src.compilation.scopes import compile_module
 from src.treatments.layers import capture_layers
 from src.treatments.making import make_treated
 from src.treatments.scheme import make_scheme

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from src.treatments import ahead
-from src.treatments.ahead import Ahead, Piece
+from src.autoquant import ahead
+from src.autoquant.ahead import Ahead, Piece
 from src.treatments.layers import LayerRow
 from tests.conftest import ROOT, SMALL_LINEAR
 from tests.fork_server import own_fork_server
@@ -24,11 +24,11 @@ from pathlib import Path
 def main():
     import torch
 
-    from src.tasks.context import RunContext
-    from src.treatments import ahead
-    from src.treatments.autoquant import Autoquant
+    from src.context import RunContext
+    from src.autoquant import ahead
+    from src.autoquant.search import Autoquant
     from src.treatments.layers import capture_layers
-    from src.workloads.device import CpuDevice
+    from src.devices.device import CpuDevice
     from src.workloads.workload import build_workload
     from tests.composing import composer
     from tests.conftest import SMALL_LINEAR, identity

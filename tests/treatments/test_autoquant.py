@@ -4,16 +4,16 @@ from dataclasses import replace
 import pytest
 import torch
 
+from src.autoquant import trials
+from src.autoquant.plan import Choice, Plan, Trial, read_plan
+from src.autoquant.search import Autoquant
 from src.config.errors import ConfigError
-from src.measurement.host import HostTime
+from src.devices.device import Device
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
 from src.tasks import latency, planned
-from src.treatments import trials
-from src.treatments.autoquant import Autoquant
+from src.timers.host import HostTime
 from src.treatments.layers import capture_layers
-from src.treatments.plan import Choice, Plan, Trial, read_plan
-from src.workloads.device import Device
 from src.workloads.workload import build_workload
 from tests.conftest import SMALL_LINEAR, synthetic_rounds
 
@@ -37,8 +37,8 @@ def timed(monkeypatch):
             asked.append(conf)
             return synthetic_rounds(left.pop(0))
 
-        monkeypatch.setattr("src.treatments.trials.measure_interleaved", fake)
-        monkeypatch.setattr("src.treatments.trials.times_slower", lambda *_: (1.0, 1.0))
+        monkeypatch.setattr("src.autoquant.trials.measure_interleaved", fake)
+        monkeypatch.setattr("src.autoquant.trials.times_slower", lambda *_: (1.0, 1.0))
         return asked
 
     return patch
@@ -99,7 +99,7 @@ def test_outputs_are_compared_although_the_next_call_overwrites_them(timed, sear
         own = module.forward
         module.forward = lambda x: shared.copy_(own(x))
 
-    monkeypatch.setattr("src.treatments.trials.compile_module", overwriting)
+    monkeypatch.setattr("src.autoquant.trials.compile_module", overwriting)
     timed(1.5)
     plan, _, _ = search(*candidates("int8wo"))
     assert 30 < plan.choices[0].trials[0].sqnr_db < 60
@@ -136,7 +136,7 @@ def test_a_hopeless_candidate_costs_little_and_a_stall_is_not_one(baseline, trea
 
 def test_a_hopeless_candidate_is_dropped_and_no_rounds_are_spent_on_it(timed, search, monkeypatch):
     asked = timed()
-    monkeypatch.setattr("src.treatments.trials.times_slower", lambda *_: (1000.0, 0.1))
+    monkeypatch.setattr("src.autoquant.trials.times_slower", lambda *_: (1000.0, 0.1))
     plan, _, _ = search(*candidates("int8wo"))
     (trial,) = plan.choices[0].trials
     assert (trial.outcome, trial.speedup, trial.ci_low, asked) == ("ok", 0.001, None, [])
@@ -153,8 +153,8 @@ def test_where_the_model_waits_for_the_host_launches_are_timed(compose, cpu, run
         asked.append((cold, launches))
         return synthetic_rounds(1.0)
 
-    monkeypatch.setattr("src.treatments.trials.measure_interleaved", fake)
-    monkeypatch.setattr("src.treatments.trials.times_slower", lambda *_: (1.0, 1.0))
+    monkeypatch.setattr("src.autoquant.trials.measure_interleaved", fake)
+    monkeypatch.setattr("src.autoquant.trials.times_slower", lambda *_: (1.0, 1.0))
     for host_bound in (False, True):
         workload = build_workload(cfg, cpu)
         rows, _ = capture_layers(workload)
@@ -184,7 +184,7 @@ def test_a_kernel_that_refuses_the_shape_is_a_trial_with_its_reason(timed, searc
     def refuses(*_):
         raise RuntimeError("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling cublasLt")
 
-    monkeypatch.setattr("src.treatments.trials.times_slower", refuses)
+    monkeypatch.setattr("src.autoquant.trials.times_slower", refuses)
     plan, _, _ = search(*candidates("int8wo"))
     (trial,) = plan.choices[0].trials
     assert (trial.outcome, "CUBLAS_STATUS_NOT_SUPPORTED" in trial.reason) == ("unsupported", True)
@@ -222,7 +222,7 @@ def test_a_mistake_in_the_search_is_not_taken_for_a_finding(monkeypatch, search)
     def broken(*_, **__):
         raise KeyError("a bug")
 
-    monkeypatch.setattr("src.treatments.trials.measure_interleaved", broken)
+    monkeypatch.setattr("src.autoquant.trials.measure_interleaved", broken)
     with pytest.raises(KeyError, match="a bug"):
         search(*candidates("int8wo"))
 

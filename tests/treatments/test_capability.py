@@ -3,8 +3,8 @@
 import pytest
 
 from src.config.quant_schema import RequiresConf
-from src.treatments.capability import Status, capability, missing_hardware
-from src.workloads.device import Device
+from src.devices.capability import Status, capability, missing_hardware
+from src.devices.device import Device
 
 CPU = Device(kind="cpu", name="a CPU, 2 threads", memory_gib=8.0)
 DEVICES = [
@@ -49,9 +49,7 @@ def packages(monkeypatch):
     """packages(*names): these are installed, whatever is."""
 
     def installed(*names):
-        monkeypatch.setattr(
-            "src.treatments.capability.find_spec", lambda name: name if name in names else None
-        )
+        monkeypatch.setattr("src.devices.capability.find_spec", lambda name: name if name in names else None)
 
     return installed
 

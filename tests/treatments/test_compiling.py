@@ -7,9 +7,7 @@ import torch._inductor.config as inductor_config
 from torch import nn
 from torch._inductor.cpp_builder import BuildOptionsBase, CppBuilder
 
-from src.config.schema import CompileConf
-from src.records.record import Outcome
-from src.treatments.compiling import (
+from src.compilation.scopes import (
     CompilerCounts,
     FirstCall,
     compile_module,
@@ -19,6 +17,8 @@ from src.treatments.compiling import (
     repeated_blocks,
     timed_first_call,
 )
+from src.config.schema import CompileConf
+from src.records.record import Outcome
 from src.workloads.workload import Whole, Workload, build_workload
 from tests.conftest import SMALL_LINEAR
 

@@ -2,17 +2,17 @@
 
 import pytest
 
+from src.devices.capability import Status, capability
+from src.devices.device import Device
 from src.outcomes import RunEndedError
 from src.records.record import EMULATED, Outcome
-from src.treatments.capability import Status, capability
 from src.treatments.scheme import make_scheme
-from src.workloads.device import Device
 from tests.conftest import SMALL_LINEAR, canonical, schemes, synthetic_rounds
 
 
 @pytest.fixture(autouse=True)
 def _no_search(monkeypatch):
-    monkeypatch.setattr("src.treatments.trials.measure_interleaved", lambda *_, **__: synthetic_rounds(1.5))
+    monkeypatch.setattr("src.autoquant.trials.measure_interleaved", lambda *_, **__: synthetic_rounds(1.5))
 
 
 @pytest.mark.parametrize("quant", schemes())

@@ -13,13 +13,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torchao.quantization import Int8WeightOnlyConfig, quantize_
 from torchao.quantization.utils import recommended_inductor_config_setter
 
+from src.checks.validation import check_values
+from src.compilation.inductor import asked_options, kept_options, merged_options, recommended_options
+from src.compilation.scopes import compiler_options
 from src.config.errors import ConfigError
 from src.config.schema import CompileConf
-from src.config.validate import check_values
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
-from src.treatments.compiling import compiler_options
-from src.treatments.inductor import asked_options, kept_options, merged_options, recommended_options
 from src.treatments.packed.int8 import Int8ScaledWeightOnlyConfig, ScaledInt8Tensor
 from src.treatments.scheme import make_scheme
 from tests.conftest import SMALL_LINEAR

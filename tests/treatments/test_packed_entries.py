@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
+from src.devices.device import Device
 from src.records.record import Outcome
 from src.treatments.scheme import TorchaoScheme, make_scheme
-from src.workloads.device import Device
 from tests.conftest import ROOT, SMALL_LINEAR
 
 FLOATS = [(1 + e + m, e, m) for e in range(1, 8) for m in range(7) if 3 <= 1 + e + m <= 8]

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch._inductor.config as inductor_config
 
-from src.measurement.quality import compare
 from src.outcomes import RunEndedError
+from src.quality.sqnr import compare
 from src.records.record import Outcome
 from src.treatments.layers import capture_layers, is_quantized
 from src.treatments.scheme import make_scheme, quantize_layers

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from src.treatments.capability import Status, capability
+from src.devices.capability import Status, capability
 from src.treatments.layers import capture_layers
 from src.treatments.scheme import make_scheme
 from src.workloads.workload import Whole, Workload

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from src.devices.capability import Status, capability
 from src.serialization.formats import READERS, WRITERS, RefusedError, tensor_classes
-from src.treatments.capability import Status, capability
 from tests.conftest import SMALL_LINEAR, schemes
 from tests.treatments.conftest import same
 

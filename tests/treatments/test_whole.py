@@ -4,9 +4,9 @@ from itertools import count
 
 import pytest
 
-from src.measurement.statistics import SpeedupEstimate, Verdict, verdict
-from src.treatments.plan import Choice, Plan, Trial
-from src.treatments.whole import Seen, WholeSearch
+from src.autoquant.plan import Choice, Plan, Trial
+from src.autoquant.whole import Seen, WholeSearch
+from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
 
 MARGIN = 0.02
 MODEL_MS = 100.0

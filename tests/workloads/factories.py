@@ -53,7 +53,7 @@ def no_model(width: int) -> int:
 
 
 def save_checkpoints(folder: Path) -> None:
-    """model=tiny-wan: plain, of a variant only, in shards, quantized by diffusers whole and in part, pickled, narrow."""
+    """model=tiny-wan: plain, of a variant, in shards, by diffusers quantized whole and in part, pickled, float8."""
     factory = yaml.safe_load((CONF / "model" / "tiny-wan.yaml").read_text())["factory"]
     torch.manual_seed(0)
     model = WanTransformer3DModel(**{name: factory[name] for name in factory.keys() - {"_target_"}})

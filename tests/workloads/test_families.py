@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from src.config.model_rules import model_mistakes
+from src.checks.model_rules import model_mistakes
 from src.planning.footprint import Footprints
 from src.records.record import Outcome
 from src.treatments.layers import capture_layers

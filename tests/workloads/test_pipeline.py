@@ -11,10 +11,10 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 from torch import nn
 
+from src.checks.validation import validate
+from src.compilation.scopes import compile_module, compiler_counts
 from src.config.errors import ConfigError
 from src.config.schema import CompileConf
-from src.config.validate import validate
-from src.treatments.compiling import compile_module, compiler_counts
 from src.treatments.layers import capture_layers
 from src.treatments.scheme import make_scheme
 from src.workloads.dims import resolve

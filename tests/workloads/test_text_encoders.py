@@ -6,8 +6,8 @@ from accelerate import init_empty_weights
 from hydra.utils import get_class, instantiate
 from torch import nn
 
+from src.checks.validation import validate
 from src.config.model_schema import ComponentConf, TextEncoderConf
-from src.config.validate import validate
 from src.treatments.layers import capture_layers
 from src.workloads.model import build_model, empty_model, size_bytes
 from src.workloads.tokens import PROMPT, TokenIds

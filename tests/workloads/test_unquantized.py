@@ -90,7 +90,9 @@ def test_a_factory_that_quantizes_is_refused(factory, said):
         build_model(conf, torch.device("cpu"), torch.bfloat16, 0)
 
 
-def test_what_the_hub_sent_is_looked_at_though_loading_has_cast_it(compose, checkpoints, tmp_path, monkeypatch):
+def test_what_the_hub_sent_is_looked_at_though_loading_has_cast_it(
+    compose, checkpoints, tmp_path, monkeypatch
+):
     """A cache as huggingface_hub keeps it; nothing is asked of a server."""
     repository = tmp_path / "models--somebody--tiny-wan"
     (repository / "refs").mkdir(parents=True)

@@ -1,0 +1,269 @@
+"""The command-line application around Hydra: what `hydra.main` does, with our errors and exit statuses.
+
+`hydra.main` reports a wrong configuration as up to 90 lines with status 1, refuses `quant=x -m batch=1,2`, and ends
+with status 0 whatever the runs returned. So this module calls what is below it (hydra-core is pinned).
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus, run_job
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from src.app.arguments import parse, search_path
+from src.app.encoding import fit_terminal
+from src.app.loader import Loader
+from src.app.sweep_axes import swept_values
+from src.checks.validation import validated
+from src.config import schema
+from src.config.cluster_schema import ClusterConf, PoolConf
+from src.config.errors import ConfigError, explained
+from src.config.paths import ROOT
+
+WRONG, INTERRUPTED = 2, 130  # exit statuses
+
+Task = Callable[[DictConfig], int]
+
+
+def main(config_name: str, task: Task, argv: Sequence[str] | None = None, *, prog: str) -> int:
+    """Do what the command line says.
+
+    Args:
+        config_name: the primary config, a file of `conf/`.
+        task: called with the composed configuration of a single run; its return value is the exit status.
+        argv: the command line without the program; by default that of this process.
+        prog: how the program is called, for the help.
+
+    Returns:
+        The exit status: the task's, or of a multirun the greatest of its jobs', or 2 after one line on stderr when
+        the command line or a config is wrong, or 130 after Ctrl-C. Other exceptions are bugs and pass through.
+    """
+    fit_terminal()
+    try:
+        if str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))  # the user's own modules, which hide nothing
+        with explained():
+            application = Application(parse(argv, prog), config_name, task, prog)
+        return application.run()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        GlobalHydra.instance().clear()
+        HydraConfig.instance().cfg = None
+
+
+class Application:
+    """One command line: Hydra set up over `conf/`, and the commands."""
+
+    def __init__(self, args: argparse.Namespace, config_name: str, task: Task, prog: str) -> None:
+        self.args, self.task = args, task
+        called = Path(sys.argv[0])
+        self.prog = prog if called.suffix == ".py" else called.name
+        self.config_name = args.config_name or config_name
+        self.overrides: list[str] = args.overrides
+        version.setbase("1.3")
+        schema.register()
+        self.loader = Loader(search_path(args, ROOT / "conf"))
+        self.hydra = Hydra(task_name="quantpay", config_loader=self.loader)
+        GlobalHydra.instance().initialize(self.hydra)
+
+    def run(self) -> int:
+        """The command that was asked for, else the run or multirun."""
+        asked = [name for name in _COMMANDS if getattr(self.args, name)]
+        if len(asked) > 1 or (asked and (self.args.run or self.args.multirun)):
+            raise ConfigError(
+                f"--{', --'.join(asked)}: only one of them at a time, and not with --run or --multirun"
+            )
+        if asked:
+            with explained(), _quiet_when_nobody_reads():
+                _COMMANDS[asked[0]](self)
+            return 0
+        with explained():
+            parsed = OverridesParser.create(self.loader).parse_overrides(self.overrides)
+            hydra = self._head(parsed)
+            swept = OmegaConf.select(hydra, "sweeper.params") or {}
+            usual = RunMode.MULTIRUN if swept or _elsewhere(hydra.launcher) else RunMode.RUN
+            asked_mode = RunMode.RUN if self.args.run else hydra.mode or usual
+        if self.args.multirun or asked_mode is RunMode.MULTIRUN:
+            return self._multirun(parsed, [f"{key}={value}" for key, value in swept.items()])
+        return self._run()
+
+    def compose(self, overrides: Sequence[str] | None = None, mode: RunMode = RunMode.RUN) -> DictConfig:
+        """The composed configuration, with Hydra's node and logging."""
+        given = self.overrides if overrides is None else list(overrides)
+        return self.hydra.compose_config(self.config_name, given, mode, with_log_configuration=True)
+
+    def _head(self, parsed: Sequence[Override]) -> DictConfig:
+        """Hydra's own settings: of the primary config, the command line and the sweep file."""
+        for override in parsed:
+            if override.key_or_group == "sweeps" and override.is_sweep_override():
+                raise ConfigError(
+                    f"{override.input_line}: one sweep at a time, or the parameters of all are lost"
+                )
+        head = [str(o.input_line) for o in parsed if o.is_hydra_override() or o.key_or_group == "sweeps"]
+        config: DictConfig = self.hydra.compose_config(self.config_name, head, RunMode.MULTIRUN).hydra
+        return config
+
+    def _run(self) -> int:
+        with explained():
+            config = self.compose([*self.overrides, "hydra.mode=RUN"])
+            check(config)
+            context = HydraContext(config_loader=self.loader, callbacks=Callbacks(config))
+            HydraConfig.instance().set_config(config)
+            OmegaConf.select(config, "hydra.run.dir", throw_on_missing=True)
+        context.callbacks.on_run_start(config=config, config_name=self.config_name)
+        done = run_job(
+            task_function=self.task,
+            config=config,
+            job_dir_key="hydra.run.dir",
+            job_subdir_key=None,
+            hydra_context=context,
+        )
+        context.callbacks.on_run_end(config=config, config_name=self.config_name, job_return=done)
+        return _status(done)
+
+    def _multirun(self, parsed: Sequence[Override], params: Sequence[str]) -> int:
+        with explained():
+            self.loader.validate_sweep_overrides_legal(list(parsed), RunMode.MULTIRUN, from_shell=True)
+            config = self._master(parsed, params)
+            context = HydraContext(config_loader=self.loader, callbacks=Callbacks(config))
+            context.callbacks.on_multirun_start(config=config, config_name=self.config_name)
+            HydraConfig.instance().set_config(config)
+            OmegaConf.select(config, "hydra.sweep.dir", throw_on_missing=True)
+            for name in ("launcher", "sweeper"):
+                if not isinstance(config.hydra[name], DictConfig):
+                    raise ConfigError(f"hydra.{name}={config.hydra[name]}: give hydra/{name}=NAME")
+            sweeper = Plugins.instance().instantiate_sweeper(
+                config=config, hydra_context=context, task_function=self.task
+            )
+        returns = sweeper.sweep(arguments=[str(o.input_line) for o in parsed if not o.is_hydra_override()])
+        context.callbacks.on_multirun_end(config=config, config_name=self.config_name)
+        return max((_status(done) for batch in returns for done in batch), default=0)
+
+    def _master(self, parsed: Sequence[Override], params: Sequence[str]) -> DictConfig:
+        """What launcher and sweeper are configured by: composed as the first run of the sweep.
+
+        Hydra leaves swept keys out, and then `-m model=linear,other model.dims.M=4` has no `M` to set.
+        """
+        of_file = OverridesParser.create(self.loader).parse_overrides(list(params))
+        first = [_first(override) for override in (*of_file, *parsed)]
+        config = self.compose([*first, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
+        config.hydra.overrides.task = [str(o.input_line) for o in parsed if not o.is_hydra_override()]
+        return config
+
+
+def check(config: DictConfig) -> None:
+    """Validate a composed configuration against the dataclass that its primary config names.
+
+    Raises:
+        ConfigError: it is wrong.
+    """
+    kind = OmegaConf.get_type(config)
+    if kind is not None and kind is not dict:
+        validated(config, kind)
+
+
+@contextmanager
+def _quiet_when_nobody_reads() -> Iterator[None]:
+    """`--help | head` is no error."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _elsewhere(launcher: DictConfig) -> bool:
+    """Whether runs go to a backend, where also a single one is a sweep: Hydra asks no launcher for a single run."""
+    kind = OmegaConf.get_type(launcher)
+    return kind is not None and issubclass(kind, ClusterConf | PoolConf)
+
+
+def _first(override: Override) -> str:
+    if not override.is_sweep_override() or not override.is_discrete_sweep():
+        return str(override.input_line)
+    return f"{override.get_key_element()}={swept_values(override)[0]}"
+
+
+def _status(done: JobReturn) -> int:
+    """A job's exit status; what a task raised in this process is raised again, without Hydra's framing."""
+    if done.status is JobStatus.FAILED and isinstance(done._return_value, BaseException):
+        raise done._return_value
+    return int(done.return_value)
+
+
+def _help(app: Application) -> None:
+    from src.app.help import application_help, group_help
+
+    groups = [word for word in app.overrides if "=" not in word]
+    app.overrides = [word for word in app.overrides if "=" in word]
+    whole = [] if groups else [application_help(app.compose(), app.loader, app.prog)]
+    print(*whole, *(group_help(group, app.loader) for group in groups), sep="\n")
+
+
+def _hydra_help(app: Application) -> None:
+    app.hydra.hydra_help(app.config_name, get_args_parser(), app.args)
+
+
+def _cfg(app: Application) -> None:
+    args = app.args
+    if args.package and OmegaConf.select(app.compose(), args.package) is None and args.package != "_global_":
+        raise ConfigError(f"--package {args.package}: no such part of the configuration")
+    app.hydra.show_cfg(app.config_name, app.overrides, args.cfg, args.package, args.resolve)
+
+
+def _info(app: Application) -> None:
+    app.compose()  # what is wrong is told before Hydra reports it in its own way
+    app.hydra.show_info(app.args.info, app.config_name, app.overrides)
+
+
+def _completion(app: Application) -> None:
+    from src.app import completion
+
+    command = completion.COMMANDS.get(" ".join(app.overrides))
+    if command is None:
+        app.hydra.shell_completion(app.config_name, app.overrides)
+    else:
+        print(command(app.prog, app.loader, app.config_name))
+
+
+def _version(app: Application) -> None:
+    from src.app.help import versions
+
+    print(versions())
+
+
+def _list(app: Application) -> None:
+    from src.app.listing import list_schemes
+
+    check(app.compose())
+    list_schemes(app)
+
+
+_COMMANDS: dict[str, Callable[[Application], Any]] = {
+    "version": _version,
+    "list": _list,
+    "help": _help,
+    "hydra_help": _hydra_help,
+    "cfg": _cfg,
+    "info": _info,
+    "shell_completion": _completion,
+}

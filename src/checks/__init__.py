@@ -1,0 +1,1 @@
+"""What is wrong with a composed configuration, told before anything runs."""

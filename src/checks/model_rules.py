@@ -1,0 +1,128 @@
+"""What is wrong with a model before it is built: factory, weights, what it is fed; likewise its pipeline's parts."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from src.checks.input_types import leaves
+from src.checks.signatures import Signature, foreign, lacking, lacks_method, method, mistakes, signature
+from src.config.errors import ConfigError, accepted
+from src.config.model_schema import (
+    PIPELINE,
+    TOKENS,
+    VAE,
+    ComponentConf,
+    InputConf,
+    ModelConf,
+    PipelineConf,
+    WeightsConf,
+)
+from src.workloads.dims import count_of, resolve, resolved, shape_of
+from src.workloads.weights import problems_of_weights
+
+_WANTED = "give the dotted path of a class or a function, as diffusers.FluxTransformer2DModel"
+
+
+def model_mistakes(model: ModelConf, axes: Mapping[str, int], target: str) -> Iterator[str]:
+    """One line for each mistake in what a run would build of a model.
+
+    Args:
+        model: typed.
+        axes: batch and resolution of the run.
+        target: what of the model is measured; only with `pipeline` are the parts of its pipeline built.
+    """
+    yield from _component(model, "model")
+    yield from _call_mistakes(model, f"{model.factory.get('_target_')}", "forward", "model")
+    try:
+        dims = resolve(model.dims, axes, "model.dims")
+    except ConfigError as error:
+        yield str(error)
+        return
+    yield from _feeding(model, dims, "model")
+    if target == PIPELINE and model.pipeline._target_:
+        yield from _pipeline(model.pipeline, dims, "model.pipeline")
+
+
+def _component(conf: ModelConf | ComponentConf, where: str) -> Iterator[str]:
+    """The factory of a model and where its weights come from."""
+    if "_target_" not in conf.factory:
+        yield f"{where}.factory._target_: a value is missing; {_WANTED}"
+        return
+    found = list(mistakes(conf.factory, f"{where}.factory", later=conf.weights.source != "random"))
+    yield from found
+    if not found:
+        yield from _loadable(conf.weights, str(conf.factory["_target_"]), f"{where}.weights")
+    yield from problems_of_weights(conf.weights, f"{where}.weights")
+
+
+def _loadable(weights: WeightsConf, target: str, where: str) -> Iterator[str]:
+    if weights.source != "random" and lacks_method(target, "from_pretrained"):
+        yield f"{where}.source={weights.source}: {target} has no from_pretrained; accepted: random"
+
+
+def _pipeline(conf: PipelineConf, dims: Mapping[str, int], where: str) -> Iterator[str]:
+    encoders = conf.text_encoders if conf.prompt == TOKENS else {}
+    parts = {VAE: conf.vae} | {f"text_encoders.{name}": each for name, each in encoders.items()}
+    for name, part in parts.items():
+        yield from _component(part, f"{where}.{name}")
+    if "_target_" not in conf.scheduler:
+        yield f"{where}.scheduler._target_: a value is missing; give the dotted path of a scheduler's class"
+    yield from mistakes(conf.scheduler, f"{where}.scheduler")
+    yield from mistakes({"_target_": conf._target_}, where, later=True)
+    names = [conf.denoiser, VAE, "scheduler", *encoders, *(each.tokenizer for each in encoders.values())]
+    known = _known(conf._target_)
+    for name in names if known else ():
+        if known and name not in known.names:
+            yield f"{where}: {conf._target_} has no component {name}; {accepted(name, known.names)}"
+    yield from _call_mistakes(conf, conf._target_, "__call__", where)
+    yield from _feeding(conf, dims, where)
+
+
+def _known(target: str) -> Signature | None:
+    try:
+        return signature(target)
+    except LookupError:
+        return None
+
+
+def _call_mistakes(conf: ModelConf | PipelineConf, target: str, name: str, where: str) -> Iterator[str]:
+    """Inputs that the model does not take, and those that it cannot do without."""
+    try:
+        known = method(target, name)
+    except LookupError:  # its factory's mistake, told as such
+        return
+    if known is None:
+        return
+    yield from foreign([*conf.inputs], known, f"{where}.inputs", f"{target}.{name}")
+    yield from foreign([*conf.call], known, f"{where}.call", f"{target}.{name}")
+    if isinstance(conf, ModelConf):  # what else a pipeline is called with, its steps say
+        yield from lacking([*conf.inputs, *conf.call], known, f"{where}.inputs", f"{target}.{name}")
+
+
+def _feeding(conf: ModelConf | PipelineConf, dims: Mapping[str, int], where: str) -> Iterator[str]:
+    """Shapes and arguments whose expressions cannot be resolved, and what is no tensor."""
+    for key, tensor in leaves(conf.inputs, f"{where}.inputs"):
+        yield from _tensor(tensor, dims, key)
+    calls = {"call": conf.call}
+    if isinstance(conf, PipelineConf):
+        calls["call_with_tokens"] = conf.call_with_tokens
+    for name, arguments in calls.items():
+        for argument, value in arguments.items():
+            try:
+                resolved(value, dims, f"{where}.{name}.{argument}")
+            except ConfigError as error:
+                yield str(error)
+
+
+def _tensor(tensor: Any, dims: Mapping[str, int], key: str) -> Iterator[str]:
+    if not isinstance(tensor, InputConf):
+        yield f"{key}={tensor}: not a tensor, whose shape is given: {{shape: [batch, 64]}}; what is none goes to call"
+        return
+    try:
+        shape_of(tensor.shape, dims, f"{key}.shape")
+        if tensor.count is not None:
+            count_of(tensor.count, dims, f"{key}.count")
+        signature(tensor.init)
+    except ConfigError as error:
+        yield str(error)
+    except LookupError as error:
+        yield f"{key}.init={tensor.init}: {error.args[0]}"

@@ -1,0 +1,236 @@
+"""What a single field of the configuration cannot say: rules between keys, by the dataclass they concern."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING as NO_DEFAULT
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf.errors import OmegaConfBaseException
+
+from src.autoquant.plan import read_plan
+from src.checks.model_rules import model_mistakes
+from src.checks.signatures import defined_as, mistakes
+from src.config.cluster_schema import SlurmRequest, problems_of_extra
+from src.config.errors import ConfigError, accepted, explain
+from src.config.model_schema import PIPELINE, TOKENS, WeightsConf
+from src.config.quant_schema import SCHEME_PARAMETERS, LayersConf, QuantConf
+from src.config.schema import (
+    CalibrateConf,
+    CollectConf,
+    GpuConf,
+    MeasureConf,
+    RootConf,
+    SerializeConf,
+    TaskConf,
+    TrackingConf,
+)
+from src.config.tracking_uri import problem_of_uri, without_password
+from src.devices.capability import quant_conf
+
+_PER_LAYER = "torchao.quantization.quant_api.FqnToConfig"
+
+
+def _known_target(root: RootConf | CalibrateConf, _: str) -> Iterator[str]:
+    targets = root.model.target_names()
+    if targets and root.target not in targets:
+        yield f"target={root.target}: model {root.model.name} has no such target; {accepted(root.target, targets)}"
+
+
+def _root(root: RootConf, path: str) -> Iterator[str]:
+    """What only the whole configuration can tell; the readers' own messages name key and value."""
+    yield from _known_target(root, path)
+    yield from _components(root)
+    if root.compile.scope == "none" and root.compile.tuning != "none":
+        yield f"compile.tuning={root.compile.tuning}: compile={root.compile.name} compiles nothing"
+    yield from _checkpoint(root.serialize)
+    yield from _model(root)
+    try:
+        if root.quant.plan is not None:
+            read_plan(Path(root.quant.plan))
+    except ConfigError as error:
+        yield str(error)
+
+
+def _model(root: RootConf | CalibrateConf) -> Iterator[str]:
+    axes = {"batch": root.batch, "resolution": root.resolution}
+    yield from model_mistakes(root.model, axes, root.target)
+
+
+def _checkpoint(conf: SerializeConf) -> Iterator[str]:
+    if conf.load is not None and not Path(conf.load, "config.json").is_file():
+        yield (
+            f"serialize.load={conf.load}: no checkpoint, for there is no config.json in it; "
+            "serialize.keep=true keeps one in outputs/runs/KEY/ATTEMPT/checkpoint"
+        )
+
+
+def _components(root: RootConf) -> Iterator[str]:
+    quant, known = root.quant, root.model.component_names(root.target)
+    pipeline, tokens = root.model.pipeline, "model.pipeline.prompt=tokens"
+    for name in quant.components:
+        if name not in known:
+            unused = name in pipeline.text_encoders and root.target == PIPELINE
+            yield (
+                f"quant.components: target={root.target} of {root.model.name} has no component {name}; "
+                f"{accepted(name, known)}{f'; with {tokens} also {name}' * unused}"
+            )
+    if not quant.components:
+        yield f"quant.components=[]: nothing to quantize; {accepted('', known)}; or quant=none"
+    if root.target == PIPELINE and pipeline.prompt == TOKENS and not pipeline.text_encoders:
+        yield f"{tokens}: {root.model.name} has no model.pipeline.text_encoders; give prompt=embeddings"
+
+
+def _calibration(conf: CalibrateConf, path: str) -> Iterator[str]:
+    yield from _known_target(conf, path)
+    for value in conf.slowdowns:
+        if not 0 < value <= 1:
+            yield f"slowdowns={value}: must be above 0 and at most 1: 0.03 is a delay of 3 % of a call"
+    if len({*conf.slowdowns}) < len(conf.slowdowns):
+        yield f"slowdowns={conf.slowdowns}: each of them once"
+    yield from _model(conf)
+
+
+def _collecting(conf: CollectConf, path: str) -> Iterator[str]:
+    for name in ("watch", "cancel"):
+        if getattr(conf, name) and conf.sweep is None:
+            yield f"{name}=true: of which sweep? give sweep=ID; the folders in {conf.outputs}/sweeps are the ids"
+    if conf.watch and conf.cancel:
+        yield "cancel=true: not with watch=true; cancelling waits until the jobs are over"
+
+
+def _ordered_pairs(measure: MeasureConf, path: str) -> Iterator[str]:
+    if measure.min_pairs > measure.max_pairs:
+        yield f"{path}min_pairs={measure.min_pairs}: must be at most {path}max_pairs={measure.max_pairs}"
+
+
+def _scheme(quant: QuantConf, path: str) -> Iterator[str]:
+    yield from _foreign_parameters(quant, path)
+    yield from _where_and_via(quant, path)
+    yield from mistakes({"_target_": quant._target_}, path.removesuffix("."), later=True)
+    configs = {"config": quant.config, "emulation.config": quant.emulation.config}
+    configs |= {f"per_device.{kind}.config": each.config for kind, each in quant.per_device.items()}
+    for key, config in configs.items():
+        yield from _one_for_all(config, f"{path}{key}", path)
+        yield from mistakes(config, f"{path}{key}", later=True)
+        if config.get("set_inductor_config"):
+            yield (
+                f"{path}{key}.set_inductor_config=true: would change the treated arm alone; "
+                "compile.tuning=recommended sets torchao's options for both"
+            )
+    for name, entry in quant.candidates.items():
+        key = f"{path}candidates.{name}"
+        if not isinstance(entry, dict):
+            yield f"{key}={entry}: not a scheme; give +quant@quant.candidates.{name}=int8wo"
+        elif "_target_" in entry:
+            yield f"{key}: not a candidate; one is a torchao config that is the same for every layer"
+        elif problem := _problem_of_entry(json.dumps(entry, default=str)):
+            yield f"{key}: {problem}"
+        else:
+            yield from mistakes(entry, key, later=True)
+
+
+@cache
+def _problem_of_entry(entry: str) -> str:
+    """Why a candidate is no entry of conf/quant."""
+    try:
+        quant_conf(json.loads(entry))
+    except (OmegaConfBaseException, ValueError) as error:
+        return explain(error)
+    return ""
+
+
+def _one_for_all(config: dict[str, Any], key: str, path: str) -> Iterator[str]:
+    """torchao's own choice of layers would pass by the layer table, its rules and its reasons."""
+    target = config.get("_target_")
+    try:
+        known = isinstance(target, str) and defined_as(target) == _PER_LAYER
+    except LookupError:
+        return
+    if known:
+        yield (
+            f"{key}._target_={target}: chooses layers by itself, which here {path}layers does: give one config, and "
+            f"the layers by {path}layers.include=[REGEX] or exclude=[REGEX]; a scheme for each layer is what "
+            "quant=autoquant finds"
+        )
+
+
+def _foreign_parameters(quant: QuantConf, path: str) -> Iterator[str]:
+    """Parameters of other schemes that were given a value, and own ones that lack it."""
+    for field in fields(QuantConf):
+        if field.name not in SCHEME_PARAMETERS:
+            continue
+        value = getattr(quant, field.name)
+        usual = field.default if field.default_factory is NO_DEFAULT else field.default_factory()
+        if field.name not in quant.takes and value != usual:
+            takes = ", ".join(quant.takes) or "none"
+            shown = "{...}" if isinstance(value, dict) else value
+            yield f"{path}{field.name}={shown}: {quant.name} has no such parameter; its own: {takes}"
+        if field.name in quant.takes and value is None and field.name != "plan":
+            yield f"{path}{field.name}=null: {quant.name} needs a value"
+
+
+def _weights_have_a_place(weights: WeightsConf, path: str) -> Iterator[str]:
+    if weights.source != "random" and not weights.id:
+        yield f"{path}source={weights.source}: give {path}id=..., a folder or a repository"
+
+
+def _layer_rules(layers: LayersConf, path: str) -> Iterator[str]:
+    yield from _patterns(f"{path}include", *layers.include)
+    yield from _patterns(f"{path}exclude", *layers.exclude)
+    if layers.max_m is not None and layers.min_m > layers.max_m:
+        yield f"{path}min_m={layers.min_m}: must be at most {path}max_m={layers.max_m}"
+
+
+def _where_and_via(quant: QuantConf, path: str) -> Iterator[str]:
+    if quant.emulate and (quant.where, quant.via) != ("device", "direct"):
+        yield f"{path}emulate=true: only with {path}where=device and {path}via=direct"
+    if quant.candidates and quant.via == "diffusers":
+        yield f"{path}via=diffusers: takes one scheme for all layers, {quant.name} mixes them; give {path}via=direct"
+    elif quant.candidates and quant.where != "device" and quant.plan is None:
+        yield (
+            f"{path}where={quant.where}: {quant.name} searches on the device; "
+            f"give {path}plan=plan.json of an earlier run, or {path}where=device"
+        )
+
+
+def _device(gpu: GpuConf, path: str) -> Iterator[str]:
+    yield from _patterns(f"{path}match", gpu.match)
+    yield from mistakes({"_target_": gpu._target_}, path.removesuffix("."), later=True)
+
+
+def _task(task: TaskConf, path: str) -> Iterator[str]:
+    yield from mistakes({"_target_": task._target_}, path.removesuffix("."), later=True)
+
+
+def _patterns(key: str, *patterns: str) -> Iterator[str]:
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            yield f"{key}={pattern}: not a regular expression: {error}"
+
+
+def _tracker(tracking: TrackingConf, path: str) -> Iterator[str]:
+    problem = problem_of_uri(tracking.uri) if tracking.enabled else ""
+    if problem:
+        yield f"{path}uri={without_password(tracking.uri)}: {problem}"
+
+
+# By the dataclass that a rule concerns, wherever that stands in the configuration.
+RULES: dict[type, Callable[[Any, str], Iterator[str]]] = {
+    RootConf: _root,
+    CalibrateConf: _calibration,
+    CollectConf: _collecting,
+    MeasureConf: _ordered_pairs,
+    QuantConf: _scheme,
+    WeightsConf: _weights_have_a_place,
+    LayersConf: _layer_rules,
+    GpuConf: _device,
+    TaskConf: _task,
+    SlurmRequest: problems_of_extra,
+    TrackingConf: _tracker,
+}

@@ -1,0 +1,1 @@
+"""torch.compile as part of a treatment, and inductor's settings."""

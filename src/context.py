@@ -1,0 +1,39 @@
+"""What a task is handed: the configuration, the record it fills, the run's folder, and phases."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from src.config.schema import RootConf
+from src.records.record import Record
+
+if TYPE_CHECKING:  # imports torch, which a run that ends before its task may not need
+    from src.devices.device import Device
+
+# What a run's process does: configuration, identity, folder, and who hears of phases.
+Execute = Callable[[RootConf, Record, Path, Callable[[str], None]], Record]
+
+
+@dataclass
+class RunContext:
+    """One run as its task sees it."""
+
+    cfg: RootConf
+    record: Record
+    folder: Path
+    device: "Device"
+    report: Callable[[str], None]  # tells the driver which phase is on
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Name what is going on; its wall seconds go into the record (added up when entered again)."""
+        self.report(name)
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - started
+            self.record.phases_s[name] = round(self.record.phases_s.get(name, 0.0) + seconds, 4)

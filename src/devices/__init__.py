@@ -1,0 +1,1 @@
+"""Devices: what they are, what they do while they are measured, and how a machine's are dealt out."""

@@ -1,0 +1,1 @@
+"""Sweeps whose runs are jobs that somebody else starts: sent, followed, recorded."""

@@ -1,0 +1,1 @@
+"""Profiles of one call: its trace, its kernels, its memory."""

@@ -1,0 +1,1 @@
+"""What an analysis shows: the report, the terminal, words, tables and plots."""

@@ -1,0 +1,110 @@
+"""The way of one analysis: read runs, tidy, tell, write the report, log it."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from src.analysis.frame import VERDICTS, of_sweep, standing, tidy
+from src.analysis.provenance import provenance, warnings
+from src.analysis.schemes import write_schemes
+from src.analysis.shapes import breakeven_table
+from src.analysis.tracker import Tracker, sweep_keys
+from src.analysis.verdicts import write_tables
+from src.app.listing import scheme_names
+from src.config.errors import ConfigError
+from src.config.paths import command
+from src.config.schema import AnalyzeConf
+from src.report import terminal
+from src.report.report import Report, write_report
+from src.report.words import sentences
+
+
+def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
+    """Read the tracked runs, print the verdicts, write and log the report.
+
+    Returns:
+        0 with a report, 1 when the experiment has no finished runs yet.
+
+    Raises:
+        ConfigError: no such store, experiment or sweep, or the report's folder cannot be written.
+    """
+    console = console or Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+    tracker = Tracker(conf.tracking, conf.experiment)
+    frame = tidy(tracker.runs(), conf.margin)
+    if frame.empty:
+        console.print(
+            f"experiment={tracker.experiment}: no finished runs yet in {tracker.uri}; "
+            f"{command('run')} makes one",
+            soft_wrap=True, markup=False,
+        )  # fmt: skip
+        return 1
+    frame = _only_sweep(frame, conf)
+    runs = standing(frame)
+    breakeven = breakeven_table(runs)
+    found = provenance(runs, Path(conf.outputs), tracker)
+    report = Report(
+        runs=runs,
+        breakeven=breakeven,
+        sentences=sentences(runs, breakeven, conf.margin),
+        provenance=found,
+        warnings=warnings(runs, found, replaced=len(frame) - len(runs)),
+        margin=conf.margin,
+        source=f"experiment {tracker.experiment}" + (f", sweep {conf.sweep}" if conf.sweep else ""),
+    )
+    folder = _folder(Path(conf.report))
+    paths = [write_report(report, folder), *write_tables(frame, breakeven, folder)]
+    paths += write_schemes(runs, Path(conf.outputs), scheme_names(), found.versions, folder)
+    terminal.show(console, runs, breakeven, report.sentences, report.warnings)
+    _log(tracker, conf, frame, runs, breakeven, paths, console)
+    console.print(f"report: {paths[0].resolve()}", soft_wrap=True, markup=False)
+    console.print(tracker.view_hint, soft_wrap=True, markup=False)
+    return 0
+
+
+def headline(runs: pd.DataFrame, breakeven: pd.DataFrame) -> dict[str, float]:
+    """Metrics of an analysis: runs by outcome and verdict, the best and worst speedup, crossings found."""
+    metrics = {"runs/total": float(len(runs))}
+    metrics |= {f"runs/{outcome}": float(count) for outcome, count in runs["outcome"].value_counts().items()}
+    metrics |= {f"verdict/{name}": float((runs["verdict"] == name).sum()) for name in VERDICTS}
+    speedups = runs.loc[(runs["verdict"] != "") & ~runs["withheld"], "speedup/ratio"]
+    if len(speedups):
+        metrics |= {"speedup/best": float(speedups.max()), "speedup/worst": float(speedups.min())}
+    return metrics | {"breakeven/crossings": float(breakeven["m"].notna().sum())}
+
+
+def _only_sweep(frame: pd.DataFrame, conf: AnalyzeConf) -> pd.DataFrame:
+    if conf.sweep is None:
+        return frame
+    chosen = of_sweep(frame, conf.sweep, sweep_keys(conf.sweep, Path(conf.outputs)))
+    if chosen.empty:
+        newest = frame.sort_values("started_at", ascending=False)["sweep"].drop_duplicates().head(5)
+        raise ConfigError(f"sweep={conf.sweep}: no finished runs; the newest sweeps are {', '.join(newest)}")
+    return chosen
+
+
+def _folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"report={folder}: cannot be made ({error.strerror})") from error
+    return folder
+
+
+def _log(
+    tracker: Tracker,
+    conf: AnalyzeConf,
+    frame: pd.DataFrame,
+    runs: pd.DataFrame,
+    breakeven: pd.DataFrame,
+    paths: list[Path],
+    console: Console,
+) -> None:
+    """Log the analysis; the report is on disk already, so a tracker that went away is only said."""
+    name = f"analysis of {conf.sweep or 'all runs'}"
+    tags = {"sweep": conf.sweep} if conf.sweep else {}
+    try:
+        tracker.publish(name, tags, headline(runs, breakeven), paths)
+    except Exception as error:  # each artifact store has exceptions of its own
+        console.print(f"the analysis could not be logged to {tracker.uri}: {error}", markup=False)

@@ -1,0 +1,131 @@
+"""The report's tables: verdicts and break-even shapes, a function from rows to HTML each."""
+
+from collections.abc import Callable
+from functools import partial
+from html import escape
+
+import pandas as pd
+
+from src.analysis.frame import Row
+from src.analysis.shapes import bounds, number
+from src.analysis.verdicts import (
+    IMAGE_QUALITY,
+    decibels,
+    image_metrics,
+    interval_text,
+    milliseconds,
+    percent,
+    speedup_text,
+    status,
+    treatment_text,
+    verdict_table,
+    workload_text,
+)
+from src.report.markup import Cell, chip, number_cell, table, text_cell
+from src.report.palette import VERDICTS
+
+_RANK = {name: rank for rank, name in enumerate(VERDICTS)}
+_AROUND = {"up": "slower below, faster above", "down": "faster below, slower above"}
+
+
+def verdicts_html(runs: pd.DataFrame) -> str:
+    """One row per run, a table per device."""
+    images = image_metrics(runs)
+    heads = ["Workload", "Treatment", "Verdict", "Speedup", "Latency, ms", "Memory saved", "SQNR, dB",
+             *(IMAGE_QUALITY[name][0] for name in images), "Why"]  # fmt: skip
+    row = partial(_verdict_row, images=images)
+    return _per_device(runs, lambda rows: table(heads, _each(verdict_table(rows), row)))
+
+
+def breakeven_html(breakeven: pd.DataFrame) -> str:
+    """One row per crossing, and one per curve that has none; a table per device."""
+    dtype = ["Dtype"] if breakeven["dtype"].nunique() > 1 else []
+    heads = ["Treatment", *dtype, "K", "N", "Break-even M", "What it does", "Largest speedup"]
+    row = partial(_breakeven_row, with_dtype=bool(dtype))
+    return _per_device(breakeven, lambda rows: table(heads, _each(rows, row)))
+
+
+def _per_device(frame: pd.DataFrame, html: Callable[[pd.DataFrame], str]) -> str:
+    """HTML of each device's rows, under its name where there are several."""
+    if frame["device"].nunique() == 1:
+        return html(frame)
+    return "".join(f"<h3>{escape(str(device))}</h3>{html(rows)}" for device, rows in frame.groupby("device"))
+
+
+def _each(frame: pd.DataFrame, cells: Callable[[Row], list[Cell]]) -> list[list[Cell]]:
+    return [cells(row) for _, row in frame.iterrows()]
+
+
+def _verdict_row(row: Row, *, images: list[str]) -> list[Cell]:
+    common = [
+        Cell(f'<span class="label">{escape(workload_text(row))}</span>', _workload_order(row)),
+        Cell(f'<span class="label">{escape(treatment_text(row))}</span>', treatment_text(row)),
+        Cell(chip(status(row)), _RANK.get(status(row), len(_RANK))),
+    ]
+    if not row["verdict"]:
+        return [*common, Cell(_why(row), columns=5 + len(images))]
+    span = f' <small title="{escape(row["interval"])}">{interval_text(row)}{_other_speedups(row)}</small>'
+    return [
+        *common,
+        Cell(f"{speedup_text(row)}{span}", float(row["speedup/ratio"]), number=True),
+        _latency(row),
+        number_cell(percent(row["memory/saved"]), row["memory/saved"]),
+        number_cell(decibels(row["quality/sqnr_db"]), row["quality/sqnr_db"]),
+        *(number_cell(IMAGE_QUALITY[name][1](row[name]), row[name]) for name in images),
+        Cell(_why(row), row["reason"] or None),
+    ]
+
+
+def _other_speedups(row: Row) -> str:
+    """Against the run's own dtype, and against the fastest compile mode, where these are other baselines."""
+    found = []
+    if row["baseline_dtype"] not in ("", row["dtype"]):
+        found.append(f"{row['speedup_same_dtype/ratio']:.2f}× against {row['dtype']}")
+    if row["fastest_mode"] not in (None, "", row["compile"]) and pd.notna(row["speedup/fastest_mode"]):
+        found.append(f"{row['speedup/fastest_mode']:.2f}× against compile={row['fastest_mode']}")
+    return "".join(f"<br>{escape(text)}" for text in found)
+
+
+def _workload_order(row: Row) -> str:
+    sizes = (row[name] for name in ("resolution", "batch", "K", "N", "M"))
+    return f"{row['model']} {row['target']} " + " ".join(f"{0 if pd.isna(s) else s:07d}" for s in sizes)
+
+
+def _latency(row: Row) -> Cell:
+    """Baseline and treated arm, sorted by the treated one."""
+    base, treated = (milliseconds(row[f"latency/{arm}median_ms"]) for arm in ("baseline_", ""))
+    return Cell(f"<small>{base} →</small> {treated}", float(row["latency/median_ms"]), number=True)
+
+
+def _why(row: Row) -> str:
+    if not row["reason"]:
+        return ""
+    remedy = f" <em>→ {escape(row['remedy'])}</em>" if row["remedy"] else ""
+    return f'<span class="why">{escape(row["reason"])}{remedy}</span>'
+
+
+def _breakeven_row(row: Row, *, with_dtype: bool) -> list[Cell]:
+    verdict = chip(row["case"]) + " " if row["case"] in VERDICTS else ""
+    return [
+        Cell(f'<span class="label">{escape(treatment_text(row))}</span>', treatment_text(row)),
+        *([text_cell(row["dtype"])] if with_dtype else []),
+        *(number_cell(str(row[name]), int(row[name])) for name in ("K", "N")),
+        _breakeven_m(row),
+        Cell(f'<span class="does">{verdict}{escape(_does(row))}</span>', row["case"]),
+        number_cell(f"{row['best']:.2f}× at M = {row['best_m']}", float(row["best"])),
+    ]
+
+
+def _breakeven_m(row: Row) -> Cell:
+    if pd.isna(row["m"]):
+        return Cell("", None, number=True)
+    span = bounds(row["m_low"], row["m_high"], row["low_open"], row["high_open"])
+    return Cell(f"{number(row['m'])} <small>{span}</small>", float(row["m"]), number=True)
+
+
+def _does(row: Row) -> str:
+    """What a curve does, without the M that stands beside it."""
+    if pd.isna(row["m"]):
+        return str(row["says"]).removeprefix(f"{row['case']} " if row["case"] in VERDICTS else "")
+    does = _AROUND[row["direction"]]
+    return does if row["decided"] else f"{does}, but not beyond the margin on both sides"

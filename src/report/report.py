@@ -1,0 +1,114 @@
+"""The report: one HTML file that works offline, its page in page.html."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from string import Template
+
+import pandas as pd
+from plotly.offline import get_plotlyjs
+
+from src.analysis.frame import devices
+from src.analysis.provenance import Provenance
+from src.report.markup import chip
+from src.report.palette import VERDICTS
+from src.report.sections import (
+    breakeven_section,
+    curves_section,
+    forest_section,
+    heatmap_section,
+    memory_section,
+    protocol_section,
+    verdicts_section,
+)
+
+REPORT_NAME = "report.html"
+_CLASSES = {"helps": "helps", "pays": "helps", "hurts": "hurts"}
+_TELLING = re.compile(r"\b(helps|pays|hurts|makes no difference|is inconclusive|stops paying|did not run)\b")
+_PAGE = Path(__file__).with_name("page.html")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report tells; `runs` are the standing rows."""
+
+    runs: pd.DataFrame
+    breakeven: pd.DataFrame
+    sentences: list[str]
+    provenance: Provenance
+    warnings: list[str]
+    margin: float
+    source: str
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Write ``report.html``, self-contained, and return its path."""
+    path = folder / REPORT_NAME
+    path.write_text(page(report), encoding="utf-8")
+    return path
+
+
+def page(report: Report) -> str:
+    """The report as HTML."""
+    runs = report.runs
+    named = devices(runs) or list(dict.fromkeys(runs["device"]))
+    return Template(_PAGE.read_text(encoding="utf-8")).substitute(
+        source=escape(report.source),
+        device=escape(named[0] if len(named) == 1 else f"{len(named)} devices"),
+        dates=_dates(runs),
+        tally=_tally(runs),
+        words="".join(f"<li>{_emphasised(sentence)}</li>" for sentence in report.sentences),
+        warnings=_warnings(report.warnings),
+        sections="\n".join(_sections(report)),
+        made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        plotly=get_plotlyjs(),
+    )
+
+
+def page_parts() -> tuple[str, str]:
+    """The style sheet of the report's page and the script that sorts its tables, for other pages of its kind."""
+    text = _PAGE.read_text(encoding="utf-8")
+    parts = (("<style>", "</style>"), ("</main>\n<script>", "</script>"))
+    style, script = (text.partition(start)[2].partition(end)[0] for start, end in parts)
+    return style, script
+
+
+def _sections(report: Report) -> Iterator[str]:
+    runs, margin = report.runs, report.margin
+    yield verdicts_section(runs)
+    yield forest_section(runs, margin)
+    yield memory_section(runs, margin)
+    yield breakeven_section(runs, report.breakeven)
+    yield curves_section(runs, margin)
+    yield heatmap_section(runs)
+    yield protocol_section(runs, report.provenance, margin)
+
+
+def _emphasised(sentence: str) -> str:
+    """A sentence with its verdicts set off."""
+    return _TELLING.sub(
+        lambda found: f'<b class="{_CLASSES.get(found[1], "")}">{found[1]}</b>', escape(sentence)
+    )
+
+
+def _tally(runs: pd.DataFrame) -> str:
+    """Chips with counts: the verdicts, then the outcomes without one."""
+    ended = runs.loc[runs["verdict"] == "", "outcome"].value_counts()
+    counts = [(name, int((runs["verdict"] == name).sum())) for name in VERDICTS]
+    counts += [(str(name), int(count)) for name, count in ended.items()]
+    return "".join(f"<li>{chip(name)}<b>{count}</b></li>" for name, count in counts if count)
+
+
+def _warnings(warnings: list[str]) -> str:
+    if not warnings:
+        return ""
+    items = "".join(f"<li>{escape(text)}</li>" for text in warnings)
+    return f'<aside class="warnings"><h3>Before you trust the numbers</h3><ul>{items}</ul></aside>'
+
+
+def _dates(runs: pd.DataFrame) -> str:
+    first, last = (f"{value:%Y-%m-%d}" for value in (runs["started_at"].min(), runs["started_at"].max()))
+    return first if first == last else f"{first} to {last}"

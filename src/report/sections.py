@@ -1,0 +1,177 @@
+"""The sections of the report, each a function from runs to HTML, with what to do where it is empty."""
+
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from src.analysis.frame import WORKLOAD, compared, devices, layer_level, model_level
+from src.analysis.provenance import Provenance
+from src.analysis.shapes import Shapes, shapes
+from src.analysis.verdicts import workload_text
+from src.report import figures
+from src.report.heatmap import heatmaps
+from src.report.html_tables import breakeven_html, verdicts_html
+from src.report.markup import chip, definitions, empty, legend
+from src.report.palette import VERDICTS, scheme_lines
+
+_MODEL_RUNS = ("No runs of whole models or blocks yet:", "-m", "quant=int8wo,int8dq", "batch=1,4")
+_NONE_COMPARED = ("None of the runs of whole models could be compared; the table says why. To start small:",
+                  "quant=int8wo")  # fmt: skip
+_NO_CURVES = ("None of the runs of one Linear has a speedup that may be compared; the table says why. Again, alone:",
+              "-m", "sweeps=linear_shapes")  # fmt: skip
+_LINEAR_RUNS = ("No runs of one Linear yet:", "-m", "sweeps=linear_shapes")
+_CONFIG = {"displayModeBar": False, "responsive": True}
+
+
+def verdicts_section(runs: pd.DataFrame) -> str:
+    """The verdict table: whole models and blocks, then each Linear folded away."""
+    models, layers = model_level(runs), layer_level(runs)
+    body = verdicts_html(models) if len(models) else empty(*_MODEL_RUNS)
+    if len(layers):
+        body += (
+            f"<details><summary>{len(layers)} runs of one Linear</summary>{verdicts_html(layers)}</details>"
+        )
+    note = (
+        "Each treatment against its unquantized baseline, compiled alike: in the run's dtype, or in another one that "
+        "is faster on this device, which the row then says. Click a column to sort."
+    )
+    return section("Verdicts", note, body)
+
+
+def forest_section(runs: pd.DataFrame, margin: float) -> str:
+    """Speedups with intervals, a panel per workload and device."""
+    ran = compared(model_level(runs))
+    if ran.empty:
+        return section("Speedups", "", empty(*_NONE_COMPARED)) if len(model_level(runs)) else ""
+    span = figures.speedup_range(ran, margin)
+    treatment = ["quant", "variant", "compile"]
+    ran = ran.assign(_rank=ran.groupby(treatment)["speedup/ratio"].transform("median"))
+    panels = []
+    for names, rows in ran.groupby(["device", *WORKLOAD], dropna=False):
+        ordered = rows.sort_values(["_rank", *treatment], ascending=False)
+        beside = str(names[0]) if ran["device"].nunique() > 1 else ""
+        panels.append(panel(workload_text(rows.iloc[0]), beside, figures.forest(ordered, span, margin)))
+    note = f"Estimate and interval; the grey band is the margin of ±{margin:.0%}. One scale for all panels."
+    return section("Speedups", note, _verdict_legend() + _grid(panels, wide=True))
+
+
+def memory_section(runs: pd.DataFrame, margin: float) -> str:
+    """Memory saved against speedup."""
+    ran = compared(model_level(runs))
+    ran = ran[ran["memory/saved"].notna() & (ran["quant"] != "none")]
+    if ran.empty:
+        return ""
+    lines = scheme_lines(runs["quant"])
+    drawn = plot(figures.memory_against_speedup(ran, lines, margin))
+    body = f'{legend(lines, ran["quant"])}<div class="narrow">{drawn}</div>'
+    return section("Memory against speed", "Top right is better. Hover for latency and SQNR.", body)
+
+
+def breakeven_section(runs: pd.DataFrame, breakeven: pd.DataFrame) -> str:
+    """The break-even table."""
+    if breakeven.empty:
+        why = _NO_CURVES if len(layer_level(runs)) else _LINEAR_RUNS
+        return section("Break-even shapes", "", empty(*why))
+    note = (
+        "The M at which the speedup of one Linear crosses 1, interpolated between measured M in log-log, with the "
+        "interval that the runs' own intervals leave it. ≤ and ≥: it reaches beyond what was measured."
+    )
+    return section("Break-even shapes", note, breakeven_html(breakeven))
+
+
+def curves_section(runs: pd.DataFrame, margin: float) -> str:
+    """Speedup over M, a panel per K x N, below each other by compile mode and device."""
+    curves = list(shapes(runs))
+    if not curves:
+        return ""
+    drawn, lines = pd.concat([curve.runs for curve in curves]), scheme_lines(runs["quant"])
+    span = figures.speedup_range(drawn, margin)
+    body = legend(lines, (str(curve.group["quant"]) for curve in curves))
+    for (device, mode), members in _by(curves, "device", "compile").items():
+        on = f" on {device}" if drawn["device"].nunique() > 1 else ""
+        panels = _by(members, "model", "target", "dtype", "K", "N").items()
+        plots = [
+            panel(f"K×N = {k}×{n}", "", figures.over_m(c, lines, span, margin)) for (*_, k, n), c in panels
+        ]
+        body += f"<h3>{escape(f'compile={mode}{on}')}</h3>{_grid(plots)}"
+    note = (
+        "One Linear y[M, N] = x[M, K] W[N, K]ᵀ. Coloured bands are the runs' intervals, the grey band is "
+        f"±{margin:.0%}, open circles are break-evens. One scale for all panels."
+    )
+    return section("Speedup over M", note, body)
+
+
+def heatmap_section(runs: pd.DataFrame) -> str:
+    """Verdicts over M and K x N."""
+    panels = heatmaps(runs)
+    if not panels:
+        return ""
+    body = _verdict_legend(hatched=True) + _grid(panels, wide=True)
+    return section("Verdicts over shapes", "The number is the speedup. Blank: not measured.", body)
+
+
+def protocol_section(runs: pd.DataFrame, found: Provenance, margin: float) -> str:
+    """How it was measured."""
+    outcomes = ", ".join(f"{count} {name}" for name, count in runs["outcome"].value_counts().items())
+    first, last = (
+        f"{moment:%Y-%m-%d %H:%M}" for moment in (runs["started_at"].min(), runs["started_at"].max())
+    )
+    pairs = [
+        ("Runs", f"{len(runs)} ({outcomes})"),
+        ("Devices", "; ".join(devices(runs))),
+        ("Measured", f"{first} to {last} UTC"),
+        ("Verdict", f"helps or hurts when the whole interval lies beyond ±{margin:.0%}, neutral when inside"),
+        (
+            "Interval",
+            "; ".join(
+                f"{count} of {text}" for text, count in compared(runs)["interval"].value_counts().items()
+            ),
+        ),
+        ("Calibration", "; ".join(found.calibrations)),
+        ("Pairing", ", ".join(f"{count} {name}" for name, count in found.pairing.items())),
+        ("Ended by", ", ".join(f"{count} {name}" for name, count in found.stopped_by.items())),
+        *((name, ", ".join(values[:4])) for name, values in found.versions.items()),
+    ]
+    note = (
+        "Baseline and treatment run the same weights and inputs in one process; unless told otherwise, their rounds "
+        "alternate. The estimate is the paired ratio, with its interval."
+    )
+    return section("How it was measured", note, definitions([pair for pair in pairs if pair[1]]))
+
+
+def _by(curves: list[Shapes], *names: str) -> dict[tuple[Any, ...], list[Shapes]]:
+    """Curves by the values of these names, in the order met."""
+    groups: dict[tuple[Any, ...], list[Shapes]] = {}
+    for curve in curves:
+        groups.setdefault(tuple(curve.group[name] for name in names), []).append(curve)
+    return groups
+
+
+def section(title: str, note: str, body: str) -> str:
+    """A section of a page: its head, a note in small print, its content as HTML."""
+    told = f'<p class="note">{escape(note)}</p>' if note else ""
+    return f"<section><h2>{escape(title)}</h2>{told}{body}</section>"
+
+
+def _verdict_legend(*, hatched: bool = False) -> str:
+    items = "".join(chip(name) for name in VERDICTS)
+    ended = (
+        '<span class="key"><i class="box hatched"></i>did not run (hover for why)</span>' if hatched else ""
+    )
+    return f'<p class="legend">{items}{ended}</p>'
+
+
+def panel(title: str, beside: str, figure: Any) -> str:
+    """A figure with its caption."""
+    note = f" <small>{escape(beside)}</small>" if beside else ""
+    return f'<figure class="panel"><figcaption>{escape(title)}{note}</figcaption>{plot(figure)}</figure>'
+
+
+def plot(figure: Any) -> str:
+    """A figure as HTML, without plotly itself, which the page holds once."""
+    return str(figure.to_html(full_html=False, include_plotlyjs=False, config=_CONFIG))
+
+
+def _grid(panels: list[str], *, wide: bool = False) -> str:
+    return f'<div class="grid{" wide" if wide else ""}">{"".join(panels)}</div>'

@@ -1,0 +1,225 @@
+"""The verdict in words: sentences computed from the runs, claiming nothing that was not measured."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pandas as pd
+
+from src.analysis.baselines import faster_dtypes, fastest_modes
+from src.analysis.frame import compared, devices, model_level
+from src.analysis.layer_rules import layer_rules
+from src.analysis.shapes import Case, number
+from src.analysis.verdicts import not_run
+from src.config.model_schema import PIPELINE
+from src.records.record import EMULATED, Outcome
+from src.statistics.pooling import in_words
+from src.statistics.speedup import Verdict
+
+_CONTROL = "none"
+_MOST_MODELS = 4
+_MOST_CURVES = 2
+_MOST_ENDS = 3
+_MOST_REASONS = 3
+_CURVE = ["K", "N", "variant", "dtype", "model", "target"]
+_AXES = {"batch": "batch {}", "resolution": "{} px", "dtype": "{}", "compile": "compile={}", "variant": "{}"}
+_ORDER = (Verdict.HELPS, Verdict.NEUTRAL, Verdict.INCONCLUSIVE, Verdict.HURTS)
+_ENDS = {Outcome.UNSUPPORTED: "did not run", EMULATED: "was emulated, for its quality alone"}
+_SAYS = {
+    Verdict.HELPS: "helps",
+    Verdict.NEUTRAL: "makes no difference",
+    Verdict.INCONCLUSIVE: "is inconclusive",
+    Verdict.HURTS: "hurts",
+}
+
+
+def sentences(runs: pd.DataFrame, breakeven: pd.DataFrame, margin: float) -> list[str]:
+    """Sentences: counts, faster baselines, each model, modes, layer rules, one Linear, what did not run, quality.
+
+    The last one says what the intervals contain.
+    """
+    if runs.empty:
+        return []
+    return [
+        _counted(runs, margin),
+        *faster_dtypes(runs),
+        *_models(runs),
+        *fastest_modes(runs, margin),
+        *layer_rules(runs, margin),
+        *_linears(breakeven),
+        *_did_not_run(runs),
+        *_quality(runs),
+        *_intervals(runs),
+    ]
+
+
+def _counted(runs: pd.DataFrame, margin: float) -> str:
+    ran = compared(runs)
+    ran, controls = ran[ran["quant"] != _CONTROL], ran[ran["quant"] == _CONTROL]
+    verdicts = Counter(ran["verdict"])
+    told = ", ".join(f"{v} {verdicts[v]}" for v in _ORDER if verdicts[v])
+    opened = len(devices(runs))
+    where = f" on {opened} device{'s' if opened > 1 else ''}" if opened else ""
+    text = f"{_runs(len(runs))}{where}; {len(ran)} compared a treatment"
+    text += f" with its baseline at a margin of {margin:.0%} ({told})" if len(ran) else " with its baseline"
+    if len(controls):
+        neutral = int((controls["verdict"] == Verdict.NEUTRAL).sum())
+        text += f"; of the controls (quant=none) {neutral} of {len(controls)} came out neutral"
+    return f"{text}."
+
+
+def _models(runs: pd.DataFrame) -> Iterator[str]:
+    ran = compared(model_level(runs))
+    ran = ran[ran["quant"] != _CONTROL]
+    groups = sorted(ran.groupby(["device", "model", "target"]), key=lambda item: -len(item[1]))
+    for (device, model, target), group in groups[:_MOST_MODELS]:
+        where = model if target == "denoiser" else f"{model}/{target}"
+        schemes = sorted(group.groupby("quant"), key=lambda item: -float(item[1]["speedup/ratio"].max()))
+        told = "; ".join(_scheme(str(quant), rows) for quant, rows in schemes)
+        yield f"On {device}, {where}: {told}."
+    if len(groups) > _MOST_MODELS:
+        rest = len(groups) - _MOST_MODELS
+        yield f"{rest} more {'model or target is' if rest == 1 else 'models and targets are'} in the table."
+
+
+def _scheme(quant: str, rows: pd.DataFrame) -> str:
+    """One scheme's verdicts, each with where it holds and the speedups there."""
+    told = []
+    for found in (v for v in _ORDER if v in set(rows["verdict"])):
+        part = rows[rows["verdict"] == found]
+        told.append(f"{_SAYS[found]} {_where(part, rows)} ({_range(part)})".replace("  ", " "))
+    return f"{quant} {', '.join(told)}"
+
+
+def _where(part: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """Where in a scheme's runs a part of them lies: ``at batch 4``, if axes tell it, else how many they are."""
+    if len(part) == len(rows):
+        return "" if len(rows) == 1 else "everywhere it was measured"
+    values = {name: list(dict.fromkeys(part[name])) for name in _AXES}
+    chosen = rows[rows[list(_AXES)].isin(values).all(axis=1)]
+    if len(chosen) > len(part):
+        return f"in {len(part)} of {len(rows)} cases"
+    telling = [name for name in _AXES if set(values[name]) != set(rows[name])]
+    return "at " + ", ".join(_AXES[name].format(_listed(values[name])) for name in telling)
+
+
+def _listed(values: list[object]) -> str:
+    return " and ".join(str(value) for value in values) if len(values) < 3 else ", ".join(map(str, values))
+
+
+def _range(rows: pd.DataFrame) -> str:
+    """One run: its speedup and interval. Several: the span of the speedups and how many."""
+    if len(rows) == 1:
+        row = rows.iloc[0]
+        return f"{row['speedup/ratio']:.2f}×, {row['speedup/ci_low']:.2f}–{row['speedup/ci_high']:.2f}"
+    low, high = (f"{value:.2f}×" for value in (rows["speedup/ratio"].min(), rows["speedup/ratio"].max()))
+    return f"{low if low == high else f'{low} to {high}'}, {_runs(len(rows))}"
+
+
+def _linears(breakeven: pd.DataFrame) -> Iterator[str]:
+    groups = sorted(breakeven.groupby(["device", "compile"]), key=lambda item: -len(item[1]))
+    told = []
+    for (device, mode), group in groups[:_MOST_CURVES]:
+        schemes = [_curves(str(quant), rows) for quant, rows in group.groupby("quant")]
+        told.append(f"One Linear on {device}, compile={mode}: {'; '.join(schemes)}.")
+    if len(groups) > len(told):
+        told[-1] += (
+            f" The break-even table has {len(groups) - len(told)} more pairs of device and compile mode."
+        )
+    yield from told
+
+
+def _curves(quant: str, rows: pd.DataFrame) -> str:
+    """A scheme's break-even over its (K, N) shapes."""
+    curves = rows.drop_duplicates(_CURVE)
+    cases = Counter(curves["case"])
+    told = []
+    for direction, says in (("up", "pays above"), ("down", "stops paying above")):
+        crossing = rows[(rows["direction"] == direction) & rows["decided"].eq(True)]
+        if len(crossing):
+            count = len(crossing.drop_duplicates(_CURVE))
+            told.append(f"{says} {_span(crossing)} ({_of(count, len(curves))})")
+    unclear = len(rows[rows["decided"].eq(False)].drop_duplicates(_CURVE))
+    if unclear:
+        told.append(f"crosses 1, but not beyond the margin on both sides ({_of(unclear, len(curves))})")
+    alike = {
+        Case.HELPS: "helps at every measured M",
+        Case.HURTS: "hurts at every measured M",
+        Case.NEUTRAL: "makes no difference at any measured M",
+        Case.FASTER: "is faster at every measured M, not always beyond the margin",
+        Case.SLOWER: "is slower at every measured M, not always beyond the margin",
+    }
+    told += [f"{text} ({_of(cases[case], len(curves))})" for case, text in alike.items() if cases[case]]
+    return f"{quant} {', '.join(told)}"
+
+
+def _span(crossing: pd.DataFrame) -> str:
+    """The break-even M of several curves."""
+    low, high = (number(float(m)) for m in (crossing["m"].min(), crossing["m"].max()))
+    return f"M = {low}" if low == high else f"M = {low} to {high}, depending on K×N"
+
+
+def _of(count: int, total: int) -> str:
+    return f"{count} of {total} K×N" if total > 1 else "1 K×N"
+
+
+def _did_not_run(runs: pd.DataFrame) -> Iterator[str]:
+    """The commonest ends without a verdict, each with its commonest reasons."""
+    ended = not_run(runs).groupby(["quant", "outcome"], sort=False)
+    groups = sorted(ended, key=lambda item: -int(item[1]["runs"].sum()))
+    told = []
+    for (quant, outcome), rows in groups[:_MOST_ENDS]:
+        end = _ENDS.get(str(outcome), f"ended in {outcome}")
+        told.append(f"{quant} {end} ({_runs(int(rows['runs'].sum()))}){_reasons(rows)}")
+    if told:
+        more = (
+            f"; {len(groups) - len(told)} further kinds of end are in the table"
+            if len(groups) > len(told)
+            else ""
+        )
+        yield f"{'; '.join(told)}{more}."
+
+
+def _reasons(rows: pd.DataFrame) -> str:
+    """Why runs ended as they did; where that differs, how many for which reason."""
+    counts = Counter[str]()
+    for reason, count in zip(rows["reason"], rows["runs"], strict=True):
+        counts[_clipped(str(reason or "no reason given"))] += int(count)
+    if not any(rows["reason"]):
+        return ""
+    if len(counts) == 1:
+        return f": {next(iter(counts))}"
+    told = [f"{count} of them: {reason}" for reason, count in counts.most_common(_MOST_REASONS)]
+    rest = counts.total() - sum(count for _, count in counts.most_common(_MOST_REASONS))
+    return ": " + ", ".join([*told, *([f"{rest} for other reasons"] if rest else [])])
+
+
+def _quality(runs: pd.DataFrame) -> Iterator[str]:
+    one_forward = runs["quality/sqnr_db"].notna() & (runs["target"] != PIPELINE)
+    helps = runs[(runs["verdict"] == Verdict.HELPS) & one_forward]
+    if len(helps):
+        worst = helps.iloc[int(helps["quality/sqnr_db"].argmin())]
+        yield (
+            f"Of the {_runs(len(helps))} that help, the lowest SQNR is {worst['quality/sqnr_db']:.1f} dB "
+            f"({worst['quant']}, {worst['model']})."
+        )
+
+
+def _intervals(runs: pd.DataFrame) -> Iterator[str]:
+    """What the intervals contain, of devices where it is more than one process."""
+    told = []
+    for device, rows in compared(runs).groupby("device", sort=False):
+        contents = Counter(rows["interval"])
+        if set(contents) - {in_words(1, None)}:
+            counts = (
+                f"{_runs(n)} of {text.replace('; ', ', with a ')}" for text, n in contents.most_common()
+            )
+            told.append(f"Intervals on {device}: {'; '.join(counts)}.")
+    yield from told[:_MOST_MODELS]
+
+
+def _runs(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"
+
+
+def _clipped(text: str, limit: int = 140) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

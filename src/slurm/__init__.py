@@ -1,0 +1,1 @@
+"""SLURM as what starts the jobs."""

@@ -1,0 +1,314 @@
+"""A run on a node, in real processes: whatever happens, there is one record, or SLURM will start it again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import submitit
+
+from src.config.schema import GpuConf, RootConf, TaskConf
+from src.jobs import claims, node
+from src.jobs.claims import SIGNALLED, TERMINATED, VANISHED, read_claim
+from src.jobs.node import RunJob
+from src.launching.preparation import write_config
+from src.records.environment import versions
+from src.records.identity import Identity
+from src.records.key import axes_of
+from src.records.record import Outcome, Record, read_record
+from src.records.store import next_attempt, run_folder
+from src.run import execute
+from tests.fork_server import own_fork_server
+
+ROOT = Path(__file__).resolve().parents[2]
+FATES = "tests.slurm.stubs.by_seed"
+HANGS_AT_FIRST = "tests.launching.restarting.sleep_at_first"
+SEEN, RAISES, KILLED, SLEEPS = 0, 1, 2, 4  # seeds of tests.slurm.stubs.by_seed
+
+Made = Callable[..., Path]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def a_fork_server_of_a_node() -> Iterator[None]:
+    """One that an earlier test started would have that test's environment; one of this module would go on."""
+    with own_fork_server(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURMD_NODENAME", "h100-1")
+        patch.delenv("SLURM_RESTART_COUNT", raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "_OTHER_NOTICES_S", 0.1)
+    monkeypatch.setattr(node, "_SAME_SIGNAL_S", 0.1)
+
+
+@pytest.fixture
+def made(tmp_path: Path, compose: Callable[..., RootConf]) -> Made:
+    """made(task, seed=0, ...) -> the folder of a run as it is sent to a cluster."""
+
+    def make(task: str = FATES, timeout_s: float = 60.0, processes: int = 1, **identity: Any) -> Path:
+        cfg = compose(f"seed={identity.pop('seed', 0)}", f"measure.timeout_s={timeout_s}")
+        cfg.measure.processes = processes
+        cfg.gpu = GpuConf("h100", _target_="tests.slurm.stubs.StubDevice")
+        cfg.task = TaskConf("stub", task, processes > 1)
+        cfg.outputs = str(tmp_path)
+        attempt = next_attempt(tmp_path, "0123456789abcdef")
+        folder = run_folder(tmp_path, "0123456789abcdef", attempt)
+        write_config(cfg, folder)
+        made = Identity(
+            "0123456789abcdef",
+            attempt,
+            "the-sweep",
+            axes_of(cfg),
+            outputs=str(tmp_path),
+            cwd=str(ROOT),
+            versions=versions(),
+        )
+        Identity(**(vars(made) | identity)).write(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def started(made: Made) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """started(folder, **environment): a job's process of its own; all are gone afterwards."""
+    processes = []
+
+    def start(folder: Path, **environment: str) -> subprocess.Popen[str]:
+        code = (
+            "import sys; from pathlib import Path; "
+            "from src.jobs import claims, node; from src.processes import isolated; from src.run import execute;"
+            "claims._OTHER_NOTICES_S = 1.5; isolated._WATCH_S = 0.2;"
+            "print(node.RunJob(Path(sys.argv[1]), execute)(), flush=True)"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(folder)],
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def record(folder: Path) -> Record:
+    return read_record(folder / "record.json")
+
+
+def until(condition: Callable[[], Any], patience_s: float = 200) -> None:
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def children_of(folder: Path) -> list[int]:
+    """Processes that write to this run's log."""
+    log, found = str(folder / "run.log"), []
+    for link in Path("/proc").glob("[0-9]*/fd/1"):
+        try:
+            if str(link.readlink()) == log:
+                found.append(int(link.parts[2]))
+        except OSError:
+            continue
+    return found
+
+
+def test_the_runs_own_record(made: Made) -> None:
+    folder = made(seed=SEEN)
+    assert RunJob(folder, execute)() == "ok"
+    found = record(folder)
+    assert (found.outcome, found.sweep, found.axes["gpu"]) == (Outcome.OK, "the-sweep", "h100")
+    assert found.details["seen"]["SLURMD_NODENAME"] == "h100-1"
+    assert "restarts" not in found.details
+
+
+def test_processes_of_one_job_are_pooled_a_killed_one_does_not_count(made: Made) -> None:
+    folder = made("tests.launching.restarting.speed_or_killed", processes=3)
+    assert RunJob(folder, execute)() == "ok"
+    found = record(folder)
+    assert (found.metrics["speedup/processes"], found.details["interval"]) == (2, "2 processes")
+    told = found.details["processes"]["each"]
+    assert [each["outcome"] for each in told] == ["ok", "killed", "ok"]
+    assert [each.get("ratio") for each in told] == [1.1, None, 1.3]
+
+
+@pytest.mark.parametrize(
+    ("seed", "timeout_s", "outcome", "reason"),
+    [
+        (RAISES, 60, "failed", "ZeroDivisionError: a bug"),
+        (KILLED, 60, "killed", "SIGKILL"),
+        (SLEEPS, 1, "timeout", "measure.timeout_s=1"),
+    ],
+)
+def test_every_end_of_the_child_is_recorded(
+    made: Made, seed: int, timeout_s: float, outcome: str, reason: str
+) -> None:
+    folder = made(seed=seed, timeout_s=timeout_s)
+    assert RunJob(folder, execute)() == outcome
+    assert reason in record(folder).reason
+    assert record(folder).environment["hardware"]["cpu"]
+
+
+def test_what_is_recorded_is_not_run_again(made: Made) -> None:
+    folder = made(seed=RAISES)
+    RunJob(folder, execute)()
+    before = (folder / "record.json").read_bytes()
+    assert RunJob(folder, execute)() == "recorded before"
+    assert (folder / "record.json").read_bytes() == before
+
+
+def test_a_kill_that_the_kernel_counted_was_for_memory(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The count is this machine's to have or not; that it is believed is what is tested here."""
+    counts = iter([3, 4])
+    monkeypatch.setattr("src.processes.isolated.oom_kills", lambda: next(counts))
+    folder = made(seed=KILLED)
+    assert RunJob(folder, execute)() == "oom"
+    assert record(folder).remedy == "a larger gpu.slurm.mem_gib"
+
+
+def test_other_code_than_the_snapshot_is_refused(made: Made, tmp_path: Path) -> None:
+    folder = made(snapshot=str(tmp_path))
+    assert RunJob(folder, execute)() == "failed"
+    assert f"imported {ROOT}, which is not the sweep's snapshot" in record(folder).reason
+    assert RunJob(made(snapshot=str(ROOT)), execute)() == "ok"
+
+
+def test_other_versions_than_those_of_the_key_are_refused(made: Made) -> None:
+    folder = made(versions=versions() | {"torch": "1.0", "protocol": "1"})
+    assert RunJob(folder, execute)() == "failed"
+    found = record(folder)
+    assert f"torch is {versions()['torch']} here and was 1.0 there" in found.reason
+    assert "python is" not in found.reason
+    assert "environment" in found.remedy
+
+
+def test_a_configuration_that_this_code_does_not_take_is_recorded(made: Made) -> None:
+    folder = made()
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace("budget_s: ", "budget_of_old: 1\n  budget_s: ", 1))
+    assert RunJob(folder, execute)() == "failed"
+    assert "budget_of_old" in record(folder).reason
+
+
+def test_too_many_requeues(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
+    folder = made(max_requeues=2)
+    assert RunJob(folder, execute)() == "killed"
+    assert "requeued" in record(folder).reason
+    assert "max_requeues" in record(folder).remedy
+
+
+def test_as_many_requeues_as_are_allowed(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    assert RunJob(made(max_requeues=2), execute)() == "ok"
+
+
+def test_of_two_starts_the_later_records_and_the_earlier_leaves(made: Made, started: Any) -> None:
+    """A node that no longer answers SLURM may still compute."""
+    folder = made(HANGS_AT_FIRST)
+    earlier = started(folder, SLURMD_NODENAME="h100-1", SLURM_JOB_ID="7")
+    until(lambda: "hanging" in _log(earlier))
+    [child] = children_of(folder)
+    later = started(folder, SLURMD_NODENAME="h100-2", SLURM_JOB_ID="7", SLURM_RESTART_COUNT="1")
+    assert later.communicate(timeout=240)[0].splitlines()[-1] == "ok"
+    assert "given up: job 7 runs it on h100-2" in earlier.communicate(timeout=240)[0]
+    assert child not in children_of(folder)
+    assert record(folder).details["restarts"] == {"number": 1, "reasons": [VANISHED]}
+    assert len(list(folder.glob("record.json"))) == 1
+
+
+def _log(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def test_sigterm_ends_the_child_and_leaves_the_record_to_the_next_start(made: Made, started: Any) -> None:
+    folder = made(HANGS_AT_FIRST)
+    preempted = started(folder, SLURM_JOB_ID="7")
+    until(lambda: "hanging" in _log(preempted))
+    [child] = children_of(folder)
+    preempted.send_signal(signal.SIGTERM)
+    until(lambda: (claim := read_claim(folder)) and claim.left)
+    assert child not in children_of(folder)
+    assert preempted.poll() is None  # SLURM requeues a job that it ends itself
+    preempted.kill()
+    assert not (folder / "record.json").exists()
+    again = started(folder, SLURM_JOB_ID="7", SLURM_RESTART_COUNT="1")
+    assert again.communicate(timeout=240)[0].splitlines()[-1] == "ok"
+    assert record(folder).details["restarts"] == {"number": 1, "reasons": [TERMINATED]}
+
+
+def test_the_first_reason_to_leave_stands(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM sends SIGTERM to a job that is requeued at its time limit."""
+    folder = made()
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert claims.take(folder, claims.Claim.of_this_process())
+    RunJob(folder, execute).checkpoint()
+    claims.leave(folder, TERMINATED)
+    later = claims.take(folder, claims.Claim.of_this_process(), sleep=lambda _: None)
+    assert later is not None
+    assert later.reasons() == [SIGNALLED]
+
+
+def test_sigterm_without_slurm_is_the_end(made: Made, started: Any) -> None:
+    folder = made(HANGS_AT_FIRST)
+    stopped = started(folder)
+    until(lambda: "hanging" in _log(stopped))
+    stopped.send_signal(signal.SIGTERM)
+    assert stopped.communicate(timeout=240)[0].splitlines()[-1] == "killed"
+    assert "SIGTERM" in record(folder).reason
+
+
+@pytest.mark.parametrize(("max_num_timeout", "signal_s", "outcome"), [(1, 15, "ok"), (0, 8, "timeout")])
+def test_submitit_sends_a_run_again_at_its_time_limit(
+    made: Made,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    max_num_timeout: int,
+    signal_s: int,
+    outcome: str,
+) -> None:
+    """On submitit's own executor for this machine: SIGUSR2, checkpoint, the same folder again."""
+    monkeypatch.chdir(ROOT)
+    folder = made(HANGS_AT_FIRST)
+    executor = submitit.LocalExecutor(tmp_path / "submitit", max_num_timeout=max_num_timeout)
+    executor.update_parameters(timeout_min=1.5, signal_delay_s=90 - signal_s)
+    job = executor.submit(RunJob(folder, execute))
+    assert job.result() == outcome
+    found = record(folder)
+    if outcome == "ok":
+        assert found.details["restarts"] == {"number": 1, "reasons": [SIGNALLED]}
+    else:
+        assert "time limit" in found.reason
+        assert "time_min" in found.remedy
+    assert not children_of(folder)
+
+
+def test_the_jobs_process_imports_no_torch(made: Made) -> None:
+    code = "import sys, src.jobs.node, src.run; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_claim_that_cannot_be_read_is_no_others(made: Made) -> None:
+    folder = made()
+    claim = claims.Claim.of_this_process({"SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "2"})
+    assert claim.job == "9_2"
+    (folder / "claim.json").write_text("{")
+    claims.check_claim(folder, claim)
+    (folder / "claim.json").write_text(json.dumps({"unknown": 1}))
+    claims.check_claim(folder, claim)

@@ -1,0 +1,119 @@
+"""Whatever a run's process does, its parent gets an ending and goes on."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from src.processes.isolated import EndedBy, Preloaded, share_caches
+from tests.fork_server import own_fork_server
+from tests.launching import jobs
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Preloaded]:
+    with own_fork_server():
+        yield Preloaded(["json.tool", "collections.abc.Mapping", "no.such.module"])
+
+
+def is_gone(pid: int) -> bool:
+    """Within 10 seconds, but for a zombie that nobody reaps."""
+    stat = Path(f"/proc/{pid}/stat")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if stat.read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("name", ["größe #1 it's", 'say "hi"'])
+def test_compiled_code_lies_where_torch_can_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """With a double quote in its path torch would find no vector units: then it lies below TMPDIR."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    share_caches(tmp_path / name)
+    folder = os.environ["TORCHINDUCTOR_CACHE_DIR"]
+    assert folder.startswith(str(tmp_path / name / "cache")) == ('"' not in name)
+    assert '"' not in folder
+
+
+def test_a_job_answers_and_its_output_goes_to_the_log(server: Preloaded, tmp_path: Path) -> None:
+    heard: list[str] = []
+    log = tmp_path / "run.log"
+    ending = server.run(jobs.answer, (21,), log=log, timeout_s=60, hear=heard.append)
+    assert (ending.by, ending.answer) == (EndedBy.ITSELF, 42)
+    assert heard == ["computing"]
+    assert "to the log" in log.read_text()
+
+
+def test_children_start_with_the_modules_imported(server: Preloaded, tmp_path: Path) -> None:
+    ending = server.run(jobs.has_imported, ("json.tool",), log=tmp_path / "log", timeout_s=60)
+    assert ending.answer is True
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
+def test_death_by_a_signal_is_named(server: Preloaded, tmp_path: Path, number: signal.Signals) -> None:
+    ending = server.run(jobs.kill_itself, (number,), log=tmp_path / "log", timeout_s=60)
+    assert (ending.by, ending.code) == (EndedBy.SIGNAL, -number)
+    assert number.name in ending.reason
+    assert ("out-of-memory" in ending.reason) == (number == signal.SIGKILL)
+
+
+def test_death_in_the_middle_of_an_answer_is_one_too(server: Preloaded, tmp_path: Path) -> None:
+    ending = server.run(jobs.die_in_mid_sentence, (), log=tmp_path / "log", timeout_s=60)
+    assert (ending.by, ending.code) == (EndedBy.SIGNAL, -signal.SIGKILL)
+
+
+def test_an_exit_without_an_answer_gives_its_status(server: Preloaded, tmp_path: Path) -> None:
+    ending = server.run(jobs.leave, (3,), log=tmp_path / "log", timeout_s=60)
+    assert (ending.by, ending.code) == (EndedBy.EXIT, 3)
+    assert "3" in ending.reason
+
+
+def test_an_exception_leaves_its_traceback_in_the_log(server: Preloaded, tmp_path: Path) -> None:
+    ending = server.run(jobs.raise_error, (), log=tmp_path / "log", timeout_s=60)
+    assert (ending.by, ending.code) == (EndedBy.EXIT, 1)
+    assert "a bug in the run" in (tmp_path / "log").read_text()
+
+
+def test_a_hang_ends_with_all_that_it_started(server: Preloaded, tmp_path: Path) -> None:
+    started = time.monotonic()
+    ending = server.run(jobs.hang_with_grandchild, (tmp_path / "pids",), log=tmp_path / "log", timeout_s=1)
+    assert ending.by is EndedBy.TIMEOUT
+    assert time.monotonic() - started < 60
+    for pid in map(int, (tmp_path / "pids").read_text().split()):
+        assert is_gone(pid)
+
+
+def test_an_interrupt_ends_the_child_and_goes_on_upwards(server: Preloaded, tmp_path: Path) -> None:
+    def interrupt(_: str) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background suite
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            server.run(
+                jobs.hang_with_grandchild,
+                (tmp_path / "pids",),
+                log=tmp_path / "log",
+                timeout_s=60,
+                hear=interrupt,
+            )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    for pid in map(int, (tmp_path / "pids").read_text().split()):
+        assert is_gone(pid)
+
+
+def test_the_next_job_runs_as_if_nothing_had_happened(server: Preloaded, tmp_path: Path) -> None:
+    server.run(jobs.kill_itself, (signal.SIGKILL,), log=tmp_path / "log", timeout_s=60)
+    assert server.run(jobs.answer, (1,), log=tmp_path / "log", timeout_s=60).answer == 2

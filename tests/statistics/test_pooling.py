@@ -1,0 +1,130 @@
+"""Pooling the processes of a run: Student's t where nothing else is known, and the other runs' spread where it is."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from src.statistics.pooling import Between, Process, between_others, pool
+from tests.measurement.simulated_processes import alone, among, by_formula, outcome, processes
+
+logs = st.floats(-1.5, 1.5)
+errors = st.floats(0.0005, 0.05)
+PRIOR = Between(0.03, 12.0, 6)
+
+
+def process(log: float, error: float = 0.003) -> Process:
+    half = stats.norm.ppf(0.975) * error
+    return Process(math.exp(log), math.exp(log - half), math.exp(log + half))
+
+
+several = st.lists(st.tuples(logs, errors), min_size=2, max_size=6).map(lambda xs: [process(*x) for x in xs])
+
+
+@settings(deadline=None)
+@given(logs, errors)
+def test_a_single_process_of_an_unknown_device_keeps_its_interval_and_that_is_said(log, error):
+    only = process(log, error)
+    found = pool([only])
+    assert (found.speedup, found.ci_low, found.ci_high) == (only.speedup, only.ci_low, only.ci_high)
+    assert (found.processes, found.between_sd) == (1, None)
+    assert found.interval == "1 process: what differs between processes is not in its interval"
+
+
+@settings(deadline=None)
+@given(several)
+def test_several_processes_get_students_interval_of_their_mean(several):
+    values, found = [each.log for each in several], pool(several)
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
+    assert math.log(found.speedup) == pytest.approx(np.mean(values), abs=1e-9)
+    assert math.log(found.ci_high) - math.log(found.speedup) == pytest.approx(half, abs=1e-9)
+    assert found.interval == f"{len(values)} processes"
+
+
+@settings(deadline=None)
+@given(several, st.floats(0.5, 2), st.sampled_from([None, PRIOR]))
+def test_units_and_directions_do_not_matter(several, factor, prior):
+    found = pool(several, prior=prior)
+    scaled = pool(
+        [Process(*(factor * x for x in (p.speedup, p.ci_low, p.ci_high))) for p in several], prior=prior
+    )
+    turned = pool([Process(1 / p.speedup, 1 / p.ci_high, 1 / p.ci_low) for p in several[::-1]], prior=prior)
+    assert [scaled.speedup, scaled.ci_low, scaled.ci_high] == pytest.approx(
+        [factor * found.speedup, factor * found.ci_low, factor * found.ci_high]
+    )
+    assert [turned.speedup, turned.ci_low, turned.ci_high] == pytest.approx(
+        [1 / found.speedup, 1 / found.ci_high, 1 / found.ci_low]
+    )
+
+
+@settings(deadline=None)
+@given(logs, errors, st.floats(0, 0.1), st.floats(3, 100))
+def test_other_runs_never_narrow_a_single_process(log, error, sd, df):
+    only, found = process(log, error), pool([process(log, error)], prior=Between(sd, df, 5))
+    assert found.ci_low <= only.ci_low * (1 + 1e-9)
+    assert found.ci_high >= only.ci_high * (1 - 1e-9)
+    assert found.interval == f"1 process; between-process spread of {sd:.1%} from 5 other runs of this device"
+
+
+def test_too_little_known_of_others_leaves_a_single_process_alone_but_helps_two():
+    little = Between(0.01, 2.0, 2)
+    assert pool([process(0.1)], prior=little) == pool([process(0.1)])
+    two = [process(0.1), process(0.11)]
+    assert pool(two, prior=little).ci_low > pool(two).ci_low
+
+
+def test_more_processes_narrow_the_interval_that_other_runs_widened():
+    widths = [math.log((p := pool([process(0.1)] * n, prior=PRIOR)).ci_high / p.ci_low) for n in (1, 2, 3, 5)]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_the_spread_of_a_device_comes_from_runs_of_several_processes():
+    assert between_others([[process(0.1)], [process(0.2)]]) is None
+    rng = np.random.default_rng(3)
+    runs = [processes(rng, 3, 0.03, by_formula()) for _ in range(200)]
+    found = between_others([*runs, [process(0.5)]])
+    assert found is not None
+    assert (found.runs, found.sd) == (200, pytest.approx(0.03, rel=0.1))
+    assert found.df > 50
+
+
+def test_a_spread_that_differs_from_run_to_run_is_less_known():
+    rng = np.random.default_rng(4)
+    alike = [processes(rng, 3, 0.01, by_formula(0.001)) for _ in range(30)]
+    unlike = [
+        processes(rng, 3, 0.01 * factor, by_formula(0.001)) for factor in (0.2, 1, 5) for _ in range(10)
+    ]
+    found = [between_others(runs) for runs in (alike, unlike)]
+    assert all(found)
+    assert found[0].df > 10 > found[1].df >= 3
+
+
+def test_processes_that_agree_to_the_last_digit_are_no_error():
+    found = pool([Process(1.1, 1.1, 1.1)] * 3)
+    assert (found.ci_low, found.ci_high) == (pytest.approx(1.1), pytest.approx(1.1))
+    assert between_others([[Process(1.1, 1.1, 1.1)] * 3] * 4) == Between(0.0, pytest.approx(8, abs=8), 4)
+    with pytest.raises(ValueError, match="no process"):
+        pool([])
+
+
+@pytest.mark.parametrize("between", [0.0, 0.01, 0.03])
+@pytest.mark.parametrize("count", [3, 5])
+def test_intervals_hold_the_truth_and_no_effect_is_rarely_called_one(between, count):
+    """What `benchmarks/processes.py` prints, with fewer experiments; one process said helps or hurts in 38 %."""
+    found = outcome(1000, alone(count, between, by_formula()))
+    assert 0.93 <= found.covered <= 0.97
+    assert found.false <= 0.05
+
+
+def test_one_process_alone_is_what_cannot_be_trusted():
+    assert outcome(500, alone(1, 0.03, by_formula())).false > 0.3
+
+
+@pytest.mark.parametrize(("runs", "each"), [(4, 2), (6, 3)])
+def test_one_process_among_other_runs_of_its_device_can(runs, each):
+    found = outcome(600, among(1, 0.03, by_formula(), runs=runs, each=each))
+    assert 0.925 <= found.covered <= 0.985
+    assert found.false <= 0.05
