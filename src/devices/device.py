@@ -9,14 +9,8 @@ import torch
 
 from src.config.schema import GpuConf
 from src.hardware.cpu import cpu_identity, cpu_name
-from src.hardware.hardware import (
-    cpu_model,
-    cuda_hardware,
-    cuda_limits,
-    cxx_version,
-    last_level_cache_mib,
-    nvidia_driver,
-)
+from src.hardware.host import cpu_model, cxx_version, last_level_cache_mib
+from src.hardware.nvidia import cuda_hardware, cuda_limits, nvidia_driver
 from src.outcomes import unsupported
 
 GIB = 2**30

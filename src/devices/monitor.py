@@ -13,7 +13,7 @@ import pynvml
 import torch
 
 from src.devices.device import GIB, Device
-from src.hardware.hardware import nvml_handle
+from src.hardware.nvidia import nvml_handle
 
 # NVML's reasons for a lower clock that make a round void. A power cap (SW) is not among them: it is how a large
 # matmul runs in steady state, so it is recorded as a state of the round.

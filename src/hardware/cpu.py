@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from src.hardware.hardware import ROOT, cache_bytes, cores_of, cpu_model, cpuinfo, last_level_cache_mib
+from src.hardware.host import ROOT, cache_bytes, cores_of, cpu_model, cpuinfo, last_level_cache_mib
 
 _NAMES = Path(__file__).with_name("microarchitectures.yaml")
 _FLAGS = frozenset(  # of /proc/cpuinfo, those that decide how fast a matmul is

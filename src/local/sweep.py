@@ -191,7 +191,7 @@ def describe_device(gpu: GpuConf, tell: object) -> dict[str, Any]:
     """Open the device and describe it; one that isn't here is described by the reason."""
     from hydra.utils import get_class
 
-    from src.hardware.hardware import cpu_model
+    from src.hardware.host import cpu_model
     from src.outcomes import RunEndedError
 
     try:

@@ -13,7 +13,8 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
-from src.hardware.hardware import cpu_hardware, cxx_version, nvidia_driver
+from src.hardware.host import cpu_hardware, cxx_version
+from src.hardware.nvidia import nvidia_driver
 
 PROTOCOL_VERSION = 3  # of the measurement protocol: raised when a change can move a number
 _PACKAGES = ("torch", "torchao", "diffusers", "transformers", "triton", "numpy")

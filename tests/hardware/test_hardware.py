@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from src.hardware import hardware
-from src.hardware.hardware import cpu_hardware, cuda_hardware, last_level_cache_mib, nvidia_driver
+from src.hardware import nvidia
+from src.hardware.host import cpu_hardware, last_level_cache_mib
+from src.hardware.nvidia import cuda_hardware, nvidia_driver
 
 MIB = 2**20
 CPUINFO = """processor\t: 0
@@ -254,13 +255,13 @@ def test_the_bus_finds_what_the_uuid_does_not(gpu):
     assert log == [("bus", "00000000:1a:00.0"), "shutdown"]
 
 
-@pytest.mark.parametrize("query", sorted(hardware._NVML_QUERIES))
+@pytest.mark.parametrize("query", sorted(nvidia._NVML_QUERIES))
 def test_a_query_that_is_not_supported_costs_its_key_alone(gpu, query):
-    names = [n for n in hardware._NVML_QUERIES[query].__code__.co_names if n.startswith("nvml")]
+    names = [n for n in nvidia._NVML_QUERIES[query].__code__.co_names if n.startswith("nvml")]
     gpu(**dict.fromkeys(names or ["nvmlDeviceGetNvLinkState"], not_supported))
     found = cuda_hardware()
     assert found["left_out"][query] == "Not Supported"
-    assert set(hardware._NVML_QUERIES) == (set(found) | set(found["left_out"])) & set(hardware._NVML_QUERIES)
+    assert set(nvidia._NVML_QUERIES) == (set(found) | set(found["left_out"])) & set(nvidia._NVML_QUERIES)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +286,7 @@ def test_without_the_package(gpu, monkeypatch):
 
 def test_the_queries_are_nvmls():
     pynvml = pytest.importorskip("pynvml")
-    asked = {name for query in hardware._NVML_QUERIES.values() for name in query.__code__.co_names}
+    asked = {name for query in nvidia._NVML_QUERIES.values() for name in query.__code__.co_names}
     functions = {name for name in asked if name.lower().startswith("nvml")} | {
         "nvmlDeviceGetNvLinkState",
         "nvmlDeviceGetHandleByUUID",
