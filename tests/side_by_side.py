@@ -19,7 +19,6 @@ SPREAD = ["--dist", "worksteal", "-n", "auto"]
 WAITING = ["--dist", "loadfile", "-n", "3"]  # each process has clusters of its own
 APART = (  # they wait more than they compute
     "tests/slurm",
-    "tests/jobs/test_hydra_suite.py",
     "tests/jobs/test_node.py",
     "tests/local/test_pool.py",
     "tests/records/test_cluster_tracking.py",

@@ -15,8 +15,15 @@ if TYPE_CHECKING:
     from src.jobs.arrays import ArrayBackend
 
 
+def measures(config: DictConfig) -> bool:
+    """Whether a configuration is one of a measurement, and not of another command or application."""
+    from src.config.schema import RootConf
+
+    return OmegaConf.get_type(config) is RootConf
+
+
 class SendingLauncher(Launcher, ABC):
-    """Plans a sweep, or sends what is not measured yet; takes the jobs of other Hydra applications too."""
+    """Plans a sweep, or sends what is not measured yet."""
 
     conf: Any  # the launcher's own keys, typed
 
@@ -27,10 +34,17 @@ class SendingLauncher(Launcher, ABC):
         """Remember what Hydra hands over, and check the launcher's own keys.
 
         Raises:
-            ConfigError: a key of `hydra.launcher` has a value that is not accepted.
+            ConfigError: a key of `hydra.launcher` has a value that is not accepted, or the runs are no measurements.
         """
         from src.checks.validation import check_values
+        from src.config.errors import ConfigError
 
+        if not measures(config):
+            name = config.hydra.runtime.choices["hydra/launcher"]
+            raise ConfigError(
+                f"hydra/launcher={name}: sends measurements (python -m src.run) alone; other Hydra applications take "
+                "hydra-submitit-launcher's submitit_slurm, or hydra/launcher=basic"
+            )
         self.context, self.task, self.config = hydra_context, task_function, config
         self.conf = OmegaConf.to_object(config.hydra.launcher)
         check_values(self.conf, "hydra.launcher")
@@ -38,19 +52,11 @@ class SendingLauncher(Launcher, ABC):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Send all jobs; each return value is the run's exit status, 0 for one that is not waited for.
 
-        Another application's jobs are always waited for, and return what its task does.
-
         Raises:
             ConfigError: a run cannot be sent, or what takes the jobs is not there or refuses them.
         """
         from src.app.loader import checked_jobs
-        from src.jobs.foreign import is_foreign, run_foreign
 
-        if is_foreign(self.config):
-            backend, conf = self.backend()
-            return run_foreign(
-                self.context, self.task, self.config, job_overrides, initial_job_idx, conf, backend
-            )
         configs = checked_jobs(self.context.config_loader, self.config, job_overrides)
         statuses = self._planned(list(configs)) if self.config.plan else self.run(configs)
         return [

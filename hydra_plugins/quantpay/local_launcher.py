@@ -9,6 +9,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from hydra_plugins.quantpay._launcher import measures
+
 
 @dataclass
 class LocalLauncherConf:
@@ -30,13 +32,12 @@ class LocalLauncher(Launcher):
         self.context, self.task, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run all jobs; each return value is the run's exit status. Another application's run as Hydra runs them."""
+        """Run all jobs; each return value is the run's exit status. What measures nothing runs as Hydra runs it."""
         from src.app.loader import checked_jobs
-        from src.jobs.foreign import is_foreign
         from src.local.sweep import run_sweep
         from src.run import execute
 
-        if is_foreign(self.config):
+        if not measures(self.config):
             from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 
             basic = BasicLauncher()

@@ -1,7 +1,10 @@
 """Keys of the cluster launcher and of what a GPU asks of SLURM: mistakes are one line, before anything is sent."""
 
+import sys
+
 import pytest
 
+from src.app.application import main
 from tests.config.conftest import Call
 
 MISTAKES = {
@@ -37,3 +40,16 @@ def test_without_slurm_it_says_so(call: Call, monkeypatch: pytest.MonkeyPatch, t
     assert called.err.count("\n") == 1
     assert "sbatch" in called.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("launcher", ["slurm", "submitit_local"])
+def test_only_measurements_are_sent(
+    launcher: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["collect.py"])
+    asked = ["-m", f"hydra/launcher={launcher}", "sweep=a,b"]
+    assert main("collect", lambda _: pytest.fail("was called"), asked, prog="python -m src.collect") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"hydra/launcher={launcher}: sends measurements" in said
+    assert "hydra-submitit-launcher" in said
