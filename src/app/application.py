@@ -5,10 +5,8 @@ with status 0 whatever the runs returned. So this module calls what is below it 
 """
 
 import argparse
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +24,10 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from src.app.arguments import parse, search_path
-from src.app.encoding import fit_terminal
+from src.app.encoding import fit_terminal, quiet_when_nobody_reads
 from src.app.loader import Loader
 from src.app.sweep_axes import swept_values
-from src.checks.validation import validated
+from src.checks.validation import check
 from src.config import schema
 from src.config.cluster_schema import ClusterConf, PoolConf
 from src.config.errors import ConfigError, explained
@@ -93,7 +91,7 @@ class Application:
                 f"--{', --'.join(asked)}: only one of them at a time, and not with --run or --multirun"
             )
         if asked:
-            with explained(), _quiet_when_nobody_reads():
+            with explained(), quiet_when_nobody_reads():
                 _COMMANDS[asked[0]](self)
             return 0
         with explained():
@@ -170,27 +168,6 @@ class Application:
         return config
 
 
-def check(config: DictConfig) -> None:
-    """Validate a composed configuration against the dataclass that its primary config names.
-
-    Raises:
-        ConfigError: it is wrong.
-    """
-    kind = OmegaConf.get_type(config)
-    if kind is not None and kind is not dict:
-        validated(config, kind)
-
-
-@contextmanager
-def _quiet_when_nobody_reads() -> Iterator[None]:
-    """`--help | head` is no error."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _elsewhere(launcher: DictConfig) -> bool:
     """Whether runs go to a backend, where also a single one is a sweep: Hydra asks no launcher for a single run."""
     kind = OmegaConf.get_type(launcher)
@@ -254,8 +231,7 @@ def _version(app: Application) -> None:
 def _list(app: Application) -> None:
     from src.app.listing import list_schemes
 
-    check(app.compose())
-    list_schemes(app)
+    list_schemes(app.compose, app.loader, app.overrides)
 
 
 _COMMANDS: dict[str, Callable[[Application], Any]] = {

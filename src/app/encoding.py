@@ -1,9 +1,11 @@
-"""What is printed fits the terminal's encoding: ASCII in place of signs that it does not have."""
+"""What is printed fits who reads it: ASCII in place of signs that a terminal lacks, silence where nobody reads on."""
 
 import codecs
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _SIGNS = str.maketrans(
     {
@@ -42,6 +44,16 @@ def fit_terminal() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="ascii" if _says_ascii() else None, errors=_NAME)
+
+
+@contextmanager
+def quiet_when_nobody_reads() -> Iterator[None]:
+    """`--help | head` is no error."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _says_ascii() -> bool:

@@ -1,6 +1,7 @@
 """What `--list` prints: every scheme, and whether the device runs it, here or foretold. No model is built."""
 
 import sys
+from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from src.app.loader import Loader
+from src.checks.validation import check
 from src.config.aliases import aliases, without_aliases
 from src.config.errors import ConfigError
 from src.config.paths import ROOT, command, config_source
@@ -19,7 +21,6 @@ from src.config.quant_schema import QuantConf, RequiresConf
 from src.config.schema import AUTO, GpuConf
 
 if TYPE_CHECKING:
-    from src.app.application import Application
     from src.devices.capability import Capability
     from src.devices.device import Device
     from src.planning.cards import Card
@@ -39,14 +40,22 @@ _STYLES = {"ok": "green", "emulated": "yellow", "unsupported": "dim"}
 _UNFOLDED = 1000  # columns, where nobody reads it on a terminal
 _NESTED = "quant.candidates"  # where all schemes fit into one composition
 
+Compose = Callable[[Sequence[str]], DictConfig]
 
-def list_schemes(app: "Application") -> None:
+
+def list_schemes(compose: Compose, loader: Loader, overrides: Sequence[str]) -> None:
     """Print a row per scheme.
+
+    Args:
+        compose: what is configured by some overrides.
+        loader: knows the schemes.
+        overrides: of the command line.
 
     Raises:
         ConfigError: this command has no schemes, or the device is not here and nothing is known of it.
     """
-    config = app.compose()
+    config = compose(overrides)
+    check(config)
     if "quant" not in config:
         raise ConfigError(f"--list: only {command('run')} has schemes")
     card = _card(OmegaConf.to_object(config.gpu))
@@ -54,10 +63,10 @@ def list_schemes(app: "Application") -> None:
     assert device is not None
     from src.devices.capability import capability
 
-    schemes = _schemes(app)
+    schemes = _schemes(compose, loader, overrides)
     dtypes = _dtypes(config, device, schemes, here=card.here)
     rows = {name: capability(conf, device, dtypes[name]) for name, conf in schemes.items()}
-    other_names = aliases("quant", app.loader)
+    other_names = aliases("quant", loader)
     called = {name: sorted(a for a, option in other_names.items() if option == name) for name in rows}
     told = "" if card.here else f"; foretold from {card.source}: this machine does not have it"
     asked = f"{dtypes['none']} (dtype=auto)" if config.dtype == AUTO else config.dtype
@@ -89,14 +98,14 @@ def scheme_names() -> list[str]:
     return without_aliases("quant", loader.get_group_options("quant"), loader)
 
 
-def _schemes(app: "Application") -> dict[str, QuantConf]:
+def _schemes(compose: Compose, loader: Loader, overrides: Sequence[str]) -> dict[str, QuantConf]:
     """Every scheme with the command line's other values, composed at once: one by one takes 0.1 s each."""
     from src.devices.capability import quant_conf
 
-    names = without_aliases("quant", app.loader.get_group_options("quant"), app.loader)
-    given = [override for override in app.overrides if not override.startswith(("quant=", "quant."))]
+    names = without_aliases("quant", loader.get_group_options("quant"), loader)
+    given = [override for override in overrides if not override.startswith(("quant=", "quant."))]
     nested = [f"+quant@{_NESTED}.{name}={name}" for name in names]
-    config: DictConfig = app.compose([*given, "quant=none", *nested])
+    config = compose([*given, "quant=none", *nested])
     entries = OmegaConf.to_container(config.quant.candidates, resolve=True)
     assert isinstance(entries, dict)
     return {name: quant_conf(entries[name]) for name in names}

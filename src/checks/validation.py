@@ -31,6 +31,17 @@ def validate(config: DictConfig) -> RootConf:
     return validated(config, RootConf)
 
 
+def check(config: DictConfig) -> None:
+    """Validate a composed configuration against the dataclass that its primary config names.
+
+    Raises:
+        ConfigError: it is wrong.
+    """
+    kind = OmegaConf.get_type(config)
+    if kind is not None and kind is not dict:
+        validated(config, kind)
+
+
 def validated(config: DictConfig, schema: type[T]) -> T:
     """The composed configuration as an object of the dataclass `schema`; see `validate`."""
     if OmegaConf.get_type(config) is not schema:
