@@ -22,6 +22,14 @@ class ArrayBackend(Backend, Protocol):
         """The most jobs that an array may have."""
         ...
 
+    def placed(self, request: SlurmRequest) -> SlurmRequest:
+        """The request with what the backend finds out itself: where it has what is asked for.
+
+        Raises:
+            ConfigError: that is not clear; what to give.
+        """
+        ...
+
 
 @dataclass
 class JobArray:

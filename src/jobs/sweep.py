@@ -131,8 +131,10 @@ class ClusterSweep:
         """One array after another; the manifest is on disk before each, and after it with the jobs' ids.
 
         Raises:
-            ConfigError: the first array is refused.
+            ConfigError: the first array is refused, or it is not clear where one of them is to go.
         """
+        for array in self.grouping.arrays:
+            array.request = self.backend.placed(array.request)
         for array in self.grouping.arrays:
             for position, index in enumerate(array.runs):
                 self.manifest.runs[index] |= {"array": array.name, "task": array.task(position)}

@@ -43,5 +43,8 @@ class Pool:
     def max_array_size(self) -> int:
         return self.largest
 
+    def placed(self, request: SlurmRequest) -> SlurmRequest:
+        return request
+
     def sent(self) -> int:
         return sum(len(folders) for _, folders in self.arrays.values())
