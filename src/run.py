@@ -5,6 +5,7 @@ run, and that process calls `execute`, which hands over to the task: `src.tasks.
 """
 
 import math
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from src.config.schema import AUTO, RootConf
+from src.context import Kept, RunContext
 from src.records.record import Outcome, Record
 
 
@@ -30,18 +32,20 @@ def run_single(config: DictConfig) -> int:
     return max(run_sweep([validate(config)], execute))
 
 
-def execute(cfg: RootConf, record: Record, folder: Path, tell: Callable[[str], None]) -> Record:
-    """One run, in a process of its own: whatever happens becomes the record, and it is on disk on return.
+def execute(
+    cfg: RootConf, record: Record, folder: Path, tell: Callable[[str], None], kept: Kept | None = None
+) -> Record:
+    """One run, in a process apart: whatever happens becomes the record, and it is on disk on return.
 
     Args:
         cfg: the validated configuration.
         record: the run's identity; filled in here.
         folder: where everything of the run is written.
         tell: hears which phase is on.
+        kept: what other runs of this process left, where there are any.
     """
     from hydra.utils import get_class, get_method
 
-    from src.context import RunContext
     from src.outcomes import ended, log_text
     from src.records.environment import environment
 
@@ -50,7 +54,7 @@ def execute(cfg: RootConf, record: Record, folder: Path, tell: Callable[[str], N
         device = get_class(cfg.gpu._target_)(cfg.gpu).open()
         record.device = device.as_dict()
         record.environment["hardware"] |= device.hardware()
-        run = RunContext(cfg, record, folder, device, tell)
+        run = RunContext(cfg, record, folder, device, tell, kept)
         if cfg.dtype == AUTO:
             # It imports torch, which a device that torch does not know can do without.
             from src.tasks.baseline import settle_dtype
@@ -66,6 +70,8 @@ def execute(cfg: RootConf, record: Record, folder: Path, tell: Callable[[str], N
     if strange:  # JSON has no NaN: without this there would be no record
         record.outcome, record.verdict = Outcome.FAILED, ""
         record.reason = "; ".join(f"{name} is {record.metrics.pop(name)}" for name in strange)
+    if record.environment["pid"] != str(os.getpid()):
+        os._exit(1)  # a copy that the task forked: the run has a record without it
     record.write(folder)
     return record
 

@@ -132,6 +132,13 @@ def forget_compiled() -> None:
     torch._inductor.utils.clear_caches()
 
 
+def forget_all_compiled() -> None:
+    """Drop also what was counted: the process is then as one that has compiled nothing."""
+    forget_compiled()
+    counters.clear()
+    torch._dynamo.utils.graph_break_reasons.clear()
+
+
 @contextmanager
 def compiled_apart(options: dict[str, Any], again: Callable[[], object]) -> Iterator[None]:
     """Compile anew with these inductor options inside; afterwards all is as before, and nothing was counted.

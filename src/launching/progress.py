@@ -171,6 +171,12 @@ class SweepProgress:
         self.done += 1
         self.console.print(f"[{self.done}/{self.runs}] {self._label}: {text}", soft_wrap=True)
 
+    def again(self) -> None:
+        """The run before is to be measured once more."""
+        self.guesses_s.insert(self.done, self.guesses_s[self.done - 1])
+        self.runs += 1
+        self._bar.update(self._task, total=self.runs)
+
     def say(self, text: str) -> None:
         """Plain text above the bar, never broken into lines: paths and links stay whole."""
         self.console.print(text, markup=False, soft_wrap=True)

@@ -17,8 +17,9 @@ from src.launching.endings import kept, record_of
 from src.launching.preparation import new_sweep, writable, write_config
 from src.launching.progress import SweepProgress, duration, endings, label, result
 from src.launching.publication import SweepPublisher
-from src.launching.repetition import processes_of, run_processes
+from src.launching.repetition import Start, processes_of, run_processes
 from src.launching.standing import standing
+from src.local.group import FOLDER, SMALLEST, Group, brought_together, group_key
 from src.planning.hours import guess_s
 from src.processes.isolated import EndedBy, Preloaded, share_caches
 from src.records.key import axes_of, run_key
@@ -86,7 +87,7 @@ class LocalSweep:
         self.publisher = SweepPublisher(configs[0].tracking, self.manifest, self.folder)
         self.devices: dict[str, dict[str, Any]] = {}
         self.dtypes: dict[str, str] = {}
-        self.records: list[Record] = []
+        self.records: dict[int, Record] = {}  # by the index of its configuration
 
     def run(self) -> list[int]:
         """All runs in turn, whatever becomes of each."""
@@ -98,13 +99,51 @@ class LocalSweep:
             progress.say(f"sweep {self.sweep}: {len(self.configs)} runs, records in {self.outputs}")
             try:
                 self.publisher.open()
-                for cfg in self.configs:
-                    self._run_or_skip(cfg, progress)
+                groups = brought_together(self._group_keys())
+                progress.guesses_s = [guesses_s[index] for indexes in groups for index in indexes]
+                for number, indexes in enumerate(groups, start=1):
+                    if len(indexes) == 1:
+                        self._run_or_skip(indexes[0], progress, self.server)
+                    else:
+                        self._run_group(f"{self.sweep}-{number}", indexes, progress)
             finally:
                 self._close(progress)
-        return [0 if record.outcome.is_finding else 1 for record in self.records]
+        return [0 if self.records[index].outcome.is_finding else 1 for index in range(len(self.configs))]
 
-    def _run_or_skip(self, cfg: RootConf, progress: SweepProgress) -> None:
+    def _group_keys(self) -> list[str | None]:
+        """Of each run the key of those that it may share a process with; None for what is measured already."""
+        keys: list[str | None] = [None] * len(self.configs)
+        if len(self.configs) < SMALLEST or all(cfg.launch.share == "never" for cfg in self.configs):
+            return keys
+        for index, cfg in enumerate(self.configs):
+            device = self._device(cfg.gpu)
+            settled = self._with_dtype(cfg, device)
+            if standing(self.outputs, run_key(settled, device), settled, lambda _: None) is None:
+                keys[index] = group_key(settled, device)
+        return keys
+
+    def _run_group(self, name: str, indexes: Sequence[int], progress: SweepProgress) -> None:
+        """Runs that share a process; those whose verdicts are withheld at its end are measured again without it."""
+        group = Group(self.server, self.execute, self.folder / FOLDER, name, len(indexes))
+        try:
+            for index in indexes:
+                self._run_or_skip(index, progress, group)
+            doubt = group.last_place(self.configs[indexes[-1]], progress.phase)
+            doubted = [index for index in indexes if doubt and self._folder(index) in group.taken]
+        finally:
+            group.close()
+        for index in doubted:
+            if self.records[index].withhold(doubt, "launch.share=never; each is measured again so"):
+                self.records[index].write(self._folder(index))
+                self.publisher.publish(self._folder(index))
+                progress.again()
+                self._run_or_skip(index, progress, self.server)
+
+    def _folder(self, index: int) -> Path:
+        return run_folder(self.outputs, self.records[index].run_key, self.records[index].attempt)
+
+    def _run_or_skip(self, index: int, progress: SweepProgress, server: Preloaded | Group) -> None:
+        cfg = self.configs[index]
         device = self._device(cfg.gpu)
         cfg = self._with_dtype(cfg, device)
         key = run_key(cfg, device)
@@ -112,7 +151,7 @@ class LocalSweep:
         progress.start_run(label(cfg))
         done = standing(self.outputs, key, cfg, progress.say)
         if done is not None:
-            self.records.append(done)
+            self.records[index] = done
             self.manifest.add(key, done.attempt, skipped=True)
             self.manifest.write(self.outputs)
             progress.end_run(f"{result(done)} (measured before; rerun=true measures again)", measured=False)
@@ -121,28 +160,37 @@ class LocalSweep:
         folder = run_folder(self.outputs, key, attempt)
         self.manifest.add(key, attempt, skipped=False)
         self.manifest.write(self.outputs)
-        record = self._run(cfg, Record(key, attempt, self.sweep, axes), folder, progress)
+        start = partial(self._process, progress, server)
+        self.records[index] = Record(key, attempt, self.sweep, axes)
+        record = self._run(index, cfg, folder, start)
         measured = record.outcome is Outcome.OK
         progress.end_run(result(record), measured=measured)
 
-    def _run(self, cfg: RootConf, record: Record, folder: Path, progress: SweepProgress) -> Record:
+    def _run(self, index: int, cfg: RootConf, folder: Path, start: Start) -> Record:
         """Run one configuration in its processes; whatever becomes of them, there is a record."""
         write_config(cfg, folder)
+        record = self.records[index]
         try:
-            record = run_processes(cfg, record, folder, partial(self._process, progress))
+            record = run_processes(cfg, record, folder, start)
         except KeyboardInterrupt:
             record.outcome, record.reason = Outcome.KILLED, "stopped by the user"
             raise
         finally:
-            self.records.append(kept(record, folder))
+            self.records[index] = kept(record, folder)
             self.publisher.publish(folder)
         return record
 
     def _process(
-        self, progress: SweepProgress, cfg: RootConf, record: Record, folder: Path, called: str
+        self,
+        progress: SweepProgress,
+        server: Preloaded | Group,
+        cfg: RootConf,
+        record: Record,
+        folder: Path,
+        called: str,
     ) -> Record:
         """One process of a run; when it leaves no record, what is known is written."""
-        ending = self.server.run(
+        ending = server.run(
             self.execute,
             (cfg, record, folder),
             log=folder / "run.log",

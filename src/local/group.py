@@ -1,0 +1,174 @@
+"""Runs that share a process: which ones do, and the process that takes them, with an equal pair at both its ends."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from src.config.schema import AUTO, RootConf
+from src.context import Execute
+from src.launching.endings import record_of
+from src.launching.preparation import write_config
+from src.launching.repetition import processes_of
+from src.local.sharing import LEFT, Sharing
+from src.processes.isolated import Child, EndedBy, Ending, Preloaded
+from src.records.key import axes_of, workload_key
+from src.records.record import Outcome, Record
+
+SMALLEST = 3  # runs: fewer would pay more for the equal pairs than they save
+LARGEST = 40  # runs: what is left behind adds up, and a last place that is not neutral costs all of them
+EQUAL = 0.02  # margin of an equal pair's verdict, at least
+PAIR_TASK = "src.tasks.equal_pair.measure_equal_pair"
+FOLDER = "equal_pairs"  # in a sweep's folder
+
+
+def group_key(cfg: RootConf, device: dict[str, Any]) -> str | None:
+    """The same for all runs that may share a process; None: it has its own.
+
+    Args:
+        cfg: of the run, its dtype settled.
+        device: that it is for, as a dict.
+    """
+    quant, measure = cfg.quant, cfg.measure
+    own = (
+        cfg.launch.share == "never"
+        or "absent" in device
+        or cfg.dtype == AUTO
+        or not cfg.task.compares
+        or processes_of(cfg) > 1
+        or (measure.pairing == "in_turn" or measure.profile)
+        or (quant.where, quant.via) != ("device", "direct")
+        or quant.candidates
+    )
+    return None if own else workload_key(cfg, device, any_size=True)
+
+
+def brought_together(keys: Sequence[str | None]) -> list[list[int]]:
+    """The indexes of the runs, those of one key together where its first one stands; a group of a few falls apart."""
+    groups: dict[Any, list[int]] = {}
+    for index, key in enumerate(keys):
+        groups.setdefault(index if key is None else key, []).append(index)
+    return [part for group in groups.values() for part in _parts(group)]
+
+
+def _parts(group: list[int]) -> list[list[int]]:
+    if len(group) < SMALLEST:
+        return [[index] for index in group]
+    size = math.ceil(len(group) / math.ceil(len(group) / LARGEST))
+    return [group[at : at + size] for at in range(0, len(group), size)]
+
+
+class Group:
+    """Takes the place of `Preloaded` for the runs of a group.
+
+    A run that ends badly, or leaves something behind, is the last one of its child; the next run gets a new one.
+    """
+
+    def __init__(self, server: Preloaded, execute: Execute, folder: Path, name: str, size: int) -> None:
+        """Args: folder: for the equal pairs; name: the group's; size: its runs."""
+        self.server, self.execute, self.folder, self.name, self.size = server, execute, folder, name, size
+        self.place = self.children = 0
+        self.taken: list[Path] = []  # folders of the runs that the present child took
+        self._child: Child | None = None
+        self._apart = False
+
+    def run(
+        self,
+        job: Callable[..., Any],
+        arguments: tuple[RootConf, Record, Path],
+        *,
+        log: Path,
+        timeout_s: float,
+        hear: Callable[[str], None],
+    ) -> Ending:
+        """One run, in the shared child or, where there is none, as `Preloaded.run` does it."""
+        cfg, record, folder = arguments
+        self.place += 1
+        child = self._child or self._opened(cfg, hear)
+        if child is None:
+            return self.server.run(job, arguments, log=log, timeout_s=timeout_s, hear=hear)
+        record.details["shared"] = {
+            "group": self.name,
+            "place": self.place,
+            "of": self.size,
+            "process": self.children,
+        }
+        self.taken.append(folder)
+        ending = child.ask(arguments, log=log, timeout_s=timeout_s, hear=hear)
+        if ending.by is not EndedBy.ITSELF or LEFT in ending.answer.details:
+            self.close()
+        return ending
+
+    def last_place(self, cfg: RootConf, hear: Callable[[str], None]) -> str:
+        """Measure the last equal pair; why the runs of this child say nothing, or nothing.
+
+        Args:
+            cfg: of the group's last run.
+            hear: hears of phases.
+        """
+        if self._child is None:
+            return ""
+        pair = self._pair(self._child, cfg, "last", hear)
+        return "" if _is_neutral(pair) else f"the last place of its process was not neutral: {_told(pair)}"
+
+    def close(self) -> None:
+        """End the child."""
+        if self._child is not None:
+            self._child.close()
+        self._child, self.taken = None, []
+
+    def _opened(self, cfg: RootConf, hear: Callable[[str], None]) -> Child | None:
+        """A new child whose first place was neutral; None where it was not, or there are few runs to come."""
+        if self._apart or self.size - self.place + 1 < SMALLEST:
+            return None
+        self.children += 1
+        child = self.server.stay(Sharing(self.execute))
+        try:
+            pair = self._pair(child, cfg, "first", hear)
+        except BaseException:
+            child.end()
+            raise
+        if not _is_neutral(pair):
+            child.close()
+            self._apart = True
+            hear(f"each run in a process of its own: the first place was not neutral: {_told(pair)}")
+            return None
+        self._child = child
+        return child
+
+    def _pair(self, child: Child, cfg: RootConf, where: str, hear: Callable[[str], None]) -> Record:
+        folder = self.folder / f"{self.name}-{self.children}-{where}"
+        folder.mkdir(parents=True)
+        pair = as_equal_pair(cfg)
+        write_config(pair, folder)
+        record = Record(f"{self.name}-{where}", self.children, self.folder.parent.name, axes_of(pair))
+        timeout_s = cfg.measure.timeout_s
+        ending = child.ask(
+            (pair, record, folder),
+            log=folder / "run.log",
+            timeout_s=timeout_s,
+            hear=lambda phase: hear(f"equal pair, {where} place: {phase}"),
+        )
+        return record_of(ending, record, folder, timeout_s)
+
+
+def as_equal_pair(cfg: RootConf) -> RootConf:
+    """The configuration of an equal pair in the process of a run: its workload, and no longer than need be."""
+    margin = max(cfg.measure.margin, EQUAL)
+    width = max(cfg.measure.target_ci_width, margin)
+    measure = replace(cfg.measure, margin=margin, target_ci_width=width, warm_compile=False, energy_s=0.0)
+    task = replace(cfg.task, name="equal_pair", _target_=PAIR_TASK)
+    return replace(cfg, task=task, measure=measure, quant=replace(cfg.quant, name="none"))
+
+
+def _is_neutral(pair: Record) -> bool:
+    return pair.outcome is Outcome.OK and pair.verdict == "neutral"
+
+
+def _told(pair: Record) -> str:
+    found = pair.metrics
+    interval = (
+        f"{found['speedup/ci_low']:.3f}-{found['speedup/ci_high']:.3f}" if "speedup/ci_low" in found else ""
+    )
+    return "; ".join(filter(None, [pair.verdict or str(pair.outcome), interval, pair.reason]))
