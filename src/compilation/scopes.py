@@ -69,6 +69,15 @@ class CompilerCounts:
         return CompilerCounts(**{name: count - past[name] for name, count in asdict(self).items()})
 
 
+@dataclass(frozen=True)
+class Compiled:
+    """What the compiler did for one run."""
+
+    counts: CompilerCounts
+    breaks: dict[str, int]  # reasons of graph breaks, counted
+    recompiles: int  # graphs, while rounds were timed
+
+
 def compiler_counts() -> CompilerCounts:
     """Read the compiler's counters."""
     inductor, autograd = counters["inductor"], counters["aot_autograd"]

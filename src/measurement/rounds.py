@@ -66,6 +66,7 @@ class Rounds:
     baseline_ms: list[float] = field(default_factory=list)
     treated_ms: list[float] = field(default_factory=list)
     order: list[str] = field(default_factory=list)  # AB: baseline first; BA: treated first
+    arms: int = 2  # in each round at most; more: treated arms of other runs, between the two
     warmup_pairs: int = 0
     calls_per_round: tuple[int, int] = (1, 1)
     cache: str = "warm"  # cold: the caches were flushed before each call
@@ -177,7 +178,10 @@ def estimate_speedup(rounds: Rounds, conf: MeasureConf) -> SpeedupEstimate:
     baseline, treated = rounds.as_arrays()
     confidence = confidence_after(rounds.stop_reason, conf.confidence)
     if rounds.order:
-        return paired_speedup(baseline, treated, confidence=confidence, samples=conf.bootstrap_samples)
+        first = np.array([order == "AB" for order in rounds.order])
+        return paired_speedup(
+            baseline, treated, first=first, confidence=confidence, samples=conf.bootstrap_samples
+        )
     return unpaired_speedup(
         baseline,
         treated,

@@ -6,10 +6,11 @@ from functools import partial
 import torch
 
 from src.autoquant.search import Autoquant
-from src.compilation.scopes import compiler_counts, compiler_options, graph_break_reasons
+from src.compilation.scopes import Compiled, compiler_counts, compiler_options, graph_break_reasons
 from src.config.model_schema import PIPELINE
 from src.context import RunContext
 from src.measurement.paired import measure_interleaved
+from src.measurement.power_blocks import PowerBlocks
 from src.measurement.rounds import Rounds, estimate_speedup
 from src.quality.images import compare_images
 from src.quality.sqnr import compare
@@ -31,6 +32,7 @@ from src.tasks.power_cap import counting_estimate
 from src.tasks.profiled import profile_arms
 from src.tasks.timing import (
     Timed,
+    Watch,
     cold_caches,
     energy_j,
     host_times,
@@ -42,7 +44,7 @@ from src.tasks.timing import (
 from src.tasks.untreated import Untreated, untreated
 from src.treatments.loading import check_loading
 from src.treatments.making import make_treated
-from src.treatments.scheme import make_scheme
+from src.treatments.scheme import Scheme, make_scheme
 from src.workloads.pipeline import check_weights
 
 
@@ -53,67 +55,97 @@ def measure_latency(run: RunContext) -> None:
     Raises:
         RunEndedError: any outcome but ok.
     """
+    scheme = admitted(run)
+    with compiler_options(run.cfg.compile, run.cfg.quant, run.device.kind):
+        arms = untreated(run)
+        conclude_with = partial(_measure_and_conclude, arms, run)
+        if isinstance(scheme, Autoquant):
+            second = partial(arms.second, run)
+            planned = PlannedArms(scheme, arms.baseline, arms.alone, second, arms.rows, run)
+            measure_planned(planned, conclude_with)
+        else:
+            conclude_with(treated_arm(scheme, arms, run))
+    finish(arms, run)
+
+
+def admitted(run: RunContext) -> Scheme:
+    """The run's scheme, which this device can run with these weights.
+
+    Raises:
+        RunEndedError: it cannot.
+    """
     scheme = make_scheme(run.cfg.quant)
     scheme.check(run.device, run.cfg.dtype)
     check_loading(run.cfg)
     check_weights(run.cfg)
     note_ceilings(run)
-    with compiler_options(run.cfg.compile, run.cfg.quant, run.device.kind):
-        arms = untreated(run)
-        second = partial(arms.second, run)
-        conclude_with = partial(_measure_and_conclude, arms, run)
-        if isinstance(scheme, Autoquant):
-            planned = PlannedArms(scheme, arms.baseline, arms.alone, second, arms.rows, run)
-            measure_planned(planned, conclude_with)
-        else:
-            treated = make_treated(scheme, arms.workload, second, arms.rows, run)
-            conclude_with(prepare("treated", treated, run))
-        write_json(run.folder / "layers.json", [row.as_dict() for row in arms.rows])
+    return scheme
+
+
+def treated_arm(scheme: Scheme, arms: Untreated, run: RunContext) -> Arm:
+    """The treated arm, compiled and called once."""
+    workload = make_treated(scheme, arms.workload, partial(arms.second, run), arms.rows, run)
+    return prepare("treated", workload, run)
+
+
+def finish(arms: Untreated, run: RunContext) -> None:
+    """What is left to do when all is measured."""
+    write_json(run.folder / "layers.json", [row.as_dict() for row in arms.rows])
     set_aside_emulated(run.record)
     run.record.metrics |= ceiling_metrics(run.record)
     run.record.outcome = Outcome.OK
 
 
+def compare_outputs(arms: Untreated, treated: Arm, run: RunContext) -> None:
+    """How far the treated arm's output is from the baseline's.
+
+    Raises:
+        RunEndedError: `bad_numerics`, when it holds NaN or infinity.
+    """
+    check_treated_numbers(treated.workload, treated.output, run)
+    run.record.metrics |= compare(arms.baseline.output, treated.output)
+
+
 def _measure_and_conclude(arms: Untreated, run: RunContext, treated: Arm) -> None:
     """Time all arms, keep the raw rounds, and fill in what the record says of them."""
-    record, conf = run.record, run.cfg.measure
-    baseline, rival, alone = arms.baseline, arms.rival, arms.alone
-    check_treated_numbers(treated.workload, treated.output, run)
-    record.metrics |= compare(baseline.output, treated.output)
-    if alone is None:
+    compare_outputs(arms, treated, run)
+    if arms.together:
         with run.phase("compile baseline"):
-            for arm in filter(None, (baseline, rival)):
+            for arm in filter(None, (arms.baseline, arms.rival)):
                 arm.call()  # autoquant's trials and warm first calls made Dynamo forget it
     compiled = compiler_counts()
-    timed = _interleaved(baseline, treated, rival, run) if alone is None else time_after(alone, treated, run)
+    timed = _interleaved(arms, treated, run) if arms.alone is None else time_after(arms.alone, treated, run)
     recompiles = compiler_counts().since(compiled).graphs
-    estimate = counting_estimate(estimate_speedup(timed.rounds, conf), timed, run)
+    fill_in(timed, Compiled(compiler_counts(), graph_break_reasons(), recompiles), arms, treated, run)
+
+
+def fill_in(timed: Timed, compiled: Compiled, arms: Untreated, treated: Arm, run: RunContext) -> None:
+    """What the record says of arms that were timed; profile and warm first calls follow, if asked."""
+    record, baseline, alone = run.record, arms.baseline, arms.alone
+    estimate = counting_estimate(estimate_speedup(timed.rounds, run.cfg.measure), timed, run)
     conclude(estimate, timed, run)
     record.metrics |= latency_metrics(timed.counted, estimate, run.cfg.batch)
     record.metrics |= both_speedups(timed.rounds, estimate, run.cfg)
     record.metrics |= device_metrics(timed, run.cfg.batch) | host_metrics(timed.host)
     record.metrics |= memory_metrics(baseline, treated, arms.beside_bytes, run.device)
-    counts, breaks = compiler_counts(), graph_break_reasons()
     profile_arms(run, *([treated] if alone else [baseline, treated]))
     firsts = {
         prefix: (arm.first_call, None if alone and arm is baseline else warm_first_call(arm, run))
         for prefix, arm in (("baseline_", baseline), ("", treated))
         if arm.first_call is not None
     }
-    record.metrics |= compile_metrics(firsts, counts, recompiles)
-    record.details["graph_breaks"] = breaks
+    record.metrics |= compile_metrics(firsts, compiled.counts, compiled.recompiles)
+    record.details["graph_breaks"] = compiled.breaks
     if run.cfg.target == PIPELINE:
         with run.phase("compare images"):
             images, record.details["lpips"] = compare_images(baseline.output, treated.output)
         record.metrics |= images
 
 
-def _interleaved(baseline: Arm, treated: Arm, rival: Arm | None, run: RunContext) -> Timed:
-    """Rounds of all arms in turn, then the energy of each; the rounds are on disk whatever happens.
-
-    In these rounds the baseline is what was the fastest of the unquantized arms.
-    """
-    rounds, others = Rounds(), {rival.name: rival.call} if rival else {}
+def _interleaved(arms: Untreated, treated: Arm, run: RunContext) -> Timed:
+    """Rounds of all arms in turn, then the energy of each; the rounds are on disk whatever happens."""
+    rounds, baseline, rival = Rounds(), arms.baseline, arms.rival
+    others = {rival.name: rival.call} if rival else {}
     calls = (baseline.call, treated.call, *others.values())
     with watched(run.device, lambda: [call() for call in calls]) as watch:
         try:
@@ -130,14 +162,36 @@ def _interleaved(baseline: Arm, treated: Arm, rival: Arm | None, run: RunContext
                     others=others,
                 )
         finally:
-            if rounds.fastest_other():
-                rounds = rounds.against_fastest(run.cfg.dtype)
-            write_json(run.folder / "rounds.json", asdict(rounds))
-        fastest = rival if rival and run.cfg.dtype in rounds.others else baseline
-        blocks = power_blocks(fastest, treated, rounds, watch.monitor, run)
-    arms = {"baseline_": (fastest, rounds.calls_per_round[0]), "": (treated, rounds.calls_per_round[1])}
-    timed = Timed(rounds, [watch], energy_j(arms, watch.monitor, run), blocks=blocks)
-    timed.host |= host_times(
-        {"baseline_": (fastest, rounds.baseline_ms), "": (treated, rounds.treated_ms)}, run
-    )
+            rounds = keep_rounds(rounds, run)
+        blocks = power_blocks(fastest(arms, rounds, run), treated, rounds, watch.monitor, run)
+    return timed_of(rounds, blocks, watch, arms, treated, run)
+
+
+def keep_rounds(rounds: Rounds, run: RunContext) -> Rounds:
+    """Write the rounds as they count: with the fastest of the unquantized arms as the baseline."""
+    if rounds.fastest_other():
+        rounds = rounds.against_fastest(run.cfg.dtype)
+    write_json(run.folder / "rounds.json", asdict(rounds))
+    return rounds
+
+
+def fastest(arms: Untreated, rounds: Rounds, run: RunContext) -> Arm:
+    """The arm whose rounds are the baseline's."""
+    return arms.rival if arms.rival and run.cfg.dtype in rounds.others else arms.baseline
+
+
+def timed_of(
+    rounds: Rounds,
+    blocks: PowerBlocks | None,
+    watch: Watch,
+    arms: Untreated,
+    treated: Arm,
+    run: RunContext,
+) -> Timed:
+    """The rounds, with the energy and the host's time of both arms, measured now."""
+    baseline, sizes = fastest(arms, rounds, run), rounds.calls_per_round
+    energies = {"baseline_": (baseline, sizes[0]), "": (treated, sizes[1])}
+    timed = Timed(rounds, [watch], energy_j(energies, watch.monitor, run), blocks=blocks)
+    times = {"baseline_": (baseline, rounds.baseline_ms), "": (treated, rounds.treated_ms)}
+    timed.host |= host_times(times, run)
     return timed

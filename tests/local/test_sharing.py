@@ -21,7 +21,7 @@ from src.local.group import LARGEST, brought_together, group_key
 from src.processes.isolated import Preloaded
 from tests.conftest import Called, Compose
 from tests.fork_server import own_fork_server
-from tests.local.test_sweep import ROOT, SMALL, command, published
+from tests.local.test_sweep import ROOT, SMALL, call, command, published
 
 TASKS = "tests.launching.tasks"
 TASK = f"task._target_={TASKS}.by_rule"
@@ -279,13 +279,7 @@ def test_a_driver_that_ends_between_two_runs_of_a_group_loses_and_doubles_nothin
     os.kill(driver.pid, number)
     driver.wait(60)
     (tmp_path / "go").touch()
-    again = subprocess.run(
-        command("run", "-m", *FATES, rules, f"outputs={tmp_path}"),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    again = call("run", "-m", *FATES, rules, f"outputs={tmp_path}")
     found = by_rule(tmp_path)
     assert found[0][0] == before
     assert len(found[0]) == 1 + bool(before["details"]["withheld"])
