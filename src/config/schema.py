@@ -59,6 +59,9 @@ class TaskConf:
 
     name: str = MISSING
     _target_: str = MISSING  # callable(RunContext)
+    together: str = aside(
+        ""
+    )  # callable(RunContexts, turn): runs of one probe in the same rounds; empty: none
     compares: bool = aside(True)  # whether its runs have a speedup and a verdict for the analysis
 
 

@@ -11,13 +11,14 @@ from src.context import Execute
 from src.launching.endings import record_of
 from src.launching.preparation import write_config
 from src.launching.repetition import processes_of
-from src.local.sharing import LEFT, Sharing
+from src.local.sharing import LEFT, Run, Sharing
 from src.processes.isolated import Child, EndedBy, Ending, Preloaded
 from src.records.key import axes_of, workload_key
-from src.records.record import Outcome, Record
+from src.records.record import RECORD_NAME, Outcome, Record
 
 SMALLEST = 3  # runs: fewer would pay more for the equal pairs than they save
 LARGEST = 40  # runs: what is left behind adds up, and a last place that is not neutral costs all of them
+MOST_ARMS = 8  # treated ones in the same rounds
 EQUAL = 0.02  # margin of an equal pair's verdict, at least
 PAIR_TASK = "src.tasks.equal_pair.measure_equal_pair"
 FOLDER = "equal_pairs"  # in a sweep's folder
@@ -42,6 +43,22 @@ def group_key(cfg: RootConf, device: dict[str, Any]) -> str | None:
         or quant.candidates
     )
     return None if own else workload_key(cfg, device, any_size=True)
+
+
+def rounds_key(cfg: RootConf, device: dict[str, Any]) -> str | None:
+    """The same for runs of a group that may be measured in the same rounds: of one probe, and measured alike."""
+    if not (cfg.model.probe and cfg.task.together):
+        return None
+    return f"{workload_key(cfg, device)} {cfg.measure} {cfg.task.together}"
+
+
+def in_the_same_rounds(indexes: Sequence[int], keys: Sequence[str | None]) -> list[list[int]]:
+    """Of a group's runs those of one key together, at most 8, where the first one stands; each other by itself."""
+    found: dict[Any, list[int]] = {}
+    for index in indexes:
+        key = keys[index]
+        found.setdefault(index if key is None else key, []).append(index)
+    return [runs[at : at + MOST_ARMS] for runs in found.values() for at in range(0, len(runs), MOST_ARMS)]
 
 
 def brought_together(keys: Sequence[str | None]) -> list[list[int]]:
@@ -71,56 +88,75 @@ class Group:
         self.place = self.children = 0
         self.taken: list[Path] = []  # folders of the runs that the present child took
         self._child: Child | None = None
+        self._measured: RootConf | None = None  # the last run of the present child that ended well
         self._apart = False
 
     def run(
         self,
         job: Callable[..., Any],
-        arguments: tuple[RootConf, Record, Path],
+        arguments: Run,
         *,
         log: Path,
         timeout_s: float,
         hear: Callable[[str], None],
     ) -> Ending:
         """One run, in the shared child or, where there is none, as `Preloaded.run` does it."""
-        cfg, record, folder = arguments
-        self.place += 1
-        child = self._child or self._opened(cfg, hear)
-        if child is None:
+        ending = self._ask([arguments], log, timeout_s, hear)
+        if ending is None:
+            self.place += 1
             return self.server.run(job, arguments, log=log, timeout_s=timeout_s, hear=hear)
-        record.details["shared"] = {
-            "group": self.name,
-            "place": self.place,
-            "of": self.size,
-            "process": self.children,
-        }
-        self.taken.append(folder)
-        ending = child.ask(arguments, log=log, timeout_s=timeout_s, hear=hear)
-        if ending.by is not EndedBy.ITSELF or LEFT in ending.answer.details:
+        return ending if ending.answer is None else replace(ending, answer=ending.answer[0])
+
+    def run_together(self, runs: Sequence[Run], hear: Callable[[str], None]) -> None:
+        """Several runs in the same rounds; what has no record afterwards is to be run by itself."""
+        timeout_s = sum(cfg.measure.timeout_s for cfg, _, _ in runs)
+        if self._ask(runs, runs[0][2] / "run.log", timeout_s, hear) is None:
+            return
+        left = [record for _, record, folder in runs if not (folder / RECORD_NAME).exists()]
+        self.place -= len(left)
+        for record in left:
+            del record.details["shared"]
+
+    def _ask(
+        self, runs: Sequence[Run], log: Path, timeout_s: float, hear: Callable[[str], None]
+    ) -> Ending | None:
+        """None: there is no shared child for them."""
+        child = self._child or self._opened(runs[0][0], hear)
+        if child is None:
+            return None
+        for _, record, folder in runs:
+            self.place += 1
+            record.details["shared"] = {
+                "group": self.name,
+                "place": self.place,
+                "of": self.size,
+                "process": self.children,
+                "together": len(runs),
+            }
+            self.taken.append(folder)
+        ending = child.ask((runs,), log=log, timeout_s=timeout_s, hear=hear)
+        if ending.by is not EndedBy.ITSELF or any(LEFT in record.details for record in ending.answer):
             self.close()
+        elif any(record.outcome is Outcome.OK for record in ending.answer):
+            self._measured = runs[-1][0]
         return ending
 
-    def last_place(self, cfg: RootConf, hear: Callable[[str], None]) -> str:
-        """Measure the last equal pair; why the runs of this child say nothing, or nothing.
-
-        Args:
-            cfg: of the group's last run.
-            hear: hears of phases.
-        """
-        if self._child is None:
+    def last_place(self, hear: Callable[[str], None]) -> str:
+        """Measure the last equal pair; why the runs of this child say nothing, or nothing."""
+        if self._child is None or self._measured is None:
             return ""
-        pair = self._pair(self._child, cfg, "last", hear)
+        pair = self._pair(self._child, self._measured, "last", hear)
         return "" if _is_neutral(pair) else f"the last place of its process was not neutral: {_told(pair)}"
 
     def close(self) -> None:
         """End the child."""
         if self._child is not None:
             self._child.close()
-        self._child, self.taken = None, []
+        self._child, self._measured, self.taken = None, None, []
 
     def _opened(self, cfg: RootConf, hear: Callable[[str], None]) -> Child | None:
         """A new child whose first place was neutral; None where it was not, or there are few runs to come."""
-        if self._apart or self.size - self.place + 1 < SMALLEST:
+        if self._apart or self.size - self.place < SMALLEST:
             return None
         self.children += 1
         child = self.server.stay(Sharing(self.execute))
@@ -145,11 +181,13 @@ class Group:
         record = Record(f"{self.name}-{where}", self.children, self.folder.parent.name, axes_of(pair))
         timeout_s = cfg.measure.timeout_s
         ending = child.ask(
-            (pair, record, folder),
+            ([(pair, record, folder)],),
             log=folder / "run.log",
             timeout_s=timeout_s,
             hear=lambda phase: hear(f"equal pair, {where} place: {phase}"),
         )
+        if ending.answer is not None:
+            ending = replace(ending, answer=ending.answer[0])
         return record_of(ending, record, folder, timeout_s)
 
 

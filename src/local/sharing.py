@@ -5,14 +5,19 @@ What imports torch is imported where it is used: the sweep's own process sends t
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from src.config.schema import RootConf
-from src.context import Execute, Kept
+from src.context import Execute, Kept, RunContext
+from src.processes.isolated import log_to
 from src.records.record import Record
+
+Run = tuple[RootConf, Record, Path]  # its configuration, identity and folder
 
 LEFT = "left_behind"  # in a record's details: what its run left in the process
 _GIB = 2**30
@@ -45,7 +50,7 @@ class Look:
 
 @dataclass
 class Sharing:
-    """The job of such a process: called with one run after another; its state stays there.
+    """The job of such a process: called with one run after another, or several at once; its state stays there.
 
     The first run of all is an equal pair, with which the others' looks are compared.
     """
@@ -54,20 +59,57 @@ class Sharing:
     kept: Kept = field(default_factory=Kept)
     start: Look | None = None
 
-    def __call__(self, cfg: RootConf, record: Record, folder: Path, tell: Callable[[str], None]) -> Record:
-        """One run; its record says what it left behind, if anything."""
+    def __call__(self, runs: Sequence[Run], tell: Callable[[str], None]) -> list[Record]:
+        """Measure the runs, several in the same rounds; their records say what was left behind, if anything."""
         if self.start is None:
             gc.freeze()  # what was imported stays: no collection need look at it
-        record = self.execute(cfg, record, folder, tell, self.kept)
-        kind = record.device.get("kind", "cpu")
+        together = len(runs) > 1
+        records = _together(runs, tell, self.kept) if together else [self.execute(*runs[0], tell, self.kept)]
+        kind = records[0].device.get("kind", "cpu")
         look = _look(self.kept, kind)
         if self.start is None:
             self.start = look
         elif left := look.left_since(self.start, _MOST_BYTES[kind]):
-            record.details[LEFT] = left
-            record.write(folder)
+            for (_, _, folder), record in zip(runs, records, strict=True):
+                record.details[LEFT] = left
+                record.write(folder)
         self.start = replace(self.start, workload=look.workload, weights=look.weights)
-        return record
+        return records
+
+
+def _together(runs: Sequence[Run], tell: Callable[[str], None], kept: Kept) -> list[Record]:
+    """Runs in the same rounds, each recorded as `execute` does it, its output in its own log."""
+    from hydra.utils import get_method
+
+    from src.outcomes import ending_in
+    from src.records.environment import environment
+    from src.tasks.execution import opened, written
+
+    contexts = []
+    for cfg, record, folder in runs:
+        record.environment = environment()
+        with ending_in(record):
+            heard = partial(_tell_of, tell, cfg.quant.name)
+            contexts.append(opened(cfg, record, folder, heard, kept))
+        if not contexts or contexts[-1].record is not record:
+            written(record, folder)
+
+    @contextmanager
+    def turn(run: RunContext) -> Iterator[None]:
+        log_to(run.folder / "run.log")
+        with ending_in(run.record):
+            yield
+
+    measure = get_method(runs[0][0].task.together)
+    for run in measure(contexts, turn) if contexts else ():
+        seconds = round(sum(run.record.phases_s.values()), 3)  # its own; the others' lie between them
+        run.record.details["shared"] = run.record.details.get("shared", {}) | {"seconds": seconds}
+        written(run.record, run.folder)
+    return [record for _, record, _ in runs]
+
+
+def _tell_of(tell: Callable[[str], None], name: str, phase: str) -> None:
+    tell(f"{name}: {phase}")
 
 
 def _look(kept: Kept, kind: str) -> Look:

@@ -5,14 +5,14 @@ followed by its mirror image, so that what drifts through a round adds to a rati
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from src.config.schema import MeasureConf
 from src.devices.device import Device
 from src.devices.monitor import Blind, Monitor
 from src.measurement.paired import graphs_compiled, must_retake, page_faults, warm_up
-from src.measurement.rounds import Pair, Round, Rounds, estimate_speedup
+from src.measurement.rounds import Other, Pair, Round, Rounds, estimate_speedup
 from src.statistics.stopping import StopRule
 from src.timers.timer import Call, RoundTimer
 
@@ -46,10 +46,12 @@ class Contender:
         )
         self.look = self.rule.next_look(0)
 
-    @property
-    def is_done(self) -> bool:
-        """Whether its rounds are enough."""
-        return bool(self.rounds.stop_reason)
+    def begin(self, baseline_calls: int, others: Mapping[str, int], timer: RoundTimer, treated: int) -> None:
+        """Note how rounds are taken: the calls in one of each unquantized arm, how many treated arms there are."""
+        rounds = self.rounds
+        rounds.calls_per_round, rounds.arms = (baseline_calls, self.calls), 1 + treated
+        rounds.cache, rounds.launches = "cold" if timer.cold else "warm", timer.launches
+        rounds.others = {name: Other(calls_per_round=calls) for name, calls in others.items()}
 
     def take(self, pair: Pair, seconds: float) -> None:
         """Count a pair that took so long, and decide whether it was the last one."""
@@ -60,38 +62,53 @@ class Contender:
         rounds.count(pair)
         pairs, estimate = len(rounds.order), None
         if pairs >= self.look:
-            estimate = estimate_speedup(rounds, self.conf)
+            estimate = estimate_speedup(rounds.against_fastest(), self.conf)
             self.look = self.rule.next_look(pairs)
         rounds.stop_reason = self.rule.decide(pairs, rounds.seconds, estimate) or ""
 
 
 @dataclass
-class _Joint:
-    """The baseline and those that are not done yet."""
+class _Taken:
+    """A round of each arm: the baseline, the treated arms, the others."""
 
-    baseline: tuple[Call, int]
+    rounds: list[Round]
+    places: list[int]  # which each had in the order
+    seconds: list[float]
+
+    def pair(self, treated: int, others: Sequence[int]) -> Pair:
+        """The baseline and one treated arm, with the others beside them."""
+        return Pair(
+            self.rounds[0],
+            self.rounds[treated],
+            self._order(0, treated),
+            tuple(self.rounds[other] for other in others),
+            tuple(self._order(other, treated) for other in others),
+        )
+
+    def _order(self, arm: int, treated: int) -> str:
+        return "AB" if self.places[arm] < self.places[treated] else "BA"
+
+
+@dataclass
+class _Joint:
+    """What takes the rounds."""
+
     timer: RoundTimer
     monitor: Monitor
-    rounds_taken: int = 0
+    taken: int = 0
 
-    def round(self, contenders: Sequence[Contender]) -> tuple[list[Round], list[int], list[float]]:
-        """A round of each arm, the baseline's first; the place that each had, and the seconds that it took."""
-        arms = [self.baseline, *((each.call, each.calls) for each in contenders)]
-        order = balanced_order(len(arms), self.rounds_taken)
-        self.rounds_taken += 1
-        taken: dict[int, Round] = {}
-        seconds: dict[int, float] = {}
+    def round(self, arms: Sequence[tuple[Call, int]]) -> _Taken:
+        """One of each arm, in the order that is next."""
+        order = balanced_order(len(arms), self.taken)
+        self.taken += 1
+        found: dict[int, tuple[Round, float]] = {}
         for arm in order:
             started = time.perf_counter()
-            call, calls = arms[arm]
-            taken[arm] = Round(self.timer.ms_per_call(call, calls), self.monitor.read())
-            seconds[arm] = time.perf_counter() - started
+            single = Round(self.timer.ms_per_call(*arms[arm]), self.monitor.read())
+            found[arm] = (single, time.perf_counter() - started)
         every = range(len(arms))
-        return (
-            [taken[arm] for arm in every],
-            [order.index(arm) for arm in every],
-            [seconds[arm] for arm in every],
-        )
+        rounds, seconds = zip(*(found[arm] for arm in every), strict=True)
+        return _Taken([*rounds], [order.index(arm) for arm in every], [*seconds])
 
 
 def measure_jointly(
@@ -104,11 +121,12 @@ def measure_jointly(
     launches: bool = True,
     monitor: Monitor | None = None,
     rounds: Sequence[Rounds],
+    others: Mapping[str, Call] | None = None,
 ) -> None:
     """Rounds of all arms, until each treated one's ratio to the baseline is known well enough; it then drops out.
 
-    The budget is each treated arm's own: the time of its rounds and of the baseline's beside them. All must have been
-    called before, as for `measure_interleaved`.
+    The budget is each treated arm's own: the time of its rounds and of the unquantized ones beside them. All must
+    have been called before, as for `measure_interleaved`.
 
     Args:
         baseline: what is called for the baseline's rounds.
@@ -119,33 +137,39 @@ def measure_jointly(
         launches: count what the device waits for the host's launches.
         monitor: reads the device's state after each round.
         rounds: of each treated arm, filled in while measuring.
+        others: further unquantized arms by name.
 
     Raises:
         RunEndedError: `failed`, when the clock keeps giving times that cannot be right.
     """
     timer, started = RoundTimer(device, cold=cold, launches=launches), time.perf_counter()
-    joint = _Joint((baseline, timer.calls_for(baseline, conf.min_round_ms)), timer, monitor or Blind())
-    contenders = [
-        Contender(call, timer.calls_for(call, conf.min_round_ms), own, conf)
-        for call, own in zip(treated, rounds, strict=True)
-    ]
+
+    def sized(call: Call) -> tuple[Call, int]:
+        return call, timer.calls_for(call, conf.min_round_ms)
+
+    first, beside = sized(baseline), {name: sized(call) for name, call in (others or {}).items()}
+    contenders = [Contender(*sized(call), own, conf) for call, own in zip(treated, rounds, strict=True)]
     for each in contenders:
-        each.rounds.calls_per_round = (joint.baseline[1], each.calls)
-        each.rounds.cache, each.rounds.launches = "cold" if cold else "warm", timer.launches
-        each.rounds.arms = 1 + len(contenders)
+        each.begin(first[1], {name: calls for name, (_, calls) in beside.items()}, timer, len(contenders))
+    joint = _Joint(timer, monitor or Blind())
+
+    def all_of(open_: Sequence[Contender]) -> _Taken:
+        return joint.round([first, *((each.call, each.calls) for each in open_), *beside.values()])
 
     def whole(_: int) -> Pair:
-        first, second, *others = joint.round(contenders)[0]
-        return Pair(first, second, "", tuple(others))
+        taken = all_of(contenders)
+        return taken.pair(1, range(2, len(taken.rounds)))
 
-    warmup = warm_up(whole, started + conf.max_warmup_s * (1 + len(contenders)) / 2)
+    pairs = warm_up(whole, started + conf.max_warmup_s * (1 + len(contenders)) / 2)
     faults, graphs = page_faults(), graphs_compiled()
-    while open_ := [each for each in contenders if not each.is_done]:
-        taken, places, seconds = joint.round(open_)
+    while open_ := [each for each in contenders if not each.rounds.stop_reason]:
+        taken = all_of(open_)
+        last = range(1 + len(open_), len(taken.rounds))
+        shared_s = taken.seconds[0] + sum(taken.seconds[other] for other in last)
         for arm, each in enumerate(open_, start=1):
-            order = "AB" if places[0] < places[arm] else "BA"
-            each.take(Pair(taken[0], taken[arm], order), seconds[0] + seconds[arm])
+            each.take(taken.pair(arm, last), shared_s + taken.seconds[arm])
     for each in contenders:
-        each.rounds.warmup_pairs = warmup
-        each.rounds.page_faults, each.rounds.recompiles = page_faults() - faults, graphs_compiled() - graphs
-        each.rounds.late_calls = (timer.late_calls(baseline), timer.late_calls(each.call))
+        own = each.rounds
+        own.warmup_pairs, own.page_faults = pairs, page_faults() - faults
+        own.recompiles = graphs_compiled() - graphs
+        own.late_calls = (timer.late_calls(baseline), timer.late_calls(each.call))

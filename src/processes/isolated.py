@@ -209,7 +209,7 @@ def _child(sender: Connection, job: Callable[..., Any]) -> None:
     os.setsid()  # Ctrl-C reaches the parent alone, which ends this group in order
     while (asked := _question(sender)) is not None:
         number, log, arguments = asked
-        _log_to(log)
+        log_to(log)
         _answer(sender, number, job, arguments)
     sender.close()
 
@@ -239,8 +239,8 @@ def _answer(sender: Connection, number: int, job: Callable[..., Any], arguments:
     sender.send((number, "answer", answer))
 
 
-def _log_to(log: Path) -> None:
-    """From here on the output of this process, and of what it starts, goes there."""
+def log_to(log: Path) -> None:
+    """From here on the output of this process, a child, and of what it starts goes there."""
     with log.open("a", buffering=1, encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

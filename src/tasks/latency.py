@@ -58,7 +58,7 @@ def measure_latency(run: RunContext) -> None:
     scheme = admitted(run)
     with compiler_options(run.cfg.compile, run.cfg.quant, run.device.kind):
         arms = untreated(run)
-        conclude_with = partial(_measure_and_conclude, arms, run)
+        conclude_with = partial(measure_and_conclude, arms, run)
         if isinstance(scheme, Autoquant):
             second = partial(arms.second, run)
             planned = PlannedArms(scheme, arms.baseline, arms.alone, second, arms.rows, run)
@@ -106,7 +106,7 @@ def compare_outputs(arms: Untreated, treated: Arm, run: RunContext) -> None:
     run.record.metrics |= compare(arms.baseline.output, treated.output)
 
 
-def _measure_and_conclude(arms: Untreated, run: RunContext, treated: Arm) -> None:
+def measure_and_conclude(arms: Untreated, run: RunContext, treated: Arm) -> None:
     """Time all arms, keep the raw rounds, and fill in what the record says of them."""
     compare_outputs(arms, treated, run)
     if arms.together:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from src.context import RunContext
-from src.measurement.memory import fits_twice, peak_memory
+from src.measurement.memory import Peaks, fits_twice, peak_memory
 from src.records.key import workload_key
 from src.tasks.arm import Arm, prepare, prepare_again
 from src.tasks.baseline import choose_rival, prepare_rival
@@ -109,16 +109,30 @@ def _made(run: RunContext) -> Untreated:
     return Untreated(workload, rows, baseline, rival, alone, record.shape, details, record.run_key)
 
 
+def in_the_same_rounds(arms: Untreated, run: RunContext) -> Untreated:
+    """The arms of another run, for one that is measured beside it in this process."""
+    assert run.kept is not None
+    kept: Untreated = run.kept.content
+    _tell(kept, run)
+    baseline = replace(arms.baseline, first_call=None, compile_peaks=Peaks())
+    return replace(arms, rows=_copied(kept.rows), baseline=baseline)
+
+
 def _found(kept: Untreated, run: RunContext) -> Untreated:
-    """The kept arms for one more run, which is told what is known of them; they are compiled again from the cache."""
-    run.record.shape = dict(kept.shape)
-    run.record.details |= {name: _copy(value) for name, value in kept.details.items()}
-    run.record.details["baseline_made_by"] = kept.made_by
+    """The kept arms for one more run; they are compiled again, from the cache."""
+    _tell(kept, run)
     rival = kept.rival
     baseline = prepare_again(kept.baseline, rival.model_bytes if rival else 0, run)
     if rival:
         rival = prepare_again(rival, baseline.model_bytes, run)
     return replace(kept, rows=_copied(kept.rows), baseline=baseline, rival=rival)
+
+
+def _tell(kept: Untreated, run: RunContext) -> None:
+    """Put into the record what making the arms found out."""
+    run.record.shape = dict(kept.shape)
+    run.record.details |= {name: _copy(value) for name, value in kept.details.items()}
+    run.record.details["baseline_made_by"] = kept.made_by
 
 
 def _together(workload: Workload, faster: str | None, run: RunContext) -> bool:
