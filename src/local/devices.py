@@ -1,4 +1,4 @@
-"""What a sweep must know of its devices before its runs: asked of a child, so that its own process never touches one."""
+"""What a sweep must know of its devices before its runs: asked of children, so that itself it never touches one."""
 
 from collections.abc import Callable
 from dataclasses import replace

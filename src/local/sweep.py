@@ -128,10 +128,13 @@ class LocalSweep:
         rounds = list(shares)
         if len(self.configs) < SMALLEST or all(cfg.launch.share == "never" for cfg in self.configs):
             return shares, rounds
+        known: set[str] = set()
         for index, cfg in enumerate(self.configs):
             device = self.devices.described(cfg.gpu)
             settled = self.devices.with_dtype(cfg, device)
-            if standing(self.outputs, run_key(settled, device), settled, lambda _: None) is None:
+            key = run_key(settled, device)
+            if key not in known and standing(self.outputs, key, settled, lambda _: None) is None:
+                known.add(key)
                 shares[index] = group_key(settled, device)
                 rounds[index] = shares[index] and rounds_key(settled, device)
         return shares, rounds
@@ -159,24 +162,27 @@ class LocalSweep:
     def _run_together(self, batch: Sequence[int], progress: SweepProgress, group: Group) -> None:
         """Runs in the same rounds; one that has no record then is run by itself."""
         runs = {index: cfg for index in batch if (cfg := self._begun(index, progress)) is not None}
-        if len(runs) > 1:
-            progress.start_run(f"{label(next(iter(runs.values())))}, {len(runs)} schemes together")
-            try:
+        try:
+            if len(runs) > 1:
+                progress.start_run(f"{label(next(iter(runs.values())))}, {len(runs)} schemes together")
                 given = [(cfg, self.records[index], self._folder(index)) for index, cfg in runs.items()]
                 group.run_together(given, progress.phase)
-            except KeyboardInterrupt:
-                for index in runs:
-                    self._stopped(index)
-                raise
-        for index, cfg in runs.items():
-            folder = self._folder(index)
-            if (folder / RECORD_NAME).exists():
-                self.records[index] = record = read_record(folder / RECORD_NAME)
-                self.publisher.publish(folder)
-                measured = record.outcome is Outcome.OK
-                progress.end_run(result(record), measured=measured, label=label(cfg), share=len(runs))
-            else:
-                self._run(index, cfg, progress, group)
+            for index, cfg in runs.items():
+                if (self._folder(index) / RECORD_NAME).exists():
+                    self._ended_together(index, cfg, len(runs), progress)
+                else:
+                    self._run(index, cfg, progress, group)
+        except KeyboardInterrupt:
+            for index in runs:
+                self._stopped(index)
+            raise
+
+    def _ended_together(self, index: int, cfg: RootConf, share: int, progress: SweepProgress) -> None:
+        folder = self._folder(index)
+        self.records[index] = record = read_record(folder / RECORD_NAME)
+        self.publisher.publish(folder)
+        measured = record.outcome is Outcome.OK
+        progress.end_run(result(record), measured=measured, label=label(cfg), share=share)
 
     def _stopped(self, index: int) -> None:
         """Record that the user stopped it, unless it has a record."""
