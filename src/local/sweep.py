@@ -1,17 +1,15 @@
 """A sweep on this machine: every run in turn, isolated, recorded on disk, then published."""
 
-import signal
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 from src.config.paths import this_command
-from src.config.schema import CalibrateConf, RootConf
+from src.config.schema import RootConf
 from src.context import Execute
 from src.launching.endings import kept, record_of
-from src.launching.preparation import new_sweep, writable, write_config
+from src.launching.preparation import new_sweep, write_config
 from src.launching.progress import SweepProgress, duration, endings, label, result
 from src.launching.publication import SweepPublisher
 from src.launching.repetition import processes_of, run_processes
@@ -26,14 +24,14 @@ from src.local.group import (
     in_the_same_rounds,
     rounds_key,
 )
+from src.local.server import preloaded, prepared
 from src.planning.hours import guess_s
-from src.processes.isolated import Preloaded, share_caches
+from src.processes.isolated import Preloaded
 from src.records.key import axes_of, run_key
 from src.records.record import RECORD_NAME, Outcome, Record, read_record
 from src.records.store import SweepManifest, next_attempt, run_folder
 
 _SHAPES = 12  # distinct ones of a transformer's layers, to guess by before it is built: the models here have 7 to 16
-PRELOAD = ("torch", "torchao.quantization", "src.tasks.latency")
 
 
 def run_sweep(configs: Sequence[RootConf], execute: Execute) -> list[int]:
@@ -56,26 +54,8 @@ def run_sweep(configs: Sequence[RootConf], execute: Execute) -> list[int]:
         show_plan(configs)
         return [0] * len(configs)
     outputs = prepared(Path(configs[0].outputs))
-    server = Preloaded([*PRELOAD, *sorted({path for cfg in configs for path in needed(cfg)})])
+    server = Preloaded(preloaded(configs))
     return LocalSweep(new_sweep(), outputs, server, configs, execute).run()
-
-
-def prepared(outputs: Path) -> Path:
-    """What this process sets before it starts the fork server; returns the outputs folder, absolute.
-
-    Raises:
-        ConfigError: the folder cannot be written.
-    """
-    outputs = writable(outputs)
-    share_caches(outputs)
-    signal.signal(signal.SIGTERM, _interrupt)
-    return outputs
-
-
-def needed(cfg: RootConf | CalibrateConf) -> list[str]:
-    """What else takes long to import, and only some runs use: the model's class, and the compiler."""
-    compiler = [] if cfg.compile.scope == "none" else ["torch._inductor.compile_fx"]
-    return [cfg.model.factory["_target_"], *compiler]
 
 
 class LocalSweep:
@@ -263,7 +243,3 @@ class LocalSweep:
             progress.say(line)
         for line in self.publisher.close():
             progress.say(line)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

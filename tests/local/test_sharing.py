@@ -16,8 +16,9 @@ import pytest
 import yaml
 
 from src.config.schema import RootConf
-from src.local import group, sweep
+from src.local import group
 from src.local.group import LARGEST, brought_together, group_key
+from src.local.server import PRELOAD
 from src.processes.isolated import Preloaded
 from tests.conftest import Called, Compose
 from tests.fork_server import own_fork_server
@@ -32,7 +33,7 @@ CPU = {"kind": "cpu", "identity": {"model": "one"}, "toolchain": {}}
 @pytest.fixture(scope="module")
 def server() -> Iterator[Preloaded]:
     with own_fork_server():
-        yield Preloaded(sweep.PRELOAD)
+        yield Preloaded(PRELOAD)
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ class Scenario:
     def joint(
         self, rng: np.random.Generator, arms: int, rounds: int, speedup: float = TRUE_SPEEDUP
     ) -> Iterator[tuple[Array, Array, npt.NDArray[np.bool_]]]:
-        """Of rounds of all arms: for each treated one the baseline's times, its own, where the baseline came first."""
+        """Of rounds of all arms: for each treated one the baseline's times, its own, where the former came first."""
         noise = self.rounds(rng, arms * rounds).reshape(rounds, arms)
         places = np.array([np.argsort(balanced_order(arms, index)) for index in range(rounds)])
         noise = np.take_along_axis(noise, places, axis=1)  # from places in the order to arms
