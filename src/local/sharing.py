@@ -124,7 +124,7 @@ def _look(kept: Kept, kind: str) -> Look:
     gc.collect()
     if kind == "cuda":
         torch.cuda.empty_cache()
-    own_bytes, weights = (kept.content.beside_bytes, kept.content.writes()) if kept.content else (0, ())
+    own_bytes, weights = (kept.content.held_bytes, kept.content.writes()) if kept.content else (0, ())
     return Look(process_settings(), held_bytes(kind) - own_bytes, _copies(), kept.workload, weights)
 
 

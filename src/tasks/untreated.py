@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from src.context import RunContext
 from src.measurement.memory import Peaks, fits_twice, peak_memory
@@ -48,6 +49,18 @@ class Untreated:
         if self.alone is not None:
             return 0
         return self.baseline.model_bytes + (self.rival.model_bytes if self.rival else 0)
+
+    @property
+    def held_bytes(self) -> int:
+        """What they hold between two runs: weights, and the arguments of a call."""
+        arms = filter(None, (self.baseline, self.rival))
+        leaves = [
+            leaf
+            for arm in arms
+            for leaf in tree_leaves((arm.workload.args, arm.workload.kwargs))
+            if isinstance(leaf, torch.Tensor)
+        ]
+        return self.beside_bytes + sum(leaf.nbytes for leaf in leaves)
 
     def writes(self) -> tuple[int, ...]:
         """How often each weight was written to since it was made."""
