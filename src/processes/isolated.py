@@ -119,6 +119,14 @@ class Child:
         self._connection.close()
         self.alive = False
 
+    def _send(self, message: tuple[Any, ...] | None) -> bool:
+        """Whether it was there to be told."""
+        try:
+            self._connection.send(message)
+        except OSError:
+            return False
+        return True
+
     def _listen(
         self, timeout_s: float, hear: Callable[[str], None], watch: Callable[[], None] | None
     ) -> Ending:

@@ -40,7 +40,7 @@ def shared(tmp_path: Path) -> Callable[..., Record]:
         taken += 1
         folder = tmp_path / str(taken)
         folder.mkdir()
-        sharing(cfg, identity(cfg), folder, lambda _: None)
+        sharing([(cfg, identity(cfg), folder)], lambda _: None)
         return read_record(folder / "record.json")
 
     return run
