@@ -55,7 +55,7 @@ def test_a_later_run_says_what_a_first_one_says_but_for_how_the_baseline_was_mad
     first, second = (shared(compose(*options, f"quant={quant}")) for quant in ("int8wo", "int8wo"))
     assert (first.outcome, first.details.get(LEFT)) == (Outcome.OK, None), first.reason
     assert second.metrics["quality/sqnr_db"] == first.metrics["quality/sqnr_db"]
-    assert set(second.metrics) == set(first.metrics)
+    assert set(second.metrics) == set(first.metrics) - {"compile/cold_s"}
     assert not [name for name in second.metrics if name.startswith(("compile/baseline_", "memory/build"))]
     assert second.details["baseline_made_by"] == first.run_key
     assert second.details["inductor"].keys() == {"baseline", "treated"}
