@@ -470,7 +470,7 @@ def test_no_rounds_are_not_warm() -> None:
 
 
 def test_the_order_within_pairs_is_taken_out_wherever_the_baseline_came_first() -> None:
-    first = np.array([True, True, False, True, False, False, True, False, False, True] * 2)
+    first = np.array([True, True, False, False] * 5)
     logs = np.where(first, 0.05, -0.05)
     treated = np.full(first.size, 10.0)
     baseline = 10.0 * np.exp(logs)
