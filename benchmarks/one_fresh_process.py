@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from src.checks.validation import validate
 from src.config.schema import register
 from src.launching.publication import SweepPublisher
-from src.local.sweep import describe_device
+from src.local.devices import describe_device
 from src.records.key import axes_of, run_key
 from src.records.record import Record
 from src.records.store import SweepManifest, next_attempt, run_folder

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from src.config.schema import RootConf
 from src.records.record import Record
@@ -13,8 +13,29 @@ from src.records.record import Record
 if TYPE_CHECKING:  # imports torch, which a run that ends before its task may not need
     from src.devices.device import Device
 
-# What a run's process does: configuration, identity, folder, and who hears of phases.
-Execute = Callable[[RootConf, Record, Path, Callable[[str], None]], Record]
+
+@dataclass
+class Kept:
+    """What a process that takes several runs keeps from one to the next; a run of another workload replaces it."""
+
+    workload: str = ""  # the key of the workload that the content is of
+    content: Any = None  # the task's: src.tasks.untreated.Untreated
+
+
+class Execute(Protocol):
+    """What a run's process does: configuration, identity, folder, who hears of phases, what is kept between runs."""
+
+    def __call__(
+        self,
+        cfg: RootConf,
+        record: Record,
+        folder: Path,
+        tell: Callable[[str], None],
+        kept: Kept | None = None,
+        /,
+    ) -> Record:
+        """Run it; the record is on disk on return."""
+        ...
 
 
 @dataclass
@@ -26,6 +47,7 @@ class RunContext:
     folder: Path
     device: "Device"
     report: Callable[[str], None]  # tells the driver which phase is on
+    kept: Kept | None = None  # where other runs are in this process too
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

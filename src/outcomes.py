@@ -1,9 +1,12 @@
 """How exceptions become outcomes: the one place that decides what a failure means."""
 
 import re
+import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from src.records.record import Outcome
+from src.records.record import Outcome, Record
 
 
 class RunEndedError(Exception):
@@ -60,6 +63,17 @@ def ended(error: BaseException) -> RunEndedError:
         "nvidia-smi and dmesg (Xid) say what became of the device; then the same command" if faulted else ""
     )
     return RunEndedError(Outcome.FAILED, f"{type(error).__name__}: {_one_line(error)}", remedy)
+
+
+@contextmanager
+def ending_in(record: Record) -> Iterator[None]:
+    """Whatever is raised inside becomes how the record's run ended, and its traceback goes to the log."""
+    try:
+        yield
+    except Exception as error:
+        end = ended(error)
+        record.outcome, record.reason, record.remedy, record.verdict = end.outcome, end.reason, end.remedy, ""
+        print(log_text(error), file=sys.stderr)
 
 
 def log_text(error: BaseException) -> str:

@@ -23,7 +23,8 @@ from src.calibration.terminal import show
 from src.calibration.tracking import publish
 from src.config.errors import ConfigError
 from src.config.schema import AUTO, CalibrateConf
-from src.local.sweep import describe_device, describe_dtype, needed, prepared
+from src.local.devices import describe_device, describe_dtype
+from src.local.server import needed, prepared
 from src.processes.isolated import EndedBy, Ending, Preloaded
 from src.records.connection import TrackingError, connect
 

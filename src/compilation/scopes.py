@@ -69,6 +69,15 @@ class CompilerCounts:
         return CompilerCounts(**{name: count - past[name] for name, count in asdict(self).items()})
 
 
+@dataclass(frozen=True)
+class Compiled:
+    """What the compiler did for one run."""
+
+    counts: CompilerCounts
+    breaks: dict[str, int]  # reasons of graph breaks, counted
+    recompiles: int  # graphs, while rounds were timed
+
+
 def compiler_counts() -> CompilerCounts:
     """Read the compiler's counters."""
     inductor, autograd = counters["inductor"], counters["aot_autograd"]
@@ -130,6 +139,13 @@ def forget_compiled() -> None:
     """Drop everything compiled in this process, so that only the cache on disk is left."""
     torch._dynamo.reset()
     torch._inductor.utils.clear_caches()
+
+
+def forget_all_compiled() -> None:
+    """Drop also what was counted: the process is then as one that has compiled nothing."""
+    forget_compiled()
+    counters.clear()
+    torch._dynamo.utils.graph_break_reasons.clear()
 
 
 @contextmanager

@@ -59,6 +59,9 @@ class TaskConf:
 
     name: str = MISSING
     _target_: str = MISSING  # callable(RunContext)
+    together: str = aside(
+        ""
+    )  # callable(RunContexts, turn): runs of one probe in the same rounds; empty: none
     compares: bool = aside(True)  # whether its runs have a speedup and a verdict for the analysis
 
 
@@ -126,6 +129,15 @@ class TrackingConf:
 
 
 @dataclass
+class LaunchConf:
+    """Which runs have a process to themselves (docs/measurement.md, "Shared processes")."""
+
+    share: str = one_of(
+        "auto", "auto", "never"
+    )  # auto: runs of one workload are measured in one process, one after the other; never: each in its own
+
+
+@dataclass
 class RootConf:
     """One run: workload x treatment x device, and how it is measured and tracked."""
 
@@ -137,6 +149,7 @@ class RootConf:
     measure: MeasureConf = MISSING
     tracking: TrackingConf = field(default=MISSING, metadata={"key": False})
     serialize: SerializeConf = field(default_factory=SerializeConf)
+    launch: LaunchConf = field(default_factory=LaunchConf, metadata={"key": False})
     batch: int = bounded(1, min=1, max=65536)
     resolution: int = bounded("${model.resolution}", min=0, max=16384)
     target: str = "denoiser"  # a name from model.targets, or pipeline

@@ -164,12 +164,25 @@ class SweepProgress:
         self._phase = text
         self._log(f"    {text}")
 
-    def end_run(self, text: str, *, measured: bool) -> None:
-        """The run is over; only measured runs count towards the time left."""
+    def end_run(self, text: str, *, measured: bool, label: str = "", share: int = 1) -> None:
+        """The run is over; only measured runs count towards the time left.
+
+        Args:
+            text: what came out.
+            measured: whether anything was.
+            label: of the run, where several were begun as one.
+            share: how many these were.
+        """
         if measured:
-            self._measured.append((self.guesses_s[self.done], time.monotonic() - self._run_started))
+            self._measured.append((self.guesses_s[self.done], (time.monotonic() - self._run_started) / share))
         self.done += 1
-        self.console.print(f"[{self.done}/{self.runs}] {self._label}: {text}", soft_wrap=True)
+        self.console.print(f"[{self.done}/{self.runs}] {label or self._label}: {text}", soft_wrap=True)
+
+    def again(self) -> None:
+        """The run before is to be measured once more."""
+        self.guesses_s.insert(self.done, self.guesses_s[self.done - 1])
+        self.runs += 1
+        self._bar.update(self._task, total=self.runs)
 
     def say(self, text: str) -> None:
         """Plain text above the bar, never broken into lines: paths and links stay whole."""

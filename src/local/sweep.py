@@ -1,30 +1,35 @@
 """A sweep on this machine: every run in turn, isolated, recorded on disk, then published."""
 
-import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
-from src.config.errors import ConfigError
 from src.config.paths import this_command
-from src.config.schema import AUTO, CalibrateConf, GpuConf, RootConf
+from src.config.schema import RootConf
 from src.context import Execute
 from src.launching.endings import kept, record_of
-from src.launching.preparation import PRELOAD, new_sweep, writable, write_config
+from src.launching.preparation import new_sweep, write_config
 from src.launching.progress import SweepProgress, duration, endings, label, result
 from src.launching.publication import SweepPublisher
 from src.launching.repetition import processes_of, run_processes
 from src.launching.standing import standing
+from src.local.devices import Devices
+from src.local.group import (
+    FOLDER,
+    SMALLEST,
+    Group,
+    brought_together,
+    group_key,
+    in_the_same_rounds,
+    rounds_key,
+)
+from src.local.server import preloaded, prepared
 from src.planning.hours import guess_s
-from src.processes.isolated import EndedBy, Preloaded, share_caches
+from src.processes.isolated import Preloaded
 from src.records.key import axes_of, run_key
-from src.records.record import Outcome, Record
+from src.records.record import RECORD_NAME, Outcome, Record, read_record
 from src.records.store import SweepManifest, next_attempt, run_folder
-from src.workloads.dtype import scheme_takes
 
 _SHAPES = 12  # distinct ones of a transformer's layers, to guess by before it is built: the models here have 7 to 16
 
@@ -49,26 +54,8 @@ def run_sweep(configs: Sequence[RootConf], execute: Execute) -> list[int]:
         show_plan(configs)
         return [0] * len(configs)
     outputs = prepared(Path(configs[0].outputs))
-    server = Preloaded([*PRELOAD, *sorted({path for cfg in configs for path in needed(cfg)})])
+    server = Preloaded(preloaded(configs))
     return LocalSweep(new_sweep(), outputs, server, configs, execute).run()
-
-
-def prepared(outputs: Path) -> Path:
-    """What this process sets before it starts the fork server; returns the outputs folder, absolute.
-
-    Raises:
-        ConfigError: the folder cannot be written.
-    """
-    outputs = writable(outputs)
-    share_caches(outputs)
-    signal.signal(signal.SIGTERM, _interrupt)
-    return outputs
-
-
-def needed(cfg: RootConf | CalibrateConf) -> list[str]:
-    """What else takes long to import, and only some runs use: the model's class, and the compiler."""
-    compiler = [] if cfg.compile.scope == "none" else ["torch._inductor.compile_fx"]
-    return [cfg.model.factory["_target_"], *compiler]
 
 
 class LocalSweep:
@@ -83,9 +70,8 @@ class LocalSweep:
         self.folder.mkdir(parents=True)
         self.manifest = SweepManifest.start(sweep, this_command())
         self.publisher = SweepPublisher(configs[0].tracking, self.manifest, self.folder)
-        self.devices: dict[str, dict[str, Any]] = {}
-        self.dtypes: dict[str, str] = {}
-        self.records: list[Record] = []
+        self.devices = Devices(server, self.folder)
+        self.records: dict[int, Record] = {}  # by the index of its configuration
 
     def run(self) -> list[int]:
         """All runs in turn, whatever becomes of each."""
@@ -97,51 +83,149 @@ class LocalSweep:
             progress.say(f"sweep {self.sweep}: {len(self.configs)} runs, records in {self.outputs}")
             try:
                 self.publisher.open()
-                for cfg in self.configs:
-                    self._run_or_skip(cfg, progress)
+                shares, rounds = self._keys()
+                groups = brought_together(shares)
+                progress.guesses_s = [guesses_s[index] for indexes in groups for index in indexes]
+                for number, indexes in enumerate(groups, start=1):
+                    if len(indexes) == 1:
+                        self._run_or_skip(indexes[0], progress, self.server)
+                    else:
+                        group = Group(
+                            self.server,
+                            self.execute,
+                            self.folder / FOLDER,
+                            f"{self.sweep}-{number}",
+                            len(indexes),
+                        )
+                        self._run_group(group, in_the_same_rounds(indexes, rounds), progress)
             finally:
                 self._close(progress)
-        return [0 if record.outcome.is_finding else 1 for record in self.records]
+        return [0 if self.records[index].outcome.is_finding else 1 for index in range(len(self.configs))]
 
-    def _run_or_skip(self, cfg: RootConf, progress: SweepProgress) -> None:
-        device = self._device(cfg.gpu)
-        cfg = self._with_dtype(cfg, device)
+    def _keys(self) -> tuple[list[str | None], list[str | None]]:
+        """Of each run the key of those that it may share a process, and rounds, with; None: with none."""
+        shares: list[str | None] = [None] * len(self.configs)
+        rounds = list(shares)
+        if len(self.configs) < SMALLEST or all(cfg.launch.share == "never" for cfg in self.configs):
+            return shares, rounds
+        known: set[str] = set()
+        for index, cfg in enumerate(self.configs):
+            device = self.devices.described(cfg.gpu)
+            settled = self.devices.with_dtype(cfg, device)
+            key = run_key(settled, device)
+            if key not in known and standing(self.outputs, key, settled, lambda _: None) is None:
+                known.add(key)
+                shares[index] = group_key(settled, device)
+                rounds[index] = shares[index] and rounds_key(settled, device)
+        return shares, rounds
+
+    def _run_group(self, group: Group, batches: Sequence[Sequence[int]], progress: SweepProgress) -> None:
+        """Runs that share a process; those whose verdicts are withheld at its end are measured again without it."""
+        try:
+            for batch in batches:
+                if len(batch) == 1:
+                    self._run_or_skip(batch[0], progress, group)
+                else:
+                    self._run_together(batch, progress, group)
+            doubt = group.last_place(progress.phase)
+            everyone = [index for batch in batches for index in batch]
+            doubted = [index for index in everyone if doubt and self._folder(index) in group.taken]
+        finally:
+            group.close()
+        for index in doubted:
+            if self.records[index].withhold(doubt, "launch.share=never; each is measured again so"):
+                self.records[index].write(self._folder(index))
+                self.publisher.publish(self._folder(index))
+                progress.again()
+                self._run_or_skip(index, progress, self.server)
+
+    def _run_together(self, batch: Sequence[int], progress: SweepProgress, group: Group) -> None:
+        """Runs in the same rounds; one that has no record then is run by itself."""
+        runs = {index: cfg for index in batch if (cfg := self._begun(index, progress)) is not None}
+        try:
+            if len(runs) > 1:
+                progress.start_run(f"{label(next(iter(runs.values())))}, {len(runs)} schemes together")
+                given = [(cfg, self.records[index], self._folder(index)) for index, cfg in runs.items()]
+                group.run_together(given, progress.phase)
+            for index, cfg in runs.items():
+                if (self._folder(index) / RECORD_NAME).exists():
+                    self._ended_together(index, cfg, len(runs), progress)
+                else:
+                    self._run(index, cfg, progress, group)
+        except KeyboardInterrupt:
+            for index in runs:
+                self._stopped(index)
+            raise
+
+    def _ended_together(self, index: int, cfg: RootConf, share: int, progress: SweepProgress) -> None:
+        folder = self._folder(index)
+        self.records[index] = record = read_record(folder / RECORD_NAME)
+        self.publisher.publish(folder)
+        measured = record.outcome is Outcome.OK
+        progress.end_run(result(record), measured=measured, label=label(cfg), share=share)
+
+    def _stopped(self, index: int) -> None:
+        """Record that the user stopped it, unless it has a record."""
+        record, folder = self.records[index], self._folder(index)
+        record.outcome, record.reason = Outcome.KILLED, "stopped by the user"
+        kept(record, folder)
+        self.records[index] = read_record(folder / RECORD_NAME)
+        self.publisher.publish(self._folder(index))
+
+    def _folder(self, index: int) -> Path:
+        return run_folder(self.outputs, self.records[index].run_key, self.records[index].attempt)
+
+    def _run_or_skip(self, index: int, progress: SweepProgress, server: Preloaded | Group) -> None:
+        cfg = self._begun(index, progress)
+        if cfg is not None:
+            self._run(index, cfg, progress, server)
+
+    def _begun(self, index: int, progress: SweepProgress) -> RootConf | None:
+        """The run's settled configuration, which is in its new folder; None where it was measured before."""
+        cfg = self.configs[index]
+        device = self.devices.described(cfg.gpu)
+        cfg = self.devices.with_dtype(cfg, device)
         key = run_key(cfg, device)
-        axes = axes_of(cfg)
-        progress.start_run(label(cfg))
         done = standing(self.outputs, key, cfg, progress.say)
         if done is not None:
-            self.records.append(done)
+            progress.start_run(label(cfg))
+            self.records[index] = done
             self.manifest.add(key, done.attempt, skipped=True)
             self.manifest.write(self.outputs)
             progress.end_run(f"{result(done)} (measured before; rerun=true measures again)", measured=False)
-            return
+            return None
         attempt = next_attempt(self.outputs, key)
-        folder = run_folder(self.outputs, key, attempt)
         self.manifest.add(key, attempt, skipped=False)
         self.manifest.write(self.outputs)
-        record = self._run(cfg, Record(key, attempt, self.sweep, axes), folder, progress)
-        measured = record.outcome is Outcome.OK
-        progress.end_run(result(record), measured=measured)
+        self.records[index] = Record(key, attempt, self.sweep, axes_of(cfg))
+        write_config(cfg, self._folder(index))
+        return cfg
 
-    def _run(self, cfg: RootConf, record: Record, folder: Path, progress: SweepProgress) -> Record:
+    def _run(self, index: int, cfg: RootConf, progress: SweepProgress, server: Preloaded | Group) -> None:
         """Run one configuration in its processes; whatever becomes of them, there is a record."""
-        write_config(cfg, folder)
+        record, folder = self.records[index], self._folder(index)
+        progress.start_run(label(cfg))
         try:
-            record = run_processes(cfg, record, folder, partial(self._process, progress))
+            record = run_processes(cfg, record, folder, partial(self._process, progress, server))
         except KeyboardInterrupt:
             record.outcome, record.reason = Outcome.KILLED, "stopped by the user"
             raise
         finally:
-            self.records.append(kept(record, folder))
+            self.records[index] = record = kept(record, folder)
             self.publisher.publish(folder)
-        return record
+        progress.end_run(result(record), measured=record.outcome is Outcome.OK)
 
     def _process(
-        self, progress: SweepProgress, cfg: RootConf, record: Record, folder: Path, called: str
+        self,
+        progress: SweepProgress,
+        server: Preloaded | Group,
+        cfg: RootConf,
+        record: Record,
+        folder: Path,
+        called: str,
     ) -> Record:
         """One process of a run; when it leaves no record, what is known is written."""
-        ending = self.server.run(
+        ending = server.run(
             self.execute,
             (cfg, record, folder),
             log=folder / "run.log",
@@ -150,65 +234,12 @@ class LocalSweep:
         )
         return record_of(ending, record, folder, cfg.measure.timeout_s)
 
-    def _device(self, gpu: GpuConf) -> dict[str, Any]:
-        """What identifies the device, asked of a child so that this process never touches it."""
-        asked = repr(gpu)  # not its name alone: gpu.threads=1,2 are two devices
-        if asked not in self.devices:
-            log = self.folder / "probe.log"
-            ending = self.server.run(describe_device, (gpu,), log=log, timeout_s=300)
-            if ending.by is not EndedBy.ITSELF:
-                tail = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
-                raise ConfigError(
-                    f"gpu={gpu.name}: cannot be opened, {''.join(tail) or ending.reason}; {log} says more"
-                )
-            self.devices[asked] = ending.answer
-        return self.devices[asked]
-
-    def _with_dtype(self, cfg: RootConf, device: dict[str, Any]) -> RootConf:
-        """With the dtype that dtype=auto stands for, so that both have one key; asked of a child, once per choice."""
-        if cfg.dtype != AUTO or "absent" in device:
-            return cfg
-        asked = repr((cfg.gpu, scheme_takes(cfg, device["kind"]), cfg.measure.ceilings))
-        if asked not in self.dtypes:
-            log = self.folder / "dtype.log"
-            ending = self.server.run(describe_dtype, (cfg,), log=log, timeout_s=300)
-            self.dtypes[asked] = ending.answer if ending.by is EndedBy.ITSELF else AUTO  # left to the run
-        return replace(cfg, dtype=self.dtypes[asked])
-
     def _close(self, progress: SweepProgress) -> None:
         self.manifest.write(self.outputs)
-        counts = Counter(str(record.verdict or record.outcome) for record in self.records)
+        counts = Counter(str(record.verdict or record.outcome) for record in self.records.values())
         text = ", ".join(f"{number} {name}" for name, number in counts.most_common()) or "no run finished"
         progress.say(f"sweep {self.sweep}: {text}; {duration(progress.elapsed_s())}")
-        for line in endings(self.records):
+        for line in endings(self.records.values()):
             progress.say(line)
         for line in self.publisher.close():
             progress.say(line)
-
-
-def describe_device(gpu: GpuConf, tell: object) -> dict[str, Any]:
-    """Open the device and describe it; one that isn't here is described by the reason."""
-    from hydra.utils import get_class
-
-    from src.hardware.host import cpu_model
-    from src.outcomes import RunEndedError
-
-    try:
-        described: dict[str, Any] = get_class(gpu._target_)(gpu).open().as_dict()
-    except RunEndedError as end:
-        return {"absent": end.reason, "host_cpu": cpu_model()}
-    return described
-
-
-def describe_dtype(cfg: RootConf, tell: Callable[[str], None]) -> str:
-    """The dtype that dtype=auto stands for, in a process of its own: it may take the device's ceilings."""
-    from hydra.utils import get_class
-
-    from src.tasks.baseline import with_dtype
-
-    tell("ceilings")
-    return with_dtype(cfg, get_class(cfg.gpu._target_)(cfg.gpu).open()).dtype
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -95,6 +95,16 @@ def peak_memory(device: Device) -> Iterator[Peaks]:
         peaks.gib = meter.read()
 
 
+def held_bytes(kind: str) -> int:
+    """What this process holds now, of a kind of device: allocated on CUDA, resident on a CPU."""
+    if kind == "cuda":
+        torch.cuda.synchronize()
+        return torch.cuda.memory_allocated()
+    _return_freed()
+    found = re.search(r"^VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else 0
+
+
 def device_used_gib(device: Device) -> float | None:
     """The device's own used memory: this process' contexts and caches, and whatever else is on it; None: a CPU."""
     if device.kind != "cuda":

@@ -89,10 +89,10 @@ def measure_interleaved(
     rounds.calls_per_round, rounds.cache = (calls[0], calls[1]), "cold" if cold else "warm"
     rounds.launches = timer.launches
     rounds.others = {name: Other(calls_per_round=n) for name, n in zip(others, calls[2:], strict=True)}
-    rounds.warmup_pairs = _warm_up(arms.pair, started + conf.max_warmup_s)
-    faults, graphs = _page_faults(), _graphs_compiled()
+    rounds.warmup_pairs = warm_up(arms.pair, started + conf.max_warmup_s)
+    faults, graphs = page_faults(), graphs_compiled()
     _measure(arms, rounds, conf)
-    rounds.page_faults, rounds.recompiles = _page_faults() - faults, _graphs_compiled() - graphs
+    rounds.page_faults, rounds.recompiles = page_faults() - faults, graphs_compiled() - graphs
     rounds.late_calls = (timer.late_calls(baseline), timer.late_calls(treated))
     return rounds
 
@@ -108,7 +108,7 @@ def _measure(arms: Arms, rounds: Rounds, conf: MeasureConf) -> None:
         pair = arms.pair(len(rounds.order))
         elapsed_s = time.perf_counter() - started
         rounds.seconds = elapsed_s
-        if _must_retake(pair, rounds, budget_left=elapsed_s < conf.budget_s):
+        if must_retake(pair, rounds, budget_left=elapsed_s < conf.budget_s):
             continue
         rounds.count(pair)
         pairs, estimate = len(rounds.order), None
@@ -145,14 +145,14 @@ def measure_alone(
 
     rounds = Rounds(calls_per_round=(calls, calls), cache="cold" if cold else "warm")
     rounds.launches = timer.launches
-    _warm_up(single, started + conf.max_warmup_s / 2)
-    started, faults, graphs, look = time.perf_counter(), _page_faults(), _graphs_compiled(), MIN_PAIRS
+    warm_up(single, started + conf.max_warmup_s / 2)
+    started, faults, graphs, look = time.perf_counter(), page_faults(), graphs_compiled(), MIN_PAIRS
     while len(rounds.order) < conf.min_pairs or (
         len(rounds.order) < conf.max_pairs and time.perf_counter() - started < conf.budget_s / 2
     ):
         taken = single(0)
         rounds.seconds = time.perf_counter() - started
-        if _must_retake(taken, rounds, budget_left=rounds.seconds < conf.budget_s / 2):
+        if must_retake(taken, rounds, budget_left=rounds.seconds < conf.budget_s / 2):
             continue
         rounds.count(taken)
         if against is not None and len(rounds.order) >= look:
@@ -162,22 +162,23 @@ def measure_alone(
                 rounds.stop_reason = StopReason.CLEAR
                 break
     rounds.stop_reason = rounds.stop_reason or StopReason.BUDGET
-    rounds.page_faults = _page_faults() - faults
+    rounds.page_faults = page_faults() - faults
     rounds.late_calls = (timer.late_calls(call),) * 2
-    rounds.recompiles = _graphs_compiled() - graphs
+    rounds.recompiles = graphs_compiled() - graphs
     return rounds
 
 
-def _graphs_compiled() -> int:
-    """By Dynamo, so far in this process."""
+def graphs_compiled() -> int:
+    """Graphs compiled by Dynamo, so far in this process."""
     return int(counters["stats"]["unique_graphs"])
 
 
-def _page_faults() -> int:
+def page_faults() -> int:
+    """Minor ones of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
-def _must_retake(pair: Pair, rounds: Rounds, *, budget_left: bool) -> bool:
+def must_retake(pair: Pair, rounds: Rounds, *, budget_left: bool) -> bool:
     """Set a pair aside that says nothing of the arms; a throttled one is counted once the budget is spent."""
     if pair.clock_failed:
         rounds.set_aside(pair, "clock")
@@ -195,7 +196,7 @@ def _must_retake(pair: Pair, rounds: Rounds, *, budget_left: bool) -> bool:
     return False
 
 
-def _warm_up(pair: Callable[[int], Pair], until_s: float) -> int:
+def warm_up(pair: Callable[[int], Pair], until_s: float) -> int:
     """Run pairs until all arms are steady or the time is up; returns how many were run.
 
     The time began with the calls that sized the rounds: where one call takes longer than all of it, they were the

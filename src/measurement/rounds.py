@@ -34,6 +34,7 @@ class Pair:
     treated: Round
     order: str  # AB: baseline first; BA: treated first
     others: tuple[Round, ...] = ()  # of further unquantized arms, beside the treated one's
+    others_order: tuple[str, ...] = ()  # likewise, of each and the treated one; empty: the other way round
 
     @property
     def arms(self) -> tuple[Round, ...]:
@@ -57,6 +58,9 @@ class Other:
 
     ms: list[float] = field(default_factory=list)
     calls_per_round: int = 1
+    order: list[str] = field(
+        default_factory=list
+    )  # AB: before the treated arm; empty: where the baseline is not
 
 
 @dataclass
@@ -66,6 +70,7 @@ class Rounds:
     baseline_ms: list[float] = field(default_factory=list)
     treated_ms: list[float] = field(default_factory=list)
     order: list[str] = field(default_factory=list)  # AB: baseline first; BA: treated first
+    arms: int = 2  # in each round at most; more: treated arms of other runs, between the two
     warmup_pairs: int = 0
     calls_per_round: tuple[int, int] = (1, 1)
     cache: str = "warm"  # cold: the caches were flushed before each call
@@ -102,6 +107,8 @@ class Rounds:
         self.order.append(pair.order)
         for other, taken in zip(self.others.values(), pair.others, strict=True):
             other.ms.append(taken.ms)
+        for other, order in zip(self.others.values(), pair.others_order, strict=False):
+            other.order.append(order)
         for arm, of in zip(("baseline", "treated", *self.others), pair.arms, strict=True):
             for name, value in of.reading.values.items():
                 column = self.states.setdefault(f"{arm}/{name}", [None] * place)
@@ -130,11 +137,11 @@ class Rounds:
             self,
             baseline=name,
             baseline_ms=other.ms,
-            order=[{"AB": "BA", "BA": "AB"}.get(each, each) for each in self.order],
+            order=other.order or [{"AB": "BA", "BA": "AB"}.get(each, each) for each in self.order],
             calls_per_round=(other.calls_per_round, self.calls_per_round[1]),
             states={f"{renamed.get(arm, arm)}/{state}": column for (arm, state), column in states.items()},
             others={n: each for n, each in self.others.items() if n != name}
-            | {called: Other(self.baseline_ms, self.calls_per_round[0])},
+            | {called: Other(self.baseline_ms, self.calls_per_round[0], self.order if other.order else [])},
         )
 
     def against_fastest(self, called: str = "baseline") -> "Rounds":
@@ -177,7 +184,10 @@ def estimate_speedup(rounds: Rounds, conf: MeasureConf) -> SpeedupEstimate:
     baseline, treated = rounds.as_arrays()
     confidence = confidence_after(rounds.stop_reason, conf.confidence)
     if rounds.order:
-        return paired_speedup(baseline, treated, confidence=confidence, samples=conf.bootstrap_samples)
+        first = np.array([order == "AB" for order in rounds.order])
+        return paired_speedup(
+            baseline, treated, first=first, confidence=confidence, samples=conf.bootstrap_samples
+        )
     return unpaired_speedup(
         baseline,
         treated,

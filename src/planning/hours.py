@@ -147,6 +147,10 @@ def _each_s(record: Record) -> list[float]:
 
 
 def _wall_s(record: Record) -> float | None:
+    if "seconds" in (
+        shared := record.details.get("shared", {})
+    ):  # other runs lie between its start and its end
+        return float(shared["seconds"])
     try:
         started, finished = (datetime.fromisoformat(t) for t in (record.started_at, record.finished_at))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Each job in a process of its own, forked warm from a server that has imported torch once.
+"""Jobs in processes apart, forked warm from a server that has imported torch once: one each, or several in turn.
 
 A crash, an out-of-memory kill or a hang of the child becomes an `Ending`; the caller goes on.
 """
@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +60,106 @@ class Ending:
         return f"the run's process ended with exit status {self.code} and without a record"
 
 
+class Child:
+    """A process that is asked one thing after another, until one of its endings is not by itself."""
+
+    def __init__(self, job: Callable[..., Any]) -> None:
+        """Args: job: what it calls for each question; an object's state stays in the process."""
+        context = fork_server()  # another, if that one has died
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_child, args=(theirs, job))
+        self._process.start()
+        theirs.close()
+        self._asked = 0
+        self.alive = True
+
+    def ask(
+        self,
+        arguments: tuple[Any, ...],
+        *,
+        log: Path,
+        timeout_s: float,
+        hear: Callable[[str], None] = lambda _: None,
+        watch: Callable[[], None] | None = None,
+    ) -> Ending:
+        """Have it call ``job(*arguments, tell)``, as `Preloaded.run` does; it goes on after an ending by itself."""
+        kills = oom_kills()
+        self._asked += 1
+        try:
+            asked = self._send((self._asked, log, arguments))
+            ending = self._listen(timeout_s, hear, watch) if asked else self._died()
+        except BaseException:
+            self.end()
+            raise
+        if ending.by is not EndedBy.ITSELF:
+            self.end()
+        killed = ending.by is EndedBy.SIGNAL and ending.code == -signal.SIGKILL
+        if killed and (kills or 0) < (oom_kills() or 0):
+            return Ending(EndedBy.MEMORY, code=ending.code)
+        return ending
+
+    def close(self) -> None:
+        """Let it leave in its own way, then `end` it."""
+        if self.alive and self._send(None):
+            self._process.join(_GRACE_S)
+        self.end()
+
+    def end(self) -> None:
+        """End the process' whole group: compiler workers, and what it forked, which may outlive it."""
+        group = self._process.pid or 0
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            if not self._process.is_alive():
+                break
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, sign)
+            self._process.join(_GRACE_S)
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+        self._connection.close()
+        self.alive = False
+
+    def _send(self, message: tuple[Any, ...] | None) -> bool:
+        """Whether it was there to be told."""
+        try:
+            self._connection.send(message)
+        except OSError:
+            return False
+        return True
+
+    def _listen(
+        self, timeout_s: float, hear: Callable[[str], None], watch: Callable[[], None] | None
+    ) -> Ending:
+        deadline, process, receiver = math.inf, self._process, self._connection
+        while True:
+            left = min(max(0.0, deadline - time.monotonic()), _WATCH_S if watch else math.inf)
+            ready = wait([receiver, process.sentinel], timeout=None if left == math.inf else left)
+            if watch is not None:
+                watch()
+            if not ready and time.monotonic() >= deadline:
+                return Ending(EndedBy.TIMEOUT)
+            if receiver in ready:
+                try:
+                    number, kind, content = receiver.recv()
+                except (EOFError, OSError):  # no more is there, or half a message
+                    return self._died()
+                if number != self._asked:
+                    continue
+                if kind == "answer":
+                    return Ending(EndedBy.ITSELF, answer=content)
+                if kind == "started":
+                    deadline = time.monotonic() + timeout_s
+                else:
+                    hear(content)
+            elif process.sentinel in ready and not receiver.poll():
+                return self._died()
+
+    def _died(self) -> Ending:
+        self._process.join(_GRACE_S)
+        code = self._process.exitcode
+        return Ending(EndedBy.SIGNAL if code is not None and code < 0 else EndedBy.EXIT, code=code)
+
+
 class Preloaded:
     """A fork server with the heavy modules imported; children start from it in milliseconds."""
 
@@ -68,6 +167,10 @@ class Preloaded:
         """Args: modules: module names, or dotted paths of classes whose import takes long."""
         os.environ[PRELOAD_VARIABLE] = ",".join(modules)
         fork_server()  # it imports while the caller goes on
+
+    def stay(self, job: Callable[..., Any]) -> Child:
+        """A child that waits to be asked."""
+        return Child(job)
 
     def run(
         self,
@@ -85,21 +188,11 @@ class Preloaded:
         seconds. Whatever is raised here, by `watch` or by a signal (KeyboardInterrupt, SystemExit), the child and
         what it started are ended before the exception goes on.
         """
-        kills = oom_kills()
-        context = fork_server()  # another, if that one has died
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_child, args=(sender, log, job, arguments))
-        process.start()
-        sender.close()
+        child = self.stay(job)
         try:
-            ending = _listen(process, receiver, timeout_s, hear, watch)
+            return child.ask(arguments, log=log, timeout_s=timeout_s, hear=hear, watch=watch)
         finally:
-            _end(process)
-            receiver.close()
-        killed = ending.by is EndedBy.SIGNAL and ending.code == -signal.SIGKILL
-        if killed and (kills or 0) < (oom_kills() or 0):
-            return Ending(EndedBy.MEMORY, code=ending.code)
-        return ending
+            child.close()
 
 
 def share_caches(outputs: Path) -> None:
@@ -120,64 +213,45 @@ def share_caches(outputs: Path) -> None:
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # else a look for CUDA spoils the fork server
 
 
-def _listen(
-    process: ForkServerProcess,
-    receiver: Connection,
-    timeout_s: float,
-    hear: Callable[[str], None],
-    watch: Callable[[], None] | None,
-) -> Ending:
-    deadline = math.inf
-    while True:
-        left = min(max(0.0, deadline - time.monotonic()), _WATCH_S if watch else math.inf)
-        ready = wait([receiver, process.sentinel], timeout=None if left == math.inf else left)
-        if watch is not None:
-            watch()
-        if not ready and time.monotonic() >= deadline:
-            return Ending(EndedBy.TIMEOUT)
-        if receiver in ready:
-            try:
-                kind, content = receiver.recv()
-            except (EOFError, OSError):  # no more is there, or half a message
-                return _died(process)
-            if kind == "answer":
-                process.join(_GRACE_S)
-                return Ending(EndedBy.ITSELF, answer=content, code=process.exitcode)
-            if kind == "started":
-                deadline = time.monotonic() + timeout_s
-            else:
-                hear(content)
-        elif process.sentinel in ready and not receiver.poll():
-            return _died(process)
-
-
-def _died(process: ForkServerProcess) -> Ending:
-    process.join(_GRACE_S)
-    code = process.exitcode
-    return Ending(EndedBy.SIGNAL if code is not None and code < 0 else EndedBy.EXIT, code=code)
-
-
-def _end(process: ForkServerProcess) -> None:
-    """End the child's whole process group (compiler workers among it); does nothing to one that ended."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        if not process.is_alive():
-            break
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid or 0, sign)
-        process.join(_GRACE_S)
-
-
-def _child(sender: Connection, log: Path, job: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _child(sender: Connection, job: Callable[..., Any]) -> None:
     os.setsid()  # Ctrl-C reaches the parent alone, which ends this group in order
+    while (asked := _question(sender)) is not None:
+        number, log, arguments = asked
+        log_to(log)
+        _answer(sender, number, job, arguments)
+    sender.close()
+
+
+def _question(sender: Connection) -> tuple[int, Path, tuple[Any, ...]] | None:
+    """What is asked next; None: nothing more, or nobody is there who could ask."""
+    try:
+        asked: tuple[int, Path, tuple[Any, ...]] | None = sender.recv()
+    except (EOFError, OSError):
+        return None
+    return asked
+
+
+def _answer(sender: Connection, number: int, job: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    own = os.getpid()
+
+    def tell(text: str) -> None:
+        if os.getpid() == own:
+            sender.send((number, "phase", text))
+
+    sender.send((number, "started", own))
+    answer = job(*arguments, tell)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.getpid() != own:  # the job forked, and this is the copy: it must not answer too
+        os._exit(1)
+    sender.send((number, "answer", answer))
+
+
+def log_to(log: Path) -> None:
+    """From here on the output of this process, a child, and of what it starts goes there."""
     with log.open("a", buffering=1, encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     for name, number in {"stdout": 1, "stderr": 2}.items():  # the log is UTF-8, whatever the terminal is
         stream = os.fdopen(number, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
         setattr(sys, name, stream)
-    sender.send(("started", os.getpid()))
-    answer = job(*arguments, lambda text: sender.send(("phase", text)))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    sender.send(("answer", answer))
-    sender.close()

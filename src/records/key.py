@@ -55,6 +55,33 @@ def run_key(cfg: RootConf, device: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def workload_key(cfg: RootConf, device: dict[str, Any], *, any_size: bool = False) -> str:
+    """16 hex digits for what is the same in all runs that can share their unquantized arms.
+
+    Args:
+        cfg: the validated configuration, its dtype settled.
+        device: an opened one as a dict.
+        any_size: for what can share a process, though not the arms: without a probe's dimensions and batch.
+    """
+    model, sizes = _keyed(cfg.model), {"batch": cfg.batch, "resolution": cfg.resolution}
+    if any_size and cfg.model.probe:
+        del model["dims"]
+        model["factory"], sizes = model["factory"].get("_target_"), {}  # its arguments are the dimensions
+    content = {
+        "model": model,
+        **sizes,
+        "device": _keyed_device(device),
+        "target": cfg.target,
+        "dtype": cfg.dtype,
+        "seed": cfg.seed,
+        "compile": _keyed(cfg.compile),
+        "inductor": cfg.quant.on(device["kind"]).inductor,
+        "components": cfg.quant.components,
+        "ceilings": cfg.measure.ceilings,  # by them the unquantized arm in another dtype is chosen
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
 def _keyed_device(device: dict[str, Any]) -> dict[str, Any]:
     """Of an opened device what tells it from another, and the compiler and driver that make its code."""
     if not device.get("identity"):

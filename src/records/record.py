@@ -71,6 +71,16 @@ class Record:
     finished_at: str = ""
     schema_version: int = SCHEMA_VERSION
 
+    def withhold(self, reason: str, remedy: str) -> bool:
+        """Take the verdict back, for the next sweep to measure again; False where there was none."""
+        if self.outcome is not Outcome.OK or self.verdict in ("", EMULATED):
+            return False
+        self.verdict, self.remedy = "inconclusive", remedy
+        self.reason = "; ".join(filter(None, [reason, self.reason]))
+        self.details["withheld"] = True
+        self.finished_at = datetime.now(UTC).isoformat()  # trackers know a record's versions by it
+        return True
+
     def write(self, folder: Path) -> Path:
         """Write ``record.json`` into the folder, durable and all at once."""
         self.finished_at = self.finished_at or datetime.now(UTC).isoformat()

@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import stdtrit
 
 from src.statistics.bootstrap import (
@@ -71,9 +72,23 @@ class SpeedupEstimate:
 
 
 def paired_speedup(
-    baseline_ms: Array, treated_ms: Array, *, confidence: float = 0.95, samples: int = 2000, seed: int = 0
+    baseline_ms: Array,
+    treated_ms: Array,
+    *,
+    first: npt.NDArray[np.bool_] | None = None,
+    confidence: float = 0.95,
+    samples: int = 2000,
+    seed: int = 0,
 ) -> SpeedupEstimate:
     """Estimate baseline / treated from pairs of neighbouring rounds, measured A B, B A, A B, ...
+
+    Args:
+        baseline_ms: of each pair.
+        treated_ms: likewise.
+        first: in which pairs the baseline came first; None: in every other one.
+        confidence: of the interval.
+        samples: of the bootstrap.
+        seed: of the bootstrap.
 
     Raises:
         ValueError: fewer than 3 pairs, lengths that differ, or times that are not finite and positive.
@@ -86,7 +101,9 @@ def paired_speedup(
     ratios = baseline - treated
     if ratios.size < FEW:
         return _estimate([ratios], 1, confidence, samples, seed)
-    return _estimate([_without_order(ratios)], 2, confidence, samples, seed)
+    if first is None:
+        first = np.arange(ratios.size) % 2 == 0
+    return _estimate([_without_order(ratios, first)], 2, confidence, samples, seed)
 
 
 def unpaired_speedup(
@@ -125,14 +142,15 @@ def verdict(estimate: SpeedupEstimate, margin: float) -> Verdict:
     return Verdict.NEUTRAL if low <= estimate.ci_low and estimate.ci_high <= high else Verdict.INCONCLUSIVE
 
 
-def _without_order(ratios: Array) -> Array:
+def _without_order(ratios: Array, first: npt.NDArray[np.bool_]) -> Array:
     """Log ratios less the part that alternates with the order of the arms in a pair.
 
-    Linear drift, and a cold second round (in A B B A it follows the other arm), add +c and -c in turn.
+    Linear drift, and a cold second round (in A B B A it follows the other arm), add +c and -c by turns.
     """
-    sign = np.where(np.arange(ratios.size) % 2, -1.0, 1.0)
-    effect = (np.median(ratios[::2]) - np.median(ratios[1::2])) / 2
-    return np.asarray(ratios - effect * sign)
+    if first.all() or not first.any():
+        return ratios
+    effect = (np.median(ratios[first]) - np.median(ratios[~first])) / 2
+    return np.asarray(ratios - effect * np.where(first, 1.0, -1.0))
 
 
 def _estimate(parts: list[Array], fitted: int, confidence: float, samples: int, seed: int) -> SpeedupEstimate:

@@ -1,6 +1,6 @@
 """One arm of a comparison: a workload compiled, called for the first time, and looked at."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ class Arm:
 
     name: str  # baseline, treated
     workload: Workload
-    first_call: FirstCall
+    first_call: FirstCall | None  # None: made by an earlier run of this process
     peaks: Peaks  # of one call, in a pass of its own
     compile_peaks: Peaks  # of the first call, compiling included
     output: Any  # of one call, on the CPU
@@ -44,12 +44,32 @@ def prepare(name: str, workload: Workload, run: RunContext) -> Arm:
     return Arm(name, workload, first_call, peaks, compile_peaks, output, size_bytes(workload.module))
 
 
+def prepare_again(arm: Arm, beside_bytes: int, run: RunContext) -> Arm:
+    """An arm that an earlier run of this process made, compiled again from the cache: its first call says nothing.
+
+    Args:
+        arm: as it was kept.
+        beside_bytes: what other arms hold meanwhile; taken off its peaks.
+        run: the present one.
+    """
+    with run.phase(f"compile {arm.name}"):
+        arm.call()
+        run.device.synchronize()
+    with run.phase("memory"), peak_memory(run.device) as peaks:
+        torch.compiler.cudagraph_mark_step_begin()
+        arm.call()
+    return replace(arm, first_call=None, peaks=peaks.less(beside_bytes), compile_peaks=Peaks())
+
+
 def warm_first_call(arm: Arm, run: RunContext) -> FirstCall | None:
-    """The first call again with everything in the cache; None when it already was, or nothing is compiled.
+    """The first call again with everything in the cache; None when it already was, was not this run's, or nothing
+    is compiled.
 
     Dynamo's state of the whole process is reset: call this when timing is over.
     """
-    if run.cfg.compile.scope == "none" or not run.cfg.measure.warm_compile or not arm.first_call.cold:
+    if run.cfg.compile.scope == "none" or not run.cfg.measure.warm_compile:
+        return None
+    if arm.first_call is None or not arm.first_call.cold:
         return None
     forget_compiled()
     with run.phase("compile again, cached"):

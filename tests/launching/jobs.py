@@ -83,3 +83,20 @@ def _execute(cfg: RootConf, record: Record, folder: Path) -> Record:
     from src.run import execute
 
     return execute(cfg, record, folder, lambda _: None)
+
+
+class Counting:
+    """A job whose state stays in its process."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, what: str, tell: Tell) -> tuple[int, int]:
+        self.calls += 1
+        tell(what)
+        print(f"to the log of {what}")
+        if what == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if what == "fork":
+            os.fork()
+        return self.calls, os.getpid()

@@ -3,9 +3,16 @@
 import os
 import signal
 import time
+from pathlib import Path
+
+import torch
 
 from src.context import RunContext
+from src.records.record import Outcome
 from src.tasks.latency import measure_latency
+from src.tasks.untreated import untreated
+
+_LEAKED: list[torch.Tensor] = []
 
 
 def by_seed(run: RunContext) -> None:
@@ -41,4 +48,59 @@ def dies_in_the_second_process(run: RunContext) -> None:
     """Measures, but for the second of a run's processes, which is killed."""
     if run.record.details["process"]["number"] == 2:
         _out_of_memory_kill(run)
+    measure_latency(run)
+
+
+def by_rule(run: RunContext) -> None:
+    """What happens is chosen by a rule for layers, in which runs that share a process may differ."""
+    fates = [_measure, _set, _exit, _fork, _leak, _out_of_memory_kill, _hang, _wait]
+    fates[run.cfg.quant.layers.min_m](run)
+
+
+def neutral_pair(run: RunContext) -> None:
+    """An equal pair whose verdict no machine can disturb."""
+    untreated(run)
+    run.record.outcome, run.record.verdict = Outcome.OK, "neutral"
+
+
+def pair_that_ends_unequal(run: RunContext) -> None:
+    neutral_pair(run)
+    if run.record.run_key.endswith("last"):
+        run.record.verdict = "hurts"
+
+
+def pair_that_begins_unequal(run: RunContext) -> None:
+    neutral_pair(run)
+    run.record.verdict = "inconclusive"
+
+
+def _measure(run: RunContext) -> None:
+    measure_latency(run)
+
+
+def _set(run: RunContext) -> None:
+    measure_latency(run)
+    torch.set_float32_matmul_precision("high")
+
+
+def _exit(run: RunContext) -> None:
+    os._exit(3)
+
+
+def _fork(run: RunContext) -> None:
+    if os.fork() == 0:
+        time.sleep(600)
+    measure_latency(run)
+
+
+def _leak(run: RunContext) -> None:
+    measure_latency(run)
+    _LEAKED.append(torch.ones(3 * 2**27))  # 1.5 GiB
+
+
+def _wait(run: RunContext) -> None:
+    """Until somebody says go."""
+    run.report("waiting")
+    while not (Path(run.cfg.outputs) / "go").exists():
+        time.sleep(0.01)
     measure_latency(run)

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from src.local import sweep
+from src.launching.preparation import PRELOAD
 from src.processes.isolated import EndedBy, Preloaded
 from src.records.record import Record
 from tests.conftest import SMALL_LINEAR, Called, Compose, identity
@@ -54,7 +54,7 @@ def call(module: str, *arguments: str, timeout_s: float = 240) -> subprocess.Com
 def server() -> Iterator[Preloaded]:
     """A fork server that has what the runs here import, and nothing of an earlier module's."""
     with own_fork_server():
-        yield Preloaded([*sweep.PRELOAD, "diffusers.SD3Transformer2DModel"])
+        yield Preloaded([*PRELOAD, "diffusers.SD3Transformer2DModel"])
 
 
 def records(outputs: Path) -> list[dict[str, Any]]:
@@ -272,7 +272,7 @@ def test_parallel_runs_share_an_empty_compile_cache(
 def test_a_disk_that_takes_no_more_is_told_before_anything_runs(tmp_path: Path) -> None:
     """In a process that may write no byte: as on a full disk, empty files can still be made."""
     script = (
-        "import resource, signal; from pathlib import Path; from src.local.sweep import prepared\n"
+        "import resource, signal; from pathlib import Path; from src.local.server import prepared\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
         f"prepared(Path({str(tmp_path)!r}))"
     )

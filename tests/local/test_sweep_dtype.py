@@ -31,9 +31,9 @@ def sweep(compose: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loca
 
 
 def test_auto_has_one_key_with_what_it_stands_for(sweep: LocalSweep, compose: Any, tmp_path: Path) -> None:
-    device = sweep._device(compose().gpu)
+    device = sweep.devices.described(compose().gpu)
     settled = [
-        sweep._with_dtype(compose(f"dtype={dtype}", f"outputs={tmp_path}"), device)
+        sweep.devices.with_dtype(compose(f"dtype={dtype}", f"outputs={tmp_path}"), device)
         for dtype in ("auto", "float32")
     ]
     assert [cfg.dtype for cfg in settled] == ["float32", "float32"]
@@ -41,9 +41,9 @@ def test_auto_has_one_key_with_what_it_stands_for(sweep: LocalSweep, compose: An
 
 
 def test_it_is_asked_once_per_choice(sweep: LocalSweep, compose: Any, tmp_path: Path) -> None:
-    device = sweep._device(compose().gpu)
+    device = sweep.devices.described(compose().gpu)
     dtypes = [
-        sweep._with_dtype(compose("dtype=auto", f"quant={quant}", f"outputs={tmp_path}"), device).dtype
+        sweep.devices.with_dtype(compose("dtype=auto", f"quant={quant}", f"outputs={tmp_path}"), device).dtype
         for quant in ("int8wo", "int8dq", "mxfp8", "int8wo")
     ]
     assert dtypes == ["float32", "float32", "bfloat16", "float32"]  # mxfp8 takes nothing else
@@ -51,4 +51,4 @@ def test_it_is_asked_once_per_choice(sweep: LocalSweep, compose: Any, tmp_path: 
 
 
 def test_a_device_that_is_not_here_leaves_it_open(sweep: LocalSweep, compose: Any) -> None:
-    assert sweep._with_dtype(compose("dtype=auto"), {"absent": "no such device"}).dtype == "auto"
+    assert sweep.devices.with_dtype(compose("dtype=auto"), {"absent": "no such device"}).dtype == "auto"

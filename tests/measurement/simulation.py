@@ -5,13 +5,14 @@ times are put on top. Disturbances are relative: 0.02 is 2 % of a round.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
+from src.measurement.joint import balanced_order
 from src.statistics.speedup import (
     SpeedupEstimate,
     Verdict,
@@ -96,6 +97,17 @@ class Scenario:
             noise[:, 0] += autoregressive(rng, pairs, self.rho, self.sigma)
         return BASELINE_MS * np.exp(noise[:, 0]), BASELINE_MS / speedup * np.exp(noise[:, 1])
 
+    def joint(
+        self, rng: np.random.Generator, arms: int, rounds: int, speedup: float = TRUE_SPEEDUP
+    ) -> Iterator[tuple[Array, Array, npt.NDArray[np.bool_]]]:
+        """Of rounds of all arms: for each treated one the baseline's times, its own, where the former came first."""
+        noise = self.rounds(rng, arms * rounds).reshape(rounds, arms)
+        places = np.array([np.argsort(balanced_order(arms, index)) for index in range(rounds)])
+        noise = np.take_along_axis(noise, places, axis=1)  # from places in the order to arms
+        for arm in range(1, arms):
+            own = BASELINE_MS / speedup * np.exp(noise[:, arm])
+            yield BASELINE_MS * np.exp(noise[:, 0]), own, places[:, 0] < places[:, arm]
+
 
 WELL_BEHAVED = (
     Scenario("iid 2 %", iid()),
@@ -155,6 +167,19 @@ def coverage(
         return paired_speedup(*scenario.arms(rng, pairs), samples=samples, seed=number)
 
     return _repeat(fixed, experiments, seed, TRUE_SPEEDUP)
+
+
+def joint_coverage(
+    scenario: Scenario, arms: int, rounds: int, experiments: int, *, samples: int = 1000, seed: int = 0
+) -> list[float]:
+    """Coverage of each treated arm's interval, of so many arms in the same rounds, the baseline among them."""
+    covered = np.zeros(arms - 1)
+    for number in range(experiments):
+        pairs = scenario.joint(np.random.default_rng((seed, number)), arms, rounds)
+        for arm, (baseline, treated, first) in enumerate(pairs):
+            found = paired_speedup(baseline, treated, first=first, samples=samples, seed=number)
+            covered[arm] += found.ci_low <= TRUE_SPEEDUP <= found.ci_high
+    return [float(share) for share in covered / experiments]
 
 
 def sequential_coverage(

@@ -117,3 +117,43 @@ def test_an_interrupt_ends_the_child_and_goes_on_upwards(server: Preloaded, tmp_
 def test_the_next_job_runs_as_if_nothing_had_happened(server: Preloaded, tmp_path: Path) -> None:
     server.run(jobs.kill_itself, (signal.SIGKILL,), log=tmp_path / "log", timeout_s=60)
     assert server.run(jobs.answer, (1,), log=tmp_path / "log", timeout_s=60).answer == 2
+
+
+def test_a_child_that_stays_keeps_its_state_and_writes_to_the_log_of_each_question(
+    server: Preloaded, tmp_path: Path
+) -> None:
+    child, heard = server.stay(jobs.Counting()), []
+    for number, what in enumerate(["first", "second", "third"], start=1):
+        ending = child.ask((what,), log=tmp_path / what, timeout_s=60, hear=heard.append)
+        assert ending.answer[0] == number
+        assert (tmp_path / what).read_text() == f"to the log of {what}\n"
+    assert heard == ["first", "second", "third"]
+    child.close()
+    assert not child.alive
+    assert is_gone(ending.answer[1])
+
+
+def test_a_child_that_stays_dies_of_one_question(server: Preloaded, tmp_path: Path) -> None:
+    child = server.stay(jobs.Counting())
+    assert child.ask(("first",), log=tmp_path / "log", timeout_s=60).answer[0] == 1
+    ending = child.ask(("die",), log=tmp_path / "log", timeout_s=60)
+    assert (ending.by, ending.code, child.alive) == (EndedBy.SIGNAL, -signal.SIGKILL, False)
+
+
+def test_a_child_that_was_killed_between_two_questions_is_an_ending(
+    server: Preloaded, tmp_path: Path
+) -> None:
+    child = server.stay(jobs.Counting())
+    pid = child.ask(("first",), log=tmp_path / "log", timeout_s=60).answer[1]
+    os.kill(pid, signal.SIGKILL)
+    assert is_gone(pid)
+    ending = child.ask(("second",), log=tmp_path / "log", timeout_s=60)
+    assert (ending.by, ending.code) == (EndedBy.SIGNAL, -signal.SIGKILL)
+
+
+def test_a_copy_that_a_job_forked_answers_nothing(server: Preloaded, tmp_path: Path) -> None:
+    child = server.stay(jobs.Counting())
+    pid = child.ask(("first",), log=tmp_path / "log", timeout_s=60).answer[1]
+    assert child.ask(("fork",), log=tmp_path / "log", timeout_s=60).answer == (2, pid)
+    assert child.ask(("third",), log=tmp_path / "log", timeout_s=60).answer == (3, pid)
+    child.close()

@@ -28,6 +28,7 @@ from tests.measurement.simulation import (
     iid,
     in_turn,
     in_turn_coverage,
+    joint_coverage,
     measure_until,
     sequential_coverage,
     spikes,
@@ -60,6 +61,17 @@ def numbers(estimate: SpeedupEstimate) -> tuple[float, float, float]:
 @cases("scenario", WELL_BEHAVED, ids=name)
 def test_interval_of_few_pairs_covers_the_truth(scenario: Scenario, pairs: int) -> None:
     assert 0.92 <= coverage(scenario, pairs, 500).covered <= 0.986
+
+
+@cases("rounds", [12, 40])
+@cases("scenario", WELL_BEHAVED, ids=name)
+def test_interval_of_each_arm_covers_the_truth_where_rounds_hold_many(
+    scenario: Scenario, rounds: int
+) -> None:
+    """Five arms, as four schemes of one probe: up to four rounds lie between an arm and its baseline."""
+    shares = joint_coverage(scenario, 5, rounds, 300)
+    assert 0.92 <= np.mean(shares) <= 0.99
+    assert min(shares) >= 0.9
 
 
 @cases("pairs", [70, 100])
@@ -455,3 +467,13 @@ def test_no_rounds_are_not_warm() -> None:
     assert not warmed_up(np.array([]))
     with pytest.raises(ValueError, match=r"series_ms\[0\] is -1.0"):
         warmup_end(np.array([-1.0]))
+
+
+def test_the_order_within_pairs_is_taken_out_wherever_the_baseline_came_first() -> None:
+    first = np.array([True, True, False, False] * 5)
+    logs = np.where(first, 0.05, -0.05)
+    treated = np.full(first.size, 10.0)
+    baseline = 10.0 * np.exp(logs)
+    known = paired_speedup(baseline, treated, first=first)
+    assert (known.ratio, known.relative_width) == pytest.approx((1.0, 0.0), abs=1e-9)
+    assert paired_speedup(baseline, treated).relative_width > 0.01

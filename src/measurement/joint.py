@@ -1,0 +1,175 @@
+"""Rounds of several treated arms against one baseline: k of them cost k + 1 arms and not 2 k.
+
+Each gets a pair per round: its own time and the baseline's. The order changes from round to round, and each order is
+followed by its mirror image, so that what drifts through a round adds to a ratio as often as it takes away.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from src.config.schema import MeasureConf
+from src.devices.device import Device
+from src.devices.monitor import Blind, Monitor
+from src.measurement.paired import graphs_compiled, must_retake, page_faults, warm_up
+from src.measurement.rounds import Other, Pair, Round, Rounds, estimate_speedup
+from src.statistics.stopping import StopRule
+from src.timers.timer import Call, RoundTimer
+
+
+def balanced_order(arms: int, index: int) -> list[int]:
+    """In which order a round takes the arms: a Latin square's rows by turns, each followed by its mirror image.
+
+    The square is that of Williams (1949): with the mirror images every arm stands in every place, and follows every
+    other arm, equally often.
+    """
+    zigzag = [(step + 1) // 2 if step % 2 else (arms - step // 2) % arms for step in range(arms)]
+    row = [(arm + index // 2) % arms for arm in zigzag]
+    return row[::-1] if index % 2 else row
+
+
+@dataclass
+class Contender:
+    """A treated arm among several, with the rounds that are its own and the end of them."""
+
+    call: Call
+    calls: int  # per round
+    rounds: Rounds
+    conf: MeasureConf
+    rule: StopRule = field(init=False)
+    look: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        conf = self.conf
+        self.rule = StopRule(
+            conf.min_pairs, conf.max_pairs, conf.target_ci_width, conf.budget_s, conf.margin, conf.clear_width
+        )
+        self.look = self.rule.next_look(0)
+
+    def begin(self, baseline_calls: int, others: Mapping[str, int], timer: RoundTimer, treated: int) -> None:
+        """Note how rounds are taken: the calls in one of each unquantized arm, how many treated arms there are."""
+        rounds = self.rounds
+        rounds.calls_per_round, rounds.arms = (baseline_calls, self.calls), 1 + treated
+        rounds.cache, rounds.launches = "cold" if timer.cold else "warm", timer.launches
+        rounds.others = {name: Other(calls_per_round=calls) for name, calls in others.items()}
+
+    def take(self, pair: Pair, seconds: float) -> None:
+        """Count a pair that took so long, and decide whether it was the last one."""
+        rounds = self.rounds
+        rounds.seconds += seconds
+        if must_retake(pair, rounds, budget_left=rounds.seconds < self.conf.budget_s):
+            return
+        rounds.count(pair)
+        pairs, estimate = len(rounds.order), None
+        if pairs >= self.look:
+            estimate = estimate_speedup(rounds.against_fastest(), self.conf)
+            self.look = self.rule.next_look(pairs)
+        rounds.stop_reason = self.rule.decide(pairs, rounds.seconds, estimate) or ""
+
+
+@dataclass
+class _Taken:
+    """A round of each arm: the baseline, the treated arms, the others."""
+
+    rounds: list[Round]
+    places: list[int]  # which each had in the order
+    seconds: list[float]
+
+    def pair(self, treated: int, others: Sequence[int]) -> Pair:
+        """The baseline and one treated arm, with the others beside them."""
+        return Pair(
+            self.rounds[0],
+            self.rounds[treated],
+            self._order(0, treated),
+            tuple(self.rounds[other] for other in others),
+            tuple(self._order(other, treated) for other in others),
+        )
+
+    def _order(self, arm: int, treated: int) -> str:
+        return "AB" if self.places[arm] < self.places[treated] else "BA"
+
+
+@dataclass
+class _Joint:
+    """What takes the rounds."""
+
+    timer: RoundTimer
+    monitor: Monitor
+    taken: int = 0
+
+    def round(self, arms: Sequence[tuple[Call, int]]) -> _Taken:
+        """One of each arm, in the order that is next."""
+        order = balanced_order(len(arms), self.taken)
+        self.taken += 1
+        found: dict[int, tuple[Round, float]] = {}
+        for arm in order:
+            started = time.perf_counter()
+            single = Round(self.timer.ms_per_call(*arms[arm]), self.monitor.read())
+            found[arm] = (single, time.perf_counter() - started)
+        every = range(len(arms))
+        rounds, seconds = zip(*(found[arm] for arm in every), strict=True)
+        return _Taken([*rounds], [order.index(arm) for arm in every], [*seconds])
+
+
+def measure_jointly(
+    baseline: Call,
+    treated: Sequence[Call],
+    device: Device,
+    conf: MeasureConf,
+    *,
+    cold: bool = False,
+    launches: bool = True,
+    monitor: Monitor | None = None,
+    rounds: Sequence[Rounds],
+    others: Mapping[str, Call] | None = None,
+) -> None:
+    """Rounds of all arms, until each treated one's ratio to the baseline is known well enough; it then drops out.
+
+    The budget is each treated arm's own: the time of its rounds and of the unquantized ones beside them. All must
+    have been called before, as for `measure_interleaved`.
+
+    Args:
+        baseline: what is called for the baseline's rounds.
+        treated: likewise for each treated arm's.
+        device: what all run on.
+        conf: when to stop.
+        cold: flush the caches before each call.
+        launches: count what the device waits for the host's launches.
+        monitor: reads the device's state after each round.
+        rounds: of each treated arm, filled in while measuring.
+        others: further unquantized arms by name.
+
+    Raises:
+        RunEndedError: `failed`, when the clock keeps giving times that cannot be right.
+    """
+    timer, started = RoundTimer(device, cold=cold, launches=launches), time.perf_counter()
+
+    def sized(call: Call) -> tuple[Call, int]:
+        return call, timer.calls_for(call, conf.min_round_ms)
+
+    first, beside = sized(baseline), {name: sized(call) for name, call in (others or {}).items()}
+    contenders = [Contender(*sized(call), own, conf) for call, own in zip(treated, rounds, strict=True)]
+    for each in contenders:
+        each.begin(first[1], {name: calls for name, (_, calls) in beside.items()}, timer, len(contenders))
+    joint = _Joint(timer, monitor or Blind())
+
+    def all_of(open_: Sequence[Contender]) -> _Taken:
+        return joint.round([first, *((each.call, each.calls) for each in open_), *beside.values()])
+
+    def whole(_: int) -> Pair:
+        taken = all_of(contenders)
+        return taken.pair(1, range(2, len(taken.rounds)))
+
+    pairs = warm_up(whole, started + conf.max_warmup_s * (1 + len(contenders)) / 2)
+    faults, graphs = page_faults(), graphs_compiled()
+    while open_ := [each for each in contenders if not each.rounds.stop_reason]:
+        taken = all_of(open_)
+        last = range(1 + len(open_), len(taken.rounds))
+        shared_s = taken.seconds[0] + sum(taken.seconds[other] for other in last)
+        for arm, each in enumerate(open_, start=1):
+            each.take(taken.pair(arm, last), shared_s + taken.seconds[arm])
+    for each in contenders:
+        own = each.rounds
+        own.warmup_pairs, own.page_faults = pairs, page_faults() - faults
+        own.recompiles = graphs_compiled() - graphs
+        own.late_calls = (timer.late_calls(baseline), timer.late_calls(each.call))

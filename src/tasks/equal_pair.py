@@ -1,0 +1,66 @@
+"""The first and the last place of a process that takes several runs: the baseline against its own twin.
+
+Both are equal, so the verdict is neutral, or something in the process is not as it should be.
+"""
+
+from dataclasses import asdict
+
+import torch
+
+from src.compilation.scopes import compiler_options
+from src.context import RunContext
+from src.measurement.paired import measure_interleaved
+from src.measurement.rounds import Rounds, estimate_speedup
+from src.outcomes import unsupported
+from src.records.record import Outcome, write_json
+from src.statistics.speedup import Verdict
+from src.tasks.arm import prepare
+from src.tasks.ceilings import note_ceilings
+from src.tasks.conclusion import conclude
+from src.tasks.metrics import latency_metrics
+from src.tasks.timing import Timed, cold_caches, is_part, watched
+from src.tasks.untreated import Untreated, untreated
+
+_TRIES = 2  # with another twin: where a copy lies in memory is chance, and what a run left behind is not
+
+
+@torch.no_grad()
+def measure_equal_pair(run: RunContext) -> None:
+    """Measure the baseline against a second copy of it, and fill the record.
+
+    Raises:
+        RunEndedError: the copy does not fit beside it; or as the baseline does.
+    """
+    note_ceilings(run)
+    with compiler_options(run.cfg.compile, run.cfg.quant, run.device.kind):
+        arms = untreated(run)
+        if not arms.together:
+            raise unsupported("there is no memory for a second copy beside the baseline")
+        for number in range(1, _TRIES + 1):
+            _measure(arms, run, number)
+            if run.record.verdict is Verdict.NEUTRAL:
+                break
+    run.record.outcome = Outcome.OK
+
+
+def _measure(arms: Untreated, run: RunContext, number: int) -> None:
+    twin = prepare("treated", arms.second(run), run)
+    rounds, baseline = Rounds(), arms.baseline
+    with watched(run.device, lambda: [baseline.call(), twin.call()]) as watch, run.phase("measure"):
+        try:
+            measure_interleaved(
+                baseline.call,
+                twin.call,
+                run.device,
+                run.cfg.measure,
+                cold=cold_caches(run.cfg),
+                launches=not is_part(run.cfg),
+                monitor=watch.monitor,
+                rounds=rounds,
+            )
+        finally:
+            write_json(run.folder / f"rounds_{number}.json", asdict(rounds))
+    estimate = estimate_speedup(rounds, run.cfg.measure)
+    conclude(estimate, Timed(rounds, [watch]), run)
+    run.record.details["tries"] = number
+    run.record.metrics |= latency_metrics(rounds, estimate, run.cfg.batch)

@@ -1,0 +1,303 @@
+"""Runs that share a process: none of them harms another, and each has its own folder, log, outcome and record.
+
+The equal pairs at the ends of a process are tasks of tests/launching/tasks.py, whose verdict no busy machine changes.
+"""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from src.config.schema import RootConf
+from src.launching.preparation import PRELOAD
+from src.local import group
+from src.local.group import LARGEST, brought_together, group_key
+from src.processes.isolated import Preloaded
+from tests.conftest import Called, Compose
+from tests.fork_server import own_fork_server
+from tests.local.test_sweep import ROOT, SMALL, call, command, published
+
+TASKS = "tests.launching.tasks"
+APART = "task.together="
+TASK = f"task._target_={TASKS}.by_rule"
+FATES = (*(each.replace("M:4", "M:16") for each in SMALL), "gpu=cpu", "quant=int8wo", TASK, APART)
+CPU = {"kind": "cpu", "identity": {"model": "one"}, "toolchain": {}}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Preloaded]:
+    with own_fork_server():
+        yield Preloaded(PRELOAD)
+
+
+@pytest.fixture
+def pairs(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    return lambda name: monkeypatch.setattr(group, "PAIR_TASK", f"{TASKS}.{name}")
+
+
+def by_rule(outputs: Path) -> dict[int, list[dict[str, Any]]]:
+    """Records by the rule that chose their fate, as their own folder's configuration says it."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for path in sorted(outputs.glob("runs/*/*/record.json")):
+        config = yaml.safe_load((path.parent / "config.yaml").read_text())
+        found.setdefault(config["quant"]["layers"]["min_m"], []).append(json.loads(path.read_text()))
+    return found
+
+
+# ---- which runs share
+
+
+def test_runs_of_a_key_are_brought_together_where_its_first_one_stands() -> None:
+    assert brought_together(["a", None, "b", "a", "b", "a", "b"]) == [[0, 3, 5], [1], [2, 4, 6]]
+
+
+def test_a_group_of_two_falls_apart_and_a_large_one_into_equal_parts() -> None:
+    assert brought_together(["a", "b", "a"]) == [[0], [2], [1]]
+    assert [len(part) for part in brought_together(["a"] * (LARGEST + 2))] == [LARGEST // 2 + 1] * 2
+
+
+def key(cfg: RootConf) -> str | None:
+    return group_key(cfg, CPU)
+
+
+@pytest.mark.parametrize(
+    "apart",
+    [
+        "quant.where=cpu",
+        "quant.via=diffusers",
+        "quant=autoquant",
+        "measure.processes=2",
+        "measure.pairing=in_turn",
+        "measure.profile=true",
+        "launch.share=never",
+        "task=serialize",
+        "dtype=auto",
+    ],
+)
+def test_some_runs_have_a_process_of_their_own(compose: Compose, apart: str) -> None:
+    assert key(compose(apart)) is None
+
+
+@pytest.mark.parametrize("axis", ["quant=int8dq", "measure.budget_s=1", "quant.layers.min_m=3"])
+def test_runs_of_one_workload_share(compose: Compose, axis: str) -> None:
+    assert key(compose()) == key(compose(axis)) is not None
+
+
+@pytest.mark.parametrize(
+    "axis", ["batch=2", "seed=1", "resolution=64", "dtype=float32", "compile=default", "target=block"]
+)
+def test_another_workload_is_another_process(compose: Compose, axis: str) -> None:
+    assert key(compose("compile=none")) != key(compose("compile=none", axis))
+
+
+def test_probes_of_any_size_share(compose: Compose) -> None:
+    keys = {key(compose("model=linear", f"model.dims.{dim}=512", "batch=2")) for dim in "MKN"}
+    assert len(keys) == 1
+    assert keys != {key(compose("model=linear", "seed=1"))}
+
+
+# ---- what becomes of them
+
+
+@pytest.mark.usefixtures("server")
+def test_a_bad_run_ends_alone_and_a_new_process_goes_on(
+    tmp_path: Path, called: Callable[..., Called], pairs: Callable[[str], None]
+) -> None:
+    """Settings left changed, an exit, a fork: rules 1 to 3; no group of three is left for the last two."""
+    pairs("neutral_pair")
+    axis = "quant.layers.min_m=0,1,2,3"
+    done = called("-m", *FATES, axis, f"outputs={tmp_path}")
+    assert done.status == 1, done.stderr
+    found = {rule: record for rule, (record,) in by_rule(tmp_path).items()}
+    assert {rule: record["outcome"] for rule, record in found.items()} == {
+        0: "ok",
+        1: "ok",
+        2: "killed",
+        3: "ok",
+    }
+    shared = {rule: record["details"].get("shared") for rule, record in found.items()}
+    assert [shared[rule] and shared[rule]["place"] for rule in range(4)] == [1, 2, None, None]
+    assert shared[0]["of"] == 4
+    told = found[1]["details"]["left_behind"]
+    assert "torch.float32_matmul_precision was 'highest' and is 'high'" in told
+    assert "left_behind" not in found[0]["details"]
+    assert "exit status 3" in found[2]["reason"]
+    assert sum(published(tmp_path).values()) == 4
+
+
+@pytest.mark.usefixtures("server")
+def test_what_a_run_leaves_in_the_process_ends_it_and_the_others_are_unharmed(
+    tmp_path: Path, called: Callable[..., Called], pairs: Callable[[str], None]
+) -> None:
+    """A killed run, a forked copy, memory: each is followed by a run in a new process."""
+    pairs("neutral_pair")
+    rules = "quant.layers.min_m=5,3,4,0"
+    seeds = "quant.layers.max_m=20,21,22"
+    done = called("-m", *FATES, rules, seeds, f"outputs={tmp_path}")
+    assert done.status == 1, done.stderr
+    found = by_rule(tmp_path)
+    assert {rule: {record["outcome"] for record in records} for rule, records in found.items()} == {
+        0: {"ok"},
+        3: {"ok"},
+        4: {"ok"},
+        5: {"killed"},
+    }
+    forked, leaked = ([record["details"].get("left_behind") for record in found[rule]] for rule in (3, 4))
+    assert forked == [["1 forked processes that still run"]] * 3
+    assert all(len(left) == 1 and "GiB of memory" in left[0] for left in leaked if left)
+    processes = [
+        record["details"]["shared"]["process"]
+        for records in found.values()
+        for record in records
+        if "shared" in record["details"]
+    ]
+    assert sorted(Counter(processes).values()) == [1] * 9 + [3]
+
+
+@pytest.mark.usefixtures("server")
+def test_a_hang_ends_by_its_time_limit_and_the_group_goes_on(
+    tmp_path: Path, called: Callable[..., Called], pairs: Callable[[str], None]
+) -> None:
+    pairs("neutral_pair")
+    own = ("quant.layers.min_m=0,6", "quant.layers.max_m=20,21", "measure.timeout_s=20")
+    done = called("-m", *FATES, *own, f"outputs={tmp_path}")
+    assert done.status == 1, done.stderr
+    found = by_rule(tmp_path)
+    assert [record["outcome"] for record in found[0]] == ["ok"] * 2
+    assert [record["outcome"] for record in found[6]] == ["timeout"] * 2
+
+
+@pytest.mark.usefixtures("server")
+def test_one_process_makes_the_baseline_once_and_each_run_has_its_own_files(
+    tmp_path: Path, called: Callable[..., Called], pairs: Callable[[str], None]
+) -> None:
+    pairs("neutral_pair")
+    quick = (*SMALL, "gpu=cpu", "quant=int8wo,int8dq,none,float8dq", f"outputs={tmp_path}")
+    done = called("-m", *quick)
+    assert done.status == 0, done.stderr
+    records = {}
+    for path in tmp_path.glob("runs/*/*/record.json"):
+        record = json.loads(path.read_text())
+        records[record["axes"]["quant"]] = record
+        assert record["run_key"] == path.parents[1].name
+        assert (
+            yaml.safe_load((path.parent / "config.yaml").read_text())["quant"]["name"]
+            == record["axes"]["quant"]
+        )
+        assert (path.parent / "run.log").exists()
+    assert len({record["environment"]["pid"] for record in records.values()}) == 1
+    assert [
+        records[quant]["details"]["shared"]["place"] for quant in ("int8wo", "int8dq", "none", "float8dq")
+    ] == [
+        1,
+        2,
+        3,
+        4,
+    ]
+    for quant in ("int8wo", "int8dq", "none"):
+        record = records[quant]
+        assert record["outcome"] == "ok"
+        assert record["details"]["baseline_made_by"].endswith("-first")
+        assert not [
+            name for name in record["metrics"] if name.startswith(("compile/baseline_", "memory/build"))
+        ]
+        assert record["metrics"]["memory/baseline_model_gib"] > 0
+        assert record["shape"] == {"M": 4, "K": 64, "N": 64}
+    assert records["float8dq"]["outcome"] == "unsupported"
+    again = called("-m", *quick)
+    assert again.stderr.count("measured before") + again.stderr.count("withheld") >= 1
+    never = called("-m", *quick, "launch.share=never", "rerun=true")
+    assert never.status == 0, never.stderr
+    keys = {path.parents[1].name for path in tmp_path.glob("runs/*/*/record.json")}
+    assert len(keys) == 4
+
+
+@pytest.mark.usefixtures("server")
+def test_where_the_last_place_is_not_neutral_each_is_measured_again_in_a_process_of_its_own(
+    tmp_path: Path, called: Callable[..., Called], pairs: Callable[[str], None]
+) -> None:
+    pairs("pair_that_ends_unequal")
+    done = called("-m", *SMALL, "gpu=cpu", "quant=int8wo,int8dq,none", f"outputs={tmp_path}")
+    assert done.status == 0, done.stderr
+    for number in ("001", "002"):
+        found = [json.loads(path.read_text()) for path in tmp_path.glob(f"runs/*/{number}/record.json")]
+        assert len(found) == 3
+        assert all(("shared" in record["details"]) == (number == "001") for record in found)
+        if number == "001":
+            assert all(record["details"]["withheld"] for record in found)
+            assert {record["verdict"] for record in found} == {"inconclusive"}
+            assert all("the last place of its process was not neutral: hurts" in r["reason"] for r in found)
+    with sqlite3.connect(
+        tmp_path / "mlflow.db"
+    ) as database:  # the first version of a record gave way to the second
+        rows = "select count(*) from tags join runs using (run_uuid) where key = 'outcome' and lifecycle_stage = "
+        assert [database.execute(f"{rows}'{stage}'").fetchone()[0] for stage in ("active", "deleted")] == [
+            6,
+            3,
+        ]
+
+
+@pytest.mark.usefixtures("server")
+def test_where_the_first_place_is_not_neutral_nothing_is_shared(
+    tmp_path: Path, called: Callable[..., Called], pairs: Callable[[str], None]
+) -> None:
+    pairs("pair_that_begins_unequal")
+    done = called("-m", *SMALL, "gpu=cpu", "quant=int8wo,int8dq,none", f"outputs={tmp_path}")
+    assert done.status == 0, done.stderr
+    found = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/*/record.json")]
+    assert len({record["environment"]["pid"] for record in found}) == 3
+    assert not any("shared" in record["details"] for record in found)
+
+
+def _driver(outputs: Path, *overrides: str) -> subprocess.Popen[str]:
+    """The command as a process of its own; it stops where a run waits."""
+    patched = (
+        "import sys; from src.local import group; from src.run import main\n"
+        f"group.PAIR_TASK = {TASKS + '.neutral_pair'!r}; sys.exit(main())"
+    )
+    driver = subprocess.Popen(
+        [*command("run")[:1], "-c", patched, "-m", *FATES, *overrides, f"outputs={outputs}"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert driver.stderr is not None
+    for line in driver.stderr:
+        if "waiting" in line:
+            break
+    return driver
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_driver_that_ends_between_two_runs_of_a_group_loses_and_doubles_nothing(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    rules = "quant.layers.min_m=0,7,1,2"
+    driver = _driver(tmp_path, rules)
+    (before,) = by_rule(tmp_path)[0]
+    os.kill(driver.pid, number)
+    driver.wait(60)
+    (tmp_path / "go").touch()
+    again = call("run", "-m", *FATES, rules, f"outputs={tmp_path}")
+    found = by_rule(tmp_path)
+    assert found[0][0] == before
+    assert len(found[0]) == 1 + bool(before["details"]["withheld"])
+    assert [record["outcome"] for record in found[7]][-1] == "ok", again.stderr
+    if number == signal.SIGINT:
+        assert found[7][0]["outcome"] == "killed"
+    assert {rule: records[-1]["outcome"] for rule, records in found.items()} == {
+        0: "ok",
+        7: "ok",
+        1: "ok",
+        2: "killed",
+    }
