@@ -53,8 +53,7 @@ def main(config_name: str, task: Task, argv: Sequence[str] | None = None, *, pro
     """
     fit_terminal()
     try:
-        if str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))  # the user's own modules, which hide nothing
+        _find_modules_here()
         with explained():
             application = Application(parse(argv, prog), config_name, task, prog)
         return application.run()
@@ -66,6 +65,25 @@ def main(config_name: str, task: Task, argv: Sequence[str] | None = None, *, pro
     finally:
         GlobalHydra.instance().clear()
         HydraConfig.instance().cfg = None
+
+
+def _find_modules_here() -> None:
+    """Let the user's own modules be found in the current folder; they hide nothing.
+
+    Raises:
+        ConfigError: the folder was deleted meanwhile, or its name is no text, which YAML and MLflow cannot hold.
+    """
+    try:
+        here = str(Path.cwd())
+        here.encode()
+    except FileNotFoundError as error:
+        raise ConfigError("the current folder was deleted; cd into one that is there") from error
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"the current folder {error.object}: its name is not UTF-8; cd into another"
+        ) from error
+    if here not in sys.path:
+        sys.path.append(here)
 
 
 class Application:

@@ -46,7 +46,7 @@ _REMEDIES = {  # what a message holds: what to do
 EXPERIMENT_NOTE = (
     "One parent run per sweep, a child per measured configuration. `speedup/ratio` is baseline / treated, "
     "above 1 is faster; `latency/*` is in ms per call. Filter `tags.kind = 'run'` for all measurements flat, "
-    "or open a sweep's link: `python -m src.run` prints it."
+    "or open a sweep's link: its command prints it."
 )
 
 
