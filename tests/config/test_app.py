@@ -1,5 +1,6 @@
 """Runs and multiruns of the application: what is run, with which status, and from which configs."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,9 @@ from omegaconf import DictConfig
 from src.app.application import main
 from src.checks.validation import validated
 from src.config import schema
+from src.config.errors import ConfigError
 from src.config.paths import ROOT
+from src.launching.preparation import writable
 from tests.config.conftest import Call
 
 SWEEP = """# @package _global_
@@ -59,6 +62,41 @@ def test_a_multirun_is_the_product_wherever_its_flag_stands(call: Call, flag_at:
         ("none", 1),
         ("none", 2),
     ]
+
+
+def test_a_folder_that_was_deleted_meanwhile_is_one_line(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    result = call("plan=true")
+    assert (result.status, result.err) == (
+        2,
+        "error: the current folder was deleted; cd into one that is there\n",
+    )
+
+
+def test_a_folder_whose_name_is_no_text_is_one_line(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / os.fsdecode(b"latin gr\xf6\xdfe")
+    folder.mkdir()
+    with pytest.raises(ConfigError, match=r"outputs=.*gr.+e: the name is not UTF-8; give another folder"):
+        writable(folder)
+    monkeypatch.chdir(folder)
+    result = call("plan=true")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "its name is not UTF-8; cd into another" in result.err
+
+
+def test_home_in_a_file_is_refused(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "mine.yaml").write_text("# @package _global_\noutputs: ~/runs\n")
+    result = call("-cd", str(tmp_path), "sweeps=mine")
+    assert (
+        result.err == "error: outputs=~/runs: ~ is your home on a command line alone; give the whole path\n"
+    )
 
 
 def test_a_multirun_may_delete_and_range(call: Call) -> None:

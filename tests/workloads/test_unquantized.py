@@ -82,6 +82,7 @@ def test_a_function_that_makes_no_model_is_named():
         ("quantized_linears", r"0\.weight is Linear8bit, the first of 2"),
         ("quantizing", r"1\.weight is Int8Tensor"),
         ("narrow", r"1\.weight is float8_e4m3fn"),
+        ("packed", r"1\.qweight is int32"),
     ],
 )
 def test_a_factory_that_quantizes_is_refused(factory, said):
