@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from src.config.fields import GIVEN, aside, bounded, one_of
+from src.config.paths import at_home
 
 PIPELINE = "pipeline"  # the target that is no part of the model but the pipeline around it
 DENOISER, VAE = "denoiser", "vae"  # components of a pipeline, as quant.components names them
@@ -37,7 +38,7 @@ class WeightsConf:
 
     def __post_init__(self) -> None:
         if self.source == "local" and self.id is not None:
-            self.id = str(Path(self.id).expanduser())
+            self.id = at_home(self.id)
 
     def folder(self) -> Path | None:
         """Where the files of local weights lie; None for others."""

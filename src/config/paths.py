@@ -1,5 +1,6 @@
 """A path, or any other text, as Hydra, SQLAlchemy and a shell take it: the one place that quotes."""
 
+import os
 import re
 import shlex
 import shutil
@@ -70,6 +71,11 @@ def home(wanted_by: str) -> str:
         return str(Path.home())
     except RuntimeError as error:
         raise ConfigError(f"{wanted_by}: there is no home folder for ~; give the whole path") from error
+
+
+def at_home(path: str) -> str:
+    """A path with home in place of ``~``; as it is, where nobody knows of one."""
+    return os.path.expanduser(path)  # noqa: PTH111 - pathlib's raises
 
 
 def command(name: str, *arguments: str) -> str:

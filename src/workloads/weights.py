@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from src.config.model_schema import WeightsConf
+from src.config.paths import at_home
 from src.workloads.files import FOLDER, counted, damage, quantized_files, variant_of
 
 _BASELINE = "quant=..., for the baseline is unquantized"
@@ -52,7 +53,7 @@ def _of_repository(weights: WeightsConf, where: str) -> Iterator[str]:
     if weights.source != "hub" or not weights.id:
         return
     given = f"{where}.id={weights.id}"
-    if Path(weights.id).expanduser().exists():
+    if Path(at_home(weights.id)).exists():
         yield f"{given}: is a folder here, and with {where}.source=hub a repository; give {where}.source=local"
     elif not _REPOSITORY.fullmatch(weights.id):
         yield f"{given}: no repository, which is OWNER/NAME; for a folder give {where}.source=local"

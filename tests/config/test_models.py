@@ -139,6 +139,13 @@ MISTAKES = {
         {"weights": {"source": "hub", "id": "a/b", "arguments": {"load_in_8bit": True}}},
         ["model.weights.arguments.load_in_8bit: is not given here; quant=..."],
     ),
+    "a factory that loads": (
+        LTX,
+        {"factory": {"_target_": "diffusers.LTXVideoTransformer3DModel.from_pretrained", "id": "/x"}},
+        [
+            "from_pretrained: loads weights, which would be random all the same; give the class, and by model.weights"
+        ],
+    ),
     "a module of another src": (
         LINEAR,
         {"factory": {"_target_": "src.mymodels.Net"}},
