@@ -16,7 +16,11 @@ ROOT = Path(__file__).resolve().parents[2]  # of the checkout, or of what was in
 _SQLITE = "sqlite:///"
 _PLAIN = re.compile(r"[A-Za-z_/.][A-Za-z0-9_/.-]*")  # means itself in an override
 _NO_WORD = re.compile(r"[^A-Za-z0-9_ \t/+.$%*@?|:-]")  # of Hydra's grammar, outside of quotes
-_STRUCTURED = re.compile(r"""['"\[\]{}()\\]""")  # a value with one of these says itself what is text
+_STRUCTURED = re.compile(
+    r"""['"\[\]{}()]"""
+)  # a value with one of these says itself what is text, but for a path
+_PATH = re.compile(r"\s*\.{0,2}/")  # nothing else that Hydra reads begins so
+_INTERPOLATION = re.compile(r"\$\{[^}]*\}")
 _HOME = re.compile(r"""(?<=[=,:\[{'"])~(?=/)|(?<=[=,])~$""")  # a shell leaves it, and Hydra does not know it
 _ENCODED = re.compile(r"\?|%(?=[0-9A-Fa-f]{2})")  # in a database's URI
 _WORDS = ("null", "true", "false", "nan", "inf")  # but for these
@@ -44,21 +48,27 @@ def override(key: str, value: str | Path) -> str:
 
 
 def readable(override: str) -> str:
-    """An override as a person types it, as one that Hydra reads: ``outputs=~/größe #1`` with home, and in quotes.
+    """An override as a person types it, as one that Hydra reads: ``outputs=~/größe #1 (2)`` with home, and in quotes.
 
-    Only what Hydra's grammar has no word for is taken for text; what has a meaning there keeps it.
+    Only what Hydra's grammar has no place for is taken for text; what has a meaning there keeps it.
 
     Raises:
         ConfigError: there is no home folder to put in place of ``~``.
     """
     key, equals, value = _HOME.sub(lambda _: home(override), override).partition("=")
-    if not _NO_WORD.search(value.replace(",", "")) or _STRUCTURED.search(value):
+    signs, several = _INTERPOLATION.sub("", value), value.split(",")
+    if "\\" in value or (signs != value and several[1:]):
         return key + equals + value
-    return key + equals + ",".join(_quoted(each.strip()) for each in value.split(","))
+    if _STRUCTURED.search(signs) and not all(_PATH.match(each) for each in several):
+        return key + equals + value
+    return key + equals + ",".join(_quoted(each.strip()) for each in several)
 
 
 def _quoted(text: str) -> str:
-    return QuotedString(text, Quote.double).with_quotes() if _NO_WORD.search(text) else text
+    signs = _INTERPOLATION.sub("", text)
+    meant = _NO_WORD.search(signs) or _STRUCTURED.search(signs)
+    marks = Quote.single if '"' in text else Quote.double
+    return QuotedString(text, marks).with_quotes() if meant else text
 
 
 def home(wanted_by: str) -> str:

@@ -61,17 +61,19 @@ def damage(folder: Path, variant: str | None) -> str:
             absent = sorted({*_json(folder / name).get("weight_map", {}).values()} - {*names})
             if absent:
                 return f"{absent[0]}, which {name} names, is not in {folder}; fetch what is missing"
-        elif name.endswith(".safetensors") and (said := _damage_of(folder / name)):
+        elif said := _damage_of(folder / name):
             return f"{folder / name} {said}"
     return ""
 
 
 def _damage_of(path: Path) -> str:
-    """Of a safetensors file."""
+    """Of a file of weights; of a pickled one only what its first bytes tell."""
     with path.open("rb") as file:
         start = file.read(len(_POINTER))
     if start == _POINTER:
         return "is git-lfs's pointer to a file that was not fetched; run git lfs pull there"
+    if path.suffix != ".safetensors":
+        return "" if start else "is empty; fetch it again"
     ends = [each["data_offsets"][-1:] for each in _header(path).values() if "data_offsets" in each]
     wanted = 8 + int.from_bytes(start[:8], "little") + max((end for each in ends for end in each), default=0)
     return "" if ends and path.stat().st_size >= wanted else "is no whole safetensors file; fetch it again"

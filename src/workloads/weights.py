@@ -75,7 +75,10 @@ def _absent(weights: WeightsConf, folder: Path, where: str) -> str:
 
 
 def _instead(folder: Path, where: str) -> str:
-    """What to give: the subfolders that have a model, where there are any."""
+    """What to give: the subfolders that have a model, where there are any; of a hub's cache what it holds."""
+    snapshots = sorted(folder.glob("snapshots/*/"))
+    if snapshots:
+        return f"give {where}.id={snapshots[-1]}"
     parts = sorted(path.parent.name for path in folder.glob("*/config.json")) if folder.is_dir() else []
     return f"give {where}.subfolder={', '.join(parts)}" if parts else f"give {FOLDER}"
 

@@ -90,6 +90,21 @@ def test_a_folder_whose_name_is_no_text_is_one_line(
     assert "its name is not UTF-8; cd into another" in result.err
 
 
+def test_a_file_that_is_not_utf_8_is_named_by_whoever_chooses_it(call: Call, tmp_path: Path) -> None:
+    """As an old editor saves it."""
+    for group in ("model", "quant"):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "mine.yaml").write_bytes(
+            "defaults: [linear]\ndescription: größe\n".encode("latin-1")
+        )
+    for chosen in ("model=mine", "quant=mine"):
+        result = call("-cd", str(tmp_path), chosen)
+        assert (result.status, result.err.count("\n")) == (2, 1)
+        assert "mine.yaml: cannot be read ('utf-8' codec can't decode byte" in result.err
+    assert "did you mean int8wo?" in call("-cd", str(tmp_path), "quant=int8w").err
+    assert call("-cd", str(tmp_path), "-m", "quant=glob(int8wo)").status == 0
+
+
 def test_home_in_a_file_is_refused(call: Call, tmp_path: Path) -> None:
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "mine.yaml").write_text("# @package _global_\noutputs: ~/runs\n")

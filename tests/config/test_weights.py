@@ -95,6 +95,11 @@ DAMAGED: dict[str, tuple[dict[str, bytes], str]] = {
         {MODEL: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n"},
         "{0}/diffusion_pytorch_model.safetensors is git-lfs's pointer to a file that was not fetched; run git lfs",
     ),
+    "a pickled pointer": (
+        {"diffusion_pytorch_model.bin": b"version https://git-lfs.github.com/spec/v1\n"},
+        "{0}/diffusion_pytorch_model.bin is git-lfs's pointer",
+    ),
+    "an empty pickle": ({"pytorch_model.bin": b""}, "{0}/pytorch_model.bin is empty; fetch it again"),
     "a missing shard": (
         {"diffusion_pytorch_model.safetensors.index.json": json.dumps({"weight_map": SHARDS}).encode(),
          SHARDS["a"]: safetensors()},
@@ -176,6 +181,15 @@ def test_what_a_quantizer_leaves_beside_the_weights_is_seen(
     assert (
         f"quantized, but a baseline is unquantized: its quantization_config says {method}; give an" in problem
     )
+
+
+def test_a_hubs_cache_is_entered_by_a_snapshot(tmp_path: Path) -> None:
+    (tmp_path / "snapshots" / "abc" / "unet").mkdir(parents=True)
+    (tmp_path / "snapshots" / "abc" / "unet" / "config.json").write_text("{}")
+    (problem,) = problems(tmp_path)
+    assert problem.endswith(f"; give model.weights.id={tmp_path}/snapshots/abc")
+    (problem,) = problems(tmp_path / "snapshots" / "abc")
+    assert problem.endswith("; give model.weights.subfolder=unet")
 
 
 def test_a_single_file_is_said_to_be_one(tmp_path: Path) -> None:
