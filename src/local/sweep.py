@@ -98,6 +98,8 @@ class LocalSweep:
             progress.say(f"sweep {self.sweep}: {len(self.configs)} runs, records in {self.outputs}")
             try:
                 self.publisher.open()
+                if self.publisher.trouble:  # said again at the end; now it can still be mended
+                    progress.say(f"warning: {self.publisher.trouble}")
                 for cfg in self.configs:
                     self._run_or_skip(cfg, progress)
             finally:
