@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from src.autoquant.plan import read_plan
 from src.checks.model_rules import model_mistakes
 from src.checks.signatures import defined_as, mistakes
-from src.config.cluster_schema import SlurmRequest, problems_of_extra
+from src.config.cluster_schema import ClusterConf, SlurmRequest, problems_of_extra, problems_of_runs_per_job
 from src.config.errors import ConfigError, accepted, explain
 from src.config.model_schema import PIPELINE, TOKENS, WeightsConf
 from src.config.quant_schema import SCHEME_PARAMETERS, LayersConf, QuantConf
@@ -236,5 +236,6 @@ RULES: dict[type, Callable[[Any, str], Iterator[str]]] = {
     GpuConf: _device,
     TaskConf: _task,
     SlurmRequest: problems_of_extra,
+    ClusterConf: problems_of_runs_per_job,
     TrackingConf: _tracker,
 }

@@ -28,7 +28,10 @@ class SlurmRequest:
 class ClusterConf(SlurmRequest):
     """How a sweep is sent and followed; the inherited keys stand where `gpu.slurm` says nothing."""
 
-    array_parallelism: int = field(default=256, metadata=_LEAST)  # of an array's runs, at once
+    array_parallelism: int = field(default=256, metadata=_LEAST)  # of an array's jobs, at once
+    runs_per_job: str = (
+        "auto"  # runs in turn in one job; auto: one of up to 32 runs, then ever more, within 6 hours
+    )
     wait: bool = True  # follow until every run has its record; false: send and return
     poll_s: float = field(default=10.0, metadata={"min": 0.2})  # between two looks at the queue
     max_num_timeout: int = field(default=1, metadata={"min": 0})  # a run at its time limit is sent again
@@ -44,6 +47,16 @@ class PoolConf:
     poll_s: float = field(default=1.0, metadata={"min": 0.2})  # between two looks at the devices
     # A run at its time limit is started again; submitit starts nothing more than six times.
     max_num_timeout: int = field(default=1, metadata={"min": 0, "max": 5})
+
+
+AUTO_RUNS = "auto"
+
+
+def problems_of_runs_per_job(conf: ClusterConf, path: str) -> Iterator[str]:
+    """What is wrong with `runs_per_job`, one line; `path` ends with a dot."""
+    given = conf.runs_per_job
+    if given != AUTO_RUNS and not (given.isdecimal() and int(given) > 0):
+        yield f"{path}runs_per_job={given}: accepted: auto, or a whole number of at least 1"
 
 
 # Options of sbatch that the launcher sets itself, and those that have a key of their own.

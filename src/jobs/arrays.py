@@ -1,13 +1,17 @@
 """What the jobs of a sweep ask of the cluster, and their grouping into job arrays."""
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Protocol
 
-from src.config.cluster_schema import SlurmRequest
+from src.config.cluster_schema import AUTO_RUNS, SlurmRequest
 from src.jobs.backend import Backend
 
-_START_MIN = 10  # of a job beside its run's own time limit: imports, and the end in order
+_START_MIN = 10  # of a job beside its runs' own time limits: imports, and the end in order
+_PACKED_MIN = (
+    360  # the longest limit that is asked for so that a job can do several runs: longer ones wait longer
+)
+_JOBS = 32  # that an array is split into before a job does more than one run: they may use that many GPUs
 
 
 class ArrayBackend(Backend, Protocol):
@@ -22,6 +26,14 @@ class ArrayBackend(Backend, Protocol):
         """The most jobs that an array may have."""
         ...
 
+    def placed(self, request: SlurmRequest) -> SlurmRequest:
+        """The request with what the backend finds out itself: where it has what is asked for.
+
+        Raises:
+            ConfigError: that is not clear; what to give.
+        """
+        ...
+
 
 @dataclass
 class JobArray:
@@ -29,13 +41,34 @@ class JobArray:
 
     name: str  # unique: it finds the jobs again when their ids were never written down
     request: SlurmRequest
+    run_min: int  # minutes that a run may take
+    limit_min: int | None = None  # of a job, where somebody gave one
     runs: list[int] = field(
         default_factory=list
     )  # indices into the manifest's runs, in the order of the tasks
+    per_job: int = 1  # runs that a job does in turn
 
-    def task(self, position: int) -> int | None:
-        """The number in the array of the run at a position; a job of its own has none."""
-        return position if len(self.runs) > 1 else None
+    def jobs(self) -> list[list[int]]:
+        """The runs of each job."""
+        return [self.runs[at : at + self.per_job] for at in range(0, len(self.runs), self.per_job)]
+
+    def place(self, position: int) -> dict[str, int | str | None]:
+        """For the manifest, of the run at a position: array, its job's number there (of several), place in it."""
+        task = position // self.per_job if len(self.runs) > self.per_job else None
+        return {"array": self.name, "task": task, "place": position % self.per_job}
+
+    def pack(self, wanted: str) -> None:
+        """Let each job do several runs, as many as is wanted and as its time limit holds.
+
+        Args:
+            wanted: a number; auto: so many that there are no more than `_JOBS` jobs.
+        """
+        most = ((self.limit_min or _PACKED_MIN) - _START_MIN) // self.run_min
+        count = -(-len(self.runs) // _JOBS) if wanted == AUTO_RUNS else int(wanted)
+        self.per_job = max(1, min(count, most))
+        if self.limit_min is None:
+            time_min = self.per_job * self.run_min + _START_MIN
+            self.request = replace(self.request, time_min=time_min)
 
 
 class Grouping:
@@ -50,10 +83,11 @@ class Grouping:
     def add(self, run: int, request: SlurmRequest, timeout_s: float) -> None:
         """Put a run, by its index in the manifest, into the array of its like."""
         wanted = merged(request, self._usual, timeout_s)
-        kind = json.dumps(asdict(wanted), sort_keys=True, default=str)
+        kind = json.dumps([asdict(wanted), timeout_s], sort_keys=True, default=str)
         array = self._open.get(kind)
         if array is None or len(array.runs) == self._largest:
-            array = self._open[kind] = JobArray(f"qp-{self._sweep}-{len(self.arrays)}", wanted)
+            name, given = f"qp-{self._sweep}-{len(self.arrays)}", request.time_min or self._usual.time_min
+            array = self._open[kind] = JobArray(name, wanted, _minutes(timeout_s), given)
             self.arrays.append(array)
         array.runs.append(run)
 
@@ -68,5 +102,10 @@ def merged(request: SlurmRequest, usual: SlurmRequest, timeout_s: float) -> Slur
     """
     values = {f.name: getattr(request, f.name) or getattr(usual, f.name) for f in fields(SlurmRequest)}
     values["extra"] = usual.extra | request.extra
-    values["time_min"] = values["time_min"] or -int(-timeout_s // 60) + _START_MIN
+    values["time_min"] = values["time_min"] or _minutes(timeout_s) + _START_MIN
     return SlurmRequest(**values)
+
+
+def _minutes(seconds: float) -> int:
+    """Rounded up."""
+    return -int(-seconds // 60)

@@ -13,9 +13,9 @@ from typing import Any
 
 from src.config.errors import ConfigError
 from src.jobs.backend import UNKNOWN, Backend, JobState
-from src.jobs.claims import recorded
+from src.jobs.claims import read_claim, recorded
 from src.jobs.in_flight import job_of
-from src.jobs.states import ABANDONED, CANCELLED, FATES, NEVER_SENT, described
+from src.jobs.states import ABANDONED, CANCELLED, FATES, NEVER_SENT, NOT_REACHED, Fate, described
 from src.records.lost import record_end
 from src.records.record import RECORD_NAME, Record, RecordError, read_record
 from src.records.store import (
@@ -191,8 +191,7 @@ class Following:
         if run.is_gone():
             return True
         if not recorded(run.folder):
-            fate = CANCELLED if run.cancelled else FATES[run.state.state] if run.job else NEVER_SENT
-            fate = described(fate, run.state, run.job or "", run.folder)
+            fate = described(_fate(run), run.state, run.job or "", run.folder)
             run.recorded_here = record_end(
                 run.folder, self.manifest, fate.outcome, fate.reason, fate.remedy, **_details(run)
             )
@@ -222,6 +221,16 @@ def settle(
             break
         following.patience.sleep(min(following.patience.poll_s, _SETTLE_POLL_S))
     return following
+
+
+def _fate(run: FollowedRun) -> Fate:
+    """What the end of its job means for a run that left no record."""
+    if run.cancelled:
+        return CANCELLED
+    if not run.job:
+        return NEVER_SENT
+    waited = run.entry.get("place") and run.state.state not in (UNKNOWN, ABANDONED)
+    return NOT_REACHED if waited and read_claim(run.folder) is None else FATES[run.state.state]
 
 
 def _details(run: FollowedRun) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from src.config.schema import RootConf
 from src.context import Execute
+from src.jobs.admission import AGAIN, check_code, check_restarts, check_versions
 from src.jobs.claims import (
     SIGNALLED,
     TERMINATED,
@@ -29,44 +30,53 @@ from src.jobs.claims import (
     recorded,
     take,
 )
-from src.jobs.snapshot import SOURCES
 from src.launching.endings import kept, record_of
+from src.launching.preparation import PRELOAD
 from src.launching.repetition import run_processes
 from src.outcomes import RunEndedError, ended
 from src.processes.isolated import EndedBy, Preloaded, share_caches
-from src.records.environment import versions
 from src.records.identity import Identity, read_identity
 from src.records.record import Outcome, Record
 
 _KILL_FOLLOWS_S = 600.0  # after SIGTERM; SLURM's KillWait and GraceTime are shorter
 _SAME_SIGNAL_S = 2.0  # what killed the child may be about to kill this process
-_AGAIN = "run the sweep's command again: what is recorded is skipped"
 
 
 @dataclass(frozen=True)
 class RunJob:
-    """One run, by its folder with ``config.yaml`` and ``identity.json``; its record is there on return."""
+    """Runs in turn, by their folders with ``config.yaml`` and ``identity.json``; records are there on return."""
 
-    folder: Path
-    execute: Execute  # what the run's process does: `src.run.execute`, pickled by its name
+    folders: tuple[Path, ...]
+    execute: Execute  # what a run's process does: `src.run.execute`, pickled by its name
 
     def __call__(self) -> str:
-        """Run it unless it is recorded; returns what became of it, in words."""
-        if recorded(self.folder):
-            return "recorded before"
-        attempt = _Start(Path(self.folder), self.execute, read_identity(self.folder))
-        try:
-            with _heeding_sigterm():
-                return attempt.run()
-        except _TerminatedError:
-            return attempt.end_with_slurm()
+        """Run all that are not recorded; returns what became of each, in words.
+
+        A signal that ends the job ends the run that is on; those behind it are left without a claim.
+        """
+        words = []
+        for folder in self.folders:
+            if recorded(folder):
+                words.append("recorded before")
+                continue
+            start = _Start(Path(folder), self.execute, read_identity(folder), shares=len(self.folders) > 1)
+            try:
+                with _heeding_sigterm():
+                    words.append(start.run())
+            except _TerminatedError:
+                words.append(start.end_with_slurm())
+                break
+            if start.is_last:
+                break
+        return "; ".join(words)
 
     def checkpoint(self) -> Any:
-        """What submitit sends again after SIGUSR2: the same, measured afresh in the same folder."""
+        """What submitit sends again after SIGUSR2: the same; what was on is measured afresh in its folder."""
         from submitit.core.utils import DelayedSubmission
 
-        leave(self.folder, SIGNALLED)
-        return DelayedSubmission(RunJob(self.folder, self.execute))
+        for folder in self.folders:
+            leave(folder, SIGNALLED)
+        return DelayedSubmission(RunJob(self.folders, self.execute))
 
 
 class _TerminatedError(BaseException):
@@ -80,8 +90,10 @@ class _Start:
     folder: Path
     execute: Execute
     identity: Identity
+    shares: bool = False  # its job with other runs
     record: Record = field(init=False)
     cfg: RootConf | None = None
+    is_last: bool = False  # the job is at its end, whatever else it was to run
 
     def __post_init__(self) -> None:
         self.record = self.identity.record()
@@ -98,9 +110,11 @@ class _Start:
         except ClaimLostError as error:
             return f"given up: {error}"
         except UncompletedJobError as error:  # submitit may not requeue it
+            self.is_last = True
             self._end(_out_of_time(str(error)))
         except KeyboardInterrupt:
-            self._end(RunEndedError(Outcome.KILLED, "stopped by SIGINT", _AGAIN))
+            self.is_last = True
+            self._end(RunEndedError(Outcome.KILLED, "stopped by SIGINT", AGAIN))
         except Exception as error:
             self._end(ended(error))
         self._publish()
@@ -113,20 +127,20 @@ class _Start:
         leave(self.folder, TERMINATED)
         if "SLURM_JOB_ID" in os.environ:
             time.sleep(_KILL_FOLLOWS_S)
-        self._end(RunEndedError(Outcome.KILLED, "stopped by SIGTERM", _AGAIN))
+        self._end(RunEndedError(Outcome.KILLED, "stopped by SIGTERM", AGAIN))
         return str(self.record.outcome)
 
     def _isolated(self, claim: Claim) -> None:
         if claim.earlier:
             self.record.details["restarts"] = {"number": len(claim.earlier), "reasons": claim.reasons()}
-        _check_restarts(self.identity, claim)
-        _check_versions(self.identity)
-        _check_code(self.identity)
+        check_restarts(self.identity, claim, shares=self.shares)
+        check_versions(self.identity)
+        check_code(self.identity)
         if self.identity.cwd:
             sys.path.append(self.identity.cwd)  # the user's own modules, which hide nothing
         self.cfg = load_config(self.folder)
         share_caches(Path(self.identity.outputs))
-        server = Preloaded([])
+        server = Preloaded(PRELOAD if self.shares else ())
 
         def process(cfg: RootConf, record: Record, folder: Path, called: str) -> Record:
             ending = server.run(
@@ -170,47 +184,6 @@ def load_config(folder: Path) -> RootConf:
     loaded = OmegaConf.load(folder / "config.yaml")
     assert isinstance(loaded, DictConfig)
     return validate(loaded)
-
-
-def _check_restarts(identity: Identity, claim: Claim) -> None:
-    """A job that SLURM starts again and again is given up; requeues at the time limit are counted by submitit."""
-    reasons = claim.reasons()
-    own = min(reasons.count(SIGNALLED), identity.max_num_timeout)
-    requeues = max(claim.restart, len(reasons)) - own
-    if requeues > identity.max_requeues:
-        last = reasons[-1] if reasons else "unknown"
-        raise RunEndedError(
-            Outcome.KILLED,
-            f"SLURM has requeued job {claim.job} {requeues} times, and {identity.max_requeues} are allowed; "
-            f"the last time: {last}",
-            f"a larger hydra.launcher.max_requeues, or nodes that stay; {_AGAIN}",
-        )
-
-
-def _check_versions(identity: Identity) -> None:
-    """The run key holds the versions of where the sweep was sent from; a run with others would be a lie."""
-    here = versions()
-    others = [
-        f"{name} is {here.get(name, 'absent')} here and was {version} there"
-        for name, version in identity.versions.items()
-        if here.get(name) != version
-    ]
-    if others:
-        raise RunEndedError(
-            Outcome.FAILED,
-            f"this node has other versions than where the sweep was sent from: {'; '.join(others)}",
-            "the same environment for both: a shared one, a container, or gpu.slurm.setup that activates it",
-        )
-
-
-def _check_code(identity: Identity) -> None:
-    """What was edited since the sweep was sent must not be what runs."""
-    if identity.snapshot and not SOURCES.samefile(identity.snapshot):
-        raise RunEndedError(
-            Outcome.FAILED,
-            f"this job has imported {SOURCES}, which is not the sweep's snapshot, {identity.snapshot}",
-            "no `cd` in gpu.slurm.setup, and no PYTHONSAFEPATH: Python looks first where the job starts",
-        )
 
 
 def _out_of_time(said: str) -> RunEndedError:

@@ -50,6 +50,9 @@ FATES: Mapping[str, Fate] = {
     ABANDONED: Fate(Outcome.LOST, "job {job} was never started: whoever ran the sweep ended before"),
     UNKNOWN: Fate(Outcome.LOST, "neither squeue nor sacct knows job {job}, and the run left no record"),
 }
+NOT_REACHED = Fate(
+    Outcome.LOST, "job {job}, {state}, was to do other runs first and did not come to this one{node}"
+)
 NEVER_SENT = Fate(Outcome.LOST, "it was never sent to the cluster: whoever sent the sweep ended before")
 CANCELLED = Fate(Outcome.KILLED, "cancelled by src.collect")
 
@@ -107,6 +110,7 @@ def described(fate: Fate, state: JobState, job: str, folder: Path) -> Fate:
     fate = _EXITS.get(state.exit_code, fate) if fate is FATES["FAILED"] else fate
     words = {
         "job": job,
+        "state": state.state,
         "by": f" {state.reason}" if state.reason.startswith("by ") else "",
         "exit": state.exit_code or "unknown",
         "node": f" (on {state.node})" if state.node else "",

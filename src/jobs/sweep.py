@@ -131,11 +131,13 @@ class ClusterSweep:
         """One array after another; the manifest is on disk before each, and after it with the jobs' ids.
 
         Raises:
-            ConfigError: the first array is refused.
+            ConfigError: the first array is refused, or it is not clear where one of them is to go.
         """
         for array in self.grouping.arrays:
+            array.pack(self.conf.runs_per_job)
+            array.request = self.backend.placed(array.request)
             for position, index in enumerate(array.runs):
-                self.manifest.runs[index] |= {"array": array.name, "task": array.task(position)}
+                self.manifest.runs[index] |= array.place(position)
         self.manifest.write(self.outputs)
         self._announce()
         for array in self.grouping.arrays:
@@ -148,8 +150,9 @@ class ClusterSweep:
                     raise
                 self._refuse(array, str(refusal))
                 continue
-            for index, job in zip(array.runs, jobs, strict=True):
-                self.manifest.runs[index]["job"] = job
+            for indices, job in zip(array.jobs(), jobs, strict=True):
+                for index in indices:
+                    self.manifest.runs[index]["job"] = job
             self.manifest.write(self.outputs)
             self.say(f"  {_described(array)}: job {jobs[0].partition('_')[0]}")
 
@@ -201,9 +204,8 @@ class ClusterSweep:
         self.grouping.add(index, cfg.gpu.slurm, total_timeout_s(cfg))
 
     def _submit(self, array: JobArray) -> list[str]:
-        runs = [self.manifest.runs[index] for index in array.runs]
-        folders = [run_folder(self.outputs, run["run_key"], run["attempt"]) for run in runs]
-        jobs = [RunJob(folder, self.execute) for folder in folders]
+        folders = self.manifest.folders(self.outputs)
+        jobs = [RunJob(tuple(folders[index] for index in each), self.execute) for each in array.jobs()]
         request = replace(array.request, extra=array.request.extra | {"chdir": str(self.snapshot.folder)})
         return self.backend.submit(array.name, request, jobs, self.folder / self.backend.name)
 
@@ -238,9 +240,10 @@ def _without_placeholders(outputs: Path) -> Path:
 
 
 def _described(array: JobArray) -> str:
+    each = f" in {len(array.jobs())} jobs" if array.per_job > 1 else ""
     asked = {name: value for name, value in asdict(array.request).items() if value and name != "setup"}
     extra = asked.pop("extra", {})
-    return f"{_runs(len(array.runs))} with " + " ".join(f"{k}={v}" for k, v in (asked | extra).items())
+    return f"{_runs(len(array.runs))}{each} with " + " ".join(f"{k}={v}" for k, v in (asked | extra).items())
 
 
 def _runs(number: int) -> str:

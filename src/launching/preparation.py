@@ -14,6 +14,7 @@ from src.config.paths import literal
 from src.config.schema import RootConf
 
 CONFIG_NAME = "config.yaml"
+PRELOAD = ("torch", "torchao.quantization", "src.tasks.latency")  # what nearly every run imports
 _Dumper = getattr(
     yaml, "CSafeDumper", yaml.SafeDumper
 )  # libyaml's is ten times as fast, where it was built in

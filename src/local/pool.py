@@ -120,6 +120,10 @@ class DevicePool:
         """As many as there are."""
         return _LARGEST
 
+    def placed(self, request: SlurmRequest) -> SlurmRequest:
+        """There is one place."""
+        return request
+
     def _use(self, device: str) -> None:
         """Start the next job on a device, unless none waits or another sweep's has the device."""
 

@@ -14,7 +14,7 @@ from src.config.paths import this_command
 from src.config.schema import AUTO, CalibrateConf, GpuConf, RootConf
 from src.context import Execute
 from src.launching.endings import kept, record_of
-from src.launching.preparation import new_sweep, writable, write_config
+from src.launching.preparation import PRELOAD, new_sweep, writable, write_config
 from src.launching.progress import SweepProgress, duration, endings, label, result
 from src.launching.publication import SweepPublisher
 from src.launching.repetition import processes_of, run_processes
@@ -27,7 +27,6 @@ from src.records.store import SweepManifest, next_attempt, run_folder
 from src.workloads.dtype import scheme_takes
 
 _SHAPES = 12  # distinct ones of a transformer's layers, to guess by before it is built: the models here have 7 to 16
-PRELOAD = ("torch", "torchao.quantization", "src.tasks.latency")
 
 
 def run_sweep(configs: Sequence[RootConf], execute: Execute) -> list[int]:

@@ -50,6 +50,7 @@ def pool_for(conf: PoolConf, outputs: Path = Path()) -> tuple[DevicePool, Cluste
     cluster = ClusterConf(
         time_min=conf.time_min,
         array_parallelism=len(devices),
+        runs_per_job="1",
         poll_s=conf.poll_s,
         max_num_timeout=conf.max_num_timeout,
     )

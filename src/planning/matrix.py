@@ -17,6 +17,7 @@ class Fate(StrEnum):
 
     RUN = "will run"
     OOM = "likely oom"  # sent all the same
+    TIMEOUT = "likely timeout"  # sent all the same
     UNSUPPORTED = "unsupported"  # sent all the same: recorded with its reason in seconds
     DONE = "done"  # skipped
     UNDER_WAY = "under way"  # skipped: an earlier sweep sent it

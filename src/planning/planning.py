@@ -9,6 +9,7 @@ from typing import Any
 
 from src.config.schema import AUTO, GpuConf, RootConf
 from src.devices.capability import EMULATE, Capability, Status, capability
+from src.launching.progress import duration
 from src.launching.repetition import processes_of
 from src.launching.standing import standing
 from src.planning.cards import Card, card_of
@@ -17,6 +18,7 @@ from src.planning.hours import GUESS, Estimate, History, guess_s
 from src.planning.matrix import HERE, Fate, Group, Launch, Matrix, PlannedRun
 from src.planning.memory import Forecast, forecast, nothing_fits, reasoned
 from src.planning.terminal import print_matrix
+from src.planning.work import least_s, rate_tflop_s
 from src.records.key import axes_of, run_key
 from src.records.record import Record
 from src.records.store import iter_records
@@ -82,12 +84,24 @@ class _Planner:
             return self._unsupported(cfg, card, *misfit)
         shapes = len({row.shape for row in self._footprints.of(cfg).rows})
         count = processes_of(cfg)
-        guess = guess_s(cfg.measure, cfg.quant, shapes, count)
+        slow_s = self._least_s(cfg, card)
+        guess = max(guess_s(cfg.measure, cfg.quant, shapes, count), count * slow_s)
         estimate = self.history.estimate(axes_of(cfg), self._places(cfg, card), cfg.measure, guess, count)
         if memory.exceeds(card.memory_gib):
             reason = f"GiB of {card.memory_gib:.3g}, in the phase {memory.peak_phase}"
             return PlannedRun(axes, group.name, Fate.OOM, estimate, reason, _SMALLER, memory)
+        if estimate.source == GUESS and slow_s > cfg.measure.timeout_s:
+            limit = f"measure.timeout_s={cfg.measure.timeout_s:g}"
+            reason = f"its Linear layers alone take {duration(slow_s)} here, and {limit} ends it before"
+            return PlannedRun(axes, group.name, Fate.TIMEOUT, estimate, reason, _SMALLER, memory)
         return PlannedRun(axes, group.name, Fate.RUN, estimate, memory=memory)
+
+    def _least_s(self, cfg: RootConf, card: Card) -> float:
+        """Seconds that multiplying takes in one process; 0: not known, or the run compares no speed."""
+        if card.device is None or not card.here or self.launch.elsewhere or not cfg.task.compares:
+            return 0.0
+        rate = rate_tflop_s(card.device, cfg.dtype)
+        return least_s(self._footprints.of(cfg).rows, rate, cfg.measure) if rate else 0.0
 
     def _unsupported(self, cfg: RootConf, card: Card, reason: str, remedy: str) -> PlannedRun:
         estimate = self.history.unsupported(self._places(cfg, card))

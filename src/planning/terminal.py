@@ -16,6 +16,7 @@ from src.planning.memory import Forecast
 _STYLES = {
     Fate.RUN: "green",
     Fate.OOM: "bold red",
+    Fate.TIMEOUT: "bold red",
     Fate.UNSUPPORTED: "yellow",
     Fate.DONE: "dim",
     Fate.UNDER_WAY: "dim",

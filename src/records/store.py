@@ -123,9 +123,10 @@ class SweepManifest:
     """``sweep.json``: what a sweep was asked, by whom, and its runs in order.
 
     A run is ``{"run_key", "attempt", "folder" (relative to outputs), "skipped"}``; the driver is the process that
-    sent the runs and may wait for them. On a cluster a run also has ``"array"``, the unique name that its job array
-    was sent by, ``"task"``, its number in there (None: a job of its own), ``"job"``, SLURM's id once it is known,
-    and ``"adopted": true`` where an earlier sweep sent it and this one only waits for it.
+    sent the runs and may wait for them. On a cluster a run also has ``"array"``, the unique name that its array was
+    sent by, ``"task"``, its job's number in there (None: the only one), ``"place"``, how many runs that job does
+    first, ``"job"``, SLURM's id once it is known, and ``"adopted": true`` where an earlier sweep sent it and this one
+    only waits for it.
     """
 
     sweep: str

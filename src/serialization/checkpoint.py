@@ -1,17 +1,16 @@
-"""A checkpoint: a folder with a file of weights and a config.json that says what they are."""
+"""A checkpoint: a folder with a file of weights and a config.json that says what they are (info.py)."""
 
 import contextlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import torch
 from torch import nn
 
-from src.config.paths import command
 from src.config.schema import RootConf, SerializeConf
-from src.outcomes import RunEndedError, ended, unsupported
+from src.outcomes import ended, unsupported
 from src.records.environment import versions
 from src.records.record import Outcome
 from src.serialization.files import first_line, replacing, sha256_of
@@ -26,34 +25,13 @@ from src.serialization.formats import (
     State,
     tensor_classes,
 )
-from src.serialization.pretrained import PRETRAINED, described, is_pretrained, read_pretrained
+from src.serialization.info import INFO_NAME, CheckpointInfo, unusable
+from src.serialization.pretrained import PRETRAINED, read_pretrained
 from src.treatments.layers import LayerRow
 from src.workloads.model import tensor_bytes
 
-FOLDER, INFO_NAME = "checkpoint", "config.json"
-KIND, SCHEMA_VERSION = "quantpay checkpoint", 1
+FOLDER = "checkpoint"
 _TRUST = "serialize.trust=true, but only if you trust where it comes from: loading it can run any code"
-_COMPARED = ("torch", "torchao", "diffusers")  # versions that a checkpoint may depend on
-
-
-@dataclass
-class CheckpointInfo:
-    """What ``config.json`` says of the weights beside it. It is data: nothing in it is called."""
-
-    format: str  # safetensors, torch (read with weights_only=True), pickle (read only when trusted)
-    file: str
-    bytes: int
-    sha256: str
-    model: dict[str, Any]  # conf/model as resolved
-    quant: dict[str, Any]  # conf/quant as resolved
-    target: str
-    dtype: str
-    layers: list[dict[str, Any]]  # the layer table
-    tensor_classes: list[str]
-    versions: dict[str, str]
-    unsafe: list[str]  # what only a pickle can carry
-    kind: str = KIND
-    schema_version: int = SCHEMA_VERSION
 
 
 @dataclass
@@ -115,39 +93,6 @@ def write_info(written: Written, state: State, cfg: RootConf, rows: list[LayerRo
     return info
 
 
-def read_info(folder: Path) -> CheckpointInfo:
-    """Read a checkpoint's ``config.json``, ours or that of a model that save_pretrained wrote.
-
-    Raises:
-        RunEndedError: there is none, or it is another program's, damaged, or of a newer schema.
-    """
-    path = folder / INFO_NAME
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise _unusable(path, f"cannot be read ({error.strerror}), so this is no checkpoint") from error
-    except ValueError as error:
-        raise _unusable(path, f"not JSON ({error}), so this is no checkpoint") from error
-    if not isinstance(content, dict) or content.get("kind") != KIND:
-        if is_pretrained(content):
-            return CheckpointInfo(**described(folder, content))
-        raise _unusable(path, "not written by task=serialize, nor by save_pretrained")
-    version = content.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise _unusable(path, f"schema {version} is newer than {SCHEMA_VERSION}", "update quantpay")
-    known = {field.name for field in fields(CheckpointInfo)}
-    try:
-        info = CheckpointInfo(**{name: value for name, value in content.items() if name in known})
-    except TypeError as error:
-        raise _unusable(path, f"not complete ({error})") from error
-    for field in fields(info):
-        if not _is(getattr(info, field.name), field.type):
-            raise _unusable(path, f"{field.name} is not what task=serialize writes there")
-    if (info.format, info.file) not in [*FILES.items()]:
-        raise _unusable(path, f"no format {info.format} in a file {info.file}")
-    return info
-
-
 def verify(folder: Path, info: CheckpointInfo) -> None:
     """Compare the file of weights with the size and the hash in ``config.json``.
 
@@ -158,35 +103,11 @@ def verify(folder: Path, info: CheckpointInfo) -> None:
     if info.format == PRETRAINED:  # nothing beside it says what its files are
         return
     if not path.is_file():
-        raise _unusable(path, "is missing")
+        raise unusable(path, "is missing")
     if (found := path.stat().st_size) != info.bytes:
-        raise _unusable(path, f"has {found} bytes, {INFO_NAME} says {info.bytes}: truncated, or another file")
+        raise unusable(path, f"has {found} bytes, {INFO_NAME} says {info.bytes}: truncated, or another file")
     if sha256_of(path) != info.sha256:
-        raise _unusable(path, f"its SHA-256 is not the one in {INFO_NAME}: damaged, or another file")
-
-
-def check_same_run(folder: Path, info: CheckpointInfo, cfg: RootConf) -> None:
-    """Whether a checkpoint was saved of what a run makes, as far as names tell.
-
-    Raises:
-        RunEndedError: of another model, scheme, target or dtype: which.
-    """
-    if info.format == PRETRAINED:
-        wanted, classes = str(cfg.model.factory["_target_"]).rpartition(".")[2], info.model["classes"]
-        if wanted not in classes and wanted[:1].isupper():  # of a function the class is not known
-            raise _unusable(
-                folder,
-                f"of another class: {', '.join(filter(None, classes))}, not {wanted}",
-                "its own model=...",
-            )
-        return
-    saved = {"model": info.model.get("name"), "quant": info.quant.get("name")}
-    saved |= {"target": info.target, "dtype": info.dtype}
-    here = {"model": cfg.model.name, "quant": cfg.quant.name, "target": cfg.target, "dtype": cfg.dtype}
-    other = [name for name in saved if saved[name] != here[name]]
-    if other:
-        was, is_ = (" ".join(f"{name}={of[name]}" for name in other) for of in (saved, here))
-        raise _unusable(folder, f"of another run: saved with {was}, this is {is_}", was)
+        raise unusable(path, f"its SHA-256 is not the one in {INFO_NAME}: damaged, or another file")
 
 
 def load_into(
@@ -213,7 +134,7 @@ def load_into(
     """
     path = folder / info.file
     if info.format == PICKLE and not trust:
-        raise _unusable(
+        raise unusable(
             path, f"an unsafe pickle, the only way to carry {', '.join(info.unsafe)}; not loaded", _TRUST
         )
     try:
@@ -222,15 +143,15 @@ def load_into(
         else:
             state = READERS[info.format](path, device, info.tensor_classes, trust and info.format == PICKLE)
     except RefusedError as error:
-        raise _unusable(path, str(error)) from error
+        raise unusable(path, str(error)) from error
     except Exception as error:  # whatever foreign bytes make a reader raise
         if ended(error).outcome is Outcome.OOM:
             raise
-        raise _unusable(
+        raise unusable(
             path, f"not a readable {info.format} file ({type(error).__name__}: {first_line(error)})"
         ) from error
     if problem := _misfit(module.state_dict(), state):
-        raise _unusable(
+        raise unusable(
             path, f"of another model: {problem}", "the model, target and quant that it was saved with"
         )
     found = {name if info.format != PRETRAINED else name.rpartition(".")[2] for name in tensor_classes(state)}
@@ -242,28 +163,12 @@ def load_into(
     module.load_state_dict(state, assign=True)
 
 
-def other_versions(info: CheckpointInfo) -> list[str]:
-    """Warnings: libraries whose version is another one than when the checkpoint was saved."""
-    here = versions()
-    return [
-        f"saved with {name} {info.versions.get(name, 'unknown')}, loaded with {here[name]}"
-        for name in _COMPARED
-        if info.versions.get(name) != here[name] and (name in info.versions or info.format != PRETRAINED)
-    ]
-
-
 def remove(folder: Path) -> None:
     """Remove what this module wrote, and the folder if nothing else is in it."""
     for name in {*FILES.values(), INFO_NAME}:
         (folder / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
-
-
-def _is(value: Any, kind: Any) -> bool:
-    """Whether a value is of a field's type; of a list its members too."""
-    outer, inner = get_origin(kind) or kind, get_args(kind)
-    return isinstance(value, outer) and (outer is not list or all(_is(each, inner[0]) for each in value))
 
 
 def _misfit(wanted: dict[str, Any], state: State) -> str:
@@ -277,11 +182,6 @@ def _misfit(wanted: dict[str, Any], state: State) -> str:
         sides = f"{tuple(state[first].shape)} instead of {tuple(wanted[first].shape)}"
         said.append(f"{len(shapes)} of another shape, as {first}: {sides}")
     return "; ".join(said)
-
-
-def _unusable(path: Path, why: str, remedy: str = "") -> RunEndedError:
-    again = f"save it again: {command('run', 'task=serialize', 'serialize.keep=true')}"
-    return RunEndedError(Outcome.FAILED, f"{path}: {why}", remedy or again)
 
 
 def _state_bytes(state: State) -> int:

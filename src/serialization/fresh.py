@@ -23,7 +23,8 @@ from src.outcomes import RunEndedError, ended, log_text
 from src.processes.children import spawning
 from src.quality.sqnr import on_cpu
 from src.records.record import Outcome
-from src.serialization.checkpoint import load_into, read_info, verify
+from src.serialization.checkpoint import load_into, verify
+from src.serialization.info import read_info
 from src.workloads.workload import Workload, empty_workload
 
 Tensors = list[torch.Tensor]

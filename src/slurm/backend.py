@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from src.config.cluster_schema import SlurmRequest
 from src.config.errors import ConfigError
 from src.jobs.backend import JobState
+from src.slurm.partitions import placed
 from src.slurm.pickles import laid_out
 from src.slurm.queue import OPEN, ask, complaint, squeue, states
 from src.slurm.refusals import refusal
@@ -93,6 +94,10 @@ class SlurmBackend:
     def max_array_size(self) -> int:
         """The most jobs that an array may have."""
         return max_array_size()
+
+    def placed(self, request: SlurmRequest) -> SlurmRequest:
+        """See `src.slurm.partitions.placed`."""
+        return placed(request)
 
     def _parameters(self, name: str, request: SlurmRequest) -> dict[str, Any]:
         """What submitit writes into the batch script; None is left out of it."""

@@ -17,19 +17,9 @@ from src.measurement.memory import Peaks, peak_memory
 from src.outcomes import RunEndedError, unsupported
 from src.quality.sqnr import compare
 from src.records.record import Outcome
-from src.serialization.checkpoint import (
-    FOLDER,
-    CheckpointInfo,
-    check_same_run,
-    load_into,
-    other_versions,
-    read_info,
-    remove,
-    verify,
-    write_info,
-    write_weights,
-)
+from src.serialization.checkpoint import FOLDER, load_into, remove, verify, write_info, write_weights
 from src.serialization.fresh import Tensors, call, call_fresh, digest
+from src.serialization.info import CheckpointInfo, check_same_run, other_versions, read_info
 from src.serialization.pretrained import PRETRAINED, layers_apart
 from src.tasks.latency import build
 from src.treatments.layers import LayerRow

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
@@ -83,6 +82,8 @@ def _fetched(weights: WeightsConf) -> Path | None:
     """Where the files of a hub's weights lie once they are loaded: loading has cast what they hold."""
     if weights.source != "hub":
         return None
+    from huggingface_hub import try_to_load_from_cache
+
     config = "/".join(filter(None, (weights.subfolder, "config.json")))
     cache = weights.arguments.get("cache_dir")
     path = try_to_load_from_cache(str(weights.id), config, cache_dir=cache, revision=weights.revision)

@@ -11,6 +11,7 @@ MISTAKES = {
     "hydra.launcher.partitoin=h100": ["hydra.launcher.partitoin", "did you mean partition?"],
     "hydra.launcher.array_parallelism=0": ["hydra.launcher.array_parallelism=0", "at least 1"],
     "hydra.launcher.poll_s=often": ["hydra.launcher.poll_s", "'often' is not a number"],
+    "hydra.launcher.runs_per_job=some": ["hydra.launcher.runs_per_job=some", "auto, or a whole number"],
     "hydra.launcher.poll_s=0": ["hydra.launcher.poll_s=0", "at least 0.2"],
     "hydra.launcher.wait=maybe": ["hydra.launcher.wait", "neither true nor false"],
     "hydra.launcher.setup=module": ["hydra.launcher.setup", "a list is wanted"],

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from src.jobs.backend import UNKNOWN, JobState
+from src.jobs.claims import Claim
 from src.jobs.display import FollowDisplay
 from src.jobs.followed import Following, settle
 from src.jobs.follower import follow
@@ -35,6 +37,21 @@ def followed(
 
 def records(outputs: Path, manifest: SweepManifest) -> list[Record]:
     return [read_record(folder / "record.json") for folder in manifest.folders(outputs)]
+
+
+def test_a_run_that_its_job_never_came_to_is_not_blamed(tmp_path: Path) -> None:
+    manifest = make_manifest(tmp_path, ["7", "7", "7"])
+    for place, run in enumerate(manifest.runs):
+        run["place"] = place
+    folders = manifest.folders(tmp_path)
+    write_own(folders[0])
+    (folders[1] / "claim.json").write_text(json.dumps(asdict(Claim.of_this_process({}))))
+    clock = Clock()
+    backend = Scripted({"7": ["RUNNING", JobState("OUT_OF_MEMORY", node="h100-1")]})
+    statuses, _ = followed(tmp_path, manifest, backend, clock)
+    assert statuses == [0, 0, 1]
+    assert [record.outcome for record in records(tmp_path, manifest)] == ["ok", "oom", "lost"]
+    assert "job 7, OUT_OF_MEMORY, was to do other runs first" in records(tmp_path, manifest)[2].reason
 
 
 @pytest.mark.parametrize(

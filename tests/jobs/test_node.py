@@ -79,18 +79,18 @@ def made(tmp_path: Path, compose: Callable[..., RootConf]) -> Made:
 
 @pytest.fixture
 def started(made: Made) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """started(folder, **environment): a job's process of its own; all are gone afterwards."""
+    """started(folder, ..., SLURM_JOB_ID="7"): a job's process of its own; all are gone afterwards."""
     processes = []
 
-    def start(folder: Path, **environment: str) -> subprocess.Popen[str]:
+    def start(*folders: Path, **environment: str) -> subprocess.Popen[str]:
         code = (
             "import sys; from pathlib import Path; "
             "from src.jobs import claims, node; from src.processes import isolated; from src.run import execute;"
             "claims._OTHER_NOTICES_S = 1.5; isolated._WATCH_S = 0.2;"
-            "print(node.RunJob(Path(sys.argv[1]), execute)(), flush=True)"
+            "print(node.RunJob(tuple(map(Path, sys.argv[1:])), execute)(), flush=True)"
         )
         process = subprocess.Popen(
-            [sys.executable, "-c", code, str(folder)],
+            [sys.executable, "-c", code, *map(str, folders)],
             cwd=ROOT,
             env=os.environ | environment,
             stdout=subprocess.PIPE,
@@ -130,16 +130,23 @@ def children_of(folder: Path) -> list[int]:
 
 def test_the_runs_own_record(made: Made) -> None:
     folder = made(seed=SEEN)
-    assert RunJob(folder, execute)() == "ok"
+    assert RunJob((folder,), execute)() == "ok"
     found = record(folder)
     assert (found.outcome, found.sweep, found.axes["gpu"]) == (Outcome.OK, "the-sweep", "h100")
     assert found.details["seen"]["SLURMD_NODENAME"] == "h100-1"
     assert "restarts" not in found.details
 
 
+def test_several_runs_of_a_job_each_have_their_record(made: Made) -> None:
+    folders = (made(seed=SEEN), made(seed=RAISES), made(seed=SEEN))
+    assert RunJob(folders, execute)() == "ok; failed; ok"
+    assert [record(folder).attempt for folder in folders] == [1, 2, 3]
+    assert RunJob(folders, execute)() == "recorded before; recorded before; recorded before"
+
+
 def test_processes_of_one_job_are_pooled_a_killed_one_does_not_count(made: Made) -> None:
     folder = made("tests.launching.restarting.speed_or_killed", processes=3)
-    assert RunJob(folder, execute)() == "ok"
+    assert RunJob((folder,), execute)() == "ok"
     found = record(folder)
     assert (found.metrics["speedup/processes"], found.details["interval"]) == (2, "2 processes")
     told = found.details["processes"]["each"]
@@ -159,16 +166,16 @@ def test_every_end_of_the_child_is_recorded(
     made: Made, seed: int, timeout_s: float, outcome: str, reason: str
 ) -> None:
     folder = made(seed=seed, timeout_s=timeout_s)
-    assert RunJob(folder, execute)() == outcome
+    assert RunJob((folder,), execute)() == outcome
     assert reason in record(folder).reason
     assert record(folder).environment["hardware"]["cpu"]
 
 
 def test_what_is_recorded_is_not_run_again(made: Made) -> None:
     folder = made(seed=RAISES)
-    RunJob(folder, execute)()
+    RunJob((folder,), execute)()
     before = (folder / "record.json").read_bytes()
-    assert RunJob(folder, execute)() == "recorded before"
+    assert RunJob((folder,), execute)() == "recorded before"
     assert (folder / "record.json").read_bytes() == before
 
 
@@ -177,20 +184,20 @@ def test_a_kill_that_the_kernel_counted_was_for_memory(made: Made, monkeypatch: 
     counts = iter([3, 4])
     monkeypatch.setattr("src.processes.isolated.oom_kills", lambda: next(counts))
     folder = made(seed=KILLED)
-    assert RunJob(folder, execute)() == "oom"
+    assert RunJob((folder,), execute)() == "oom"
     assert record(folder).remedy == "a larger gpu.slurm.mem_gib"
 
 
 def test_other_code_than_the_snapshot_is_refused(made: Made, tmp_path: Path) -> None:
     folder = made(snapshot=str(tmp_path))
-    assert RunJob(folder, execute)() == "failed"
+    assert RunJob((folder,), execute)() == "failed"
     assert f"imported {ROOT}, which is not the sweep's snapshot" in record(folder).reason
-    assert RunJob(made(snapshot=str(ROOT)), execute)() == "ok"
+    assert RunJob((made(snapshot=str(ROOT)),), execute)() == "ok"
 
 
 def test_other_versions_than_those_of_the_key_are_refused(made: Made) -> None:
     folder = made(versions=versions() | {"torch": "1.0", "protocol": "1"})
-    assert RunJob(folder, execute)() == "failed"
+    assert RunJob((folder,), execute)() == "failed"
     found = record(folder)
     assert f"torch is {versions()['torch']} here and was 1.0 there" in found.reason
     assert "python is" not in found.reason
@@ -201,21 +208,21 @@ def test_a_configuration_that_this_code_does_not_take_is_recorded(made: Made) ->
     folder = made()
     text = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(text.replace("budget_s: ", "budget_of_old: 1\n  budget_s: ", 1))
-    assert RunJob(folder, execute)() == "failed"
+    assert RunJob((folder,), execute)() == "failed"
     assert "budget_of_old" in record(folder).reason
 
 
 def test_too_many_requeues(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
     folder = made(max_requeues=2)
-    assert RunJob(folder, execute)() == "killed"
+    assert RunJob((folder,), execute)() == "killed"
     assert "requeued" in record(folder).reason
     assert "max_requeues" in record(folder).remedy
 
 
 def test_as_many_requeues_as_are_allowed(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
-    assert RunJob(made(max_requeues=2), execute)() == "ok"
+    assert RunJob((made(max_requeues=2),), execute)() == "ok"
 
 
 def test_of_two_starts_the_later_records_and_the_earlier_leaves(made: Made, started: Any) -> None:
@@ -253,12 +260,27 @@ def test_sigterm_ends_the_child_and_leaves_the_record_to_the_next_start(made: Ma
     assert record(folder).details["restarts"] == {"number": 1, "reasons": [TERMINATED]}
 
 
+def test_a_job_of_several_runs_goes_on_where_it_was_ended(made: Made, started: Any) -> None:
+    folders = (made(seed=SEEN), made(HANGS_AT_FIRST), made(seed=SEEN))
+    preempted = started(*folders, SLURM_JOB_ID="7")
+    until(lambda: "hanging" in _log(preempted))
+    preempted.send_signal(signal.SIGTERM)
+    until(lambda: (claim := read_claim(folders[1])) and claim.left)
+    preempted.kill()
+    assert [(folder / "record.json").exists() for folder in folders] == [True, False, False]
+    assert read_claim(folders[2]) is None
+    again = started(*folders, SLURM_JOB_ID="7", SLURM_RESTART_COUNT="1")
+    assert again.communicate(timeout=240)[0].splitlines()[-1] == "recorded before; ok; ok"
+    assert record(folders[1]).details["restarts"] == {"number": 1, "reasons": [TERMINATED]}
+    assert "restarts" not in record(folders[2]).details
+
+
 def test_the_first_reason_to_leave_stands(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """SLURM sends SIGTERM to a job that is requeued at its time limit."""
     folder = made()
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     assert claims.take(folder, claims.Claim.of_this_process())
-    RunJob(folder, execute).checkpoint()
+    RunJob((folder,), execute).checkpoint()
     claims.leave(folder, TERMINATED)
     later = claims.take(folder, claims.Claim.of_this_process(), sleep=lambda _: None)
     assert later is not None
@@ -288,7 +310,7 @@ def test_submitit_sends_a_run_again_at_its_time_limit(
     folder = made(HANGS_AT_FIRST)
     executor = submitit.LocalExecutor(tmp_path / "submitit", max_num_timeout=max_num_timeout)
     executor.update_parameters(timeout_min=1.5, signal_delay_s=90 - signal_s)
-    job = executor.submit(RunJob(folder, execute))
+    job = executor.submit(RunJob((folder,), execute))
     assert job.result() == outcome
     found = record(folder)
     if outcome == "ok":

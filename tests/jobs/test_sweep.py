@@ -7,8 +7,9 @@ from threading import Thread
 import pytest
 import yaml
 
-from src.config.cluster_schema import ClusterConf
+from src.config.cluster_schema import ClusterConf, SlurmRequest
 from src.config.errors import ConfigError
+from src.jobs.arrays import Grouping
 from src.jobs.outputs_lock import LOCK_NAME
 from src.jobs.sweep import run_on_cluster
 from src.records.environment import versions
@@ -91,6 +92,45 @@ def test_runs_are_grouped_by_what_they_ask_for_and_arrays_are_no_larger_than_the
         (None, 130, 1),
     ]
     assert len(set(pool.arrays)) == 5
+
+
+def test_runs_of_a_job_are_listed_with_it(configs, tmp_path):
+    pool = Pool()
+    jobs = [f"gpu=h100 seed={seed}" for seed in range(5)]
+    together = ClusterConf(wait=False, runs_per_job="2")
+    run_on_cluster(configs(*jobs), together, pool, execute)
+    [manifest] = manifests(tmp_path)
+    assert [(run["job"], run["place"]) for run in manifest.runs] == [
+        ("100_0", 0), ("100_0", 1), ("100_1", 0), ("100_1", 1), ("100_2", 0),
+    ]  # fmt: skip
+    [(request, folders)] = pool.arrays.values()
+    assert request.time_min == 2 * 15 + 10
+    assert folders == manifest.folders(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("runs", "wanted", "limit_min", "per_job", "jobs", "time_min"),
+    [
+        (20, "auto", None, 1, 20, 25),
+        (70, "auto", None, 3, 24, 55),
+        (1000, "auto", None, 23, 44, 355),
+        (1000, "auto", 60, 3, 334, 60),
+        (20, "8", None, 8, 3, 130),
+        (20, "8", 60, 3, 7, 60),
+        (20, "8", 5, 1, 20, 5),
+    ],
+)
+def test_a_job_does_as_many_runs_as_its_time_holds(runs, wanted, limit_min, per_job, jobs, time_min):
+    grouping = Grouping("sweep", ClusterConf(time_min=limit_min), largest=1001)
+    for run in range(runs):
+        grouping.add(run, SlurmRequest(gres="gpu:h100:1"), 900)
+    (array,) = grouping.arrays
+    array.pack(wanted)
+    assert (array.per_job, len(array.jobs()), array.request.time_min) == (per_job, jobs, time_min)
+    assert [run for job in array.jobs() for run in job] == list(range(runs))
+    places = [array.place(position) for position in range(runs)]
+    assert [each["place"] for each in places] == [position % per_job for position in range(runs)]
+    assert places[-1]["task"] == jobs - 1
 
 
 def test_what_the_gpu_asks_for_wins_over_the_launcher(configs):

@@ -26,7 +26,7 @@ class Pool:
         self.before(name)
         if request.partition and request.partition == self.refuses:
             raise ConfigError(f"gpu.slurm.partition={request.partition}: invalid partition")
-        self.arrays[name] = (request, [job.folder for job in jobs])
+        self.arrays[name] = (request, [folder for job in jobs for folder in job.folders])
         self.after()
         array = self.find_by_name(name)
         return [f"{array}_{task}" for task in range(len(jobs))] if len(jobs) > 1 else [str(array)]
@@ -42,6 +42,9 @@ class Pool:
 
     def max_array_size(self) -> int:
         return self.largest
+
+    def placed(self, request: SlurmRequest) -> SlurmRequest:
+        return request
 
     def sent(self) -> int:
         return sum(len(folders) for _, folders in self.arrays.values())

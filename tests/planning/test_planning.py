@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from src.config.model_schema import InputConf, ModelConf
+from src.config.schema import MeasureConf
 from src.planning.hours import GUESS
 from src.planning.matrix import Fate, Launch
 from src.planning.planning import plan_runs, show_plan
+from src.planning.work import least_s
 from src.records.key import axes_of, run_key
 from src.records.record import Outcome, Record
 from src.records.store import run_folder
+from src.treatments.layers import LayerRow
 from tests.conftest import SMALL_LINEAR
 
 IMPOSSIBLE = [
@@ -69,6 +72,21 @@ def test_elsewhere_the_card_is_asked_and_not_this_machine(compose, tmp_path):
     assert "needs compute capability >= 8.9; this is NVIDIA A100" in runs[3].reason
     assert runs[4].memory is not None
     assert runs[4].memory.peak_gib > 23.64
+
+
+def test_a_device_too_slow_for_a_model_is_told(compose, tmp_path):
+    """FLUX.1-dev takes minutes a call on a CPU; no machine does what is asked here in a second."""
+    asked = ("gpu=cpu", "measure.timeout_s=1", f"outputs={tmp_path}")
+    slow, quick = plan_runs([compose(*asked, "batch=256"), compose(*asked, *SMALL_LINEAR)]).runs
+    assert slow.fate in (Fate.TIMEOUT, Fate.OOM)
+    assert slow.fate is Fate.OOM or "measure.timeout_s=1" in slow.reason
+    assert quick.fate is Fate.RUN
+
+
+def test_the_least_time_is_that_of_all_calls_of_both_arms():
+    rows = [LayerRow("a", 8, 1000, 1000, calls=2), LayerRow("b", 8, 500, 1000, calls=1)]
+    flop = 2 * 8 * 1000 * (2 * 1000 + 500)
+    assert least_s(rows, 1e-6, MeasureConf(min_pairs=3)) == pytest.approx(14 * flop / 1e6)
 
 
 def test_without_data_a_cluster_run_is_not_refused(compose, tmp_path):

@@ -16,18 +16,9 @@ from safetensors.torch import save_file
 from src.config.schema import SerializeConf
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
-from src.serialization import checkpoint as checkpoint_module
-from src.serialization.checkpoint import (
-    Written,
-    load_into,
-    other_versions,
-    read_info,
-    remove,
-    verify,
-    write_info,
-    write_weights,
-)
+from src.serialization.checkpoint import Written, load_into, remove, verify, write_info, write_weights
 from src.serialization.files import replacing, sha256_of
+from src.serialization.info import SCHEMA_VERSION, other_versions, read_info
 from tests.conftest import ROOT
 from tests.serialization.states import Payload, empty, same, small
 
@@ -330,4 +321,4 @@ def test_nothing_loads_a_pickle_but_the_one_place():
     assert all(
         "weights_only=True" in line or "weights_only=not trust" in line for line in calls if "``" not in line
     )
-    assert checkpoint_module.SCHEMA_VERSION == 1
+    assert SCHEMA_VERSION == 1

@@ -6,7 +6,7 @@ import pytest
 
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
-from src.serialization.checkpoint import check_same_run, read_info
+from src.serialization.info import check_same_run, read_info
 from src.serialization.pretrained import PRETRAINED, layers_apart
 from tests.workloads.factories import SEARCHED
 
