@@ -12,6 +12,7 @@ _FILE = re.compile(
     r"(-\d+-of-\d+)?(\.(?P<variant_behind>[\w-]+))?\.(safetensors|bin|json)"
 )
 _LEAST_HEADER, _MOST_HEADER = 2, 100 * 2**20  # bytes of the header of a safetensors file
+_METADATA = "__metadata__"  # in such a header, beside the tensors
 _POINTER = b"version https://git-lfs"  # what git leaves in place of a large file that it did not fetch
 # Types of safetensors that no unquantized weight has -> torch's name; whole numbers may also be masks or indices.
 _NARROW = {
@@ -45,10 +46,14 @@ def variant_of(name: str) -> str | None:
 
 
 def damage(folder: Path, variant: str | None) -> str:
-    """Why a folder with a config.json cannot be loaded, with what to do; empty where nothing is wrong with it."""
+    """Why a folder with a config.json cannot be loaded, with what to do; empty where nothing is wrong with it.
+
+    Raises:
+        OSError: a file that may not be read.
+    """
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         return f"config.json in {folder} cannot be read ({error}); give {FOLDER}"
     if not isinstance(content, dict):
         return f"config.json in {folder} is no model's; give {FOLDER}"
@@ -58,7 +63,8 @@ def damage(folder: Path, variant: str | None) -> str:
     own = sorted(name for name in names if variant_of(name) == (variant or ""))
     for name in own:
         if name.endswith(".index.json"):
-            absent = sorted({*_json(folder / name).get("weight_map", {}).values()} - {*names})
+            shards = _json(folder / name).get("weight_map")
+            absent = sorted({*map(str, shards.values())} - {*names}) if isinstance(shards, dict) else []
             if absent:
                 return f"{absent[0]}, which {name} names, is not in {folder}; fetch what is missing"
         elif said := _damage_of(folder / name):
@@ -74,9 +80,14 @@ def _damage_of(path: Path) -> str:
         return "is git-lfs's pointer to a file that was not fetched; run git lfs pull there"
     if path.suffix != ".safetensors":
         return "" if start else "is empty; fetch it again"
-    ends = [each["data_offsets"][-1:] for each in _header(path).values() if "data_offsets" in each]
-    wanted = 8 + int.from_bytes(start[:8], "little") + max((end for each in ends for end in each), default=0)
-    return "" if ends and path.stat().st_size >= wanted else "is no whole safetensors file; fetch it again"
+    header, end = _header(path), 8 + int.from_bytes(start[:8], "little")
+    try:
+        end += max(
+            (int(each["data_offsets"][1]) for name, each in header.items() if name != _METADATA), default=0
+        )
+    except (LookupError, TypeError, ValueError):
+        header = {}
+    return "" if header and path.stat().st_size >= end else "is no whole safetensors file; fetch it again"
 
 
 def quantized_files(folder: Path, variant: str | None = None) -> tuple[str, dict[str, str]]:
@@ -142,7 +153,7 @@ def _header(path: Path) -> dict[str, Any]:
 def _torchao_tensors(header: dict[str, Any]) -> dict[str, str]:
     """Name -> class of the tensors that torchao wrote in parts."""
     try:
-        metadata = header.get("__metadata__") or {}
+        metadata = header.get(_METADATA) or {}
         kinds = {name: json.loads(metadata[name])["_type"] for name in json.loads(metadata["tensor_names"])}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}  # not torchao's
@@ -151,7 +162,7 @@ def _torchao_tensors(header: dict[str, Any]) -> dict[str, str]:
 
 def _narrow_tensors(header: dict[str, Any]) -> dict[str, str]:
     """Name -> type of the tensors that are stored in 8 bits or fewer, and of weights of whole numbers."""
-    stored = {name: each["dtype"] for name, each in header.items() if "data_offsets" in each}
+    stored = {name: each.get("dtype") for name, each in header.items() if name != _METADATA}
     return {
         name: _NARROW.get(dtype) or _WHOLE[dtype]
         for name, dtype in stored.items()

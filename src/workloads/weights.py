@@ -41,7 +41,16 @@ def problems_of_weights(weights: WeightsConf, where: str) -> Iterator[str]:
     folder = weights.folder()
     if folder is None:
         yield from _of_repository(weights, where)
-    elif problem := _absent(weights, folder, where) or damage(folder, weights.variant):
+        return
+    try:
+        yield from [*_of_folder(weights, folder, where)]
+    except OSError as error:
+        yield f"{where}.id={weights.id}: {error.filename} cannot be read ({error.strerror})"
+
+
+def _of_folder(weights: WeightsConf, folder: Path, where: str) -> Iterator[str]:
+    problem = _absent(weights, folder, where) or damage(folder, weights.variant)
+    if problem:
         yield f"{where}.id={weights.id}: {problem}"
     else:
         yield from _of_variant(weights, folder, where)
