@@ -49,7 +49,7 @@ class WeightsConf:
 class InputConf:
     """One example input tensor: its shape in named dimensions and how it is filled."""
 
-    shape: list[Any] = field(default_factory=list)  # integers or expressions: [batch, tokens, 64]
+    shape: list[Any] = MISSING  # integers or expressions: [batch, tokens, 64]; [] is a single number
     init: str = "src.workloads.inputs.normal"  # callable(shape, generator, device, dtype) -> Tensor
     fill: float | None = None  # a constant instead of `init`
     dtype: str | None = field(default=None, metadata={"choices": TENSOR_DTYPES})  # null: the run's dtype
