@@ -26,7 +26,7 @@ REMEDY = (
     "an unquantized checkpoint; or task=serialize serialize.load={folder}, which compares this one with what "
     "quant=... makes of unquantized weights"
 )
-_REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def problems_of_weights(weights: WeightsConf, where: str) -> Iterator[str]:

@@ -109,7 +109,11 @@ MISTAKES = {
         {"call": {**LTX["call"], "rope_interpolation_scale": [[1, "sidee"]]}},
         ["model.call.rope_interpolation_scale[0][1]=sidee: no dimension"],
     ),
-    "no shape": (LINEAR, {"inputs": {"input": {"fill": 1}}}, ["model.inputs.input.shape: a value is missing"]),
+    "no shape": (
+        LINEAR,
+        {"inputs": {"input": {"fill": 1}}},
+        ["model.inputs.input.shape: a value is missing"],
+    ),
     "an empty tensor": (LINEAR, {"inputs": {"input": {}}}, ["model.inputs.input.shape: a value is missing"]),
     "whole numbers that nobody gives": (
         LINEAR,

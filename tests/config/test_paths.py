@@ -150,7 +150,7 @@ def test_a_python_that_the_shell_does_not_find_is_named_by_its_path(
     monkeypatch.setenv("PATH", str(here / "usr/bin"))
     assert command("analyze") == ".venv/bin/python -m src.analyze"
     assert in_environment("mlflow") == [".venv/bin/python", "-m", "mlflow"]
-    monkeypatch.chdir("/")
+    monkeypatch.chdir(here / "usr")
     assert command("analyze") == f"'{here}/.venv/bin/python' -m src.analyze"
     monkeypatch.setenv("PATH", f"{here}/.venv/bin:{here}/usr/bin")
     assert command("analyze") == "python -m src.analyze"
