@@ -45,17 +45,20 @@ SCENARIOS = (*MEASURED, *STRESS)
 
 INTRODUCTION = """# Coverage of the speedup's interval
 
-Share of experiments in which the 95 % interval held the true speedup. {experiments} experiments per cell at a fixed
-number of pairs (standard error of a share: {error:.1f} %), {stopped} where a rule stopped them
-({stopped_error:.1f} %), {samples} bootstrap samples per interval. The noise models are in
-`tests/measurement/simulation.py`. Made by
+How often does the 95 % interval hold the true speedup? Here the rounds are simulated, so the true speedup is known.
+The tables give the share of experiments in which the interval held it.
+
+Each number comes of {experiments} experiments with a fixed number of pairs (standard error of a share:
+{error:.1f} %), or of {stopped} that a rule stopped ({stopped_error:.1f} %), with {samples} bootstrap samples per
+interval. The noise models are in `tests/measurement/simulation.py`. [Words](words.md) explains pairs, arms and
+verdicts. Made by
 
     OMP_NUM_THREADS=1 python -m benchmarks.coverage {options} > docs/coverage.md
 
-Promised are 93 to 97 % from 12 pairs on where the log ratios of neighbouring pairs are independent, whatever
-the rounds do: drift, spikes, switching clocks. Autocorrelated ratios are covered less the fewer pairs there are:
-a dozen pairs cannot tell autocorrelation from luck, and intervals that allowed for it would be several times too
-wide for everyone else.
+**The promise**: 93 to 97 % from 12 pairs on, if the log ratios of neighbouring pairs are independent, whatever the
+rounds do (drift, spikes, switching clocks). **The exception**: autocorrelated ratios, AR(1), are covered less, the
+fewer pairs there are. A dozen pairs cannot tell autocorrelation from luck. Intervals that allowed for it would be
+several times too wide for all other noise.
 """
 
 
@@ -91,9 +94,9 @@ def main() -> None:
 def _fixed(pool: ProcessPoolExecutor, options: dict[str, int]) -> None:
     print("## At a fixed number of pairs\n")
     print(
-        "In brackets the interval's relative width, the median; and the 90th percentile as a multiple of an ideal"
+        "In brackets: the median of the interval's relative width, then the 90th percentile of the width as a"
     )
-    print("t-interval's, which knows the estimate's true standard deviation.\n")
+    print("multiple of an ideal t-interval's, which knows the estimate's true standard deviation.\n")
     columns = {f"{pairs} pairs": partial(coverage, pairs=pairs, **options) for pairs in SIZES}
     _table(
         pool, SCENARIOS, columns, lambda found: f"{found.covered:.1%} ({found.width:.2%}, {found.wide:.2f})"
@@ -105,14 +108,16 @@ def _fixed(pool: ProcessPoolExecutor, options: dict[str, int]) -> None:
 
 def _stopped(pool: ProcessPoolExecutor, options: dict[str, int]) -> None:
     print(f"\n## Stopped by the rule, the interval being narrow, at most {MAX_PAIRS} pairs\n")
-    print("In brackets the medians of the width and of the pairs.\n")
+    print("In brackets: medians of the width and the number of pairs.\n")
     columns = {
         head: partial(sequential_coverage, rule=StopRule(pairs, MAX_PAIRS, width, budget_s=1), **options)
         for head, (pairs, width) in NARROW.items()
     }
     _table(pool, MEASURED, columns, _stopped_cell)
     print("\n## Stopped by a clear verdict (`measure.clear_width`), the interval given at 98 %\n")
-    print("By true speedup; in brackets the medians of the width and of the pairs.\n")
+    print(
+        "A column per true speedup and clear_width. In brackets: medians of the width and the number of pairs.\n"
+    )
     columns = {
         f"{speedup}x, {clear_width}": partial(
             sequential_coverage, rule=_clear_rule(clear_width), speedup=speedup, **options
@@ -122,7 +127,7 @@ def _stopped(pool: ProcessPoolExecutor, options: dict[str, int]) -> None:
     _table(pool, MEASURED, columns, _stopped_cell)
     print("\n## Share of `helps` where the true speedup is the margin itself, 1.02, at most 60 pairs\n")
     print(
-        "With every look that a clear verdict may be taken at: from 3 pairs on, a quarter more at a time.\n"
+        "Measuring may end at any look for a clear verdict: at 3 pairs, then at a quarter more each time.\n"
     )
     rule = StopRule(12, 60, 0.01, budget_s=1, margin=MARGIN, clear_width=0.2)
     columns = {"clear_width 0.2": partial(verdicts_at_the_margin, rule=rule, **options)}
@@ -132,9 +137,10 @@ def _stopped(pool: ProcessPoolExecutor, options: dict[str, int]) -> None:
 def _in_turn(pool: ProcessPoolExecutor, options: dict[str, int]) -> None:
     print("\n## Equal arms measured in turn: intervals that hold 1, and false `helps` or `hurts`\n")
     print(
-        "30 rounds each with 1 % of noise, and between them a gap twice as long, by `measure.in_turn_drift`.\n"
+        "30 rounds of each arm with 1 % of noise; between the arms a gap twice as long. A column per "
+        "`measure.in_turn_drift`.\n"
     )
-    print("| what differs between the spans | none | 0.05 (the default) |")
+    print("| what differs between the two spans of time | none | 0.05 (the default) |")
     print("|---|---:|---:|")
     for name, drift in IN_TURN.items():
         found = [pool.submit(in_turn_coverage, unseen, **options, **drift) for unseen in (0.0, 0.05)]

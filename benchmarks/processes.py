@@ -20,22 +20,26 @@ AMONG = (1, 2, 3)
 
 INTRODUCTION = """# Runs in several processes: coverage and false verdicts
 
-Simulated runs of a treatment without effect, whose processes differ by a standard deviation of 0, 1 and 3 % of the
-speedup: share of 95 % intervals that hold the truth / share of false `helps` and `hurts` at a margin of 2 % (median
-relative width of the interval). {experiments} experiments per cell (standard error of a coverage: {error:.1f} %).
-Made by
+A run is measured in one process or in several, and separate processes differ. Here runs are simulated whose treatment
+has no effect. Their processes differ in the speedup by a standard deviation of 0, 1 and 3 %. Each entry gives
+
+1. the share of 95 % intervals that hold the truth (coverage);
+2. after the `/`, the share of false `helps` and `hurts` at a margin of 2 %;
+3. in brackets, the median relative width of the interval.
+
+{experiments} experiments per entry (standard error of a coverage: {error:.1f} %). Made by
 
     OMP_NUM_THREADS=1 python -m benchmarks.processes {options} > docs/processes.md
 """
 ALONE = """## Nothing else is known of the device
 
-Each process: 40 pairs of rounds with 1 % of noise, estimated as a run does. Of one process the interval within it
-stands, and the run's record says so.
+Each process has 40 pairs of rounds with 1 % of noise, estimated as a run does it. A run in one process keeps the
+interval within that process, which does not cover the differences between processes. Its record says so.
 """
 BESIDE = """
 ## Other runs of the device are known
 
-As `python -m src.analyze` has them. Each process has a normal error of 0.3 %.
+`python -m src.analyze` learns from them how far processes differ. Each process has a normal error of 0.3 %.
 """
 
 

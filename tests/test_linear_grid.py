@@ -18,7 +18,7 @@ def test_what_the_published_grid_says():
 
 
 def test_what_the_probes_of_an_h200_say():
-    """As README.md and outputs/published/nvidia-h200 have it."""
+    """As docs/measurement.md and outputs/published/nvidia-h200 have it."""
     folder = GRID.parents[1] / "nvidia-h200"
     found = agreement(grid("speedup", folder / "linear_grid.csv"), rows(folder / "linear_probes.jsonl"))
     assert (found.cells, found.clear, found.right_sign, found.other_verdict) == (141, 135, 134, 3)

@@ -149,6 +149,6 @@ def _cpu_quota(root: Path) -> float | None:
 def text_of(path: Path) -> str | None:
     """A small file of the kernel's, stripped; None where it cannot be read."""
     try:
-        return path.readtext_of(encoding="utf-8", errors="replace").strip()
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return None

@@ -78,7 +78,7 @@ def test_the_processes_inside_attempts_are_pooled_with_them():
 
 
 def test_one_process_apart_no_longer_decides():
-    """The README's case: 0.571, 0.573, 0.636 with intervals of half a percent."""
+    """The case in docs/measurement.md: 0.571, 0.573, 0.636 with intervals of half a percent."""
     runs = [made("k", s, spread=0.0025, attempt=n) for n, s in enumerate((0.571, 0.573, 0.636), 1)]
     row = frame_of(*runs).iloc[0]
     assert row["verdict"] == "hurts"

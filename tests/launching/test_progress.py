@@ -118,6 +118,7 @@ def test_a_dumb_terminal_gets_a_line_per_phase(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_command_that_lists_the_rest_is_the_one_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["/nowhere/quantpay-collect"])
+    monkeypatch.setenv("PATH", "/nowhere")
     assert (
         "/nowhere/quantpay-analyze lists them all"
         in endings([ended(Outcome.FAILED, f"bug {i}") for i in range(10)])[-1]
