@@ -35,6 +35,12 @@ from src.config.paths import ROOT
 
 WRONG, INTERRUPTED = 2, 130  # exit statuses
 
+# What all runs of a sweep have in common -> why it takes no several values.
+_ONE_OF_A_SWEEP = {
+    "sweeps": "one sweep at a time, or the parameters of all are lost",
+    "outputs": "a sweep has one folder; a path with a comma is quoted: 'outputs=\"a, b\"'",
+    "tracking": "a sweep has one tracker",
+}
 Task = Callable[[DictConfig], int]
 
 
@@ -130,10 +136,9 @@ class Application:
     def _head(self, parsed: Sequence[Override]) -> DictConfig:
         """Hydra's own settings: of the primary config, the command line and the sweep file."""
         for override in parsed:
-            if override.key_or_group == "sweeps" and override.is_sweep_override():
-                raise ConfigError(
-                    f"{override.input_line}: one sweep at a time, or the parameters of all are lost"
-                )
+            said = _ONE_OF_A_SWEEP.get(override.key_or_group.partition(".")[0])
+            if said and override.is_sweep_override():
+                raise ConfigError(f"{override.input_line}: {said}")
         head = [str(o.input_line) for o in parsed if o.is_hydra_override() or o.key_or_group == "sweeps"]
         config: DictConfig = self.hydra.compose_config(self.config_name, head, RunMode.MULTIRUN).hydra
         return config

@@ -321,3 +321,12 @@ def test_an_option_of_ones_own_wins_over_the_one_of_that_name_in_conf(call: Call
     (tmp_path / "gpu" / "h100.yaml").write_text("name: h100\nslurm: {partition: ours}\n")
     gpu = call("-cd", str(tmp_path), "gpu=h100").runs[0].gpu
     assert (gpu.slurm.partition, gpu.match) == ("ours", "")
+
+
+@pytest.mark.parametrize(
+    "swept", ["outputs=/a #1, 100%", "outputs=a,b", "tracking=sqlite,none", "tracking.uri=a,b"]
+)
+def test_what_all_runs_of_a_sweep_share_has_one_value(call: Call, swept: str) -> None:
+    result = call("-m", "batch=1,2", swept)
+    assert (result.status, result.runs) == (2, [])
+    assert ": a sweep has one " in result.err
