@@ -5,6 +5,7 @@ with status 0 whatever the runs returned. So this module calls what is below it 
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -90,6 +91,14 @@ def _find_modules_here() -> None:
         ) from error
     if here not in sys.path:
         sys.path.append(here)
+    if given := os.environ.get("PYTHONPATH"):
+        os.environ["PYTHONPATH"] = _wherever_started(given)
+
+
+def _wherever_started(given: str) -> str:
+    """PYTHONPATH for Pythons that start in other folders: absolute, and without the inside of our own package."""
+    folders = [Path(each).absolute() for each in given.split(os.pathsep)]
+    return os.pathsep.join(str(each) for each in folders if each != ROOT / "src")
 
 
 class Application:
