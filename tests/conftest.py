@@ -20,6 +20,7 @@ os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(ROOT / "outputs" / "cache" 
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # an environment that is activated
 
 # a shell's `&` starts us, and all tests' processes, deaf
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -61,18 +61,21 @@ def test_every_group_sweep_and_page_comes_along(site: Path) -> None:
 
 
 def test_it_sweeps_and_analyzes_in_any_folder(site: Path, tmp_path: Path) -> None:
-    """With a model of the user's own, through a symlink, beside modules that have the names of others."""
+    """With a model of the user's own, through a symlink, beside modules that have the names of others.
+
+    PYTHONPATH leads to the current folder first, as people export it for a project that has a `src`.
+    """
     folder = tmp_path / f"My Projects {'long ' * 20}" / "größe #1 100%"
     (folder / "my conf" / "model").mkdir(parents=True)
     (folder / "my conf" / "model" / "mine.yaml").write_text(MODEL)
     (folder / "mymodels.py").write_text(CODE)
-    (folder / "src").mkdir()
-    for name in ("src/__init__.py", "random.py", "profile.py", "torch.py"):
+    for name in ("src/__init__.py", "lib/src/__init__.py", "random.py", "profile.py", "torch.py"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(NOT_OURS)
     (tmp_path / "a link").symlink_to(folder)
     (folder / "tmp").mkdir()
     surroundings = {
-        "PYTHONPATH": str(site),
+        "PYTHONPATH": f"lib:{site}",
         "PATH": f"{site / 'bin'}:{os.environ['PATH']}",
         "TMPDIR": str(folder / "tmp"),
     }
@@ -107,4 +110,14 @@ def test_it_sweeps_and_analyzes_in_any_folder(site: Path, tmp_path: Path) -> Non
     assert "mine" in told
     assert (outputs / "report" / "report.html").is_file()
     there = {path.name for path in folder.iterdir()} - {"__pycache__"}
-    assert there == {"my conf", "mymodels.py", "src", "random.py", "profile.py", "torch.py", "tmp", name}
+    assert there == {
+        "my conf",
+        "lib",
+        "mymodels.py",
+        "src",
+        "random.py",
+        "profile.py",
+        "torch.py",
+        "tmp",
+        name,
+    }

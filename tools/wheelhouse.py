@@ -27,6 +27,7 @@ _SOURCES = (
     "pyproject.toml",
     "README.md",
     "LICENSE",
+    "quantpay_start.py",
     "src",
     "hydra_plugins",
     "conf",

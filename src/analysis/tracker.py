@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from src.config.errors import ConfigError
@@ -14,6 +13,7 @@ from src.config.tracking_uri import without_password
 from src.records.connection import TrackingError, mend_folder, probe
 from src.records.record import RecordError
 from src.records.store import MANIFEST_NAME, read_manifest, sweep_folder
+from src.records.view import ui_command
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -78,7 +78,7 @@ class Tracker:
         """What shows the experiment in MLflow's UI: a command for a local store, an address for a server."""
         if self.uri.startswith(("http://", "https://")):
             return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs"
-        return f"mlflow ui --backend-store-uri {quote(self.uri)}"
+        return ui_command(self.uri)
 
     def _search(self, query: str) -> "Iterator[Run]":
         token = None

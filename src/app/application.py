@@ -5,6 +5,7 @@ with status 0 whatever the runs returned. So this module calls what is below it 
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,6 +36,12 @@ from src.config.paths import ROOT
 
 WRONG, INTERRUPTED = 2, 130  # exit statuses
 
+# What all runs of a sweep have in common -> why it takes no several values.
+_ONE_OF_A_SWEEP = {
+    "sweeps": "one sweep at a time, or the parameters of all are lost",
+    "outputs": "a sweep has one folder; a path with a comma is quoted: 'outputs=\"a, b\"'",
+    "tracking": "a sweep has one tracker",
+}
 Task = Callable[[DictConfig], int]
 
 
@@ -53,8 +60,7 @@ def main(config_name: str, task: Task, argv: Sequence[str] | None = None, *, pro
     """
     fit_terminal()
     try:
-        if str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))  # the user's own modules, which hide nothing
+        _find_modules_here()
         with explained():
             application = Application(parse(argv, prog), config_name, task, prog)
         return application.run()
@@ -66,6 +72,33 @@ def main(config_name: str, task: Task, argv: Sequence[str] | None = None, *, pro
     finally:
         GlobalHydra.instance().clear()
         HydraConfig.instance().cfg = None
+
+
+def _find_modules_here() -> None:
+    """Let the user's own modules be found in the current folder; they hide nothing.
+
+    Raises:
+        ConfigError: the folder was deleted meanwhile, or its name is no text, which YAML and MLflow cannot hold.
+    """
+    try:
+        here = str(Path.cwd())
+        here.encode()
+    except FileNotFoundError as error:
+        raise ConfigError("the current folder was deleted; cd into one that is there") from error
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"the current folder {error.object}: its name is not UTF-8; cd into another"
+        ) from error
+    if here not in sys.path:
+        sys.path.append(here)
+    if given := os.environ.get("PYTHONPATH"):
+        os.environ["PYTHONPATH"] = _wherever_started(given)
+
+
+def _wherever_started(given: str) -> str:
+    """PYTHONPATH for Pythons that start in other folders: absolute, and without the inside of our own package."""
+    folders = [Path(each).absolute() for each in given.split(os.pathsep)]
+    return os.pathsep.join(str(each) for each in folders if each != ROOT / "src")
 
 
 class Application:
@@ -112,10 +145,9 @@ class Application:
     def _head(self, parsed: Sequence[Override]) -> DictConfig:
         """Hydra's own settings: of the primary config, the command line and the sweep file."""
         for override in parsed:
-            if override.key_or_group == "sweeps" and override.is_sweep_override():
-                raise ConfigError(
-                    f"{override.input_line}: one sweep at a time, or the parameters of all are lost"
-                )
+            said = _ONE_OF_A_SWEEP.get(override.key_or_group.partition(".")[0])
+            if said and override.is_sweep_override():
+                raise ConfigError(f"{override.input_line}: {said}")
         head = [str(o.input_line) for o in parsed if o.is_hydra_override() or o.key_or_group == "sweeps"]
         config: DictConfig = self.hydra.compose_config(self.config_name, head, RunMode.MULTIRUN).hydra
         return config

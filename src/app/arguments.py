@@ -1,7 +1,6 @@
 """The flags of the command line: Hydra's, with our errors; and the folders of configs they name."""
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -10,16 +9,14 @@ from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 
 from src.config.errors import ConfigError
-from src.config.paths import config_source
-
-_HOME = re.compile(r"(?<=[=,])~(?=/)")  # in key=~/folder a shell leaves it, and Hydra does not know it
+from src.config.paths import config_source, readable
 
 
 def parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     """Hydra's flags and overrides, in any order (`quant=x -m batch=1,2`).
 
     Raises:
-        ConfigError: a flag is unknown or lacks its value.
+        ConfigError: a flag is unknown or lacks its value; an override has ``~``, and there is no home.
     """
     parser = _Parser(prog, parents=[get_args_parser()], conflict_handler="resolve", add_help=False)
     parser.add_argument("--version", action="store_true", help="Versions of quantpay and of what it measures")
@@ -27,7 +24,7 @@ def parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
         "--list", action="store_true", help="Every quantization scheme, and whether it runs here"
     )
     args = parser.parse_intermixed_args(argv)
-    args.overrides = [_HOME.sub(lambda _: str(Path.home()), each) for each in args.overrides]
+    args.overrides = [readable(each) for each in args.overrides]
     if args.experimental_rerun:
         raise ConfigError("--experimental-rerun: not supported; a run's folder holds its config.yaml")
     return args

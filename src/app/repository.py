@@ -9,6 +9,8 @@ from hydra._internal.config_repository import ConfigRepository
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 
+from src.config.errors import ConfigError
+
 _Stamp = tuple[int, ...]
 _READ: dict[tuple[str, ...], tuple[_Stamp, bytes]] = {}  # pickled: a composition changes what it is given
 
@@ -21,7 +23,11 @@ class Repository(ConfigRepository):
         return copy.copy(self)
 
     def load_config(self, config_path: str) -> ConfigResult | None:
-        """The config, from the first source that has it; None where none has."""
+        """The config, from the first source that has it; None where none has.
+
+        Raises:
+            ConfigError: it may not be read, or is not UTF-8.
+        """
         source = self._find_object_source(config_path, ObjectType.CONFIG)
         stamp = _stamp(source, config_path) if source else None
         if source is None or stamp is None:
@@ -29,7 +35,10 @@ class Repository(ConfigRepository):
         key = (source.scheme(), source.path, source.provider, config_path)
         known = _READ.get(key)
         if known is None or known[0] != stamp:
-            known = _READ[key] = stamp, pickle.dumps(super().load_config(config_path))
+            try:
+                known = _READ[key] = stamp, pickle.dumps(super().load_config(config_path))
+            except (PermissionError, UnicodeDecodeError) as error:
+                raise ConfigError(f"{_file(source, config_path)}: cannot be read ({error})") from error
         result: ConfigResult = pickle.loads(known[1])  # noqa: S301 - our own bytes
         return result
 
@@ -40,5 +49,9 @@ def _stamp(source: ConfigSource, config_path: str) -> _Stamp | None:
         return ()
     if source.scheme() != "file":
         return None
-    found = Path(source.path, source._normalize_file_name(config_path)).stat()
+    found = _file(source, config_path).stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _file(source: ConfigSource, config_path: str) -> Path:
+    return Path(source.path, source._normalize_file_name(config_path))

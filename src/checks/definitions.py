@@ -113,7 +113,7 @@ def _refuse_absent_module(module: str) -> None:
     elif (
         path is not None and not _is_module(module) and _says_all(package) and part not in _all_names(package)
     ):
-        raise LookupError(f"{package} has no {part}")
+        raise LookupError(f"{package} has no {part}; it is {path.parent}")
 
 
 def _is_installed(package: str) -> bool:

@@ -19,6 +19,12 @@ from src.config.model_schema import (
 from src.workloads.dims import count_of, resolve, resolved, shape_of
 from src.workloads.weights import problems_of_weights
 
+# Whole numbers that a tensor's dtype can hold, from the least to the greatest.
+_RANGES = {
+    "uint8": (0, 2**8 - 1), "int8": (-(2**7), 2**7 - 1), "int16": (-(2**15), 2**15 - 1),
+    "int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1),
+}  # fmt: skip
+_LOADERS = ("from_pretrained", "from_single_file")
 _WANTED = "give the dotted path of a class or a function, as diffusers.FluxTransformer2DModel"
 
 
@@ -47,10 +53,15 @@ def _component(conf: ModelConf | ComponentConf, where: str) -> Iterator[str]:
     if "_target_" not in conf.factory:
         yield f"{where}.factory._target_: a value is missing; {_WANTED}"
         return
+    target = str(conf.factory["_target_"])
+    if target.rpartition(".")[2] in _LOADERS:
+        loads = f"give the class, and by {where}.weights its weights: {where}.weights.source=local, id=FOLDER"
+        yield f"{where}.factory._target_={target}: loads weights, which would be random all the same; {loads}"
+        return
     found = list(mistakes(conf.factory, f"{where}.factory", later=conf.weights.source != "random"))
     yield from found
     if not found:
-        yield from _loadable(conf.weights, str(conf.factory["_target_"]), f"{where}.weights")
+        yield from _loadable(conf.weights, target, f"{where}.weights")
     yield from problems_of_weights(conf.weights, f"{where}.weights")
 
 
@@ -126,3 +137,12 @@ def _tensor(tensor: Any, dims: Mapping[str, int], key: str) -> Iterator[str]:
         yield str(error)
     except LookupError as error:
         yield f"{key}.init={tensor.init}: {error.args[0]}"
+    if tensor.dtype in _RANGES:
+        yield from _whole_numbers(tensor, *_RANGES[tensor.dtype], key)
+
+
+def _whole_numbers(tensor: InputConf, least: int, most: int, key: str) -> Iterator[str]:
+    if tensor.fill is None and tensor.init == InputConf.init:
+        yield f"{key}.dtype={tensor.dtype}: normal values are no indices and no steps; give {key}.fill or {key}.init"
+    elif tensor.fill is not None and not (least <= tensor.fill <= most and tensor.fill == int(tensor.fill)):
+        yield f"{key}.fill={tensor.fill:g}: with dtype={tensor.dtype} a whole number from {least} to {most} is wanted"

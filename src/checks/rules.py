@@ -36,12 +36,16 @@ _PER_LAYER = "torchao.quantization.quant_api.FqnToConfig"
 
 def _known_target(root: RootConf | CalibrateConf, _: str) -> Iterator[str]:
     targets = root.model.target_names()
-    if targets and root.target not in targets:
+    if not targets:
+        yield 'model.targets: a value is missing; give {denoiser: ""}, and parts by their paths: {block: blocks.0}'
+    elif root.target not in targets:
         yield f"target={root.target}: model {root.model.name} has no such target; {accepted(root.target, targets)}"
 
 
 def _root(root: RootConf, path: str) -> Iterator[str]:
     """What only the whole configuration can tell; the readers' own messages name key and value."""
+    if root.outputs.startswith("~"):
+        yield f"outputs={root.outputs}: ~ is your home on a command line alone; give the whole path"
     yield from _known_target(root, path)
     yield from _components(root)
     if root.compile.scope == "none" and root.compile.tuning != "none":

@@ -31,7 +31,15 @@ def option_text(group: str, option: str, loader: ConfigLoader) -> str:
     """The content of the option's file, from the first source that holds it; empty where there is none."""
     folders = [Path(source.path) for source in loader.get_sources() if source.scheme() == "file"]
     files = [folder / group / f"{option}.yaml" for folder in folders]
-    return next((file.read_text(encoding="utf-8") for file in files if file.is_file()), "")
+    return next((_text(file) for file in files if file.is_file()), "")
+
+
+def _text(file: Path) -> str:
+    """What can be read of it: whoever chooses the option is told the rest."""
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except PermissionError:
+        return ""
 
 
 def _options(group: str, loader: ConfigLoader) -> list[str]:

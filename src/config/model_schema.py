@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from src.config.fields import GIVEN, aside, bounded, one_of
+from src.config.paths import at_home
 
 PIPELINE = "pipeline"  # the target that is no part of the model but the pipeline around it
 DENOISER, VAE = "denoiser", "vae"  # components of a pipeline, as quant.components names them
@@ -37,7 +38,7 @@ class WeightsConf:
 
     def __post_init__(self) -> None:
         if self.source == "local" and self.id is not None:
-            self.id = str(Path(self.id).expanduser())
+            self.id = at_home(self.id)
 
     def folder(self) -> Path | None:
         """Where the files of local weights lie; None for others."""
@@ -48,7 +49,7 @@ class WeightsConf:
 class InputConf:
     """One example input tensor: its shape in named dimensions and how it is filled."""
 
-    shape: list[Any] = field(default_factory=list)  # integers or expressions: [batch, tokens, 64]
+    shape: list[Any] = MISSING  # integers or expressions: [batch, tokens, 64]; [] is a single number
     init: str = "src.workloads.inputs.normal"  # callable(shape, generator, device, dtype) -> Tensor
     fill: float | None = None  # a constant instead of `init`
     dtype: str | None = field(default=None, metadata={"choices": TENSOR_DTYPES})  # null: the run's dtype

@@ -2,7 +2,8 @@
 
 import os
 from importlib.metadata import entry_points
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 _SERVERS = ("http", "https")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -18,14 +19,14 @@ def problem_of_uri(uri: str) -> str:
     """Why no tracker can be at an address, and what is accepted; empty where one can."""
     try:
         parts = urlsplit(uri)
+        _ = parts.port  # looked at only now
     except ValueError as error:
         return f"not an address ({error}); accepted: {_ACCEPTED}"
     kind = uri if uri in _HOSTED else parts.scheme
     if kind in _SERVERS:
         return "" if parts.hostname else f"no host in it; accepted: {_ACCEPTED}"
     if kind == "sqlite" or kind.startswith("sqlite+"):
-        path = uri.partition(":")[2]
-        return "" if path.startswith("///") and len(path) > 3 else "of sqlite, sqlite:///FILE is wanted"
+        return _problem_of_file(uri.partition(":")[2])
     if kind.partition("+")[0] in (*_DATABASES, *_HOSTED) or (kind in _FILES and _files_allowed()):
         return ""
     if kind in _FILES:
@@ -33,6 +34,15 @@ def problem_of_uri(uri: str) -> str:
     if kind in (each.name for each in entry_points(group="mlflow.tracking_store")):
         return ""
     return f"no tracker has addresses of the kind {kind}:; accepted: {_ACCEPTED}; or tracking=none"
+
+
+def _problem_of_file(path: str) -> str:
+    """Of a SQLite address behind its kind."""
+    if not path.startswith("///") or len(path) == 3:
+        return "of sqlite, sqlite:///FILE is wanted"
+    if path.startswith("///~"):
+        return "~ means no home there; give sqlite:////home/..., the whole path behind three slashes"
+    return "a folder; of sqlite, sqlite:///FILE is wanted" if Path(unquote(path[3:])).is_dir() else ""
 
 
 def _files_allowed() -> bool:

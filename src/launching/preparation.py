@@ -34,6 +34,10 @@ def writable(outputs: Path) -> Path:
     outputs = outputs.resolve()
     probe = outputs / f".writable.{os.getpid()}"
     try:
+        str(outputs).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"outputs={outputs}: the name is not UTF-8; give another folder") from error
+    try:
         outputs.mkdir(parents=True, exist_ok=True)
         try:
             probe.write_bytes(bytes(2**16))  # a full disk takes an empty file

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from src.config.paths import command
 from src.config.schema import RootConf
 from src.records.key import axes_of
 from src.records.record import EMULATED, Outcome, Record
@@ -97,7 +98,7 @@ def endings(records: Iterable[Record]) -> list[str]:
     ]
     rest = sum(len(runs) for _, runs in ranked[_MOST_REASONS:])
     return lines + (
-        [f"  {rest} more, for other reasons: python -m src.analyze lists them all"] if rest else []
+        [f"  {rest} more, for other reasons: {command('analyze')} lists them all"] if rest else []
     )
 
 
@@ -119,7 +120,8 @@ class SweepProgress:
         self._bar = Progress(BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} runs"))
         self._task = self._bar.add_task("", total=self.runs)
         self._live = Live(self, console=self.console, refresh_per_second=2, transient=True)
-        self._is_live = self.console.is_terminal and sys.stderr.isatty()
+        moves = self.console.is_terminal and not self.console.is_dumb_terminal
+        self._is_live = moves and sys.stderr.isatty()
 
     def __enter__(self) -> "SweepProgress":
         if self._is_live:

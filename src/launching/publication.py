@@ -65,7 +65,8 @@ class SweepPublisher:
             lines.append(f"warning: {self.trouble}")
         if self._kept:
             publish = command("collect", *outputs_argument(self.folder.parents[1]))
-            lines.append(f"{self._kept} records are kept on disk; publish them with: {publish}")
+            kept = "1 record is" if self._kept == 1 else f"{self._kept} records are"
+            lines.append(f"{kept} kept on disk; to publish: {publish}")
         return lines
 
     def _give_up(self, error: TrackingError) -> None:

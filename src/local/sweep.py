@@ -83,6 +83,8 @@ class LocalSweep:
             progress.say(f"sweep {self.sweep}: {len(self.configs)} runs, records in {self.outputs}")
             try:
                 self.publisher.open()
+                if self.publisher.trouble:  # said again at the end; now it can still be mended
+                    progress.say(f"warning: {self.publisher.trouble}")
                 shares, rounds = self._keys()
                 groups = brought_together(shares)
                 progress.guesses_s = [guesses_s[index] for indexes in groups for index in indexes]

@@ -61,7 +61,7 @@ def short_sockets() -> None:
     Raises:
         ConfigError: there is no such folder.
     """
-    usual, before = tempfile.gettempdir(), tempfile.tempdir
+    usual, before = _temporary(), tempfile.tempdir
     for folder in (usual, *_SHORT):
         if len(os.fsencode(folder)) > _LONGEST:
             continue
@@ -77,3 +77,17 @@ def short_sockets() -> None:
         f"TMPDIR={usual}: too long for the path of a socket, and {', '.join(_SHORT)} cannot be written; "
         f"set TMPDIR to a folder of at most {_LONGEST} bytes"
     )
+
+
+def _temporary() -> str:
+    """The folder for temporary files: TMPDIR, or where that cannot be written the system's.
+
+    Raises:
+        ConfigError: none can be written, the current folder neither.
+    """
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise ConfigError(
+            "no folder for temporary files can be written; set TMPDIR to one that can"
+        ) from error

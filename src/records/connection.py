@@ -41,12 +41,13 @@ _OPEN_S = 90.0  # another process may be creating the schema: 3 to 7 s each
 _REMEDIES = {  # what a message holds: what to do
     "error code 401": "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
     "Invalid Host header": "start the server with --allowed-hosts and the name in tracking.uri, port included",
+    "Could not determine home directory": "give HOME, a folder that you may write",  # a user that has no name here
     "CERTIFICATE_VERIFY_FAILED": "give MLFLOW_TRACKING_SERVER_CERT_PATH, the file with the server's authority",
 }
 EXPERIMENT_NOTE = (
     "One parent run per sweep, a child per measured configuration. `speedup/ratio` is baseline / treated, "
     "above 1 is faster; `latency/*` is in ms per call. Filter `tags.kind = 'run'` for all measurements flat, "
-    "or open a sweep's link: `python -m src.run` prints it."
+    "or open a sweep's link: its command prints it."
 )
 
 

@@ -6,10 +6,13 @@ per sweep. Read out of the UI of MLflow 3.17; a UI that ignores it still shows t
 """
 
 import json
-from shlex import quote
+import shlex
+import sys
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
+from src.config.paths import in_environment
 from src.records.connection import Connection
 
 _TAG = "mlflow.sharedViewState."
@@ -54,11 +57,24 @@ def publish_view(connection: Connection, sweep: str) -> None:
     connection.client.set_experiment_tag(connection.experiment_id, _TAG + sweep, view)
 
 
+def ui_command(uri: str) -> str:
+    """The line for a shell that shows a local database in MLflow's UI.
+
+    MLflow's server does not start where a folder above its own has a % (`mend_folder`): there it is called by a link.
+    """
+    asked = shlex.join(["ui", "--workers", "1", "--backend-store-uri", uri])
+    place = find_spec("mlflow")
+    if place is None or "%" not in str(place.origin):
+        return f"{shlex.join(in_environment('mlflow'))} {asked}"
+    link = f"ln -s {shlex.quote(sys.prefix)} $d/env"
+    return f"d=$(mktemp -d /tmp/mlflow.XXXXXX) && {link} && $d/env/bin/python -m mlflow {asked}"
+
+
 def sweep_link(connection: Connection, sweep: str) -> str:
     """The lines to print for a sweep; for a local database the command that shows it comes first."""
     command, root = [], connection.uri.rstrip("/")
     if urlsplit(connection.uri).scheme not in ("http", "https"):
-        command = [f"look at it with: mlflow ui --workers 1 --backend-store-uri {quote(connection.uri)}"]
+        command = [f"look at it with: {ui_command(connection.uri)}"]
         root = "http://127.0.0.1:5000"
     view = f"{root}/#/experiments/{connection.experiment_id}/runs?workflowType=machine_learning"
     view += f"&viewStateShareKey={sweep}"

@@ -9,7 +9,7 @@ from torch import nn
 
 from src.serialization.files import first_line
 from src.serialization.formats import RefusedError, State
-from src.workloads.weights import method_of, quantized_files
+from src.workloads.files import layer_of, method_of, quantized_files
 
 PRETRAINED = "pretrained"
 _WEIGHTS = ("*.safetensors", "*.bin")
@@ -34,7 +34,7 @@ def described(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
         "quant": {"method": method_of(content)},
         "target": "",
         "dtype": "",
-        "layers": [{"fqn": name.removesuffix(".weight"), "scheme": kind} for name, kind in found.items()],
+        "layers": [{"fqn": layer_of(name), "scheme": kind} for name, kind in found.items()],
         "tensor_classes": sorted(set(found.values())),
         "versions": {name: version for name, version in saved_with.items() if isinstance(version, str)},
         "unsafe": [],

@@ -44,7 +44,10 @@ def resolve(dims: Mapping[str, Any], axes: Mapping[str, int], where: str) -> dic
     for name, expression in dims.items():
         value = evaluate(expression, known, f"{where}.{name}")
         if value < 1:
-            raise ConfigError(f"{where}.{name}={value}: a dimension is at least 1")
+            given = ", ".join(f"{axis}={size}" for axis, size in axes.items())
+            raise ConfigError(
+                f"{where}.{name}={expression}: gives {value} with {given}; a dimension is at least 1"
+            )
         known[name] = value
     return known
 

@@ -88,13 +88,13 @@ def empty_model(
 
 def _constructed(conf: ModelConf | ComponentConf, where: str) -> nn.Module:
     """What the factory makes of its arguments, parameters on meta; an argument with a `_target_` is made first."""
-    arguments = {name: _argument(value) for name, value in conf.factory.items() if name not in HYDRAS}
-    make = factory_of(conf, where)
+    named = {name: _argument(value) for name, value in conf.factory.items() if name not in HYDRAS}
+    make = partial(factory_of(conf, where), *_argument(conf.factory.get("_args_", [])), **named)
     try:
         with init_empty_weights(include_buffers=False):
-            model = make(**arguments)
+            model = make()
     except (TypeError, NotImplementedError):  # it works on weights, as one that quantizes does
-        model = make(**arguments)
+        model = make()
     if not isinstance(model, nn.Module):
         target = conf.factory["_target_"]
         raise ConfigError(
@@ -112,8 +112,12 @@ def _tied(model: nn.Module) -> nn.Module:
 
 
 def _argument(value: Any) -> Any:
-    made = isinstance(value, dict) and "_target_" in value
-    return instantiate(value, _convert_="all") if made else value
+    """An argument of a factory: what has a `_target_`, at whatever depth, is made first."""
+    if isinstance(value, list):
+        return [_argument(each) for each in value]
+    if isinstance(value, dict) and "_target_" not in value:
+        return {name: _argument(each) for name, each in value.items()}
+    return instantiate(value, _convert_="all") if isinstance(value, dict) else value
 
 
 def structure(conf: ModelConf | ComponentConf, where: str) -> nn.Module:

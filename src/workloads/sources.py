@@ -8,7 +8,9 @@ from torch import nn
 from src.config.errors import ConfigError
 from src.config.model_schema import ComponentConf, ModelConf
 
-HYDRAS = frozenset({"_target_", "_convert_", "_partial_", "_recursive_"})  # keys beside a factory's arguments
+HYDRAS = frozenset(
+    {"_target_", "_args_", "_convert_", "_partial_", "_recursive_"}
+)  # beside a factory's arguments
 
 
 def factory_of(conf: ModelConf | ComponentConf, where: str) -> Any:

@@ -9,8 +9,9 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from src.config.model_schema import ComponentConf, ModelConf, WeightsConf
 from src.outcomes import RunEndedError, unsupported
+from src.workloads.files import counted, is_weight, method_of, quantized_files, variant_of
 from src.workloads.sources import factory_of, pretrained_config
-from src.workloads.weights import REMEDY, counted, is_weight, method_of, quantized_files, variant_of
+from src.workloads.weights import REMEDY
 
 # Packages whose modules and tensors hold quantized weights: what a quantization_config can make.
 _QUANTIZERS = (
@@ -119,14 +120,13 @@ def _quantized_kind(name: str, tensor: torch.Tensor, module: nn.Module) -> str:
 
 
 def _kind(name: str, tensor: torch.Tensor) -> str:
-    """The class of a quantized tensor; of a plain one in 8 bits or fewer its type; empty for others."""
+    """The class of a quantized tensor; of a plain one in 8 bits or fewer, or a weight of whole numbers, its type."""
     if is_traceable_wrapper_subclass(tensor) or _made_by_a_quantizer(type(tensor)):
         return type(tensor).__name__
     dtype = tensor.dtype
-    narrow = dtype.itemsize == 1 and dtype is not torch.bool
-    return (
-        str(dtype).removeprefix("torch.") if narrow and (dtype.is_floating_point or is_weight(name)) else ""
-    )
+    whole = not (dtype.is_floating_point or dtype.is_complex or dtype is torch.bool)
+    narrow = dtype.is_floating_point and dtype.itemsize == 1
+    return str(dtype).removeprefix("torch.") if narrow or (whole and is_weight(name)) else ""
 
 
 def _made_by_a_quantizer(kind: type) -> bool:

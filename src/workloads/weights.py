@@ -1,13 +1,14 @@
-"""A folder of weights, looked at before a run: is it there, has it the files, is it unquantized?"""
+"""Where a model's weights are said to be, looked at before a run: is it there, is it whole, is it unquantized?"""
 
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from src.config.model_schema import WeightsConf
+from src.config.paths import at_home
+from src.workloads.files import FOLDER, counted, damage, quantized_files, variant_of
 
+_BASELINE = "quant=..., for the baseline is unquantized"
 # What the run sets itself, and what would quantize the baseline: key of from_pretrained -> what to give instead.
 _OURS = {
     "torch_dtype": "dtype=...",
@@ -17,29 +18,15 @@ _OURS = {
     "subfolder": "weights.subfolder=...",
     "variant": "weights.variant=...",
     "revision": "weights.revision=...",
-    "quantization_config": "quant=..., for the baseline is unquantized",
+    "quantization_config": _BASELINE,
+    "load_in_8bit": _BASELINE,
+    "load_in_4bit": _BASELINE,
 }
 REMEDY = (
     "an unquantized checkpoint; or task=serialize serialize.load={folder}, which compares this one with what "
     "quant=... makes of unquantized weights"
 )
-_FILE = re.compile(
-    r"(?P<stem>diffusion_pytorch_model|pytorch_model|model)(?P<index>\.(safetensors|bin)\.index)?(\.(?P<variant>\w+))?"
-    r"(-\d+-of-\d+)?(\.(?P<variant_behind>\w+))?\.(safetensors|bin|json)"
-)
-_LEAST_HEADER, _MOST_HEADER = 2, 100 * 2**20  # bytes of the header of a safetensors file
-# Types of safetensors that no unquantized weight has -> torch's name; whole numbers may also be masks or indices.
-_NARROW = {
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "F8_E4M3FNUZ": "float8_e4m3fnuz",
-    "F8_E5M2FNUZ": "float8_e5m2fnuz",
-    "F8_E8M0": "float8_e8m0fnu",
-    "F6_E2M3": "float6_e2m3",
-    "F6_E3M2": "float6_e3m2",
-    "F4": "float4_e2m1fn_x2",
-}
-_WHOLE = {"I8": "int8", "U8": "uint8"}
+_REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def problems_of_weights(weights: WeightsConf, where: str) -> Iterator[str]:
@@ -53,22 +40,56 @@ def problems_of_weights(weights: WeightsConf, where: str) -> Iterator[str]:
         yield f"{where}.arguments.{name}: is not given here; {_OURS[name].replace('weights.', f'{where}.')}"
     folder = weights.folder()
     if folder is None:
+        yield from _of_repository(weights, where)
         return
-    if not folder.is_dir():
-        yield f"{where}.id={weights.id}: no folder {folder}; {_instead(Path(weights.id or ''), where)}"
-    elif not (folder / "config.json").is_file():
-        yield f"{where}.id={weights.id}: no config.json in {folder}; {_instead(folder, where)}"
+    try:
+        yield from [*_of_folder(weights, folder, where)]
+    except OSError as error:
+        yield f"{where}.id={weights.id}: {error.filename} cannot be read ({error.strerror})"
+
+
+def _of_folder(weights: WeightsConf, folder: Path, where: str) -> Iterator[str]:
+    problem = _absent(weights, folder, where) or damage(folder, weights.variant)
+    if problem:
+        yield f"{where}.id={weights.id}: {problem}"
     else:
         yield from _of_variant(weights, folder, where)
         yield from _of_quantized(weights, folder, where)
 
 
-def _instead(folder: Path, where: str) -> str:
-    """What to give: the subfolders that have a model, where there are any."""
-    parts = sorted(path.parent.name for path in folder.glob("*/config.json")) if folder.is_dir() else []
+def _of_repository(weights: WeightsConf, where: str) -> Iterator[str]:
+    """Of a hub: from_pretrained takes a folder of that name instead, where there is one."""
+    if weights.source != "hub" or not weights.id:
+        return
+    given = f"{where}.id={weights.id}"
+    if Path(at_home(weights.id)).exists():
+        yield f"{given}: is a folder here, and with {where}.source=hub a repository; give {where}.source=local"
+    elif not _REPOSITORY.fullmatch(weights.id):
+        yield f"{given}: no repository, which is OWNER/NAME; for a folder give {where}.source=local"
+
+
+def _absent(weights: WeightsConf, folder: Path, where: str) -> str:
+    """Why there is no model of diffusers or transformers; empty where one is."""
+    given = Path(weights.id or "")
+    if given.is_file():
+        return (
+            "a file, and from_pretrained reads a folder: make one by the class's "
+            "from_single_file(FILE).save_pretrained(FOLDER)"
+        )
+    if not folder.is_dir():
+        return f"no folder {folder}; {_instead(given, where)}"
     return (
-        f"give {where}.subfolder={', '.join(parts)}" if parts else "give a folder that save_pretrained wrote"
+        "" if (folder / "config.json").is_file() else f"no config.json in {folder}; {_instead(folder, where)}"
     )
+
+
+def _instead(folder: Path, where: str) -> str:
+    """What to give: the subfolders that have a model, where there are any; of a hub's cache what it holds."""
+    snapshots = sorted(folder.glob("snapshots/*/"))
+    if snapshots:
+        return f"give {where}.id={snapshots[-1]}"
+    parts = sorted(path.parent.name for path in folder.glob("*/config.json")) if folder.is_dir() else []
+    return f"give {where}.subfolder={', '.join(parts)}" if parts else f"give {FOLDER}"
 
 
 def _of_variant(weights: WeightsConf, folder: Path, where: str) -> Iterator[str]:
@@ -84,14 +105,6 @@ def _of_variant(weights: WeightsConf, folder: Path, where: str) -> Iterator[str]
         yield f"{where}.variant={weights.variant}: no such files in {folder}; accepted: {there}{also}"
 
 
-def variant_of(name: str) -> str | None:
-    """The variant that a file of weights is of, empty for none; None for other files."""
-    match = _FILE.fullmatch(name)
-    if match is None or (name.endswith(".json") and match["index"] is None):
-        return None
-    return match["variant"] or match["variant_behind"] or ""
-
-
 def _of_quantized(weights: WeightsConf, folder: Path, where: str) -> Iterator[str]:
     method, found = quantized_files(folder, weights.variant)
     if not method and not found:
@@ -99,81 +112,3 @@ def _of_quantized(weights: WeightsConf, folder: Path, where: str) -> Iterator[st
     said = counted(found) if found else f"its quantization_config says {method}"
     remedy = REMEDY.format(folder=folder)
     yield f"{where}.id={weights.id}: quantized, but a baseline is unquantized: {said}; give {remedy}"
-
-
-def quantized_files(folder: Path, variant: str | None = None) -> tuple[str, dict[str, str]]:
-    """What a checkpoint's own files say of quantization: the method of its config, and the tensors with their class.
-
-    The headers of safetensors files are read: what torchao wrote in parts, and weights in a type of 8 bits or fewer,
-    which loading would turn into the run's dtype unseen. Pickled files do not tell without being loaded.
-    """
-    found: dict[str, str] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        if variant_of(path.name) in (variant or "", None):
-            header = _header(path)
-            found |= _torchao_tensors(header) or _narrow_tensors(header)
-    return method_of(_json(folder / "config.json")), found
-
-
-def method_of(config: Any) -> str:
-    """The quantization method that a model's configuration, a mapping or an object, names; empty for none."""
-    asked = _value(config, "quantization_config")
-    if not asked:
-        return ""
-    method = _value(asked, "quant_method")
-    return str(getattr(method, "value", method) or type(asked).__name__)
-
-
-def _value(config: Any, name: str) -> Any:
-    return config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
-
-
-def counted(found: Mapping[str, str]) -> str:
-    """The first of the quantized parameters and how many there are."""
-    name, kind = next(iter(found.items()))
-    more = f", the first of {len(found)} such parameters" if len(found) > 1 else ""
-    return f"{name} is {kind}{more}"
-
-
-def _header(path: Path) -> dict[str, Any]:
-    """Of a safetensors file; empty if it has none: whether it can be read at all, loading tells."""
-    try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size)) if _LEAST_HEADER <= size <= _MOST_HEADER else {}
-    except (OSError, ValueError):
-        return {}
-    return header if isinstance(header, dict) else {}
-
-
-def _torchao_tensors(header: dict[str, Any]) -> dict[str, str]:
-    """Name -> class of the tensors that torchao wrote in parts."""
-    try:
-        metadata = header.get("__metadata__") or {}
-        kinds = {name: json.loads(metadata[name])["_type"] for name in json.loads(metadata["tensor_names"])}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}  # not torchao's
-    return {name: kind for name, kind in kinds.items() if kind != "Tensor"}
-
-
-def _narrow_tensors(header: dict[str, Any]) -> dict[str, str]:
-    """Name -> type of the tensors that are stored in 8 bits or fewer."""
-    stored = {name: each.get("dtype") for name, each in header.items() if isinstance(each, dict)}
-    return {
-        name: _NARROW.get(dtype) or _WHOLE[dtype]
-        for name, dtype in stored.items()
-        if dtype in _NARROW or (dtype in _WHOLE and is_weight(name))
-    }
-
-
-def is_weight(name: str) -> bool:
-    """Whether a tensor of whole numbers can be no mask or index, by its name in a checkpoint."""
-    return name.rpartition(".")[2] in ("weight", "bias")
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -19,7 +19,7 @@ def test_the_terminal_fits_100_columns_and_says_what_to_do_next(analysed, store)
     assert analysed.status == 0
     tables = lines[: lines.index(f"report: {analysed.report / 'report.html'}")]
     assert max(map(len, tables)) <= 100
-    assert lines[-1] == f"mlflow ui --backend-store-uri {store.uri}"
+    assert lines[-1].endswith(f"mlflow ui --workers 1 --backend-store-uri {store.uri}")
     row = next(line for line in lines if line.startswith("flux-tiny b4 256px int8dq · default"))
     assert re.search(r"1\.21× 1\.19–1\.23 +84\.2 69\.6 +48% +33\.8 helps", row)
 

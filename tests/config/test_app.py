@@ -1,5 +1,6 @@
 """Runs and multiruns of the application: what is run, with which status, and from which configs."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,9 @@ from omegaconf import DictConfig
 from src.app.application import main
 from src.checks.validation import validated
 from src.config import schema
+from src.config.errors import ConfigError
 from src.config.paths import ROOT
+from src.launching.preparation import writable
 from tests.config.conftest import Call
 
 SWEEP = """# @package _global_
@@ -59,6 +62,56 @@ def test_a_multirun_is_the_product_wherever_its_flag_stands(call: Call, flag_at:
         ("none", 1),
         ("none", 2),
     ]
+
+
+def test_a_folder_that_was_deleted_meanwhile_is_one_line(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    result = call("plan=true")
+    assert (result.status, result.err) == (
+        2,
+        "error: the current folder was deleted; cd into one that is there\n",
+    )
+
+
+def test_a_folder_whose_name_is_no_text_is_one_line(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / os.fsdecode(b"latin gr\xf6\xdfe")
+    folder.mkdir()
+    with pytest.raises(ConfigError, match=r"outputs=.*gr.+e: the name is not UTF-8; give another folder"):
+        writable(folder)
+    monkeypatch.chdir(folder)
+    result = call("plan=true")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "its name is not UTF-8; cd into another" in result.err
+
+
+def test_a_file_that_is_not_utf_8_is_named_by_whoever_chooses_it(call: Call, tmp_path: Path) -> None:
+    """As an old editor saves it."""
+    for group in ("model", "quant"):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "mine.yaml").write_bytes(
+            "defaults: [linear]\ndescription: größe\n".encode("latin-1")
+        )
+    for chosen in ("model=mine", "quant=mine"):
+        result = call("-cd", str(tmp_path), chosen)
+        assert (result.status, result.err.count("\n")) == (2, 1)
+        assert "mine.yaml: cannot be read ('utf-8' codec can't decode byte" in result.err
+    assert "did you mean int8wo?" in call("-cd", str(tmp_path), "quant=int8w").err
+    assert call("-cd", str(tmp_path), "-m", "quant=glob(int8wo)").status == 0
+
+
+def test_home_in_a_file_is_refused(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "mine.yaml").write_text("# @package _global_\noutputs: ~/runs\n")
+    result = call("-cd", str(tmp_path), "sweeps=mine")
+    assert result.err.startswith(
+        "error: outputs=~/runs: ~ is your home on a command line alone; give the whole"
+    )
 
 
 def test_a_multirun_may_delete_and_range(call: Call) -> None:
@@ -268,3 +321,12 @@ def test_an_option_of_ones_own_wins_over_the_one_of_that_name_in_conf(call: Call
     (tmp_path / "gpu" / "h100.yaml").write_text("name: h100\nslurm: {partition: ours}\n")
     gpu = call("-cd", str(tmp_path), "gpu=h100").runs[0].gpu
     assert (gpu.slurm.partition, gpu.match) == ("ours", "")
+
+
+@pytest.mark.parametrize(
+    "swept", ["outputs=/a #1, 100%", "outputs=a,b", "tracking=sqlite,none", "tracking.uri=a,b"]
+)
+def test_what_all_runs_of_a_sweep_share_has_one_value(call: Call, swept: str) -> None:
+    result = call("-m", "batch=1,2", swept)
+    assert (result.status, result.runs) == (2, [])
+    assert ": a sweep has one " in result.err

@@ -109,6 +109,54 @@ MISTAKES = {
         {"call": {**LTX["call"], "rope_interpolation_scale": [[1, "sidee"]]}},
         ["model.call.rope_interpolation_scale[0][1]=sidee: no dimension"],
     ),
+    "no shape": (
+        LINEAR,
+        {"inputs": {"input": {"fill": 1}}},
+        ["model.inputs.input.shape: a value is missing"],
+    ),
+    "an empty tensor": (LINEAR, {"inputs": {"input": {}}}, ["model.inputs.input.shape: a value is missing"]),
+    "whole numbers that nobody gives": (
+        LINEAR,
+        {"inputs": {"input": {"shape": ["batch", 64], "dtype": "int64"}}},
+        ["model.inputs.input.dtype=int64: normal values are no indices", "model.inputs.input.fill or"],
+    ),
+    "a number that its dtype cannot hold": (
+        LINEAR,
+        {"inputs": {"input": {"shape": ["batch", 64], "dtype": "uint8", "fill": 300}}},
+        ["model.inputs.input.fill=300: with dtype=uint8 a whole number from 0 to 255 is wanted"],
+    ),
+    "a fraction of whole numbers": (
+        LINEAR,
+        {"inputs": {"input": {"shape": ["batch", 64], "dtype": "int32", "fill": 0.5}}},
+        ["model.inputs.input.fill=0.5: with dtype=int32 a whole number"],
+    ),
+    "a dimension that comes to nothing": (
+        LTX,
+        {"dims": {**LTX["dims"], "side": "resolution // 128"}},
+        ["model.dims.side=resolution // 128: gives 0 with batch=1, resolution=64; a dimension is at least 1"],
+    ),
+    "a repository that is a folder": (
+        LTX,
+        {"weights": {"source": "hub", "id": "/no/such"}},
+        ["model.weights.id=/no/such: no repository, which is OWNER/NAME", "source=local"],
+    ),
+    "an argument that quantizes": (
+        LTX,
+        {"weights": {"source": "hub", "id": "a/b", "arguments": {"load_in_8bit": True}}},
+        ["model.weights.arguments.load_in_8bit: is not given here; quant=..."],
+    ),
+    "a factory that loads": (
+        LTX,
+        {"factory": {"_target_": "diffusers.LTXVideoTransformer3DModel.from_pretrained", "id": "/x"}},
+        [
+            "from_pretrained: loads weights, which would be random all the same; give the class, and by model.weights"
+        ],
+    ),
+    "a module of another src": (
+        LINEAR,
+        {"factory": {"_target_": "src.mymodels.Net"}},
+        ["model.factory._target_=src.mymodels.Net: src has no mymodels; it is ", "/src"],
+    ),
     "an initializer that is not there": (
         LINEAR,
         {"inputs": {"input": {"shape": [64], "init": "src.workloads.inputs.norml"}}},
@@ -186,6 +234,12 @@ def called_with(call: Call, folder: Path, model: dict[str, Any], *argv: str) -> 
     (folder / "model").mkdir(exist_ok=True)
     (folder / "model" / "mine.yaml").write_text(yaml.safe_dump({**model, "name": "mine"}))
     return call("-cd", str(folder), "model=mine", *argv)
+
+
+def test_a_model_of_no_target_is_one_line(call: Call, tmp_path: Path) -> None:
+    result = called_with(call, tmp_path, {**LINEAR, "targets": {}}, "plan=true")
+    assert (result.status, result.runs) == (2, [])
+    assert result.err.startswith('error: model.targets: a value is missing; give {denoiser: ""}')
 
 
 @pytest.mark.parametrize("mistake", ["no factory", "a misspelt key in a list", "no folder"])

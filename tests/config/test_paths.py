@@ -8,12 +8,23 @@ import pytest
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
 from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from sqlalchemy import create_engine
 
-from src.config.paths import command, database_path, database_uri, literal, outputs_argument, override
+from src.config.errors import ConfigError
+from src.config.paths import (
+    command,
+    database_path,
+    database_uri,
+    in_environment,
+    literal,
+    outputs_argument,
+    override,
+    readable,
+)
 from tests.config.conftest import Call
 
 NASTY = "My Projects/größe #1 100% a%20b, c=d;'e' (f)$g ${h} & \\i ?j @k :l"
@@ -48,6 +59,60 @@ def test_what_is_resolved_is_read_back_as_it_was(text: str) -> None:
     assert OmegaConf.create(yaml.safe_load(written)).outputs == text
 
 
+def meant(typed: str) -> list[str]:
+    """What Hydra takes from an override, value by value."""
+    [parsed] = OverridesParser.create().parse_overrides([readable(typed)])
+    values = [*parsed.sweep_iterator()] if parsed.is_sweep_override() else [parsed.value()]
+    return [str(each.text if isinstance(each, QuotedString) else each) for each in values]
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("outputs=/data/größe 1", ["/data/größe 1"]),
+        ("outputs=/a#1 & b;c!<d>^e`=f", ["/a#1 & b;c!<d>^e`=f"]),
+        ("+outputs=/größe,/b c,/d", ["/größe", "/b c", "/d"]),
+        ("outputs=~/x", ["/home/größe #1/x"]),
+        ("outputs=~", ["/home/größe #1"]),
+        ("outputs='~/x, y'", ["/home/größe #1/x, y"]),
+        ("outputs=/a~/b", ["/a~/b"]),
+        ("quant==int8wo", ["=int8wo"]),
+        ("outputs=/data/run (1) [it's],/b", ["/data/run (1) [it's]", "/b"]),
+        ('outputs=../a"b{c}', ['../a"b{c}']),
+        ("batch=1,2", ["1", "2"]),
+    ],
+)
+def test_what_is_typed_is_read_as_it_is_meant(
+    monkeypatch: pytest.MonkeyPatch, typed: str, expected: list[str]
+) -> None:
+    monkeypatch.setenv("HOME", "/home/größe #1")
+    assert meant(typed) == expected
+
+
+@pytest.mark.parametrize(
+    "override", ["batch=1", "~quant.candidates.int8wo", "quant=glob(int8*)", "a={b: [1, 'ü']}", "a='ü, b'", "--ü",
+                 "ü=1", "a=b\\,ü", "a=${b} c", "outputs=/plain path/100%/@x:y?"]
+)  # fmt: skip
+def test_what_hydra_reads_is_left_as_it_is(override: str) -> None:
+    assert readable(override) == override
+
+
+@given(st.text(st.sampled_from("aü /#=;~!&<>|^`%@:?*+.-\t") | st.characters(codec="utf-8")))
+def test_any_path_may_be_typed(text: str) -> None:
+    path = f"/ü{text}".rstrip()
+    if not any(sign in path for sign in ("${", ",", "\\", "~/")):
+        assert meant(f"outputs={path}") == [path]
+
+
+def test_where_nobody_is_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user of a container that has no name in it."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
+    with pytest.raises(ConfigError, match="outputs=~/x: there is no home folder for ~; give the whole path"):
+        readable("outputs=~/x")
+    assert readable("batch=1") == "batch=1"
+
+
 def test_a_plain_path_is_left_plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert override("outputs", "/data/me/out-1") == "outputs=/data/me/out-1"
@@ -69,6 +134,27 @@ def test_an_installed_command_names_installed_commands(
     monkeypatch.setenv("PATH", str(folder) if installed else "/nowhere")
     expected = "quantpay-collect" if installed else f"'{folder}/quantpay-collect'"
     assert command("collect", "sweep=1") == f"{expected} sweep=1"
+
+
+def test_a_python_that_the_shell_does_not_find_is_named_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after `make sweep`, which activates no environment."""
+    here = tmp_path / "my clone"
+    for name in (".venv/bin/python", ".venv/bin/mlflow", "usr/bin/python", "usr/bin/mlflow"):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).touch(mode=0o755)
+    monkeypatch.chdir(here)
+    monkeypatch.setattr("sys.argv", ["run.py"])
+    monkeypatch.setattr("sys.executable", str(here / ".venv/bin/python"))
+    monkeypatch.setenv("PATH", str(here / "usr/bin"))
+    assert command("analyze") == ".venv/bin/python -m src.analyze"
+    assert in_environment("mlflow") == [".venv/bin/python", "-m", "mlflow"]
+    monkeypatch.chdir(here / "usr")
+    assert command("analyze") == f"'{here}/.venv/bin/python' -m src.analyze"
+    monkeypatch.setenv("PATH", f"{here}/.venv/bin:{here}/usr/bin")
+    assert command("analyze") == "python -m src.analyze"
+    assert in_environment("mlflow") == ["mlflow"]
 
 
 @pytest.mark.parametrize("name", ["größe #1 100% a%20b ${c} 'd' @e:f", "what?", "what?a=b&uri=true #c%3F"])

@@ -30,6 +30,10 @@ def test_addresses_that_mlflow_has_a_tracker_for(uri: str) -> None:
         ("http://[::1", "not an address"),
         ("s3://bucket/x", "of the kind s3:"),
         ("redis://h/0", "accepted: http://HOST:PORT"),
+        ("http://127.0.0.1:50O0", "not an address (Port could not be cast"),
+        ("http://127.0.0.1:500000", "not an address (Port out of range"),
+        ("sqlite:///~/mlflow.db", "~ means no home there"),
+        ("sqlite:////tmp", "a folder; of sqlite, sqlite:///FILE is wanted"),
     ],
 )
 def test_other_addresses_are_refused(uri: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,3 +102,24 @@ def test_the_time_left_follows_what_each_run_was_guessed_to_take(monkeypatch: py
     assert progress.left_s() == 140
     now += 90
     assert progress.left_s() == 120
+
+
+def test_a_dumb_terminal_gets_a_line_per_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An editor's shell cannot redraw a bar."""
+    monkeypatch.setattr("sys.stderr", SimpleNamespace(isatty=lambda: True))
+    for name, lines in (("dumb", 2), ("xterm", 0)):
+        file = io.StringIO()
+        console = Console(file=file, force_terminal=True, _environ={"TERM": name})
+        progress = SweepProgress([60], console)
+        progress.start_run("the run")
+        progress.phase("compile")
+        assert len(file.getvalue().splitlines()) == lines
+
+
+def test_the_command_that_lists_the_rest_is_the_one_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/nowhere/quantpay-collect"])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert (
+        "/nowhere/quantpay-analyze lists them all"
+        in endings([ended(Outcome.FAILED, f"bug {i}") for i in range(10)])[-1]
+    )

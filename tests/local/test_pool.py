@@ -34,7 +34,11 @@ ENV = {"SLURMD_NODENAME": "h100-1", "CUDA_VISIBLE_DEVICES": "3,GPU-5"}  # what t
 
 def env(outputs: Path) -> dict[str, str]:
     """Other test sessions on this machine do not see the made-up devices as theirs."""
-    return os.environ | ENV | {"TMPDIR": str(outputs.parent), "RELEASE": str(outputs / "release")}
+    return (
+        os.environ
+        | ENV
+        | {"TMPDIR": str(outputs.parent), "RELEASE": str(outputs / "release"), "PYTHONPATH": "src"}
+    )
 
 
 def command(outputs: Path, *overrides: str) -> list[str]:
@@ -107,7 +111,10 @@ def both_run(outputs: Path) -> bool:
 
 
 def test_each_device_has_one_run_at_a_time(tmp_path: Path) -> None:
-    """In folders with names as people give them, one of them TMPDIR, far too long for a socket."""
+    """In folders with names as people give them, one of them TMPDIR, far too long for a socket.
+
+    PYTHONPATH is another project's, and names a folder that is here a package's.
+    """
     outputs = tmp_path / f"größe #1 100% {'long ' * 20}" / "My runs"
     outputs.mkdir(parents=True)
     done = sweep(outputs, "gpu=h100", "seed=range(5)", "task=sleep", "measure.budget_s=0.5")

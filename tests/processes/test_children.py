@@ -72,3 +72,9 @@ def test_where_no_socket_can_lie_is_one_line(folder: Path, monkeypatch: pytest.M
     monkeypatch.setattr(children, "_SHORT", ("/nowhere",))
     with pytest.raises(ConfigError, match=r"TMPDIR=.*too long for the path of a socket, and /nowhere cannot"):
         Preloaded([])
+
+
+def test_where_nothing_can_be_written_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/nowhere"])
+    with pytest.raises(ConfigError, match="no folder for temporary files can be written; set TMPDIR"):
+        Preloaded([])

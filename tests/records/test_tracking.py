@@ -1,6 +1,7 @@
 """Publishing to a real database: repeatable, complete, quick to notice what is wrong."""
 
 import multiprocessing
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from alembic.config import Config
@@ -19,6 +21,7 @@ from src.records.content import label, params
 from src.records.record import Outcome, Record, read_record
 from src.records.store import SweepManifest, sweep_folder, unpublished
 from src.records.tracking import Tracker, TrackingError, UnpublishableError, open_tracker
+from src.records.view import ui_command
 
 
 def runs(tracker: Tracker, query: str = "tags.kind = 'run'"):
@@ -343,3 +346,23 @@ def test_mlflow_may_be_installed_below_any_folder(monkeypatch: pytest.MonkeyPatc
     config.set_main_option("sqlalchemy.url", "sqlite:////50%% off/mlflow.db")  # this MLflow escapes itself
     assert config.get_main_option("script_location") == folder
     assert config.get_main_option("sqlalchemy.url") == "sqlite:////50% off/mlflow.db"
+
+
+def test_the_command_that_is_printed_calls_mlflow_by_a_path_without_a_percent_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's server starts further Pythons, which nobody mends."""
+    place = tmp_path / "100% mine"
+    (place / "bin").mkdir(parents=True)
+    (place / "bin" / "python").write_text('#!/bin/sh\necho "$0" "$@"\n')
+    (place / "bin" / "python").chmod(0o755)
+    monkeypatch.setattr("sys.prefix", str(place))
+    monkeypatch.setattr("src.records.view.find_spec", lambda _: Mock(origin=f"{place}/mlflow/__init__.py"))
+    told = subprocess.run(
+        ["sh", "-c", ui_command("sqlite:///my db")], capture_output=True, text=True, check=True
+    )
+    python, *arguments = told.stdout.strip().partition(" -m ")
+    assert "%" not in python
+    assert Path(python).samefile(place / "bin" / "python")
+    assert arguments[-1] == "mlflow ui --workers 1 --backend-store-uri sqlite:///my db"
+    shutil.rmtree(Path(python).parents[2], ignore_errors=True)

@@ -38,11 +38,11 @@ def command(outputs: Path, *overrides: str) -> list[str]:
 
 
 def sweep(
-    cluster: Cluster, outputs: Path, *overrides: str, cwd: Path = ROOT, timeout_s: float = 200
+    cluster: Cluster, outputs: Path, *overrides: str, cwd: Path = ROOT, timeout_s: float = 200, **environ: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(outputs, *overrides),
-        env=cluster.env,
+        env=cluster.env | environ,
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -83,8 +83,11 @@ def jobs_of(cluster: Cluster, outputs: Path) -> list[str]:
 def test_the_gpu_axis_lands_on_the_right_nodes_with_the_right_devices(
     cluster: Cluster, tmp_path: Path
 ) -> None:
+    """From a folder, and with a TMPDIR, as people have them: the latter is too long for a socket."""
     outputs = tmp_path / "My Projects" / "größe #1 100%"
-    done = sweep(cluster, outputs, "gpu=h100,a100", "seed=1,2", "tracking=sqlite")
+    temporary = tmp_path / ("long " * 20)
+    temporary.mkdir()
+    done = sweep(cluster, outputs, "gpu=h100,a100", "seed=1,2", "tracking=sqlite", TMPDIR=str(temporary))
     assert done.returncode == 0, done.stderr
     found = records(outputs)
     assert Counter(record["axes"]["gpu"] for record in found) == {"h100": 2, "a100": 2}
@@ -96,6 +99,7 @@ def test_the_gpu_axis_lands_on_the_right_nodes_with_the_right_devices(
         assert seen["SLURMD_NODENAME"].startswith(gpu)
         assert seen["CUDA_VISIBLE_DEVICES"] in ("0", "1")
         assert seen["cwd"] == str(snapshot)
+        assert seen["TMPDIR"] == str(temporary)
         assert (
             record["environment"]["snapshot"]
             == json.loads((snapshot / "snapshot.json").read_text())["snapshot"]

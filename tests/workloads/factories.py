@@ -47,6 +47,19 @@ def narrow(width: int) -> nn.Module:
     return model
 
 
+def packed(width: int) -> nn.Module:
+    """A model of which one weight is whole numbers, several in each."""
+    model = two_linears(width)
+    del model[1].weight
+    model[1].register_buffer("qweight", torch.zeros(width, width // 8, dtype=torch.int32))
+    return model
+
+
+def chain(*layers: nn.Module, also: list[nn.Module], named: dict[str, nn.Module]) -> nn.Module:
+    """A model of layers that a YAML names in a list, in a mapping and by their places."""
+    return nn.Sequential(*layers, *also, *named.values())
+
+
 def no_model(width: int) -> int:
     """A function that makes something else."""
     return width

@@ -79,8 +79,11 @@ def test_dimensions_use_axes_and_earlier_dimensions():
 @pytest.mark.parametrize(
     ("dims", "message"),
     [
-        ({"side": "resolution // 512"}, "model.dims.side=0: a dimension is at least 1"),
-        ({"side": -3}, "model.dims.side=-3: a dimension is at least 1"),
+        (
+            {"side": "resolution // 512"},
+            "model.dims.side=resolution // 512: gives 0 with resolution=256; a",
+        ),
+        ({"side": -3}, "model.dims.side=-3: gives -3 with resolution=256; a dimension is at least 1"),
         ({"tokens": "side * 2", "side": 4}, "no dimension 'side'"),
         ({"side": "resolution // 0"}, "model.dims.side=resolution // 0"),
     ],

@@ -198,3 +198,14 @@ def test_an_empty_model_of_a_class_without_a_config(compose):
             CPU,
             torch.bfloat16,
         )
+
+
+def test_what_a_factory_is_given_is_made_first_wherever_it_stands():
+    def linear(width: int) -> dict[str, object]:
+        return {"_target_": "torch.nn.Linear", "in_features": width, "out_features": width}
+
+    nested = {"_args_": [linear(1), linear(2)], "also": [linear(3)], "named": {"a": linear(4)}}
+    conf = ModelConf(name="any", factory={"_target_": "tests.workloads.factories.chain", **nested})
+    assert [layer.in_features for layer in build(conf)] == [1, 2, 3, 4]
+    assert all(each.dtype is torch.bfloat16 for each in build(conf).parameters())
+    assert [layer.in_features for layer in empty_model(conf, CPU, torch.bfloat16)] == [1, 2, 3, 4]

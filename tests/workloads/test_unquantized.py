@@ -82,6 +82,7 @@ def test_a_function_that_makes_no_model_is_named():
         ("quantized_linears", r"0\.weight is Linear8bit, the first of 2"),
         ("quantizing", r"1\.weight is Int8Tensor"),
         ("narrow", r"1\.weight is float8_e4m3fn"),
+        ("packed", r"1\.qweight is int32"),
     ],
 )
 def test_a_factory_that_quantizes_is_refused(factory, said):
@@ -96,7 +97,7 @@ def test_what_the_hub_sent_is_looked_at_though_loading_has_cast_it(
     """A cache as huggingface_hub keeps it; nothing is asked of a server."""
     repository = tmp_path / "models--somebody--tiny-wan"
     (repository / "refs").mkdir(parents=True)
-    commit = 40 * "a"
+    commit = "0123456789" * 4
     (repository / "refs" / "main").write_text(commit)
     shutil.copytree(checkpoints / "float8", repository / "snapshots" / commit / "transformer")
     arguments = {"cache_dir": str(tmp_path), "local_files_only": True}
