@@ -1,4 +1,4 @@
-"""What one arm of a Linear costs: a few constants of a device, a scheme and a compile mode, and fitting them to times.
+"""What one arm of a Linear costs: constants of a device, a scheme and a compile mode, and fitting them to times.
 
 The time of y[M, N] = x[M, K] W[N, K]^T, in us:
 

@@ -82,7 +82,7 @@ def test_a_file_that_is_no_table_is_a_config_error(tmp_path, text, reason):
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=reason):
         read_imports([str(path)], {})
-    with pytest.raises(ConfigError, match="import=.*nowhere"):
+    with pytest.raises(ConfigError, match=r"import=.*nowhere"):
         read_imports([str(tmp_path / "nowhere.csv")], {})
 
 
