@@ -1,0 +1,144 @@
+"""All that is fitted together: the cells of one compile mode and dtype on devices of one kind."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from src.regimes.cells import OWN, SHAPE, is_cpu, weights
+from src.regimes.costs import Array, Costs, baseline_prior, fit_costs, treated_prior
+from src.regimes.kernels import kernel
+from src.regimes.residuals import Correction, Labels, Points, Smoothness
+
+UNTIMED = {  # of a device none of whose cells has times: only ratios of these matter
+    True: Costs(50, 30, 3000, 0.01, 30, 30),
+    False: Costs(5, 0.7, 3, 0.3, 0.35, 0.35),
+}
+COVERAGE = 0.9  # of an interval
+_Z = 1.645  # half of a normal's width that holds it
+_OTHERS = 0.3  # weight of another device's cells against this one's
+_MOST = 1200  # cells that a correction is made of
+_LEAST_WIDENING = 0.8
+_FEW, _UNTESTED = 6, 1.5  # fewer cells do not tell how wide; then this
+
+
+@dataclass(frozen=True)
+class Family:
+    """Devices of one kind, cells of one compile mode and dtype."""
+
+    cells: pd.DataFrame  # one row per device, kernel and shape; with `kernel`, `log`, `weight`
+    smooth: Smoothness = field(default_factory=Smoothness)
+
+    @cached_property
+    def devices(self) -> list[str]:
+        """In the order met."""
+        return list(dict.fromkeys(self.cells["device"]))
+
+    @cached_property
+    def kernels(self) -> list[str]:
+        """In the order met."""
+        return list(dict.fromkeys(self.cells["kernel"]))
+
+    @cached_property
+    def baselines(self) -> dict[str, Costs]:
+        """What the unquantized arm costs, per device; one without times is taken to be like another, or like any."""
+        timed = self.cells[self.cells["baseline_ms"].notna()]
+        found = {str(device): _baseline(rows) for device, rows in timed.groupby("device", sort=False)}
+        other = next(iter(found.values()), UNTIMED[is_cpu(self.devices[0])])
+        return {device: found.get(device, other) for device in self.devices}
+
+    @cached_property
+    def treated(self) -> dict[tuple[str, str], Costs]:
+        """What each kernel costs on each device that it was measured on."""
+        groups = self.cells.groupby(["device", "kernel"], sort=False)
+        return {(str(d), str(k)): _treated(rows, self.baselines[str(d)]) for (d, k), rows in groups}
+
+    @cached_property
+    def correction(self) -> Correction:
+        """The process over what the costs leave."""
+        rows = self.cells
+        if len(rows) > _MOST:
+            rows = rows.sample(_MOST, random_state=0).sort_index()
+        points = self.points(rows["device"], rows["kernel"], shapes_of(rows))
+        left = rows["log"].to_numpy() - self._physical(rows)
+        return Correction(points, left, rows["weight"].to_numpy(), self.smooth)
+
+    @cached_property
+    def widening(self) -> float:
+        """By how much intervals must be wider than the process says to hold shapes whose (K, N) is left out."""
+        sides = self.correction.points.shapes[:, 1:]
+        error, spread = self.correction.left_out(_numbers(map(tuple, sides.tolist())))
+        if len(error) < _FEW:
+            return _UNTESTED
+        return max(_LEAST_WIDENING, float(np.quantile(np.abs(error) / spread, COVERAGE)) / _Z)
+
+    def forecast(self, device: str, names: Sequence[str], shapes: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of the log speedup of each shape by the kernel beside it."""
+        mean = np.array([self._log(device, n, s[None]) for n, s in zip(names, shapes, strict=True)]).ravel()
+        moved, spread = self.correction.at(self.points([device] * len(names), names, shapes))
+        return mean + moved, spread * self.widening
+
+    def points(self, devices: Iterable[str], names: Iterable[str], shapes: Array) -> Points:
+        """Labels as numbers; a device or kernel that is not known has the next one."""
+        d, k = ({name: i for i, name in enumerate(known)} for known in (self.devices, self.kernels))
+        labels = [[of.get(name, len(of)) for name in given] for of, given in ((d, devices), (k, names))]
+        return Points(shapes, *(np.array(each, dtype=np.int64) for each in labels))
+
+    def costs(self, device: str, name: str) -> tuple[Costs, Costs]:
+        """The unquantized arm's and the kernel's; from another device where this one has none."""
+        base = self.baselines.get(device)
+        if base is not None and (device, name) in self.treated:
+            return base, self.treated[device, name]
+        other = next(d for d, k in self.treated if k == name)
+        return self.baselines[other], self.treated[other, name]
+
+    def _physical(self, rows: pd.DataFrame) -> Array:
+        """Log speedups by the costs alone."""
+        found = np.empty(len(rows))
+        for (device, name), members in rows.reset_index(drop=True).groupby(["device", "kernel"], sort=False):
+            found[members.index] = self._log(str(device), str(name), shapes_of(members))
+        return found
+
+    def _log(self, device: str, name: str, shapes: Array) -> Array:
+        base, treated = self.costs(device, name)
+        return np.log(base.time_us(shapes) / treated.time_us(shapes))
+
+
+def family(cells: pd.DataFrame, smooth: Smoothness | None = None) -> Family:
+    """The family of these cells: those of one device, kernel and shape made one, their weights added."""
+    kind = "cpu" if is_cpu(str(cells["device"].iloc[0])) else "accelerator"
+    names = [kernel(quant, m, kind) for quant, m in zip(cells["quant"], cells["M"], strict=True)]
+    rows = cells.assign(kernel=names, log=np.log(cells["speedup"]), weight=weights(cells), own=cells["source"] == OWN)
+    key = ["device", "quant", "kernel", *SHAPE]
+    rows = rows[rows["own"] | ~rows.groupby(key)["own"].transform("any")]  # what was measured here needs no other
+    grouped = rows.groupby(key, sort=False)
+    kept = {"log": "median", "baseline_ms": "median", "treated_ms": "median", "weight": "sum", "own": "any"}
+    one = grouped.agg(kept)
+    return Family(one.reset_index(), smooth or Smoothness())
+
+
+def shapes_of(rows: pd.DataFrame) -> Array:
+    """(rows, 3): M, K, N."""
+    return rows[SHAPE].to_numpy(dtype=np.float64)
+
+
+def _baseline(rows: pd.DataFrame) -> Costs:
+    unique = rows.groupby(SHAPE, sort=False).agg({"baseline_ms": "median", "weight": "max"}).reset_index()
+    shapes, times_us = shapes_of(unique), unique["baseline_ms"].to_numpy() * 1e3
+    return fit_costs(shapes, times_us, unique["weight"].to_numpy(), baseline_prior(shapes, times_us))
+
+
+def _treated(rows: pd.DataFrame, baseline: Costs) -> Costs:
+    """Fitted to the times, or where there are none to what the ratios make of the baseline's."""
+    shapes = shapes_of(rows)
+    from_ratio = baseline.time_us(shapes) / np.exp(rows["log"].to_numpy())
+    told = rows["treated_ms"].to_numpy() * 1e3
+    times_us = np.where(np.isfinite(told), told, from_ratio)
+    return fit_costs(shapes, times_us, rows["weight"].to_numpy(), treated_prior(baseline))
+
+
+def _numbers(values: Iterable[object]) -> Labels:
+    known: dict[object, int] = {}
+    return np.array([known.setdefault(value, len(known)) for value in values], dtype=np.int64)

@@ -1,0 +1,189 @@
+"""Regimes in the report and on the terminal: published numbers, rules, forecasts, and how both were tested."""
+
+from collections.abc import Iterator
+from html import escape
+
+import pandas as pd
+from rich.console import Console
+from rich.text import Text
+
+from src.regimes.forecast import UNKNOWN
+from src.regimes.regimes import Regimes
+from src.regimes.trials import FITTED, Trial
+from src.report.markup import Cell, chip, number_cell, table, text_cell
+from src.report.sections import section
+
+_FIRST = 20  # predictions on the terminal
+_MOST_REFUSED = 20
+_MOST_RULES = 12
+
+
+def show(console: Console, found: Regimes) -> None:
+    """Print what was refused, what is published, the rules, how they were tested, the first predictions."""
+    for sentence in _refused(found.refused):
+        console.print(Text(f"note: {sentence}", style="yellow"), soft_wrap=True)
+    for sentence in [*published(found), *rules_in_words(found), *tested_in_words(found.trials)]:
+        console.print(Text(sentence))
+    for line in _predictions(found.predictions):
+        console.print(Text(line), soft_wrap=True)
+    if found.rules or found.imported.sources:
+        console.print()
+
+
+def published(found: Regimes) -> Iterator[str]:
+    """A sentence on what came from elsewhere."""
+    layers, models = found.imported.cells, found.imported.models
+    if found.imported.sources:
+        told = f"{len(layers)} published cells of single layers and {len(models)} of models"
+        yield (
+            f"{told} ({', '.join(found.imported.sources)}) stand beside the own runs, in none of their verdicts: "
+            "single samples. In rules and forecasts a published cell counts half."
+        )
+
+
+def rules_in_words(found: Regimes) -> Iterator[str]:
+    """The rules of each device, the first few."""
+    for rule in found.rules[:_MOST_RULES]:
+        mode = f"compile={rule.compile}" + (f" {rule.dtype}" if rule.dtype != "bfloat16" else "")
+        yield f"On {rule.device}, {mode}: {rule.text}."
+    if len(found.rules) > _MOST_RULES:
+        yield f"{len(found.rules) - _MOST_RULES} more rules stand in the report."
+
+
+def tested_in_words(trials: list[Trial]) -> Iterator[str]:
+    """How the forecasts did on what was left out, and what does better."""
+    for own in (each for each in trials if each.way == FITTED):
+        others = [each for each in trials if each.left_out == own.left_out and each.way != FITTED]
+        beside = ", ".join(f"{each.way} {each.right:.0%}" for each in others)
+        better = [each.way for each in others if each.right > own.right]
+        verdict = f"; that does not generalize: {', '.join(better)} did better" if better else ""
+        yield (
+            f"With {own.left_out} left out, the forecast's verdict was right for {own.right:.0%} of {own.far} cells "
+            f"more than 10% from 1 and wrong for {own.wrong:.0%} ({beside}); median error {own.error:.1%}, "
+            f"{own.within:.0%} within 25%, {own.unknown:.0%} of {own.cells} unknown{verdict}."
+        )
+
+
+def regimes_sections(found: Regimes) -> Iterator[str]:
+    """Rules, forecasts, tests and published numbers, as sections; those with nothing to show left out."""
+    if found.rules:
+        note = (
+            "A shallow tree over each scheme's cells. Bounds are the nearest values that were measured; the effect is "
+            "the median of the cells with the 5th and 95th percentile."
+        )
+        yield section("Rules", note, _rules_table(found))
+    if len(found.predictions):
+        note = f"Intervals hold 90 % of what they foretell; {UNKNOWN} says why. All of it is in predictions.csv."
+        yield section("Foretold", note, _predictions_table(found.predictions))
+    if found.trials:
+        note = "Each thing was left out of every fit, foretold, and compared with what was measured."
+        words = "".join(f"<li>{escape(sentence)}</li>" for sentence in tested_in_words(found.trials))
+        body = f"<ul>{words}</ul>{_trials_table(found.trials)}"
+        yield section("How far rules and forecasts can be trusted", note, body)
+    if found.imported.sources:
+        body = "".join(f"<p>{escape(sentence)}</p>" for sentence in published(found)) + _published_tables(found)
+        yield section("Published elsewhere", "", body)
+
+
+def _refused(sentences: list[str]) -> Iterator[str]:
+    yield from sentences[:_MOST_REFUSED]
+    if len(sentences) > _MOST_REFUSED:
+        yield f"{len(sentences) - _MOST_REFUSED} more rows were refused"
+
+
+def _predictions(rows: pd.DataFrame) -> Iterator[str]:
+    for row in rows.head(_FIRST).itertuples(index=False):
+        shape = f"{row.M}×{row.K}×{row.N} {row.quant}"
+        if row.verdict == UNKNOWN:
+            yield f"{shape}: unknown: {row.reason}"
+        else:
+            rule = f"; {row.rule} ({row.rule_cells} cells)" if row.rule else ""
+            mind = f"; {row.reason}" if row.reason else ""
+            yield f"{shape}: {row.verdict} {row.speedup:.2f}× ({row.low:.2f}–{row.high:.2f}){rule}{mind}"
+    if len(rows) > _FIRST:
+        yield f"{len(rows) - _FIRST} more rows in predictions.csv"
+
+
+def _rules_table(found: Regimes) -> str:
+    heads = ["Device", "Compile", "Scheme", "Where", "Verdict", "Speedup", "Cells", "Published", "Right, left out"]
+    rows = [
+        [
+            *map(text_cell, (rule.device, rule.compile, rule.quant, rule.where)),
+            Cell(chip(rule.verdict), rule.verdict),
+            Cell(f"{rule.speedup:.2f}× <small>{rule.low:.2f}–{rule.high:.2f}</small>", rule.speedup, number=True),
+            number_cell(str(rule.cells), rule.cells),
+            number_cell(str(rule.cells - rule.own), rule.cells - rule.own),
+            number_cell(f"{rule.right} of {rule.cells}", rule.right / rule.cells),
+        ]
+        for rule in found.rules
+    ]
+    return table(heads, rows)
+
+
+def _predictions_table(rows: pd.DataFrame) -> str:
+    heads = ["Device", "M×K×N", "Scheme", "Verdict", "Speedup", "Sure", "Rule, or why it is unknown"]
+    cells = []
+    for row in rows.head(200).itertuples(index=False):
+        known = row.verdict != UNKNOWN
+        span = f"{row.speedup:.2f}× <small>{row.low:.2f}–{row.high:.2f}</small>" if known else ""
+        cells.append(
+            [
+                text_cell(str(row.device)),
+                text_cell(f"{row.M}×{row.K}×{row.N}"),
+                text_cell(str(row.quant)),
+                Cell(chip(str(row.verdict)), str(row.verdict)),
+                Cell(span, row.speedup if known else None, number=True),
+                number_cell(f"{row.sure:.0%}" if known else "", row.sure),
+                text_cell(str(row.rule or row.reason)),
+            ]
+        )
+    return table(heads, cells)
+
+
+def _trials_table(trials: list[Trial]) -> str:
+    heads = ["Left out", "Foretold by", "Cells", "Right of those > 10 % from 1", "Wrong", "Unknown", "Median error",
+             "Within 25 %", "Interval holds"]  # fmt: skip
+    rows = [
+        [
+            *map(text_cell, (each.left_out, each.way)),
+            number_cell(f"{each.cells} ({each.far})", each.cells),
+            *(number_cell(_share(value), value) for value in (each.right, each.wrong, each.unknown, each.error,
+                                                                each.within, each.covered)),
+        ]
+        for each in trials
+    ]  # fmt: skip
+    return table(heads, rows)
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}" if pd.notna(value) else ""
+
+
+def _published_tables(found: Regimes) -> str:
+    layers, models = found.imported.cells, found.imported.models
+    heads = {
+        "Layers": ["Device", "Compile", "M×K×N", "Scheme", "Speedup", "File"],
+        "Models": ["Hardware", "Model", "Batch", "Compile", "Scheme", "Speedup", "Samples", "Against", "Source"],
+    }
+    of_layers = [
+        [
+            *map(text_cell, (row.device, row.compile, f"{row.M}×{row.K}×{row.N}", row.quant)),
+            number_cell(f"{row.speedup:.3g}×", float(row.speedup)),
+            text_cell(row.source),
+        ]
+        for row in layers.itertuples(index=False)
+    ]
+    of_models = [
+        [
+            *map(text_cell, (row.hardware, row.model, row.batch, row.compile, row.quant)),
+            number_cell(f"{row.speedup:.3g}×", float(row.speedup)),
+            number_cell(str(row.samples), int(row.samples)),
+            *map(text_cell, (row.against, row.source)),
+        ]
+        for row in models.itertuples(index=False)
+    ]
+    return "".join(
+        f"<details><summary>{len(rows)} {name.lower()}</summary>{table(heads[name], rows)}</details>"
+        for name, rows in (("Layers", of_layers), ("Models", of_models))
+        if rows
+    )
