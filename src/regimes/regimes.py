@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from src.config.paths import command
 from src.regimes.cells import own_cells
 from src.regimes.forecast import UNKNOWN, Forecaster, Query
 from src.regimes.imports import Imported, field_names, read_imports
@@ -44,7 +45,7 @@ def regimes(
     parts = [part for part in (own_cells(runs), imported.cells) if len(part)]
     cells = pd.concat(parts, ignore_index=True) if parts else imported.cells
     if cells.empty:
-        return Regimes(imported, cells, refused=imported.refused)
+        return Regimes(imported, cells, refused=[*imported.refused, *_nothing_to_tell(predict)])
     forecaster = Forecaster(cells, margin)
     known = known_rules(forecaster) if len(cells) >= _LEAST else []
     tried = cells if len(cells) <= _MOST_TRIED else cells.sample(_MOST_TRIED, random_state=0)
@@ -53,6 +54,12 @@ def regimes(
         return Regimes(imported, cells, known, tested, refused=imported.refused)
     queries, wrong = read_queries(Path(predict), cells, field_names() | dict(aliases))
     return Regimes(imported, cells, known, tested, foretold(forecaster, known, queries), [*imported.refused, *wrong])
+
+
+def _nothing_to_tell(predict: str | None) -> list[str]:
+    measured = command("run", "sweeps=linear_shapes")
+    why = f"no single layer was measured; {measured} does, import=FILE.csv takes what others measured"
+    return [f"predict={predict}: {why}"] if predict else []
 
 
 def known_rules(forecaster: Forecaster) -> list[Rule]:
@@ -75,11 +82,13 @@ def foretold(forecaster: Forecaster, known: list[Rule], queries: list[Query]) ->
     return found
 
 
-def write_predictions(found: pd.DataFrame, folder: Path) -> Path:
-    """Write `predictions.csv`; returns its path."""
+def write_predictions(found: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write `predictions.csv` where there are any; returns its path."""
+    if found.empty:
+        return []
     path = folder / PREDICTIONS_NAME
     found.round({"speedup": 4, "low": 4, "high": 4, "sure": 3}).to_csv(path, index=False)
-    return path
+    return [path]
 
 
 def _rule(forecaster: Forecaster, known: list[Rule], query: Query) -> Rule | None:

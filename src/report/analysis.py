@@ -62,7 +62,7 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
     folder = _folder(Path(conf.report))
     paths = [write_report(report, folder), *write_tables(frame, breakeven, folder)]
     paths += write_schemes(runs, Path(conf.outputs), scheme_names(), found.versions, folder)
-    paths += [write_predictions(found_regimes.predictions, folder)] if conf.predict else []
+    paths += write_predictions(found_regimes.predictions, folder)
     terminal.show(console, runs, breakeven, report.sentences, report.warnings)
     show_regimes(console, found_regimes)
     _log(tracker, conf, frame, runs, breakeven, paths, console)
@@ -95,8 +95,7 @@ def _without_runs(conf: AnalyzeConf, why: str, console: Console) -> int:
     folder = _folder(Path(conf.report))
     source = f"{', '.join(found.imported.sources)}, published"
     report = Report(runs, breakeven_table(runs), [*published(found)], Provenance(0), [], conf.margin, source, found)
-    paths = [write_report(report, folder)]
-    paths += [write_predictions(found.predictions, folder)] if conf.predict else []
+    paths = [write_report(report, folder), *write_predictions(found.predictions, folder)]
     for path in paths:
         console.print(f"{path.stem}: {path.resolve()}", soft_wrap=True, markup=False)
     return 0

@@ -68,8 +68,8 @@ def regimes_sections(found: Regimes) -> Iterator[str]:
     """Rules, forecasts, tests and published numbers, as sections; those with nothing to show left out."""
     if found.rules:
         note = (
-            "A shallow tree over each scheme's cells. Bounds are the nearest values that were measured; the effect is "
-            "the median of the cells with the 5th and 95th percentile."
+            "A shallow tree over each scheme's cells. Bounds are the nearest values that were measured; the effect "
+            "is the median of the cells with the 5th and 95th percentile."
         )
         yield section("Rules", note, _rules_table(found))
     if len(found.predictions):
