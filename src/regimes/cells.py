@@ -43,6 +43,18 @@ def own_cells(runs: pd.DataFrame) -> pd.DataFrame:
     return cells(frame[COLUMNS].to_dict("records"))
 
 
+def together(own: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """All cells. A published device's name is the own one's where it is the beginning of one alone.
+
+    `NVIDIA H200` is `NVIDIA H200 (140 GiB, 700 W)`, if runs know one such card.
+    """
+    known = list(dict.fromkeys(own["device"]))
+    found = {name: [each for each in known if each.startswith(f"{name} (")] for name in set(published["device"])}
+    same = {name: each[0] for name, each in found.items() if len(each) == 1 and name not in known}
+    parts = [own, published.assign(device=published["device"].replace(same))]
+    return pd.concat([part for part in parts if len(part)] or [published], ignore_index=True)
+
+
 def weights(frame: pd.DataFrame) -> "pd.Series[float]":
     """What a cell counts: own runs 1, published ones less."""
     return (frame["source"] == OWN).map({True: 1.0, False: PUBLISHED_WEIGHT})

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from src.config.paths import command
-from src.regimes.cells import own_cells
+from src.regimes.cells import own_cells, together
 from src.regimes.forecast import UNKNOWN, Forecaster, Query
 from src.regimes.imports import Imported, field_names, read_imports
 from src.regimes.queries import read_queries
@@ -42,8 +42,7 @@ def regimes(
         ConfigError: a file cannot be read.
     """
     imported = read_imports(imports, aliases)
-    parts = [part for part in (own_cells(runs), imported.cells) if len(part)]
-    cells = pd.concat(parts, ignore_index=True) if parts else imported.cells
+    cells = together(own_cells(runs), imported.cells)
     if cells.empty:
         return Regimes(imported, cells, refused=[*imported.refused, *_nothing_to_tell(predict)])
     forecaster = Forecaster(cells, margin)

@@ -33,7 +33,8 @@ def test_an_own_runs_device_is_the_usual_one():
 
 
 def test_wrong_rows_are_refused_and_missing_columns_an_error(tmp_path):
-    queries, refused = asked(tmp_path, "M,K,N,quant", "0,3072,3072,int8wo", "8,1000000000,64,int8wo", "8,64,64,int8wo")
+    rows = [f"{m},{k},64,int8wo" for m, k in ((0, 64), (8, 10**9), (8, 64))]
+    queries, refused = asked(tmp_path, "M,K,N,quant", *rows)
     assert len(queries) == 1
     assert "shapes.csv, line 2: M=0: must be above 0" in refused[0]
     assert "line 3: K=1000000000" in refused[1]
