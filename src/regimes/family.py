@@ -21,7 +21,19 @@ _Z = 1.645  # half of a normal's width that holds it
 _OTHERS = 0.3  # weight of another device's cells against this one's
 _MOST = 1200  # cells that a correction is made of
 _LEAST_WIDENING = 0.8
+_REFITTED = 1.1  # the costs were fitted with what is left out there
 _FEW, _UNTESTED = 6, 1.5  # fewer cells do not tell how wide; then this
+_TELLING = 12  # cells of a kernel that tell it of their own
+
+
+class Reach:
+    """Where a kernel was measured."""
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self.cells = len(rows)
+        self.devices = list(dict.fromkeys(rows["device"]))
+        self.shapes = set(map(tuple, rows[SHAPE].to_numpy().tolist()))
+        self.spans = {side: (int(rows[side].min()), int(rows[side].max())) for side in SHAPE}
 
 
 @dataclass(frozen=True)
@@ -66,19 +78,36 @@ class Family:
         return Correction(points, left, rows["weight"].to_numpy(), self.smooth)
 
     @cached_property
-    def widening(self) -> float:
-        """By how much intervals must be wider than the process says to hold shapes whose (K, N) is left out."""
-        sides = self.correction.points.shapes[:, 1:]
-        error, spread = self.correction.left_out(_numbers(map(tuple, sides.tolist())))
-        if len(error) < _FEW:
-            return _UNTESTED
-        return max(_LEAST_WIDENING, float(np.quantile(np.abs(error) / spread, COVERAGE)) / _Z)
+    def widening(self) -> Array:
+        """Per kernel, by how much intervals must be wider to hold cells whose (K, N), or M, is left out.
+
+        A kernel of few cells is as all are.
+        """
+        points = self.correction.points
+        shapes = points.shapes.tolist()
+        ways = ([tuple(sides) for _, *sides in shapes], [m for m, *_ in shapes])
+        ratios = [np.abs(error) / spread for error, spread in map(self.correction.left_out, map(_numbers, ways))]
+        everywhere = _wider(ratios) if len(shapes) >= _FEW else _UNTESTED
+        return np.array(
+            [
+                _wider([each[among] for each in ratios]) if among.sum() >= _TELLING else everywhere
+                for among in (points.kernel == number for number in range(len(self.kernels)))
+            ]
+        )
 
     def forecast(self, device: str, names: Sequence[str], shapes: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of the log speedup of each shape by the kernel beside it."""
-        mean = np.array([self._log(device, n, s[None]) for n, s in zip(names, shapes, strict=True)]).ravel()
+        mean, given = np.empty(len(names)), np.array(names)
+        for name in set(names):
+            mean[given == name] = self._log(device, name, shapes[given == name])
         moved, spread = self.correction.at(self.points([device] * len(names), names, shapes))
-        return mean + moved, spread * self.widening
+        return mean + moved, spread * np.array([self.widening[self.kernels.index(name)] for name in names])
+
+    @cached_property
+    def reaches(self) -> dict[tuple[str, str], Reach]:
+        """Per kernel and device, and per kernel on all devices (""), where it was measured."""
+        found = {(str(k), str(d)): Reach(rows) for (k, d), rows in self.cells.groupby(["kernel", "device"])}
+        return found | {(str(k), ""): Reach(rows) for k, rows in self.cells.groupby("kernel")}
 
     def points(self, devices: Iterable[str], names: Iterable[str], shapes: Array) -> Points:
         """Labels as numbers; a device or kernel that is not known has the next one."""
@@ -137,6 +166,11 @@ def _treated(rows: pd.DataFrame, baseline: Costs) -> Costs:
     told = rows["treated_ms"].to_numpy() * 1e3
     times_us = np.where(np.isfinite(told), told, from_ratio)
     return fit_costs(shapes, times_us, rows["weight"].to_numpy(), treated_prior(baseline))
+
+
+def _wider(ratios: Sequence[Array]) -> float:
+    """From errors over spreads of several ways of leaving out: what the worst of them asks for."""
+    return max(_LEAST_WIDENING, *(float(np.quantile(each, COVERAGE)) / _Z for each in ratios)) * _REFITTED
 
 
 def _numbers(values: Iterable[object]) -> Labels:

@@ -1,6 +1,7 @@
 """Forecasts: a speedup with an interval and a verdict for a shape, or `unknown` and why nothing can be said."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
@@ -9,16 +10,16 @@ import pandas as pd
 from scipy.special import ndtr
 
 from src.regimes.cells import PLACE, SHAPE, is_cpu
-from src.regimes.family import Family, family
-from src.regimes.kernels import kernel, like
+from src.regimes.family import Family, Reach, family
+from src.regimes.kernels import kernel, last_row, like
 from src.statistics.speedup import Verdict
 
 UNKNOWN = "unknown"
 Z = 1.645  # half of a normal's width that holds 90 %
 _BEYOND = {"M": 4.0, "K": 3.0, "N": 3.0}  # times less or more than what was measured, that is still foretold
-_FEWEST = 4  # cells of a kernel
+_FEWEST = 2  # cells of a kernel
 _WIDEST = 0.45  # standard deviation of log speedup
-_SURE = 0.6  # probability that a verdict needs
+_SURE = 0.5  # probability that a verdict needs
 _OTHER_DEVICE = 0.08  # standard deviation of log speedup that another device's costs add
 
 
@@ -66,7 +67,14 @@ class Forecaster:
 
     def __call__(self, queries: list[Query]) -> pd.DataFrame:
         """One row per query: its place, shape and scheme, and the fields of its Forecast."""
-        found = [forecast for query in queries for forecast in [self.one(query)]]
+        found: list[Forecast] = [Forecast(UNKNOWN)] * len(queries)
+        alike: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+        for index, query in enumerate(queries):
+            alike[query.device, query.compile, query.dtype].append(index)
+        for members in alike.values():
+            forecasts = self._alike([queries[index] for index in members])
+            for index, forecast in zip(members, forecasts, strict=True):
+                found[index] = forecast
         rows = [asdict(query) | asdict(forecast) for query, forecast in zip(queries, found, strict=True)]
         return pd.DataFrame(rows, columns=[*PLACE, *SHAPE, "quant", *Forecast.__dataclass_fields__])
 
@@ -85,19 +93,27 @@ class Forecaster:
 
     def one(self, query: Query) -> Forecast:
         """The forecast of one query."""
-        fitted = self.family(query)
+        return self._alike([query])[0]
+
+    def _alike(self, queries: list[Query]) -> list[Forecast]:
+        """The forecasts of queries of one device, compile mode and dtype."""
+        fitted, device = self.family(queries[0]), queries[0].device
         if fitted is None:
-            return Forecast(UNKNOWN, reason=self._no_family(query))
-        name = kernel(query.quant, query.M, "cpu" if is_cpu(query.device) else "accelerator")
-        rows = fitted.cells[fitted.cells["kernel"] == name]
-        own = rows[rows["device"] == query.device]
-        if why := _too_far(query, name, fitted, own if len(own) >= _FEWEST else rows):
-            return Forecast(UNKNOWN, support=len(own), reason=why)
-        shape = np.array([[query.M, query.K, query.N]], dtype=np.float64)
-        mean, spread = (float(each[0]) for each in fitted.forecast(query.device, [name], shape))
-        if own.empty:
-            spread = math.hypot(spread, _OTHER_DEVICE)
-        return self._told(mean, spread, len(own), _borrowed(query, own, rows))
+            return [Forecast(UNKNOWN, reason=self._no_family(queries[0]))] * len(queries)
+        kind = "cpu" if is_cpu(device) else "accelerator"
+        names = [kernel(query.quant, query.M, kind) for query in queries]
+        own = [fitted.reaches.get((name, device)) for name in names]
+        reasons = [_too_far(q, n, kind, fitted, o) for q, n, o in zip(queries, names, own, strict=True)]
+        near = [index for index, reason in enumerate(reasons) if not reason]
+        shapes = np.array([[q.M, q.K, q.N] for q in queries], dtype=np.float64)
+        means, spreads = fitted.forecast(device, [names[index] for index in near], shapes[near])
+        found = [Forecast(UNKNOWN, support=o.cells if o else 0, reason=r) for o, r in zip(own, reasons, strict=True)]
+        for index, mean, spread in zip(near, means.tolist(), spreads.tolist(), strict=True):
+            here, elsewhere = own[index], fitted.reaches[names[index], ""]
+            wider = spread if here else math.hypot(spread, _OTHER_DEVICE)
+            mind = "" if here else _borrowed(queries[index], elsewhere)
+            found[index] = self._told(mean, wider, here.cells if here else 0, mind)
+        return found
 
     def _told(self, mean: float, spread: float, support: int, mind: str) -> Forecast:
         speedup, low, high = (math.exp(mean + sign * Z * spread) for sign in (0, -1, 1))
@@ -120,22 +136,22 @@ class Forecaster:
         return f"nothing was measured at compile={query.compile} dtype={query.dtype}; there is {has}"
 
 
-def _too_far(query: Query, name: str, fitted: Family, rows: pd.DataFrame) -> str:
+def _too_far(query: Query, name: str, kind: str, fitted: Family, own: Reach | None) -> str:
     """Why nothing is foretold: no such kernel, too few cells, too far from them; empty where it is."""
-    if rows.empty:
-        others = sorted({str(k) for k in fitted.kernels})
-        return f"no cell of {name} was measured; there are cells of {', '.join(others)}"
-    here = (rows[SHAPE] == [query.M, query.K, query.N]).all(axis=1)
-    if len(rows) < _FEWEST and not here.any():
-        return f"{len(rows)} cell{'s' if len(rows) > 1 else ''} of {name}: at least {_FEWEST} are needed"
+    reach = own if own and own.cells >= _FEWEST else fitted.reaches.get((name, ""))
+    if reach is None:
+        return f"no cell of {name} was measured; there are cells of {', '.join(sorted(fitted.kernels))}"
+    if reach.cells < _FEWEST and (query.M, query.K, query.N) not in reach.shapes:
+        return f"{reach.cells} cell of {name}: at least {_FEWEST} are needed"
+    last = last_row(query.quant, kind)
     for side, times in _BEYOND.items():
-        low, high, value = int(rows[side].min()), int(rows[side].max()), getattr(query, side)
+        (low, high), value = reach.spans[side], getattr(query, side)
+        if side == "M" and last and value <= last:
+            continue  # one kernel, and one tile: as many rows as there may be
         if not low / times <= value <= high * times:
             return f"{side}={value:,} is more than {times:g} times beyond the {low:,}-{high:,} measured of {name}"
     return ""
 
 
-def _borrowed(query: Query, own: pd.DataFrame, rows: pd.DataFrame) -> str:
-    if len(own):
-        return ""
-    return f"from {', '.join(dict.fromkeys(rows['device']))}: nothing of {query.quant} was measured on {query.device}"
+def _borrowed(query: Query, reach: Reach) -> str:
+    return f"from {', '.join(reach.devices)}: nothing of {query.quant} was measured on {query.device}"

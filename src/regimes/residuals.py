@@ -19,11 +19,11 @@ Labels = npt.NDArray[np.int64]
 class Smoothness:
     """How residuals vary: lengths in doublings, spreads of log speedup."""
 
-    rows: float = 2.5  # doublings of M
+    rows: float = 2.0  # doublings of M
     sides: float = 1.5  # doublings of K and of N
-    common: float = 0.05  # spread of the part that all schemes share
-    own: float = 0.10  # least spread of a scheme's own part
-    noise: float = 0.015  # of a cell of weight 1: timing, and what no smooth function of the shape explains
+    common: float = 0.10  # spread of the part that all schemes share
+    own: float = 0.15  # least spread of a scheme's own part
+    noise: float = 0.03  # of a cell of weight 1: timing, and what no smooth function of the shape explains
     across: float = 0.7  # correlation between two devices
 
 

@@ -39,7 +39,8 @@ def test_a_shape_that_was_not_measured_is_foretold(made, shape, quant):
     truth = speedup(*shape, quant)
     assert found.speedup == pytest.approx(truth, rel=0.08)
     assert found.low < truth < found.high
-    assert found.verdict == ("helps" if truth > 1.02 else "hurts")
+    if abs(math.log(truth)) > 0.1:
+        assert found.verdict == ("helps" if truth > 1 else "hurts")
     assert found.support == 42
 
 
@@ -74,9 +75,9 @@ def test_what_nothing_is_near_to_is_unknown_with_the_reason(made, asked, reason)
 
 
 def test_a_few_cells_tell_nothing_of_other_shapes():
-    few = Forecaster(made_cells().head(4))
-    assert few.one(query(512, 2048, 2048)).verdict == UNKNOWN
-    assert few.one(query(1, 1152, 1152)).verdict != UNKNOWN
+    one = Forecaster(made_cells().head(1))
+    assert one.one(query(2, 1152, 1152)).reason == "1 cell of float8dq: at least 2 are needed"
+    assert one.one(query(1, 1152, 1152)).verdict != UNKNOWN
 
 
 def test_compile_modes_that_make_the_same_kernels_are_one(made):
