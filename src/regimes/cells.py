@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from src.analysis.frame import compared, layer_level
@@ -11,6 +12,8 @@ PLACE = ["device", "compile", "dtype"]  # what a model of costs is fitted within
 COLUMNS = [*PLACE, *SHAPE, "quant", "speedup", "low", "high", "baseline_ms", "treated_ms", "source"]
 OWN = ""  # source of a cell that was measured here; an import's is its file's name
 PUBLISHED_WEIGHT = 0.5  # of a cell from elsewhere, a single sample, against an own run's 1
+_WIDTHS = 2 * 1.96  # standard errors in a 95 % interval
+_NARROW = 0.05  # standard error of log speedup that halves a cell's weight
 _CONTROL = "none"
 _NUMBERS = ["speedup", "low", "high", "baseline_ms", "treated_ms"]
 _OF_RUNS = {
@@ -56,8 +59,10 @@ def together(own: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
 
 
 def weights(frame: pd.DataFrame) -> "pd.Series[float]":
-    """What a cell counts: own runs 1, published ones less."""
-    return (frame["source"] == OWN).map({True: 1.0, False: PUBLISHED_WEIGHT})
+    """What a cell counts: own runs 1, published ones less, and less the wider its interval is."""
+    told = (frame["source"] == OWN).map({True: 1.0, False: PUBLISHED_WEIGHT})
+    error = np.log(frame["high"] / frame["low"]) / _WIDTHS
+    return told / (1 + (error.fillna(0.0) / _NARROW) ** 2)
 
 
 def is_cpu(device: str) -> bool:

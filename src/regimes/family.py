@@ -1,6 +1,6 @@
 """All that is fitted together: the cells of one compile mode and dtype on devices of one kind."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from src.regimes.cells import OWN, SHAPE, is_cpu, weights
 from src.regimes.costs import Array, Costs, baseline_prior, fit_costs, treated_prior
-from src.regimes.kernels import kernel
+from src.regimes.kernels import Switch, known_switch
 from src.regimes.residuals import Correction, Labels, Points, Smoothness
 
 UNTIMED = {  # of a device none of whose cells has times: only ratios of these matter
@@ -19,6 +19,7 @@ UNTIMED = {  # of a device none of whose cells has times: only ratios of these m
 COVERAGE = 0.9  # of an interval
 _Z = 1.645  # half of a normal's width that holds it
 _OTHERS = 0.3  # weight of another device's cells against this one's
+_JUMP, _JUMPS = 0.25, 2  # in log speedup, and for how many (K, N) at least: a kernel's switch
 _MOST = 1200  # cells that a correction is made of
 _LEAST_WIDENING = 0.8
 _REFITTED = 1.1  # the costs were fitted with what is left out there
@@ -34,6 +35,7 @@ class Reach:
         self.devices = list(dict.fromkeys(rows["device"]))
         self.shapes = set(map(tuple, rows[SHAPE].to_numpy().tolist()))
         self.spans = {side: (int(rows[side].min()), int(rows[side].max())) for side in SHAPE}
+        self.logs = (float(rows["log"].min()), float(rows["log"].max()))
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Family:
     """Devices of one kind, cells of one compile mode and dtype."""
 
     cells: pd.DataFrame  # one row per device, kernel and shape; with `kernel`, `log`, `weight`
+    switches: dict[str, Switch] = field(default_factory=dict)  # by scheme
     smooth: Smoothness = field(default_factory=Smoothness)
 
     @cached_property
@@ -74,8 +77,16 @@ class Family:
         if len(rows) > _MOST:
             rows = rows.sample(_MOST, random_state=0).sort_index()
         points = self.points(rows["device"], rows["kernel"], shapes_of(rows))
-        left = rows["log"].to_numpy() - self._physical(rows)
-        return Correction(points, left, rows["weight"].to_numpy(), self.smooth)
+        return Correction(points, self.left[rows.index], rows["weight"].to_numpy(), self.smooth)
+
+    @cached_property
+    def left(self) -> Array:
+        """Of each cell's log speedup, what the costs leave."""
+        return np.asarray(self.cells["log"].to_numpy() - self._physical(self.cells))
+
+    def kernels_of(self, quant: str, m: int) -> list[str]:
+        """The kernels that may compute M rows: one, or two where it is not known where the scheme switches."""
+        return self.switches[quant].names(quant, m) if quant in self.switches else [quant]
 
     @cached_property
     def widening(self) -> Array:
@@ -136,16 +147,46 @@ class Family:
 
 
 def family(cells: pd.DataFrame, smooth: Smoothness | None = None) -> Family:
-    """The family of these cells: those of one device, kernel and shape made one, their weights added."""
+    """The family of these cells: those of one device, scheme and shape made one, kernels that switch told apart."""
     kind = "cpu" if is_cpu(str(cells["device"].iloc[0])) else "accelerator"
-    names = [kernel(quant, m, kind) for quant, m in zip(cells["quant"], cells["M"], strict=True)]
-    rows = cells.assign(kernel=names, log=np.log(cells["speedup"]), weight=weights(cells), own=cells["source"] == OWN)
-    key = ["device", "quant", "kernel", *SHAPE]
+    rows = _one_each(cells)
+    known = {str(quant): known_switch(str(quant), kind) for quant in rows["quant"].unique()}
+    switches = {quant: switch for quant, switch in known.items() if switch}
+    first = _labelled(rows, switches, smooth or Smoothness())
+    seen = dict(seen_switches(first.cells, first.left))
+    return _labelled(rows, switches | seen, first.smooth) if seen else first
+
+
+def _one_each(cells: pd.DataFrame) -> pd.DataFrame:
+    rows = cells.assign(log=np.log(cells["speedup"]), weight=weights(cells), own=cells["source"] == OWN)
+    key = ["device", "quant", *SHAPE]
     rows = rows[rows["own"] | ~rows.groupby(key)["own"].transform("any")]  # what was measured here needs no other
-    grouped = rows.groupby(key, sort=False)
     kept = {"log": "median", "baseline_ms": "median", "treated_ms": "median", "weight": "sum", "own": "any"}
-    one = grouped.agg(kept)
-    return Family(one.reset_index(), smooth or Smoothness())
+    return rows.groupby(key, sort=False).agg(kept).reset_index()
+
+
+def _labelled(rows: pd.DataFrame, switches: dict[str, Switch], smooth: Smoothness) -> Family:
+    names = [
+        switches[quant].names(quant, m)[0] if quant in switches else quant
+        for quant, m in zip(rows["quant"], rows["M"], strict=True)
+    ]
+    return Family(rows.assign(kernel=names), switches, smooth)
+
+
+def seen_switches(cells: pd.DataFrame, left: Array) -> Iterator[tuple[str, Switch]]:
+    """Where a scheme's residuals jump between two neighbouring M, for every (K, N) alike: its kernel switches there.
+
+    The largest jump of a scheme counts; one that the source code tells has its own already.
+    """
+    rows = cells.assign(left=left)
+    for quant, members in rows[rows["kernel"] == rows["quant"]].groupby("quant", sort=False):
+        table = members.pivot_table(index=["device", "K", "N"], columns="M", values="left")
+        steps = table.diff(axis=1).iloc[:, 1:]
+        alike = (steps.gt(0).sum() == steps.count()) | (steps.lt(0).sum() == steps.count())
+        height = steps.mean().abs().where(alike & (steps.count() >= _JUMPS), 0.0)
+        if len(height) and height.max() > _JUMP:
+            first = int(height.idxmax())
+            yield str(quant), Switch(int(table.columns[table.columns < first].max()), first)
 
 
 def shapes_of(rows: pd.DataFrame) -> Array:

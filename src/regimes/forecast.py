@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,14 +11,16 @@ from scipy.special import ndtr
 
 from src.regimes.cells import PLACE, SHAPE, is_cpu
 from src.regimes.family import Family, Reach, family
-from src.regimes.kernels import kernel, last_row, like
+from src.regimes.kernels import like
 from src.statistics.speedup import Verdict
 
 UNKNOWN = "unknown"
 Z = 1.645  # half of a normal's width that holds 90 %
 _BEYOND = {"M": 4.0, "K": 3.0, "N": 3.0}  # times less or more than what was measured, that is still foretold
 _FEWEST = 2  # cells of a kernel
-_WIDEST = 0.45  # standard deviation of log speedup
+_WIDEST = 0.45  # standard deviation of log speedup, unless the verdict is plain all the same
+_PLAIN = 0.9  # probability of such a verdict
+_MANY = 8  # cells of a kernel that, having one verdict, lend it to a shape among them
 _SURE = 0.5  # probability that a verdict needs
 _OTHER_DEVICE = 0.08  # standard deviation of log speedup that another device's costs add
 
@@ -97,35 +99,51 @@ class Forecaster:
 
     def _alike(self, queries: list[Query]) -> list[Forecast]:
         """The forecasts of queries of one device, compile mode and dtype."""
-        fitted, device = self.family(queries[0]), queries[0].device
+        fitted = self.family(queries[0])
         if fitted is None:
             return [Forecast(UNKNOWN, reason=self._no_family(queries[0]))] * len(queries)
-        kind = "cpu" if is_cpu(device) else "accelerator"
-        names = [kernel(query.quant, query.M, kind) for query in queries]
-        own = [fitted.reaches.get((name, device)) for name in names]
-        reasons = [_too_far(q, n, kind, fitted, o) for q, n, o in zip(queries, names, own, strict=True)]
+        names = [fitted.kernels_of(query.quant, query.M) for query in queries]
+        asked = [(query, name) for query, either in zip(queries, names, strict=True) for name in either]
+        found = iter(self._by_kernel(fitted, asked))
+        return [_either([next(found) for _ in each], each) for each in names]
+
+    def _by_kernel(self, fitted: Family, asked: list[tuple[Query, str]]) -> list[Forecast]:
+        """The forecasts of queries of one device, each by the kernel beside it."""
+        device = asked[0][0].device
+        own = [fitted.reaches.get((name, device)) for _, name in asked]
+        reasons = [_too_far(query, name, fitted, reach) for (query, name), reach in zip(asked, own, strict=True)]
         near = [index for index, reason in enumerate(reasons) if not reason]
-        shapes = np.array([[q.M, q.K, q.N] for q in queries], dtype=np.float64)
-        means, spreads = fitted.forecast(device, [names[index] for index in near], shapes[near])
+        shapes = np.array([[query.M, query.K, query.N] for query, _ in asked], dtype=np.float64)
+        means, spreads = fitted.forecast(device, [asked[index][1] for index in near], shapes[near])
         found = [Forecast(UNKNOWN, support=o.cells if o else 0, reason=r) for o, r in zip(own, reasons, strict=True)]
         for index, mean, spread in zip(near, means.tolist(), spreads.tolist(), strict=True):
-            here, elsewhere = own[index], fitted.reaches[names[index], ""]
+            (query, name), here = asked[index], own[index]
             wider = spread if here else math.hypot(spread, _OTHER_DEVICE)
-            mind = "" if here else _borrowed(queries[index], elsewhere)
-            found[index] = self._told(mean, wider, here.cells if here else 0, mind)
+            mind = "" if here else _borrowed(query, fitted.reaches[name, ""])
+            told = self._told(mean, wider, here.cells if here else 0, mind)
+            found[index] = self._unanimous(told, here) if here else told
         return found
 
+    def _unanimous(self, told: Forecast, reach: Reach) -> Forecast:
+        """A verdict that is not plain, replaced by that of all the kernel's cells if they have only one."""
+        edge, (low, high) = math.log1p(self.margin), reach.logs
+        verdict = Verdict.HELPS if low > edge else Verdict.HURTS if high < -edge else None
+        if verdict is None or reach.cells < _MANY or told.sure >= _PLAIN:
+            return told
+        said = f"as all {reach.cells} cells of it; how much is uncertain"
+        return replace(told, verdict=str(verdict), sure=(reach.cells + 1) / (reach.cells + 2), reason=said)
+
     def _told(self, mean: float, spread: float, support: int, mind: str) -> Forecast:
+        """A forecast by its mean and spread of log speedup."""
         speedup, low, high = (math.exp(mean + sign * Z * spread) for sign in (0, -1, 1))
-        if spread > _WIDEST:
-            why = f"between {low:.2g} and {high:.2g} times: what was measured near it differs too much"
-            return Forecast(UNKNOWN, support=support, reason=why)
         edge = math.log1p(self.margin)
         above, below = 1 - float(ndtr((edge - mean) / spread)), float(ndtr((-edge - mean) / spread))
         chances = {Verdict.HELPS: above, Verdict.HURTS: below, Verdict.NEUTRAL: 1 - above - below}
         likely = max(chances, key=lambda verdict: chances[verdict])
-        verdict = likely if chances[likely] >= _SURE else Verdict.INCONCLUSIVE
-        return Forecast(str(verdict), speedup, low, high, chances[likely], support, mind)
+        verdict = str(likely) if chances[likely] >= _SURE else str(Verdict.INCONCLUSIVE)
+        if spread > _WIDEST and chances[likely] < _PLAIN:
+            verdict, mind = UNKNOWN, f"{low:.2g} to {high:.2g} times: what was measured near it differs too much"
+        return Forecast(verdict, speedup, low, high, chances[likely], support, mind)
 
     def _no_family(self, query: Query) -> str:
         kind = self.cells[self.cells["device"].map(is_cpu) == is_cpu(query.device)]
@@ -136,21 +154,43 @@ class Forecaster:
         return f"nothing was measured at compile={query.compile} dtype={query.dtype}; there is {has}"
 
 
-def _too_far(query: Query, name: str, kind: str, fitted: Family, own: Reach | None) -> str:
+def _too_far(query: Query, name: str, fitted: Family, own: Reach | None) -> str:
     """Why nothing is foretold: no such kernel, too few cells, too far from them; empty where it is."""
     reach = own if own and own.cells >= _FEWEST else fitted.reaches.get((name, ""))
     if reach is None:
         return f"no cell of {name} was measured; there are cells of {', '.join(sorted(fitted.kernels))}"
     if reach.cells < _FEWEST and (query.M, query.K, query.N) not in reach.shapes:
         return f"{reach.cells} cell of {name}: at least {_FEWEST} are needed"
-    last = last_row(query.quant, kind)
+    switch = fitted.switches.get(query.quant)
     for side, times in _BEYOND.items():
         (low, high), value = reach.spans[side], getattr(query, side)
-        if side == "M" and last and value <= last:
-            continue  # one kernel, and one tile: as many rows as there may be
+        if side == "M" and switch and (value <= switch.last if switch.known else switch.last < value < switch.first):
+            continue  # one tile, of as many rows as there may be; or both kernels are asked
         if not low / times <= value <= high * times:
             return f"{side}={value:,} is more than {times:g} times beyond the {low:,}-{high:,} measured of {name}"
     return ""
+
+
+def _either(found: list[Forecast], names: list[str]) -> Forecast:
+    """Of the two kernels that a shape may be computed by: what both say, else that they do not agree."""
+    if len(found) == 1:
+        return found[0]
+    below, above = found
+    if UNKNOWN in (below.verdict, above.verdict):
+        return below if below.verdict == UNKNOWN else above
+    switches = f"the kernel switches somewhere between {names[0]} and {names[1].rpartition(', ')[2]}"
+    if below.verdict != above.verdict:
+        told = f"there it {below.verdict} ({below.speedup:.2f}×), here it {above.verdict} ({above.speedup:.2f}×)"
+        return Forecast(UNKNOWN, support=below.support + above.support, reason=f"{switches}; {told}")
+    return Forecast(
+        verdict=below.verdict,
+        speedup=math.sqrt(below.speedup * above.speedup),
+        low=min(below.low, above.low),
+        high=max(below.high, above.high),
+        sure=min(below.sure, above.sure),
+        support=below.support + above.support,
+        reason=switches,
+    )
 
 
 def _borrowed(query: Query, reach: Reach) -> str:

@@ -1,5 +1,6 @@
 """Kernels: what of a scheme behaves alike. Where a scheme's kernel switches at some M, it is two."""
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,22 +10,33 @@ import yaml
 _KNOWN = Path(__file__).with_name("kernels.yaml")
 
 
-def kernel(quant: str, m: int, kind: str) -> str:
-    """The kernel of a scheme for M rows: the scheme's name, or of one that switches `int4wo, M <= 16`.
+@dataclass(frozen=True)
+class Switch:
+    """Where a scheme's kernel switches: one up to `last` rows, another from `first` on, between them either."""
+
+    last: int
+    first: int
+
+    def names(self, quant: str, m: int) -> list[str]:
+        """The kernels that M rows may be computed by."""
+        below, above = f"{quant}, M ≤ {self.last}", f"{quant}, M ≥ {self.first}"
+        return [below] * (m < self.first) + [above] * (m > self.last)
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known to the row."""
+        return self.first == self.last + 1
+
+
+def known_switch(quant: str, kind: str) -> Switch | None:
+    """The switch of a scheme that its source code tells, if any.
 
     Args:
         quant: the scheme, with its options (`int4wo (group_size=64)`).
-        m: rows.
         kind: of device, `cpu` or `accelerator`.
     """
-    last = last_row(quant, kind)
-    return quant if last is None else f"{quant}, M {'≤' if m <= last else '>'} {last}"
-
-
-def last_row(quant: str, kind: str) -> int | None:
-    """The last M of a scheme's first kernel; None: it has one."""
-    found: dict[str, int] = _known()["switches"][kind]
-    return found.get(quant.partition(" ")[0])
+    last: int | None = _known()["switches"][kind].get(quant.partition(" ")[0])
+    return None if last is None else Switch(last, last + 1)
 
 
 def like(mode: str) -> str:
