@@ -35,7 +35,6 @@ class Reach:
         self.devices = list(dict.fromkeys(rows["device"]))
         self.shapes = set(map(tuple, rows[SHAPE].to_numpy().tolist()))
         self.spans = {side: (int(rows[side].min()), int(rows[side].max())) for side in SHAPE}
-        self.logs = (float(rows["log"].min()), float(rows["log"].max()))
 
 
 @dataclass(frozen=True)
@@ -120,6 +119,12 @@ class Family:
         found = {(str(k), str(d)): Reach(rows) for (k, d), rows in self.cells.groupby(["kernel", "device"])}
         return found | {(str(k), ""): Reach(rows) for k, rows in self.cells.groupby("kernel")}
 
+    @cached_property
+    def logs(self) -> dict[tuple[str, str], tuple[int, float, float]]:
+        """Per scheme and device: cells, and the least and largest log speedup."""
+        found = self.cells.groupby(["quant", "device"])["log"].agg(["size", "min", "max"])
+        return {(str(q), str(d)): (int(n), float(low), float(high)) for (q, d), n, low, high in found.itertuples()}
+
     def points(self, devices: Iterable[str], names: Iterable[str], shapes: Array) -> Points:
         """Labels as numbers; a device or kernel that is not known has the next one."""
         d, k = ({name: i for i, name in enumerate(known)} for known in (self.devices, self.kernels))
@@ -180,7 +185,7 @@ def seen_switches(cells: pd.DataFrame, left: Array) -> Iterator[tuple[str, Switc
     """
     rows = cells.assign(left=left)
     for quant, members in rows[rows["kernel"] == rows["quant"]].groupby("quant", sort=False):
-        table = members.pivot_table(index=["device", "K", "N"], columns="M", values="left")
+        table = members.set_index(["device", "K", "N", "M"])["left"].unstack("M")
         steps = table.diff(axis=1).iloc[:, 1:]
         alike = (steps.gt(0).sum() == steps.count()) | (steps.lt(0).sum() == steps.count())
         height = steps.mean().abs().where(alike & (steps.count() >= _JUMPS), 0.0)

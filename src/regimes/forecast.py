@@ -16,7 +16,12 @@ from src.statistics.speedup import Verdict
 
 UNKNOWN = "unknown"
 Z = 1.645  # half of a normal's width that holds 90 %
-_BEYOND = {"M": 4.0, "K": 3.0, "N": 3.0}  # times less or more than what was measured, that is still foretold
+_BEYOND = {  # times less, and times more, than what was measured, that is still foretold
+    "M": (4.0, 128.0),  # more rows mean more to multiply, and that alone
+    "K": (3.0, 3.0),
+    "N": (3.0, 3.0),
+}
+_PER_DOUBLING = 0.12  # standard deviation of log speedup that each doubling of M beyond that adds
 _FEWEST = 2  # cells of a kernel
 _WIDEST = 0.45  # standard deviation of log speedup, unless the verdict is plain all the same
 _PLAIN = 0.9  # probability of such a verdict
@@ -103,9 +108,14 @@ class Forecaster:
         if fitted is None:
             return [Forecast(UNKNOWN, reason=self._no_family(queries[0]))] * len(queries)
         names = [fitted.kernels_of(query.quant, query.M) for query in queries]
-        asked = [(query, name) for query, either in zip(queries, names, strict=True) for name in either]
+        asked = [
+            (_where_measured(query, name, fitted) if len(either) > 1 else query, name)
+            for query, either in zip(queries, names, strict=True)
+            for name in either
+        ]
         found = iter(self._by_kernel(fitted, asked))
-        return [_either([next(found) for _ in each], each) for each in names]
+        told = [_either([next(found) for _ in each], each) for each in names]
+        return [self._unanimous(each, query, fitted) for query, each in zip(queries, told, strict=True)]
 
     def _by_kernel(self, fitted: Family, asked: list[tuple[Query, str]]) -> list[Forecast]:
         """The forecasts of queries of one device, each by the kernel beside it."""
@@ -118,20 +128,21 @@ class Forecaster:
         found = [Forecast(UNKNOWN, support=o.cells if o else 0, reason=r) for o, r in zip(own, reasons, strict=True)]
         for index, mean, spread in zip(near, means.tolist(), spreads.tolist(), strict=True):
             (query, name), here = asked[index], own[index]
-            wider = spread if here else math.hypot(spread, _OTHER_DEVICE)
-            mind = "" if here else _borrowed(query, fitted.reaches[name, ""])
-            told = self._told(mean, wider, here.cells if here else 0, mind)
-            found[index] = self._unanimous(told, here) if here else told
+            reach = here or fitted.reaches[name, ""]
+            wider = math.hypot(spread, _PER_DOUBLING * _doublings(query, reach), 0.0 if here else _OTHER_DEVICE)
+            mind = "" if here else _borrowed(query, reach)
+            found[index] = self._told(mean, wider, here.cells if here else 0, mind)
         return found
 
-    def _unanimous(self, told: Forecast, reach: Reach) -> Forecast:
-        """A verdict that is not plain, replaced by that of all the kernel's cells if they have only one."""
-        edge, (low, high) = math.log1p(self.margin), reach.logs
+    def _unanimous(self, told: Forecast, query: Query, fitted: Family) -> Forecast:
+        """A verdict that is not plain, replaced by that of all the scheme's cells if they have only one."""
+        cells, low, high = fitted.logs.get((query.quant, query.device), (0, 0.0, 0.0))
+        edge = math.log1p(self.margin)
         verdict = Verdict.HELPS if low > edge else Verdict.HURTS if high < -edge else None
-        if verdict is None or reach.cells < _MANY or told.sure >= _PLAIN:
+        if verdict is None or cells < _MANY or math.isnan(told.speedup) or told.sure >= _PLAIN:
             return told
-        said = f"as all {reach.cells} cells of it; how much is uncertain"
-        return replace(told, verdict=str(verdict), sure=(reach.cells + 1) / (reach.cells + 2), reason=said)
+        said = f"as all {cells} cells of {query.quant}; how much is uncertain"
+        return replace(told, verdict=str(verdict), sure=(cells + 1) / (cells + 2), reason=said)
 
     def _told(self, mean: float, spread: float, support: int, mind: str) -> Forecast:
         """A forecast by its mean and spread of log speedup."""
@@ -162,13 +173,25 @@ def _too_far(query: Query, name: str, fitted: Family, own: Reach | None) -> str:
     if reach.cells < _FEWEST and (query.M, query.K, query.N) not in reach.shapes:
         return f"{reach.cells} cell of {name}: at least {_FEWEST} are needed"
     switch = fitted.switches.get(query.quant)
-    for side, times in _BEYOND.items():
+    for side, (less, more) in _BEYOND.items():
         (low, high), value = reach.spans[side], getattr(query, side)
-        if side == "M" and switch and (value <= switch.last if switch.known else switch.last < value < switch.first):
-            continue  # one tile, of as many rows as there may be; or both kernels are asked
-        if not low / times <= value <= high * times:
+        if side == "M" and switch and switch.known and value <= switch.last:
+            continue  # one tile, of as many rows as there may be
+        if not low / less <= value <= high * more:
+            times = less if value < low else more
             return f"{side}={value:,} is more than {times:g} times beyond the {low:,}-{high:,} measured of {name}"
     return ""
+
+
+def _doublings(query: Query, reach: Reach) -> float:
+    """How far above the M that were measured a shape lies, less what a fit reaches by itself."""
+    return max(0.0, math.log2(query.M / reach.spans["M"][1] / _BEYOND["M"][0]))
+
+
+def _where_measured(query: Query, name: str, fitted: Family) -> Query:
+    """The query at the nearest M at which a kernel was measured: where it may have switched, it is not followed."""
+    low, high = fitted.reaches[name, ""].spans["M"]
+    return replace(query, M=min(max(query.M, low), high))
 
 
 def _either(found: list[Forecast], names: list[str]) -> Forecast:
@@ -176,20 +199,21 @@ def _either(found: list[Forecast], names: list[str]) -> Forecast:
     if len(found) == 1:
         return found[0]
     below, above = found
-    if UNKNOWN in (below.verdict, above.verdict):
-        return below if below.verdict == UNKNOWN else above
-    switches = f"the kernel switches somewhere between {names[0]} and {names[1].rpartition(', ')[2]}"
+    if math.isnan(below.speedup) or math.isnan(above.speedup):
+        return below if math.isnan(below.speedup) else above
+    mind = f"the kernel switches somewhere between {names[0]} and {names[1].rpartition(', ')[2]}"
+    verdict = below.verdict
     if below.verdict != above.verdict:
-        told = f"there it {below.verdict} ({below.speedup:.2f}×), here it {above.verdict} ({above.speedup:.2f}×)"
-        return Forecast(UNKNOWN, support=below.support + above.support, reason=f"{switches}; {told}")
+        told = (f"{each.verdict} {each.speedup:.2f}×" for each in found)
+        verdict, mind = UNKNOWN, f"{mind}: {' or '.join(told)}"
     return Forecast(
-        verdict=below.verdict,
+        verdict=verdict,
         speedup=math.sqrt(below.speedup * above.speedup),
         low=min(below.low, above.low),
         high=max(below.high, above.high),
-        sure=min(below.sure, above.sure),
+        sure=min(below.sure, above.sure) if verdict == below.verdict else 0.5,
         support=below.support + above.support,
-        reason=switches,
+        reason=mind,
     )
 
 

@@ -1,7 +1,7 @@
 """Whether forecasts hold where nothing was measured: cells left out, foretold, and compared; rivals beside them."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,17 +49,20 @@ class Trial:
     covered: float  # of them, those whose interval holds the measured speedup; nan without intervals
 
 
-def trials(cells: pd.DataFrame, margin: float, most_folds: int | None = None) -> list[Trial]:
+def trials(
+    cells: pd.DataFrame, margin: float, most_folds: int | None = None, left_out: Sequence[str] = (*LEFT_OUT,)
+) -> list[Trial]:
     """Every way of leaving out x every way of foretelling.
 
     Args:
         cells: of any devices; the others' cells of what is left out are left out, too.
         margin: a speedup within it is neutral.
-        most_folds: things that are left out together, where there are more; None: each alone.
+        most_folds: into how many parts all things are put, each left out whole; None: each thing alone.
+        left_out: of LEFT_OUT.
     """
     found = []
-    for name, keys in LEFT_OUT.items():
-        folds = _folds(keys(cells), most_folds)
+    for name in left_out:
+        folds = _folds(LEFT_OUT[name](cells), most_folds)
         if len(set(folds)) > 1:
             found += _of(name, cells, folds, margin)
     return found
