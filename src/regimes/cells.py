@@ -1,6 +1,7 @@
 """Cells: one Linear layer, one scheme, one device, its speedup; of own runs and of imports, never under one name."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ _OF_RUNS = {
 }
 
 
-def cells(rows: Iterable[dict[str, object]]) -> pd.DataFrame:
+def cells(rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
     """A frame of cells; numbers that a row lacks are empty."""
     frame = pd.DataFrame(list(rows), columns=COLUMNS)
     return frame.astype(dict.fromkeys(SHAPE, "int64") | dict.fromkeys(_NUMBERS, "float64"))
@@ -61,8 +62,10 @@ def together(own: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
 def weights(frame: pd.DataFrame) -> "pd.Series[float]":
     """What a cell counts: own runs 1, published ones less, and less the wider its interval is."""
     told = (frame["source"] == OWN).map({True: 1.0, False: PUBLISHED_WEIGHT})
-    error = np.log(frame["high"] / frame["low"]) / _WIDTHS
-    return told / (1 + (error.fillna(0.0) / _NARROW) ** 2)
+    width = (frame["high"] / frame["low"]).fillna(1.0)
+    error = np.log(width.to_numpy(dtype=np.float64)) / _WIDTHS
+    found: pd.Series[float] = told / (1 + (error / _NARROW) ** 2)
+    return found
 
 
 def is_cpu(device: str) -> bool:

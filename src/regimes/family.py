@@ -190,8 +190,8 @@ def seen_switches(cells: pd.DataFrame, left: Array) -> Iterator[tuple[str, Switc
         alike = (steps.gt(0).sum() == steps.count()) | (steps.lt(0).sum() == steps.count())
         height = steps.mean().abs().where(alike & (steps.count() >= _JUMPS), 0.0)
         if len(height) and height.max() > _JUMP:
-            first = int(height.idxmax())
-            yield str(quant), Switch(int(table.columns[table.columns < first].max()), first)
+            first = int(height.to_numpy().argmax())  # of the steps; its M stands one column on
+            yield str(quant), Switch(int(table.columns[first]), int(table.columns[first + 1]))
 
 
 def shapes_of(rows: pd.DataFrame) -> Array:

@@ -25,7 +25,8 @@ _PER_DOUBLING = 0.12  # standard deviation of log speedup that each doubling of 
 _FEWEST = 2  # cells of a kernel
 _WIDEST = 0.45  # standard deviation of log speedup, unless the verdict is plain all the same
 _PLAIN = 0.9  # probability of such a verdict
-_MANY = 8  # cells of a kernel that, having one verdict, lend it to a shape among them
+_MANY = 8  # cells of a scheme that, having one verdict, lend it to a shape among them
+_OPEN = (UNKNOWN, str(Verdict.INCONCLUSIVE))
 _SURE = 0.5  # probability that a verdict needs
 _OTHER_DEVICE = 0.08  # standard deviation of log speedup that another device's costs add
 
@@ -135,11 +136,11 @@ class Forecaster:
         return found
 
     def _unanimous(self, told: Forecast, query: Query, fitted: Family) -> Forecast:
-        """A verdict that is not plain, replaced by that of all the scheme's cells if they have only one."""
+        """Where a forecast leaves the verdict open, that of all the scheme's cells if they have only one."""
         cells, low, high = fitted.logs.get((query.quant, query.device), (0, 0.0, 0.0))
         edge = math.log1p(self.margin)
         verdict = Verdict.HELPS if low > edge else Verdict.HURTS if high < -edge else None
-        if verdict is None or cells < _MANY or math.isnan(told.speedup) or told.sure >= _PLAIN:
+        if verdict is None or cells < _MANY or math.isnan(told.speedup) or told.verdict not in _OPEN:
             return told
         said = f"as all {cells} cells of {query.quant}; how much is uncertain"
         return replace(told, verdict=str(verdict), sure=(cells + 1) / (cells + 2), reason=said)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from src.config.errors import ConfigError
-from src.regimes.cells import OWN, PLACE
+from src.regimes.cells import OWN, PLACE, SHAPE
 from src.regimes.csv_rows import RefusedError, Row, read_table
 from src.regimes.forecast import Query
 
@@ -49,7 +49,8 @@ def _query(row: Row, usual: Mapping[str, str], devices: list[str], names: Mappin
     quant = row.text("quant")
     place = {name: row.text(name, usual[name]) for name in PLACE}
     place["device"] = _device(place["device"], devices)
-    return Query(**place, **row.shape(), quant=names.get(quant, quant))
+    m, k, n = (row.shape()[name] for name in SHAPE)
+    return Query(place["device"], place["compile"], place["dtype"], m, k, n, names.get(quant, quant))
 
 
 def _device(asked: str, devices: list[str]) -> str:

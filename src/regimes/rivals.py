@@ -77,9 +77,9 @@ def _by_roofline(seen: pd.DataFrame, rows: pd.DataFrame) -> Array:
 
     def time(weight_bits: Array, times_faster: Array) -> Array:
         moved, computed = _bytes(asked, weight_bits) * per_byte, asked.prod(axis=1) * per_operation / times_faster
-        return np.maximum(moved, computed)
+        return np.asarray(np.maximum(moved, computed))
 
-    return np.log(time(np.full(len(asked), 16.0), np.ones(len(asked))) / time(bits, rate))
+    return np.asarray(np.log(time(np.full(len(asked), 16.0), np.ones(len(asked))) / time(bits, rate)))
 
 
 def _bytes(shapes: Array, weight_bits: Array) -> Array:

@@ -78,7 +78,7 @@ class Rule:
         return all(each.low < values[each.feature] <= each.high for each in self.conditions)
 
 
-_SAYS = {
+_SAYS: dict[str, str] = {
     Verdict.HELPS: "helps",
     Verdict.HURTS: "hurts",
     Verdict.NEUTRAL: "makes no difference",
@@ -88,7 +88,7 @@ _SAYS = {
 
 def rules(fitted: Family, compile_: str, dtype: str, margin: float) -> list[Rule]:
     """The rules of every device and scheme of a family that has cells enough."""
-    found = []
+    found: list[Rule] = []
     for (device, quant), rows in fitted.cells.groupby(["device", "quant"], sort=True):
         if len(rows) >= _LEAST:
             base = fitted.baselines[str(device)]

@@ -1,7 +1,8 @@
 """Regimes in the report and on the terminal: published numbers, rules, forecasts, and how both were tested."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from html import escape
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -16,6 +17,7 @@ from src.report.sections import section
 _FIRST = 20  # predictions on the terminal
 _MOST_REFUSED = 20
 _MOST_RULES = 12
+_MOST_SHOWN = 200  # predictions in the report
 
 
 def show(console: Console, found: Regimes) -> None:
@@ -92,14 +94,11 @@ def _refused(sentences: list[str]) -> Iterator[str]:
 
 
 def _predictions(rows: pd.DataFrame) -> Iterator[str]:
-    for row in rows.head(_FIRST).itertuples(index=False):
-        shape = f"{row.M}×{row.K}×{row.N} {row.quant}"
-        if row.verdict == UNKNOWN:
-            yield f"{shape}: unknown: {row.reason}"
-        else:
-            rule = f"; {row.rule} ({row.rule_cells} cells)" if row.rule else ""
-            mind = f"; {row.reason}" if row.reason else ""
-            yield f"{shape}: {row.verdict} {row.speedup:.2f}× ({row.low:.2f}–{row.high:.2f}){rule}{mind}"
+    for row in rows.head(_FIRST).to_dict("records"):
+        rule = f"{row['rule']} ({row['rule_cells']} cells)" if row["rule"] else ""
+        known = "; ".join(filter(None, [f"{row['verdict']} {_speedup_text(row)}", rule, row["reason"]]))
+        told = f"{UNKNOWN}: {row['reason']}" if row["verdict"] == UNKNOWN else known
+        yield f"{_shape(row)} {row['quant']}: {told}"
     if len(rows) > _FIRST:
         yield f"{len(rows) - _FIRST} more rows in predictions.csv"
 
@@ -123,21 +122,28 @@ def _rules_table(found: Regimes) -> str:
 def _predictions_table(rows: pd.DataFrame) -> str:
     heads = ["Device", "M×K×N", "Scheme", "Verdict", "Speedup", "Sure", "Rule, or why it is unknown"]
     cells = []
-    for row in rows.head(200).itertuples(index=False):
-        known = row.verdict != UNKNOWN
-        span = f"{row.speedup:.2f}× <small>{row.low:.2f}–{row.high:.2f}</small>" if known else ""
+    for row in rows.head(_MOST_SHOWN).to_dict("records"):
+        known = row["verdict"] != UNKNOWN
         cells.append(
             [
-                text_cell(str(row.device)),
-                text_cell(f"{row.M}×{row.K}×{row.N}"),
-                text_cell(str(row.quant)),
-                Cell(chip(str(row.verdict)), str(row.verdict)),
-                Cell(span, row.speedup if known else None, number=True),
-                number_cell(f"{row.sure:.0%}" if known else "", row.sure),
-                text_cell(str(row.rule or row.reason)),
+                text_cell(row["device"]),
+                text_cell(_shape(row)),
+                text_cell(row["quant"]),
+                Cell(chip(row["verdict"]), row["verdict"]),
+                Cell(_speedup_text(row) if known else "", row["speedup"] if known else None, number=True),
+                number_cell(f"{row['sure']:.0%}" if known else "", row["sure"]),
+                text_cell("; ".join(filter(None, [row["rule"], row["reason"]]))),
             ]
         )
     return table(heads, cells)
+
+
+def _shape(row: dict[Hashable, Any]) -> str:
+    return f"{row['M']}×{row['K']}×{row['N']}"
+
+
+def _speedup_text(row: dict[Hashable, Any]) -> str:
+    return f"{row['speedup']:.2f}× ({row['low']:.2f}–{row['high']:.2f})"
 
 
 def _trials_table(trials: list[Trial]) -> str:
@@ -167,20 +173,20 @@ def _published_tables(found: Regimes) -> str:
     }
     of_layers = [
         [
-            *map(text_cell, (row.device, row.compile, f"{row.M}×{row.K}×{row.N}", row.quant)),
-            number_cell(f"{row.speedup:.3g}×", float(row.speedup)),
-            text_cell(row.source),
+            *map(text_cell, (row["device"], row["compile"], _shape(row), row["quant"])),
+            number_cell(f"{row['speedup']:.3g}×", row["speedup"]),
+            text_cell(row["source"]),
         ]
-        for row in layers.itertuples(index=False)
+        for row in layers.to_dict("records")
     ]
     of_models = [
         [
-            *map(text_cell, (row.hardware, row.model, row.batch, row.compile, row.quant)),
-            number_cell(f"{row.speedup:.3g}×", float(row.speedup)),
-            number_cell(str(row.samples), int(row.samples)),
-            *map(text_cell, (row.against, row.source)),
+            *(text_cell(row[name]) for name in ("hardware", "model", "batch", "compile", "quant")),
+            number_cell(f"{row['speedup']:.3g}×", row["speedup"]),
+            number_cell(str(row["samples"]), row["samples"]),
+            *(text_cell(row[name]) for name in ("against", "source")),
         ]
-        for row in models.itertuples(index=False)
+        for row in models.to_dict("records")
     ]
     return "".join(
         f"<details><summary>{len(rows)} {name.lower()}</summary>{table(heads[name], rows)}</details>"

@@ -61,7 +61,7 @@ def test_what_was_measured_is_foretold_as_measured(made):
     ("asked", "reason"),
     [
         (query(1024, 3072, 3072, "int8dq"), "no cell of int8dq was measured; there are cells of float8dq, float8wo"),
-        (query(100_000, 3072, 3072), "M=100,000 is more than 4 times beyond the 1-16,384 measured"),
+        (query(4_000_000, 3072, 3072), "M=4,000,000 is more than 128 times beyond the 1-16,384 measured"),
         (query(1024, 100, 3072), "K=100 is more than 3 times beyond"),
         (query(1024, 3072, 3072, compile="max-autotune"), "nothing was measured at compile=max-autotune"),
         (query(1024, 3072, 3072, device="Some CPU, 2 threads"), "nothing was measured on a device like"),
@@ -72,6 +72,33 @@ def test_what_nothing_is_near_to_is_unknown_with_the_reason(made, asked, reason)
     assert found.verdict == UNKNOWN
     assert math.isnan(found.speedup)
     assert reason in found.reason
+
+
+def test_more_rows_than_were_measured_are_foretold_less_surely(made):
+    near, far = made.one(query(30_000, 3072, 3072)), made.one(query(400_000, 3072, 3072))
+    assert near.verdict == far.verdict == "helps"
+    assert far.high / far.low > near.high / near.low
+
+
+def test_a_switch_is_found_where_all_layers_jump_between_two_m():
+    rows = made_cells()
+    slow = (rows["quant"] == "float8dq") & (rows["M"] >= 1024)
+    jumped = Forecaster(rows.assign(speedup=rows["speedup"].where(~slow, rows["speedup"] / 3), treated_ms=math.nan))
+    assert jumped.one(query(256, 3072, 3072)).speedup == pytest.approx(speedup(256, 3072, 3072, "float8dq"), rel=0.1)
+    assert jumped.one(query(2048, 3072, 3072)).speedup == pytest.approx(
+        speedup(2048, 3072, 3072, "float8dq") / 3, rel=0.1
+    )
+    between = jumped.one(query(512, 5120, 13824))
+    assert "the kernel switches somewhere between float8dq, M ≤ 256 and M ≥ 1024" in between.reason
+    assert between.verdict == UNKNOWN
+
+
+def test_a_verdict_that_is_open_is_that_of_all_cells_if_they_have_one():
+    rows = made_cells(noise=0.4)
+    hurting = rows.assign(speedup=rows["speedup"].clip(upper=0.95), treated_ms=math.nan)
+    hurting.loc[hurting["M"] == 256, "speedup"] /= 20
+    found = Forecaster(hurting).one(query(2048, 2500, 2500))
+    assert found.verdict == "hurts"
 
 
 def test_a_few_cells_tell_nothing_of_other_shapes():
