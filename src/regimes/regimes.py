@@ -19,6 +19,7 @@ PREDICTIONS_NAME = "predictions.csv"
 _LEAST = 8  # cells that rules are made of
 _FOLDS = 4  # of each kind of trial in a report, which is to be quick; the benchmark leaves out each thing alone
 _TRIED = ("one (K, N)", "one M", "one device")
+_SIDES = 3  # (K, N), without which leaving one out is no test
 _MOST_TRIED = 600  # cells; more are tested on a sample of so many
 
 
@@ -49,7 +50,8 @@ def regimes(
     forecaster = Forecaster(cells, margin)
     known = known_rules(forecaster) if len(cells) >= _LEAST else []
     tried = cells if len(cells) <= _MOST_TRIED else cells.sample(_MOST_TRIED, random_state=0)
-    tested = trials(tried, margin, _FOLDS, _TRIED) if len(cells) >= _LEAST else []
+    several = tried[["K", "N"]].drop_duplicates().shape[0] >= _SIDES
+    tested = trials(tried, margin, _FOLDS, _TRIED) if len(cells) >= _LEAST and several else []
     if predict is None:
         return Regimes(imported, cells, known, tested, refused=imported.refused)
     queries, wrong = read_queries(Path(predict), cells, field_names() | dict(aliases))

@@ -91,9 +91,10 @@ def rules(fitted: Family, compile_: str, dtype: str, margin: float) -> list[Rule
     found: list[Rule] = []
     for (device, quant), rows in fitted.cells.groupby(["device", "quant"], sort=True):
         if len(rows) >= _LEAST:
-            base = fitted.baselines[str(device)]
+            base, switch = fitted.baselines[str(device)], fitted.switches.get(str(quant))
             place = {"device": str(device), "compile": compile_, "dtype": dtype, "quant": str(quant)}
-            found += _of_scheme(rows.reset_index(drop=True), base, place, margin)
+            last = switch.last if switch and switch.known else None
+            found += _of_scheme(rows.reset_index(drop=True), base, place, margin, last)
     return found
 
 
@@ -109,16 +110,18 @@ def verdicts_of(log_speedups: Array, margin: float) -> npt.NDArray[np.str_]:
     return np.where(log_speedups > edge, "helps", np.where(log_speedups < -edge, "hurts", "neutral"))
 
 
-def _of_scheme(rows: pd.DataFrame, base: Costs, place: dict[str, str], margin: float) -> Iterator[Rule]:
+def _of_scheme(
+    rows: pd.DataFrame, base: Costs, place: dict[str, str], margin: float, last: int | None
+) -> Iterator[Rule]:
     values, logs = table(shapes_of(rows), base), rows["log"].to_numpy()
     weights, said = rows["weight"].to_numpy(), verdicts_of(logs, margin)
     right = _tested(rows, values, logs, weights, said)
-    for box in _boxes(values, logs, weights, said):
+    for box in _boxes(values, logs, weights, said, last):
         inside = np.array([_within(box, row) for row in values])
         effect = np.exp(np.quantile(logs[inside], [0.5, 0.05, 0.95]))
         yield Rule(
             **place,
-            conditions=tuple(_condition(f, low, high, values[:, f]) for f, (low, high) in sorted(box.items())),
+            conditions=tuple(_condition(f, box[f], values[:, f], last) for f in sorted(box)),
             verdict=_majority(said[inside], weights[inside]),
             speedup=float(effect[0]), low=float(effect[1]), high=float(effect[2]),
             cells=int(inside.sum()), own=int((rows["own"].to_numpy() & inside).sum()), right=int(right[inside].sum()),
@@ -128,8 +131,10 @@ def _of_scheme(rows: pd.DataFrame, base: Costs, place: dict[str, str], margin: f
 Box = dict[int, tuple[float, float]]  # feature -> above, up to
 
 
-def _boxes(values: Array, logs: Array, weights: Array, said: npt.NDArray[np.str_]) -> list[Box]:
-    """The tree's leaves; branches whose leaves all say the same are one."""
+def _boxes(
+    values: Array, logs: Array, weights: Array, said: npt.NDArray[np.str_], last: int | None
+) -> list[Box]:
+    """The tree's leaves; branches whose leaves all say the same are one. `last` M of a kernel is an edge."""
     from sklearn.tree import DecisionTreeRegressor
 
     least = max(2, math.ceil(len(logs) / _LEAVES))
@@ -142,6 +147,7 @@ def _boxes(values: Array, logs: Array, weights: Array, said: npt.NDArray[np.str_
         if tree.children_left[node] == tree.children_right[node]:
             return [(box, own)]
         feature, edge = int(tree.feature[node]), float(2.0 ** tree.threshold[node])
+        edge = _at_switch(edge, values[:, feature], last) if feature == 0 else edge
         low, high = box.get(feature, (-math.inf, math.inf))
         below = values[:, feature] <= edge
         leaves = walk(tree.children_left[node], box | {feature: (low, edge)}, inside & below)
@@ -161,7 +167,7 @@ def _tested(
         if out.all():
             continue
         kept = ~out
-        for box in _boxes(values[kept], logs[kept], weights[kept], said[kept]):
+        for box in _boxes(values[kept], logs[kept], weights[kept], said[kept], None):
             told = np.array([_within(box, row) for row in values])
             verdict = _majority(said[kept & told], weights[kept & told])
             right |= out & told & (said == verdict)
@@ -172,9 +178,19 @@ def _within(box: Box, row: Array) -> bool:
     return all(low < row[feature] <= high for feature, (low, high) in box.items())
 
 
-def _condition(feature: int, low: float, high: float, values: Array) -> Condition:
+def _condition(feature: int, span: tuple[float, float], values: Array, last: int | None) -> Condition:
+    """A bound that is a kernel's last M is told as that."""
+    low, high = span
     inside = values[(values > low) & (values <= high)]
-    return Condition(feature, low, high, float(inside.min()), float(inside.max()))
+    seen_low = low + 1 if feature == 0 and low == last else float(inside.min())
+    return Condition(feature, low, high, seen_low, high if feature == 0 and high == last else float(inside.max()))
+
+
+def _at_switch(edge: float, values: Array, last: int | None) -> float:
+    """An edge of M between two that were measured, put where the kernel is known to switch between them."""
+    if last is None or not values[values <= edge].max() <= last < values[values > edge].min():
+        return edge
+    return float(last)
 
 
 def _majority(said: npt.NDArray[np.str_], weights: Array) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,8 @@ class Trial:
     error: float  # median of |foretold / measured - 1|; nan where a way has no speedups
     within: float  # of cells with a speedup, those foretold within 25 %
     covered: float  # of them, those whose interval holds the measured speedup; nan without intervals
+    things: int = 0  # that were left out
+    folds: int = 0  # in so many parts
 
 
 def trials(
@@ -62,9 +64,11 @@ def trials(
     """
     found = []
     for name in left_out:
-        folds = _folds(LEFT_OUT[name](cells), most_folds)
-        if len(set(folds)) > 1:
-            found += _of(name, cells, folds, margin)
+        keys = LEFT_OUT[name](cells)
+        folds = _folds(keys, most_folds)
+        if parts := len(set(folds)) - 1:
+            tried = _of(name, cells, folds, margin)
+            found += [replace(each, things=len(set(keys)), folds=parts + 1) for each in tried]
     return found
 
 

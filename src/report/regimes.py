@@ -1,7 +1,10 @@
 """Regimes in the report and on the terminal: published numbers, rules, forecasts, and how both were tested."""
 
+import re
+from collections import defaultdict
 from collections.abc import Hashable, Iterator
 from html import escape
+from itertools import groupby
 from typing import Any
 
 import pandas as pd
@@ -10,10 +13,12 @@ from rich.text import Text
 
 from src.regimes.forecast import UNKNOWN
 from src.regimes.regimes import Regimes
+from src.regimes.rules import Rule
 from src.regimes.trials import FITTED, Trial
 from src.report.markup import Cell, chip, number_cell, table, text_cell
 from src.report.sections import section
 
+_LINE = re.compile(r"(.*), line (\d+): (.*)", re.DOTALL)
 _FIRST = 20  # predictions on the terminal
 _MOST_REFUSED = 20
 _MOST_RULES = 12
@@ -22,9 +27,9 @@ _MOST_SHOWN = 200  # predictions in the report
 
 def show(console: Console, found: Regimes) -> None:
     """Print what was refused, what is published, the rules, how they were tested, the first predictions."""
-    for sentence in _refused(found.refused):
+    for sentence in refused_in_words(found.refused):
         console.print(Text(f"note: {sentence}", style="yellow"), soft_wrap=True)
-    for sentence in [*published(found), *rules_in_words(found), *tested_in_words(found.trials)]:
+    for sentence in [*published(found), *rules_in_words(found.rules), *tested_in_words(found.trials)]:
         console.print(Text(sentence))
     for line in _predictions(found.predictions):
         console.print(Text(line), soft_wrap=True)
@@ -43,13 +48,16 @@ def published(found: Regimes) -> Iterator[str]:
         )
 
 
-def rules_in_words(found: Regimes) -> Iterator[str]:
-    """The rules of each device, the first few."""
-    for rule in found.rules[:_MOST_RULES]:
-        mode = f"compile={rule.compile}" + (f" {rule.dtype}" if rule.dtype != "bfloat16" else "")
-        yield f"On {rule.device}, {mode}: {rule.text}."
-    if len(found.rules) > _MOST_RULES:
-        yield f"{len(found.rules) - _MOST_RULES} more rules stand in the report."
+def rules_in_words(rules: list[Rule]) -> Iterator[str]:
+    """The rules of each device and compile mode under a line of its own, those that help first."""
+    ordered = sorted(rules, key=lambda rule: (rule.device, rule.compile, rule.dtype, -rule.speedup))
+    for place, members in groupby(ordered, key=lambda rule: (rule.device, rule.compile, rule.dtype)):
+        device, mode, dtype = place
+        told = [f"- {rule.text}." for rule in members]
+        yield f"Rules for one Linear on {device}, compile={mode}, {dtype}:"
+        yield from told[:_MOST_RULES]
+        if len(told) > _MOST_RULES:
+            yield f"- and {len(told) - _MOST_RULES} more in the report."
 
 
 def tested_in_words(trials: list[Trial]) -> Iterator[str]:
@@ -60,10 +68,15 @@ def tested_in_words(trials: list[Trial]) -> Iterator[str]:
         better = [each.way for each in others if each.right > own.right]
         verdict = f"; that does not generalize: {', '.join(better)} did better" if better else ""
         yield (
-            f"With {own.left_out} left out, the forecast's verdict was right for {own.right:.0%} of {own.far} cells "
-            f"more than 10% from 1 and wrong for {own.wrong:.0%} ({beside}); median error {own.error:.1%}, "
-            f"{own.within:.0%} within 25%, {own.unknown:.0%} of {own.cells} unknown{verdict}."
+            f"With {own.left_out}{_parts(own)} left out, the forecast's verdict was right for {own.right:.0%} of "
+            f"{own.far} cells more than 10% from 1 and wrong for {own.wrong:.0%} ({beside}); median error "
+            f"{own.error:.1%}, {own.within:.0%} within 25%, {own.unknown:.0%} of {own.cells} unknown{verdict}."
         )
+
+
+def _parts(trial: Trial) -> str:
+    """Where things were not left out one by one, how."""
+    return f" of {trial.things}, several at once," if trial.things > trial.folds else ""
 
 
 def regimes_sections(found: Regimes) -> Iterator[str]:
@@ -87,10 +100,17 @@ def regimes_sections(found: Regimes) -> Iterator[str]:
         yield section("Published elsewhere", "", body)
 
 
-def _refused(sentences: list[str]) -> Iterator[str]:
-    yield from sentences[:_MOST_REFUSED]
-    if len(sentences) > _MOST_REFUSED:
-        yield f"{len(sentences) - _MOST_REFUSED} more rows were refused"
+def refused_in_words(sentences: list[str]) -> Iterator[str]:
+    """The refused rows, those of one file and reason in one line."""
+    alike: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for sentence in sentences:
+        file, line, reason = match.groups() if (match := _LINE.fullmatch(sentence)) else (sentence, "", "")
+        alike[file, reason].append(line)
+    for (file, reason), lines in [*alike.items()][:_MOST_REFUSED]:
+        where = f", line{'s' if len(lines) > 1 else ''} {', '.join(lines)}: " if reason else ""
+        yield f"{file}{where}{reason}"
+    if len(alike) > _MOST_REFUSED:
+        yield f"rows were refused for {len(alike) - _MOST_REFUSED} more reasons"
 
 
 def _predictions(rows: pd.DataFrame) -> Iterator[str]:
