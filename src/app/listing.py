@@ -92,10 +92,19 @@ def _dtypes(
     }
 
 
+def scheme_aliases() -> dict[str, str]:
+    """Other names of schemes -> the scheme of conf/quant."""
+    return aliases("quant", _loader())
+
+
 def scheme_names() -> list[str]:
     """Every scheme of conf/quant, without aliases."""
-    loader = Loader(create_config_search_path(config_source(ROOT / "conf")))
+    loader = _loader()
     return without_aliases("quant", loader.get_group_options("quant"), loader)
+
+
+def _loader() -> Loader:
+    return Loader(create_config_search_path(config_source(ROOT / "conf")))
 
 
 def _schemes(compose: Compose, loader: Loader, overrides: Sequence[str]) -> dict[str, QuantConf]:

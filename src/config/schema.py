@@ -172,6 +172,8 @@ class AnalyzeConf:
     experiment: str | None = None  # null: tracking.experiment
     outputs: str = "outputs"
     report: str = "${outputs}/report"  # folder of report.html, verdicts.csv, verdicts.parquet
+    imports: list[str] = field(default_factory=list)  # CSV files; on the command line import=FILE, repeatable
+    predict: str | None = None  # a CSV file of shapes to foretell
     margin: float = bounded(0.02, min=0.0, max=0.5)
 
 

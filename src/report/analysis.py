@@ -7,41 +7,46 @@ import pandas as pd
 from rich.console import Console
 
 from src.analysis.frame import VERDICTS, of_sweep, standing, tidy
-from src.analysis.provenance import provenance, warnings
+from src.analysis.provenance import Provenance, provenance, warnings
 from src.analysis.schemes import write_schemes
 from src.analysis.shapes import breakeven_table
 from src.analysis.tracker import Tracker, sweep_keys
 from src.analysis.verdicts import write_tables
-from src.app.listing import scheme_names
+from src.app.listing import scheme_aliases, scheme_names
 from src.config.errors import ConfigError
 from src.config.paths import command
 from src.config.schema import AnalyzeConf
+from src.regimes.regimes import Regimes, regimes, write_predictions
 from src.report import terminal
+from src.report.regimes import published
+from src.report.regimes import show as show_regimes
 from src.report.report import Report, write_report
 from src.report.words import sentences
 
 
 def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
-    """Read the tracked runs, print the verdicts, write and log the report.
+    """Read the tracked runs and imports, print verdicts and forecasts, write and log the report.
 
     Returns:
-        0 with a report, 1 when the experiment has no finished runs yet.
+        0 with a report, 1 when the experiment has no finished runs yet and nothing was imported.
 
     Raises:
         ConfigError: no such store, experiment or sweep, or the report's folder cannot be written.
     """
     console = console or Console(highlight=False, width=None if sys.stdout.isatty() else 100)
-    tracker = Tracker(conf.tracking, conf.experiment)
+    try:
+        tracker = Tracker(conf.tracking, conf.experiment)
+    except ConfigError as error:
+        if not conf.imports:
+            raise
+        return _without_runs(conf, str(error), console)
     frame = tidy(tracker.runs(), conf.margin)
     if frame.empty:
-        console.print(
-            f"experiment={tracker.experiment}: no finished runs yet in {tracker.uri}; "
-            f"{command('run')} makes one",
-            soft_wrap=True, markup=False,
-        )  # fmt: skip
-        return 1
+        why = f"experiment={tracker.experiment}: no finished runs yet in {tracker.uri}; {command('run')} makes one"
+        return _without_runs(conf, why, console)
     frame = _only_sweep(frame, conf)
     runs = standing(frame)
+    found_regimes = _regimes(conf, runs)
     breakeven = breakeven_table(runs)
     found = provenance(runs, Path(conf.outputs), tracker)
     report = Report(
@@ -52,11 +57,14 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
         warnings=warnings(runs, found, replaced=len(frame) - len(runs)),
         margin=conf.margin,
         source=f"experiment {tracker.experiment}" + (f", sweep {conf.sweep}" if conf.sweep else ""),
+        regimes=found_regimes,
     )
     folder = _folder(Path(conf.report))
     paths = [write_report(report, folder), *write_tables(frame, breakeven, folder)]
     paths += write_schemes(runs, Path(conf.outputs), scheme_names(), found.versions, folder)
+    paths += write_predictions(found_regimes.predictions, folder)
     terminal.show(console, runs, breakeven, report.sentences, report.warnings)
+    show_regimes(console, found_regimes)
     _log(tracker, conf, frame, runs, breakeven, paths, console)
     console.print(f"report: {paths[0].resolve()}", soft_wrap=True, markup=False)
     console.print(tracker.view_hint, soft_wrap=True, markup=False)
@@ -72,6 +80,31 @@ def headline(runs: pd.DataFrame, breakeven: pd.DataFrame) -> dict[str, float]:
     if len(speedups):
         metrics |= {"speedup/best": float(speedups.max()), "speedup/worst": float(speedups.min())}
     return metrics | {"breakeven/crossings": float(breakeven["m"].notna().sum())}
+
+
+def _without_runs(conf: AnalyzeConf, why: str, console: Console) -> int:
+    """What imports alone can tell: rules and forecasts, in a report of their own; and why there are no runs."""
+    console.print(why, soft_wrap=True, markup=False)
+    if not conf.imports:
+        return 1
+    runs = tidy([], conf.margin)
+    found = _regimes(conf, runs)
+    show_regimes(console, found)
+    if not found.imported.sources:
+        return 1
+    folder = _folder(Path(conf.report))
+    source = f"{', '.join(found.imported.sources)}, published"
+    report = Report(
+        runs, breakeven_table(runs), [*published(found)], Provenance(0), [], conf.margin, source, found
+    )
+    paths = [write_report(report, folder), *write_predictions(found.predictions, folder)]
+    for path in paths:
+        console.print(f"{path.stem}: {path.resolve()}", soft_wrap=True, markup=False)
+    return 0
+
+
+def _regimes(conf: AnalyzeConf, runs: pd.DataFrame) -> Regimes:
+    return regimes(runs, conf.imports, conf.predict, scheme_aliases(), conf.margin)
 
 
 def _only_sweep(frame: pd.DataFrame, conf: AnalyzeConf) -> pd.DataFrame:

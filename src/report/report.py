@@ -13,8 +13,10 @@ from plotly.offline import get_plotlyjs
 
 from src.analysis.frame import devices
 from src.analysis.provenance import Provenance
+from src.regimes.regimes import Regimes
 from src.report.markup import chip
 from src.report.palette import VERDICTS
+from src.report.regimes import regimes_sections
 from src.report.sections import (
     breakeven_section,
     curves_section,
@@ -42,6 +44,7 @@ class Report:
     warnings: list[str]
     margin: float
     source: str
+    regimes: Regimes | None = None
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -78,12 +81,16 @@ def page_parts() -> tuple[str, str]:
 
 def _sections(report: Report) -> Iterator[str]:
     runs, margin = report.runs, report.margin
+    if report.regimes is not None and runs.empty:
+        yield from regimes_sections(report.regimes)
+        return
     yield verdicts_section(runs)
     yield forest_section(runs, margin)
     yield memory_section(runs, margin)
     yield breakeven_section(runs, report.breakeven)
     yield curves_section(runs, margin)
     yield heatmap_section(runs)
+    yield from regimes_sections(report.regimes) if report.regimes is not None else ()
     yield protocol_section(runs, report.provenance, margin)
 
 
@@ -110,5 +117,7 @@ def _warnings(warnings: list[str]) -> str:
 
 
 def _dates(runs: pd.DataFrame) -> str:
+    if runs.empty:
+        return "no runs of one's own"
     first, last = (f"{value:%Y-%m-%d}" for value in (runs["started_at"].min(), runs["started_at"].max()))
     return first if first == last else f"{first} to {last}"

@@ -118,7 +118,7 @@ def test_text_of_runs_is_escaped(page):
 def test_the_page_has_its_sections(page):
     heads = re.findall(r"<h2>(.*?)</h2>", page)
     assert heads == ["Verdicts", "Speedups", "Memory against speed", "Break-even shapes", "Speedup over M",
-                     "Verdicts over shapes", "How it was measured"]  # fmt: skip
+                     "Verdicts over shapes", "Rules", "How it was measured"]  # fmt: skip
     assert "torchao</dt><dd>0.18.0" in page
     assert 'class="hatched"' in page
 

@@ -1,0 +1,150 @@
+"""What one arm of a Linear costs: constants of a device, a scheme and a compile mode, and fitting them to times.
+
+The time of y[M, N] = x[M, K] W[N, K]^T, in us:
+
+    floor + input * M K + output * M N + max(weight * K N, multiply * K * max(M N, in_flight))
+
+with soft maxima. `floor` is what every call costs, `input` reading (and quantizing) x, `output` writing (and
+rescaling) y, `weight` bringing W (and making it what is multiplied), `multiply` a multiply-add, `in_flight` how many
+outputs a device computes at once: with fewer, a part of it waits. All are positive, so times grow with M, K and N.
+"""
+
+from dataclasses import astuple, dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import OptimizeResult, least_squares
+
+Array = npt.NDArray[np.float64]
+SOFT = 1.5  # exponent of the soft maxima: 1 is a sum; the best of 1 to 8 on cells left out
+_FEW_OUTPUTS = 0.003  # 10^6 outputs
+_POOR = 0.15  # misfit of log time from which another start is tried
+_MISFIT = 0.06  # of log time, that the model is taken to leave
+_MEGA = 1e6
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The constants of one arm."""
+
+    floor_us: float
+    weight_us: float  # per 10^6 weights
+    multiply_us: float  # per 10^9 multiply-adds
+    in_flight: float  # 10^6 outputs
+    input_us: float  # per 10^6 elements of x
+    output_us: float  # per 10^6 elements of y
+
+    def time_us(self, shapes: Array) -> Array:
+        """Times of shapes: an array of (shapes, 3), columns M, K, N."""
+        return _time_us(np.log(np.array(astuple(self))), shapes)
+
+    def weight_share(self, shapes: Array) -> Array:
+        """The share of the time that the weights alone would take."""
+        return np.asarray(self.weight_us * shapes[:, 1] * shapes[:, 2] / _MEGA / self.time_us(shapes))
+
+    @property
+    def ridge(self) -> float:
+        """Rows M from which multiplying takes longer than bringing the weights."""
+        return 1e3 * self.weight_us / self.multiply_us
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Where constants are expected before a time is known: medians and spreads of their logarithms."""
+
+    median: Costs
+    spread: tuple[float, ...]
+
+
+BASELINE_SPREAD = (0.7, 0.7, 0.7, 1.5, 1.5, 1.5)
+TREATED_SPREAD = (0.7, 1.0, 2.5, 2.0, 1.2, 1.2)  # wide in multiplying: a naive kernel is 1,000 times slower
+
+
+def baseline_prior(shapes: Array, times_us: Array) -> Prior:
+    """From the fastest that a device was seen to do."""
+    m, k, n = shapes.T
+    weight = float(np.min(times_us / (k * n))) * _MEGA
+    multiply = float(np.min(times_us / (m * k * n))) * 1e9
+    floor = float(np.min(times_us)) * 0.7
+    moved = weight / 2  # an element of x or y is as large as a weight, and stays in the caches in part
+    return Prior(Costs(floor, weight, multiply, 0.3 * floor / multiply, moved, moved), BASELINE_SPREAD)
+
+
+def treated_prior(baseline: Costs) -> Prior:
+    """From the unquantized arm: half the bytes, and activations that have to be quantized."""
+    return Prior(
+        Costs(
+            baseline.floor_us * 1.4,
+            baseline.weight_us * 0.6,
+            baseline.multiply_us,
+            baseline.in_flight,
+            baseline.weight_us,
+            baseline.weight_us / 2,
+        ),
+        TREATED_SPREAD,
+    )
+
+
+def fit_costs(shapes: Array, times_us: Array, weights: Array, prior: Prior) -> Costs:
+    """The constants that explain the times best, robustly, near the prior where times say little.
+
+    Args:
+        shapes: (cells, 3), columns M, K, N.
+        times_us: of each cell.
+        weights: what each cell counts.
+        prior: what is expected of them.
+    """
+    centre, spread = np.log(np.array(astuple(prior.median))), np.array(prior.spread)
+    observed, root = np.log(times_us), np.sqrt(weights) / _MISFIT
+
+    def misfit(constants: Array) -> Array:
+        off = (np.log(_time_us(constants, shapes)) - observed) * root
+        return np.concatenate([off, (constants - centre) / spread])
+
+    def slopes(constants: Array) -> Array:
+        time, parts = _parts(constants, shapes)
+        return np.concatenate([(parts / time[:, None]) * root[:, None], np.diag(1 / spread)])
+
+    def fitted(start: Array) -> OptimizeResult:
+        return least_squares(
+            misfit, start, slopes, loss="soft_l1", f_scale=2.0, max_nfev=60, ftol=1e-5, xtol=1e-5
+        )
+
+    found = fitted(centre)
+    if np.std(misfit(found.x)[: len(observed)] * _MISFIT) > _POOR:
+        found = min(found, fitted(_slow_start(centre, shapes, times_us)), key=lambda each: float(each.cost))
+    return Costs(*np.exp(found.x).tolist())
+
+
+def _slow_start(centre: Array, shapes: Array, times_us: Array) -> Array:
+    """Where a kernel would be that does nothing but multiply, a few outputs at once."""
+    slow = centre.copy()
+    slow[2] = np.log(np.min(times_us / shapes.prod(axis=1)) * 1e9)
+    slow[3] = np.log(_FEW_OUTPUTS)
+    return slow
+
+
+def _time_us(constants: Array, shapes: Array) -> Array:
+    """The model: `constants` are logarithms, in the order of `Costs`."""
+    return _parts(constants, shapes)[0]
+
+
+def _parts(constants: Array, shapes: Array) -> tuple[Array, Array]:
+    """Times, and what each constant adds to them: their derivatives by its logarithm, (shapes, constants)."""
+    floor, weight, multiply, in_flight, moved_in, moved_out = np.exp(constants)
+    m, k, n = (shapes / 1e3).T  # products of two are 10^6, of three 10^9
+    outputs, of_outputs, of_flight = _soft_max(m * n, np.full(len(m), in_flight))
+    busy, of_weight, of_multiply = _soft_max(weight * k * n, multiply * k * outputs)
+    into, out = moved_in * m * k, moved_out * m * n
+    waiting = of_multiply * of_flight / (of_outputs + of_flight)
+    parts = [np.full(len(m), floor), of_weight, of_multiply, waiting, into, out]
+    return floor + into + out + busy, np.column_stack(parts)
+
+
+def _soft_max(one: Array, other: Array) -> tuple[Array, Array, Array]:
+    """The soft maximum of two, and the part of it that each is: its derivative by that one's logarithm."""
+    high = np.maximum(one, other)
+    powers = (one / high) ** SOFT, (other / high) ** SOFT
+    total = powers[0] + powers[1]
+    value = high * total ** (1 / SOFT)
+    return value, value * powers[0] / total, value * powers[1] / total

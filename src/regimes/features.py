@@ -1,0 +1,44 @@
+"""What physics says matters for a Linear's speedup, as numbers that a rule can be read from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from src.regimes.costs import Array, Costs
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One of them: what it is called in a sentence, how it is computed from shapes, how its values are written."""
+
+    name: str
+    values: Callable[[Array, Costs], Array]
+    text: Callable[[float], str]
+
+
+def whole(value: float) -> str:
+    """``3,072``."""
+    return f"{value:,.0f}"
+
+
+def millions(value: float) -> str:
+    """``14.2 M``."""
+    return f"{value / 1e6:.3g} M"
+
+
+FEATURES = (
+    Feature("M", lambda s, _: s[:, 0], whole),
+    Feature("K", lambda s, _: s[:, 1], whole),
+    Feature("N", lambda s, _: s[:, 2], whole),
+    Feature("K×N", lambda s, _: s[:, 1] * s[:, 2], millions),
+    Feature("min(K, N)", lambda s, _: np.minimum(s[:, 1], s[:, 2]), whole),
+    Feature("multiply-adds", lambda s, _: s.prod(axis=1), lambda v: f"{v / 1e9:.3g} G"),
+    Feature("M over the ridge", lambda s, c: s[:, 0] / c.ridge, lambda v: f"{v:.2g}×"),
+    Feature("weights' share of the time", lambda s, c: c.weight_share(s), lambda v: f"{v:.0%}"),
+)
+
+
+def table(shapes: Array, baseline: Costs) -> Array:
+    """(shapes, features)."""
+    return np.column_stack([feature.values(shapes, baseline) for feature in FEATURES])

@@ -1,0 +1,106 @@
+"""One look at everything: own runs and imports to rules, forecasts and how far both can be trusted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from src.config.paths import command
+from src.regimes.cells import own_cells, together
+from src.regimes.forecast import UNKNOWN, Forecaster, Query
+from src.regimes.imports import Imported, field_names, read_imports
+from src.regimes.queries import read_queries
+from src.regimes.rules import Rule, fired, rules
+from src.regimes.trials import Trial, trials
+
+PREDICTIONS_NAME = "predictions.csv"
+_LEAST = 8  # cells that rules are made of
+_FOLDS = (
+    4  # of each kind of trial in a report, which is to be quick; the benchmark leaves out each thing alone
+)
+_TRIED = ("one (K, N)", "one M", "one device")
+_SIDES = 3  # (K, N), without which leaving one out is no test
+_MOST_TRIED = 600  # cells; more are tested on a sample of so many
+
+
+@dataclass(frozen=True)
+class Regimes:
+    """What was found; `predictions` has one row per query, empty without a `predict`."""
+
+    imported: Imported
+    cells: pd.DataFrame
+    rules: list[Rule] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
+    predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
+    refused: list[str] = field(default_factory=list)  # rows of imports and of the file of queries
+
+
+def regimes(
+    runs: pd.DataFrame, imports: list[str], predict: str | None, aliases: Mapping[str, str], margin: float
+) -> Regimes:
+    """From standing runs and files to rules and forecasts.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    imported = read_imports(imports, aliases)
+    cells = together(own_cells(runs), imported.cells)
+    if cells.empty:
+        return Regimes(imported, cells, refused=[*imported.refused, *_nothing_to_tell(predict)])
+    forecaster = Forecaster(cells, margin)
+    known = known_rules(forecaster) if len(cells) >= _LEAST else []
+    tried = cells if len(cells) <= _MOST_TRIED else cells.sample(_MOST_TRIED, random_state=0)
+    several = tried[["K", "N"]].drop_duplicates().shape[0] >= _SIDES
+    tested = trials(tried, margin, _FOLDS, _TRIED) if len(cells) >= _LEAST and several else []
+    if predict is None:
+        return Regimes(imported, cells, known, tested, refused=imported.refused)
+    queries, wrong = read_queries(Path(predict), cells, field_names() | dict(aliases))
+    return Regimes(
+        imported, cells, known, tested, foretold(forecaster, known, queries), [*imported.refused, *wrong]
+    )
+
+
+def _nothing_to_tell(predict: str | None) -> list[str]:
+    measured = command("run", "sweeps=linear_shapes")
+    why = f"no single layer was measured; {measured} does, import=FILE.csv takes what others measured"
+    return [f"predict={predict}: {why}"] if predict else []
+
+
+def known_rules(forecaster: Forecaster) -> list[Rule]:
+    """The rules of every family."""
+    return [
+        rule
+        for mode, dtype, fitted in forecaster.families()
+        for rule in rules(fitted, mode, dtype, forecaster.margin)
+    ]
+
+
+def foretold(forecaster: Forecaster, known: list[Rule], queries: list[Query]) -> pd.DataFrame:
+    """The forecast of each query, with the rule that fired and its cells."""
+    found = forecaster(queries)
+    matched = [_rule(forecaster, known, query) for query in queries]
+    told = found["verdict"] != UNKNOWN
+    texts = [f"{r.quant} {r.verdict} {r.where}" if r else "" for r in matched]
+    found["rule"] = np.where(told, texts, "") if len(found) else []
+    found["rule_cells"] = np.where(told, [r.cells if r else 0 for r in matched], 0) if len(found) else []
+    return found
+
+
+def write_predictions(found: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write `predictions.csv` where there are any; returns its path."""
+    if found.empty:
+        return []
+    path = folder / PREDICTIONS_NAME
+    found.round({"speedup": 4, "low": 4, "high": 4, "sure": 3}).to_csv(path, index=False)
+    return [path]
+
+
+def _rule(forecaster: Forecaster, known: list[Rule], query: Query) -> Rule | None:
+    fitted = forecaster.family(query)
+    if fitted is None or query.device not in fitted.baselines:
+        return None
+    shape = np.array([query.M, query.K, query.N], dtype=np.float64)
+    same = [rule for rule in known if (rule.compile, rule.dtype) == (forecaster.mode(query), query.dtype)]
+    return fired(same, query.quant, query.device, shape, fitted.baselines[query.device])

@@ -1,0 +1,150 @@
+"""Whether forecasts hold where nothing was measured: cells left out, foretold, and compared; rivals beside them."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from src.regimes.cells import PLACE, SHAPE, is_cpu
+from src.regimes.costs import Array
+from src.regimes.forecast import UNKNOWN, Forecaster, Query
+from src.regimes.rivals import RIVALS, Said
+
+FAR = 0.10  # cells farther from 1 must get the right verdict
+FITTED = "fitted costs"
+_OPINION = ("helps", "hurts", "neutral")
+Keys = Callable[[pd.DataFrame], "pd.Series[str]"]
+
+
+def _joined(*names: str) -> Keys:
+    return lambda cells: cells[list(names)].astype(str).agg("×".join, axis=1)
+
+
+LEFT_OUT: dict[str, Keys] = {
+    "one shape": _joined(*SHAPE),
+    "one (K, N)": _joined("K", "N"),
+    "one M": _joined("M"),
+    "one model": lambda cells: cells[["K", "N"]].min(axis=1).astype(str),  # layers of a width are of a model
+    "one device": lambda cells: cells["device"],
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How one way of foretelling did when a kind of thing was left out; shares are of cells."""
+
+    left_out: str
+    way: str
+    cells: int
+    far: int  # cells more than 10 % away from 1
+    right: float  # of these, with the right verdict
+    wrong: float  # of these, with a wrong one; the rest were left open or unknown
+    unknown: float  # of all cells
+    error: float  # median of |foretold / measured - 1|; nan where a way has no speedups
+    within: float  # of cells with a speedup, those foretold within 25 %
+    covered: float  # of them, those whose interval holds the measured speedup; nan without intervals
+    things: int = 0  # that were left out
+    folds: int = 0  # in so many parts
+
+
+def trials(
+    cells: pd.DataFrame, margin: float, most_folds: int | None = None, left_out: Sequence[str] = (*LEFT_OUT,)
+) -> list[Trial]:
+    """Every way of leaving out x every way of foretelling.
+
+    Args:
+        cells: of any devices; the others' cells of what is left out are left out, too.
+        margin: a speedup within it is neutral.
+        most_folds: into how many parts all things are put, each left out whole; None: each thing alone.
+        left_out: of LEFT_OUT.
+    """
+    found = []
+    for name in left_out:
+        keys = LEFT_OUT[name](cells)
+        folds = _folds(keys, most_folds)
+        if parts := len(set(folds)) - 1:
+            tried = _of(name, cells, folds, margin)
+            found += [replace(each, things=len(set(keys)), folds=parts + 1) for each in tried]
+    return found
+
+
+def _folds(keys: "pd.Series[str]", most: int | None) -> npt.NDArray[np.int64]:
+    """The number of each cell's fold."""
+    order = {key: number for number, key in enumerate(sorted(set(keys), key=lambda key: (len(key), key)))}
+    return np.array([order[key] % (most or len(order)) for key in keys], dtype=np.int64)
+
+
+def _of(name: str, cells: pd.DataFrame, folds: npt.NDArray[np.int64], margin: float) -> list[Trial]:
+    tested, fitted, rivals = [], [], {way: list[Said]() for way in RIVALS}
+    for fold in np.unique(folds):
+        train, test = cells[folds != fold], cells[folds == fold]
+        tested.append(test)
+        fitted.append(Forecaster(train, margin)([Query(*row) for row in _asked(test)]))
+        for way, rival in RIVALS.items():
+            rivals[way].append(_among_alike(rival, train, test, margin))
+    truth, foretold = pd.concat(tested), pd.concat(fitted)
+    own = Said(foretold["verdict"].to_numpy(dtype=str), foretold["speedup"].to_numpy())
+    span = foretold[["low", "high"]].to_numpy()
+    others = [_trial(name, way, truth, _together(said)) for way, said in rivals.items()]
+    return [_trial(name, FITTED, truth, own, span), *others]
+
+
+def _together(said: list[Said]) -> Said:
+    return Said(
+        np.concatenate([each.verdict for each in said]), np.concatenate([each.speedup for each in said])
+    )
+
+
+def _asked(test: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    """The fields of a Query, in their order."""
+    return test[[*PLACE, *SHAPE, "quant"]].itertuples(index=False, name=None)
+
+
+def _among_alike(
+    rival: Callable[[pd.DataFrame, pd.DataFrame, float], Said],
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    margin: float,
+) -> Said:
+    """A rival's word on each cell, from the cells of its kind of device, compile mode and dtype."""
+    verdict, speedup = np.full(len(test), "neutral", dtype="<U12"), np.full(len(test), np.nan)
+    kinds = test["device"].map(is_cpu).to_numpy()
+    for kind, mode, dtype in {*zip(kinds, test["compile"], test["dtype"], strict=True)}:
+        alike = [
+            (frame["device"].map(is_cpu) == kind) & (frame["compile"] == mode) & (frame["dtype"] == dtype)
+            for frame in (train, test)
+        ]
+        if alike[0].any():
+            said = rival(train[alike[0]], test[alike[1]], margin)
+            verdict[alike[1].to_numpy()], speedup[alike[1].to_numpy()] = said.verdict, said.speedup
+    return Said(verdict, speedup)
+
+
+def _trial(left_out: str, way: str, truth: pd.DataFrame, said: Said, span: Array | None = None) -> Trial:
+    speedup, word = truth["speedup"].to_numpy(), said.verdict
+    far = np.abs(np.log(speedup)) > math.log1p(FAR)
+    right = word == np.where(speedup > 1, "helps", "hurts")
+    opinion = np.isin(word, _OPINION)
+    off = np.abs(said.speedup / speedup - 1)
+    known = np.isfinite(off)
+    held = (span[:, 0] <= speedup) & (speedup <= span[:, 1]) if span is not None else None
+    return Trial(
+        left_out=left_out,
+        way=way,
+        cells=len(truth),
+        far=int(far.sum()),
+        right=_share(right[far]),
+        wrong=_share((opinion & ~right)[far]),
+        unknown=_share(word == UNKNOWN),
+        error=float(np.median(off[known])) if known.any() else math.nan,
+        within=_share(off[known] <= 0.25),
+        covered=_share(held[known]) if held is not None else math.nan,
+    )
+
+
+def _share(hits: npt.NDArray[np.bool_]) -> float:
+    return float(np.mean(hits)) if len(hits) else math.nan

@@ -1,0 +1,72 @@
+"""`python -m src.analyze import=... predict=...`: from files, and from a store with or without runs, to forecasts."""
+
+import io
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from src.analyze import main, with_imports
+from src.config.schema import AnalyzeConf, TrackingConf
+from src.report.analysis import analyze
+
+GRID = Path("outputs/published/nvidia-h100-80gb-hbm3/linear_grid.csv")
+
+
+@pytest.fixture
+def shapes(tmp_path) -> Path:
+    path = tmp_path / "shapes.csv"
+    path.write_text(
+        "M,K,N,quant\n2048,4096,4096,float8dq\n1,4096,4096,fp8wo\n64,64,64,int8dq\n0,1,1,int8wo\n"
+    )
+    return path
+
+
+def analysed(tmp_path: Path, **changed: object) -> tuple[int, str]:
+    tracking = TrackingConf(name="sqlite", uri=f"sqlite:///{tmp_path}/none.db")
+    given = {"tracking": tracking, "outputs": str(tmp_path), "report": str(tmp_path / "report")} | changed
+    out = io.StringIO()
+    return analyze(AnalyzeConf(**given), Console(file=out, width=100)), out.getvalue()  # type: ignore[arg-type]
+
+
+def test_an_import_alone_foretells(tmp_path, shapes):
+    status, printed = analysed(tmp_path, imports=[str(GRID)], predict=str(shapes))
+    found = pd.read_csv(tmp_path / "report" / "predictions.csv", keep_default_na=False, na_values=[""])
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert status == 0
+    assert list(found["verdict"]) == ["helps", "hurts", "unknown"]
+    assert list(found["quant"]) == ["float8dq", "float8wo", "int8dq"]
+    assert (found["low"].iloc[:2] < found["speedup"].iloc[:2]).all()
+    assert found["rule"].iloc[0].startswith("float8dq helps")
+    assert "K=64 is more than 3 times beyond" in found["reason"].iloc[2]
+    assert "no database at" in printed
+    assert "2048×4096×4096 float8dq: helps" in printed
+    assert "64×64×64 int8dq: unknown: K=64" in printed
+    assert "shapes.csv, line 5: M=0" in printed
+    assert "141 published cells of single layers" in " ".join(printed.split())
+    assert "Published elsewhere" in page
+    assert "Foretold" in page
+    assert "With one (K, N) of 8, several at once, left out" in page
+
+
+def test_nothing_that_can_be_taken_is_status_1(tmp_path):
+    (tmp_path / "bad.csv").write_text("device,M,K,N,quant,speedup\nH100,1,1,1,int8wo,0\n")
+    status, printed = analysed(tmp_path, imports=[str(tmp_path / "bad.csv")])
+    assert status == 1
+    assert "bad.csv, line 2: speedup=0" in printed
+
+
+def test_import_may_be_given_often_and_as_a_list():
+    told = with_imports(["import=a.csv", "margin=0.05", "import=[b.csv,c.csv]", "import=my grid.csv"])
+    assert told == ["margin=0.05", 'imports=[a.csv,b.csv,c.csv,"my grid.csv"]']
+    assert with_imports(["margin=0.05"]) == ["margin=0.05"]
+
+
+def test_the_command_line_takes_it(tmp_path, shapes, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["analyze", f"import={GRID}", f"predict={shapes}", f"outputs={tmp_path}"])
+    assert main() == 0
+    assert "2048×4096×4096 float8dq: helps" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["analyze", "import=nowhere.csv", f"outputs={tmp_path}"])
+    assert main() == 2
+    assert "error: import=nowhere.csv: cannot be read" in capsys.readouterr().err
