@@ -3,12 +3,14 @@
 import os
 import signal
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
 from src.context import RunContext
 from src.records.record import Outcome
+from src.tasks.joint import Turn
 from src.tasks.latency import measure_latency
 from src.tasks.untreated import untreated
 
@@ -104,3 +106,9 @@ def _wait(run: RunContext) -> None:
     while not (Path(run.cfg.outputs) / "go").exists():
         time.sleep(0.01)
     measure_latency(run)
+
+
+def dies_together(runs: Sequence[RunContext], turn: Turn) -> Iterator[RunContext]:
+    """Ends its process in the middle of the rounds of several runs."""
+    _out_of_memory_kill(runs[0])
+    yield runs[0]

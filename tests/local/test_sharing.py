@@ -221,6 +221,21 @@ def test_one_process_makes_the_baseline_once_and_each_run_has_its_own_files(
 
 
 @pytest.mark.usefixtures("server")
+def test_runs_whose_common_rounds_end_in_a_crash_are_measured_one_by_one(
+    tmp_path: Path, called: Callable[..., Called], pairs: Callable[[str], None]
+) -> None:
+    pairs("neutral_pair")
+    dies = f"task.together={TASKS}.dies_together"
+    done = called("-m", *SMALL, "gpu=cpu", "quant=int8wo,int8dq,none", dies, f"outputs={tmp_path}")
+    assert done.status == 0, done.stderr
+    found = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/*/record.json")]
+    assert [record["outcome"] for record in found] == ["ok"] * 3
+    shared = [record["details"]["shared"] for record in found]
+    assert sorted(each["place"] for each in shared) == [1, 2, 3]
+    assert {(each["process"], each["together"]) for each in shared} == {(2, 1)}
+
+
+@pytest.mark.usefixtures("server")
 def test_where_the_last_place_is_not_neutral_each_is_measured_again_in_a_process_of_its_own(
     tmp_path: Path, called: Callable[..., Called], pairs: Callable[[str], None]
 ) -> None:
