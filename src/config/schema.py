@@ -133,8 +133,8 @@ class LaunchConf:
     """Which runs have a process to themselves (docs/measurement.md, "Shared processes")."""
 
     share: str = one_of(
-        "auto", "auto", "never"
-    )  # auto: runs of one workload are measured in one process, one after the other; never: each in its own
+        "never", "never", "auto"
+    )  # never: each run in a process of its own; auto: runs of one workload in one, one after the other
 
 
 @dataclass

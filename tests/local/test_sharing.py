@@ -26,6 +26,7 @@ from tests.fork_server import own_fork_server
 from tests.local.test_sweep import ROOT, SMALL, call, command, published
 
 TASKS = "tests.launching.tasks"
+SHARE = "launch.share=auto"
 APART = "task.together="
 TASK = f"task._target_={TASKS}.by_rule"
 FATES = (*(each.replace("M:4", "M:16") for each in SMALL), "gpu=cpu", "quant=int8wo", TASK, APART)
@@ -83,25 +84,25 @@ def key(cfg: RootConf) -> str | None:
     ],
 )
 def test_some_runs_have_a_process_of_their_own(compose: Compose, apart: str) -> None:
-    assert key(compose(apart)) is None
+    assert key(compose(SHARE, apart)) is None
 
 
 @pytest.mark.parametrize("axis", ["quant=int8dq", "measure.budget_s=1", "quant.layers.min_m=3"])
 def test_runs_of_one_workload_share(compose: Compose, axis: str) -> None:
-    assert key(compose()) == key(compose(axis)) is not None
+    assert key(compose(SHARE)) == key(compose(SHARE, axis)) is not None
 
 
 @pytest.mark.parametrize(
     "axis", ["batch=2", "seed=1", "resolution=64", "dtype=float32", "compile=default", "target=block"]
 )
 def test_another_workload_is_another_process(compose: Compose, axis: str) -> None:
-    assert key(compose("compile=none")) != key(compose("compile=none", axis))
+    assert key(compose(SHARE, "compile=none")) != key(compose(SHARE, "compile=none", axis))
 
 
 def test_probes_of_any_size_share(compose: Compose) -> None:
-    keys = {key(compose("model=linear", f"model.dims.{dim}=512", "batch=2")) for dim in "MKN"}
+    keys = {key(compose(SHARE, "model=linear", f"model.dims.{dim}=512", "batch=2")) for dim in "MKN"}
     assert len(keys) == 1
-    assert keys != {key(compose("model=linear", "seed=1"))}
+    assert keys != {key(compose(SHARE, "model=linear", "seed=1"))}
 
 
 # ---- what becomes of them
@@ -114,7 +115,7 @@ def test_a_bad_run_ends_alone_and_a_new_process_goes_on(
     """Settings left changed, an exit, a fork: rules 1 to 3; no group of three is left for the last two."""
     pairs("neutral_pair")
     axis = "quant.layers.min_m=0,1,2,3"
-    done = called("-m", *FATES, axis, f"outputs={tmp_path}")
+    done = called("-m", SHARE, *FATES, axis, f"outputs={tmp_path}")
     assert done.status == 1, done.stderr
     found = {rule: record for rule, (record,) in by_rule(tmp_path).items()}
     assert {rule: record["outcome"] for rule, record in found.items()} == {
@@ -141,7 +142,7 @@ def test_what_a_run_leaves_in_the_process_ends_it_and_the_others_are_unharmed(
     pairs("neutral_pair")
     rules = "quant.layers.min_m=5,3,4,0"
     seeds = "quant.layers.max_m=20,21,22"
-    done = called("-m", *FATES, rules, seeds, f"outputs={tmp_path}")
+    done = called("-m", SHARE, *FATES, rules, seeds, f"outputs={tmp_path}")
     assert done.status == 1, done.stderr
     found = by_rule(tmp_path)
     assert {rule: {record["outcome"] for record in records} for rule, records in found.items()} == {
@@ -168,7 +169,7 @@ def test_a_hang_ends_by_its_time_limit_and_the_group_goes_on(
 ) -> None:
     pairs("neutral_pair")
     own = ("quant.layers.min_m=0,6", "quant.layers.max_m=20,21", "measure.timeout_s=20")
-    done = called("-m", *FATES, *own, f"outputs={tmp_path}")
+    done = called("-m", SHARE, *FATES, *own, f"outputs={tmp_path}")
     assert done.status == 1, done.stderr
     found = by_rule(tmp_path)
     assert [record["outcome"] for record in found[0]] == ["ok"] * 2
@@ -181,7 +182,7 @@ def test_one_process_makes_the_baseline_once_and_each_run_has_its_own_files(
 ) -> None:
     pairs("neutral_pair")
     quick = (*SMALL, "gpu=cpu", "quant=int8wo,int8dq,none,float8dq", f"outputs={tmp_path}")
-    done = called("-m", *quick)
+    done = called("-m", SHARE, *quick)
     assert done.status == 0, done.stderr
     records = {}
     for path in tmp_path.glob("runs/*/*/record.json"):
@@ -212,9 +213,9 @@ def test_one_process_makes_the_baseline_once_and_each_run_has_its_own_files(
         assert record["metrics"]["memory/baseline_model_gib"] > 0
         assert record["shape"] == {"M": 4, "K": 64, "N": 64}
     assert records["float8dq"]["outcome"] == "unsupported"
-    again = called("-m", *quick)
+    again = called("-m", SHARE, *quick)
     assert again.stderr.count("measured before") + again.stderr.count("withheld") >= 1
-    never = called("-m", *quick, "launch.share=never", "rerun=true")
+    never = called("-m", *quick, "rerun=true")
     assert never.status == 0, never.stderr
     keys = {path.parents[1].name for path in tmp_path.glob("runs/*/*/record.json")}
     assert len(keys) == 4
@@ -226,7 +227,7 @@ def test_runs_whose_common_rounds_end_in_a_crash_are_measured_one_by_one(
 ) -> None:
     pairs("neutral_pair")
     dies = f"task.together={TASKS}.dies_together"
-    done = called("-m", *SMALL, "gpu=cpu", "quant=int8wo,int8dq,none", dies, f"outputs={tmp_path}")
+    done = called("-m", SHARE, *SMALL, "gpu=cpu", "quant=int8wo,int8dq,none", dies, f"outputs={tmp_path}")
     assert done.status == 0, done.stderr
     found = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/*/record.json")]
     assert [record["outcome"] for record in found] == ["ok"] * 3
@@ -240,7 +241,7 @@ def test_where_the_last_place_is_not_neutral_each_is_measured_again_in_a_process
     tmp_path: Path, called: Callable[..., Called], pairs: Callable[[str], None]
 ) -> None:
     pairs("pair_that_ends_unequal")
-    done = called("-m", *SMALL, "gpu=cpu", "quant=int8wo,int8dq,none", f"outputs={tmp_path}")
+    done = called("-m", SHARE, *SMALL, "gpu=cpu", "quant=int8wo,int8dq,none", f"outputs={tmp_path}")
     assert done.status == 0, done.stderr
     for number in ("001", "002"):
         found = [json.loads(path.read_text()) for path in tmp_path.glob(f"runs/*/{number}/record.json")]
@@ -265,7 +266,7 @@ def test_where_the_first_place_is_not_neutral_nothing_is_shared(
     tmp_path: Path, called: Callable[..., Called], pairs: Callable[[str], None]
 ) -> None:
     pairs("pair_that_begins_unequal")
-    done = called("-m", *SMALL, "gpu=cpu", "quant=int8wo,int8dq,none", f"outputs={tmp_path}")
+    done = called("-m", SHARE, *SMALL, "gpu=cpu", "quant=int8wo,int8dq,none", f"outputs={tmp_path}")
     assert done.status == 0, done.stderr
     found = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/*/record.json")]
     assert len({record["environment"]["pid"] for record in found}) == 3
@@ -279,7 +280,7 @@ def _driver(outputs: Path, *overrides: str) -> subprocess.Popen[str]:
         f"group.PAIR_TASK = {TASKS + '.neutral_pair'!r}; sys.exit(main())"
     )
     driver = subprocess.Popen(
-        [*command("run")[:1], "-c", patched, "-m", *FATES, *overrides, f"outputs={outputs}"],
+        [*command("run")[:1], "-c", patched, "-m", SHARE, *FATES, *overrides, f"outputs={outputs}"],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
