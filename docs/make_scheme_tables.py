@@ -19,7 +19,7 @@ from src.analysis.schemes import scheme_tables, with_layers  # noqa: E402
 from src.app.listing import scheme_names  # noqa: E402
 from src.config.schema import AnalyzeConf  # noqa: E402
 
-ARCHIVE = ROOT / "outputs" / "published" / "amd-epyc-zen-5-avx-512-bf16-2-threads" / "schemes_records.tar.gz"
+ARCHIVE = ROOT / "outputs" / "published" / "amd-epyc-zen-4-avx-512-bf16-2-threads" / "schemes_records.tar.gz"
 PAGES = {ROOT / "README.md": True, ROOT / "docs" / "schemes.md": False}  # page -> the short table
 _KEPT = ("record.json", "layers.json")
 _BETWEEN = re.compile(r"(<!-- schemes:begin -->\n).*?(<!-- schemes:end -->)", re.DOTALL)

@@ -28,7 +28,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 import pytest  # noqa: E402
 import torch  # noqa: E402
 import torch._inductor.config as inductor_config  # noqa: E402
-from hydra import version  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 from src.config.quant_schema import QuantConf  # noqa: E402
@@ -213,9 +212,3 @@ def synthetic_rounds(speedup: float, pairs: int = 40, spread: float = 0.001) -> 
 
 def identity(cfg: RootConf) -> Record:
     return Record("0123456789abcdef", 1, "sweep", axes_of(cfg))
-
-
-@pytest.fixture
-def no_version_base(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Hydra's own test suites expect; composing sets one for the whole process."""
-    monkeypatch.setattr(version.VersionBase.instance(), "version_base", version._UNSPECIFIED_)

@@ -50,7 +50,7 @@ def page(done: Calibration, experiments: Sequence[Experiment], raw: Path) -> str
     style, script = page_parts()
     summary = done.summary
     counts = f"{summary.experiments} experiments" + (
-        f", {summary.crowded} crowded ones not counted" if summary.crowded else ""
+        f", of which {summary.crowded} crowded not counted" if summary.crowded else ""
     )
     stopped = "; stopped by the user before its end" if done.interrupted else ""
     return Template(_PAGE.read_text(encoding="utf-8")).substitute(

@@ -74,7 +74,7 @@ def cautions(summary: Summary) -> list[str]:
     lines = [f"{text}" for text in summary.trouble]
     if summary.crowded:
         lines.append(
-            f"{summary.crowded} experiments do not count: other processes took CPU time that the measured threads "
+            f"{_experiments(summary.crowded)} not count: other processes took CPU time that the measured threads "
             "needed; a quiet machine, or fewer threads (gpu=cpu gpu.threads=1)"
         )
     if any(each.status is Status.UNDECIDED for each in summary.requirements):
@@ -83,3 +83,7 @@ def cautions(summary: Summary) -> list[str]:
             "several processes (experiments=60 processes=12)"
         )
     return lines
+
+
+def _experiments(number: int) -> str:
+    return "1 experiment does" if number == 1 else f"{number} experiments do"

@@ -54,3 +54,14 @@ def test_only_measurements_are_sent(
     assert said.count("\n") == 1
     assert f"hydra/launcher={launcher}: sends measurements" in said
     assert "hydra-submitit-launcher" in said
+
+
+def test_the_local_launcher_runs_what_measures_nothing_as_hydra_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["collect.py"])
+    seen: list[str] = []
+    asked = ["-m", "hydra/launcher=local", "sweep=a,b"]
+    assert (
+        main("collect", lambda config: seen.append(config.sweep) or 1, asked, prog="python -m src.collect")
+        == 1
+    )
+    assert seen == ["a", "b"]

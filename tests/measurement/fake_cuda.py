@@ -8,7 +8,13 @@ import pytest
 import torch
 
 CYCLES_PER_MS = 2e6
-MODULES = ("blocked", "host", "timer", "paired", "power_blocks")  # that read the clock
+READ_THE_CLOCK = (
+    "timers.blocked",
+    "timers.host",
+    "timers.timer",
+    "measurement.paired",
+    "measurement.power_blocks",
+)
 
 
 @dataclass
@@ -91,6 +97,6 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     clock = SimpleNamespace(
         perf_counter=lambda: cuda.host_ms / 1e3, perf_counter_ns=lambda: round(cuda.host_ms * 1e6)
     )
-    for module in MODULES:
-        monkeypatch.setattr(f"src.measurement.{module}.time", clock, raising=False)
+    for module in READ_THE_CLOCK:
+        monkeypatch.setattr(f"src.{module}.time", clock, raising=False)
     return cuda

@@ -77,8 +77,8 @@ def device(monkeypatch: pytest.MonkeyPatch) -> CappedDevice:
     clock = SimpleNamespace(
         perf_counter=lambda: device.now_s, perf_counter_ns=lambda: round(device.now_s * 1e9)
     )
-    for module in ("timer", "paired", "power_blocks"):
-        monkeypatch.setattr(f"src.measurement.{module}.time", clock)
+    for module in ("timers.timer", "measurement.paired", "measurement.power_blocks"):
+        monkeypatch.setattr(f"src.{module}.time", clock)
     return device
 
 
