@@ -11,6 +11,7 @@ import argparse
 import io
 import tarfile
 import tempfile
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +19,7 @@ import pandas as pd
 from src.analysis.recorded import recorded
 from src.regimes.cells import is_cpu, own_cells
 from src.regimes.imports import read_imports
+from src.regimes.rivals import RIVALS
 from src.regimes.trials import Trial, trials
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "outputs" / "published"
@@ -25,15 +27,17 @@ GRIDS = sorted(PUBLISHED.glob("*/linear_grid.csv"))
 RECORDS = PUBLISHED / "amd-epyc-zen-5-avx-512-bf16-2-threads" / "records.tar.gz"
 MARGIN = 0.02
 HEAD = (
-    "left out",
-    "by",
-    "cells (> 10 % off)",
-    "right",
-    "wrong",
-    "unknown",
-    "error",
-    "within 25 %",
-    "interval holds",
+    *(
+        "left out",
+        "cells (> 10 % off 1)",
+        "right",
+        "wrong",
+        "unknown",
+        "error",
+        "within 25 %",
+        "interval holds",
+    ),
+    *RIVALS,
 )
 
 
@@ -49,18 +53,27 @@ def published() -> pd.DataFrame:
     return pd.concat([grids, own_cells(runs)], ignore_index=True)
 
 
-def row(trial: Trial) -> str:
-    """One line of the table, as Markdown."""
-    shares = (trial.right, trial.wrong, trial.unknown, trial.error, trial.within, trial.covered)
-    cells = [trial.left_out, trial.way, f"{trial.cells} ({trial.far})"]
-    return "| " + " | ".join([*cells, *("" if share != share else f"{share:.1%}" for share in shares)]) + " |"
+def row(own: Trial, rivals: list[Trial]) -> str:
+    """One line of the table, as Markdown: the forecasts, and how many verdicts each rival got right."""
+    shares = (
+        own.right,
+        own.wrong,
+        own.unknown,
+        own.error,
+        own.within,
+        own.covered,
+        *(r.right for r in rivals),
+    )
+    cells = [own.left_out, f"{own.cells} ({own.far})", *(f"{share:.1%}" for share in shares)]
+    return "| " + " | ".join(cells) + " |"
 
 
 def show(name: str, cells: pd.DataFrame) -> None:
     """Print the table of some cells."""
     print(f"\n### {name}, {len(cells)} cells\n\n| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
-    for trial in trials(cells, MARGIN):
-        print(row(trial))
+    for _, tried in groupby(trials(cells, MARGIN), key=lambda trial: trial.left_out):
+        own, *rivals = tried
+        print(row(own, rivals))
 
 
 def main() -> None:

@@ -33,14 +33,16 @@ def cells(rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
 
 
 def own_cells(runs: pd.DataFrame) -> pd.DataFrame:
-    """The cells of standing runs: single Linear layers that were compared and whose verdict was not withheld.
+    """The cells of standing runs, the newest last: single layers that were compared, their verdict not withheld.
 
     A scheme's options are part of its name (`int4wo (group_size=64)`): they are other kernels.
     """
     if runs.empty:
         return cells([])
     ran = compared(layer_level(runs))
-    ran = ran[(ran["quant"] != _CONTROL) & ~ran["withheld"]].rename(columns=_OF_RUNS)
+    ran = (
+        ran[(ran["quant"] != _CONTROL) & ~ran["withheld"]].rename(columns=_OF_RUNS).sort_values("started_at")
+    )
     parts = zip(ran["quant"], ran["variant"], strict=True)
     named = [f"{quant} ({variant})" if variant else quant for quant, variant in parts]
     frame = ran.assign(quant=named, source=OWN)

@@ -85,6 +85,7 @@ def foretold(forecaster: Forecaster, known: list[Rule], queries: list[Query]) ->
     texts = [f"{r.quant} {r.verdict} {r.where}" if r else "" for r in matched]
     found["rule"] = np.where(told, texts, "") if len(found) else []
     found["rule_cells"] = np.where(told, [r.cells if r else 0 for r in matched], 0) if len(found) else []
+    found["rule_right"] = np.where(told, [r.right if r else 0 for r in matched], 0) if len(found) else []
     return found
 
 

@@ -10,12 +10,13 @@ import pandas as pd
 
 from src.regimes.costs import Array, Costs
 from src.regimes.family import Family, shapes_of
-from src.regimes.features import FEATURES, table
+from src.regimes.features import FEATURES, PLAIN, table
 from src.statistics.speedup import Verdict
 
 DEPTH = 3
 _LEAST = 5  # cells that a tree is grown from
 _CLIP = 0.35  # of log speedup: what is farther from 1 is no reason for another split
+_WORTH = 0.05  # share of cells told right that features which are not plain must add
 _LEAVES = 12  # a leaf holds at least one of so many parts of the cells
 
 
@@ -119,9 +120,11 @@ def verdicts_of(log_speedups: Array, margin: float) -> npt.NDArray[np.str_]:
 def _of_scheme(
     rows: pd.DataFrame, base: Costs, place: dict[str, str], margin: float, last: int | None
 ) -> Iterator[Rule]:
-    values, logs = table(shapes_of(rows), base), rows["log"].to_numpy()
+    everything, logs = table(shapes_of(rows), base), rows["log"].to_numpy()
     weights, said = rows["weight"].to_numpy(), verdicts_of(logs, margin)
-    right = _tested(rows, values, logs, weights, said)
+    plain, right = everything[:, :PLAIN], _tested(rows, everything, logs, weights, said)
+    by_plain = _tested(rows, plain, logs, weights, said)
+    values, right = (plain, by_plain) if by_plain.mean() >= right.mean() - _WORTH else (everything, right)
     for box in _boxes(values, logs, weights, said, last):
         inside = np.array([_within(box, row) for row in values])
         effect = np.exp(np.quantile(logs[inside], [0.5, 0.05, 0.95]))

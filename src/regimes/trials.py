@@ -16,6 +16,7 @@ from src.regimes.rivals import RIVALS, Said
 
 FAR = 0.10  # cells farther from 1 must get the right verdict
 FITTED = "fitted costs"
+DEVICE = "one device"
 _OPINION = ("helps", "hurts", "neutral")
 Keys = Callable[[pd.DataFrame], "pd.Series[str]"]
 
@@ -29,7 +30,7 @@ LEFT_OUT: dict[str, Keys] = {
     "one (K, N)": _joined("K", "N"),
     "one M": _joined("M"),
     "one model": lambda cells: cells[["K", "N"]].min(axis=1).astype(str),  # layers of a width are of a model
-    "one device": lambda cells: cells["device"],
+    DEVICE: lambda cells: cells["device"],
 }
 
 
@@ -64,12 +65,19 @@ def trials(
     """
     found = []
     for name in left_out:
-        keys = LEFT_OUT[name](cells)
+        among = _with_others(cells) if name == DEVICE else cells
+        keys = LEFT_OUT[name](among)
         folds = _folds(keys, most_folds)
-        if parts := len(set(folds)) - 1:
-            tried = _of(name, cells, folds, margin)
+        if parts := max(0, len(set(folds)) - 1):
+            tried = _of(name, among, folds, margin)
             found += [replace(each, things=len(set(keys)), folds=parts + 1) for each in tried]
     return found
+
+
+def _with_others(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells of devices that there is another one of their kind beside."""
+    kinds = cells["device"].map(is_cpu)
+    return cells[cells["device"].groupby(kinds).transform("nunique") > 1].reset_index(drop=True)
 
 
 def _folds(keys: "pd.Series[str]", most: int | None) -> npt.NDArray[np.int64]:

@@ -21,7 +21,7 @@ from src.report.sections import section
 _LINE = re.compile(r"(.*), line (\d+): (.*)", re.DOTALL)
 _FIRST = 20  # predictions on the terminal
 _MOST_REFUSED = 20
-_MOST_RULES = 12
+_MOST_RULES = 8
 _MOST_SHOWN = 200  # predictions in the report
 
 
@@ -49,15 +49,15 @@ def published(found: Regimes) -> Iterator[str]:
 
 
 def rules_in_words(rules: list[Rule]) -> Iterator[str]:
-    """The rules of each device and compile mode under a line of its own, those that help first."""
-    ordered = sorted(rules, key=lambda rule: (rule.device, rule.compile, rule.dtype, -rule.speedup))
+    """Of each device and compile mode the rules with most cells, those that help first; none that failed its test."""
+    ordered = sorted(rules, key=lambda rule: (rule.device, rule.compile, rule.dtype, -rule.cells))
     for place, members in groupby(ordered, key=lambda rule: (rule.device, rule.compile, rule.dtype)):
         device, mode, dtype = place
-        told = [f"- {rule.text}." for rule in members]
-        yield f"Rules for one Linear on {device}, compile={mode}, {dtype}:"
-        yield from told[:_MOST_RULES]
-        if len(told) > _MOST_RULES:
-            yield f"- and {len(told) - _MOST_RULES} more in the report."
+        of_place = list(members)
+        shown = [rule for rule in of_place if 2 * rule.right > rule.cells][:_MOST_RULES]
+        left = f"; {len(of_place) - len(shown)} more in the report" if len(of_place) > len(shown) else ""
+        yield f"Rules for one Linear on {device}, compile={mode}, {dtype}{left}:"
+        yield from (f"- {rule.text}." for rule in sorted(shown, key=lambda rule: -rule.speedup))
 
 
 def tested_in_words(trials: list[Trial]) -> Iterator[str]:
@@ -119,7 +119,11 @@ def refused_in_words(sentences: list[str]) -> Iterator[str]:
 
 def _predictions(rows: pd.DataFrame) -> Iterator[str]:
     for row in rows.head(_FIRST).to_dict("records"):
-        rule = f"{row['rule']} ({row['rule_cells']} cells)" if row["rule"] else ""
+        rule = (
+            f"{row['rule']} (right for {row['rule_right']} of {row['rule_cells']} cells)"
+            if row["rule"]
+            else ""
+        )
         known = "; ".join(filter(None, [f"{row['verdict']} {_speedup_text(row)}", rule, row["reason"]]))
         told = f"{UNKNOWN}: {row['reason']}" if row["verdict"] == UNKNOWN else known
         yield f"{_shape(row)} {row['quant']}: {told}"

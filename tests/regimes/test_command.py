@@ -47,7 +47,7 @@ def test_an_import_alone_foretells(tmp_path, shapes):
     assert "141 published cells of single layers" in " ".join(printed.split())
     assert "Published elsewhere" in page
     assert "Foretold" in page
-    assert "With one (K, N) of 8, several at once, left out" in page
+    assert "With one (K, N) of 9, several at once, left out" in page
 
 
 def test_nothing_that_can_be_taken_is_status_1(tmp_path):
