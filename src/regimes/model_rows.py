@@ -80,7 +80,8 @@ def _speedup(sample: list[dict[str, Any]], bases: list[dict[str, Any]]) -> dict[
     time_s = math.sqrt(times[(len(times) - 1) // 2] * times[len(times) // 2])
     against = "" if alike else f"unquantized with fuse_qkv={base['fuse_qkv'] or 'unknown'}"
     several = f"fastest of {len(bases)} unquantized rows" if len(bases) > 1 else ""
-    against = "; ".join(filter(None, [against, several, "" if noted else "its notes differ"]))
+    differs = "" if base["notes"] == first["notes"] else "its notes differ"
+    against = "; ".join(filter(None, [against, several, differs]))
     kept = {name: first[name] for name in COLUMNS if name in first}
     return kept | {
         "speedup": base["time_s"] / time_s,

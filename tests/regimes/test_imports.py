@@ -118,7 +118,8 @@ def test_of_several_unquantized_rows_the_fastest_counts(tmp_path):
 
 
 def test_tables_of_one_document_are_one_source_and_other_notes_are_said(tmp_path):
-    rows = ["doc line 7,H100,flux,1,28,1024,True,,None,4.0,plain", "doc line 9,H100,flux,1,28,1024,True,,fp8dq,2.0,vae"]
+    told = ((7, "None", 4.0, "plain"), (9, "fp8dq", 2.0, "vae"))
+    rows = [f"doc line {at},H100,flux,1,28,1024,True,,{quant},{time},{notes}" for at, quant, time, notes in told]
     (row,) = read_imports([file(tmp_path, MODEL_HEAD, *rows)], ALIASES).models.to_dict("records")
     assert (row["speedup"], row["against"]) == (pytest.approx(2.0), "its notes differ")
 
