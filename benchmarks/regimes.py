@@ -27,7 +27,16 @@ GRIDS = sorted(PUBLISHED.glob("*/linear_grid.csv"))
 RECORDS = PUBLISHED / "amd-epyc-zen-5-avx-512-bf16-2-threads" / "records.tar.gz"
 MARGIN = 0.02
 HEAD = (
-    *("left out", "cells (> 10 % off 1)", "right", "wrong", "unknown", "error", "within 25 %", "interval holds"),
+    *(
+        "left out",
+        "cells (> 10 % off 1)",
+        "right",
+        "wrong",
+        "unknown",
+        "error",
+        "within 25 %",
+        "interval holds",
+    ),
     *RIVALS,
 )
 
@@ -35,7 +44,10 @@ HEAD = (
 def published() -> pd.DataFrame:
     """The cells of the published grids, and of the CPU's records."""
     grids = read_imports([str(path) for path in GRIDS], {}).cells
-    with tempfile.TemporaryDirectory() as folder, tarfile.open(fileobj=io.BytesIO(RECORDS.read_bytes())) as records:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tarfile.open(fileobj=io.BytesIO(RECORDS.read_bytes())) as records,
+    ):
         records.extractall(folder, filter="data")
         runs, _ = recorded(Path(folder), MARGIN)
     return pd.concat([grids, own_cells(runs)], ignore_index=True)
@@ -43,7 +55,15 @@ def published() -> pd.DataFrame:
 
 def row(own: Trial, rivals: list[Trial]) -> str:
     """One line of the table, as Markdown: the forecasts, and how many verdicts each rival got right."""
-    shares = (own.right, own.wrong, own.unknown, own.error, own.within, own.covered, *(r.right for r in rivals))
+    shares = (
+        own.right,
+        own.wrong,
+        own.unknown,
+        own.error,
+        own.within,
+        own.covered,
+        *(r.right for r in rivals),
+    )
     cells = [own.left_out, f"{own.cells} ({own.far})", *(f"{share:.1%}" for share in shares)]
     return "| " + " | ".join(cells) + " |"
 
@@ -58,12 +78,18 @@ def show(name: str, cells: pd.DataFrame) -> None:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("files", nargs="*", help="CSV files of shapes")
     parser.add_argument("--together", action="store_true", help="all devices of a kind in one fit")
     given = parser.parse_args()
     cells = read_imports(given.files, {}).cells if given.files else published()
-    by = cells["device"].map(is_cpu).map({True: "CPUs", False: "accelerators"}) if given.together else cells["device"]
+    by = (
+        cells["device"].map(is_cpu).map({True: "CPUs", False: "accelerators"})
+        if given.together
+        else cells["device"]
+    )
     for name, rows in cells.groupby(by, sort=False):
         show(str(name), rows.reset_index(drop=True))
 

@@ -41,7 +41,9 @@ def _files(value: str) -> list[str]:
 
     if value.startswith("[") and value.endswith("]"):
         return [value[1:-1]] if value[1:-1].strip() else []
-    home = str(Path.home()) + value[1:] if value.startswith("~/") else value  # a shell leaves it in key=~/file
+    home = (
+        str(Path.home()) + value[1:] if value.startswith("~/") else value
+    )  # a shell leaves it in key=~/file
     return [override("", home).removeprefix("=")] if home and home[0] not in "'\"" else [value]
 
 

@@ -40,7 +40,9 @@ def own_cells(runs: pd.DataFrame) -> pd.DataFrame:
     if runs.empty:
         return cells([])
     ran = compared(layer_level(runs))
-    ran = ran[(ran["quant"] != _CONTROL) & ~ran["withheld"]].rename(columns=_OF_RUNS).sort_values("started_at")
+    ran = (
+        ran[(ran["quant"] != _CONTROL) & ~ran["withheld"]].rename(columns=_OF_RUNS).sort_values("started_at")
+    )
     parts = zip(ran["quant"], ran["variant"], strict=True)
     named = [f"{quant} ({variant})" if variant else quant for quant, variant in parts]
     frame = ran.assign(quant=named, source=OWN)
@@ -53,7 +55,9 @@ def together(own: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     `NVIDIA H200` is `NVIDIA H200 (140 GiB, 700 W)`, if runs know one such card.
     """
     known = list(dict.fromkeys(own["device"]))
-    found = {name: [each for each in known if each.startswith(f"{name} (")] for name in set(published["device"])}
+    found = {
+        name: [each for each in known if each.startswith(f"{name} (")] for name in set(published["device"])
+    }
     same = {name: each[0] for name, each in found.items() if len(each) == 1 and name not in known}
     parts = [own, published.assign(device=published["device"].replace(same))]
     return pd.concat([part for part in parts if len(part)] or [published], ignore_index=True)

@@ -106,7 +106,9 @@ def fit_costs(shapes: Array, times_us: Array, weights: Array, prior: Prior) -> C
         return np.concatenate([(parts / time[:, None]) * root[:, None], np.diag(1 / spread)])
 
     def fitted(start: Array) -> OptimizeResult:
-        return least_squares(misfit, start, slopes, loss="soft_l1", f_scale=2.0, max_nfev=60, ftol=1e-5, xtol=1e-5)
+        return least_squares(
+            misfit, start, slopes, loss="soft_l1", f_scale=2.0, max_nfev=60, ftol=1e-5, xtol=1e-5
+        )
 
     found = fitted(centre)
     if np.std(misfit(found.x)[: len(observed)] * _MISFIT) > _POOR:

@@ -97,7 +97,9 @@ class Family:
         points = self.correction.points
         shapes = points.shapes.tolist()
         ways = ([tuple(sides) for _, *sides in shapes], [m for m, *_ in shapes])
-        ratios = [np.abs(error) / spread for error, spread in map(self.correction.left_out, map(_numbers, ways))]
+        ratios = [
+            np.abs(error) / spread for error, spread in map(self.correction.left_out, map(_numbers, ways))
+        ]
         everywhere = _wider(ratios) if len(shapes) >= _FEW else _UNTESTED
         return np.array(
             [
@@ -124,7 +126,9 @@ class Family:
     def logs(self) -> dict[tuple[str, str], tuple[int, float, float]]:
         """Per scheme and device: cells, and the least and largest log speedup."""
         found = self.cells.groupby(["quant", "device"])["log"].agg(["size", "min", "max"])
-        return {(str(q), str(d)): (int(n), float(low), float(high)) for (q, d), n, low, high in found.itertuples()}
+        return {
+            (str(q), str(d)): (int(n), float(low), float(high)) for (q, d), n, low, high in found.itertuples()
+        }
 
     def points(self, devices: Iterable[str], names: Iterable[str], shapes: Array) -> Points:
         """Labels as numbers; a device or kernel that is not known has the next one."""
@@ -166,7 +170,9 @@ def family(cells: pd.DataFrame, smooth: Smoothness | None = None) -> Family:
 def _one_each(cells: pd.DataFrame) -> pd.DataFrame:
     rows = cells.assign(log=np.log(cells["speedup"]), weight=weights(cells), own=cells["source"] == OWN)
     key = ["device", "quant", *SHAPE]
-    rows = rows[rows["own"] | ~rows.groupby(key)["own"].transform("any")]  # what was measured here needs no other
+    rows = rows[
+        rows["own"] | ~rows.groupby(key)["own"].transform("any")
+    ]  # what was measured here needs no other
     kept = {"log": "median", "baseline_ms": "median", "treated_ms": "median", "weight": "sum", "own": "any"}
     return rows.groupby(key, sort=False).agg(kept).reset_index()
 

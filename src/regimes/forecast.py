@@ -122,15 +122,22 @@ class Forecaster:
         """The forecasts of queries of one device, each by the kernel beside it."""
         device = asked[0][0].device
         own = [fitted.reaches.get((name, device)) for _, name in asked]
-        reasons = [_too_far(query, name, fitted, reach) for (query, name), reach in zip(asked, own, strict=True)]
+        reasons = [
+            _too_far(query, name, fitted, reach) for (query, name), reach in zip(asked, own, strict=True)
+        ]
         near = [index for index, reason in enumerate(reasons) if not reason]
         shapes = np.array([[query.M, query.K, query.N] for query, _ in asked], dtype=np.float64)
         means, spreads = fitted.forecast(device, [asked[index][1] for index in near], shapes[near])
-        found = [Forecast(UNKNOWN, support=o.cells if o else 0, reason=r) for o, r in zip(own, reasons, strict=True)]
+        found = [
+            Forecast(UNKNOWN, support=o.cells if o else 0, reason=r)
+            for o, r in zip(own, reasons, strict=True)
+        ]
         for index, mean, spread in zip(near, means.tolist(), spreads.tolist(), strict=True):
             (query, name), here = asked[index], own[index]
             reach = here or fitted.reaches[name, ""]
-            wider = math.hypot(spread, _PER_DOUBLING * _doublings(query, reach), 0.0 if here else _OTHER_DEVICE)
+            wider = math.hypot(
+                spread, _PER_DOUBLING * _doublings(query, reach), 0.0 if here else _OTHER_DEVICE
+            )
             mind = "" if here else _borrowed(query, reach)
             found[index] = self._told(mean, wider, here.cells if here else 0, mind)
         return found
@@ -154,7 +161,10 @@ class Forecaster:
         likely = max(chances, key=lambda verdict: chances[verdict])
         verdict = str(likely) if chances[likely] >= _SURE else str(Verdict.INCONCLUSIVE)
         if spread > _WIDEST and chances[likely] < _PLAIN:
-            verdict, mind = UNKNOWN, f"{low:.2g} to {high:.2g} times: what was measured near it differs too much"
+            verdict, mind = (
+                UNKNOWN,
+                f"{low:.2g} to {high:.2g} times: what was measured near it differs too much",
+            )
         return Forecast(verdict, speedup, low, high, chances[likely], support, mind)
 
     def _no_family(self, query: Query) -> str:

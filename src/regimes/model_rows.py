@@ -42,7 +42,9 @@ def model_rows(table: Table, names: Mapping[str, str]) -> tuple[list[dict[str, o
                 taken.append(_speedup(sample, bases) | {"file": table.path.name})
             else:
                 line, key = sample[0]["line"], "hardware, model, batch, resolution and compile mode"
-                refused.append(table.told(line, f"{sample[0]['called']}: no unquantized row of the same {key}"))
+                refused.append(
+                    table.told(line, f"{sample[0]['called']}: no unquantized row of the same {key}")
+                )
     return taken, refused
 
 

@@ -26,7 +26,9 @@ def read_queries(path: Path, cells: pd.DataFrame, names: Mapping[str, str]) -> t
     """
     table = read_table(path, "predict")
     if missing := [name for name in NEEDS if name not in table.columns]:
-        raise ConfigError(f"predict={path}: column {', '.join(missing)} is missing; wanted are {', '.join(NEEDS)}")
+        raise ConfigError(
+            f"predict={path}: column {', '.join(missing)} is missing; wanted are {', '.join(NEEDS)}"
+        )
     usual, devices = usual_place(cells), list(dict.fromkeys(cells["device"]))
     queries, refused = [], list(table.refused)
     for row in table.rows:

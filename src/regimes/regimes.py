@@ -17,7 +17,9 @@ from src.regimes.trials import Trial, trials
 
 PREDICTIONS_NAME = "predictions.csv"
 _LEAST = 8  # cells that rules are made of
-_FOLDS = 4  # of each kind of trial in a report, which is to be quick; the benchmark leaves out each thing alone
+_FOLDS = (
+    4  # of each kind of trial in a report, which is to be quick; the benchmark leaves out each thing alone
+)
 _TRIED = ("one (K, N)", "one M", "one device")
 _SIDES = 3  # (K, N), without which leaving one out is no test
 _MOST_TRIED = 600  # cells; more are tested on a sample of so many
@@ -55,7 +57,9 @@ def regimes(
     if predict is None:
         return Regimes(imported, cells, known, tested, refused=imported.refused)
     queries, wrong = read_queries(Path(predict), cells, field_names() | dict(aliases))
-    return Regimes(imported, cells, known, tested, foretold(forecaster, known, queries), [*imported.refused, *wrong])
+    return Regimes(
+        imported, cells, known, tested, foretold(forecaster, known, queries), [*imported.refused, *wrong]
+    )
 
 
 def _nothing_to_tell(predict: str | None) -> list[str]:

@@ -32,14 +32,19 @@ def neutral(train: pd.DataFrame, test: pd.DataFrame, margin: float) -> Said:
 def majority(train: pd.DataFrame, test: pd.DataFrame, margin: float) -> Said:
     """The scheme's usual verdict on the device, else anywhere; and its median speedup."""
     logs = np.log(train["speedup"])
-    anywhere, here = logs.groupby(train["quant"]).median(), logs.groupby([train["device"], train["quant"]]).median()
+    anywhere, here = (
+        logs.groupby(train["quant"]).median(),
+        logs.groupby([train["device"], train["quant"]]).median(),
+    )
     usual = [
         float(here.get((device, quant), anywhere.get(quant, 0.0)))
         for device, quant in zip(test["device"], test["quant"], strict=True)
     ]
     said = train.assign(said=verdicts_of(logs.to_numpy(), margin))
     most = said.groupby("quant")["said"].agg(lambda words: words.mode().iloc[0])
-    return Said(np.array([str(most.get(quant, "neutral")) for quant in test["quant"]]), np.exp(np.array(usual)))
+    return Said(
+        np.array([str(most.get(quant, "neutral")) for quant in test["quant"]]), np.exp(np.array(usual))
+    )
 
 
 def long_sides(train: pd.DataFrame, test: pd.DataFrame, margin: float) -> Said:
@@ -76,7 +81,10 @@ def _by_roofline(seen: pd.DataFrame, rows: pd.DataFrame) -> Array:
     bits, rate = np.array([roofline(str(quant)) for quant in rows["quant"]]).T
 
     def time(weight_bits: Array, times_faster: Array) -> Array:
-        moved, computed = _bytes(asked, weight_bits) * per_byte, asked.prod(axis=1) * per_operation / times_faster
+        moved, computed = (
+            _bytes(asked, weight_bits) * per_byte,
+            asked.prod(axis=1) * per_operation / times_faster,
+        )
         return np.asarray(np.maximum(moved, computed))
 
     return np.asarray(np.log(time(np.full(len(asked), 16.0), np.ones(len(asked))) / time(bits, rate)))

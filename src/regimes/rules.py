@@ -68,7 +68,13 @@ class Rule:
     def text(self) -> str:
         """A sentence with support, effect and tested accuracy."""
         published = self.cells - self.own
-        of = f", {published} of them published" if published and self.own else " (published)" if published else ""
+        of = (
+            f", {published} of them published"
+            if published and self.own
+            else " (published)"
+            if published
+            else ""
+        )
         return (
             f"{self.quant} {_SAYS[self.verdict]} {'where ' if self.conditions else ''}{self.where}: "
             f"{self.speedup:.2f}× ({self.low:.2f}–{self.high:.2f}), {self.cells} cells{of}; "
@@ -192,7 +198,9 @@ def _condition(feature: int, span: tuple[float, float], values: Array, last: int
     low, high = span
     inside = values[(values > low) & (values <= high)]
     seen_low = low + 1 if feature == 0 and low == last else float(inside.min())
-    return Condition(feature, low, high, seen_low, high if feature == 0 and high == last else float(inside.max()))
+    return Condition(
+        feature, low, high, seen_low, high if feature == 0 and high == last else float(inside.max())
+    )
 
 
 def _at_switch(edge: float, values: Array, last: int | None) -> float:

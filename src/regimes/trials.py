@@ -102,7 +102,9 @@ def _of(name: str, cells: pd.DataFrame, folds: npt.NDArray[np.int64], margin: fl
 
 
 def _together(said: list[Said]) -> Said:
-    return Said(np.concatenate([each.verdict for each in said]), np.concatenate([each.speedup for each in said]))
+    return Said(
+        np.concatenate([each.verdict for each in said]), np.concatenate([each.speedup for each in said])
+    )
 
 
 def _asked(test: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
@@ -111,7 +113,10 @@ def _asked(test: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
 
 
 def _among_alike(
-    rival: Callable[[pd.DataFrame, pd.DataFrame, float], Said], train: pd.DataFrame, test: pd.DataFrame, margin: float
+    rival: Callable[[pd.DataFrame, pd.DataFrame, float], Said],
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    margin: float,
 ) -> Said:
     """A rival's word on each cell, from the cells of its kind of device, compile mode and dtype."""
     verdict, speedup = np.full(len(test), "neutral", dtype="<U12"), np.full(len(test), np.nan)

@@ -94,7 +94,9 @@ def _without_runs(conf: AnalyzeConf, why: str, console: Console) -> int:
         return 1
     folder = _folder(Path(conf.report))
     source = f"{', '.join(found.imported.sources)}, published"
-    report = Report(runs, breakeven_table(runs), [*published(found)], Provenance(0), [], conf.margin, source, found)
+    report = Report(
+        runs, breakeven_table(runs), [*published(found)], Provenance(0), [], conf.margin, source, found
+    )
     paths = [write_report(report, folder), *write_predictions(found.predictions, folder)]
     for path in paths:
         console.print(f"{path.stem}: {path.resolve()}", soft_wrap=True, markup=False)

@@ -88,7 +88,9 @@ def regimes_sections(found: Regimes) -> Iterator[str]:
         )
         yield section("Rules", note, _rules_table(found))
     if len(found.predictions):
-        note = f"Intervals hold 90 % of what they foretell; {UNKNOWN} says why. All of it is in predictions.csv."
+        note = (
+            f"Intervals hold 90 % of what they foretell; {UNKNOWN} says why. All of it is in predictions.csv."
+        )
         yield section("Foretold", note, _predictions_table(found.predictions))
     if found.trials:
         note = "Each thing was left out of every fit, foretold, and compared with what was measured."
@@ -96,7 +98,9 @@ def regimes_sections(found: Regimes) -> Iterator[str]:
         body = f"<ul>{words}</ul>{_trials_table(found.trials)}"
         yield section("How far rules and forecasts can be trusted", note, body)
     if found.imported.sources:
-        body = "".join(f"<p>{escape(sentence)}</p>" for sentence in published(found)) + _published_tables(found)
+        body = "".join(f"<p>{escape(sentence)}</p>" for sentence in published(found)) + _published_tables(
+            found
+        )
         yield section("Published elsewhere", "", body)
 
 
@@ -115,7 +119,11 @@ def refused_in_words(sentences: list[str]) -> Iterator[str]:
 
 def _predictions(rows: pd.DataFrame) -> Iterator[str]:
     for row in rows.head(_FIRST).to_dict("records"):
-        rule = f"{row['rule']} (right for {row['rule_right']} of {row['rule_cells']} cells)" if row["rule"] else ""
+        rule = (
+            f"{row['rule']} (right for {row['rule_right']} of {row['rule_cells']} cells)"
+            if row["rule"]
+            else ""
+        )
         known = "; ".join(filter(None, [f"{row['verdict']} {_speedup_text(row)}", rule, row["reason"]]))
         told = f"{UNKNOWN}: {row['reason']}" if row["verdict"] == UNKNOWN else known
         yield f"{_shape(row)} {row['quant']}: {told}"
@@ -124,12 +132,26 @@ def _predictions(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _rules_table(found: Regimes) -> str:
-    heads = ["Device", "Compile", "Scheme", "Where", "Verdict", "Speedup", "Cells", "Published", "Right, left out"]
+    heads = [
+        "Device",
+        "Compile",
+        "Scheme",
+        "Where",
+        "Verdict",
+        "Speedup",
+        "Cells",
+        "Published",
+        "Right, left out",
+    ]
     rows = [
         [
             *map(text_cell, (rule.device, rule.compile, rule.quant, rule.where)),
             Cell(chip(rule.verdict), rule.verdict),
-            Cell(f"{rule.speedup:.2f}× <small>{rule.low:.2f}–{rule.high:.2f}</small>", rule.speedup, number=True),
+            Cell(
+                f"{rule.speedup:.2f}× <small>{rule.low:.2f}–{rule.high:.2f}</small>",
+                rule.speedup,
+                number=True,
+            ),
             number_cell(str(rule.cells), rule.cells),
             number_cell(str(rule.cells - rule.own), rule.cells - rule.own),
             number_cell(f"{rule.right} of {rule.cells}", rule.right / rule.cells),
@@ -189,7 +211,17 @@ def _published_tables(found: Regimes) -> str:
     layers, models = found.imported.cells, found.imported.models
     heads = {
         "Layers": ["Device", "Compile", "M×K×N", "Scheme", "Speedup", "File"],
-        "Models": ["Hardware", "Model", "Batch", "Compile", "Scheme", "Speedup", "Samples", "Against", "Source"],
+        "Models": [
+            "Hardware",
+            "Model",
+            "Batch",
+            "Compile",
+            "Scheme",
+            "Speedup",
+            "Samples",
+            "Against",
+            "Source",
+        ],
     }
     of_layers = [
         [

@@ -12,7 +12,9 @@ from src.regimes.costs import Costs
 DEVICE = "Made-up 5000"
 BASE = Costs(floor_us=4, weight_us=0.7, multiply_us=2.8, in_flight=0.6, input_us=0.2, output_us=0.3)
 TREATED = {
-    "float8dq": Costs(floor_us=6, weight_us=0.35, multiply_us=1.5, in_flight=0.6, input_us=1.5, output_us=0.3),
+    "float8dq": Costs(
+        floor_us=6, weight_us=0.35, multiply_us=1.5, in_flight=0.6, input_us=1.5, output_us=0.3
+    ),
     "float8wo": Costs(floor_us=7, weight_us=1.9, multiply_us=2.8, in_flight=0.6, input_us=0.2, output_us=0.3),
 }
 MS = (1, 32, 256, 1024, 4096, 16384)
@@ -24,7 +26,9 @@ def speedup(m: float, k: float, n: float, quant: str) -> float:
     return float(BASE.time_us(shape)[0] / TREATED[quant].time_us(shape)[0])
 
 
-def made_cells(source: str = "", noise: float = 0.01, device: str = DEVICE, timed: bool = True) -> pd.DataFrame:
+def made_cells(
+    source: str = "", noise: float = 0.01, device: str = DEVICE, timed: bool = True
+) -> pd.DataFrame:
     """A cell of each scheme at each shape, with noise that does not depend on the order."""
     rows = []
     for (k, n), m, quant in itertools.product(SIDES, MS, TREATED):

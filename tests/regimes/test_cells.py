@@ -18,7 +18,9 @@ def test_a_published_device_is_the_own_one_whose_name_begins_so():
 
 
 def test_published_cells_count_less():
-    both = together(made_cells(OWN).head(1), made_cells("grid.csv").head(1).assign(low=math.nan, high=math.nan))
+    both = together(
+        made_cells(OWN).head(1), made_cells("grid.csv").head(1).assign(low=math.nan, high=math.nan)
+    )
     assert list(weights(both)) == pytest.approx([1.0, 0.5], rel=0.02)
     assert weights(both.assign(low=0.5, high=2.0)).max() < 0.05
 

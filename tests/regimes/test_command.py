@@ -17,7 +17,9 @@ GRID = Path("outputs/published/nvidia-h100-80gb-hbm3/linear_grid.csv")
 @pytest.fixture
 def shapes(tmp_path) -> Path:
     path = tmp_path / "shapes.csv"
-    path.write_text("M,K,N,quant\n2048,4096,4096,float8dq\n1,4096,4096,fp8wo\n64,64,64,int8dq\n0,1,1,int8wo\n")
+    path.write_text(
+        "M,K,N,quant\n2048,4096,4096,float8dq\n1,4096,4096,fp8wo\n64,64,64,int8dq\n0,1,1,int8wo\n"
+    )
     return path
 
 
@@ -57,7 +59,7 @@ def test_nothing_that_can_be_taken_is_status_1(tmp_path):
 
 def test_import_may_be_given_often_and_as_a_list():
     told = with_imports(["import=a.csv", "margin=0.05", "import=[b.csv,c.csv]", "import=my grid.csv"])
-    assert told == ["margin=0.05", "imports=[a.csv,b.csv,c.csv,\"my grid.csv\"]"]
+    assert told == ["margin=0.05", 'imports=[a.csv,b.csv,c.csv,"my grid.csv"]']
     assert with_imports(["margin=0.05"]) == ["margin=0.05"]
 
 

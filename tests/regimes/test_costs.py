@@ -41,7 +41,11 @@ def test_a_cell_that_is_far_off_does_not_carry_the_fit_away():
 
 
 @settings(max_examples=50, deadline=None)
-@given(constants=st.tuples(*[positive] * 6), shape=st.tuples(*[st.integers(1, 20000)] * 3), side=st.integers(0, 2))
+@given(
+    constants=st.tuples(*[positive] * 6),
+    shape=st.tuples(*[st.integers(1, 20000)] * 3),
+    side=st.integers(0, 2),
+)
 def test_times_grow_with_every_side(constants, shape, side):
     costs = Costs(*constants)
     more = list(shape)
@@ -51,7 +55,9 @@ def test_times_grow_with_every_side(constants, shape, side):
 
 
 @settings(max_examples=50, deadline=None)
-@given(base=st.tuples(*[positive] * 6), saved=st.floats(0.1, 0.9), sides=st.tuples(*[st.integers(64, 10000)] * 2))
+@given(
+    base=st.tuples(*[positive] * 6), saved=st.floats(0.1, 0.9), sides=st.tuples(*[st.integers(64, 10000)] * 2)
+)
 def test_fewer_bytes_per_weight_help_one_row_more_the_more_weights_there_are(base, saved, sides):
     baseline = Costs(*base)
     lighter = Costs(*(astuple(baseline)[0], astuple(baseline)[1] * saved, *astuple(baseline)[2:]))

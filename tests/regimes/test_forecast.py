@@ -32,7 +32,9 @@ def query(m: int, k: int, n: int, quant: str = "float8dq", **changed: str) -> Qu
     return Query(**place, M=m, K=k, N=n, quant=quant)
 
 
-@pytest.mark.parametrize("shape", [(1, 4096, 4096), (512, 2560, 10240), (2000, 1536, 6144), (8192, 4096, 4096)])
+@pytest.mark.parametrize(
+    "shape", [(1, 4096, 4096), (512, 2560, 10240), (2000, 1536, 6144), (8192, 4096, 4096)]
+)
 @pytest.mark.parametrize("quant", ["float8dq", "float8wo"])
 def test_a_shape_that_was_not_measured_is_foretold(made, shape, quant):
     found = made.one(query(*shape, quant))
@@ -60,7 +62,10 @@ def test_what_was_measured_is_foretold_as_measured(made):
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        (query(1024, 3072, 3072, "int8dq"), "no cell of int8dq was measured; there are cells of float8dq, float8wo"),
+        (
+            query(1024, 3072, 3072, "int8dq"),
+            "no cell of int8dq was measured; there are cells of float8dq, float8wo",
+        ),
         (query(4_000_000, 3072, 3072), "M=4,000,000 is more than 128 times beyond the 1-16,384 measured"),
         (query(1024, 100, 3072), "K=100 is more than 3 times beyond"),
         (query(1024, 3072, 3072, compile="max-autotune"), "nothing was measured at compile=max-autotune"),
@@ -83,8 +88,12 @@ def test_more_rows_than_were_measured_are_foretold_less_surely(made):
 def test_a_switch_is_found_where_all_layers_jump_between_two_m():
     rows = made_cells()
     slow = (rows["quant"] == "float8dq") & (rows["M"] >= 1024)
-    jumped = Forecaster(rows.assign(speedup=rows["speedup"].where(~slow, rows["speedup"] / 3), treated_ms=math.nan))
-    assert jumped.one(query(256, 3072, 3072)).speedup == pytest.approx(speedup(256, 3072, 3072, "float8dq"), rel=0.1)
+    jumped = Forecaster(
+        rows.assign(speedup=rows["speedup"].where(~slow, rows["speedup"] / 3), treated_ms=math.nan)
+    )
+    assert jumped.one(query(256, 3072, 3072)).speedup == pytest.approx(
+        speedup(256, 3072, 3072, "float8dq"), rel=0.1
+    )
     assert jumped.one(query(2048, 3072, 3072)).speedup == pytest.approx(
         speedup(2048, 3072, 3072, "float8dq") / 3, rel=0.1
     )
@@ -121,7 +130,9 @@ def test_another_device_is_foretold_from_this_one_less_surely(made):
 def test_own_runs_replace_published_cells_of_the_same_shape():
     own, published = made_cells(), made_cells("grid.csv")
     both = Forecaster(pd.concat([own, published.assign(speedup=published["speedup"] * 2)], ignore_index=True))
-    assert both.one(query(1024, 3072, 3072)).speedup == pytest.approx(speedup(1024, 3072, 3072, "float8dq"), rel=0.03)
+    assert both.one(query(1024, 3072, 3072)).speedup == pytest.approx(
+        speedup(1024, 3072, 3072, "float8dq"), rel=0.03
+    )
 
 
 def test_the_cliff_of_a_kernel_switch_is_kept(h100):

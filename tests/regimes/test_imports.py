@@ -34,11 +34,17 @@ def test_a_published_grid_is_taken_whole():
     [
         ("H100,default,bfloat16,256,3072,3072,float8dq,0", "speedup=0: must be above 0.0001"),
         ("H100,default,bfloat16,256,3072,3072,float8dq,fast", "speedup=fast: not a number"),
-        ('H100,default,bfloat16,256,3072,3072,float8dq,"1,24"', "speedup=1,24: a comma as decimal; write 1.24"),
+        (
+            'H100,default,bfloat16,256,3072,3072,float8dq,"1,24"',
+            "speedup=1,24: a comma as decimal; write 1.24",
+        ),
         ("H100,default,bfloat16,256,3072,3072,float8dq,1,24", "9 values for 8 columns; a comma as decimal?"),
         ("H100,default,bfloat16,256,3072,3072,float8dq", "7 values for 8 columns"),
         ("H100,default,bfloat16,0,3072,3072,float8dq,1.2", "M=0: must be above 0"),
-        ("H100,default,bfloat16,256,1000000000,3072,float8dq,1.2", "K=1000000000: must be above 0 and at most"),
+        (
+            "H100,default,bfloat16,256,1000000000,3072,float8dq,1.2",
+            "K=1000000000: must be above 0 and at most",
+        ),
         ("H100,default,bfloat16,256,3072.5,3072,float8dq,1.2", "K=3072.5: must be a whole number"),
         ("H100,default,bfloat16,256,3072,3072,float8dq,nan", "speedup=nan: must be"),
         (",default,bfloat16,256,3072,3072,float8dq,1.2", "device is empty"),
@@ -75,7 +81,11 @@ def test_a_time_without_its_unit_is_said_and_not_read(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("", "is empty"), ("device;M;K;N;quant;speedup\n", "semicolons"), ("\xff\xfe", "not a CSV file in UTF-8")],
+    [
+        ("", "is empty"),
+        ("device;M;K;N;quant;speedup\n", "semicolons"),
+        ("\xff\xfe", "not a CSV file in UTF-8"),
+    ],
 )
 def test_a_file_that_is_no_table_is_a_config_error(tmp_path, text, reason):
     path = tmp_path / "grid.csv"
@@ -119,7 +129,9 @@ def test_of_several_unquantized_rows_the_fastest_counts(tmp_path):
 
 def test_tables_of_one_document_are_one_source_and_other_notes_are_said(tmp_path):
     told = ((7, "None", 4.0, "plain"), (9, "fp8dq", 2.0, "vae"))
-    rows = [f"doc line {at},H100,flux,1,28,1024,True,,{quant},{time},{notes}" for at, quant, time, notes in told]
+    rows = [
+        f"doc line {at},H100,flux,1,28,1024,True,,{quant},{time},{notes}" for at, quant, time, notes in told
+    ]
     (row,) = read_imports([file(tmp_path, MODEL_HEAD, *rows)], ALIASES).models.to_dict("records")
     assert (row["speedup"], row["against"]) == (pytest.approx(2.0), "its notes differ")
 

@@ -17,7 +17,12 @@ def asked(tmp_path, *lines: str):
 
 def test_what_a_row_does_not_say_is_where_most_was_measured(tmp_path):
     (query,), refused = asked(tmp_path, "M,K,N,quant", "64,3072,3072,fp8dq")
-    assert (query.device, query.compile, query.dtype, query.quant) == (DEVICE, "default", "bfloat16", "float8dq")
+    assert (query.device, query.compile, query.dtype, query.quant) == (
+        DEVICE,
+        "default",
+        "bfloat16",
+        "float8dq",
+    )
     assert not refused
 
 
