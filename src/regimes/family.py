@@ -20,6 +20,7 @@ COVERAGE = 0.9  # of an interval
 _Z = 1.645  # half of a normal's width that holds it
 _OTHERS = 0.3  # weight of another device's cells against this one's
 _JUMP, _JUMPS = 0.25, 2  # in log speedup, and for how many (K, N) at least: a kernel's switch
+_ROWS = 64  # values of M, the commonest, among which a switch is looked for
 _MOST = 1200  # cells that a correction is made of
 _LEAST_WIDENING = 0.8
 _REFITTED = 1.1  # the costs were fitted with what is left out there
@@ -191,7 +192,9 @@ def seen_switches(cells: pd.DataFrame, left: Array) -> Iterator[tuple[str, Switc
     """
     rows = cells.assign(left=left)
     for quant, members in rows[rows["kernel"] == rows["quant"]].groupby("quant", sort=False):
-        table = members.set_index(["device", "K", "N", "M"])["left"].unstack("M")
+        common = members["M"].value_counts().head(_ROWS).index
+        among = members[members["M"].isin(common)]
+        table = among.set_index(["device", "K", "N", "M"])["left"].unstack("M")
         steps = table.diff(axis=1).iloc[:, 1:]
         alike = (steps.gt(0).sum() == steps.count()) | (steps.lt(0).sum() == steps.count())
         height = steps.mean().abs().where(alike & (steps.count() >= _JUMPS), 0.0)

@@ -52,13 +52,12 @@ def read_imports(paths: Sequence[str], aliases: Mapping[str, str]) -> Imported:
     refused: list[str] = []
     for path in map(Path, dict.fromkeys(paths)):
         table = read_table(path, "import")
-        refused += table.refused
         if set(SHAPE_NEEDS) <= set(table.columns):
-            refused += [*table.without_unit(), *_take(table, shapes, names)]
+            refused += [*table.refused, *table.without_unit(), *_take(table, shapes, names)]
         elif set(MODEL_NEEDS) <= set(table.columns):
             taken, wrong = model_rows(table, names)
             models += taken
-            refused += wrong
+            refused += [*table.refused, *wrong]
         else:
             refused.append(_unknown_columns(table))
     return Imported(cells(shapes), pd.DataFrame(models, columns=MODEL_COLUMNS), refused)

@@ -21,7 +21,7 @@ from src.report.sections import section
 _LINE = re.compile(r"(.*), line (\d+): (.*)", re.DOTALL)
 _FIRST = 20  # predictions on the terminal
 _MOST_REFUSED = 20
-_MOST_RULES = 8
+_MOST_RULES = 12  # of a device, on the terminal
 _MOST_SHOWN = 200  # predictions in the report
 
 

@@ -57,7 +57,8 @@ def write_report(report: Report, folder: Path) -> Path:
 def page(report: Report) -> str:
     """The report as HTML."""
     runs = report.runs
-    named = devices(runs) or list(dict.fromkeys(runs["device"]))
+    told = runs if len(runs) or report.regimes is None else report.regimes.cells
+    named = devices(told) or list(dict.fromkeys(told["device"]))
     return Template(_PAGE.read_text(encoding="utf-8")).substitute(
         source=escape(report.source),
         device=escape(named[0] if len(named) == 1 else f"{len(named)} devices"),

@@ -127,6 +127,15 @@ def test_of_several_unquantized_rows_the_fastest_counts(tmp_path):
     assert row["against"] == "fastest of 2 unquantized rows"
 
 
+def test_tables_of_one_document_are_one_source_and_other_notes_are_said(tmp_path):
+    told = ((7, "None", 4.0, "plain"), (9, "fp8dq", 2.0, "vae"))
+    rows = [
+        f"doc line {at},H100,flux,1,28,1024,True,,{quant},{time},{notes}" for at, quant, time, notes in told
+    ]
+    (row,) = read_imports([file(tmp_path, MODEL_HEAD, *rows)], ALIASES).models.to_dict("records")
+    assert (row["speedup"], row["against"]) == (pytest.approx(2.0), "its notes differ")
+
+
 def test_samples_of_one_time_are_one_row(tmp_path):
     rows = [f"s,H100,flux,1,28,1024,True,,{quant},{time}," for quant, time in
             (("bf16", 4.0), ("fp8dq", 2.0), ("fp8dq", 8.0))]  # fmt: skip
