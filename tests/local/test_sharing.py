@@ -23,7 +23,7 @@ from src.local.group import LARGEST, brought_together, group_key
 from src.processes.isolated import Preloaded
 from tests.conftest import Called, Compose
 from tests.fork_server import own_fork_server
-from tests.local.test_sweep import ROOT, SMALL, call, command, published
+from tests.local.test_sweep import SMALL, call, command, published, started
 
 TASKS = "tests.launching.tasks"
 SHARE = "launch.share=auto"
@@ -279,19 +279,8 @@ def _driver(outputs: Path, *overrides: str) -> subprocess.Popen[str]:
         "import sys; from src.local import group; from src.run import main\n"
         f"group.PAIR_TASK = {TASKS + '.neutral_pair'!r}; sys.exit(main())"
     )
-    driver = subprocess.Popen(
-        [*command("run")[:1], "-c", patched, "-m", SHARE, *FATES, *overrides, f"outputs={outputs}"],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert driver.stderr is not None
-    for line in driver.stderr:
-        if "waiting" in line:
-            break
-    return driver
+    asked = [*command("run")[:1], "-c", patched, "-m", SHARE, *FATES, *overrides, f"outputs={outputs}"]
+    return started(asked, "waiting")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])

@@ -50,6 +50,24 @@ def call(module: str, *arguments: str, timeout_s: float = 240) -> subprocess.Com
     )
 
 
+def started(asked: list[str], word: str) -> subprocess.Popen[str]:
+    """The command as a process of its own, once it has said a word on stderr."""
+    driver = subprocess.Popen(
+        asked,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # a suite started in the background ignores SIGINT, and its children would
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert driver.stderr is not None
+    for line in driver.stderr:
+        if word in line:
+            break
+    return driver
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Preloaded]:
     """A fork server that has what the runs here import, and nothing of an earlier module's."""
@@ -191,19 +209,8 @@ def test_thread_counts_are_devices_of_their_own(tmp_path: Path, called: Callable
 
 def test_ctrl_c_keeps_what_is_done_marks_what_is_on_and_leaves_no_process(tmp_path: Path) -> None:
     own = ("--config-dir", str(CONF), "task=fates", *SMALL, "seed=0,4", f"outputs={tmp_path}")
-    driver = subprocess.Popen(
-        command("run", "-m", *own),
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # a suite started in the background ignores SIGINT, and its children would
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    driver = started(command("run", "-m", *own), "hanging")
     assert driver.stderr is not None
-    for line in driver.stderr:
-        if "hanging" in line:
-            break
     os.kill(driver.pid, signal.SIGINT)
     rest = driver.stderr.read()
     assert driver.wait(60) == 130
