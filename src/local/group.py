@@ -146,7 +146,9 @@ class Group:
         if self._child is None or self._measured is None:
             return ""
         pair = self._pair(self._child, self._measured, "last", hear)
-        return "" if _came_out_equal(pair) else f"the last place of its process did not come out equal: {_told(pair)}"
+        if _came_out_equal(pair):
+            return ""
+        return f"the last place of its process did not come out equal: {_told(pair)}"
 
     def close(self) -> None:
         """End the child."""

@@ -250,7 +250,9 @@ def test_where_the_last_place_is_not_equal_each_is_measured_again_in_a_process_o
         if number == "001":
             assert all(record["details"]["withheld"] for record in found)
             assert {record["verdict"] for record in found} == {"inconclusive"}
-            assert all("the last place of its process did not come out equal: hurts" in r["reason"] for r in found)
+            assert all(
+                "the last place of its process did not come out equal: hurts" in r["reason"] for r in found
+            )
     with sqlite3.connect(
         tmp_path / "mlflow.db"
     ) as database:  # the first version of a record gave way to the second
