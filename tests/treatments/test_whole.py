@@ -129,7 +129,7 @@ def test_a_shape_that_is_missed_comes_back():
 
 def test_after_two_shapes_taken_back_for_nothing_the_others_stay():
     model = Model(a1=8, a2=1, a3=1, a4=0.5)
-    whole = plan(shape("1", 10), shape("2", 4), shape("3", 3), shape("4", 2))
+    whole = plan(shape("1", 9), shape("2", 4), shape("3", 3), shape("4", 2))
     settled = search(model).settle(whole)
     assert [look.what for look in settled.wholes] == [
         "the plan",
