@@ -178,6 +178,18 @@ class AnalyzeConf:
 
 
 @dataclass
+class CompareConf:
+    """Arguments of `python -m src.compare`: two sweeps of `outputs`, or two folders of runs."""
+
+    before: str | None = None
+    after: str | None = None
+    outputs: str = "outputs"
+    report: str = "${outputs}/comparison"  # folder of comparison.html and comparison.csv
+    margin: float = bounded(0.02, min=0.0, max=0.5)
+    between: float = bounded(0.03, min=0.0, max=0.5)  # SD between processes, where one process cannot tell
+
+
+@dataclass
 class CollectConf:
     """Arguments of `python -m src.collect`."""
 
@@ -216,4 +228,5 @@ def register() -> None:
     store.store(name="run_schema", node=RootConf, provider="quantpay")
     store.store(name="analyze_schema", node=AnalyzeConf, provider="quantpay")
     store.store(name="collect_schema", node=CollectConf, provider="quantpay")
+    store.store(name="compare_schema", node=CompareConf, provider="quantpay")
     store.store(name="calibrate_schema", node=CalibrateConf, provider="quantpay")

@@ -59,7 +59,7 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
         source=f"experiment {tracker.experiment}" + (f", sweep {conf.sweep}" if conf.sweep else ""),
         regimes=found_regimes,
     )
-    folder = _folder(Path(conf.report))
+    folder = report_folder(Path(conf.report))
     paths = [write_report(report, folder), *write_tables(frame, breakeven, folder)]
     paths += write_schemes(runs, Path(conf.outputs), scheme_names(), found.versions, folder)
     paths += write_predictions(found_regimes.predictions, folder)
@@ -92,7 +92,7 @@ def _without_runs(conf: AnalyzeConf, why: str, console: Console) -> int:
     show_regimes(console, found)
     if not found.imported.sources:
         return 1
-    folder = _folder(Path(conf.report))
+    folder = report_folder(Path(conf.report))
     source = f"{', '.join(found.imported.sources)}, published"
     report = Report(
         runs, breakeven_table(runs), [*published(found)], Provenance(0), [], conf.margin, source, found
@@ -117,7 +117,12 @@ def _only_sweep(frame: pd.DataFrame, conf: AnalyzeConf) -> pd.DataFrame:
     return chosen
 
 
-def _folder(folder: Path) -> Path:
+def report_folder(folder: Path) -> Path:
+    """The folder, made where it is not there yet.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
