@@ -3,7 +3,7 @@
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from src.config.quant_schema import QuantConf
 from src.config.schema import MeasureConf
 from src.planning.parts import (
     AGAIN,
+    CEILINGS,
     COMPILE,
     ELSE,
     ENERGY,
@@ -34,7 +35,7 @@ LADDER: dict[str, tuple[str, ...]] = {
     "another quantization and size": (*_WORKLOAD, "compile"),
 }
 GUESS = "guess"
-_ONCE = (SEARCH, ENERGY, AGAIN, PROFILE)  # parts of a run's first process alone
+_ONCE = (SEARCH, ENERGY, AGAIN, PROFILE, CEILINGS)  # parts of a run's first process alone
 _UNSUPPORTED_S = 10.0  # to start a process that finds it cannot
 _FROM_CACHE = 0.15  # of a first call that compiles, where none from the cache was seen
 
@@ -95,6 +96,7 @@ class _Took:
             AGAIN: again_s if measure.warm_compile else 0.0,
             ENERGY: self.parts_s[ENERGY] if measure.energy_s > 0 else 0.0,
             PROFILE: (self.parts_s[PROFILE] or PROFILE_S) if measure.profile else 0.0,
+            CEILINGS: self.parts_s[CEILINGS] if measure.ceilings else 0.0,
         }
         rest_s = self.further_rest_s
         if rest_s is None:
@@ -140,7 +142,7 @@ class History:
         guess_s: float,
         processes: int = 1,
     ) -> Estimate:
-        """Seconds of a run that will be measured, without the device's ceilings.
+        """Seconds of a run that will be measured; with the device's ceilings where each run measures them again.
 
         Args:
             axes: of the run, as in its record.
@@ -149,12 +151,14 @@ class History:
             guess_s: what to say where there is no earlier run; its parts are not known here.
             processes: that it is measured in.
         """
-        most_s = processes * measure.timeout_s
+        places = list(places)
+        if self.has_ceilings(places):
+            measure = replace(measure, ceilings=False)
         for step, names in LADDER.items():
             for place in places:
                 if took := self._took.get((step, place, *_values(axes, names))):
                     return _estimate(step, took, measure, processes)
-        return Estimate(min(guess_s, most_s), GUESS)
+        return Estimate(min(guess_s, processes * measure.timeout_s), GUESS)
 
     def unsupported(self, places: Iterable[str]) -> Estimate:
         """Seconds of a run that only finds out that it cannot."""
@@ -206,11 +210,13 @@ def _each_s(record: Record) -> list[float]:
 
 
 def _took(record: Record, wall_s: float) -> _Took:
-    phases_s = {name: seconds for name, seconds in record.phases_s.items() if name != "ceilings"}
+    phases_s, ceilings_s = record.phases_s, record.phases_s.get("ceilings", 0.0)
     first_s, *others_s = _each_s(record) or [wall_s]
+    if not record.ceilings.get("crowded"):  # else they were not kept, and the next run measures them again
+        phases_s, first_s = phases_s | {"ceilings": 0.0}, first_s - ceilings_s
     measure_s = phases_s.get("measure", 0.0)
     return _Took(
-        parts_s=parts_of(phases_s, first_s - record.phases_s.get("ceilings", 0.0)),
+        parts_s=parts_of(phases_s, first_s),
         measure_s=measure_s,
         baseline=_arm(record, "baseline", "baseline_"),
         treated=_arm(record, "treated", ""),

@@ -105,7 +105,8 @@ class _Planner:
         parts_s, seconds = dict(estimate.parts_s), estimate.seconds
         if estimate.source == GUESS:
             parts_s = guessed_parts(cfg, kind, processes, seconds)
-        if cfg.measure.ceilings and not (self._ceilings & {*places} or self.history.has_ceilings(places)):
+        known = CEILINGS in parts_s or self._ceilings & {*places} or self.history.has_ceilings(places)
+        if cfg.measure.ceilings and not known:
             self._ceilings.update(places)
             parts_s[CEILINGS], seconds = CEILINGS_S, seconds + CEILINGS_S
         return replace(estimate, seconds=seconds, parts_s=parts_s)

@@ -166,9 +166,11 @@ def test_a_devices_ceilings_are_measured_once(compose, tmp_path):
     assert CEILINGS not in without.estimate.parts_s
 
 
-def test_ceilings_of_a_busy_machine_are_not_kept() -> None:
-    known = record(PHASES)
-    known.ceilings = {"entries": {}, "crowded": False}
-    assert History([known]).has_ceilings(["cpu", "another"])
-    known.ceilings["crowded"] = True
-    assert not History([known]).has_ceilings(["cpu"])
+def test_ceilings_of_a_busy_machine_are_not_kept_so_that_each_run_measures_them():
+    quiet, busy = record(PHASES), record(PHASES)
+    quiet.ceilings, busy.ceilings = {"entries": {}, "crowded": False}, {"entries": {}, "crowded": True}
+    assert History([quiet]).has_ceilings(["cpu", "another"])
+    assert not History([busy]).has_ceilings(["cpu"])
+    assert parts(SIZE, MEASURE, 3, busy)[CEILINGS] == 6.0
+    assert CEILINGS not in parts(SIZE, replace(MEASURE, ceilings=False), 1, busy)
+    assert CEILINGS not in parts(SIZE, MEASURE, 1, busy, quiet)
