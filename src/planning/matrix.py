@@ -10,6 +10,7 @@ from src.config.schema import RootConf
 from src.planning.cards import Card
 from src.planning.hours import Estimate
 from src.planning.memory import Forecast
+from src.planning.parts import added
 
 
 class Fate(StrEnum):
@@ -112,6 +113,10 @@ class Matrix:
         order = list(Fate)
         ranked = sorted(said.items(), key=lambda item: (order.index(item[0][0]), -len(item[1])))
         return [(*key, runs) for key, runs in ranked]
+
+    def parts_s(self) -> dict[str, float]:
+        """What the time of the runs that are sent goes into, by a key of `PARTS`."""
+        return added(run.estimate.parts_s for run in self.runs if not run.fate.is_skipped)
 
     def wall_s(self) -> float:
         """Seconds from the first start to the last end, if every run starts as soon as the launcher allows it."""

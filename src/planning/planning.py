@@ -17,6 +17,7 @@ from src.planning.footprint import Footprints
 from src.planning.hours import GUESS, Estimate, History, guess_s
 from src.planning.matrix import HERE, Fate, Group, Launch, Matrix, PlannedRun
 from src.planning.memory import Forecast, forecast, nothing_fits, reasoned
+from src.planning.parts import CEILINGS, CEILINGS_S, guessed_parts
 from src.planning.terminal import print_matrix
 from src.planning.work import least_s, rate_tflop_s
 from src.records.key import axes_of, run_key
@@ -63,6 +64,7 @@ class _Planner:
         self._layers: dict[tuple[str, ...], list[LayerRow]] = {}
         self._forecasts: dict[tuple[str, ...], tuple[Forecast, tuple[str, str]]] = {}
         self._keys: set[str] = set()
+        self._ceilings: set[str] = set()  # places of the devices that an earlier run of the plan measures
 
     @cached_property
     def history(self) -> History:
@@ -87,6 +89,7 @@ class _Planner:
         slow_s = self._least_s(cfg, card)
         guess = max(guess_s(cfg.measure, cfg.quant, shapes, count), count * slow_s)
         estimate = self.history.estimate(axes_of(cfg), self._places(cfg, card), cfg.measure, guess, count)
+        estimate = self._with_parts(estimate, cfg, card, count)
         if memory.exceeds(card.memory_gib):
             reason = f"GiB of {card.memory_gib:.3g}, in the phase {memory.peak_phase}"
             return PlannedRun(axes, group.name, Fate.OOM, estimate, reason, _SMALLER, memory)
@@ -95,6 +98,18 @@ class _Planner:
             reason = f"its Linear layers alone take {duration(slow_s)} here, and {limit} ends it before"
             return PlannedRun(axes, group.name, Fate.TIMEOUT, estimate, reason, _SMALLER, memory)
         return PlannedRun(axes, group.name, Fate.RUN, estimate, memory=memory)
+
+    def _with_parts(self, estimate: Estimate, cfg: RootConf, card: Card, processes: int) -> Estimate:
+        """With the parts of a guess, and with the device's ceilings where this run is the first to measure them."""
+        kind, places = card.device.kind if card.device else "cuda", self._places(cfg, card)
+        parts_s, seconds = dict(estimate.parts_s), estimate.seconds
+        if estimate.source == GUESS:
+            parts_s = guessed_parts(cfg, kind, processes, seconds)
+        known = CEILINGS in parts_s or self._ceilings & {*places} or self.history.has_ceilings(places)
+        if cfg.measure.ceilings and not known:
+            self._ceilings.update(places)
+            parts_s[CEILINGS], seconds = CEILINGS_S, seconds + CEILINGS_S
+        return replace(estimate, seconds=seconds, parts_s=parts_s)
 
     def _least_s(self, cfg: RootConf, card: Card) -> float:
         """Seconds that multiplying takes in one process; 0: not known, or the run compares no speed."""

@@ -12,6 +12,7 @@ from src.launching.progress import duration
 from src.planning.hours import GUESS, sources
 from src.planning.matrix import Fate, Matrix, PlannedRun, fates, hours
 from src.planning.memory import Forecast
+from src.planning.parts import PARTS, ROUNDS
 
 _STYLES = {
     Fate.RUN: "green",
@@ -40,7 +41,7 @@ def print_matrix(matrix: Matrix, *, every: bool = False) -> None:
     )
     most = len(matrix.runs) if every else _MOST_ROWS
     console.print(f"[bold]plan: {_count(matrix.runs)}; nothing was launched[/]\n")
-    for table in (_axes(matrix), _groups(matrix), _runs(matrix, most), _reasons(matrix)):
+    for table in (_axes(matrix), _groups(matrix), _runs(matrix, most), _reasons(matrix), _parts(matrix)):
         if table.row_count:
             _print(console, table)
     for line in _closing(matrix, most):
@@ -122,10 +123,29 @@ def _reasons(matrix: Matrix) -> Table:
     return table
 
 
+def _parts(matrix: Matrix) -> Table:
+    """What the time goes into; of a part that a setting leaves out also the setting."""
+    parts_s = matrix.parts_s()
+    whole_s = sum(parts_s.values())
+    table = _table(
+        "Time", part="left", runs="right", per_run="right", in_all="right", share="right", left_out_by="left"
+    )
+    for name, seconds in parts_s.items():
+        runs = [run for run in matrix.runs if not run.fate.is_skipped and run.estimate.parts_s.get(name)]
+        per_run = f"{seconds / len(runs):.1f} s"
+        table.add_row(
+            name, str(len(runs)), per_run, duration(seconds), f"{seconds / whole_s:.0%}", PARTS[name].without
+        )
+    return table
+
+
 def _closing(matrix: Matrix, most: int) -> list[str]:
     """Sums, what the hours rest on, and what should be known of the numbers."""
     sent = [run for run in matrix.runs if not run.fate.is_skipped]
-    lines = [f"{hours(sent):.2f} device hours in all, {_at_once(matrix)}: about {duration(matrix.wall_s())}"]
+    sent_s = sum(run.seconds for run in sent)
+    of_it = f", {matrix.parts_s().get(ROUNDS, 0.0) / sent_s:.0%} of them rounds" if sent_s else ""
+    took = f"{hours(sent):.2f} device hours in all{of_it}"
+    lines = [f"{took}, {_at_once(matrix)}: about {duration(matrix.wall_s())}"]
     told = sources(run.estimate for run in sent)
     words = [
         f"{number} by {_SAYS.get(source, f'earlier runs of {source}')}" for source, number in told.items()
