@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_iter
 from src.config.model_schema import PIPELINE, VAE, ComponentConf, ModelConf, WeightsConf
 from src.config.schema import RootConf
 from src.devices.device import Device
+from src.planning.besides import Besides
 from src.planning.live import LiveBytes
 from src.treatments.layers import LayerRow, capture_layers
 from src.workloads.dims import resolve
@@ -55,6 +56,17 @@ class Footprints:
         if key not in self._known:
             self._known[key] = self._made(cfg)
         return self._known[key]
+
+    @torch.no_grad()
+    def besides(self, cfg: RootConf) -> Besides:
+        """What one call does beside its Linear layers, of a target that `of` could follow."""
+        model = self._model(cfg.model, cfg)
+        with self._mode:
+            workload = build_workload(cfg, _CPU, model)
+            found = Besides()
+            with found:
+                workload.call()
+        return found
 
     def _made(self, cfg: RootConf) -> Footprint:
         weights = 0

@@ -1,13 +1,15 @@
 """One look at everything: own runs and imports to rules, forecasts and how far both can be trusted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from src.config.paths import command
+from src.config.schema import RootConf
 from src.regimes.cells import own_cells, together
 from src.regimes.forecast import UNKNOWN, Forecaster, Query
 from src.regimes.imports import Imported, field_names, read_imports
@@ -15,7 +17,11 @@ from src.regimes.queries import read_queries
 from src.regimes.rules import Rule, fired, rules
 from src.regimes.trials import Trial, trials
 
-PREDICTIONS_NAME = "predictions.csv"
+if TYPE_CHECKING:
+    from src.regimes.asked import AskedModel
+
+MODEL = "model"  # predict=model
+PREDICTIONS_NAME, LAYERS_NAME = "predictions.csv", "predicted_layers.csv"
 _LEAST = 8  # cells that rules are made of
 _FOLDS = (
     4  # of each kind of trial in a report, which is to be quick; the benchmark leaves out each thing alone
@@ -35,18 +41,32 @@ class Regimes:
     trials: list[Trial] = field(default_factory=list)
     predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
     refused: list[str] = field(default_factory=list)  # rows of imports and of the file of queries
+    models: "list[AskedModel]" = field(default_factory=list)  # of predict=model
 
 
 def regimes(
-    runs: pd.DataFrame, imports: list[str], predict: str | None, aliases: Mapping[str, str], margin: float
+    runs: pd.DataFrame,
+    imports: list[str],
+    predict: str | None,
+    aliases: Mapping[str, str],
+    margin: float,
+    asked: Sequence[tuple[RootConf, list[str]]] = (),
 ) -> Regimes:
     """From standing runs and files to rules and forecasts.
+
+    Args:
+        runs: standing ones.
+        imports: CSV files.
+        predict: a CSV file of shapes, or MODEL.
+        aliases: other names of schemes -> this program's.
+        margin: a speedup within it is neutral.
+        asked: of predict=model, each run with its words.
 
     Raises:
         ConfigError: a file cannot be read.
     """
     imported = read_imports(imports, aliases)
-    cells = together(own_cells(runs), imported.cells)
+    cells = together(own_cells(runs), imported.cells, runs["device"])
     if cells.empty:
         return Regimes(imported, cells, refused=[*imported.refused, *_nothing_to_tell(predict)])
     forecaster = Forecaster(cells, margin)
@@ -54,12 +74,27 @@ def regimes(
     tried = cells if len(cells) <= _MOST_TRIED else cells.sample(_MOST_TRIED, random_state=0)
     several = tried[["K", "N"]].drop_duplicates().shape[0] >= _SIDES
     tested = trials(tried, margin, _FOLDS, _TRIED) if len(cells) >= _LEAST and several else []
-    if predict is None:
-        return Regimes(imported, cells, known, tested, refused=imported.refused)
+    if predict is None or predict == MODEL:
+        models = _models(forecaster, cells, runs, asked)
+        return Regimes(imported, cells, known, tested, models=models, refused=imported.refused)
     queries, wrong = read_queries(Path(predict), cells, field_names() | dict(aliases))
     return Regimes(
         imported, cells, known, tested, foretold(forecaster, known, queries), [*imported.refused, *wrong]
     )
+
+
+def _models(
+    forecaster: Forecaster,
+    cells: pd.DataFrame,
+    runs: pd.DataFrame,
+    asked: Sequence[tuple[RootConf, list[str]]],
+) -> "list[AskedModel]":
+    if not asked:
+        return []
+    from src.regimes.asked import ModelForecaster  # torch and the models' libraries
+
+    foretell = ModelForecaster(forecaster, cells, runs)
+    return [foretell(cfg, words) for cfg, words in asked]
 
 
 def _nothing_to_tell(predict: str | None) -> list[str]:
@@ -89,13 +124,19 @@ def foretold(forecaster: Forecaster, known: list[Rule], queries: list[Query]) ->
     return found
 
 
-def write_predictions(found: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write `predictions.csv` where there are any; returns its path."""
-    if found.empty:
-        return []
-    path = folder / PREDICTIONS_NAME
-    found.round({"speedup": 4, "low": 4, "high": 4, "sure": 3}).to_csv(path, index=False)
-    return [path]
+def write_predictions(found: Regimes, folder: Path) -> list[Path]:
+    """Write `predictions.csv`, of models also their layers, where there are any; returns the paths."""
+    tables = {PREDICTIONS_NAME: found.predictions}
+    if found.models:
+        from src.regimes.model_tables import layers_table, models_table
+
+        tables = {PREDICTIONS_NAME: models_table(found.models), LAYERS_NAME: layers_table(found.models)}
+    paths = []
+    for name, rows in tables.items():
+        if len(rows):
+            rows.round({"speedup": 4, "low": 4, "high": 4, "sure": 3}).to_csv(folder / name, index=False)
+            paths.append(folder / name)
+    return paths
 
 
 def _rule(forecaster: Forecaster, known: list[Rule], query: Query) -> Rule | None:

@@ -12,11 +12,12 @@ from src.analysis.schemes import write_schemes
 from src.analysis.shapes import breakeven_table
 from src.analysis.tracker import Tracker, sweep_keys
 from src.analysis.verdicts import write_tables
+from src.app.composing import run_configs
 from src.app.listing import scheme_aliases, scheme_names
 from src.config.errors import ConfigError
 from src.config.paths import command
 from src.config.schema import AnalyzeConf
-from src.regimes.regimes import Regimes, regimes, write_predictions
+from src.regimes.regimes import MODEL, Regimes, regimes, write_predictions
 from src.report import terminal
 from src.report.regimes import published
 from src.report.regimes import show as show_regimes
@@ -62,7 +63,7 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
     folder = _folder(Path(conf.report))
     paths = [write_report(report, folder), *write_tables(frame, breakeven, folder)]
     paths += write_schemes(runs, Path(conf.outputs), scheme_names(), found.versions, folder)
-    paths += write_predictions(found_regimes.predictions, folder)
+    paths += write_predictions(found_regimes, folder)
     terminal.show(console, runs, breakeven, report.sentences, report.warnings)
     show_regimes(console, found_regimes)
     _log(tracker, conf, frame, runs, breakeven, paths, console)
@@ -97,14 +98,15 @@ def _without_runs(conf: AnalyzeConf, why: str, console: Console) -> int:
     report = Report(
         runs, breakeven_table(runs), [*published(found)], Provenance(0), [], conf.margin, source, found
     )
-    paths = [write_report(report, folder), *write_predictions(found.predictions, folder)]
+    paths = [write_report(report, folder), *write_predictions(found, folder)]
     for path in paths:
         console.print(f"{path.stem}: {path.resolve()}", soft_wrap=True, markup=False)
     return 0
 
 
 def _regimes(conf: AnalyzeConf, runs: pd.DataFrame) -> Regimes:
-    return regimes(runs, conf.imports, conf.predict, scheme_aliases(), conf.margin)
+    asked = run_configs(conf.workload) if conf.predict == MODEL else []
+    return regimes(runs, conf.imports, conf.predict, scheme_aliases(), conf.margin, asked)
 
 
 def _only_sweep(frame: pd.DataFrame, conf: AnalyzeConf) -> pd.DataFrame:
