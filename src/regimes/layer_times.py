@@ -31,7 +31,7 @@ class LayerTimes:
         fitted = forecaster.family(place.query((1, 1, 1), ""))
         assert fitted is not None
         timed = fitted.cells[fitted.cells["baseline_ms"].notna()]["device"]
-        self.timed_on = place.device if (timed == place.device).any() else str(timed.mode().iloc[0])
+        self.timed_on = place.device if fitted.timed(place.device) else str(timed.mode().iloc[0])
         self.times = BaselineTimes(fitted, self.timed_on)
         self._known: dict[tuple[Shape, str], Forecast] = {}
 

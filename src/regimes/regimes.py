@@ -1,15 +1,17 @@
 """One look at everything: own runs and imports to rules, forecasts and how far both can be trusted."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from src.analysis.layer_tables import Table
 from src.config.paths import command
 from src.config.schema import RootConf
+from src.regimes.attribution import Attribution, attributions
 from src.regimes.cells import own_cells, together
 from src.regimes.forecast import UNKNOWN, Forecaster, Query
 from src.regimes.imports import Imported, field_names, read_imports
@@ -42,6 +44,7 @@ class Regimes:
     predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
     refused: list[str] = field(default_factory=list)  # rows of imports and of the file of queries
     models: "list[AskedModel]" = field(default_factory=list)  # of predict=model
+    attributions: list[Attribution] = field(default_factory=list)  # of measured models
 
 
 def regimes(
@@ -51,6 +54,7 @@ def regimes(
     aliases: Mapping[str, str],
     margin: float,
     asked: Sequence[tuple[RootConf, list[str]]] = (),
+    tables: Callable[[], Mapping[str, Table]] = dict,
 ) -> Regimes:
     """From standing runs and files to rules and forecasts.
 
@@ -61,6 +65,7 @@ def regimes(
         aliases: other names of schemes -> this program's.
         margin: a speedup within it is neutral.
         asked: of predict=model, each run with its words.
+        tables: gives the layer tables of measured models, by run key.
 
     Raises:
         ConfigError: a file cannot be read.
@@ -74,13 +79,13 @@ def regimes(
     tried = cells if len(cells) <= _MOST_TRIED else cells.sample(_MOST_TRIED, random_state=0)
     several = tried[["K", "N"]].drop_duplicates().shape[0] >= _SIDES
     tested = trials(tried, margin, _FOLDS, _TRIED) if len(cells) >= _LEAST and several else []
+    found = Regimes(imported, cells, known, tested, refused=imported.refused)
+    found = replace(found, attributions=attributions(forecaster, runs, tables()))
     if predict is None or predict == MODEL:
-        models = _models(forecaster, cells, runs, asked)
-        return Regimes(imported, cells, known, tested, models=models, refused=imported.refused)
+        return replace(found, models=_models(forecaster, cells, runs, asked))
     queries, wrong = read_queries(Path(predict), cells, field_names() | dict(aliases))
-    return Regimes(
-        imported, cells, known, tested, foretold(forecaster, known, queries), [*imported.refused, *wrong]
-    )
+    told = foretold(forecaster, known, queries)
+    return replace(found, predictions=told, refused=[*imported.refused, *wrong])
 
 
 def _models(

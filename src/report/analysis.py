@@ -1,12 +1,14 @@
 """The way of one analysis: read runs, tidy, tell, write the report, log it."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 
-from src.analysis.frame import VERDICTS, of_sweep, standing, tidy
+from src.analysis.frame import VERDICTS, compared, model_level, of_sweep, standing, tidy
+from src.analysis.layer_tables import layer_tables
 from src.analysis.provenance import Provenance, provenance, warnings
 from src.analysis.schemes import write_schemes
 from src.analysis.shapes import breakeven_table
@@ -47,7 +49,7 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
         return _without_runs(conf, why, console)
     frame = _only_sweep(frame, conf)
     runs = standing(frame)
-    found_regimes = _regimes(conf, runs)
+    found_regimes = _regimes(conf, runs, tracker)
     breakeven = breakeven_table(runs)
     found = provenance(runs, Path(conf.outputs), tracker)
     report = Report(
@@ -104,9 +106,10 @@ def _without_runs(conf: AnalyzeConf, why: str, console: Console) -> int:
     return 0
 
 
-def _regimes(conf: AnalyzeConf, runs: pd.DataFrame) -> Regimes:
+def _regimes(conf: AnalyzeConf, runs: pd.DataFrame, tracker: Tracker | None = None) -> Regimes:
     asked = run_configs(conf.workload) if conf.predict == MODEL else []
-    return regimes(runs, conf.imports, conf.predict, scheme_aliases(), conf.margin, asked)
+    tables = partial(layer_tables, compared(model_level(runs)), Path(conf.outputs), tracker)
+    return regimes(runs, conf.imports, conf.predict, scheme_aliases(), conf.margin, asked, tables)
 
 
 def _only_sweep(frame: pd.DataFrame, conf: AnalyzeConf) -> pd.DataFrame:

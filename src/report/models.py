@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from src.regimes.whole import Layers, Whole
 from src.report.figures import bare_figure
-from src.report.markup import Cell, chip, number_cell, table, text_cell
+from src.report.markup import Cell, chip, legend, number_cell, table, text_cell
 from src.report.palette import scheme_lines, translucent
 from src.report.sections import panel, section
 
@@ -45,7 +45,8 @@ def models_section(models: "Sequence[AskedModel]") -> str:
         "quantized run of these models is in them. Intervals hold 90 % of what they foretell."
     )
     drawn = [asked for asked in models if asked.whole and not math.isnan(asked.forecast.speedup)]
-    figures = f'<div class="grid wide">{panel(_CAPTION, "", amdahl(drawn))}</div>' if drawn else ""
+    lines = scheme_lines(asked.quant for asked in drawn)
+    figures = legend(lines, lines) + panel(_CAPTION, "", amdahl(drawn)) if drawn else ""
     details = "".join(_details(asked) for asked in models if asked.whole)
     return section("Whole models, foretold", note, _table(models) + figures + details)
 
@@ -79,8 +80,7 @@ def amdahl(models: "Sequence[AskedModel]") -> go.Figure:
         if math.isfinite(whole.bound):
             figure.add_hline(whole.bound, line={"color": line.colour, "width": 1, "dash": "dot"})
         figure.add_scatter(
-            x=[_of_layers(whole)], y=[told.speedup], mode="markers+text", name=name,
-            text=[escape(asked.quant)], textposition="top left",
+            x=[_of_layers(whole)], y=[told.speedup], mode="markers", name=name,
             marker={"color": line.colour, "symbol": line.symbol, "size": 10},
             error_y={"type": "data", "symmetric": False, "array": [told.high - told.speedup],
                      "arrayminus": [told.speedup - told.low], "color": line.colour, "width": 0},
