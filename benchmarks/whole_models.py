@@ -11,8 +11,8 @@ import pandas as pd
 
 from src.app.composing import run_configs
 from src.regimes.asked import ModelForecaster
-from src.regimes.forecast import Forecaster
 from src.regimes.imports import read_imports
+from src.regimes.knowledge import Knowledge
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "outputs" / "published"
 RUNS = {"nvidia-h100-80gb-hbm3": "denoisers.csv", "nvidia-h200": "verdicts.csv"}
@@ -22,6 +22,7 @@ NAMES = {  # of columns in the table of the H100's runs
     "treated_ms": "latency/median_ms",
 }
 HEAD = "device | quant, layers | measured | from the grid alone | off | ms | with the measured call | off"
+MARGIN = 0.02
 FIELD_DEFAULT = 494  # layers of FLUX.1-dev that field_default leaves to a scheme
 
 
@@ -41,7 +42,7 @@ def foretold(folder: str, alone: bool) -> list[tuple[float, float, float, float]
     cells = read_imports([str(PUBLISHED / folder / "linear_grid.csv")], {}).cells
     runs = runs_of(folder)
     known = runs.assign(device=cells["device"].iloc[0])
-    foretell = ModelForecaster(Forecaster(cells), cells, known.iloc[:0] if alone else known)
+    foretell = ModelForecaster(Knowledge(cells, MARGIN), known.iloc[:0] if alone else known)
     found = []
     for row in runs.itertuples():
         words = [f"model={row.model}", f"quant={row.quant}", f"layers={row.layers}", f"compile={row.compile}"]

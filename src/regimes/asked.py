@@ -16,7 +16,8 @@ from src.devices.capability import Status, capability, quant_conf
 from src.planning.cards import card_of
 from src.planning.footprint import Footprints
 from src.regimes.cells import is_cpu
-from src.regimes.forecast import UNKNOWN, Forecast, Forecaster, Place, Shape
+from src.regimes.forecast import UNKNOWN, Forecast, Place, Shape
+from src.regimes.knowledge import Knowledge
 from src.regimes.layer_times import LayerTimes, untimed
 from src.regimes.queries import usual_place
 from src.regimes.rest import Rest, Work, computed_rest, measured_rest, runs_of
@@ -43,13 +44,12 @@ class ModelForecaster:
     """Foretells whole models.
 
     Args:
-        forecaster: of single layers.
-        cells: that it was fitted to, the newest own one last.
+        knowledge: of single layers.
         runs: standing runs, of which those of the same model tell how long it takes.
     """
 
-    def __init__(self, forecaster: Forecaster, cells: pd.DataFrame, runs: pd.DataFrame) -> None:
-        self.forecaster, self.cells, self.runs = forecaster, cells, runs
+    def __init__(self, knowledge: Knowledge, runs: pd.DataFrame) -> None:
+        self.knowledge, self.runs = knowledge, runs
         self._footprints = Footprints()
 
     def __call__(self, cfg: RootConf, words: Sequence[str] = ()) -> AskedModel:
@@ -66,26 +66,31 @@ class ModelForecaster:
             return replace(asked, forecast=Forecast(UNKNOWN, reason=why))
         whole = self._whole(asked)
         if why := whole.withheld:
-            surely_slower = whole.at_most * (1 + self.forecaster.margin) < 1
+            surely_slower = whole.at_most * (1 + self.knowledge.margin) < 1
             told = (
                 Forecast(str(Verdict.HURTS), reason=_at_most(whole))
                 if surely_slower
                 else Forecast(UNKNOWN, reason=why)
             )
             return replace(asked, whole=whole, forecast=told)
-        told = self.forecaster.told(float(np.log(whole.speedup)), whole.spread(), 0, "")
+        told = self.knowledge.of(place.device).told(float(np.log(whole.speedup)), whole.spread(), 0, "")
         return replace(asked, whole=whole, forecast=told)
 
     def _place(self, cfg: RootConf) -> Place:
         """Where it would run; dtype=auto stands for that of most cells of the device, else of all."""
-        device = device_asked(cfg, self.cells)
-        there = self.cells[self.cells["device"] == device]
-        usual = str((there if len(there) else self.cells)["dtype"].mode().iloc[0])
+        cells = self.knowledge.cells
+        device = device_asked(cfg, self.knowledge)
+        there = cells[cells["device"] == device]
+        usual = str((there if len(there) else cells)["dtype"].mode().iloc[0])
         return Place(device, cfg.compile.name, usual if cfg.dtype == AUTO else cfg.dtype)
 
     def _refused(self, asked: AskedModel) -> str:
         """Why nothing can be said; empty where something can."""
         cfg, place = asked.cfg, asked.place
+        forecaster = self.knowledge.of(place.device)
+        if not place.device:
+            names = ", ".join(self.knowledge.beyond["device"].unique())
+            return f"gpu={cfg.gpu.name}: no single layer was measured here; cells of {names} came with this program"
         if cfg.target == PIPELINE:
             return "target=pipeline is not foretold; target=denoiser is, which a pipeline calls once a step"
         card = card_of(cfg.gpu)
@@ -94,9 +99,9 @@ class ModelForecaster:
             if found.status is not Status.OK:
                 return f"{found.status}: {found.reason}"
         query = place.query((1, 1, 1), asked.quant)
-        fitted = self.forecaster.family(query)
+        fitted = forecaster.family(query)
         if fitted is None:
-            return self.forecaster.one(query).reason
+            return forecaster.one(query).reason
         footprint = self._footprints.of(cfg)
         if footprint.trouble:
             return f"its layers could not be listed: {footprint.trouble}"
@@ -104,7 +109,7 @@ class ModelForecaster:
 
     def _whole(self, asked: AskedModel) -> Whole:
         """All layers and the rest."""
-        times = LayerTimes(self.forecaster, asked.place, self.runs)
+        times = LayerTimes(self.knowledge.of(asked.place.device), asked.place, self.runs)
         rows = self._footprints.of(asked.cfg).rows
         conf, kind = asked.cfg.quant, "cpu" if is_cpu(asked.place.device) else "cuda"
         asks = {name: quant_conf(entry).on(kind).requires for name, entry in conf.candidates.items()}
@@ -114,7 +119,8 @@ class ModelForecaster:
             chosen[(row.shape, *scheme(row))] += row.calls
         layers = times.layers(chosen)
         rest = self._rest(asked, times, sum(each.baseline_ms for each in layers))
-        return put_together(layers, rest, list(_notes(times, layers)))
+        notes = [self.knowledge.note(asked.place.device), *_notes(times, layers)]
+        return put_together(layers, rest, [note for note in notes if note])
 
     def _rest(self, asked: AskedModel, times: LayerTimes, layers_ms: float) -> Rest:
         cfg = asked.cfg
@@ -128,12 +134,19 @@ class ModelForecaster:
         return computed_rest(Work(max(0, besides.flop - linear), moved, rate, times.gb_s))
 
 
-def device_asked(cfg: RootConf, cells: pd.DataFrame) -> str:
-    """The device that gpu= means among those that were measured; where it is none of them, its own name."""
-    known: list[str] = cells["device"].value_counts().index.tolist()  # the most cells first
+def device_asked(cfg: RootConf, knowledge: Knowledge) -> str:
+    """The device that gpu= means among those that are known, those measured here first.
+
+    Returns:
+        One that is not known by its own name; empty: this machine's, of which nothing was measured.
+    """
     if cfg.gpu._target_.endswith(_OWN_DEVICE):
-        return usual_place(cells)["device"]
+        return usual_place(knowledge.measured)["device"] if len(knowledge.measured) else ""
     if cfg.gpu.match:
+        cells = (knowledge.measured, knowledge.beyond)
+        known = [
+            name for each in cells for name in each["device"].value_counts().index
+        ]  # the most cells first
         named = [name for name in known if re.search(cfg.gpu.match, name)]
         return named[0] if named else cfg.gpu.description or cfg.gpu.name
     card = card_of(cfg.gpu)

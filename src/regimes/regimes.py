@@ -15,7 +15,8 @@ from src.regimes.attribution import Attribution, attributions
 from src.regimes.cells import own_cells, together
 from src.regimes.forecast import UNKNOWN, Forecaster, Query
 from src.regimes.imports import Imported, field_names, read_imports
-from src.regimes.queries import read_queries
+from src.regimes.knowledge import Knowledge
+from src.regimes.queries import read_queries, usual_place
 from src.regimes.rules import Rule, fired, rules
 from src.regimes.trials import Trial, trials
 
@@ -55,6 +56,7 @@ def regimes(
     margin: float,
     asked: Sequence[tuple[RootConf, list[str]]] = (),
     tables: Callable[[], Mapping[str, Table]] = dict,
+    device: str | None = None,
 ) -> Regimes:
     """From standing runs and files to rules and forecasts.
 
@@ -66,46 +68,77 @@ def regimes(
         margin: a speedup within it is neutral.
         asked: of predict=model, each run with its words.
         tables: gives the layer tables of measured models, by run key.
+        device: of rows of `predict` that name none.
 
     Raises:
         ConfigError: a file cannot be read.
     """
     imported = read_imports(imports, aliases)
     cells = together(own_cells(runs), imported.cells, runs["device"])
-    if cells.empty:
-        return Regimes(imported, cells, refused=[*imported.refused, *_nothing_to_tell(predict)])
-    forecaster = Forecaster(cells, margin)
-    known = known_rules(forecaster) if len(cells) >= _LEAST else []
+    knowledge = Knowledge(cells, margin, runs["device"])
+    found = Regimes(imported, cells, refused=imported.refused)
+    if len(cells):
+        found = _learned(found, knowledge.here)
+        found = replace(found, attributions=attributions(knowledge.here, runs, tables()))
+    if predict == MODEL:
+        return replace(found, models=_models(knowledge, runs, asked))
+    if predict is None:
+        return found
+    place = usual_place(cells if len(cells) and not device else knowledge.cells, device)
+    if cells.empty and not device:
+        return replace(found, refused=[*found.refused, _nothing_measured(predict, knowledge)])
+    queries, wrong = read_queries(Path(predict), knowledge.cells, field_names() | dict(aliases), place)
+    return replace(
+        found, predictions=_foretold(knowledge, found.rules, queries), refused=[*found.refused, *wrong]
+    )
+
+
+def _learned(found: Regimes, forecaster: Forecaster) -> Regimes:
+    """Rules, and how far they and the forecasts can be trusted."""
+    cells = found.cells
     tried = cells if len(cells) <= _MOST_TRIED else cells.sample(_MOST_TRIED, random_state=0)
     several = tried[["K", "N"]].drop_duplicates().shape[0] >= _SIDES
-    tested = trials(tried, margin, _FOLDS, _TRIED) if len(cells) >= _LEAST and several else []
-    found = Regimes(imported, cells, known, tested, refused=imported.refused)
-    found = replace(found, attributions=attributions(forecaster, runs, tables()))
-    if predict is None or predict == MODEL:
-        return replace(found, models=_models(forecaster, cells, runs, asked))
-    queries, wrong = read_queries(Path(predict), cells, field_names() | dict(aliases))
-    told = foretold(forecaster, known, queries)
-    return replace(found, predictions=told, refused=[*imported.refused, *wrong])
+    if len(cells) < _LEAST:
+        return found
+    tested = trials(tried, forecaster.margin, _FOLDS, _TRIED) if several else []
+    return replace(found, rules=known_rules(forecaster), trials=tested)
 
 
 def _models(
-    forecaster: Forecaster,
-    cells: pd.DataFrame,
-    runs: pd.DataFrame,
-    asked: Sequence[tuple[RootConf, list[str]]],
+    knowledge: Knowledge, runs: pd.DataFrame, asked: Sequence[tuple[RootConf, list[str]]]
 ) -> "list[AskedModel]":
     if not asked:
         return []
     from src.regimes.asked import ModelForecaster  # torch and the models' libraries
 
-    foretell = ModelForecaster(forecaster, cells, runs)
+    foretell = ModelForecaster(knowledge, runs)
     return [foretell(cfg, words) for cfg, words in asked]
 
 
-def _nothing_to_tell(predict: str | None) -> list[str]:
-    measured = command("run", "sweeps=linear_shapes")
-    why = f"no single layer was measured; {measured} does, import=FILE.csv takes what others measured"
-    return [f"predict={predict}: {why}"] if predict else []
+def _nothing_measured(predict: str, knowledge: Knowledge) -> str:
+    measured, names = command("run", "sweeps=linear_shapes"), ", ".join(knowledge.beyond["device"].unique())
+    return (
+        f"predict={predict}: no single layer was measured; {measured} does, import=FILE.csv takes what others "
+        f"measured, device=NAME foretells for one whose cells came with this program ({names})"
+    )
+
+
+def _foretold(knowledge: Knowledge, known: list[Rule], queries: list[Query]) -> pd.DataFrame:
+    """Each query by what foretells its device; of a device that is not here the reason says so."""
+    here = [query for query in queries if knowledge.of(query.device) is not knowledge.everywhere]
+    away = [query for query in queries if knowledge.of(query.device) is knowledge.everywhere]
+    parts = [foretold(knowledge.here, known, here)] if here else []
+    if away:
+        rows = foretold(knowledge.everywhere, known_rules(knowledge.everywhere), away)
+        notes = rows["device"].map(knowledge.note)
+        rows["reason"] = [("; ".join(filter(None, each))) for each in zip(rows["reason"], notes, strict=True)]
+        parts.append(rows)
+    if not parts:
+        return pd.DataFrame()
+    order = {query: index for index, query in enumerate([*here, *away])}
+    return (
+        pd.concat(parts, ignore_index=True).iloc[[order[query] for query in queries]].reset_index(drop=True)
+    )
 
 
 def known_rules(forecaster: Forecaster) -> list[Rule]:

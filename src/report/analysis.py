@@ -40,7 +40,7 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
     try:
         tracker = Tracker(conf.tracking, conf.experiment)
     except ConfigError as error:
-        if not conf.imports:
+        if not conf.imports and not conf.predict:
             raise
         return _without_runs(conf, str(error), console)
     frame = tidy(tracker.runs(), conf.margin)
@@ -88,15 +88,17 @@ def headline(runs: pd.DataFrame, breakeven: pd.DataFrame) -> dict[str, float]:
 def _without_runs(conf: AnalyzeConf, why: str, console: Console) -> int:
     """What imports alone can tell: rules and forecasts, in a report of their own; and why there are no runs."""
     console.print(why, soft_wrap=True, markup=False)
-    if not conf.imports:
+    if not conf.imports and not conf.predict:
         return 1
     runs = tidy([], conf.margin)
     found = _regimes(conf, runs)
     show_regimes(console, found)
-    if not found.imported.sources:
+    if not found.imported.sources and not len(found.predictions) and not found.models:
         return 1
     folder = _folder(Path(conf.report))
-    source = f"{', '.join(found.imported.sources)}, published"
+    source = (
+        f"{', '.join(found.imported.sources)}, published" if found.imported.sources else "forecasts alone"
+    )
     report = Report(
         runs, breakeven_table(runs), [*published(found)], Provenance(0), [], conf.margin, source, found
     )
@@ -109,7 +111,9 @@ def _without_runs(conf: AnalyzeConf, why: str, console: Console) -> int:
 def _regimes(conf: AnalyzeConf, runs: pd.DataFrame, tracker: Tracker | None = None) -> Regimes:
     asked = run_configs(conf.workload) if conf.predict == MODEL else []
     tables = partial(layer_tables, compared(model_level(runs)), Path(conf.outputs), tracker)
-    return regimes(runs, conf.imports, conf.predict, scheme_aliases(), conf.margin, asked, tables)
+    return regimes(
+        runs, conf.imports, conf.predict, scheme_aliases(), conf.margin, asked, tables, conf.device
+    )
 
 
 def _only_sweep(frame: pd.DataFrame, conf: AnalyzeConf) -> pd.DataFrame:

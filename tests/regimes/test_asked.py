@@ -9,7 +9,7 @@ from src.analyze import with_workload
 from src.app.composing import run_configs
 from src.config.errors import ConfigError
 from src.regimes.asked import ModelForecaster, device_asked
-from src.regimes.forecast import Forecaster
+from src.regimes.knowledge import Knowledge
 from tests.conftest import SMALL_FLUX
 from tests.regimes.synthetic import DEVICE, made_cells
 
@@ -37,7 +37,7 @@ def cells() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def foretell(cells) -> ModelForecaster:
-    return ModelForecaster(Forecaster(cells), cells, NO_RUNS)
+    return ModelForecaster(Knowledge(cells, 0.02), NO_RUNS)
 
 
 def asked(foretell, *words):
@@ -79,7 +79,7 @@ def test_a_scheme_without_cells_withholds_the_answer(foretell):
 
 def test_layers_far_from_all_cells_withhold_it_too():
     cells = made_cells()
-    (found,) = asked(ModelForecaster(Forecaster(cells), cells, NO_RUNS), "quant=float8dq")
+    (found,) = asked(ModelForecaster(Knowledge(cells, 0.02), NO_RUNS), "quant=float8dq")
     assert found.forecast.verdict == "unknown"
     assert "of the time is in layers that nothing foretells" in found.forecast.reason
     assert "is more than 3 times beyond" in found.forecast.reason
@@ -95,7 +95,7 @@ def test_measured_runs_tell_how_long_the_call_takes(cells):
     row = {"model": "flux-tiny", "target": "denoiser", "batch": 1, "resolution": 64, "dtype": "bfloat16",
            "device": DEVICE, "compile": "regional", "latency/baseline_median_ms": 9.0}  # fmt: skip
     runs = pd.DataFrame([row | {"M": None, "started_at": pd.Timestamp("2026-01-01")}])
-    (found,) = asked(ModelForecaster(Forecaster(cells), cells, runs), "quant=float8wo")
+    (found,) = asked(ModelForecaster(Knowledge(cells, 0.02), runs), "quant=float8wo")
     assert found.whole.baseline_ms == pytest.approx(9.0)
     assert "9 ms by 1 measured run" in found.whole.rest.source
 
@@ -109,15 +109,41 @@ def test_what_cannot_run_or_is_no_single_call_is_said(foretell):
 
 def test_a_device_is_named_by_its_entry(cells):
     both = pd.concat([made_cells(device="NVIDIA H100 80GB HBM3"), cells], ignore_index=True)
-    names = {gpu: device_asked(run_configs([f"gpu={gpu}"])[0][0], both) for gpu in ("auto", "h100", "l40s")}
+    names = {
+        gpu: device_asked(run_configs([f"gpu={gpu}"])[0][0], Knowledge(both, 0.02))
+        for gpu in ("auto", "h100", "l40s")
+    }
     assert names == {"auto": DEVICE, "h100": "NVIDIA H100 80GB HBM3", "l40s": "NVIDIA L40S"}
 
 
 def test_a_device_that_no_run_knows_borrows_and_says_so(foretell):
     (found,) = asked(foretell, "quant=float8dq", "gpu=l40s")
-    assert (
-        f"nothing was measured on NVIDIA L40S: its layers' times are those of {DEVICE}" in found.whole.notes
+    assert any(note.startswith("nothing was measured on NVIDIA L40S: its") for note in found.whole.notes)
+
+
+def test_a_device_whose_cells_came_with_the_program_is_foretold():
+    nothing = Knowledge(made_cells().iloc[:0], 0.02)
+    linear = ["model=linear", "model.dims.M=2048", "model.dims.K=4096", "model.dims.N=4096", "quant=float8dq"]
+    found, unknown = (
+        ModelForecaster(nothing, NO_RUNS)(*run_configs([*linear, f"gpu={gpu}"])[0])
+        for gpu in ("h200", "auto")
     )
+    assert found.forecast.verdict == "helps"
+    assert "its cells came with this program (conf/gpu/h200.csv)" in found.whole.notes[0]
+    assert unknown.forecast.verdict == "unknown"
+    assert (
+        "no single layer was measured here; cells of NVIDIA H100 80GB HBM3, NVIDIA H200"
+        in unknown.forecast.reason
+    )
+
+
+def test_what_was_measured_here_stands_before_what_came_along():
+    own = made_cells(device="NVIDIA H200 (140 GiB, 700 W)")
+    knowledge = Knowledge(own, 0.02)
+    assert knowledge.beyond["device"].unique().tolist() == ["NVIDIA H100 80GB HBM3"]
+    assert knowledge.of("NVIDIA H200 (140 GiB, 700 W)") is knowledge.here
+    only_models = Knowledge(own.iloc[:0], 0.02, ["NVIDIA H200 (140 GiB, 700 W)"])
+    assert "NVIDIA H200 (140 GiB, 700 W)" in only_models.beyond["device"].unique()
 
 
 def test_words_about_the_model_are_handed_on():

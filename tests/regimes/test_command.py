@@ -65,6 +65,22 @@ def test_whole_models_are_foretold(tmp_path):
     assert "Whole models, foretold" in page
 
 
+def test_a_device_that_is_not_here_is_foretold_without_runs_and_imports(tmp_path, shapes):
+    status, printed = analysed(tmp_path, predict=str(shapes), device="h200")
+    found = pd.read_csv(tmp_path / "report" / "predictions.csv", keep_default_na=False, na_values=[""])
+    assert status == 0
+    assert list(found["device"].unique()) == ["NVIDIA H200"]
+    assert list(found["verdict"]) == ["helps", "hurts", "unknown"]
+    assert (
+        "nothing was measured here on NVIDIA H200: its cells came with this program"
+        in found["reason"].iloc[0]
+    )
+    assert "2048×4096×4096 float8dq: helps" in printed
+    status, printed = analysed(tmp_path, predict=str(shapes))
+    assert status == 1
+    assert "device=NAME foretells for one whose cells came with this program" in " ".join(printed.split())
+
+
 def test_nothing_that_can_be_taken_is_status_1(tmp_path):
     (tmp_path / "bad.csv").write_text("device,M,K,N,quant,speedup\nH100,1,1,1,int8wo,0\n")
     status, printed = analysed(tmp_path, imports=[str(tmp_path / "bad.csv")])
