@@ -43,6 +43,7 @@ class Footprints:
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._models: dict[str, nn.Module] = {}
         self._known: dict[str, Footprint] = {}
+        self._besides: dict[str, Besides] = {}
 
     @staticmethod
     def key(cfg: RootConf) -> str:
@@ -60,6 +61,12 @@ class Footprints:
     @torch.no_grad()
     def besides(self, cfg: RootConf) -> Besides:
         """What one call does beside its Linear layers, of a target that `of` could follow."""
+        key = self.key(cfg)
+        if key not in self._besides:
+            self._besides[key] = self._counted(cfg)
+        return self._besides[key]
+
+    def _counted(self, cfg: RootConf) -> Besides:
         model = self._model(cfg.model, cfg)
         with self._mode:
             workload = build_workload(cfg, _CPU, model)

@@ -46,11 +46,15 @@ class ModelForecaster:
     Args:
         knowledge: of single layers.
         runs: standing runs, of which those of the same model tell how long it takes.
+        footprints: that are made already.
     """
 
-    def __init__(self, knowledge: Knowledge, runs: pd.DataFrame) -> None:
+    def __init__(
+        self, knowledge: Knowledge, runs: pd.DataFrame, footprints: Footprints | None = None
+    ) -> None:
         self.knowledge, self.runs = knowledge, runs
-        self._footprints = Footprints()
+        self._footprints = footprints or Footprints()
+        self._times: dict[Place, LayerTimes] = {}
 
     def __call__(self, cfg: RootConf, words: Sequence[str] = ()) -> AskedModel:
         """What is foretold of one run.
@@ -109,7 +113,10 @@ class ModelForecaster:
 
     def _whole(self, asked: AskedModel) -> Whole:
         """All layers and the rest."""
-        times = LayerTimes(self.knowledge.of(asked.place.device), asked.place, self.runs)
+        place = asked.place
+        if place not in self._times:
+            self._times[place] = LayerTimes(self.knowledge.of(place.device), place, self.runs)
+        times = self._times[place]
         rows = self._footprints.of(asked.cfg).rows
         conf, kind = asked.cfg.quant, "cpu" if is_cpu(asked.place.device) else "cuda"
         asks = {name: quant_conf(entry).on(kind).requires for name, entry in conf.candidates.items()}
@@ -120,7 +127,8 @@ class ModelForecaster:
         layers = times.layers(chosen)
         rest = self._rest(asked, times, sum(each.baseline_ms for each in layers))
         notes = [self.knowledge.note(asked.place.device), *_notes(times, layers)]
-        return put_together(layers, rest, [note for note in notes if note])
+        whole = put_together(layers, rest, [note for note in notes if note])
+        return replace(whole, borrowed=times.timed_on != place.device)
 
     def _rest(self, asked: AskedModel, times: LayerTimes, layers_ms: float) -> Rest:
         cfg = asked.cfg

@@ -10,9 +10,8 @@ from src.regimes.rest import Rest
 
 _UNKNOWN = math.log(2) / 1.645  # a layer that nothing foretells may become twice as fast, or as slow
 _MOST_UNKNOWN = 0.05  # share of the unquantized time in such layers, beyond which nothing is said
-_TOGETHER = (
-    0.03  # standard deviation of log speedup: layers in a model run at other clocks, with other caches
-)
+_BORROWED = 0.12  # of a device by another's times: its ridge, and what is not Linear, may be others
+_TOGETHER = 0.03  # standard deviation of log speedup: in a model layers have other clocks and caches
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ class Whole:
     layers: list[Layers]
     rest: Rest
     notes: list[str] = field(default_factory=list)
+    borrowed: bool = False  # whether its times are another device's
 
     @property
     def baseline_ms(self) -> float:
@@ -102,7 +102,7 @@ class Whole:
             *(self._moved(rest=sign) for sign in (1, -1)),
         ]
         doubts = [(one - other) / 2 for one, other in zip(moved[::2], moved[1::2], strict=True)]
-        return math.hypot(*doubts, _TOGETHER)
+        return math.hypot(*doubts, _TOGETHER, _BORROWED * self.borrowed)
 
     def _moved(self, layers: float = 0, times: float = 0, rest: float = 0) -> float:
         """The log speedup with one kind of number a standard deviation off."""
