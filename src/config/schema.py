@@ -173,7 +173,10 @@ class AnalyzeConf:
     outputs: str = "outputs"
     report: str = "${outputs}/report"  # folder of report.html, verdicts.csv, verdicts.parquet
     imports: list[str] = field(default_factory=list)  # CSV files; on the command line import=FILE, repeatable
-    predict: str | None = None  # a CSV file of shapes to foretell
+    predict: str | None = None  # a CSV file of shapes to foretell, or `model`
+    device: str | None = None  # of rows of predict that name none; a part of its name is enough
+    workload: list[str] = field(default_factory=list)  # of predict=model: what src.run would be told; on the
+    # command line the words themselves, model=... quant=... batch=...
     margin: float = bounded(0.02, min=0.0, max=0.5)
 
 

@@ -1,5 +1,6 @@
 """The matrix of a sweep: every run with what is foretold of it, and their sums by GPU and by reason."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -45,6 +46,18 @@ HERE = Launch()
 
 
 @dataclass(frozen=True)
+class Promise:
+    """The speedup that is foretold of a run, from layers that were measured."""
+
+    verdict: str  # or `unknown`
+    speedup: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    sure: float = 0.0  # probability of the verdict
+    reason: str = ""  # of `unknown`; else what to mind
+
+
+@dataclass(frozen=True)
 class PlannedRun:
     """One run of the matrix."""
 
@@ -55,6 +68,7 @@ class PlannedRun:
     reason: str = ""
     remedy: str = ""
     memory: Forecast | None = None
+    promise: Promise | None = None
 
     @property
     def seconds(self) -> float:
