@@ -138,7 +138,7 @@ def _subtracted(found: Attribution) -> Iterator[Part]:
 
 
 def _profiled(row: Row, found: Attribution) -> Iterator[Part]:
-    """By the kinds of kernels in the profile of each arm, scaled to the measured calls."""
+    """By the kinds of kernels in the profile of each arm."""
     base, treated = (
         _kinds(row, arm, ms) for arm, ms in (("baseline_", found.baseline_ms), ("", found.treated_ms))
     )
@@ -157,13 +157,15 @@ def _profiled(row: Row, found: Attribution) -> Iterator[Part]:
 
 
 def _kinds(row: Row, arm: str, call_ms: float) -> dict[str, float]:
-    """Milliseconds of each kind in a measured call."""
-    prefix, idle = f"profile/{arm}", float(row[f"profile/{arm}idle_share"])
-    busy_ms = call_ms * (1 - idle)
-    kinds = ("matmul", "attention", "quantize", "quantize_fused", "other")
-    return {kind: busy_ms * row[f"{prefix}{kind}_ms"] / row[f"{prefix}total_ms"] for kind in kinds} | {
-        "idle": call_ms * idle
-    }
+    """Milliseconds of each kind in a measured call: kernels as profiled, and what they leave of the call.
+
+    A profiler slows the host and not the kernels: it sees the device idle for longer than it is in a call.
+    """
+    prefix, kinds = f"profile/{arm}", ("matmul", "attention", "quantize", "quantize_fused", "other")
+    busy_ms = float(row[f"{prefix}total_ms"])
+    fitting = min(1.0, call_ms / busy_ms)
+    found = {kind: fitting * row[f"{prefix}{kind}_ms"] for kind in kinds}
+    return found | {"idle": max(0.0, call_ms - busy_ms)}
 
 
 def _clock(row: Row) -> float:

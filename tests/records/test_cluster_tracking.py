@@ -103,7 +103,9 @@ def assert_all_there_once(conf: TrackingConf, folders: list[Path]) -> None:
 def test_32_jobs_publish_at_once(server, tmp_path):
     folders = many_runs(tmp_path, "thirty-two", 32)
     assert finish(start("publish", tmp_path, server, "thirty-two")) == ["None"] * 32
-    published = sum((folder / MARKER_NAME).exists() for folder in folders)  # a busy machine's jobs may all give up
+    published = sum(
+        (folder / MARKER_NAME).exists() for folder in folders
+    )  # on a busy machine all may give up
     conf = over(server, "thirty-two")
     assert f"{published} already there, 0 unreadable" in collected(tmp_path, conf)
     assert_all_there_once(conf, folders)
