@@ -83,7 +83,7 @@ def computed_rest(work: Work) -> Rest:
     products_ms, moved_ms = work.flop / work.tflop_s / 1e9, work.moved_bytes / work.gb_s / 1e6
     least_ms = products_ms + moved_ms
     source = (
-        f"from its work: {work.flop / 1e12:.3g} TFLOP at {work.tflop_s:.0f} TFLOP/s and {work.moved_bytes / 1e9:.3g} "
+        f"from its work: {work.flop / 1e12:.3g} TFLOP at {work.tflop_s:.3g} TFLOP/s and {work.moved_bytes / 1e9:.3g} "
         f"GB at {work.gb_s:,.0f} GB/s take {least_ms:.4g} ms at least; taken to need up to {_TWICE:g} times that"
     )
     return Rest(least_ms * math.sqrt(_TWICE), _CEILINGS, source)
