@@ -28,7 +28,9 @@ FIELD_DEFAULT = 494  # layers of FLUX.1-dev that field_default leaves to a schem
 
 def runs_of(folder: str) -> pd.DataFrame:
     """The measured runs of a device, with the preset of layers of each."""
-    rows = pd.read_csv(PUBLISHED / folder / RUNS[folder]).rename(columns=NAMES)
+    rows = pd.read_csv(PUBLISHED / folder / RUNS[folder]).rename(columns=NAMES).copy()
+    if "target" in rows:
+        rows = rows[rows["target"] == "denoiser"].reset_index(drop=True)
     preset = (
         rows["layers"] == FIELD_DEFAULT if "layers" in rows else rows["variant"].str.contains("field_default")
     )
