@@ -5,6 +5,7 @@
 Each is foretold twice: from the layers' grid alone, and with the measured time of the unquantized call beside it.
 """
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -64,12 +65,13 @@ def main() -> None:
             runs.to_dict("records"), foretold(folder, True), foretold(folder, False), strict=True
         ):
             measured = row["speedup/ratio"]
-            off = [f"{found[0] / measured - 1:+.1%}" for found in (alone, beside)]
-            told = f"{alone[0]:.3f} ({alone[1]:.2f}–{alone[2]:.2f})"
+            known = math.isfinite(alone[0])
+            off = [f"{found[0] / measured - 1:+.1%}" if known else "" for found in (alone, beside)]
+            told = f"{alone[0]:.3f} ({alone[1]:.2f}–{alone[2]:.2f})" if known else "unknown"
             ms = f"{alone[3]:.1f} for {row['latency/baseline_median_ms']:.1f}"
             device = " ".join(folder.split("-")[:2]).upper()
             cells = [device, f"`{row['quant']}`, {row['layers']}", f"{measured:.3f}", told, off[0], ms]
-            print(f"| {' | '.join([*cells, f'{beside[0]:.3f}', off[1]])} |")
+            print(f"| {' | '.join([*cells, f'{beside[0]:.3f}' if known else '', off[1]])} |")
 
 
 if __name__ == "__main__":
