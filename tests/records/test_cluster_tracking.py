@@ -100,12 +100,12 @@ def assert_all_there_once(conf: TrackingConf, folders: list[Path]) -> None:
         assert files == {"record.json", "config.yaml", "rounds.json", "run.log"}
 
 
-def test_32_jobs_publish_at_once(server, tmp_path):
-    folders = many_runs(tmp_path, "thirty-two", 32)
-    assert finish(start("publish", tmp_path, server, "thirty-two")) == ["None"] * 32
+def test_16_jobs_publish_at_once(server, tmp_path):
+    folders = many_runs(tmp_path, "sixteen", 16)
+    assert finish(start("publish", tmp_path, server, "sixteen")) == ["None"] * 16
     published = sum((folder / MARKER_NAME).exists() for folder in folders)
     assert published > 0
-    conf = over(server, "thirty-two")
+    conf = over(server, "sixteen")
     assert f"{published} already there, 0 unreadable" in collected(tmp_path, conf)
     assert_all_there_once(conf, folders)
 
