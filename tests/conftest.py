@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -125,14 +125,21 @@ def called(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Called]]:
     """called("-m", "quant=int8wo", ...): `python -m src.run` in this process."""
-    handlers, on_sigterm = logging.root.handlers[:], signal.getsignal(signal.SIGTERM)
-    environment = os.environ.copy()
 
     def call(*arguments: str) -> Called:
         monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
         return Called(main(), *capsys.readouterr())
 
-    yield call
+    with as_before():
+        yield call
+
+
+@contextmanager
+def as_before() -> Iterator[None]:
+    """What a command changes in its process is undone."""
+    handlers, on_sigterm = logging.root.handlers[:], signal.getsignal(signal.SIGTERM)
+    environment = os.environ.copy()
+    yield
     logging.root.handlers[:] = handlers
     signal.signal(signal.SIGTERM, on_sigterm)
     os.environ.clear()
