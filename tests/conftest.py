@@ -7,10 +7,11 @@ pays for compiling. A test of cold compilation takes the fixture `cold_cache`.
 import gc
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ import torch._inductor.config as inductor_config  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 from src.config.quant_schema import QuantConf  # noqa: E402
-from src.config.schema import RootConf  # noqa: E402
+from src.config.schema import RootConf, TrackingConf  # noqa: E402
 from src.context import RunContext  # noqa: E402
 from src.devices.capability import quant_conf  # noqa: E402
 from src.devices.device import CpuDevice, Device  # noqa: E402
@@ -61,8 +62,12 @@ SMALL_FLUX = (  # width 128 instead of 512, 64 pixels: what it computes costs ne
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays: no collection, of which runs ask for several, need look at it again."""
+    """What was imported stays: no collection, of which runs ask for several, need look at it again.
+
+    Those that come by themselves, thousands, were 3% of the suite.
+    """
     gc.freeze()
+    gc.set_threshold(20_000)
 
 
 @pytest.fixture(scope="session")
@@ -120,14 +125,21 @@ def called(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Called]]:
     """called("-m", "quant=int8wo", ...): `python -m src.run` in this process."""
-    handlers, on_sigterm = logging.root.handlers[:], signal.getsignal(signal.SIGTERM)
-    environment = os.environ.copy()
 
     def call(*arguments: str) -> Called:
         monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
         return Called(main(), *capsys.readouterr())
 
-    yield call
+    with as_before():
+        yield call
+
+
+@contextmanager
+def as_before() -> Iterator[None]:
+    """What a command changes in its process is undone."""
+    handlers, on_sigterm = logging.root.handlers[:], signal.getsignal(signal.SIGTERM)
+    environment = os.environ.copy()
+    yield
     logging.root.handlers[:] = handlers
     signal.signal(signal.SIGTERM, on_sigterm)
     os.environ.clear()
@@ -141,6 +153,27 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("checkpoints")
     save_checkpoints(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow takes 1 to 7 s to make its tables; tests copy these."""
+    from src.records.tracking import open_tracker
+
+    folder = tmp_path_factory.mktemp("database")
+    open_tracker(
+        TrackingConf("sqlite", True, f"sqlite:///{folder}/mlflow.db", "unused", str(folder / "artifacts"))
+    )
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def outputs(tmp_path: Path, empty_database: Path) -> Path:
+    """For what a command leaves: a folder whose database has its tables."""
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    shutil.copy(empty_database, folder / "mlflow.db")
     return folder
 
 

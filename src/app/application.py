@@ -43,6 +43,7 @@ _ONE_OF_A_SWEEP = {
     "tracking": "a sweep has one tracker",
 }
 Task = Callable[[DictConfig], int]
+_Attempt = DictConfig | Exception | None  # what composing gave; None: it was not tried
 
 
 def main(config_name: str, task: Task, argv: Sequence[str] | None = None, *, prog: str) -> int:
@@ -129,32 +130,41 @@ class Application:
             return 0
         with explained():
             parsed = OverridesParser.create(self.loader).parse_overrides(self.overrides)
-            hydra = self._head(parsed)
+            _refuse_several(parsed)
+            likely = self._likely(parsed)
+            hydra = likely.hydra if isinstance(likely, DictConfig) else self._head(parsed)
             swept = OmegaConf.select(hydra, "sweeper.params") or {}
             usual = RunMode.MULTIRUN if swept or _elsewhere(hydra.launcher) else RunMode.RUN
             asked_mode = RunMode.RUN if self.args.run else hydra.mode or usual
-        if self.args.multirun or asked_mode is RunMode.MULTIRUN:
-            return self._multirun(parsed, [f"{key}={value}" for key, value in swept.items()])
-        return self._run()
+        if not self.args.multirun and asked_mode is RunMode.RUN:
+            return self._run(likely)
+        params = [f"{key}={value}" for key, value in swept.items()]
+        return self._multirun(parsed, params, None if swept or not self.args.multirun else likely)
 
     def compose(self, overrides: Sequence[str] | None = None, mode: RunMode = RunMode.RUN) -> DictConfig:
         """The composed configuration, with Hydra's node and logging."""
         given = self.overrides if overrides is None else list(overrides)
         return self.hydra.compose_config(self.config_name, given, mode, with_log_configuration=True)
 
+    def _likely(self, parsed: Sequence[Override]) -> _Attempt:
+        """The configuration if it is what the flags say and no sweep file has parameters: composing takes 0.1 s."""
+        if any(override.key_or_group == "sweeps" for override in parsed):
+            return None
+        try:
+            return self._master(parsed, []) if self.args.multirun else self.compose()
+        except Exception as error:
+            return error
+
     def _head(self, parsed: Sequence[Override]) -> DictConfig:
         """Hydra's own settings: of the primary config, the command line and the sweep file."""
-        for override in parsed:
-            said = _ONE_OF_A_SWEEP.get(override.key_or_group.partition(".")[0])
-            if said and override.is_sweep_override():
-                raise ConfigError(f"{override.input_line}: {said}")
         head = [str(o.input_line) for o in parsed if o.is_hydra_override() or o.key_or_group == "sweeps"]
         config: DictConfig = self.hydra.compose_config(self.config_name, head, RunMode.MULTIRUN).hydra
         return config
 
-    def _run(self) -> int:
+    def _run(self, likely: _Attempt) -> int:
         with explained():
-            config = self.compose([*self.overrides, "hydra.mode=RUN"])
+            config = self.compose() if likely is None else _successful(likely)
+            config.hydra.mode = RunMode.RUN
             check(config)
             context = HydraContext(config_loader=self.loader, callbacks=Callbacks(config))
             HydraConfig.instance().set_config(config)
@@ -170,10 +180,10 @@ class Application:
         context.callbacks.on_run_end(config=config, config_name=self.config_name, job_return=done)
         return _status(done)
 
-    def _multirun(self, parsed: Sequence[Override], params: Sequence[str]) -> int:
+    def _multirun(self, parsed: Sequence[Override], params: Sequence[str], likely: _Attempt) -> int:
         with explained():
             self.loader.validate_sweep_overrides_legal(list(parsed), RunMode.MULTIRUN, from_shell=True)
-            config = self._master(parsed, params)
+            config = self._master(parsed, params) if likely is None else _successful(likely)
             context = HydraContext(config_loader=self.loader, callbacks=Callbacks(config))
             context.callbacks.on_multirun_start(config=config, config_name=self.config_name)
             HydraConfig.instance().set_config(config)
@@ -198,6 +208,20 @@ class Application:
         config = self.compose([*first, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
         config.hydra.overrides.task = [str(o.input_line) for o in parsed if not o.is_hydra_override()]
         return config
+
+
+def _successful(attempt: DictConfig | Exception) -> DictConfig:
+    if isinstance(attempt, Exception):
+        raise attempt
+    return attempt
+
+
+def _refuse_several(parsed: Sequence[Override]) -> None:
+    """Raises ConfigError: several values for what all runs of a sweep have in common."""
+    for override in parsed:
+        said = _ONE_OF_A_SWEEP.get(override.key_or_group.partition(".")[0])
+        if said and override.is_sweep_override():
+            raise ConfigError(f"{override.input_line}: {said}")
 
 
 def _elsewhere(launcher: DictConfig) -> bool:

@@ -3,10 +3,9 @@
 import time
 from collections.abc import Sequence
 
-import torch
-
 from src.devices.device import Device
 from src.devices.monitor import Monitor
+from src.timers.steps import mark_step
 from src.timers.timer import Call
 
 
@@ -36,7 +35,7 @@ def energy_per_call_j(
         before_j, started = monitor.energy_j() or 0.0, time.perf_counter()
         while time.perf_counter() - started < window_s:
             for _ in range(calls_per_round[index]):
-                torch.compiler.cudagraph_mark_step_begin()
+                mark_step(device)
                 calls[index]()
             device.synchronize()
             made[index] += calls_per_round[index]

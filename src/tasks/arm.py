@@ -3,13 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from src.compilation.inductor import options_in_effect
 from src.compilation.scopes import FirstCall, compile_module, forget_compiled, timed_first_call
 from src.context import RunContext
 from src.measurement.memory import Peaks, peak_memory
 from src.quality.sqnr import on_cpu
+from src.timers.steps import mark_step
 from src.workloads.model import size_bytes
 from src.workloads.workload import Workload
 
@@ -39,7 +38,7 @@ def prepare(name: str, workload: Workload, run: RunContext) -> Arm:
         first_call, output = timed_first_call(workload, run.device)
         output = on_cpu(output)
     with run.phase("memory"), peak_memory(run.device) as peaks:
-        torch.compiler.cudagraph_mark_step_begin()
+        mark_step(run.device)
         workload.call()
     return Arm(name, workload, first_call, peaks, compile_peaks, output, size_bytes(workload.module))
 
@@ -56,7 +55,7 @@ def prepare_again(arm: Arm, beside_bytes: int, run: RunContext) -> Arm:
         arm.call()
         run.device.synchronize()
     with run.phase("memory"), peak_memory(run.device) as peaks:
-        torch.compiler.cudagraph_mark_step_begin()
+        mark_step(run.device)
         arm.call()
     return replace(arm, first_call=None, peaks=peaks.less(beside_bytes), compile_peaks=Peaks())
 

@@ -6,16 +6,16 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from src.compilation.scopes import compiled_apart
 from src.context import RunContext
+from src.devices.device import Device
 from src.outcomes import ended, log_text
 from src.profiling.kernels import dominant_kernel, kernel_metrics, kernel_table, read_profile, write_table
 from src.profiling.snapshots import write_snapshot
 from src.profiling.trace import write_trace
 from src.statistics.speedup import Verdict
 from src.tasks.arm import Arm
+from src.timers.steps import mark_step
 
 _ARMS = ("baseline", "treated")
 _TABLE = "kernels.csv"
@@ -41,7 +41,7 @@ def profile_arms(run: RunContext, *arms: Arm) -> None:
 def _profile(run: RunContext, arms: tuple[Arm, ...]) -> None:
     with _visible(run, arms):
         for arm in arms:
-            call = _step(arm)
+            call = _step(arm, run.device)
             call()  # compiles, where it has to
             write_trace(call, run.device, _trace(run, arm.name))
             write_snapshot(call, arm.workload.module, run.device, run.folder / f"memory_{arm.name}.pickle")
@@ -65,9 +65,9 @@ def _visible(run: RunContext, arms: tuple[Arm, ...]) -> AbstractContextManager[N
     return compiled_apart(_SEEN_ON_CPU, again=lambda: [arm.call() for arm in arms])
 
 
-def _step(arm: Arm) -> Callable[[], Any]:
+def _step(arm: Arm, device: Device) -> Callable[[], Any]:
     def call() -> Any:
-        torch.compiler.cudagraph_mark_step_begin()
+        mark_step(device)
         return arm.call()
 
     return call

@@ -1,7 +1,7 @@
 """Sharing compositions changes nothing: every job equals what Hydra's own loader composes."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -51,11 +51,18 @@ def loader() -> Iterator[Loader]:
 
 
 @pytest.mark.parametrize(
-    ("master", "values"), [([], VALUES), (["hydra.verbose=true", "hydra/launcher=basic"], VALUES[:2])]
+    ("master", "jobs"),
+    [
+        ([], [*itertools.product(CHOICES[:1], VALUES), *itertools.product(CHOICES[1:], VALUES[1:4])]),
+        (["hydra.verbose=true", "hydra/launcher=basic"], itertools.product(CHOICES, VALUES[:1])),
+    ],
+    ids=["all", "settings of Hydra's own"],
 )
-def test_a_job_equals_hydras_own(loader: Loader, master: list[str], values: list[list[str]]) -> None:
+def test_a_job_equals_hydras_own(
+    loader: Loader, master: list[str], jobs: Iterable[tuple[list[str], list[str]]]
+) -> None:
     config = loader.load_configuration("config", ["hydra.mode=MULTIRUN", *master], RunMode.MULTIRUN)
-    for job in ([*a, *b] for a, b in itertools.product(CHOICES, values)):
+    for job in ([*a, *b] for a, b in jobs):
         plain = _outcome(lambda: ConfigLoaderImpl.load_sweep_config(loader, config, job))  # noqa: B023
         shared = [_outcome(lambda: loader.load_sweep_config(config, job)) for _ in range(2)]  # noqa: B023
         assert shared == [plain, plain], job

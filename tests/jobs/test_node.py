@@ -86,7 +86,7 @@ def started(made: Made) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         code = (
             "import sys; from pathlib import Path; "
             "from src.jobs import claims, node; from src.processes import isolated; from src.run import execute;"
-            "claims._OTHER_NOTICES_S = 1.5; isolated._WATCH_S = 0.2;"
+            "claims._OTHER_NOTICES_S = 1.5; isolated._WATCH_S = 0.2; node.PRELOAD = ();"  # no run needs torch
             "print(node.RunJob(tuple(map(Path, sys.argv[1:])), execute)(), flush=True)"
         )
         process = subprocess.Popen(

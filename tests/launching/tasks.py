@@ -55,7 +55,7 @@ def dies_in_the_second_process(run: RunContext) -> None:
 
 def by_rule(run: RunContext) -> None:
     """What happens is chosen by a rule for layers, in which runs that share a process may differ."""
-    fates = [_measure, _set, _exit, _fork, _leak, _out_of_memory_kill, _hang, _wait]
+    fates = [_measure, _set, _exit, _fork, _leak, _out_of_memory_kill, _hang, _wait, _measure, _measure]
     fates[run.cfg.quant.layers.min_m](run)
 
 

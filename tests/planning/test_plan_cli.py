@@ -1,16 +1,16 @@
 """`plan=true` on the command line: nothing is launched, nothing is written."""
 
 import re
-import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Called
-
-ROOT = Path(__file__).resolve().parents[2]
+from src.run import main
+from tests.conftest import Called, as_before
 
 
 def section(text: str, title: str) -> list[str]:
@@ -20,15 +20,17 @@ def section(text: str, title: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Of a real process."""
+    """What one command printed, and the outputs that it named."""
     outputs = tmp_path_factory.mktemp("plan") / "outputs"
     command = [
-        sys.executable, "-m", "src.run", "-m", "model=flux-dev,flux-tiny", "gpu=h100,rtx4090,cpu",
-        "quant=int8wo,float8dq,mxfp8", "batch=4", "plan=true", f"outputs={outputs}",
+        "run.py", "-m", "model=flux-dev,flux-tiny", "gpu=h100,rtx4090,cpu", "quant=int8wo,float8dq,mxfp8", "batch=4",
+        "plan=true", f"outputs={outputs}",
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
-    assert (done.returncode, done.stderr) == (0, "")
-    return outputs, done.stdout
+    out = StringIO()
+    with pytest.MonkeyPatch.context() as patch, as_before(), redirect_stdout(out), redirect_stderr(out):
+        patch.setattr(sys, "argv", command)
+        assert main() == 0, out.getvalue()
+    return outputs, out.getvalue()
 
 
 def test_the_matrix_is_printed_and_nothing_is_launched(planned: tuple[Path, str]) -> None:

@@ -1,6 +1,6 @@
 """Random command lines and model YAMLs: a plan or one line of error, never a traceback, never a wait.
 
-`make test` tries 60 of them. 300, in a minute of a CPU:
+`make test` tries 40 of them. 300, in a minute of a CPU:
 `make test ARGS="tests/planning/test_plan_fuzz.py --hypothesis-profile=thorough"`.
 """
 
@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from tests.conftest import Called
 from tests.planning.random_lines import COMMAND, YAML
 
-EXAMPLES = 300 if settings.get_current_profile_name() == "thorough" else 60
+EXAMPLES = 300 if settings.get_current_profile_name() == "thorough" else 40
 BRANCHES = """
 name: odd
 factory: {_target_: tests.planning.odd_models.Odd, does: branches}

@@ -1,14 +1,16 @@
 """Predicted memory against what real runs on this CPU record."""
 
 import json
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from src.launching.preparation import PRELOAD
 from src.planning.footprint import Footprints
-from tests.conftest import ROOT, SMALL_FLUX
+from src.processes.isolated import Preloaded
+from tests.conftest import SMALL_FLUX
+from tests.fork_server import own_fork_server
 from tests.planning.test_memory import foretold
 
 QUIET = (
@@ -19,6 +21,19 @@ LINEAR = ("model=linear", "quant=int8wo", "model.dims.M=4")
 FLUX = (*SMALL_FLUX, "model.factory.num_attention_heads=4", "resolution=256", "quant=int8wo")
 FACTOR = 1.1  # what docs/planning.md states
 PHASES = {"build": "build_peak_gib", "baseline": "baseline_peak_rss_gib", "quantize": "quantize_peak_gib"}
+ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": "65536",  # nothing that is freed within a phase is kept: the RSS would have that too
+    "ATEN_CPU_CAPABILITY": "avx2",  # float32 is the dtype to compute in, and no arm in another dtype takes memory
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def a_fork_server_of_that_environment() -> Iterator[Preloaded]:
+    with own_fork_server(), pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        yield Preloaded([*PRELOAD, "diffusers.FluxTransformer2DModel"])
 
 
 def metrics(outputs: Path) -> tuple[list[dict[str, float]], str]:
@@ -40,21 +55,11 @@ def metrics(outputs: Path) -> tuple[list[dict[str, float]], str]:
     ids=["linear", "flux-tiny"],
 )
 def test_what_a_larger_run_takes_more_is_foretold_within_the_stated_factor(
-    compose, tmp_path, monkeypatch, same, axis, values, phases
+    compose, tmp_path, called, same, axis, values, phases
 ):
-    """A small run takes what the process itself takes, which is no tensor; the larger one takes that and its own.
-
-    malloc is told to keep nothing that is freed within a phase: the RSS would have that too.
-    """
-    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
-    monkeypatch.setenv(
-        "ATEN_CPU_CAPABILITY", "avx2"
-    )  # so that float32 is the dtype to compute in, and no arm in
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")  # another dtype takes memory too
-    both = ("-m", *same, f"{axis}={','.join(values)}", *QUIET, f"outputs={tmp_path}")
-    command = [sys.executable, "-m", "src.run", *both]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
+    """A small run takes what the process itself takes, which is no tensor; the larger one takes that and its own."""
+    done = called("-m", *same, f"{axis}={','.join(values)}", *QUIET, f"outputs={tmp_path}")
+    assert done.status == 0, done.stderr
     (seen, dtype), footprints = metrics(tmp_path), Footprints()
     assert dtype == "float32"
     same = (*same, f"dtype={dtype}")

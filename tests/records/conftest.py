@@ -8,26 +8,7 @@ import pytest
 from run_folders import local
 from servers import Server
 
-from src.config.schema import TrackingConf
 from src.records.tracking import Tracker, open_tracker
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow takes 3 to 7 s to make its tables; tests copy these."""
-    folder = tmp_path_factory.mktemp("database")
-    open_tracker(
-        TrackingConf("sqlite", True, f"sqlite:///{folder}/mlflow.db", "unused", str(folder / "artifacts"))
-    )
-    return folder / "mlflow.db"
-
-
-@pytest.fixture
-def outputs(tmp_path: Path, empty_database: Path) -> Path:
-    folder = tmp_path / "outputs"
-    folder.mkdir()
-    shutil.copy(empty_database, folder / "mlflow.db")
-    return folder
 
 
 @pytest.fixture

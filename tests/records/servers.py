@@ -1,6 +1,8 @@
 """MLflow servers that can be stopped and started again, and what stands between them and a client."""
 
 import contextlib
+import functools
+import json
 import os
 import shutil
 import signal
@@ -22,6 +24,19 @@ from run_folders import free_port
 POSTGRES = Path("/usr/lib/postgresql/15/bin")  # Debian's package
 
 
+@functools.cache
+def _forks_servers() -> "subprocess.Popen[str]":
+    """One for all servers of this process; it ends with this process, whose pipe it reads."""
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("serving.py")],
+        env=os.environ | quiet,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
 class Server:
     """An MLflow server over a database, with its artifacts and its log in `folder`."""
 
@@ -29,37 +44,38 @@ class Server:
         self.folder, self.database, self.workers = folder, database, workers
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process = 0
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port)]
-        command += ["--workers", str(self.workers), "--backend-store-uri", self.database]
-        command += ["--artifacts-destination", str(self.folder / "a")]
-        quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        with (self.folder / "server.log").open("a") as log:
-            self.process = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env=os.environ | quiet,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        arguments = ["--port", str(self.port), "--workers", str(self.workers)]
+        arguments += ["--backend-store-uri", self.database, "--artifacts-destination", str(self.folder / "a")]
+        forks = _forks_servers()
+        assert forks.stdin is not None
+        assert forks.stdout is not None
+        print(json.dumps([str(self.folder), arguments]), file=forks.stdin, flush=True)
+        self.process = int(forks.stdout.readline())
         for _ in range(480):
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=2):
                 return
-            assert self.process.poll() is None, (self.folder / "server.log").read_text()
+            assert self._lives(), (self.folder / "server.log").read_text()
             time.sleep(0.25)
         raise AssertionError((self.folder / "server.log").read_text())
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End it and its workers; SIGKILL is a power cut."""
-        if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, number)
-            self.process.wait(30)
-            self.process = None
+        if not self.process:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process, number)
+        deadline = time.monotonic() + 30
+        while self._lives():
+            assert time.monotonic() < deadline, "the server does not end"
+            time.sleep(0.05)
+        self.process = 0
+
+    def _lives(self) -> bool:
+        return Path(f"/proc/{self.process}").exists()
 
 
 @contextlib.contextmanager

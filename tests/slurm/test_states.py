@@ -18,7 +18,7 @@ from tests.slurm.waiting import accounted, sbatch, wait_for
 
 pytestmark = pytest.mark.slurm
 CLUSTERS = {"with accounting": "cluster", "without accounting": "cluster_without_accounting"}
-_TRIVIAL_JOBS = 200
+_TRIVIAL_JOBS = 50
 _BY_TASK = "case $SLURM_ARRAY_TASK_ID in 0) true;; 1) exit 3;; 2) kill -9 $$;; *) sleep 600;; esac"
 # The first start sleeps, later ones are quick; what it is to survive ends its first start.
 _TWICE = 'test -n "$SLURM_RESTART_COUNT" || sleep 600'
@@ -143,7 +143,7 @@ def test_a_preempted_job_is_started_again(fates: Fates) -> None:
     assert fates.states([fates.ids["preempted"]])[fates.ids["preempted"]].restarts == 1
 
 
-def test_two_hundred_jobs_are_asked_about_at_once(fates: Fates, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_jobs_are_asked_about_at_once(fates: Fates, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = fates.tasks("trivial", range(_TRIVIAL_JOBS))
     found = wait_for(fates.cluster, jobs, patience_s=200)
     assert list(found) == jobs
@@ -156,7 +156,7 @@ def test_two_hundred_jobs_are_asked_about_at_once(fates: Fates, monkeypatch: pyt
 
     monkeypatch.setattr("src.slurm.queue.ask", counted)
     fates.states([*jobs, *fates.tasks("by task", range(3)), fates.ids["cut"]])
-    assert 0 < len(asked) < 10  # commands, not two hundred
+    assert 0 < len(asked) < 10  # commands, not one for each job
 
 
 @pytest.mark.slow

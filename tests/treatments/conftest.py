@@ -1,5 +1,6 @@
 """The treated arm as a run makes it, and whether two of them are the same."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -38,10 +39,13 @@ class LiveBytes(TorchDispatchMode):
 
 @pytest.fixture
 def make(compose, cpu, run_context):
-    """make(*overrides): the treated arm as a run makes it, with real kernels."""
+    """make(*overrides): the treated arm as a run makes it, with real kernels.
+
+    watched: count what is alive, which takes longer than the rest.
+    """
 
     @torch.no_grad()
-    def made(*overrides):
+    def made(*overrides, watched=False):
         cfg = compose(*overrides)
         run, baseline = run_context(cfg), build_workload(cfg, cpu)
         rows, _ = capture_layers(baseline, cfg.quant.components)
@@ -53,10 +57,14 @@ def make(compose, cpu, run_context):
             baseline.module.to_empty(device="meta")
         scheme = make_scheme(cfg.quant)
         scheme.check(cpu, cfg.dtype)
-        with LiveBytes() as live:
+        with LiveBytes() if watched else nullcontext() as live:
             treated = make_treated(scheme, baseline, lambda: build_workload(cfg, cpu), rows, run)
         return SimpleNamespace(
-            treated=treated, rows=rows, record=run.record, peak=live.peak, unquantized=unquantized_bytes
+            treated=treated,
+            rows=rows,
+            record=run.record,
+            peak=live.peak if live else None,
+            unquantized=unquantized_bytes,
         )
 
     return made

@@ -80,7 +80,7 @@ def test_streamed_never_holds_the_unquantized_model(make):
         "resolution=64",
     )
     whole, streamed = (
-        make(*deep, "quant=int4wo", f"quant.where={where}") for where in ("device", "streamed")
+        make(*deep, "quant=int4wo", f"quant.where={where}", watched=True) for where in ("device", "streamed")
     )
     assert whole.peak > whole.unquantized
     assert streamed.peak < 0.6 * whole.unquantized

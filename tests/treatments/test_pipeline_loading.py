@@ -24,15 +24,13 @@ FIELD = ("layers=field_default", "quant.layers.min_side=128")
 @pytest.mark.parametrize(
     "overrides",
     [
-        (*FLUX, "quant=int8wo"),
         (*FLUX, "quant=int8dq", *FIELD, "quant.components=[denoiser,vae]"),
         (*FLUX, "quant=int8wo", "quant.components=[vae]", "quant.layers.exclude=[to_k]"),
         (*FLUX, "quant=float8wo", "quant.where=cpu"),
         (*FLUX, "quant=none"),
         (*PIXART, "quant=int8wo", "quant.components=[denoiser,vae]"),
-        (*TOKENS, "quant=int8wo", EVERY),
-        (*TOKENS, "quant=int8wo", "quant.components=[text_encoder_2]", "quant.layers.include=[wo,SelfAttention]"),
-        (*TOKENS, "quant=int8wo", "quant.components=[text_encoder]", "quant.layers.exclude=['fc1$']"),
+        (*TOKENS, "quant=int8wo", "quant.components=[text_encoder,text_encoder_2]",
+         "quant.layers.include=[wo,SelfAttention,fc]", "quant.layers.exclude=['fc1$']"),
         (*TOKENS, "quant=int8wo", EVERY, "measure.pairing=in_turn"),
     ],
     ids=lambda overrides: " ".join(each for each in overrides if each.startswith(("model=", "quant", "layers"))),
