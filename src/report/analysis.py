@@ -7,6 +7,8 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from src.analysis.advice import advised
+from src.analysis.answers import answers
 from src.analysis.frame import VERDICTS, compared, model_level, of_sweep, standing, tidy
 from src.analysis.layer_tables import layer_tables
 from src.analysis.provenance import Provenance, provenance, warnings
@@ -52,6 +54,7 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
     found_regimes = _regimes(conf, runs, tracker)
     breakeven = breakeven_table(runs)
     found = provenance(runs, Path(conf.outputs), tracker)
+    folder = report_folder(Path(conf.report))
     report = Report(
         runs=runs,
         breakeven=breakeven,
@@ -61,16 +64,15 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
         margin=conf.margin,
         source=f"experiment {tracker.experiment}" + (f", sweep {conf.sweep}" if conf.sweep else ""),
         regimes=found_regimes,
+        answers=advised(answers(runs), Path(conf.outputs), tracker.artifact),
     )
-    folder = report_folder(Path(conf.report))
     paths = [write_report(report, folder), *write_tables(frame, breakeven, folder)]
     paths += write_schemes(runs, Path(conf.outputs), scheme_names(), found.versions, folder)
     paths += write_predictions(found_regimes, folder)
-    terminal.show(console, runs, breakeven, report.sentences, report.warnings)
+    terminal.show(console, runs, breakeven, report.sentences, report.warnings, report.answers)
     show_regimes(console, found_regimes)
     _log(tracker, conf, frame, runs, breakeven, paths, console)
-    console.print(f"report: {paths[0].resolve()}", soft_wrap=True, markup=False)
-    console.print(tracker.view_hint, soft_wrap=True, markup=False)
+    terminal.closing(console, paths[0], tracker.view_hint, report.answers)
     return 0
 
 
