@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import cache
@@ -262,7 +263,9 @@ def _text(path: Path) -> str:
 @cache
 def _parsed(path: Path) -> ast.Module:
     try:
-        return ast.parse(path.read_text(encoding="utf-8"))
+        with warnings.catch_warnings():  # of a library's docstrings, which are not the user's
+            warnings.simplefilter("ignore")
+            return ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, ValueError, OSError) as error:
         place = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         raise LookupError(f"{path}{place}: not Python: {getattr(error, 'msg', error)}") from error
