@@ -1,8 +1,9 @@
 """Speedup over M of one Linear, per scheme, compile mode, device and (K, N), and the break-even table."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,15 @@ GROUP = ["device", "model", "target", "dtype", "compile", "quant", "variant", "K
 COLUMNS = [
     *GROUP,
     *("case", "direction", "m", "m_low", "m_high", "low_open", "high_open", "seen", "decided"),
-    *("m_min", "m_max", "points", "best", "best_m", "says"),
+    *("m_min", "m_max", "points", "best", "best_low", "best_high", "best_m", "ranges", "says"),
 ]
 _CONTROL = "none"
+_IN_WORDS = {
+    str(Verdict.HELPS): "helps",
+    str(Verdict.HURTS): "hurts",
+    str(Verdict.NEUTRAL): "no difference",
+    str(Verdict.INCONCLUSIVE): "undecided",
+}
 
 
 class Case(StrEnum):
@@ -72,6 +79,33 @@ def breakeven_table(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(["m", "m_low", "m_high", "seen"], float))
 
 
+def ranges(ms: Sequence[int], verdicts: Sequence[str]) -> str:
+    """Where along M each verdict holds: ``helps at 1 and from 64 on, undecided at 4 to 16``.
+
+    Args:
+        ms: measured, rising; nothing is said of those between or beyond.
+        verdicts: of each.
+    """
+    places: dict[str, list[str]] = {}
+    for verdict, group in groupby(range(len(ms)), key=lambda place: verdicts[place]):
+        members = [*group]
+        places.setdefault(verdict, []).append(_place(members[0], members[-1], ms))
+    told = [
+        f"{says} {' and '.join(places[verdict])}" for verdict, says in _IN_WORDS.items() if verdict in places
+    ]
+    return ", ".join(told)
+
+
+def _place(first: int, last: int, ms: Sequence[int]) -> str:
+    if first == 0 and last == len(ms) - 1:
+        return "at every measured M" if last else f"at {ms[0]}, the only M measured"
+    if first == last:
+        return f"at {ms[first]}"
+    if first == 0:
+        return f"up to {ms[last]}"
+    return f"from {ms[first]} on" if last == len(ms) - 1 else f"at {ms[first]} to {ms[last]}"
+
+
 def _rows(curve_: Shapes, seed: int) -> Iterator[dict[str, object]]:
     runs = curve_.runs
     best = runs.iloc[int(runs["speedup/ratio"].argmax())]
@@ -81,7 +115,10 @@ def _rows(curve_: Shapes, seed: int) -> Iterator[dict[str, object]]:
         "m_max": int(runs["M"].iloc[-1]),
         "points": len(runs),
         "best": float(best["speedup/ratio"]),
+        "best_low": float(best["speedup/ci_low"]),
+        "best_high": float(best["speedup/ci_high"]),
         "best_m": int(best["M"]),
+        "ranges": ranges([int(m) for m in runs["M"]], [str(verdict) for verdict in runs["verdict"]]),
     }
     found = curve_.crossings(seed)
     if not found:

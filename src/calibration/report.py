@@ -10,7 +10,6 @@ from string import Template
 from typing import Any
 
 import pandas as pd
-from plotly.offline import get_plotlyjs
 
 from src.analysis.provenance import VERSIONS
 from src.calibration import figures
@@ -25,6 +24,7 @@ from src.report.report import page_parts
 from src.report.sections import plot, section
 
 REPORT_NAME = "report.html"
+_WIDE = 940  # px, of figures with hundreds of marks
 _PAGE = Path(__file__).with_name("page.html")
 _LOOKS = {Status.MET: ("helps", "✓"), Status.NOT_MET: ("hurts", "✗"), Status.UNDECIDED: ("inconclusive", "?")}
 
@@ -54,7 +54,7 @@ def page(done: Calibration, experiments: Sequence[Experiment], raw: Path) -> str
     )
     stopped = "; stopped by the user before its end" if done.interrupted else ""
     return Template(_PAGE.read_text(encoding="utf-8")).substitute(
-        style=style, script=script, plotly=get_plotlyjs(),
+        style=style, script=script,
         device=escape(str(done.device["name"])),
         source=escape(f"measure={done.config['measure']['name']} · {counts}{stopped}"),
         date=escape(_minute(done.started_at)),
@@ -75,7 +75,9 @@ def _sections(done: Calibration, experiments: Sequence[Experiment], raw: Path) -
             f"±{percent(margin)}, within which nothing is claimed. The widest intervals are cut. Hover for details."
         )
         yield section(
-            "Every comparison", note, _legend() + plot(figures.estimates(pairs, margin)) + _groups(summary)
+            "Every comparison",
+            note,
+            _legend() + plot(figures.estimates(pairs, margin), "Every comparison", _WIDE) + _groups(summary),
         )
     rows = _effects(summary)
     if rows:
@@ -84,7 +86,11 @@ def _sections(done: Calibration, experiments: Sequence[Experiment], raw: Path) -
             "±0.5 %. Only the first has a limit. The others tell what an interval, made within one process, "
             "leaves out."
         )
-        yield section("Differences that no treatment makes", note, plot(figures.effects(rows)) + _told(rows))
+        yield section(
+            "Differences that no treatment makes",
+            note,
+            plot(figures.effects(rows), "Differences that no treatment makes", _WIDE) + _told(rows),
+        )
     if chosen := _example(pairs):
         yield _rounds(chosen, raw)
     yield section(
@@ -154,7 +160,9 @@ def _rounds(chosen: Experiment, raw: Path) -> str:
         f"{chosen.verdict}. Each mark is a round, the mean of its calls."
     )
     drawn = figures.rounds(found["baseline_ms"], found["treated_ms"], found.get("delays_ms", []))
-    return section("One comparison, round by round", note, plot(drawn))
+    return section(
+        "One comparison, round by round", note, plot(drawn, "One comparison, round by round", _WIDE)
+    )
 
 
 def _preset(summary: Summary) -> str:

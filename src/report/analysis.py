@@ -64,11 +64,12 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
         margin=conf.margin,
         source=f"experiment {tracker.experiment}" + (f", sweep {conf.sweep}" if conf.sweep else ""),
         regimes=found_regimes,
+        outputs=Path(conf.outputs),
         answers=advised(answers(runs), Path(conf.outputs), tracker.artifact),
     )
-    paths = [write_report(report, folder), *write_tables(frame, breakeven, folder)]
-    paths += write_schemes(runs, Path(conf.outputs), scheme_names(), found.versions, folder)
-    paths += write_predictions(found_regimes, folder)
+    tables = [*write_tables(frame, breakeven, folder), *write_predictions(found_regimes, folder)]
+    tables += write_schemes(runs, Path(conf.outputs), scheme_names(), found.versions, folder)
+    paths = [write_report(report, folder), *tables]
     terminal.show(console, runs, breakeven, report.sentences, report.warnings, report.answers)
     show_regimes(console, found_regimes)
     _log(tracker, conf, frame, runs, breakeven, paths, console)
@@ -104,7 +105,8 @@ def _without_runs(conf: AnalyzeConf, why: str, console: Console) -> int:
     report = Report(
         runs, breakeven_table(runs), [*published(found)], Provenance(0), [], conf.margin, source, found
     )
-    paths = [write_report(report, folder), *write_predictions(found, folder)]
+    tables = write_predictions(found, folder)
+    paths = [write_report(report, folder), *tables]
     for path in paths:
         console.print(f"{path.stem}: {path.resolve()}", soft_wrap=True, markup=False)
     return 0

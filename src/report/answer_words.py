@@ -13,7 +13,7 @@ from src.config.model_schema import PIPELINE
 _OF = {PIPELINE: "a whole image", "denoiser": "one call of the denoiser"}
 _MOST_RIVALS = 4
 _RANDOM = "random"
-_RANDOM_SAYS = "random weights: SQNR compares numbers, and says nothing of how images look"
+_RANDOM_SAYS = "random weights: SQNR says nothing of how images look"
 LEAVE = "leave it unquantized"
 
 

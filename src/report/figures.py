@@ -96,13 +96,14 @@ def over_m(curves: list[Shapes], lines: dict[str, Line], span: Range, margin: fl
 
 
 def memory_against_speedup(runs: pd.DataFrame, lines: dict[str, Line], margin: float) -> go.Figure:
-    """Model memory saved against speedup of whole models and blocks; SQNR in the hover."""
+    """Model memory saved against speedup of whole models and blocks, each point with its scheme and SQNR in dB."""
     figure = bare_figure(height=400)
     for quant, part in runs.groupby("quant"):
         line = lines[str(quant)]
         figure.add_scatter(
-            x=100 * part["memory/saved"], y=part["speedup/ratio"], mode="markers", name=escape(str(quant)),
-            marker={"color": line.colour, "symbol": line.symbol, "size": 11, "line": {"color": "white", "width": 1}},
+            x=100 * part["memory/saved"], y=part["speedup/ratio"], mode="markers+text", name=escape(str(quant)),
+            text=[f"{escape(str(quant))} {decibels(sqnr)}" for sqnr in part["quality/sqnr_db"]],
+            marker={"color": line.colour, "symbol": line.symbol, "size": 9, "line": {"color": "white", "width": 1}},
             error_y=_errors(part, translucent(line.colour, 0.45)),
             customdata=[_hover(row) for _, row in part.iterrows()], hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip

@@ -6,13 +6,14 @@ import pandas as pd
 
 from src.analysis.frame import Row, layer_level
 from src.analysis.verdicts import interval_text, status
+from src.report.filters import Filters
 from src.report.palette import look
 
 _PANEL = ["device", "dtype", "quant", "variant", "compile"]
 _CELL = ["model", "target", "K", "N", "M"]
 
 
-def heatmaps(runs: pd.DataFrame) -> list[str]:
+def heatmaps(runs: pd.DataFrame, filters: Filters) -> list[str]:
     """One panel per scheme x compile mode x device."""
     layers = layer_level(runs)
     layers = layers[layers["quant"] != "none"]
@@ -23,17 +24,18 @@ def heatmaps(runs: pd.DataFrame) -> list[str]:
         title = f"{names['quant']} · {names['compile']}"
         title += f" ({names['variant']})" if names["variant"] else ""
         beside = [str(names[name]) for name, differs in several.items() if differs]
-        panels.append(_panel(title, ", ".join(beside), rows.drop_duplicates(_CELL, keep="last")))
+        own = filters.attribute(rows.iloc[0], "device", "dtype", "scheme")
+        panels.append(_panel(title, ", ".join(beside), rows.drop_duplicates(_CELL, keep="last"), own))
     return panels
 
 
-def _panel(title: str, beside: str, rows: pd.DataFrame) -> str:
+def _panel(title: str, beside: str, rows: pd.DataFrame, own: str) -> str:
     ms = sorted(int(m) for m in rows["M"].unique())
     head = "".join(f'<th scope="col">{m}</th>' for m in ms)
     body = "".join(_line(group, ms) for _, group in rows.groupby(["K", "N", "model", "target"]))
     note = f" <small>{escape(beside)}</small>" if beside else ""
     return (
-        f'<figure class="panel"><figcaption>{escape(title)}{note}</figcaption><div class="scroll">'
+        f'<figure class="panel"{own}><figcaption>{escape(title)}{note}</figcaption><div class="scroll">'
         f'<table class="heat"><thead><tr><th scope="col" class="corner">K×N \\ M</th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div></figure>"
     )

@@ -21,28 +21,46 @@ from src.analysis.verdicts import (
     verdict_table,
     workload_text,
 )
+from src.report.filters import Filters
 from src.report.markup import Cell, chip, number_cell, table, text_cell
 from src.report.palette import VERDICTS
+from src.report.run_links import RunLinks
 
+_MOST_ROWS = 400  # of a table
 _RANK = {name: rank for rank, name in enumerate(VERDICTS)}
 _AROUND = {"up": "slower below, faster above", "down": "faster below, slower above"}
 
 
-def verdicts_html(runs: pd.DataFrame) -> str:
-    """One row per run, a table per device."""
+def verdicts_html(runs: pd.DataFrame, filters: Filters, links: RunLinks) -> str:
+    """One row per run, a table per device; of very many the first, the CSV has all."""
+    left, runs = len(runs) - _MOST_ROWS, runs.head(_MOST_ROWS)
     images = image_metrics(runs)
     heads = ["Workload", "Treatment", "Verdict", "Speedup", "Latency, ms", "Memory saved", "SQNR, dB",
              *(IMAGE_QUALITY[name][0] for name in images), "Why"]  # fmt: skip
-    row = partial(_verdict_row, images=images)
-    return _per_device(runs, lambda rows: table(heads, _each(verdict_table(rows), row)))
+    row = partial(_verdict_row, images=images, links=links)
+
+    def rows_of(rows: pd.DataFrame) -> str:
+        ordered = verdict_table(rows)
+        attributes = [f" data-run{filters.attribute(each)}" for _, each in ordered.iterrows()]
+        return table(heads, _each(ordered, row), attributes)
+
+    more = f'<p class="note">{left} more in <a href="verdicts.csv">verdicts.csv</a>.</p>' if left > 0 else ""
+    return _per_device(runs, rows_of) + more
 
 
-def breakeven_html(breakeven: pd.DataFrame) -> str:
+def breakeven_html(breakeven: pd.DataFrame, filters: Filters) -> str:
     """One row per crossing, and one per curve that has none; a table per device."""
     dtype = ["Dtype"] if breakeven["dtype"].nunique() > 1 else []
-    heads = ["Treatment", *dtype, "K", "N", "Break-even M", "What it does", "Largest speedup"]
+    heads = ["Treatment", *dtype, "K", "N", "Break-even M", "What it does", "By verdicts", "Largest speedup"]
     row = partial(_breakeven_row, with_dtype=bool(dtype))
-    return _per_device(breakeven, lambda rows: table(heads, _each(rows, row)))
+
+    def rows_of(rows: pd.DataFrame) -> str:
+        names = ("model", "device", "dtype", "scheme")
+        return table(
+            heads, _each(rows, row), [filters.attribute(each, *names) for _, each in rows.iterrows()]
+        )
+
+    return _per_device(breakeven, rows_of)
 
 
 def _per_device(frame: pd.DataFrame, html: Callable[[pd.DataFrame], str]) -> str:
@@ -56,9 +74,9 @@ def _each(frame: pd.DataFrame, cells: Callable[[Row], list[Cell]]) -> list[list[
     return [cells(row) for _, row in frame.iterrows()]
 
 
-def _verdict_row(row: Row, *, images: list[str]) -> list[Cell]:
+def _verdict_row(row: Row, *, images: list[str], links: RunLinks) -> list[Cell]:
     common = [
-        Cell(f'<span class="label">{escape(workload_text(row))}</span>', _workload_order(row)),
+        Cell(f'<div class="label">{escape(workload_text(row))}{links.html(row)}</div>', _workload_order(row)),
         Cell(f'<span class="label">{escape(treatment_text(row))}</span>', treatment_text(row)),
         Cell(chip(status(row)), _RANK.get(status(row), len(_RANK))),
     ]
@@ -83,7 +101,7 @@ def _other_speedups(row: Row) -> str:
         found.append(f"{row['speedup_same_dtype/ratio']:.2f}× against {row['dtype']}")
     if row["fastest_mode"] not in (None, "", row["compile"]) and pd.notna(row["speedup/fastest_mode"]):
         found.append(f"{row['speedup/fastest_mode']:.2f}× against compile={row['fastest_mode']}")
-    return "".join(f"<br>{escape(text)}" for text in found)
+    return "".join(f'<span class="also">{escape(text)}</span>' for text in found)
 
 
 def _workload_order(row: Row) -> str:
@@ -112,8 +130,14 @@ def _breakeven_row(row: Row, *, with_dtype: bool) -> list[Cell]:
         *(number_cell(str(row[name]), int(row[name])) for name in ("K", "N")),
         _breakeven_m(row),
         Cell(f'<span class="does">{verdict}{escape(_does(row))}</span>', row["case"]),
-        number_cell(f"{row['best']:.2f}× at M = {row['best_m']}", float(row["best"])),
+        Cell(f'<span class="does">{escape(row["ranges"])}</span>', row["ranges"]),
+        _best(row),
     ]
+
+
+def _best(row: Row) -> Cell:
+    span = f"<small>{row['best_low']:.2f}–{row['best_high']:.2f} at M = {row['best_m']}</small>"
+    return Cell(f"{row['best']:.2f}× {span}", float(row["best"]), number=True)
 
 
 def _breakeven_m(row: Row) -> Cell:

@@ -7,6 +7,7 @@ from html import escape
 
 from src.config.paths import command
 from src.report.palette import Line, look
+from src.report.svg_marks import swatch
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,24 @@ def number_cell(text: str, value: object) -> Cell:
     return Cell(escape(text), float(value) if isinstance(value, (int, float)) else None, number=True)
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """A table that sorts when a head is clicked; it scrolls by itself where it is wider than the page."""
+def table(heads: Sequence[str], rows: Sequence[Sequence[Cell]], attributes: Sequence[str] = ()) -> str:
+    """A table that sorts when a head is clicked; cards on a phone, and it scrolls by itself where it is too wide.
+
+    Args:
+        heads: of its columns.
+        rows: of cells.
+        attributes: of each row's element, as HTML; none where not given.
+    """
     full = next((row for row in rows if len(row) == len(heads)), [Cell("")] * len(heads))
     numbers = [cell.number for cell in full]
     head = "".join(
         f'<th scope="col"{_class(number)}><button type="button">{escape(name)}</button></th>'
         for name, number in zip(heads, numbers, strict=True)
     )
-    body = "".join(f"<tr>{''.join(_cell(cell) for cell in row)}</tr>" for row in rows)
+    given = attributes or [""] * len(rows)
+    body = "".join(
+        f"<tr{own}>{''.join(_cell(cell) for cell in row)}</tr>" for row, own in zip(rows, given, strict=True)
+    )
     return (
         f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
@@ -65,10 +75,10 @@ def anchor(title: str) -> str:
 
 
 def legend(lines: dict[str, Line], shown: Iterable[str]) -> str:
-    """Swatches of the schemes that are shown."""
+    """Line and symbol of the schemes that are shown."""
     among = set(shown)
     items = "".join(
-        f'<span class="key"><i style="background:{line.colour}"></i>{escape(name)}</span>'
+        f'<span class="key">{swatch(line.colour, line.symbol, line.dash)}{escape(name)}</span>'
         for name, line in lines.items()
         if name in among
     )

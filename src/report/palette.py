@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from zlib import crc32
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,26 @@ VERDICTS = {
 }
 ENDED = Look("#8A8F98", "#F4F5F7", "–", "x")  # of any outcome without a verdict
 
-_SCHEMES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#3B3B3B")
+_SCHEMES = (
+    "#0072B2",
+    "#CC79A7",
+    "#56B4E9",
+    "#7B4FA3",
+    "#8C564B",
+    "#00A5B5",
+    "#B5179E",
+    "#4A6FD4",
+)  # no verdict's
+_KNOWN = (
+    "int8wo",
+    "int8dq",
+    "float8wo",
+    "float8dq",
+    "int4wo",
+    "float8_e4m3_row",
+    "autoquant",
+    "float8_static",
+)
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon")
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
@@ -42,16 +62,18 @@ def look(status: str) -> Look:
 
 
 def scheme_lines(names: Iterable[str]) -> dict[str, Line]:
-    """A line for each scheme, the same for a name in all plots of a report."""
-    ordered = sorted({*names} - {"none"})
-    return {
-        name: Line(
-            _SCHEMES[i % len(_SCHEMES)],
-            _SYMBOLS[i % len(_SYMBOLS)],
-            _DASHES[i // len(_SCHEMES) % len(_DASHES)],
-        )
-        for i, name in enumerate(ordered)
-    }
+    """A line for each scheme: a name has the same one in every report, whatever else is in it."""
+    return {name: _line(name) for name in sorted({*names} - {"none"})}
+
+
+def _line(name: str) -> Line:
+    """The common schemes differ in colour; the others have a colour, a symbol and a dash by their names."""
+    if name in _KNOWN:
+        place = _KNOWN.index(name)
+        return Line(_SCHEMES[place], _SYMBOLS[place % len(_SYMBOLS)], _DASHES[0])
+    number = crc32(name.encode())
+    colour, symbol = number % len(_SCHEMES), number // len(_SCHEMES) % len(_SYMBOLS)
+    return Line(_SCHEMES[colour], _SYMBOLS[symbol], _DASHES[1 + number // 64 % (len(_DASHES) - 1)])
 
 
 def translucent(colour: str, opacity: float) -> str:

@@ -9,16 +9,17 @@ from pathlib import Path
 from string import Template
 
 import pandas as pd
-from plotly.offline import get_plotlyjs
 
 from src.analysis.advice import Advised
 from src.analysis.frame import devices
 from src.analysis.provenance import Provenance
 from src.regimes.regimes import Regimes
 from src.report.answer_cards import answer_section
+from src.report.filters import Filters
 from src.report.markup import chip
 from src.report.palette import VERDICTS
 from src.report.regimes import regimes_sections
+from src.report.run_links import RunLinks
 from src.report.sections import (
     breakeven_section,
     curves_section,
@@ -32,6 +33,14 @@ from src.report.sections import (
 REPORT_NAME = "report.html"
 _CLASSES = {"helps": "helps", "pays": "helps", "hurts": "hurts"}
 _TELLING = re.compile(r"\b(helps|pays|hurts|makes no difference|is inconclusive|stops paying|did not run)\b")
+_HEADING = re.compile(r'<h2 id="([^"]*)"><a[^>]*>(.*?)</a></h2>')
+TABLES = (
+    "verdicts.csv",
+    "verdicts.parquet",
+    "breakeven.csv",
+    "predictions.csv",
+    "schemes.md",
+)  # beside the report
 _PAGE = Path(__file__).with_name("page.html")
 
 
@@ -48,18 +57,25 @@ class Report:
     source: str
     regimes: Regimes | None = None
     answers: Sequence[Advised] = ()
+    outputs: Path = Path("outputs")  # where the runs' folders are
 
 
 def write_report(report: Report, folder: Path) -> Path:
     """Write ``report.html``, self-contained, and return its path."""
     path = folder / REPORT_NAME
-    path.write_text(page(report), encoding="utf-8")
+    path.write_text(page(report, folder), encoding="utf-8")
     return path
 
 
-def page(report: Report) -> str:
-    """The report as HTML."""
-    runs = report.runs
+def page(report: Report, folder: Path) -> str:
+    """The report as HTML.
+
+    Args:
+        report: what it tells.
+        folder: it will be in; the tables that are there are linked to.
+    """
+    runs, filters = report.runs, Filters(report.runs)
+    sections = "\n".join(_sections(report, filters, RunLinks(report.outputs, folder)))
     told = runs if len(runs) or report.regimes is None else report.regimes.cells
     named = devices(told) or list(dict.fromkeys(told["device"]))
     return Template(_PAGE.read_text(encoding="utf-8")).substitute(
@@ -68,33 +84,48 @@ def page(report: Report) -> str:
         dates=_dates(runs),
         tally=_tally(runs),
         answers=answer_section(report.answers),
+        filters=filters.html(),
+        links=_links(sections),
+        files=_files(folder),
+        style=_part("css"),
+        script=_part("js"),
         words="".join(f"<li>{_emphasised(sentence)}</li>" for sentence in report.sentences),
         warnings=_warnings(report.warnings),
-        sections="\n".join(_sections(report)),
+        sections=sections,
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        plotly=get_plotlyjs(),
     )
 
 
 def page_parts() -> tuple[str, str]:
-    """The style sheet of the report's page and the script that sorts its tables, for other pages of its kind."""
-    text = _PAGE.read_text(encoding="utf-8")
-    parts = (("<style>", "</style>"), ("</main>\n<script>", "</script>"))
-    style, script = (text.partition(start)[2].partition(end)[0] for start, end in parts)
-    return style, script
+    """The style sheet of the report's page and its script, for other pages of its kind."""
+    return _part("css"), _part("js")
 
 
-def _sections(report: Report) -> Iterator[str]:
+def _part(kind: str) -> str:
+    return _PAGE.with_suffix(f".{kind}").read_text(encoding="utf-8")
+
+
+def _links(sections: str) -> str:
+    """Links to the sections, by their headings."""
+    return "".join(f'<a href="#{name}">{title}</a>' for name, title in _HEADING.findall(sections))
+
+
+def _files(folder: Path) -> str:
+    names = [name for name in TABLES if (folder / name).is_file()]
+    return ", ".join(f'<a href="{name}">{name}</a>' for name in names)
+
+
+def _sections(report: Report, filters: Filters, links: RunLinks) -> Iterator[str]:
     runs, margin = report.runs, report.margin
     if report.regimes is not None and runs.empty:
         yield from regimes_sections(report.regimes)
         return
-    yield verdicts_section(runs)
-    yield forest_section(runs, margin)
+    yield verdicts_section(runs, filters, links)
+    yield forest_section(runs, margin, filters)
     yield memory_section(runs, margin)
-    yield breakeven_section(runs, report.breakeven)
-    yield curves_section(runs, margin)
-    yield heatmap_section(runs)
+    yield breakeven_section(runs, report.breakeven, filters)
+    yield curves_section(runs, margin, filters)
+    yield heatmap_section(runs, filters)
     yield from regimes_sections(report.regimes) if report.regimes is not None else ()
     yield protocol_section(runs, report.provenance, margin)
 

@@ -10,36 +10,40 @@ from src.analysis.provenance import Provenance
 from src.analysis.shapes import Shapes, shapes
 from src.analysis.verdicts import workload_text
 from src.report import figures
+from src.report.filters import Filters
 from src.report.heatmap import heatmaps
 from src.report.html_tables import breakeven_html, verdicts_html
 from src.report.markup import chip, definitions, empty, heading, legend
 from src.report.palette import VERDICTS, scheme_lines
+from src.report.run_links import RunLinks
+from src.report.svg import WIDTH, drawing
 
 _MODEL_RUNS = ("No runs of whole models or blocks yet:", "-m", "quant=int8wo,int8dq", "batch=1,4")
 _NONE_COMPARED = ("None of the runs of whole models could be compared; the table says why. To start small:",
                   "quant=int8wo")  # fmt: skip
 _NO_CURVES = ("None of the runs of one Linear has a speedup that may be compared; the table says why. Again, alone:",
               "-m", "sweeps=linear_shapes")  # fmt: skip
+_SMALL, _BROAD = 300, 480  # px, of figures that are not as wide as most
+_MOST_TREATMENTS = 24  # of a figure, so that a printed page holds it
 _LINEAR_RUNS = ("No runs of one Linear yet:", "-m", "sweeps=linear_shapes")
-_CONFIG = {"displayModeBar": False, "responsive": True}
 
 
-def verdicts_section(runs: pd.DataFrame) -> str:
+def verdicts_section(runs: pd.DataFrame, filters: Filters, links: RunLinks) -> str:
     """The verdict table: whole models and blocks, then each Linear folded away."""
     models, layers = model_level(runs), layer_level(runs)
-    body = verdicts_html(models) if len(models) else empty(*_MODEL_RUNS)
+    body = verdicts_html(models, filters, links) if len(models) else empty(*_MODEL_RUNS)
     if len(layers):
-        body += (
-            f"<details><summary>{len(layers)} runs of one Linear</summary>{verdicts_html(layers)}</details>"
-        )
+        rows = verdicts_html(layers, filters, links)
+        body += f"<details><summary>{len(layers)} runs of one Linear</summary>{rows}</details>"
     note = (
         "Each treatment against its unquantized baseline, compiled alike: in the run's dtype, or in another one that "
-        "is faster on this device, which the row then says. Click a column to sort."
+        "is faster on this device, which the row then says. Click a column to sort; a row unfolds to its command and "
+        "folder. All of it: verdicts.csv."
     )
     return section("Verdicts", note, body)
 
 
-def forest_section(runs: pd.DataFrame, margin: float) -> str:
+def forest_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
     """Speedups with intervals, a panel per workload and device."""
     ran = compared(model_level(runs))
     if ran.empty:
@@ -51,7 +55,14 @@ def forest_section(runs: pd.DataFrame, margin: float) -> str:
     for names, rows in ran.groupby(["device", *WORKLOAD], dropna=False):
         ordered = rows.sort_values(["_rank", *treatment], ascending=False)
         beside = str(names[0]) if ran["device"].nunique() > 1 else ""
-        panels.append(panel(workload_text(rows.iloc[0]), beside, figures.forest(ordered, span, margin)))
+        own = filters.attribute(rows.iloc[0], "model", "device", "dtype", "batch")
+        for first in range(0, len(ordered), _MOST_TREATMENTS):
+            part = ordered.iloc[first : first + _MOST_TREATMENTS]
+            of = (
+                f" ({first + 1} to {first + len(part)} of {len(ordered)})" if len(part) < len(ordered) else ""
+            )
+            title = f"{workload_text(rows.iloc[0])}{of}"
+            panels.append(panel(title, beside, figures.forest(part, span, margin), own))
     note = f"Estimate and interval; the grey band is the margin of ±{margin:.0%}. One scale for all panels."
     return section("Speedups", note, _verdict_legend() + _grid(panels, wide=True))
 
@@ -63,24 +74,26 @@ def memory_section(runs: pd.DataFrame, margin: float) -> str:
     if ran.empty:
         return ""
     lines = scheme_lines(runs["quant"])
-    drawn = plot(figures.memory_against_speedup(ran, lines, margin))
-    body = f'{legend(lines, ran["quant"])}<div class="narrow">{drawn}</div>'
-    return section("Memory against speed", "Top right is better. Hover for latency and SQNR.", body)
+    drawn = figures.memory_against_speedup(ran, lines, margin)
+    body = legend(lines, ran["quant"]) + panel("Speedup over model memory saved", "", drawn, width=_BROAD)
+    note = "Top right is better. The number is the SQNR in dB; a mark's own text has the rest, and so has the table."
+    return section("Memory against speed", note, body)
 
 
-def breakeven_section(runs: pd.DataFrame, breakeven: pd.DataFrame) -> str:
+def breakeven_section(runs: pd.DataFrame, breakeven: pd.DataFrame, filters: Filters) -> str:
     """The break-even table."""
     if breakeven.empty:
         why = _NO_CURVES if len(layer_level(runs)) else _LINEAR_RUNS
         return section("Break-even shapes", "", empty(*why))
     note = (
         "The M at which the speedup of one Linear crosses 1, interpolated between measured M in log-log, with the "
-        "interval that the runs' own intervals leave it. ≤ and ≥: it reaches beyond what was measured."
+        "interval that the runs' own intervals leave it. ≤ and ≥: it reaches beyond what was measured. All of it: "
+        "breakeven.csv."
     )
-    return section("Break-even shapes", note, breakeven_html(breakeven))
+    return section("Break-even shapes", note, breakeven_html(breakeven, filters))
 
 
-def curves_section(runs: pd.DataFrame, margin: float) -> str:
+def curves_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
     """Speedup over M, a panel per K x N, below each other by compile mode and device."""
     curves = list(shapes(runs))
     if not curves:
@@ -92,8 +105,10 @@ def curves_section(runs: pd.DataFrame, margin: float) -> str:
         on = f" on {device}" if drawn["device"].nunique() > 1 else ""
         panels = _by(members, "model", "target", "dtype", "K", "N").items()
         plots = [
-            panel(f"K×N = {k}×{n}", "", figures.over_m(c, lines, span, margin)) for (*_, k, n), c in panels
-        ]
+            panel(f"K×N = {k}×{n}", "", figures.over_m(c, lines, span, margin),
+                  filters.attribute(c[0].group, "device", "dtype"), width=_SMALL)
+            for (*_, k, n), c in panels
+        ]  # fmt: skip
         body += f"<h3>{escape(f'compile={mode}{on}')}</h3>{_grid(plots)}"
     note = (
         "One Linear y[M, N] = x[M, K] W[N, K]ᵀ. Coloured bands are the runs' intervals, the grey band is "
@@ -102,9 +117,9 @@ def curves_section(runs: pd.DataFrame, margin: float) -> str:
     return section("Speedup over M", note, body)
 
 
-def heatmap_section(runs: pd.DataFrame) -> str:
+def heatmap_section(runs: pd.DataFrame, filters: Filters) -> str:
     """Verdicts over M and K x N."""
-    panels = heatmaps(runs)
+    panels = heatmaps(runs, filters)
     if not panels:
         return ""
     body = _verdict_legend(hatched=True) + _grid(panels, wide=True)
@@ -162,15 +177,16 @@ def _verdict_legend(*, hatched: bool = False) -> str:
     return f'<p class="legend">{items}{ended}</p>'
 
 
-def panel(title: str, beside: str, figure: Any) -> str:
-    """A figure with its caption."""
+def panel(title: str, beside: str, figure: Any, own: str = "", width: int = WIDTH) -> str:
+    """A figure with its caption; `own` is what filters know of it, as an attribute."""
     note = f" <small>{escape(beside)}</small>" if beside else ""
-    return f'<figure class="panel"><figcaption>{escape(title)}{note}</figcaption>{plot(figure)}</figure>'
+    drawn = plot(figure, ", ".join(filter(None, [title, beside])), width)
+    return f'<figure class="panel"{own}><figcaption>{escape(title)}{note}</figcaption>{drawn}</figure>'
 
 
-def plot(figure: Any) -> str:
-    """A figure as HTML, without plotly itself, which the page holds once."""
-    return str(figure.to_html(full_html=False, include_plotlyjs=False, config=_CONFIG))
+def plot(figure: Any, caption: str = "", width: int = WIDTH) -> str:
+    """A figure as SVG; its caption and first marks are what a reader is told who does not see it."""
+    return drawing(figure, escape(caption), width)
 
 
 def _grid(panels: list[str], *, wide: bool = False) -> str:

@@ -39,7 +39,7 @@ def test_it_renders_in_a_browser_at_any_width(tmp_path: Path, width: int) -> Non
     written(tmp_path, bias=0.001)
     page = (tmp_path / "report.html").read_text()
     probe = """<script>addEventListener("load", function () { setTimeout(function () {
-        document.title = [document.querySelectorAll(".js-plotly-plot .main-svg").length,
+        document.title = [document.querySelectorAll("svg.plot").length,
             document.documentElement.scrollWidth - window.innerWidth,
             performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:")).length].join(" ");
         }, 1500); });</script>"""

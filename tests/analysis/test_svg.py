@@ -1,0 +1,98 @@
+"""Figures drawn as SVG: what is described is there, where it belongs, and in words."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from src.report.figures import bare_figure
+from src.report.palette import VERDICTS, scheme_lines
+from src.report.svg import drawing
+
+
+def drawn(figure, **more):
+    """The parsed drawing: it is well-formed."""
+    return ElementTree.fromstring(drawing(figure, **more))
+
+
+def places(svg, tag="circle"):
+    return [(float(each.get("cx")), float(each.get("cy"))) for each in svg.iter(tag)]
+
+
+def test_marks_lie_where_their_values_are_on_linear_and_log_axes():
+    figure = bare_figure(200)
+    figure.add_scatter(x=[1, 10, 100], y=[0, 5, 10], mode="markers", marker={"size": 6})
+    figure.update_xaxes(type="log", range=[0, 2])
+    figure.update_yaxes(range=[0, 10])
+    (x0, y0), (x1, y1), (x2, y2) = places(drawn(figure))
+    assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2)
+    assert y0 - y1 == pytest.approx(y1 - y2, abs=0.2)
+    assert x0 < x1
+    assert y0 > y1
+
+
+def test_an_interval_is_cut_off_where_the_axis_ends_and_reaches_zero_on_a_log_axis():
+    figure = bare_figure(100)
+    figure.add_scatter(x=[1.0], y=["a"], mode="markers", marker={"size": 6},
+                       error_x={"type": "data", "array": [9.0], "arrayminus": [1.0], "symmetric": False})  # fmt: skip
+    figure.update_xaxes(type="log", range=[-1, 0.5], tickvals=[0.1, 1], ticktext=["0.1×", "1×"])
+    svg = drawn(figure)
+    (line,) = [
+        each.get("d") for each in svg.iter("path") if each.get("stroke") and each.get("d").startswith("M")
+    ]
+    left, right = (float(part.split()[0]) for part in re.split("[ML]", line)[1:])
+    clip = next(svg.iter("rect"))
+    assert left == pytest.approx(float(clip.get("x")), abs=0.1)
+    assert right == pytest.approx(float(clip.get("x")) + float(clip.get("width")), abs=0.1)
+
+
+def test_each_mark_says_what_it_is_and_the_figure_says_the_first_of_them():
+    figure = bare_figure(100)
+    figure.add_scatter(x=[1.5] * 20, y=[2.0] * 20, mode="markers", customdata=["<b>a &lt;b&gt;</b><br>c"] * 20,
+                       hovertemplate="%{customdata}: %{x:.2f} %<extra></extra>")  # fmt: skip
+    svg = drawn(figure, caption="Some &amp; all")
+    assert [each.text for each in svg.iter("title")] == ["a <b>\nc: 1.50 %"] * 20
+    assert svg.get("aria-label") == "Some & all"
+    assert next(svg.iter("desc")).text.endswith("a <b>, c: 1.50 %; 8 more")
+
+
+def test_labels_of_marks_do_not_cover_each_other():
+    figure = bare_figure(200)
+    figure.add_scatter(x=[1, 1.001, 1.002, 5], y=[1, 1, 1, 1], mode="markers+text", text=["aaaaaaaa"] * 4)
+    labels = [each for each in drawn(figure).iter("text") if each.get("class") == "label"]
+    assert len({(each.get("x"), each.get("y")) for each in labels}) == len(labels) < 5
+
+
+def test_bars_stand_on_each_other():
+    figure = bare_figure(100)
+    for length in (2.0, 3.0):
+        figure.add_bar(x=[length], y=["all"], orientation="h", hovertemplate="%{x} ms")
+    first, second = [each for each in drawn(figure).iter("rect") if each.get("fill")]
+    assert float(first.get("x")) + float(first.get("width")) == pytest.approx(float(second.get("x")), abs=0.2)
+    assert float(second.get("width")) == pytest.approx(1.5 * float(first.get("width")), abs=0.3)
+
+
+def test_what_it_cannot_draw_is_an_error():
+    figure = bare_figure(100)
+    figure.add_heatmap(z=[[1]])
+    with pytest.raises(ValueError, match="trace of type 'heatmap'"):
+        drawing(figure)
+    other = bare_figure(100)
+    other.add_scatter(x=[1], y=[1], mode="markers", marker={"symbol": "hourglass"})
+    with pytest.raises(ValueError, match="symbol 'hourglass'"):
+        drawing(other)
+
+
+def test_a_scheme_looks_alike_in_every_report_and_unlike_a_verdict():
+    one, other = (
+        scheme_lines(["int8wo", "uint4wo"]),
+        scheme_lines(["aaa", "int8wo", "nf4", "uint4wo", "none"]),
+    )
+    assert one["int8wo"] == other["int8wo"]
+    assert one["uint4wo"] == other["uint4wo"]
+    assert "none" not in other
+    common = scheme_lines(
+        ["int8wo", "int8dq", "float8wo", "float8dq", "int4wo", "float8_e4m3_row", "autoquant"]
+    )
+    assert len({line.colour for line in common.values()}) == len(common)
+    assert not {line.colour for line in common.values()} & {look.ink for look in VERDICTS.values()}
