@@ -17,6 +17,11 @@ def analyze() -> int:
     return _main("analyze")
 
 
+def compare() -> int:
+    """`quantpay-compare`."""
+    return _main("compare")
+
+
 def collect() -> int:
     """`quantpay-collect`."""
     return _main("collect")

@@ -32,6 +32,7 @@ SWEEP = (
     "measure.min_pairs=8",
     "measure.ceilings=false",
     "tracking=none",
+    "launch.share=auto",
 )
 RUNS = 6
 

@@ -1,5 +1,6 @@
 """CLI: `python -m src.analyze [sweep=...] [import=...] [predict=...]`, verdicts, forecasts and a report."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 _IMPORT = "import="
+_PREDICT_MODEL = "predict=model"
+_KEY = re.compile(r"[+~]*(\w+)")  # the first part of an override's key
 
 
 def _task(cfg: DictConfig) -> int:
@@ -21,7 +24,8 @@ def main() -> int:
     """Entry point; returns 0 with a report, 1 when there is nothing to report, 2 on a wrong command line."""
     from src.app.application import main as hydra_main
 
-    return hydra_main("analyze", _task, with_imports(sys.argv[1:]), prog="python -m src.analyze")
+    words = with_workload(with_imports(sys.argv[1:]))
+    return hydra_main("analyze", _task, words, prog="python -m src.analyze")
 
 
 def with_imports(argv: Sequence[str]) -> list[str]:
@@ -33,6 +37,20 @@ def with_imports(argv: Sequence[str]) -> list[str]:
     files = [file for value in given for file in _files(value)]
     others = [word for word in argv if not word.startswith(_IMPORT)]
     return [*others, f"imports=[{','.join(files)}]"] if given else others
+
+
+def with_workload(argv: Sequence[str]) -> list[str]:
+    """The command line of `predict=model` with all it says of the model, as to src.run, in one `workload=[...]`."""
+    if _PREDICT_MODEL not in argv:
+        return list(argv)
+    from src.config.paths import override, readable
+    from src.config.schema import AnalyzeConf
+
+    own = {*AnalyzeConf.__dataclass_fields__, "hydra"}
+    given = [word for word in argv if word.startswith("~") or "=" in word]
+    of_model = [word for word in given if (key := _KEY.match(word)) and key[1] not in own]
+    words = [override("", readable(word)).removeprefix("=") for word in of_model]
+    return [*(word for word in argv if word not in of_model), f"workload=[{','.join(words)}]"]
 
 
 def _files(value: str) -> list[str]:

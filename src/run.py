@@ -5,14 +5,18 @@ run, and that process calls `execute`, which hands over to the task: `src.tasks.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from src.config.schema import RootConf
 from src.context import Kept
 from src.records.record import Record
+
+if TYPE_CHECKING:
+    from src.planning.planning import Foretell
 
 
 def main() -> int:
@@ -27,7 +31,17 @@ def run_single(config: DictConfig) -> int:
     from src.checks.validation import validate
     from src.local.sweep import run_sweep
 
-    return max(run_sweep([validate(config)], execute))
+    configs = [validate(config)]
+    return max(run_sweep(configs, execute, foretelling(configs)))
+
+
+def foretelling(configs: Sequence[RootConf]) -> "Foretell | None":
+    """What a plan foretells speedups by; None: these runs are no plan."""
+    if not any(cfg.plan for cfg in configs):
+        return None
+    from src.regimes.promises import Promises
+
+    return Promises
 
 
 def execute(

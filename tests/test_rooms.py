@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "src"
-COMMANDS = {"run", "analyze", "calibrate", "collect", "bookkeeping"}  # on top of the list
+COMMANDS = {"run", "analyze", "compare", "calibrate", "collect", "bookkeeping"}  # on top of the list
 ROOMS = re.findall(
     r"^src/(\w+)(?:\.py)? ", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"), re.MULTILINE
 )

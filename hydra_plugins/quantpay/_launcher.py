@@ -66,8 +66,9 @@ class SendingLauncher(Launcher, ABC):
 
     def _planned(self, configs: "list[RootConf]") -> list[int]:
         from src.planning.cluster import show_cluster_plan
+        from src.regimes.promises import Promises
 
-        show_cluster_plan(configs, self.asked())
+        show_cluster_plan(configs, self.asked(), Promises)
         return [0] * len(configs)
 
     @abstractmethod

@@ -35,7 +35,7 @@ class LocalLauncher(Launcher):
         """Run all jobs; each return value is the run's exit status. What measures nothing runs as Hydra runs it."""
         from src.app.loader import checked_jobs
         from src.local.sweep import run_sweep
-        from src.run import execute
+        from src.run import execute, foretelling
 
         if not measures(self.config):
             from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -46,5 +46,7 @@ class LocalLauncher(Launcher):
         configs = list(checked_jobs(self.context.config_loader, self.config, job_overrides))
         return [
             JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=status)
-            for overrides, status in zip(job_overrides, run_sweep(configs, execute), strict=True)
+            for overrides, status in zip(
+                job_overrides, run_sweep(configs, execute, foretelling(configs)), strict=True
+            )
         ]

@@ -1,12 +1,10 @@
 """`hydra/sweeper=checked`: the product of all listed values, each job composed and validated before any starts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice, product
+from itertools import islice
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
@@ -47,21 +45,18 @@ class CheckedSweeper(Sweeper):
         Raises:
             ConfigError: some job is wrong; none was launched.
         """
+        from src.app.sweep_axes import jobs
         from src.config.errors import explained
 
         with explained():
-            jobs = self._jobs([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
-            self._validate(jobs)
+            lines = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+            listed = jobs(lines, self._loader)
+            self._validate(listed)
         returns: list[Sequence[JobReturn]] = []
-        remaining, size = iter(jobs), self.max_batch_size or len(jobs)
+        remaining, size = iter(listed), self.max_batch_size or len(listed)
         while batch := list(islice(remaining, size)):
             returns.append(self._launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
         return returns
-
-    def _jobs(self, lines: list[str]) -> list[list[str]]:
-        overrides = OverridesParser.create(self._loader).parse_overrides(lines)
-        axes = {override.get_key_element(): list(_values(override)) for override in overrides}
-        return [list(job) for job in product(*axes.values())]
 
     def _validate(self, jobs: list[list[str]]) -> None:
         from src.app.loader import check_job
@@ -78,19 +73,3 @@ class CheckedSweeper(Sweeper):
                 problems.setdefault(str(error), f"{error}{run}")
         if problems:
             raise several(list(problems.values()))
-
-
-def _values(override: Override) -> Iterator[str]:
-    """The overrides that one axis of the sweep takes in turn."""
-    from src.app.sweep_axes import swept_values
-    from src.config.errors import ConfigError
-
-    line, key = str(override.input_line), override.get_key_element()
-    if not override.is_sweep_override():
-        yield line
-    elif override.is_hydra_override():
-        raise ConfigError(f"{line}: a sweep has one setting of Hydra's own; give a single value")
-    elif not override.is_discrete_sweep():
-        raise ConfigError(f"{line}: an interval has no listed values; write {key}=1,2,4 or {key}=range(1,5)")
-    else:
-        yield from (f"{key}={value}" for value in swept_values(override))

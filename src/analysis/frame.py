@@ -66,6 +66,7 @@ def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
         "device_name",
         "device_identity",
         "baseline_dtype",
+        "weights",
         "verdict",
         "withheld",
         "finding",
@@ -125,6 +126,7 @@ def _row(run: "Run") -> dict[str, Any]:
     row["device_name"] = tags.get("device") or f"{_ASKED}{row['gpu']}"
     row["device_identity"] = tags.get("device_identity", "")
     row["baseline_dtype"] = tags.get("baseline_dtype", "")
+    row["weights"] = params.get("model.weights.source", "")
     row["attempt"] = _integer(tags.get("attempt")) or 0
     row["finding"] = row["outcome"] in FINDINGS
     if row["recorded"] == EMULATED:

@@ -22,14 +22,15 @@ def recorded(outputs: Path, margin: float) -> tuple[pd.DataFrame, dict[str, list
     environments = [record.environment for record, _ in found]
     versions = {name: Counter(str(e[name]) for e in environments if name in e) for name in VERSIONS}
     met = {name: [value for value, _ in values.most_common()] for name, values in versions.items() if values}
-    return standing(tidy([_as_run(record, folder) for record, folder in found], margin)), met
+    return standing(tidy([as_run(record, folder) for record, folder in found], margin)), met
 
 
-def _as_run(record: Record, folder: Path) -> "Run":
+def as_run(record: Record, folder: Path, *, side: str = "") -> "Run":
+    """A record as MLflow gives it; with a side its key begins with that, so that both sides' attempts stay apart."""
     from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 
     tags = content.tags(record) | {
-        "run_key": record.run_key,
+        "run_key": f"{side}/{record.run_key}" if side else record.run_key,
         "attempt": str(record.attempt),
         "sweep": record.sweep,
     }

@@ -1,6 +1,5 @@
 """The table of schemes: what each stores, what became of its runs by compile mode, what it costs in quality."""
 
-import json
 import math
 import re
 from collections import Counter
@@ -11,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from src.analysis.frame import WORKLOAD, Row, model_level
+from src.analysis.layer_tables import NAME, read_layers
 from src.analysis.verdicts import interval_text, speedup_text, status, workload_text
 from src.records.store import run_folder
 
@@ -176,11 +176,7 @@ def _span(values: "pd.Series[float]", digits: int) -> str:
 
 
 def _layers(outputs: Path, row: Row) -> list[dict[str, object]]:
-    path = run_folder(outputs, str(row["run_key"]), int(row["attempt"])) / "layers.json"
-    try:
-        return list(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return []
+    return read_layers(run_folder(outputs, str(row["run_key"]), int(row["attempt"])) / NAME)
 
 
 def _bits_per_weight(row: Row, layers: list[dict[str, object]]) -> float:

@@ -27,7 +27,9 @@ def application_help(config: DictConfig, loader: ConfigLoader, prog: str) -> str
     """What `--help` prints."""
     template = Template(config.hydra.help.template)
     text = template.safe_substitute(PROG=prog, GROUPS=_groups(config, loader))
-    return re.sub(r"python -m src\.(analyze|collect|calibrate)\b", lambda found: command(found[1]), text)
+    return re.sub(
+        r"python -m src\.(analyze|compare|collect|calibrate)\b", lambda found: command(found[1]), text
+    )
 
 
 def group_help(group: str, loader: ConfigLoader) -> str:
@@ -58,7 +60,7 @@ def _groups(config: DictConfig, loader: ConfigLoader) -> str:
         if not str(name).startswith("hydra/") and "@" not in str(name)
     ]
     groups += ["hydra/launcher"] if chosen["hydra/launcher"] != "basic" else []
-    width = max(map(len, groups)) + 2
+    width = max(map(len, groups), default=0) + 2
     return "\n".join(_group(name, str(chosen[name]), width, loader) for name in groups)
 
 

@@ -1,7 +1,10 @@
 """What the axes of a sweep take in turn, and what tells its runs apart."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 
 from src.config.aliases import without_aliases
@@ -24,6 +27,30 @@ def swept_values(override: Override) -> list[str]:
         only = f"; aliases are not matched: {', '.join(values)}" if values else ""
         raise ConfigError(f"{override.input_line}: no value to sweep over{only}")
     return taken
+
+
+def jobs(lines: Sequence[str], loader: ConfigLoader) -> list[list[str]]:
+    """The overrides of each job: every combination of the listed values.
+
+    Raises:
+        ConfigError: an axis has no listed values, or is Hydra's own.
+    """
+    overrides = OverridesParser.create(loader).parse_overrides(list(lines))
+    axes = {override.get_key_element(): list(_values(override)) for override in overrides}
+    return [list(job) for job in product(*axes.values())]
+
+
+def _values(override: Override) -> Iterator[str]:
+    """The overrides that one axis takes in turn."""
+    line, key = str(override.input_line), override.get_key_element()
+    if not override.is_sweep_override():
+        yield line
+    elif override.is_hydra_override():
+        raise ConfigError(f"{line}: a sweep has one setting of Hydra's own; give a single value")
+    elif not override.is_discrete_sweep():
+        raise ConfigError(f"{line}: an interval has no listed values; write {key}=1,2,4 or {key}=range(1,5)")
+    else:
+        yield from (f"{key}={value}" for value in swept_values(override))
 
 
 def varied(jobs: Sequence[Sequence[str]]) -> list[dict[str, str]]:

@@ -14,6 +14,7 @@ from src.autoquant.plan import UNQUANTIZED, Plan, WholeLook
 from src.statistics.speedup import SpeedupEstimate, Verdict
 
 _HOPELESS = 0.95  # a uniform scheme of which the trials promise less is not measured
+_IN_VAIN = 2  # shapes taken back in a row for nothing: then the others, which promise more, stay
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,13 @@ class WholeSearch:
         return [*found, ("the plan", plan)] if plan.schemes() else found
 
     def _take_back(self, best: _Look) -> _Look:
-        began = self.clock()
+        began, in_vain = self.clock(), 0
         shapes = sorted(
             (choice for choice in best.plan.choices if choice.scheme != UNQUANTIZED),
             key=lambda c: c.saved_ms(),
         )
         for shape in shapes:
-            if best.seen.disturbed or best.keeps_its_promise(self.margin):
+            if in_vain == _IN_VAIN or best.seen.disturbed or best.keeps_its_promise(self.margin):
                 break
             fewer = best.plan.without(
                 shape, f"{shape.scheme} was taken back: the whole is no slower without it"
@@ -111,7 +112,9 @@ class WholeSearch:
                 break
             look = self._look(f"without {shape.scheme} in {shape.M}x{shape.K}x{shape.N}", fewer)
             if look and not look.seen.disturbed and look.seen.estimate.ratio >= best.seen.estimate.ratio:
-                best = look
+                best, in_vain = look, 0
+            else:
+                in_vain += 1
         return best
 
     def _look(self, what: str, plan: Plan) -> _Look | None:

@@ -24,7 +24,7 @@ from src.calibration.tracking import publish
 from src.config.errors import ConfigError
 from src.config.schema import AUTO, CalibrateConf
 from src.local.devices import describe_device, describe_dtype
-from src.local.server import needed, prepared
+from src.local.server import preloaded, prepared
 from src.processes.isolated import EndedBy, Ending, Preloaded
 from src.records.connection import TrackingError, connect
 
@@ -64,7 +64,7 @@ class Driver:
 
     def __init__(self, conf: CalibrateConf, outputs: Path) -> None:
         self.conf, self.started_at = conf, datetime.now(UTC)
-        self.server = Preloaded([*_PRELOAD, *needed(conf)])
+        self.server = Preloaded(preloaded([conf], _PRELOAD))
         self.device = self._device(outputs)
         self.conf = replace(conf, dtype=self._dtype(outputs))
         name = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"

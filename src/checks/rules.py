@@ -21,6 +21,7 @@ from src.config.quant_schema import SCHEME_PARAMETERS, LayersConf, QuantConf
 from src.config.schema import (
     CalibrateConf,
     CollectConf,
+    CompareConf,
     GpuConf,
     MeasureConf,
     RootConf,
@@ -104,6 +105,12 @@ def _collecting(conf: CollectConf, path: str) -> Iterator[str]:
             yield f"{name}=true: of which sweep? give sweep=ID; the folders in {conf.outputs}/sweeps are the ids"
     if conf.watch and conf.cancel:
         yield "cancel=true: not with watch=true; cancelling waits until the jobs are over"
+
+
+def _comparing(conf: CompareConf, path: str) -> Iterator[str]:
+    for name in ("before", "after"):
+        if not getattr(conf, name):
+            yield f"{name}=: with what? give {name}=SWEEP, an id in {conf.outputs}/sweeps, or {name}=FOLDER"
 
 
 def _ordered_pairs(measure: MeasureConf, path: str) -> Iterator[str]:
@@ -229,6 +236,7 @@ RULES: dict[type, Callable[[Any, str], Iterator[str]]] = {
     RootConf: _root,
     CalibrateConf: _calibration,
     CollectConf: _collecting,
+    CompareConf: _comparing,
     MeasureConf: _ordered_pairs,
     QuantConf: _scheme,
     WeightsConf: _weights_have_a_place,

@@ -173,8 +173,23 @@ class AnalyzeConf:
     outputs: str = "outputs"
     report: str = "${outputs}/report"  # folder of report.html, verdicts.csv, verdicts.parquet
     imports: list[str] = field(default_factory=list)  # CSV files; on the command line import=FILE, repeatable
-    predict: str | None = None  # a CSV file of shapes to foretell
+    predict: str | None = None  # a CSV file of shapes to foretell, or `model`
+    device: str | None = None  # of rows of predict that name none; a part of its name is enough
+    workload: list[str] = field(default_factory=list)  # of predict=model: what src.run would be told; on the
+    # command line the words themselves, model=... quant=... batch=...
     margin: float = bounded(0.02, min=0.0, max=0.5)
+
+
+@dataclass
+class CompareConf:
+    """Arguments of `python -m src.compare`: two sweeps of `outputs`, or two folders of runs."""
+
+    before: str | None = None
+    after: str | None = None
+    outputs: str = "outputs"
+    report: str = "${outputs}/comparison"  # folder of comparison.html and comparison.csv
+    margin: float = bounded(0.02, min=0.0, max=0.5)
+    between: float = bounded(0.03, min=0.0, max=0.5)  # SD between processes, where one process cannot tell
 
 
 @dataclass
@@ -216,4 +231,5 @@ def register() -> None:
     store.store(name="run_schema", node=RootConf, provider="quantpay")
     store.store(name="analyze_schema", node=AnalyzeConf, provider="quantpay")
     store.store(name="collect_schema", node=CollectConf, provider="quantpay")
+    store.store(name="compare_schema", node=CompareConf, provider="quantpay")
     store.store(name="calibrate_schema", node=CalibrateConf, provider="quantpay")

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from src.config.quant_schema import EmulationConf, QuantConf, RequiresConf
 
@@ -35,9 +36,16 @@ class Capability:
 
 def quant_conf(entry: Any) -> QuantConf:
     """A conf/quant entry that stands as plain keys and values, as autoquant's candidates do."""
-    conf = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(QuantConf), entry))
+    conf = OmegaConf.to_object(OmegaConf.merge(_schema(), entry))
     assert isinstance(conf, QuantConf)
     return conf
+
+
+@cache
+def _schema() -> DictConfig:
+    """Made once, as it takes longer than merging; merging copies it."""
+    schema: DictConfig = OmegaConf.structured(QuantConf)
+    return schema
 
 
 def capability(conf: QuantConf, device: "Device", dtype: str) -> Capability:

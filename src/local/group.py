@@ -17,7 +17,7 @@ from src.records.key import axes_of, workload_key
 from src.records.record import RECORD_NAME, Outcome, Record
 
 SMALLEST = 3  # runs: fewer would pay more for the equal pairs than they save
-LARGEST = 40  # runs: what is left behind adds up, and a last place that is not neutral costs all of them
+LARGEST = 40  # runs: what is left behind adds up, and a last place that is not equal costs all of them
 MOST_ARMS = 8  # treated ones in the same rounds
 EQUAL = 0.02  # margin of an equal pair's verdict, at least
 PAIR_TASK = "src.tasks.equal_pair.measure_equal_pair"
@@ -146,7 +146,9 @@ class Group:
         if self._child is None or self._measured is None:
             return ""
         pair = self._pair(self._child, self._measured, "last", hear)
-        return "" if _is_neutral(pair) else f"the last place of its process was not neutral: {_told(pair)}"
+        if _came_out_equal(pair):
+            return ""
+        return f"the last place of its process did not come out equal: {_told(pair)}"
 
     def close(self) -> None:
         """End the child."""
@@ -155,7 +157,7 @@ class Group:
         self._child, self._measured, self.taken = None, None, []
 
     def _opened(self, cfg: RootConf, hear: Callable[[str], None]) -> Child | None:
-        """A new child whose first place was neutral; None where it was not, or there are few runs to come."""
+        """A new child whose first place came out equal; None where it did not, or there are few runs to come."""
         if self._apart or self.size - self.place < SMALLEST:
             return None
         self.children += 1
@@ -165,10 +167,10 @@ class Group:
         except BaseException:
             child.end()
             raise
-        if not _is_neutral(pair):
+        if not _came_out_equal(pair):
             child.close()
             self._apart = True
-            hear(f"each run in a process of its own: the first place was not neutral: {_told(pair)}")
+            hear(f"each run in a process of its own: the first place did not come out equal: {_told(pair)}")
             return None
         self._child = child
         return child
@@ -200,8 +202,8 @@ def as_equal_pair(cfg: RootConf) -> RootConf:
     return replace(cfg, task=task, measure=measure, quant=replace(cfg.quant, name="none"))
 
 
-def _is_neutral(pair: Record) -> bool:
-    return pair.outcome is Outcome.OK and pair.verdict == "neutral"
+def _came_out_equal(pair: Record) -> bool:
+    return pair.outcome is Outcome.OK and pair.details.get("equal") is True
 
 
 def _told(pair: Record) -> str:

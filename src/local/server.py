@@ -1,7 +1,7 @@
 """What this process sets before its fork server starts, and what that imports for all runs."""
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -9,10 +9,19 @@ from src.config.schema import CalibrateConf, RootConf
 from src.launching.preparation import PRELOAD, writable
 from src.processes.isolated import share_caches
 
+COMPILER = ("torch._inductor.compile_fx", "src.compilation.toolchain")
 
-def preloaded(configs: Iterable[RootConf]) -> list[str]:
-    """What the server imports for these runs."""
-    return [*PRELOAD, *sorted({path for cfg in configs for path in needed(cfg)})]
+
+def preloaded(configs: Sequence[RootConf | CalibrateConf], usual: Sequence[str] = PRELOAD) -> list[str]:
+    """What the server imports for these runs, in order: the compiler first, whose questions take a while.
+
+    Args:
+        configs: of the runs.
+        usual: what all of them import.
+    """
+    compiles = any(cfg.compile.scope != "none" for cfg in configs)
+    models = [cfg.model.factory["_target_"] for cfg in configs]
+    return list(dict.fromkeys([*(COMPILER if compiles else ()), *usual, *models]))
 
 
 def prepared(outputs: Path) -> Path:
@@ -25,12 +34,6 @@ def prepared(outputs: Path) -> Path:
     share_caches(outputs)
     signal.signal(signal.SIGTERM, _interrupt)
     return outputs
-
-
-def needed(cfg: RootConf | CalibrateConf) -> list[str]:
-    """What else takes long to import, and only some runs use: the model's class, and the compiler."""
-    compiler = [] if cfg.compile.scope == "none" else ["torch._inductor.compile_fx"]
-    return [cfg.model.factory["_target_"], *compiler]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from src.config.paths import this_command
 from src.config.schema import RootConf
@@ -31,15 +32,19 @@ from src.records.key import axes_of, run_key
 from src.records.record import RECORD_NAME, Outcome, Record, read_record
 from src.records.store import SweepManifest, next_attempt, run_folder
 
+if TYPE_CHECKING:
+    from src.planning.planning import Foretell
+
 _SHAPES = 12  # distinct ones of a transformer's layers, to guess by before it is built: the models here have 7 to 16
 
 
-def run_sweep(configs: Sequence[RootConf], execute: Execute) -> list[int]:
+def run_sweep(configs: Sequence[RootConf], execute: Execute, foretell: "Foretell | None" = None) -> list[int]:
     """Run every configuration; each one's record is on disk before the next starts. With `plan`: print, run nothing.
 
     Args:
         configs: validated, all of one sweep.
         execute: what a run's process does: `src.run.execute`.
+        foretell: makes what a plan foretells speedups by.
 
     Returns:
         An exit status per run: 0 for a finding, 1 otherwise.
@@ -51,7 +56,7 @@ def run_sweep(configs: Sequence[RootConf], execute: Execute) -> list[int]:
     if any(cfg.plan for cfg in configs):
         from src.planning.planning import show_plan
 
-        show_plan(configs)
+        show_plan(configs, foretell=foretell)
         return [0] * len(configs)
     outputs = prepared(Path(configs[0].outputs))
     server = Preloaded(preloaded(configs))

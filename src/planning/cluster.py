@@ -9,17 +9,20 @@ from src.config.schema import RootConf
 from src.jobs.arrays import merged
 from src.launching.repetition import total_timeout_s
 from src.planning.matrix import Launch
-from src.planning.planning import show_plan
+from src.planning.planning import Foretell, show_plan
 from src.records.key import requested, run_key
 from src.workloads.dtype import foretold
 
 
-def show_cluster_plan(configs: Sequence[RootConf], conf: ClusterConf) -> None:
+def show_cluster_plan(
+    configs: Sequence[RootConf], conf: ClusterConf, foretell: Foretell | None = None
+) -> None:
     """Print what a cluster would be asked; neither it nor this machine's device is looked at.
 
     Args:
         configs: validated, all of one sweep.
         conf: the launcher's.
+        foretell: makes what foretells speedups.
     """
 
     def request(cfg: RootConf) -> dict[str, Any]:
@@ -32,4 +35,4 @@ def show_cluster_plan(configs: Sequence[RootConf], conf: ClusterConf) -> None:
         key=lambda cfg: run_key(foretold(cfg), requested(cfg.gpu)),
         request=request,
     )
-    show_plan(configs, launch)
+    show_plan(configs, launch, foretell)

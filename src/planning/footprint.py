@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_iter
 from src.config.model_schema import PIPELINE, VAE, ComponentConf, ModelConf, WeightsConf
 from src.config.schema import RootConf
 from src.devices.device import Device
+from src.planning.besides import Besides
 from src.planning.live import LiveBytes
 from src.treatments.layers import LayerRow, capture_layers
 from src.workloads.dims import resolve
@@ -42,6 +43,7 @@ class Footprints:
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._models: dict[str, nn.Module] = {}
         self._known: dict[str, Footprint] = {}
+        self._besides: dict[str, Besides] = {}
 
     @staticmethod
     def key(cfg: RootConf) -> str:
@@ -55,6 +57,23 @@ class Footprints:
         if key not in self._known:
             self._known[key] = self._made(cfg)
         return self._known[key]
+
+    @torch.no_grad()
+    def besides(self, cfg: RootConf) -> Besides:
+        """What one call does beside its Linear layers, of a target that `of` could follow."""
+        key = self.key(cfg)
+        if key not in self._besides:
+            self._besides[key] = self._counted(cfg)
+        return self._besides[key]
+
+    def _counted(self, cfg: RootConf) -> Besides:
+        model = self._model(cfg.model, cfg)
+        with self._mode:
+            workload = build_workload(cfg, _CPU, model)
+            found = Besides()
+            with found:
+                workload.call()
+        return found
 
     def _made(self, cfg: RootConf) -> Footprint:
         weights = 0

@@ -1,5 +1,6 @@
 """The matrix of a sweep: every run with what is foretold of it, and their sums by GPU and by reason."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from src.config.schema import RootConf
 from src.planning.cards import Card
 from src.planning.hours import Estimate
 from src.planning.memory import Forecast
+from src.planning.parts import added
 
 
 class Fate(StrEnum):
@@ -44,6 +46,18 @@ HERE = Launch()
 
 
 @dataclass(frozen=True)
+class Promise:
+    """The speedup that is foretold of a run, from layers that were measured."""
+
+    verdict: str  # or `unknown`
+    speedup: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    sure: float = 0.0  # probability of the verdict
+    reason: str = ""  # of `unknown`; else what to mind
+
+
+@dataclass(frozen=True)
 class PlannedRun:
     """One run of the matrix."""
 
@@ -54,6 +68,7 @@ class PlannedRun:
     reason: str = ""
     remedy: str = ""
     memory: Forecast | None = None
+    promise: Promise | None = None
 
     @property
     def seconds(self) -> float:
@@ -112,6 +127,10 @@ class Matrix:
         order = list(Fate)
         ranked = sorted(said.items(), key=lambda item: (order.index(item[0][0]), -len(item[1])))
         return [(*key, runs) for key, runs in ranked]
+
+    def parts_s(self) -> dict[str, float]:
+        """What the time of the runs that are sent goes into, by a key of `PARTS`."""
+        return added(run.estimate.parts_s for run in self.runs if not run.fate.is_skipped)
 
     def wall_s(self) -> float:
         """Seconds from the first start to the last end, if every run starts as soon as the launcher allows it."""

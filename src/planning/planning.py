@@ -1,7 +1,7 @@
 """`plan=true`: the matrix is printed, nothing is launched. The one function that every launcher calls instead."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,9 @@ from src.launching.standing import standing
 from src.planning.cards import Card, card_of
 from src.planning.footprint import Footprints
 from src.planning.hours import GUESS, Estimate, History, guess_s
-from src.planning.matrix import HERE, Fate, Group, Launch, Matrix, PlannedRun
+from src.planning.matrix import HERE, Fate, Group, Launch, Matrix, PlannedRun, Promise
 from src.planning.memory import Forecast, forecast, nothing_fits, reasoned
+from src.planning.parts import CEILINGS, CEILINGS_S, guessed_parts
 from src.planning.terminal import print_matrix
 from src.planning.work import least_s, rate_tflop_s
 from src.records.key import axes_of, run_key
@@ -28,27 +29,42 @@ from src.workloads.dtype import DtypeRates, auto_dtype, scheme_takes
 ALL = "all"  # plan=all: every run in a row of its own
 
 
-def show_plan(configs: Sequence[RootConf], launch: Launch = HERE) -> None:
+Foretell = Callable[[Path, Footprints], Callable[[RootConf], Promise]]  # outputs folder -> run -> its speedup
+
+
+def show_plan(configs: Sequence[RootConf], launch: Launch = HERE, foretell: Foretell | None = None) -> None:
     """Print what a launcher would do with these runs.
 
     Args:
         configs: validated, all of one sweep.
         launch: how they would be launched.
+        foretell: makes what foretells speedups.
     """
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # what libraries say is in a run's log otherwise, and its reason here
     try:
-        matrix = plan_runs(configs, launch)
+        matrix = plan_runs(configs, launch, foretell)
     finally:
         logging.disable(disabled)
     print_matrix(matrix, every=any(cfg.plan == ALL for cfg in configs))
 
 
-def plan_runs(configs: Sequence[RootConf], launch: Launch = HERE) -> Matrix:
+def plan_runs(configs: Sequence[RootConf], launch: Launch = HERE, foretell: Foretell | None = None) -> Matrix:
     """What is foretold of every run; nothing is built but outlines, nothing is written."""
-    planner = _Planner(launch, Path(configs[0].outputs))
-    runs = [planner.planned(cfg) for cfg in configs]
+    outputs = Path(configs[0].outputs)
+    planner = _Planner(launch, outputs)
+    promises = foretell(outputs, planner.footprints) if foretell else None
+    runs = [_promised(planner.planned(cfg), cfg, promises) for cfg in configs]
     return Matrix(runs, list(planner.groups.values()), launch)
+
+
+def _promised(run: PlannedRun, cfg: RootConf, promises: Callable[[RootConf], Promise] | None) -> PlannedRun:
+    """With its foretold speedup, if it would be measured and compares any."""
+    sent = run.fate in (Fate.RUN, Fate.OOM, Fate.TIMEOUT)
+    treats = bool(cfg.quant.config or cfg.quant.candidates)
+    if promises is None or not (sent and treats and cfg.task.compares):
+        return run
+    return replace(run, promise=promises(replace(cfg, dtype=run.axes["dtype"])))
 
 
 class _Planner:
@@ -57,12 +73,13 @@ class _Planner:
     def __init__(self, launch: Launch, outputs: Path) -> None:
         self.launch, self.outputs = launch, outputs
         self.groups: dict[str, Group] = {}
-        self._footprints = Footprints()
+        self.footprints = Footprints()
         self._cards: dict[str, Card] = {}
         self._capabilities: dict[tuple[str, ...], Capability] = {}
         self._layers: dict[tuple[str, ...], list[LayerRow]] = {}
         self._forecasts: dict[tuple[str, ...], tuple[Forecast, tuple[str, str]]] = {}
         self._keys: set[str] = set()
+        self._ceilings: set[str] = set()  # places of the devices that an earlier run of the plan measures
 
     @cached_property
     def history(self) -> History:
@@ -82,11 +99,12 @@ class _Planner:
         memory, misfit = self._forecast(cfg, card)
         if any(misfit):
             return self._unsupported(cfg, card, *misfit)
-        shapes = len({row.shape for row in self._footprints.of(cfg).rows})
+        shapes = len({row.shape for row in self.footprints.of(cfg).rows})
         count = processes_of(cfg)
         slow_s = self._least_s(cfg, card)
         guess = max(guess_s(cfg.measure, cfg.quant, shapes, count), count * slow_s)
         estimate = self.history.estimate(axes_of(cfg), self._places(cfg, card), cfg.measure, guess, count)
+        estimate = self._with_parts(estimate, cfg, card, count)
         if memory.exceeds(card.memory_gib):
             reason = f"GiB of {card.memory_gib:.3g}, in the phase {memory.peak_phase}"
             return PlannedRun(axes, group.name, Fate.OOM, estimate, reason, _SMALLER, memory)
@@ -96,12 +114,24 @@ class _Planner:
             return PlannedRun(axes, group.name, Fate.TIMEOUT, estimate, reason, _SMALLER, memory)
         return PlannedRun(axes, group.name, Fate.RUN, estimate, memory=memory)
 
+    def _with_parts(self, estimate: Estimate, cfg: RootConf, card: Card, processes: int) -> Estimate:
+        """With the parts of a guess, and with the device's ceilings where this run is the first to measure them."""
+        kind, places = card.device.kind if card.device else "cuda", self._places(cfg, card)
+        parts_s, seconds = dict(estimate.parts_s), estimate.seconds
+        if estimate.source == GUESS:
+            parts_s = guessed_parts(cfg, kind, processes, seconds)
+        known = CEILINGS in parts_s or self._ceilings & {*places} or self.history.has_ceilings(places)
+        if cfg.measure.ceilings and not known:
+            self._ceilings.update(places)
+            parts_s[CEILINGS], seconds = CEILINGS_S, seconds + CEILINGS_S
+        return replace(estimate, seconds=seconds, parts_s=parts_s)
+
     def _least_s(self, cfg: RootConf, card: Card) -> float:
         """Seconds that multiplying takes in one process; 0: not known, or the run compares no speed."""
         if card.device is None or not card.here or self.launch.elsewhere or not cfg.task.compares:
             return 0.0
         rate = rate_tflop_s(card.device, cfg.dtype)
-        return least_s(self._footprints.of(cfg).rows, rate, cfg.measure) if rate else 0.0
+        return least_s(self.footprints.of(cfg).rows, rate, cfg.measure) if rate else 0.0
 
     def _unsupported(self, cfg: RootConf, card: Card, reason: str, remedy: str) -> PlannedRun:
         estimate = self.history.unsupported(self._places(cfg, card))
@@ -179,7 +209,7 @@ class _Planner:
         layers = (Footprints.key(cfg), repr(cfg.quant), kind)
         key = (*layers, repr((cfg.gpu, cfg.compile, cfg.measure.pairing, cfg.task.compares)))
         if key not in self._forecasts:
-            footprint = self._footprints.of(cfg)
+            footprint = self.footprints.of(cfg)
             if layers not in self._layers:
                 self._layers[layers] = reasoned(footprint, cfg.quant, kind)
             rows = self._layers[layers]

@@ -1,6 +1,8 @@
 """The matrix on the terminal; plain and unfolded where nobody reads it on one."""
 
+import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,10 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from src.config.paths import command
 from src.launching.progress import duration
 from src.planning.hours import GUESS, sources
 from src.planning.matrix import Fate, Matrix, PlannedRun, fates, hours
 from src.planning.memory import Forecast
+from src.planning.parts import PARTS, ROUNDS
 
 _STYLES = {
     Fate.RUN: "green",
@@ -25,6 +29,7 @@ _STYLES = {
 _WORKLOAD = ("model", "target", "batch", "resolution", "dtype")
 _MOST_ROWS = 60  # of a table that need not be complete
 _UNFOLDED = 1000  # columns
+UNKNOWN = "unknown"  # a verdict that nothing foretells
 
 
 def print_matrix(matrix: Matrix, *, every: bool = False) -> None:
@@ -40,7 +45,7 @@ def print_matrix(matrix: Matrix, *, every: bool = False) -> None:
     )
     most = len(matrix.runs) if every else _MOST_ROWS
     console.print(f"[bold]plan: {_count(matrix.runs)}; nothing was launched[/]\n")
-    for table in (_axes(matrix), _groups(matrix), _runs(matrix, most), _reasons(matrix)):
+    for table in (_axes(matrix), _groups(matrix), _runs(matrix, most), _reasons(matrix), _parts(matrix)):
         if table.row_count:
             _print(console, table)
     for line in _closing(matrix, most):
@@ -97,14 +102,29 @@ def _runs(matrix: Matrix, most: int) -> Table:
         table.add_column(name, overflow="fold")
     for name, justify in (("runs", "right"), ("outcome", "left"), ("GiB", "right"), ("time", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    foretold = any(run.promise and run.promise.verdict != UNKNOWN for run in matrix.runs)
+    if foretold:
+        table.add_column("foretold")
     cards = {group.name: group.card.memory_gib for group in matrix.groups}
     for values, runs in rows:
         tight = any(run.memory and run.memory.is_tight(cards[run.group]) for run in runs)
         table.add_row(
             *map(escape, values.values()), str(len(runs)), _fates(runs), _span(runs) + (" tight" if tight else ""),
-            duration(sum(run.seconds for run in runs)),
+            duration(sum(run.seconds for run in runs)), *([_promises(runs)] if foretold else []),
         )  # fmt: skip
     return table
+
+
+def _promises(runs: Sequence[PlannedRun]) -> str:
+    """``helps 1.30× (1.20-1.41), sure 99%`` of one run, of several how many get which verdict."""
+    told = [run.promise for run in runs if run.promise]
+    if len(told) != 1:
+        counts = Counter(each.verdict for each in told)
+        return ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    (one,) = told
+    if math.isnan(one.speedup):
+        return one.verdict
+    return f"{one.verdict} {one.speedup:.2f}× ({one.low:.2f}–{one.high:.2f}), sure {one.sure:.0%}"
 
 
 def _reasons(matrix: Matrix) -> Table:
@@ -122,15 +142,35 @@ def _reasons(matrix: Matrix) -> Table:
     return table
 
 
+def _parts(matrix: Matrix) -> Table:
+    """What the time goes into; of a part that a setting leaves out also the setting."""
+    parts_s = matrix.parts_s()
+    whole_s = sum(parts_s.values())
+    table = _table(
+        "Time", part="left", runs="right", per_run="right", in_all="right", share="right", left_out_by="left"
+    )
+    for name, seconds in parts_s.items():
+        runs = [run for run in matrix.runs if not run.fate.is_skipped and run.estimate.parts_s.get(name)]
+        per_run = f"{seconds / len(runs):.1f} s"
+        table.add_row(
+            name, str(len(runs)), per_run, duration(seconds), f"{seconds / whole_s:.0%}", PARTS[name].without
+        )
+    return table
+
+
 def _closing(matrix: Matrix, most: int) -> list[str]:
     """Sums, what the hours rest on, and what should be known of the numbers."""
     sent = [run for run in matrix.runs if not run.fate.is_skipped]
-    lines = [f"{hours(sent):.2f} device hours in all, {_at_once(matrix)}: about {duration(matrix.wall_s())}"]
+    sent_s = sum(run.seconds for run in sent)
+    of_it = f", {matrix.parts_s().get(ROUNDS, 0.0) / sent_s:.0%} of them rounds" if sent_s else ""
+    took = f"{hours(sent):.2f} device hours in all{of_it}"
+    lines = [f"{took}, {_at_once(matrix)}: about {duration(matrix.wall_s())}"]
     told = sources(run.estimate for run in sent)
     words = [
         f"{number} by {_SAYS.get(source, f'earlier runs of {source}')}" for source, number in told.items()
     ]
     lines += [f"time: {', '.join(words)}"] if words else []
+    lines += _foretold(sent)
     absent = [group.gpu for group in matrix.groups if not group.card.here and group.card.device]
     if absent and not matrix.launch.elsewhere:
         names = ", ".join(dict.fromkeys(absent))
@@ -150,6 +190,18 @@ def _closing(matrix: Matrix, most: int) -> list[str]:
     return lines
 
 
+def _foretold(runs: Sequence[PlannedRun]) -> list[str]:
+    """What the promises rest on, and why there are none, each once."""
+    told = [run.promise for run in runs if run.promise]
+    if all(each.verdict == UNKNOWN for each in told):
+        return []
+    why = Counter(each.reason for each in told if each.reason)
+    predict = command("analyze", "predict=model")
+    lines = [f"foretold: from single layers that were measured, with intervals of 90 %; {predict} says more"]
+    return lines + [f"foretold of {count}: {reason}" for reason, count in why.most_common(_MOST_REASONS)]
+
+
+_MOST_REASONS = 4
 _SAYS = {
     "the same": "earlier runs of the same",
     GUESS: "a guess from measure.budget_s, for lack of earlier runs",

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import Distribution, PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,15 @@ def versions() -> dict[str, str]:
 
 @cache
 def _kernel_packages() -> tuple[tuple[str, str], ...]:
-    named = ((str(each.metadata["Name"] or "").lower(), each.version) for each in distributions())
-    return tuple(sorted((name, number) for name, number in named if _KERNELS.match(name)))
+    named = ((_name(each), each) for each in distributions())
+    return tuple(sorted((name, each.version) for name, each in named if _KERNELS.match(name)))
+
+
+def _name(installed: Distribution) -> str:
+    """In lower case; of the hundreds that are installed all other metadata, README and all, is left unparsed."""
+    text = installed.read_text("METADATA") or installed.read_text("PKG-INFO") or ""
+    found = re.search(r"^Name:(.*)$", text, re.MULTILINE | re.IGNORECASE)
+    return found[1].strip().lower() if found else ""
 
 
 def kernel_packages() -> dict[str, str]:

@@ -49,12 +49,12 @@ def own_cells(runs: pd.DataFrame) -> pd.DataFrame:
     return cells(frame[COLUMNS].to_dict("records"))
 
 
-def together(own: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+def together(own: pd.DataFrame, published: pd.DataFrame, devices: Iterable[str] = ()) -> pd.DataFrame:
     """All cells. A published device's name is the own one's where it is the beginning of one alone.
 
-    `NVIDIA H200` is `NVIDIA H200 (140 GiB, 700 W)`, if runs know one such card.
+    `NVIDIA H200` is `NVIDIA H200 (140 GiB, 700 W)`, if runs know one such card; `devices` are more that they know.
     """
-    known = list(dict.fromkeys(own["device"]))
+    known = list(dict.fromkeys([*own["device"], *devices]))
     found = {
         name: [each for each in known if each.startswith(f"{name} (")] for name in set(published["device"])
     }

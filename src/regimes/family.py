@@ -136,6 +136,10 @@ class Family:
         labels = [[of.get(name, len(of)) for name in given] for of, given in ((d, devices), (k, names))]
         return Points(shapes, *(np.array(each, dtype=np.int64) for each in labels))
 
+    def timed(self, device: str) -> bool:
+        """Whether cells of the device have times."""
+        return bool(self.cells.loc[self.cells["device"] == device, "baseline_ms"].notna().any())
+
     def costs(self, device: str, name: str) -> tuple[Costs, Costs]:
         """The unquantized arm's and the kernel's; from another device where this one has none."""
         base = self.baselines.get(device)

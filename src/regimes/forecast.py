@@ -14,6 +14,7 @@ from src.regimes.family import Family, Reach, family
 from src.regimes.kernels import like
 from src.statistics.speedup import Verdict
 
+Shape = tuple[int, int, int]
 UNKNOWN = "unknown"
 Z = 1.645  # half of a normal's width that holds 90 %
 _BEYOND = {  # times less, and times more, than what was measured, that is still foretold
@@ -42,6 +43,19 @@ class Query:
     K: int
     N: int
     quant: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model runs."""
+
+    device: str
+    compile: str
+    dtype: str
+
+    def query(self, shape: Shape, quant: str) -> Query:
+        """One layer there."""
+        return Query(self.device, self.compile, self.dtype, *shape, quant)
 
 
 @dataclass(frozen=True)
@@ -139,7 +153,7 @@ class Forecaster:
                 spread, _PER_DOUBLING * _doublings(query, reach), 0.0 if here else _OTHER_DEVICE
             )
             mind = "" if here else _borrowed(query, reach)
-            found[index] = self._told(mean, wider, here.cells if here else 0, mind)
+            found[index] = self.told(mean, wider, here.cells if here else 0, mind)
         return found
 
     def _unanimous(self, told: Forecast, query: Query, fitted: Family) -> Forecast:
@@ -152,7 +166,7 @@ class Forecaster:
         said = f"as all {cells} cells of {query.quant}; how much is uncertain"
         return replace(told, verdict=str(verdict), sure=(cells + 1) / (cells + 2), reason=said)
 
-    def _told(self, mean: float, spread: float, support: int, mind: str) -> Forecast:
+    def told(self, mean: float, spread: float, support: int, mind: str) -> Forecast:
         """A forecast by its mean and spread of log speedup."""
         speedup, low, high = (math.exp(mean + sign * Z * spread) for sign in (0, -1, 1))
         edge = math.log1p(self.margin)

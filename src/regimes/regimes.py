@@ -1,21 +1,30 @@
 """One look at everything: own runs and imports to rules, forecasts and how far both can be trusted."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from src.analysis.layer_tables import Table
 from src.config.paths import command
+from src.config.schema import RootConf
+from src.regimes.attribution import Attribution, attributions
 from src.regimes.cells import own_cells, together
 from src.regimes.forecast import UNKNOWN, Forecaster, Query
 from src.regimes.imports import Imported, field_names, read_imports
-from src.regimes.queries import read_queries
+from src.regimes.knowledge import Knowledge
+from src.regimes.queries import read_queries, usual_place
 from src.regimes.rules import Rule, fired, rules
 from src.regimes.trials import Trial, trials
 
-PREDICTIONS_NAME = "predictions.csv"
+if TYPE_CHECKING:
+    from src.regimes.asked import AskedModel
+
+MODEL = "model"  # predict=model
+PREDICTIONS_NAME, LAYERS_NAME = "predictions.csv", "predicted_layers.csv"
 _LEAST = 8  # cells that rules are made of
 _FOLDS = (
     4  # of each kind of trial in a report, which is to be quick; the benchmark leaves out each thing alone
@@ -35,37 +44,101 @@ class Regimes:
     trials: list[Trial] = field(default_factory=list)
     predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
     refused: list[str] = field(default_factory=list)  # rows of imports and of the file of queries
+    models: "list[AskedModel]" = field(default_factory=list)  # of predict=model
+    attributions: list[Attribution] = field(default_factory=list)  # of measured models
 
 
 def regimes(
-    runs: pd.DataFrame, imports: list[str], predict: str | None, aliases: Mapping[str, str], margin: float
+    runs: pd.DataFrame,
+    imports: list[str],
+    predict: str | None,
+    aliases: Mapping[str, str],
+    margin: float,
+    asked: Sequence[tuple[RootConf, list[str]]] = (),
+    tables: Callable[[], Mapping[str, Table]] = dict,
+    device: str | None = None,
 ) -> Regimes:
     """From standing runs and files to rules and forecasts.
+
+    Args:
+        runs: standing ones.
+        imports: CSV files.
+        predict: a CSV file of shapes, or MODEL.
+        aliases: other names of schemes -> this program's.
+        margin: a speedup within it is neutral.
+        asked: of predict=model, each run with its words.
+        tables: gives the layer tables of measured models, by run key.
+        device: of rows of `predict` that name none.
 
     Raises:
         ConfigError: a file cannot be read.
     """
     imported = read_imports(imports, aliases)
-    cells = together(own_cells(runs), imported.cells)
-    if cells.empty:
-        return Regimes(imported, cells, refused=[*imported.refused, *_nothing_to_tell(predict)])
-    forecaster = Forecaster(cells, margin)
-    known = known_rules(forecaster) if len(cells) >= _LEAST else []
-    tried = cells if len(cells) <= _MOST_TRIED else cells.sample(_MOST_TRIED, random_state=0)
-    several = tried[["K", "N"]].drop_duplicates().shape[0] >= _SIDES
-    tested = trials(tried, margin, _FOLDS, _TRIED) if len(cells) >= _LEAST and several else []
+    cells = together(own_cells(runs), imported.cells, runs["device"])
+    knowledge = Knowledge(cells, margin, runs["device"])
+    found = Regimes(imported, cells, refused=imported.refused)
+    if len(cells):
+        found = _learned(found, knowledge.here)
+        found = replace(found, attributions=attributions(knowledge.here, runs, tables()))
+    if predict == MODEL:
+        return replace(found, models=_models(knowledge, runs, asked))
     if predict is None:
-        return Regimes(imported, cells, known, tested, refused=imported.refused)
-    queries, wrong = read_queries(Path(predict), cells, field_names() | dict(aliases))
-    return Regimes(
-        imported, cells, known, tested, foretold(forecaster, known, queries), [*imported.refused, *wrong]
+        return found
+    place = usual_place(cells if len(cells) and not device else knowledge.cells, device)
+    if cells.empty and not device:
+        return replace(found, refused=[*found.refused, _nothing_measured(predict, knowledge)])
+    queries, wrong = read_queries(Path(predict), knowledge.cells, field_names() | dict(aliases), place)
+    return replace(
+        found, predictions=_foretold(knowledge, found.rules, queries), refused=[*found.refused, *wrong]
     )
 
 
-def _nothing_to_tell(predict: str | None) -> list[str]:
-    measured = command("run", "sweeps=linear_shapes")
-    why = f"no single layer was measured; {measured} does, import=FILE.csv takes what others measured"
-    return [f"predict={predict}: {why}"] if predict else []
+def _learned(found: Regimes, forecaster: Forecaster) -> Regimes:
+    """Rules, and how far they and the forecasts can be trusted."""
+    cells = found.cells
+    tried = cells if len(cells) <= _MOST_TRIED else cells.sample(_MOST_TRIED, random_state=0)
+    several = tried[["K", "N"]].drop_duplicates().shape[0] >= _SIDES
+    if len(cells) < _LEAST:
+        return found
+    tested = trials(tried, forecaster.margin, _FOLDS, _TRIED) if several else []
+    return replace(found, rules=known_rules(forecaster), trials=tested)
+
+
+def _models(
+    knowledge: Knowledge, runs: pd.DataFrame, asked: Sequence[tuple[RootConf, list[str]]]
+) -> "list[AskedModel]":
+    if not asked:
+        return []
+    from src.regimes.asked import ModelForecaster  # torch and the models' libraries
+
+    foretell = ModelForecaster(knowledge, runs)
+    return [foretell(cfg, words) for cfg, words in asked]
+
+
+def _nothing_measured(predict: str, knowledge: Knowledge) -> str:
+    measured, names = command("run", "sweeps=linear_shapes"), ", ".join(knowledge.beyond["device"].unique())
+    return (
+        f"predict={predict}: no single layer was measured; {measured} does, import=FILE.csv takes what others "
+        f"measured, device=NAME foretells for one whose cells came with this program ({names})"
+    )
+
+
+def _foretold(knowledge: Knowledge, known: list[Rule], queries: list[Query]) -> pd.DataFrame:
+    """Each query by what foretells its device; of a device that is not here the reason says so."""
+    here = [query for query in queries if knowledge.of(query.device) is not knowledge.everywhere]
+    away = [query for query in queries if knowledge.of(query.device) is knowledge.everywhere]
+    parts = [foretold(knowledge.here, known, here)] if here else []
+    if away:
+        rows = foretold(knowledge.everywhere, known_rules(knowledge.everywhere), away)
+        notes = rows["device"].map(knowledge.note)
+        rows["reason"] = [("; ".join(filter(None, each))) for each in zip(rows["reason"], notes, strict=True)]
+        parts.append(rows)
+    if not parts:
+        return pd.DataFrame()
+    order = {query: index for index, query in enumerate([*here, *away])}
+    return (
+        pd.concat(parts, ignore_index=True).iloc[[order[query] for query in queries]].reset_index(drop=True)
+    )
 
 
 def known_rules(forecaster: Forecaster) -> list[Rule]:
@@ -89,13 +162,19 @@ def foretold(forecaster: Forecaster, known: list[Rule], queries: list[Query]) ->
     return found
 
 
-def write_predictions(found: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write `predictions.csv` where there are any; returns its path."""
-    if found.empty:
-        return []
-    path = folder / PREDICTIONS_NAME
-    found.round({"speedup": 4, "low": 4, "high": 4, "sure": 3}).to_csv(path, index=False)
-    return [path]
+def write_predictions(found: Regimes, folder: Path) -> list[Path]:
+    """Write `predictions.csv`, of models also their layers, where there are any; returns the paths."""
+    tables = {PREDICTIONS_NAME: found.predictions}
+    if found.models:
+        from src.regimes.model_tables import layers_table, models_table
+
+        tables = {PREDICTIONS_NAME: models_table(found.models), LAYERS_NAME: layers_table(found.models)}
+    paths = []
+    for name, rows in tables.items():
+        if len(rows):
+            rows.round({"speedup": 4, "low": 4, "high": 4, "sure": 3}).to_csv(folder / name, index=False)
+            paths.append(folder / name)
+    return paths
 
 
 def _rule(forecaster: Forecaster, known: list[Rule], query: Query) -> Rule | None:

@@ -1,22 +1,27 @@
 """The way of one analysis: read runs, tidy, tell, write the report, log it."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 
-from src.analysis.frame import VERDICTS, of_sweep, standing, tidy
+from src.analysis.advice import advised
+from src.analysis.answers import answers
+from src.analysis.frame import VERDICTS, compared, model_level, of_sweep, standing, tidy
+from src.analysis.layer_tables import layer_tables
 from src.analysis.provenance import Provenance, provenance, warnings
 from src.analysis.schemes import write_schemes
 from src.analysis.shapes import breakeven_table
 from src.analysis.tracker import Tracker, sweep_keys
 from src.analysis.verdicts import write_tables
+from src.app.composing import run_configs
 from src.app.listing import scheme_aliases, scheme_names
 from src.config.errors import ConfigError
 from src.config.paths import command
 from src.config.schema import AnalyzeConf
-from src.regimes.regimes import Regimes, regimes, write_predictions
+from src.regimes.regimes import MODEL, Regimes, regimes, write_predictions
 from src.report import terminal
 from src.report.regimes import published
 from src.report.regimes import show as show_regimes
@@ -37,7 +42,7 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
     try:
         tracker = Tracker(conf.tracking, conf.experiment)
     except ConfigError as error:
-        if not conf.imports:
+        if not conf.imports and not conf.predict:
             raise
         return _without_runs(conf, str(error), console)
     frame = tidy(tracker.runs(), conf.margin)
@@ -46,9 +51,10 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
         return _without_runs(conf, why, console)
     frame = _only_sweep(frame, conf)
     runs = standing(frame)
-    found_regimes = _regimes(conf, runs)
+    found_regimes = _regimes(conf, runs, tracker)
     breakeven = breakeven_table(runs)
     found = provenance(runs, Path(conf.outputs), tracker)
+    folder = report_folder(Path(conf.report))
     report = Report(
         runs=runs,
         breakeven=breakeven,
@@ -58,16 +64,15 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
         margin=conf.margin,
         source=f"experiment {tracker.experiment}" + (f", sweep {conf.sweep}" if conf.sweep else ""),
         regimes=found_regimes,
+        answers=advised(answers(runs), Path(conf.outputs), tracker.artifact),
     )
-    folder = _folder(Path(conf.report))
     paths = [write_report(report, folder), *write_tables(frame, breakeven, folder)]
     paths += write_schemes(runs, Path(conf.outputs), scheme_names(), found.versions, folder)
-    paths += write_predictions(found_regimes.predictions, folder)
-    terminal.show(console, runs, breakeven, report.sentences, report.warnings)
+    paths += write_predictions(found_regimes, folder)
+    terminal.show(console, runs, breakeven, report.sentences, report.warnings, report.answers)
     show_regimes(console, found_regimes)
     _log(tracker, conf, frame, runs, breakeven, paths, console)
-    console.print(f"report: {paths[0].resolve()}", soft_wrap=True, markup=False)
-    console.print(tracker.view_hint, soft_wrap=True, markup=False)
+    terminal.closing(console, paths[0], tracker.view_hint, report.answers)
     return 0
 
 
@@ -85,26 +90,32 @@ def headline(runs: pd.DataFrame, breakeven: pd.DataFrame) -> dict[str, float]:
 def _without_runs(conf: AnalyzeConf, why: str, console: Console) -> int:
     """What imports alone can tell: rules and forecasts, in a report of their own; and why there are no runs."""
     console.print(why, soft_wrap=True, markup=False)
-    if not conf.imports:
+    if not conf.imports and not conf.predict:
         return 1
     runs = tidy([], conf.margin)
     found = _regimes(conf, runs)
     show_regimes(console, found)
-    if not found.imported.sources:
+    if not found.imported.sources and not len(found.predictions) and not found.models:
         return 1
-    folder = _folder(Path(conf.report))
-    source = f"{', '.join(found.imported.sources)}, published"
+    folder = report_folder(Path(conf.report))
+    source = (
+        f"{', '.join(found.imported.sources)}, published" if found.imported.sources else "forecasts alone"
+    )
     report = Report(
         runs, breakeven_table(runs), [*published(found)], Provenance(0), [], conf.margin, source, found
     )
-    paths = [write_report(report, folder), *write_predictions(found.predictions, folder)]
+    paths = [write_report(report, folder), *write_predictions(found, folder)]
     for path in paths:
         console.print(f"{path.stem}: {path.resolve()}", soft_wrap=True, markup=False)
     return 0
 
 
-def _regimes(conf: AnalyzeConf, runs: pd.DataFrame) -> Regimes:
-    return regimes(runs, conf.imports, conf.predict, scheme_aliases(), conf.margin)
+def _regimes(conf: AnalyzeConf, runs: pd.DataFrame, tracker: Tracker | None = None) -> Regimes:
+    asked = run_configs(conf.workload) if conf.predict == MODEL else []
+    tables = partial(layer_tables, compared(model_level(runs)), Path(conf.outputs), tracker)
+    return regimes(
+        runs, conf.imports, conf.predict, scheme_aliases(), conf.margin, asked, tables, conf.device
+    )
 
 
 def _only_sweep(frame: pd.DataFrame, conf: AnalyzeConf) -> pd.DataFrame:
@@ -117,7 +128,12 @@ def _only_sweep(frame: pd.DataFrame, conf: AnalyzeConf) -> pd.DataFrame:
     return chosen
 
 
-def _folder(folder: Path) -> Path:
+def report_folder(folder: Path) -> Path:
+    """The folder, made where it is not there yet.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,5 +1,6 @@
 """Small pieces of HTML; every text that comes from a run is escaped here."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -50,6 +51,17 @@ def chip(status: str) -> str:
         f'<span class="chip" style="background:{style.tint}">'
         f'<span class="glyph" aria-hidden="true">{style.glyph}</span>{escape(status)}</span>'
     )
+
+
+def heading(title: str) -> str:
+    """A section's head, with a link to itself."""
+    name = anchor(title)
+    return f'<h2 id="{name}"><a href="#{name}">{escape(title)}</a></h2>'
+
+
+def anchor(title: str) -> str:
+    """What a heading is called in an address: ``speedup-over-m``."""
+    return "-".join(re.findall(r"\w+", title.lower()))
 
 
 def legend(lines: dict[str, Line], shown: Iterable[str]) -> str:

@@ -15,7 +15,9 @@ from src.regimes.forecast import UNKNOWN
 from src.regimes.regimes import Regimes
 from src.regimes.rules import Rule
 from src.regimes.trials import FITTED, Trial
+from src.report.attribution import attribution_section, attributions_in_words
 from src.report.markup import Cell, chip, number_cell, table, text_cell
+from src.report.models import models_in_words, models_section
 from src.report.sections import section
 
 _LINE = re.compile(r"(.*), line (\d+): (.*)", re.DOTALL)
@@ -29,6 +31,8 @@ def show(console: Console, found: Regimes) -> None:
     """Print what was refused, what is published, the rules, how they were tested, the first predictions."""
     for sentence in refused_in_words(found.refused):
         console.print(Text(f"note: {sentence}", style="yellow"), soft_wrap=True)
+    for line in [*models_in_words(found.models), *attributions_in_words(found.attributions)]:
+        console.print(Text(line), soft_wrap=True)
     for sentence in [*published(found), *rules_in_words(found.rules), *tested_in_words(found.trials)]:
         console.print(Text(sentence))
     for line in _predictions(found.predictions):
@@ -81,6 +85,10 @@ def _parts(trial: Trial) -> str:
 
 def regimes_sections(found: Regimes) -> Iterator[str]:
     """Rules, forecasts, tests and published numbers, as sections; those with nothing to show left out."""
+    if found.models:
+        yield models_section(found.models)
+    if found.attributions:
+        yield attribution_section(found.attributions)
     if found.rules:
         note = (
             "A shallow tree over each scheme's cells. Bounds are the nearest values that were measured; the effect "

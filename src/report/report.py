@@ -1,7 +1,7 @@
 """The report: one HTML file that works offline, its page in page.html."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -11,9 +11,11 @@ from string import Template
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
+from src.analysis.advice import Advised
 from src.analysis.frame import devices
 from src.analysis.provenance import Provenance
 from src.regimes.regimes import Regimes
+from src.report.answer_cards import answer_section
 from src.report.markup import chip
 from src.report.palette import VERDICTS
 from src.report.regimes import regimes_sections
@@ -45,6 +47,7 @@ class Report:
     margin: float
     source: str
     regimes: Regimes | None = None
+    answers: Sequence[Advised] = ()
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -64,6 +67,7 @@ def page(report: Report) -> str:
         device=escape(named[0] if len(named) == 1 else f"{len(named)} devices"),
         dates=_dates(runs),
         tally=_tally(runs),
+        answers=answer_section(report.answers),
         words="".join(f"<li>{_emphasised(sentence)}</li>" for sentence in report.sentences),
         warnings=_warnings(report.warnings),
         sections="\n".join(_sections(report)),

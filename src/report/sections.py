@@ -12,7 +12,7 @@ from src.analysis.verdicts import workload_text
 from src.report import figures
 from src.report.heatmap import heatmaps
 from src.report.html_tables import breakeven_html, verdicts_html
-from src.report.markup import chip, definitions, empty, legend
+from src.report.markup import chip, definitions, empty, heading, legend
 from src.report.palette import VERDICTS, scheme_lines
 
 _MODEL_RUNS = ("No runs of whole models or blocks yet:", "-m", "quant=int8wo,int8dq", "batch=1,4")
@@ -151,7 +151,7 @@ def _by(curves: list[Shapes], *names: str) -> dict[tuple[Any, ...], list[Shapes]
 def section(title: str, note: str, body: str) -> str:
     """A section of a page: its head, a note in small print, its content as HTML."""
     told = f'<p class="note">{escape(note)}</p>' if note else ""
-    return f"<section><h2>{escape(title)}</h2>{told}{body}</section>"
+    return f"<section>{heading(title)}{told}{body}</section>"
 
 
 def _verdict_legend(*, hatched: bool = False) -> str:

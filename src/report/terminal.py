@@ -1,11 +1,16 @@
-"""The analysis on the terminal, readable at 100 columns."""
+"""The analysis on the terminal, readable at 100 columns: the answer, the table, how sure it is, what comes next."""
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from src.analysis.advice import Advised
 from src.analysis.frame import model_level
 from src.analysis.verdicts import (
     IMAGE_QUALITY,
@@ -21,16 +26,27 @@ from src.analysis.verdicts import (
     verdict_table,
     workload_text,
 )
+from src.report import answer_words as words
 
 _STYLES = {"helps": "bold green", "hurts": "red", "neutral": "bright_black", "inconclusive": "yellow"}
 _MOST_ROWS = 60
+_MOST_ANSWERS = 6
 _CURVE = ("model", "target", "dtype")  # of a break-even, told where they differ
 
 
 def show(
-    console: Console, runs: pd.DataFrame, breakeven: pd.DataFrame, sentences: list[str], warnings: list[str]
+    console: Console,
+    runs: pd.DataFrame,
+    breakeven: pd.DataFrame,
+    sentences: list[str],
+    warnings: list[str],
+    answers: Sequence[Advised] = (),
 ) -> None:
-    """Print the verdicts per device, the break-even table, what did not run, the verdict in words, warnings."""
+    """Print the answers, the verdicts per device, break-evens, what did not run, the verdict in words, how sure."""
+    for each in answers[:_MOST_ANSWERS]:
+        _answer(console, each)
+    if len(answers) > _MOST_ANSWERS:
+        console.print(f"{len(answers) - _MOST_ANSWERS} more answers are in the report", "")
     ran = verdict_table(model_level(runs))
     ran = ran[ran["verdict"] != ""]
     for device, rows in ran.groupby("device"):
@@ -41,8 +57,43 @@ def show(
         console.print(_not_run(ended), "")
     for sentence in sentences:
         console.print(Text(sentence))
+    console.print()
+    if warnings:
+        console.print(Text("How sure", style="bold"))
     for warning in warnings:
         console.print(Text(f"note: {warning}", style="yellow"))
+    console.print()
+
+
+def closing(console: Console, report: Path, view: str, answers: Sequence[Advised]) -> None:
+    """Print what to do next and what to open: one link and the commands, each whole on a line of its own.
+
+    Args:
+        console: where to.
+        report: its file.
+        view: what shows the runs themselves: a command, or a server's address.
+        answers: the first that can be made surer gives the next command.
+    """
+    surer = next((advice.surer for each in answers for advice in each.advice if advice.surer), "")
+    lines = [("next, surer", surer), ("report", report.resolve().as_uri()), ("runs", view)]
+    for name, text in lines:
+        if text:
+            console.print(f"{name + ':':13}{text}", soft_wrap=True, markup=False)
+
+
+def _answer(console: Console, each: Advised) -> None:
+    """What to use on one workload: a head, then each pick, its pieces below each other."""
+    device = each.answer.first["device"]
+    console.print(Text(f"{words.place(each.answer)}, on {device}", style="bold"))
+    if note := words.weights(each.answer):
+        console.print(Padding(Text(note, style="dim"), (0, 0, 0, 2)))
+    for advice in each.advice:
+        console.print(Padding(Text(f"{words.goals(advice.pick)}:"), (0, 0, 0, 2)))
+        lines = [*words.sentence(advice.pick)]
+        if others := words.rivals(advice.pick):
+            lines.append(f"{words.rivals_lead(advice.pick).lower()}: {others}")
+        for index, line in enumerate(lines):
+            console.print(Padding(Text(line, style="" if index else "bold"), (0, 0, 0, 6)))
     console.print()
 
 
@@ -58,14 +109,14 @@ def _table(title: str, **columns: str) -> Table:
 def _verdicts(device: str, rows: pd.DataFrame) -> Table:
     images = image_metrics(rows)
     table = _table(
-        device, workload="left", treatment="left", speedup="right", interval="left", base_ms="right", ms="right",
-        saved="right", SQNR_dB="right",
+        device, workload="left", treatment="left", speedup="right", interval="left", pairs="right", base_ms="right",
+        ms="right", saved="right", SQNR_dB="right",
         **{IMAGE_QUALITY[name][0].replace(",", ""): "right" for name in images}, verdict="left",
     )  # fmt: skip
     for _, row in rows.head(_MOST_ROWS).iterrows():
         table.add_row(
             *(escape(text) for text in (workload_text(row), treatment_text(row))),
-            *(speedup_text(row), interval_text(row)),
+            *(speedup_text(row), interval_text(row), words.pairs(row)),
             *(milliseconds(row["latency/baseline_median_ms"]), milliseconds(row["latency/median_ms"])),
             *(percent(row["memory/saved"]), decibels(row["quality/sqnr_db"])),
             *(IMAGE_QUALITY[name][1](row[name]) for name in images),

@@ -8,7 +8,7 @@ import pandas as pd
 from src.analysis.baselines import faster_dtypes, fastest_modes
 from src.analysis.frame import compared, devices, model_level
 from src.analysis.layer_rules import layer_rules
-from src.analysis.shapes import Case, number
+from src.analysis.shapes import Case, bounds, number
 from src.analysis.verdicts import not_run
 from src.config.model_schema import PIPELINE
 from src.records.record import EMULATED, Outcome
@@ -17,6 +17,7 @@ from src.statistics.speedup import Verdict
 
 _CONTROL = "none"
 _MOST_MODELS = 4
+_MOST_SCHEMES = 8
 _MOST_CURVES = 2
 _MOST_ENDS = 3
 _MOST_REASONS = 3
@@ -74,8 +75,11 @@ def _models(runs: pd.DataFrame) -> Iterator[str]:
     for (device, model, target), group in groups[:_MOST_MODELS]:
         where = model if target == "denoiser" else f"{model}/{target}"
         schemes = sorted(group.groupby("quant"), key=lambda item: -float(item[1]["speedup/ratio"].max()))
-        told = "; ".join(_scheme(str(quant), rows) for quant, rows in schemes)
-        yield f"On {device}, {where}: {told}."
+        told = "; ".join(_scheme(str(quant), rows) for quant, rows in schemes[:_MOST_SCHEMES])
+        more = (
+            f"; {len(schemes) - _MOST_SCHEMES} more schemes in the table" if schemes[_MOST_SCHEMES:] else ""
+        )
+        yield f"On {device}, {where}: {told}{more}."
     if len(groups) > _MOST_MODELS:
         rest = len(groups) - _MOST_MODELS
         yield f"{rest} more {'model or target is' if rest == 1 else 'models and targets are'} in the table."
@@ -107,12 +111,12 @@ def _listed(values: list[object]) -> str:
 
 
 def _range(rows: pd.DataFrame) -> str:
-    """One run: its speedup and interval. Several: the span of the speedups and how many."""
+    """One run: its speedup and interval. Several: what all their intervals span, and how many they are."""
     if len(rows) == 1:
         row = rows.iloc[0]
         return f"{row['speedup/ratio']:.2f}×, {row['speedup/ci_low']:.2f}–{row['speedup/ci_high']:.2f}"
-    low, high = (f"{value:.2f}×" for value in (rows["speedup/ratio"].min(), rows["speedup/ratio"].max()))
-    return f"{low if low == high else f'{low} to {high}'}, {_runs(len(rows))}"
+    low, high = rows["speedup/ci_low"].min(), rows["speedup/ci_high"].max()
+    return f"{low:.2f}–{high:.2f}× in {_runs(len(rows))}"
 
 
 def _linears(breakeven: pd.DataFrame) -> Iterator[str]:
@@ -153,9 +157,12 @@ def _curves(quant: str, rows: pd.DataFrame) -> str:
 
 
 def _span(crossing: pd.DataFrame) -> str:
-    """The break-even M of several curves."""
-    low, high = (number(float(m)) for m in (crossing["m"].min(), crossing["m"].max()))
-    return f"M = {low}" if low == high else f"M = {low} to {high}, depending on K×N"
+    """The break-even M of one curve with its interval; of several all that their intervals span."""
+    ends = crossing["m_low"].min(), crossing["m_high"].max()
+    told = bounds(*ends, bool(crossing["low_open"].any()), bool(crossing["high_open"].any()))
+    if len(crossing) == 1:
+        return f"M = {number(float(crossing['m'].iloc[0]))} ({told})"
+    return f"M = {told}, depending on K×N"
 
 
 def _of(count: int, total: int) -> str:

@@ -1,6 +1,6 @@
 """The first and the last place of a process that takes several runs: the baseline against its own twin.
 
-Both are equal, so the verdict is neutral, or something in the process is not as it should be.
+They must come out equal, or something in the process is not as it should be.
 """
 
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from src.measurement.paired import measure_interleaved
 from src.measurement.rounds import Rounds, estimate_speedup
 from src.outcomes import unsupported
 from src.records.record import Outcome, write_json
-from src.statistics.speedup import Verdict
+from src.statistics.speedup import SpeedupEstimate, Verdict
 from src.tasks.arm import prepare
 from src.tasks.ceilings import note_ceilings
 from src.tasks.conclusion import conclude
@@ -26,7 +26,7 @@ _TRIES = 2  # with another twin: where a copy lies in memory is chance, and what
 
 @torch.no_grad()
 def measure_equal_pair(run: RunContext) -> None:
-    """Measure the baseline against a second copy of it, and fill the record.
+    """Measure the baseline against a second copy of it, and fill the record; `details.equal` says what came out.
 
     Raises:
         RunEndedError: the copy does not fit beside it; or as the baseline does.
@@ -37,13 +37,24 @@ def measure_equal_pair(run: RunContext) -> None:
         if not arms.together:
             raise unsupported("there is no memory for a second copy beside the baseline")
         for number in range(1, _TRIES + 1):
-            _measure(arms, run, number)
-            if run.record.verdict is Verdict.NEUTRAL:
+            estimate = _measure(arms, run, number)
+            if came_out_equal(estimate, run.record.verdict, run.cfg.measure.margin):
+                run.record.details["equal"] = True
                 break
     run.record.outcome = Outcome.OK
 
 
-def _measure(arms: Untreated, run: RunContext, number: int) -> None:
+def came_out_equal(estimate: SpeedupEstimate, verdict: str | None, margin: float) -> bool:
+    """Whether a pair's verdict is neutral, or its interval holds 1 and is no wider than the neutral range.
+
+    The latter is a pair that lies a little beside 1, as copies in other memory do, and that more rounds would decide.
+    What is wider (noise, a busy machine) shows nothing of the process.
+    """
+    narrow = estimate.ci_high - estimate.ci_low <= 2 * margin
+    return verdict == Verdict.NEUTRAL or (narrow and estimate.ci_low <= 1 <= estimate.ci_high)
+
+
+def _measure(arms: Untreated, run: RunContext, number: int) -> SpeedupEstimate:
     twin = prepare("treated", arms.second(run), run)
     rounds, baseline = Rounds(), arms.baseline
     with watched(run.device, lambda: [baseline.call(), twin.call()]) as watch, run.phase("measure"):
@@ -64,3 +75,4 @@ def _measure(arms: Untreated, run: RunContext, number: int) -> None:
     conclude(estimate, Timed(rounds, [watch]), run)
     run.record.details["tries"] = number
     run.record.metrics |= latency_metrics(rounds, estimate, run.cfg.batch)
+    return estimate

@@ -13,6 +13,7 @@ from src.timers.timer import cache_flusher
 
 _SPENT_MS = 1000.0  # on the calls of one arm, where they are quick
 _CALLS = 20  # at most
+_FIRST_CALLS = 3  # if none of them was launched ahead, no other will be
 _ATTEMPTS = 2  # the host's time is known beforehand
 _CLEAR = 0.05  # waiting share of a call that could not be launched ahead
 
@@ -55,7 +56,7 @@ def host_time(
 ) -> HostTime | None:
     """Measure both times of a call that was called before; None on a CPU, where there is nothing to launch.
 
-    It takes about a second, for slow calls two or three of them.
+    It takes about a second, or one and a half of slow calls.
 
     Args:
         call: what is launched.
@@ -69,7 +70,10 @@ def host_time(
     timer = BlockedTimer(cache_flusher(device) if cold else None, attempts=_ATTEMPTS)
     timer.expect(call, unblocked_ms)
     lasts_ms = max(unblocked_ms, wall_ms or 0.0, 1e-3)
-    taken = timer.take(call, max(1, min(_CALLS, int(_SPENT_MS / lasts_ms))))
+    calls = max(1, min(_CALLS, int(_SPENT_MS / lasts_ms)))
+    taken = timer.take(call, min(_FIRST_CALLS, calls))
+    if any(each.ahead for each in taken):
+        taken += timer.take(call, calls - len(taken))
     ahead = [each for each in taken if each.ahead]
     device_ms = statistics.median(each.device_ms for each in ahead or taken)
     host_ms = statistics.median(each.host_ms for each in ahead) if ahead else unblocked_ms

@@ -234,11 +234,15 @@ def test_an_interrupt_is_130(call: Call, argv: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "override"),
-    [("analyze", schema.AnalyzeConf, "margin=0.1"), ("collect", schema.CollectConf, "sweep=x")],
+    ("name", "kind", "overrides"),
+    [
+        ("analyze", schema.AnalyzeConf, ["margin=0.1"]),
+        ("compare", schema.CompareConf, ["before=x", "after=y"]),
+        ("collect", schema.CollectConf, ["sweep=x"]),
+    ],
 )
 def test_the_other_commands_have_their_own_schema(
-    name: str, kind: type, override: str, capsys: pytest.CaptureFixture[str]
+    name: str, kind: type, overrides: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen = []
 
@@ -246,7 +250,7 @@ def test_the_other_commands_have_their_own_schema(
         seen.append(validated(config, kind))
         return 0
 
-    assert main(name, task, [override], prog=name) == 0
+    assert main(name, task, overrides, prog=name) == 0
     assert type(seen[0]) is kind
     assert main(name, task, ["batch=1"], prog=name) == 2
     assert main(name, task, ["quant=int8wo"], prog=name) == 2

@@ -113,7 +113,8 @@ def test_cold_caches_are_slower_than_warm_ones(compose, execute_run):
     )
     assert (cold.details["cache"], warm.details["cache"]) == ("cold", "warm")
     assert cold.metrics["latency/median_ms"] > 0
-    if torch.cuda.get_device_properties(0).L2_cache_size > 40 * 2**20:
+    alone = "other processes were on" not in cold.reason + warm.reason
+    if alone and torch.cuda.get_device_properties(0).L2_cache_size > 40 * 2**20:
         assert cold.metrics["latency/median_ms"] > warm.metrics["latency/median_ms"]
 
 
@@ -196,7 +197,8 @@ def test_an_injected_delay_lasts_as_long_as_it_says(compose):
     longer = arms[1].taken_ms().mean() - arms[0].taken_ms().mean()
     truth = true_speedup(rounds.as_arrays()[1], longer)
     assert 0.85 < truth < 0.95
-    assert abs(estimate_speedup(rounds, conf).ratio / truth - 1) < 0.02
+    found = estimate_speedup(rounds, conf)
+    assert found.ci_low / 1.02 < truth < found.ci_high * 1.02
 
 
 def estimate_ms(call, device):
@@ -220,7 +222,7 @@ def test_a_process_of_a_calibration(tmp_path):
     from src.calibration.plan import Kind, Spec
     from tests.composing import calibration
 
-    conf = calibration("measure=quick", "measure.budget_s=2")
+    conf = calibration("measure=quick", "measure.budget_s=2", "dtype=bfloat16")
     heard = []
     specs = [Spec(Kind.AA), Spec(Kind.SLOWDOWN, 0.1), Spec(Kind.HARNESS)]
     answer = measure_batch(conf, 1, specs, tmp_path / "experiments.jsonl", heard.append)

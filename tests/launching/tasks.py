@@ -63,17 +63,20 @@ def neutral_pair(run: RunContext) -> None:
     """An equal pair whose verdict no machine can disturb."""
     untreated(run)
     run.record.outcome, run.record.verdict = Outcome.OK, "neutral"
+    run.record.details["equal"] = True
 
 
 def pair_that_ends_unequal(run: RunContext) -> None:
     neutral_pair(run)
     if run.record.run_key.endswith("last"):
         run.record.verdict = "hurts"
+        run.record.details["equal"] = False
 
 
 def pair_that_begins_unequal(run: RunContext) -> None:
     neutral_pair(run)
     run.record.verdict = "inconclusive"
+    run.record.details["equal"] = False
 
 
 def _measure(run: RunContext) -> None:

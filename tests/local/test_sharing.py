@@ -229,7 +229,7 @@ def test_runs_whose_common_rounds_end_in_a_crash_are_measured_one_by_one(
 
 
 @pytest.mark.usefixtures("server")
-def test_where_the_last_place_is_not_neutral_each_is_measured_again_in_a_process_of_its_own(
+def test_where_the_last_place_is_not_equal_each_is_measured_again_in_a_process_of_its_own(
     outputs: Path, called: Callable[..., Called], pairs: Callable[[str], None]
 ) -> None:
     pairs("pair_that_ends_unequal")
@@ -242,7 +242,9 @@ def test_where_the_last_place_is_not_neutral_each_is_measured_again_in_a_process
         if number == "001":
             assert all(record["details"]["withheld"] for record in found)
             assert {record["verdict"] for record in found} == {"inconclusive"}
-            assert all("the last place of its process was not neutral: hurts" in r["reason"] for r in found)
+            assert all(
+                "the last place of its process did not come out equal: hurts" in r["reason"] for r in found
+            )
     with sqlite3.connect(
         outputs / "mlflow.db"
     ) as database:  # the first version of a record gave way to the second
@@ -254,7 +256,7 @@ def test_where_the_last_place_is_not_neutral_each_is_measured_again_in_a_process
 
 
 @pytest.mark.usefixtures("server")
-def test_where_the_first_place_is_not_neutral_nothing_is_shared(
+def test_where_the_first_place_is_not_equal_nothing_is_shared(
     outputs: Path, called: Callable[..., Called], pairs: Callable[[str], None]
 ) -> None:
     pairs("pair_that_begins_unequal")

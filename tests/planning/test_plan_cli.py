@@ -67,7 +67,10 @@ def test_runs_and_reasons_are_foretold(planned: tuple[Path, str]) -> None:
     assert any("mxfp8 needs compute capability >= 10.0; this is NVIDIA H100" in row for row in said)
     assert any("float8dq needs a cuda device" in row and "cpu" in row for row in said)
     assert "gpu=h100, rtx4090: not on this machine" in text
-    assert "device hours in all" in text
+    assert re.search(r"device hours in all, \d+% of them rounds, one run after another: about ", text)
+    time = {row.partition("  ")[0]: row for row in section(text, "Time")}
+    assert {"rounds", "compile again", "all else"} <= time.keys()
+    assert time["compile again"].endswith("measure.warm_compile=false")
     assert "by a guess from measure.budget_s" in text
 
 

@@ -40,7 +40,8 @@ def test_where_it_is_made_is_no_version():
     ],
 )
 def test_packages_that_bring_kernels_are_versions(monkeypatch, name, brings):
-    installed = [SimpleNamespace(metadata={"Name": name}, version="9")]
+    texts = {"METADATA": None, "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\n"}  # as of an egg
+    installed = [SimpleNamespace(read_text=texts.get, version="9")]
     monkeypatch.setattr(environment_module, "distributions", lambda: installed)
     environment_module._kernel_packages.cache_clear()
     try:

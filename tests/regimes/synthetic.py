@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -27,11 +28,15 @@ def speedup(m: float, k: float, n: float, quant: str) -> float:
 
 
 def made_cells(
-    source: str = "", noise: float = 0.01, device: str = DEVICE, timed: bool = True
+    source: str = "",
+    noise: float = 0.01,
+    device: str = DEVICE,
+    timed: bool = True,
+    sides: Sequence[tuple[int, int]] = SIDES,
 ) -> pd.DataFrame:
     """A cell of each scheme at each shape, with noise that does not depend on the order."""
     rows = []
-    for (k, n), m, quant in itertools.product(SIDES, MS, TREATED):
+    for (k, n), m, quant in itertools.product(sides, MS, TREATED):
         shape = np.array([[m, k, n]], dtype=float)
         wobble = math.exp(noise * math.sin(m * 7 + k * 3 + n))
         base_ms = float(BASE.time_us(shape)[0]) / 1e3

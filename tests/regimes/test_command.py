@@ -50,6 +50,37 @@ def test_an_import_alone_foretells(tmp_path, shapes):
     assert "With one (K, N) of 9, several at once, left out" in page
 
 
+def test_whole_models_are_foretold(tmp_path):
+    linear = ["model=linear", "model.dims.M=2048", "model.dims.K=4096", "model.dims.N=4096"]
+    words = [*linear, "quant=float8dq,int8dq", "gpu=h100", "dtype=bfloat16"]
+    status, printed = analysed(tmp_path, imports=[str(GRID)], predict="model", workload=words)
+    found = pd.read_csv(tmp_path / "report" / "predictions.csv")
+    layers = pd.read_csv(tmp_path / "report" / "predicted_layers.csv")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert status == 0
+    assert list(found["verdict"]) == ["helps", "hurts"]
+    assert list(layers["calls"]) == [1, 1]
+    assert printed.index("Foretold: linear b1 float8dq") < printed.index("Rules for one Linear")
+    assert "100% of" in printed
+    assert "Whole models, foretold" in page
+
+
+def test_a_device_that_is_not_here_is_foretold_without_runs_and_imports(tmp_path, shapes):
+    status, printed = analysed(tmp_path, predict=str(shapes), device="h200")
+    found = pd.read_csv(tmp_path / "report" / "predictions.csv", keep_default_na=False, na_values=[""])
+    assert status == 0
+    assert list(found["device"].unique()) == ["NVIDIA H200"]
+    assert list(found["verdict"]) == ["helps", "hurts", "unknown"]
+    assert (
+        "nothing was measured here on NVIDIA H200: its cells came with this program"
+        in found["reason"].iloc[0]
+    )
+    assert "2048×4096×4096 float8dq: helps" in printed
+    status, printed = analysed(tmp_path, predict=str(shapes))
+    assert status == 1
+    assert "device=NAME foretells for one whose cells came with this program" in " ".join(printed.split())
+
+
 def test_nothing_that_can_be_taken_is_status_1(tmp_path):
     (tmp_path / "bad.csv").write_text("device,M,K,N,quant,speedup\nH100,1,1,1,int8wo,0\n")
     status, printed = analysed(tmp_path, imports=[str(tmp_path / "bad.csv")])
@@ -67,6 +98,10 @@ def test_the_command_line_takes_it(tmp_path, shapes, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["analyze", f"import={GRID}", f"predict={shapes}", f"outputs={tmp_path}"])
     assert main() == 0
     assert "2048×4096×4096 float8dq: helps" in capsys.readouterr().out
+    line = ["analyze", f"import={GRID}", "predict=model", "model=nowhere", f"outputs={tmp_path}"]
+    monkeypatch.setattr("sys.argv", line)
+    assert main() == 2
+    assert "error: model=nowhere: no such option" in capsys.readouterr().err
     monkeypatch.setattr("sys.argv", ["analyze", "import=nowhere.csv", f"outputs={tmp_path}"])
     assert main() == 2
     assert "error: import=nowhere.csv: cannot be read" in capsys.readouterr().err

@@ -12,7 +12,9 @@ from tests.regimes.synthetic import DEVICE, made_cells
 def asked(tmp_path, *lines: str):
     path = tmp_path / "shapes.csv"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return read_queries(path, made_cells("grid.csv"), {"fp8dq": "float8dq"})
+    return read_queries(
+        path, made_cells("grid.csv"), {"fp8dq": "float8dq"}, usual_place(made_cells("grid.csv"))
+    )
 
 
 def test_what_a_row_does_not_say_is_where_most_was_measured(tmp_path):

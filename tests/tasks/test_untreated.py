@@ -12,7 +12,9 @@ from src.local.group import as_equal_pair
 from src.local.sharing import LEFT, Sharing
 from src.records.record import Outcome, Record, read_record
 from src.run import execute
-from src.tasks.equal_pair import measure_equal_pair
+from src.statistics.speedup import SpeedupEstimate
+from src.statistics.speedup import verdict as verdict_of
+from src.tasks.equal_pair import came_out_equal, measure_equal_pair
 from tests.composing import Compose
 from tests.conftest import SMALL_LINEAR, identity, synthetic_rounds
 
@@ -116,3 +118,19 @@ def test_an_equal_pair_is_tried_with_another_twin_before_it_counts(
     run = run_context(cfg)
     measure_equal_pair(run)
     assert (run.record.verdict, list(given)) == (verdict, [])
+    assert run.record.details.get("equal", False) == (verdict == "neutral")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "equal"),
+    [
+        (0.995, 1.003, True),
+        (0.978, 1.007, True),  # a little beside 1, undecided
+        (0.95, 1.05, False),  # too wide to say anything
+        (0.97, 0.995, False),  # told apart from 1
+        (1.03, 1.05, False),
+    ],
+)
+def test_a_pair_comes_out_equal_if_narrow_and_around_1(low: float, high: float, equal: bool) -> None:
+    estimate = SpeedupEstimate((low + high) / 2, low, high, 30, 1)
+    assert came_out_equal(estimate, verdict_of(estimate, 0.02), 0.02) == equal

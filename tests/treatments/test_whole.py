@@ -127,6 +127,18 @@ def test_a_shape_that_is_missed_comes_back():
     assert settled.schemes() == {"1": "a", "3": "a"}
 
 
+def test_after_two_shapes_taken_back_for_nothing_the_others_stay():
+    model = Model(a1=8, a2=1, a3=1, a4=0.5)
+    whole = plan(shape("1", 9), shape("2", 4), shape("3", 3), shape("4", 2))
+    settled = search(model).settle(whole)
+    assert [look.what for look in settled.wholes] == [
+        "the plan",
+        "without a in 4x64x64",
+        "without a in 3x64x64",
+    ]
+    assert settled.schemes() == whole.schemes()
+
+
 def test_nothing_is_taken_back_once_the_budget_is_spent():
     model = Model(a1=8, a2=-3, a3=-2)
     settled = search(model, budget_s=1.5).settle(plan(shape("1", 8), shape("2", 2), shape("3", 1)))

@@ -1,0 +1,228 @@
+"""Two sets of runs held against each other cell by cell: what became faster or slower, what broke.
+
+Runs of two sweeps are no pairs: between them lie another process, another day, perhaps another machine. So the
+interval of a change holds both sides' own noise and what processes differ by.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from scipy.special import ndtri
+
+from src.analysis.frame import CELL, Row, standing, tidy
+from src.analysis.provenance import VERSIONS
+from src.analysis.recorded import as_run
+from src.config.errors import ConfigError
+from src.records.record import Outcome, Record, RecordError, read_record
+from src.records.store import MANIFEST_NAME, iter_records, read_manifest, sweep_folder
+
+BROKE, SLOWER, PAYS_LESS = "broke", "slower", "pays less"
+MENDED, FASTER, PAYS_MORE = "mended", "faster", "pays more"
+SAME, UNDECIDED, NEITHER = "same", "undecided", "runs in neither"
+CHANGES = (BROKE, SLOWER, PAYS_LESS, MENDED, FASTER, PAYS_MORE, UNDECIDED, SAME, NEITHER)
+WORSE = (BROKE, SLOWER, PAYS_LESS)
+_TENTHS = float(ndtri(0.9) - ndtri(0.1))  # standard deviations between the 10th and the 90th percentile
+_OF_A_MEDIAN = math.sqrt(math.pi / 2)  # its error over that of a mean
+_NO_DEVICE = [name for name in CELL if name != "device"]
+_NO_VARIANT = [name for name in _NO_DEVICE if name != "variant"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A ratio after / before (of times: before / after, so that above 1 is better) with its interval."""
+
+    ratio: float
+    low: float
+    high: float
+
+    def beyond(self, margin: float) -> int:
+        """1: all of the interval is above 1 + margin; -1: below its inverse; 0: neither."""
+        return int(self.low > 1 + margin) - int(self.high < 1 / (1 + margin))
+
+    def inside(self, margin: float) -> bool:
+        """Whether all of the interval is within the margin of 1."""
+        return 1 / (1 + margin) <= self.low and self.high <= 1 + margin
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One cell of both sides."""
+
+    what: str  # one of CHANGES
+    before: Row
+    after: Row
+    time: Change | None = None  # of the quantized arm; None: one side has none
+    baseline: Change | None = None  # of the unquantized one
+    speedup: Change | None = None
+
+
+@dataclass(frozen=True)
+class Side:
+    """Runs to compare: a folder of records, or one sweep of a folder."""
+
+    name: str
+    records: list[tuple[Record, Path]]
+
+    def versions(self) -> dict[str, str]:
+        """What made them, by name; several values one after the other."""
+        met: dict[str, dict[str, None]] = {}
+        for record, _ in self.records:
+            for name in VERSIONS:
+                if name in record.environment:
+                    met.setdefault(name, {})[str(record.environment[name])] = None
+        return {name: ", ".join(values) for name, values in met.items()}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All cells of two sides, the worst change first, and what only one of them has."""
+
+    cells: list[Compared]
+    only_before: pd.DataFrame
+    only_after: pd.DataFrame
+
+    def counts(self) -> dict[str, int]:
+        """How many cells changed in which way, in the order of CHANGES."""
+        found = [cell.what for cell in self.cells]
+        return {what: found.count(what) for what in CHANGES if what in found}
+
+
+def side(given: str, outputs: Path, key: str) -> Side:
+    """What `before=` or `after=` names.
+
+    Args:
+        given: the name of a sweep in `outputs`, or a folder of runs (one that has `runs/`).
+        outputs: the folder that a sweep's name is looked up in.
+        key: before or after, for the error.
+
+    Raises:
+        ConfigError: it is neither, or has no readable records.
+    """
+    manifest = sweep_folder(outputs, given) / MANIFEST_NAME
+    folder = Path(given).expanduser()
+    if manifest.is_file():
+        records = list(_of_sweep(manifest, outputs))
+    elif (folder / "runs").is_dir():
+        records = [(record, where) for where, record in iter_records(folder) if isinstance(record, Record)]
+    else:
+        raise ConfigError(
+            f"{key}={given}: neither a sweep in {outputs / 'sweeps'} nor a folder that has runs/; "
+            "a sweep's name is the id it began with, a folder is an outputs folder or published records, unpacked"
+        )
+    if not records:
+        raise ConfigError(f"{key}={given}: no readable records there")
+    return Side(given, records)
+
+
+def compare(before: Side, after: Side, margin: float, between: float) -> Comparison:
+    """Hold the runs of two sides against each other.
+
+    Cells are matched by workload, shape and treatment, and by device where the sides have one in common.
+
+    Args:
+        margin: of a change; 0.02 is 2 %.
+        between: relative standard deviation between processes, where a side has one process and nothing tells.
+    """
+    names = ("before", "after")
+    runs = [
+        as_run(*each, side=name) for name, s in zip(names, (before, after), strict=True) for each in s.records
+    ]
+    frame = tidy(runs, margin)
+    sides = [frame[frame["run_key"].str.startswith(f"{name}/")].copy() for name in names]
+    for each in sides:
+        each["stands"] = ~each.sort_values(["finding", "started_at"], ascending=False).duplicated(CELL)
+    first, second = (standing(each) for each in sides)
+    matched = _matched(first, second)
+    cells = [_cell(first.loc[a], second.loc[b], margin, between) for a, b in matched]
+    cells.sort(key=lambda cell: CHANGES.index(cell.what))
+    return Comparison(cells, first.drop([a for a, _ in matched]), second.drop([b for _, b in matched]))
+
+
+def _of_sweep(manifest: Path, outputs: Path) -> Iterator[tuple[Record, Path]]:
+    try:
+        folders = read_manifest(manifest).folders(outputs)
+    except RecordError as error:
+        raise ConfigError(str(error)) from error
+    for folder in folders:
+        try:
+            yield read_record(folder / "record.json"), folder
+        except (RecordError, OSError):
+            continue
+
+
+def _matched(before: pd.DataFrame, after: pd.DataFrame) -> list[tuple[Any, Any]]:
+    """Indexes of the same cell on both sides; a variant is let go of where there is one of its kind on each side."""
+    common = bool({*before["device"]} & {*after["device"]})
+    pairs = _by(before, after, CELL if common else _NO_DEVICE)
+    left = before.drop([a for a, _ in pairs]), after.drop([b for _, b in pairs])
+    return pairs + _by(*left, [*_NO_VARIANT, "device"] if common else _NO_VARIANT)
+
+
+def _by(before: pd.DataFrame, after: pd.DataFrame, columns: Sequence[str]) -> list[tuple[Any, Any]]:
+    found = [_unique(frame, columns) for frame in (before, after)]
+    return [(index, found[1][cell]) for cell, index in found[0].items() if cell in found[1]]
+
+
+def _unique(frame: pd.DataFrame, columns: Sequence[str]) -> dict[tuple[str, ...], Any]:
+    """Cell -> index, of the cells that are there once."""
+    cells: dict[tuple[str, ...], list[Any]] = {}
+    for index, row in frame.iterrows():
+        cells.setdefault(tuple(str(row[name]) for name in columns), []).append(index)
+    return {cell: indexes[0] for cell, indexes in cells.items() if len(indexes) == 1}
+
+
+def _cell(before: Row, after: Row, margin: float, between: float) -> Compared:
+    runs = [row["outcome"] == Outcome.OK for row in (before, after)]
+    if not all(runs):
+        what = NEITHER if not any(runs) else BROKE if runs[0] else MENDED
+        return Compared(what, before, after)
+    time, baseline = (_time(before, after, arm, between) for arm in ("", "baseline_"))
+    speedup = _speedup(before, after, between)
+    return Compared(_what(time, speedup, margin), before, after, time, baseline, speedup)
+
+
+def _what(time: Change | None, speedup: Change | None, margin: float) -> str:
+    """The time of the quantized arm first: it is what a user waits for."""
+    if time is not None and (sign := time.beyond(margin)):
+        return FASTER if sign > 0 else SLOWER
+    if speedup is not None and (sign := speedup.beyond(margin)):
+        return PAYS_MORE if sign > 0 else PAYS_LESS
+    told = [change for change in (time, speedup) if change is not None]
+    return SAME if told and all(change.inside(margin) for change in told) else UNDECIDED
+
+
+def _time(before: Row, after: Row, arm: str, between: float) -> Change | None:
+    """How many times faster an arm became."""
+    errors = []
+    for row in (before, after):
+        median, low, high = (
+            row.get(f"latency/{arm}{name}_ms", math.nan) for name in ("median", "p10", "p90")
+        )
+        rounds = max(float(row.get("speedup/pairs", math.nan)), 1.0)
+        if not all(math.isfinite(value) and value > 0 for value in (median, low, high, rounds)):
+            return None
+        errors += [_OF_A_MEDIAN * math.log(high / low) / _TENTHS / math.sqrt(rounds), between]
+    ratio = before[f"latency/{arm}median_ms"] / after[f"latency/{arm}median_ms"]
+    return _change(ratio, errors, float(after["confidence"]))
+
+
+def _speedup(before: Row, after: Row, between: float) -> Change | None:
+    errors = []
+    for row in (before, after):
+        if not row["verdict"] or row["withheld"]:
+            return None
+        z = float(ndtri((1 + row["confidence"]) / 2))
+        errors.append(math.log(row["speedup/ci_high"] / row["speedup/ci_low"]) / (2 * z))
+        if not math.isfinite(row["speedup/between_sd"]):
+            errors.append(between)
+    return _change(after["speedup/ratio"] / before["speedup/ratio"], errors, float(after["confidence"]))
+
+
+def _change(ratio: float, errors: Sequence[float], confidence: float) -> Change:
+    """A ratio whose logarithm has these independent errors."""
+    half = float(ndtri((1 + confidence) / 2)) * math.hypot(*errors)
+    return Change(ratio, ratio * math.exp(-half), ratio * math.exp(half))

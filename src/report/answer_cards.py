@@ -1,0 +1,79 @@
+"""The report's first screen: per model and device what to use, its evidence, its code, what would add to it."""
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from itertools import groupby
+
+from src.analysis.advice import Advice, Advised
+from src.analysis.frame import Row
+from src.analysis.verdicts import treatment_text
+from src.report import answer_words as words
+from src.report.markup import chip, heading
+
+TITLE = "What to use"
+_OPEN = 6  # answers; the others are folded
+_SHORT = 9  # lines of code that are shown at once
+
+
+def answer_section(found: Sequence[Advised]) -> str:
+    """A card per workload under the device's name; empty where no model was compared."""
+    parts = []
+    for device, members in groupby(found, key=lambda each: str(each.answer.first["device"])):
+        cards = [_card(each) for each in members]
+        folded = "".join(cards[_OPEN:])
+        more = (
+            f"<details><summary>{len(cards) - _OPEN} more workloads</summary>{folded}</details>"
+            if folded
+            else ""
+        )
+        parts.append(f'<h3 class="device">{escape(device)}</h3>{"".join(cards[:_OPEN])}{more}')
+    return f'<section class="answers">{heading(TITLE)}{"".join(parts)}</section>' if parts else ""
+
+
+def _card(each: Advised) -> str:
+    picks = "".join(_pick(one) for one in each.advice)
+    runs = each.answer.runs
+    of = f"of {runs} treatments measured" if runs > 1 else "of the one treatment measured"
+    of = "; ".join(filter(None, [of, words.weights(each.answer)]))
+    return (
+        f'<article class="answer"><h4>{escape(words.place(each.answer))} <small>{of}</small></h4>'
+        f'<div class="picks">{picks}</div>{"".join(_below(each.advice))}</article>'
+    )
+
+
+def _pick(advice: Advice) -> str:
+    pick = advice.pick
+    goal = f'<p class="goal">{escape(words.goals(pick))}</p>'
+    if pick.row is None:
+        told = f'<p class="use">{words.LEAVE}</p><p class="fact">{escape(pick.why)}.</p>'
+        return f'<div class="pick">{goal}{told}</div>'
+    others = words.rivals(pick)
+    told = f'<p class="fact"><b>{words.rivals_lead(pick)}:</b> {escape(others)}</p>' if others else ""
+    return f'<div class="pick">{goal}{_evidence(pick.row)}{told}</div>'
+
+
+def _evidence(row: Row) -> str:
+    facts = [words.times(row), words.memory(row), words.quality(row), words.basis(row)]
+    items = "".join(f"<li>{escape(fact)}</li>" for fact in facts if fact)
+    return (
+        f'<p class="use">{escape(treatment_text(row))}</p>'
+        f'<p class="speedup">{escape(words.speedup(row))} {chip(str(row["verdict"]))}</p>'
+        f'<ul class="facts">{items}</ul>'
+    )
+
+
+def _below(advice: Sequence[Advice]) -> Iterator[str]:
+    """At the card's full width: the code of each pick, that of the first open where it is short; then commands."""
+    for index, each in enumerate(each for each in advice if each.code):
+        opened = index == 0 and each.code.count("\n") < _SHORT
+        yield _folded(f"The lines that apply what is {words.goals(each.pick)}", each.code, opened=opened)
+    surer = {each.surer: words.goals(each.pick) for each in advice if each.surer}
+    for command, goals in surer.items():
+        yield _folded(f"What would make it surer: {goals}", command)
+
+
+def _folded(title: str, code: str, *, opened: bool = False) -> str:
+    state = " open" if opened else ""
+    return (
+        f"<details{state}><summary>{escape(title)}</summary><pre><code>{escape(code)}</code></pre></details>"
+    )

@@ -1,0 +1,119 @@
+"""An answer in words, for the page and for the terminal."""
+
+import math
+from collections.abc import Iterator
+
+import pandas as pd
+
+from src.analysis.answers import GOOD_SQNR, Answer, Goal, Pick
+from src.analysis.frame import Row
+from src.analysis.verdicts import decibels, interval_text, milliseconds, speedup_text, treatment_text
+from src.config.model_schema import PIPELINE
+
+_OF = {PIPELINE: "a whole image", "denoiser": "one call of the denoiser"}
+_MOST_RIVALS = 4
+_RANDOM = "random"
+_RANDOM_SAYS = "random weights: SQNR compares numbers, and says nothing of how images look"
+LEAVE = "leave it unquantized"
+
+
+def place(answer: Answer) -> str:
+    """``flux-dev, 1024 px, batch 4, one call of the denoiser``; a dtype other than bfloat16 named."""
+    row = answer.first
+    parts = [str(row["model"])]
+    parts += [f"{row['resolution']} px"] if pd.notna(row["resolution"]) and row["resolution"] else []
+    parts += [f"batch {row['batch']}"] if pd.notna(row["batch"]) else []
+    parts.append(_OF.get(str(row["target"]), f"its {row['target']}"))
+    parts += [str(row["dtype"])] if row["dtype"] not in ("bfloat16", "") else []
+    return ", ".join(parts)
+
+
+def goals(pick: Pick) -> str:
+    """``fastest and smallest``; ``fastest, also with SQNR ≥ 30 dB``."""
+    also = Goal.FASTEST in pick.goals
+    named = [goal for goal in pick.goals if goal is not Goal.GOOD or not also]
+    suffix = f", also with {GOOD_SQNR}" if also and Goal.GOOD in pick.goals else ""
+    return " and ".join(named) + suffix
+
+
+def speedup(row: Row) -> str:
+    """``1.38× (1.27–1.52)``: never without its interval."""
+    return f"{speedup_text(row)} ({interval_text(row)})"
+
+
+def pairs(row: Row) -> str:
+    """``36``, of several processes ``36 in 3``; empty where nothing was compared."""
+    if not row["verdict"] or pd.isna(row["speedup/pairs"]):
+        return ""
+    several = row["speedup/processes"] > 1
+    return f"{row['speedup/pairs']:.0f}" + (f" in {row['speedup/processes']:.0f}" if several else "")
+
+
+def basis(row: Row) -> str:
+    """``4 pairs of rounds in 1 process``: what a speedup rests on."""
+    return f"{_counted(row, 'pair')} of rounds in {_counted(row, 'process')}"
+
+
+def _counted(row: Row, name: str) -> str:
+    plural = f"{name}{'es' if name[-1] == 's' else 's'}"
+    value = row[f"speedup/{plural}"]
+    count: int = 1 if pd.isna(value) else int(value)
+    return f"{count} {name if count == 1 else plural}"
+
+
+def times(row: Row) -> str:
+    """``135 → 97.8 ms``: both arms of the run."""
+    base, treated = (milliseconds(row[f"latency/{arm}median_ms"]) for arm in ("baseline_", ""))
+    return f"{base} → {treated} ms" if base and treated else ""
+
+
+def memory(row: Row) -> str:
+    """``22.2 → 12.4 GiB of weights``; small models in MiB."""
+    gib = (float(row["memory/baseline_model_gib"]), float(row["memory/model_gib"]))
+    if not all(map(math.isfinite, gib)):
+        return ""
+    scale, unit = (1, "GiB") if gib[0] >= 1 else (1024, "MiB")
+    base, treated = (f"{value * scale:.3g}" for value in gib)
+    return f"{base} → {treated} {unit} of weights"
+
+
+def quality(row: Row) -> str:
+    """``SQNR 17.9 dB: the error is 13 % of the output``."""
+    sqnr, output = float(row["quality/sqnr_db"]), "the picture" if row["target"] == PIPELINE else "the output"
+    if not math.isfinite(sqnr):
+        equal = row.get("quality/max_abs_error", math.nan) == 0
+        return "its output is equal to the last bit" if equal else "quality not measured"
+    share = 100 * 10 ** (-sqnr / 20)
+    error = f"is {share:.2g} % of" if share < 100 else "is as large as" if share < 101 else "is larger than"
+    return f"SQNR {decibels(sqnr)} dB: the error {error} {output}"
+
+
+def weights(answer: Answer) -> str:
+    """What the weights' source leaves unsaid of quality; empty for real ones, and where no run tells."""
+    return _RANDOM_SAYS if answer.first["weights"] == _RANDOM else ""
+
+
+def rivals(pick: Pick) -> str:
+    """What the pick cannot be told apart from; empty where it stands alone."""
+    named = [f"{treatment_text(row)} {speedup(row)}" for row in pick.rivals[:_MOST_RIVALS]]
+    more = len(pick.rivals) - len(named)
+    return "; ".join([*named, *([f"{more} more"] if more else [])])
+
+
+def rivals_lead(pick: Pick) -> str:
+    """How the rivals are introduced: by speed their intervals overlap, by size they are as small."""
+    if pick.goals == (Goal.SMALLEST,):
+        return "As small, and slower"
+    return "Not told apart from it"
+
+
+def sentence(pick: Pick) -> Iterator[str]:
+    """A pick in a few pieces: what to use, how fast, on what it rests, what it costs."""
+    if pick.row is None:
+        yield f"{LEAVE}: {pick.why}"
+        return
+    row = pick.row
+    yield treatment_text(row)
+    yield f"{speedup(row)} {row['verdict']}, {basis(row)}"
+    yield ", ".join(filter(None, [times(row), memory(row)]))
+    yield quality(row)

@@ -1,0 +1,168 @@
+"""What to use: the picks for each goal, what they say, and the commands beside them."""
+
+import json
+
+import pytest
+
+from src.analysis.advice import advised
+from src.analysis.answers import Goal, answers
+from src.analysis.commands import repeat, surer
+from src.analysis.frame import standing, tidy
+from src.analysis.tracker import Tracker
+from src.config.schema import TrackingConf
+from src.report import answer_words as words
+from tests.analysis.synthetic import made
+
+FASTEST, SMALLEST, GOOD = Goal
+
+
+@pytest.fixture
+def framed(store):
+    """framed(runs): the standing rows of some runs, through MLflow."""
+
+    def frame(runs):
+        name, _ = store.experiment(runs)
+        return standing(tidy(Tracker(TrackingConf(name="s", uri=store.uri), name).runs(), 0.02))
+
+    return frame
+
+
+def picks(frame):
+    (answer,) = answers(frame)
+    return {goal: pick for pick in answer.picks for goal in pick.goals}
+
+
+def test_each_goal_has_its_own_treatment_and_its_rivals(framed):
+    """int4wo (18.2 dB, the smallest) is fastest, int8wo (41.3 dB) reaches into the interval of int8dq (33.8 dB)."""
+    found = picks(framed([made("a", 1.5, quant="int4wo"), made("b", 1.3, quant="int8dq"),
+                          made("c", 1.29, quant="int8wo"), made("d", 1.0, quant="none")]))  # fmt: skip
+    assert found[FASTEST] is found[SMALLEST]
+    assert found[FASTEST].row["quant"] == "int4wo"
+    assert found[FASTEST].rivals == []
+    assert found[GOOD].row["quant"] == "int8dq"
+    assert words.rivals(found[GOOD]) == "int8wo · default 1.29× (1.28–1.30)"
+    assert words.goals(found[FASTEST]) == "fastest and smallest"
+
+
+def test_where_nothing_helps_it_says_so_and_what_came_closest(framed):
+    found = picks(framed([made("a", 1.01, quant="int8wo"), made("b", 0.5, quant="int8dq")]))
+    assert found[FASTEST] is found[GOOD]
+    assert found[FASTEST].row is None
+    assert found[FASTEST].why == (
+        "none of 2 treatments is surely faster; the best, int8wo · default 1.01× (1.00–1.02): inconclusive"
+    )
+    assert found[FASTEST].nearest["quant"] == "int8wo"
+    assert found[SMALLEST].row["quant"] == "int8wo", "as small as int8dq, and faster"
+    assert words.rivals_lead(found[SMALLEST]) == "As small, and slower"
+
+
+def test_where_none_keeps_the_quality_the_nearest_is_named(framed):
+    found = picks(framed([made("a", 1.4, quant="int4wo"), made("b", 0.9, quant="int8wo")]))
+    assert found[FASTEST].row["quant"] == "int4wo"
+    assert found[GOOD].row is None
+    told = "the one that helps does not keep it, the nearest is int4wo · default 1.40× (1.39–1.41), 18.2 dB"
+    assert [*words.sentence(found[GOOD])] == [f"leave it unquantized: {told}"]
+
+
+def test_a_gain_within_a_slower_compile_mode_is_none(framed):
+    eager = made("a", 1.2, compile="none", quant="int8wo")
+    eager.record.metrics |= {"latency/median_ms": 200.0, "latency/baseline_median_ms": 240.0}
+    found = picks(framed([eager, made("b", 0.9, quant="int8wo")]))
+    assert found[FASTEST].why == "what helps is slower than the model unquantized with compile=default"
+
+
+def test_an_answer_says_what_it_rests_on_and_what_it_costs(framed):
+    frame = framed([made("a", 1.25, params={"model.weights.source": "random"})])
+    (answer,) = answers(frame)
+    assert words.place(answer) == "flux-tiny, 256 px, batch 1, one call of the denoiser"
+    assert words.weights(answer).startswith("random weights: ")
+    assert [*words.sentence(answer.picks[0])] == [
+        "int8dq · default",
+        "1.25× (1.24–1.26) helps, 40 pairs of rounds in 1 process",
+        "84.2 → 67.4 ms, 71.7 → 37.3 MiB of weights",
+        "SQNR 33.8 dB: the error is 2 % of the output",
+    ]
+    assert words.weights(answers(framed([made("b", 1.2, params={"model.weights.source": "hub"})]))[0]) == ""
+
+
+@pytest.mark.parametrize(
+    ("sqnr_db", "told"), [(0.0, "as large as"), (-3.0, "is larger than"), (60.0, "is 0.1 % of")]
+)
+def test_quality_in_words(framed, sqnr_db, told):
+    run = made("a", 1.25)
+    run.record.metrics["quality/sqnr_db"] = sqnr_db
+    assert told in words.quality(framed([run]).iloc[0])
+
+
+def test_devices_and_workloads_are_answered_apart_and_single_layers_not(framed):
+    runs = [
+        made("a", 1.2),
+        made("b", 1.3, batch=4),
+        made("c", 1.1, device="other"),
+        made("d", 2.0, shape=(1, 512, 512)),
+    ]
+    assert [(a.first["device"], a.first["batch"]) for a in answers(framed(runs))][1:] == [
+        ("AMD EPYC 9R14, 2 threads", 4), ("other", 1)]  # fmt: skip
+
+
+def sweep_of(store, name, *command):
+    folder = store.outputs / "sweeps" / name
+    folder.mkdir(parents=True)
+    manifest = {
+        "sweep": name,
+        "command": ["run.py", *command],
+        "started_at": "2026-08-01T10:00:00+00:00",
+        "runs": [],
+    }
+    (folder / "sweep.json").write_text(json.dumps(manifest))
+    return name
+
+
+def test_a_run_is_repeated_by_its_sweeps_command_with_its_own_values(store, framed):
+    sweep = sweep_of(store, "s1", "-m", "quant=int8wo,int8dq", "batch=1,4", "layers=field_default", "outputs=/x",
+                     "measure.budget_s=3", "tracking=none")  # fmt: skip
+    frame = framed(
+        [made("a", 1.2, sweep=sweep, batch=4), made("b", 1.19, sweep=sweep, batch=4, quant="int8wo")]
+    )
+    command = repeat(frame[frame["quant"] == "int8dq"].iloc[0], store.outputs)
+    assert command.split("src.run ")[1] == (
+        "model=flux-tiny quant=int8dq compile=default batch=4 gpu=cpu resolution=256 dtype=bfloat16 "
+        f"layers=field_default measure.budget_s=3 outputs={store.outputs}"
+    )
+    told = surer([row for _, row in frame.iterrows()], store.outputs)
+    assert "-m model=flux-tiny quant=int8dq,int8wo compile=default" in told
+    assert "measure.processes=3" in told
+
+
+def test_a_probe_of_a_named_sweep_keeps_what_that_sweep_fixes(store, framed, called):
+    sweep = sweep_of(store, "s2", "sweeps=linear_shapes")
+    (_, row), *_ = framed([made("a", 1.2, sweep=sweep, shape=(4, 1024, 1024), gpu="auto")]).iterrows()
+    words_of = repeat(row, store.outputs).split("src.run ")[1]
+    assert "sweeps=linear_shapes" in words_of
+    assert "model.dims.M=4" in words_of
+
+
+def test_code_comes_from_the_runs_own_files_or_the_tracker_or_not_at_all(store, framed):
+    frame = framed([made("files", 1.2)])
+    (nothing,) = advised(answers(frame), store.outputs, lambda *_: None)[0].advice
+    assert nothing.code == ""
+    assert nothing.surer
+    config = ("{target: denoiser, dtype: bfloat16, model: {factory: {_target_: m.Net}, targets: {denoiser: ''}}, "
+              "quant: {name: a, _target_: x, config: {_target_: torchao.quantization.Some, n: 2}}, "
+              "compile: {scope: module, backend: inductor}}")  # fmt: skip
+    layers = [{"fqn": "q", "name": "q", "component": "denoiser", "scheme": "a"}]
+    texts = {
+        "config.yaml": config,
+        "layers.json": json.dumps(layers),
+        "record.json": '{"device": {"kind": "cpu"}}',
+    }
+
+    def fetched(run_id, name, folder):
+        (folder / name).write_text(texts[name])
+        return folder / name
+
+    (found,) = advised(answers(frame), store.outputs, fetched)[0].advice
+    assert found.code == (
+        "# model: a Net, in bfloat16\nfrom torchao.quantization import Some, quantize_\n"
+        "quantize_(model, Some(n=2))\nmodel.compile()"
+    )
