@@ -25,6 +25,7 @@ _MEANING = (
     "the shape that takes longest", "the second", "the third", "the fourth", "other Linear layers", "not Linear"
 )  # fmt: skip
 _APART = 2.6  # rows from one run to the next, each with two bars
+_WIDTH = 800  # px, of which the labels take a third
 _CAPTION = "Milliseconds of one call, unquantized and quantized as foretold; diamonds: quantized as measured"
 _SMALL = 0.01  # of the call: gaps below it are not told
 
@@ -48,7 +49,7 @@ def attribution_section(found: Sequence[Attribution]) -> str:
         "the run. Linear layers by shape are always foretold; what a profile tells apart is measured."
     )
     known = [each for each in found if math.isfinite(each.told.speedup)][:_MOST_DRAWN]
-    figure = _legend() + panel(_CAPTION, "", bars(known)) if known else ""
+    figure = _legend() + panel(_CAPTION, "", bars(known), width=_WIDTH) if known else ""
     told = "".join(
         f"<details><summary>{escape(f'{_name(each)} on {each.device}: {_side_by_side(each)}')}</summary>"
         f"{_list(_why(each))}{_parts(each)}{_shapes(each)}</details>"
@@ -78,7 +79,8 @@ def bars(found: Sequence[Attribution]) -> go.Figure:
     )  # fmt: skip
     labels = [label for each in found for label in (_label(each), "as foretold")]
     figure.update_layout(barmode="stack")
-    figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False, tickvals=rows, ticktext=labels)
+    downwards = [rows[-1] + 0.6, -0.6]
+    figure.update_yaxes(range=downwards, automargin=True, showgrid=False, tickvals=rows, ticktext=labels)
     figure.update_xaxes(title={"text": "ms", "standoff": 6})
     return figure
 

@@ -46,7 +46,7 @@ def models_section(models: "Sequence[AskedModel]") -> str:
     )
     drawn = [asked for asked in models if asked.whole and not math.isnan(asked.forecast.speedup)]
     lines = scheme_lines(asked.quant for asked in drawn)
-    figures = legend(lines, lines) + panel(_CAPTION, "", amdahl(drawn)) if drawn else ""
+    figures = legend(lines, lines) + panel(_CAPTION, "", amdahl(drawn), width=_WIDTH) if drawn else ""
     details = "".join(_details(asked) for asked in models if asked.whole)
     return section("Whole models, foretold", note, _table(models) + figures + details)
 
@@ -61,6 +61,7 @@ def named(asked: "AskedModel") -> str:
     return f"{cfg.model.name}{target} b{cfg.batch}{size} {treatment} on {asked.place.device}"
 
 
+_WIDTH = 560  # px
 _CAPTION = "The model's speedup over that of its quantized layers"
 
 

@@ -24,6 +24,7 @@ _NONE_COMPARED = ("None of the runs of whole models could be compared; the table
 _NO_CURVES = ("None of the runs of one Linear has a speedup that may be compared; the table says why. Again, alone:",
               "-m", "sweeps=linear_shapes")  # fmt: skip
 _SMALL, _BROAD = 300, 480  # px, of figures that are not as wide as most
+_FEW_PANELS = 2  # so many share a row, broad
 _MOST_TREATMENTS = 24  # of a figure, so that a printed page holds it
 _LINEAR_RUNS = ("No runs of one Linear yet:", "-m", "sweeps=linear_shapes")
 
@@ -62,9 +63,11 @@ def forest_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
                 f" ({first + 1} to {first + len(part)} of {len(ordered)})" if len(part) < len(ordered) else ""
             )
             title = f"{workload_text(rows.iloc[0])}{of}"
-            panels.append(panel(title, beside, figures.forest(part, span, margin), own))
+            panels.append((title, beside, figures.forest(part, span, margin), own))
+    few = len(panels) <= _FEW_PANELS
+    drawn = [panel(*each, width=_BROAD if few else WIDTH) for each in panels]
     note = f"Estimate and interval; the grey band is the margin of ±{margin:.0%}. One scale for all panels."
-    return section("Speedups", note, _verdict_legend() + _grid(panels, wide=True))
+    return section("Speedups", note, _verdict_legend() + _grid(drawn, "broad" if few else "wide"))
 
 
 def memory_section(runs: pd.DataFrame, margin: float) -> str:
@@ -122,7 +125,7 @@ def heatmap_section(runs: pd.DataFrame, filters: Filters) -> str:
     panels = heatmaps(runs, filters)
     if not panels:
         return ""
-    body = _verdict_legend(hatched=True) + _grid(panels, wide=True)
+    body = _verdict_legend(hatched=True) + _grid(panels, "wide")
     return section("Verdicts over shapes", "The number is the speedup. Blank: not measured.", body)
 
 
@@ -189,5 +192,6 @@ def plot(figure: Any, caption: str = "", width: int = WIDTH) -> str:
     return drawing(figure, escape(caption), width)
 
 
-def _grid(panels: list[str], *, wide: bool = False) -> str:
-    return f'<div class="grid{" wide" if wide else ""}">{"".join(panels)}</div>'
+def _grid(panels: list[str], size: str = "small") -> str:
+    """Panels beside each other: small, wide or broad ones."""
+    return f'<div class="grid {size}">{"".join(panels)}</div>'
