@@ -61,13 +61,20 @@ SMALL_FLUX = (  # width 128 instead of 512, 64 pixels: what it computes costs ne
 )
 
 
-def pytest_collection_finish() -> None:
+_frozen = 0  # modules
+
+
+def pytest_runtest_setup() -> None:
     """What was imported stays: no collection, of which runs ask for several, need look at it again.
 
-    Those that come by themselves, thousands, were 3% of the suite.
+    Looking for garbage was a fifteenth of the suite. What comes by itself, thousands of times, comes less often.
     """
-    gc.freeze()
-    gc.set_threshold(20_000)
+    global _frozen
+    if len(sys.modules) > _frozen + 50:
+        _frozen = len(sys.modules)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000)
 
 
 @pytest.fixture(scope="session")

@@ -177,6 +177,7 @@ def test_the_accounting_tells_the_same_as_the_controller(cluster: Cluster, sent:
     with cluster.here():
         cancel(arrays)
     kept = accounted(cluster, jobs)
+    wait_for(cluster, jobs)  # the controller is the later one where a node takes its time to let go
     with cluster.here():
         live = squeue(sorted({job.partition("_")[0] for job in jobs}))
     assert live is not None
