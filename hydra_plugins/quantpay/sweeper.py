@@ -47,11 +47,12 @@ class CheckedSweeper(Sweeper):
         Raises:
             ConfigError: some job is wrong; none was launched.
         """
+        from src.app.sweep_axes import varied
         from src.config.errors import explained
 
         with explained():
             jobs = self._jobs([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
-            self._validate(jobs)
+            self._validate(jobs, varied(jobs))
         returns: list[Sequence[JobReturn]] = []
         remaining, size = iter(jobs), self.max_batch_size or len(jobs)
         while batch := list(islice(remaining, size)):
@@ -63,13 +64,13 @@ class CheckedSweeper(Sweeper):
         axes = {override.get_key_element(): list(_values(override)) for override in overrides}
         return [list(job) for job in product(*axes.values())]
 
-    def _validate(self, jobs: list[list[str]]) -> None:
+    def _validate(self, jobs: list[list[str]], varied: list[dict[str, str]]) -> None:
+        """Args: varied: what tells each from the others."""
         from src.app.loader import check_job
-        from src.app.sweep_axes import varied
         from src.config.errors import ConfigError, explained, several
 
         problems: dict[str, str] = {}
-        for job, told_apart in zip(jobs, varied(jobs), strict=True):
+        for job, told_apart in zip(jobs, varied, strict=True):
             try:
                 with explained():
                     check_job(self._loader, self._config, job, told_apart)

@@ -33,6 +33,7 @@ from src.config import schema
 from src.config.cluster_schema import ClusterConf, PoolConf
 from src.config.errors import ConfigError, explained
 from src.config.paths import ROOT
+from src.config.search_schema import SearchConf
 
 WRONG, INTERRUPTED = 2, 130  # exit statuses
 
@@ -131,7 +132,10 @@ class Application:
             parsed = OverridesParser.create(self.loader).parse_overrides(self.overrides)
             hydra = self._head(parsed)
             swept = OmegaConf.select(hydra, "sweeper.params") or {}
-            usual = RunMode.MULTIRUN if swept or _elsewhere(hydra.launcher) else RunMode.RUN
+            several = (
+                swept or _is_a(hydra.launcher, ClusterConf, PoolConf) or _is_a(hydra.sweeper, SearchConf)
+            )
+            usual = RunMode.MULTIRUN if several else RunMode.RUN
             asked_mode = RunMode.RUN if self.args.run else hydra.mode or usual
         if self.args.multirun or asked_mode is RunMode.MULTIRUN:
             return self._multirun(parsed, [f"{key}={value}" for key, value in swept.items()])
@@ -200,10 +204,13 @@ class Application:
         return config
 
 
-def _elsewhere(launcher: DictConfig) -> bool:
-    """Whether runs go to a backend, where also a single one is a sweep: Hydra asks no launcher for a single run."""
-    kind = OmegaConf.get_type(launcher)
-    return kind is not None and issubclass(kind, ClusterConf | PoolConf)
+def _is_a(chosen: DictConfig, *kinds: type) -> bool:
+    """Whether a launcher sends runs to a backend, or a sweeper searches: then also a single run is a sweep.
+
+    Hydra asks neither for a single run.
+    """
+    kind = OmegaConf.get_type(chosen)
+    return kind is not None and issubclass(kind, kinds)
 
 
 def _first(override: Override) -> str:
