@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -20,6 +21,17 @@ def measures(config: DictConfig) -> bool:
     from src.config.schema import RootConf
 
     return OmegaConf.get_type(config) is RootConf
+
+
+def returned(
+    jobs: Sequence[Sequence[str]], statuses: Sequence[int], folders: Sequence[Path]
+) -> list[JobReturn]:
+    """What a launcher hands back: exit statuses, and as `working_dir` the runs' folders where there are any."""
+    places: list[str | None] = [str(folder) for folder in folders] or [None] * len(jobs)
+    return [
+        JobReturn(overrides=list(job), working_dir=place, status=JobStatus.COMPLETED, _return_value=status)
+        for job, status, place in zip(jobs, statuses, places, strict=True)
+    ]
 
 
 class SendingLauncher(Launcher, ABC):
@@ -58,11 +70,9 @@ class SendingLauncher(Launcher, ABC):
         from src.app.loader import checked_jobs
 
         configs = checked_jobs(self.context.config_loader, self.config, job_overrides)
-        statuses = self._planned(list(configs)) if self.config.plan else self.run(configs)
-        return [
-            JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=status)
-            for overrides, status in zip(job_overrides, statuses, strict=True)
-        ]
+        folders: list[Path] = []
+        statuses = self._planned(list(configs)) if self.config.plan else self.run(configs, folders)
+        return returned(job_overrides, statuses, folders)
 
     def _planned(self, configs: "list[RootConf]") -> list[int]:
         from src.planning.cluster import show_cluster_plan
@@ -72,8 +82,8 @@ class SendingLauncher(Launcher, ABC):
         return [0] * len(configs)
 
     @abstractmethod
-    def run(self, configs: "Iterable[RootConf]") -> list[int]:
-        """Send the runs that are not measured yet; an exit status for each of them all."""
+    def run(self, configs: "Iterable[RootConf]", folders: list[Path]) -> list[int]:
+        """Send the runs that are not measured yet; an exit status for each of them all, and its folder."""
 
     @abstractmethod
     def asked(self) -> "ClusterConf":

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from hydra_plugins.quantpay._launcher import measures
+from hydra_plugins.quantpay._launcher import measures, returned
 
 
 @dataclass
@@ -44,9 +45,6 @@ class LocalLauncher(Launcher):
             basic.setup(hydra_context=self.context, task_function=self.task, config=self.config)
             return basic.launch(job_overrides, initial_job_idx)
         configs = list(checked_jobs(self.context.config_loader, self.config, job_overrides))
-        return [
-            JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=status)
-            for overrides, status in zip(
-                job_overrides, run_sweep(configs, execute, foretelling(configs)), strict=True
-            )
-        ]
+        folders: list[Path] = []
+        statuses = run_sweep(configs, execute, foretelling(configs), folders)
+        return returned(job_overrides, statuses, folders)

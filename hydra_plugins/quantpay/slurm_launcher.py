@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
@@ -31,13 +32,13 @@ class SlurmLauncher(SendingLauncher):
 
     conf: ClusterConf
 
-    def run(self, configs: "Iterable[RootConf]") -> list[int]:
+    def run(self, configs: "Iterable[RootConf]", folders: list[Path]) -> list[int]:
         """See `SendingLauncher.run`."""
         from src.jobs.sweep import run_on_cluster
         from src.run import execute
 
         backend, conf = self.backend()
-        return run_on_cluster(configs, conf, backend, execute)
+        return run_on_cluster(configs, conf, backend, execute, folders)
 
     def asked(self) -> ClusterConf:
         """The launcher's own keys."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
@@ -31,12 +32,12 @@ class SubmititLocalLauncher(SendingLauncher):
 
     conf: PoolConf
 
-    def run(self, configs: "Iterable[RootConf]") -> list[int]:
+    def run(self, configs: "Iterable[RootConf]", folders: list[Path]) -> list[int]:
         """See `SendingLauncher.run`."""
         from src.local.workstation import run_on_devices
         from src.run import execute
 
-        return run_on_devices(configs, self.conf, execute)
+        return run_on_devices(configs, self.conf, execute, folders)
 
     def asked(self) -> ClusterConf:
         """The devices as a cluster's launcher would ask for them."""

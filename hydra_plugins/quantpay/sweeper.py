@@ -45,26 +45,26 @@ class CheckedSweeper(Sweeper):
         Raises:
             ConfigError: some job is wrong; none was launched.
         """
-        from src.app.sweep_axes import jobs
+        from src.app.sweep_axes import jobs, varied
         from src.config.errors import explained
 
         with explained():
             lines = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
             listed = jobs(lines, self._loader)
-            self._validate(listed)
+            self._validate(listed, varied(listed))
         returns: list[Sequence[JobReturn]] = []
         remaining, size = iter(listed), self.max_batch_size or len(listed)
         while batch := list(islice(remaining, size)):
             returns.append(self._launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
         return returns
 
-    def _validate(self, jobs: list[list[str]]) -> None:
+    def _validate(self, jobs: list[list[str]], varied: list[dict[str, str]]) -> None:
+        """Args: varied: what tells each from the others."""
         from src.app.loader import check_job
-        from src.app.sweep_axes import varied
         from src.config.errors import ConfigError, explained, several
 
         problems: dict[str, str] = {}
-        for job, told_apart in zip(jobs, varied(jobs), strict=True):
+        for job, told_apart in zip(jobs, varied, strict=True):
             try:
                 with explained():
                     check_job(self._loader, self._config, job, told_apart)

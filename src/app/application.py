@@ -33,6 +33,7 @@ from src.config import schema
 from src.config.cluster_schema import ClusterConf, PoolConf
 from src.config.errors import ConfigError, explained
 from src.config.paths import ROOT
+from src.config.search_schema import SearchConf
 
 WRONG, INTERRUPTED = 2, 130  # exit statuses
 
@@ -134,7 +135,10 @@ class Application:
             likely = self._likely(parsed)
             hydra = likely.hydra if isinstance(likely, DictConfig) else self._head(parsed)
             swept = OmegaConf.select(hydra, "sweeper.params") or {}
-            usual = RunMode.MULTIRUN if swept or _elsewhere(hydra.launcher) else RunMode.RUN
+            several = (
+                swept or _is_a(hydra.launcher, ClusterConf, PoolConf) or _is_a(hydra.sweeper, SearchConf)
+            )
+            usual = RunMode.MULTIRUN if several else RunMode.RUN
             asked_mode = RunMode.RUN if self.args.run else hydra.mode or usual
         if not self.args.multirun and asked_mode is RunMode.RUN:
             return self._run(likely)
@@ -224,10 +228,13 @@ def _refuse_several(parsed: Sequence[Override]) -> None:
             raise ConfigError(f"{override.input_line}: {said}")
 
 
-def _elsewhere(launcher: DictConfig) -> bool:
-    """Whether runs go to a backend, where also a single one is a sweep: Hydra asks no launcher for a single run."""
-    kind = OmegaConf.get_type(launcher)
-    return kind is not None and issubclass(kind, ClusterConf | PoolConf)
+def _is_a(chosen: DictConfig, *kinds: type) -> bool:
+    """Whether a launcher sends runs to a backend, or a sweeper searches: then also a single run is a sweep.
+
+    Hydra asks neither for a single run.
+    """
+    kind = OmegaConf.get_type(chosen)
+    return kind is not None and issubclass(kind, kinds)
 
 
 def _first(override: Override) -> str:

@@ -5,12 +5,16 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from src.config.errors import ConfigError
 from src.config.model_schema import WeightsConf
 from src.config.paths import database_path, database_uri
 from src.config.schema import RootConf, TrackingConf
 from src.jobs.snapshot import Snapshot
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+_PLACEHOLDER = re.compile(
+    r"%\d*[AJNabjnstux]"
+)  # SLURM's, in the names of files; %% does not protect all of them
 
 
 def travelling(cfg: RootConf, outputs: Path, snapshot: Snapshot) -> RootConf:
@@ -56,3 +60,17 @@ def _tracking(tracking: TrackingConf) -> TrackingConf:
 def _place(text: str) -> str:
     """A path made absolute; what has a scheme (http:, s3:), and nothing at all, stays."""
     return text if not text or _SCHEME.match(text) else str(Path(text).absolute())
+
+
+def without_placeholders(outputs: Path) -> Path:
+    """The folder, if nothing in its name means something else to SLURM or submitit.
+
+    Raises:
+        ConfigError: something does.
+    """
+    if found := _PLACEHOLDER.search(str(outputs)):
+        raise ConfigError(
+            f"outputs={outputs}: SLURM and submitit put a number or a name in place of {found[0]}; give a folder "
+            "without it"
+        )
+    return outputs

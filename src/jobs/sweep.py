@@ -1,7 +1,6 @@
 """A sweep on a cluster: each run's folder is made here, jobs run it there, and its record comes back by the disk."""
 
 import contextlib
-import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable
@@ -22,7 +21,7 @@ from src.jobs.follower import follow, hints
 from src.jobs.in_flight import in_flight
 from src.jobs.node import RunJob
 from src.jobs.outputs_lock import one_at_a_time
-from src.jobs.portable import travelling
+from src.jobs.portable import travelling, without_placeholders
 from src.jobs.snapshot import take
 from src.launching.preparation import new_sweep, writable, write_config
 from src.launching.publication import SweepPublisher
@@ -35,13 +34,13 @@ from src.records.record import Outcome, Record
 from src.records.store import SweepManifest, next_attempt, run_folder, sweep_folder
 from src.workloads.dtype import foretold
 
-_PLACEHOLDER = re.compile(
-    r"%\d*[AJNabjnstux]"
-)  # SLURM's, in the names of files; %% does not protect all of them
-
 
 def run_on_cluster(
-    configs: Iterable[RootConf], conf: ClusterConf, backend: ArrayBackend, execute: Execute
+    configs: Iterable[RootConf],
+    conf: ClusterConf,
+    backend: ArrayBackend,
+    execute: Execute,
+    folders: list[Path] | None = None,
 ) -> list[int]:
     """Send every run that is neither measured nor under way, then follow all of them, or return.
 
@@ -50,6 +49,7 @@ def run_on_cluster(
         conf: the launcher's.
         backend: takes the jobs.
         execute: what a run's process does there: `src.run.execute`.
+        folders: filled with where each one's record lies, or will.
 
     Returns:
         An exit status per run: 0 for a finding, 1 otherwise; 0 for what is sent and not waited for.
@@ -61,7 +61,7 @@ def run_on_cluster(
     """
     remaining = iter(configs)
     first = next(remaining)
-    outputs = _without_placeholders(writable(Path(first.outputs)))
+    outputs = without_placeholders(writable(Path(first.outputs)))
     with one_at_a_time(outputs):
         sweep = ClusterSweep(outputs, first.tracking, conf, backend, execute)
         try:
@@ -75,7 +75,11 @@ def run_on_cluster(
             elif not sweep.may_be_sent:
                 sweep.withdraw()
             raise
-    return sweep.finish()
+    statuses = sweep.finish()
+    if folders is not None:
+        there = sweep.manifest.folders(outputs)
+        folders += [there[index] for index in sweep.asked]
+    return statuses
 
 
 class ClusterSweep:
@@ -228,15 +232,6 @@ class ClusterSweep:
         )
         counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
         self.say(f"sweep {self.sweep}: {_runs(len(self.manifest.runs))}: {counts}; records in {self.outputs}")
-
-
-def _without_placeholders(outputs: Path) -> Path:
-    if found := _PLACEHOLDER.search(str(outputs)):
-        raise ConfigError(
-            f"outputs={outputs}: SLURM and submitit put a number or a name in place of {found[0]}; give a folder "
-            "without it"
-        )
-    return outputs
 
 
 def _described(array: JobArray) -> str:

@@ -38,13 +38,19 @@ if TYPE_CHECKING:
 _SHAPES = 12  # distinct ones of a transformer's layers, to guess by before it is built: the models here have 7 to 16
 
 
-def run_sweep(configs: Sequence[RootConf], execute: Execute, foretell: "Foretell | None" = None) -> list[int]:
+def run_sweep(
+    configs: Sequence[RootConf],
+    execute: Execute,
+    foretell: "Foretell | None" = None,
+    folders: list[Path] | None = None,
+) -> list[int]:
     """Run every configuration; each one's record is on disk before the next starts. With `plan`: print, run nothing.
 
     Args:
         configs: validated, all of one sweep.
         execute: what a run's process does: `src.run.execute`.
         foretell: makes what a plan foretells speedups by.
+        folders: filled with where each one's record lies, also of one that was measured before.
 
     Returns:
         An exit status per run: 0 for a finding, 1 otherwise.
@@ -60,7 +66,11 @@ def run_sweep(configs: Sequence[RootConf], execute: Execute, foretell: "Foretell
         return [0] * len(configs)
     outputs = prepared(Path(configs[0].outputs))
     server = Preloaded(preloaded(configs))
-    return LocalSweep(new_sweep(), outputs, server, configs, execute).run()
+    sweep = LocalSweep(new_sweep(), outputs, server, configs, execute)
+    statuses = sweep.run()
+    if folders is not None:
+        folders += [sweep._folder(index) for index in range(len(configs))]
+    return statuses
 
 
 class LocalSweep:
@@ -246,7 +256,5 @@ class LocalSweep:
         counts = Counter(str(record.verdict or record.outcome) for record in self.records.values())
         text = ", ".join(f"{number} {name}" for name, number in counts.most_common()) or "no run finished"
         progress.say(f"sweep {self.sweep}: {text}; {duration(progress.elapsed_s())}")
-        for line in endings(self.records.values()):
-            progress.say(line)
-        for line in self.publisher.close():
+        for line in [*endings(self.records.values()), *self.publisher.close()]:
             progress.say(line)

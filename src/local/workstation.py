@@ -17,13 +17,16 @@ from src.local.pool import DevicePool
 _CPU_DEVICE = "src.devices.device.CpuDevice"
 
 
-def run_on_devices(configs: Iterable[RootConf], conf: PoolConf, execute: Execute) -> list[int]:
+def run_on_devices(
+    configs: Iterable[RootConf], conf: PoolConf, execute: Execute, folders: list[Path] | None = None
+) -> list[int]:
     """Run every configuration that is not measured yet, one at a time on each device.
 
     Args:
         configs: validated, all of one sweep.
         conf: the launcher's.
         execute: what a run's process does: `src.run.execute`.
+        folders: filled with where each one's record lies.
 
     Returns:
         An exit status per run: 0 for a finding, 1 otherwise.
@@ -37,7 +40,7 @@ def run_on_devices(configs: Iterable[RootConf], conf: PoolConf, execute: Execute
     pool, cluster = pool_for(conf, Path(first.outputs).resolve())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     side_by_side = cluster.array_parallelism > 1
-    return run_on_cluster(_alone(chain([first], remaining), side_by_side), cluster, pool, execute)
+    return run_on_cluster(_alone(chain([first], remaining), side_by_side), cluster, pool, execute, folders)
 
 
 def pool_for(conf: PoolConf, outputs: Path = Path()) -> tuple[DevicePool, ClusterConf]:

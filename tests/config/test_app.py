@@ -11,6 +11,7 @@ from unittest.mock import Mock
 import pytest
 import yaml
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
 from src.app.application import main
@@ -188,13 +189,17 @@ def test_a_sweep_file_without_its_header_is_told_what_it_lacks(call: Call, tmp_p
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_sweep_of_the_project_is_right(call: Call, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_sweep_of_the_project_is_right(
+    call: Call, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those over every scheme with two of them: each by itself is composed elsewhere (tests/treatments)."""
-    launcher = Mock(launch=Mock(return_value=[]))
+    done = JobReturn(status=JobStatus.COMPLETED, _return_value=0)
+    launcher = Mock(launch=Mock(side_effect=lambda jobs, **_: [done] * len(jobs)))
     monkeypatch.setattr(Plugins, "instantiate_launcher", lambda self, **_: launcher)
     few = ["quant=none,int8wo"] if "/schemes@" in path.read_text() else []
-    result = call(f"sweeps={path.stem}", *few)
-    assert (result.status, result.err) == (0, "")
+    result = call(f"sweeps={path.stem}", f"outputs={tmp_path}", *few)
+    assert result.status == 0
+    assert all(line.startswith("search: ") for line in result.err.splitlines())
     assert len(launcher.launch.call_args.args[0]) > 1
     assert path.read_text().startswith("# @package _global_\n# python -m src.run ")
 
