@@ -14,6 +14,7 @@ from src.statistics.speedup import Verdict
 
 GOOD_SQNR_DB = 30.0  # the quality that the third answer asks for
 GOOD_SQNR = f"SQNR ≥ {GOOD_SQNR_DB:.0f} dB"
+_MOST = 24  # answers
 _CONTROL = "none"
 _AS_SMALL = 1.01  # memory within 1 % of the least counts as equal
 _LAST = {PIPELINE: 0, "denoiser": 1}  # whole images first, then the denoiser, then its parts
@@ -47,16 +48,20 @@ class Answer:
     picks: list[Pick]
 
 
-def answers(runs: pd.DataFrame) -> list[Answer]:
+def answers(runs: pd.DataFrame) -> tuple[list[Answer], int]:
     """One answer per device and workload that was compared with anything; whole images before parts of models.
 
     Args:
         runs: standing rows.
+
+    Returns:
+        The answers, and how many more there would be: of very many workloads the first are answered.
     """
     ran = model_level(compared(runs))
     ran = ran[(ran["quant"] != _CONTROL) & ~ran["withheld"]]
-    found = [_answer(rows) for _, rows in ran.groupby(["device", *WORKLOAD], dropna=False)]
-    return sorted(found, key=lambda each: (str(each.first["device"]), _order(each.first)))
+    groups = [rows for _, rows in ran.groupby(["device", *WORKLOAD], dropna=False)]
+    groups.sort(key=lambda rows: (str(rows.iloc[0]["device"]), _order(rows.iloc[0])))
+    return [_answer(rows) for rows in groups[:_MOST]], max(0, len(groups) - _MOST)
 
 
 def _order(row: Row) -> tuple[int, str, float, float]:

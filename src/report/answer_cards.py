@@ -15,8 +15,13 @@ _OPEN = 6  # answers; the others are folded
 _SHORT = 9  # lines of code that are shown at once
 
 
-def answer_section(found: Sequence[Advised]) -> str:
-    """A card per workload under the device's name; empty where no model was compared."""
+def answer_section(found: Sequence[Advised], left: int = 0) -> str:
+    """A card per workload under the device's name; empty where no model was compared.
+
+    Args:
+        found: the answers.
+        left: how many more workloads there are.
+    """
     parts = []
     for device, members in groupby(found, key=lambda each: str(each.answer.first["device"])):
         cards = [_card(each) for each in members]
@@ -27,6 +32,8 @@ def answer_section(found: Sequence[Advised]) -> str:
             else ""
         )
         parts.append(f'<h3 class="device">{escape(device)}</h3>{"".join(cards[:_OPEN])}{more}')
+    if left:
+        parts.append(f'<p class="note">{left} more workloads in <a href="verdicts.csv">verdicts.csv</a>.</p>')
     return f'<section class="answers">{heading(TITLE)}{"".join(parts)}</section>' if parts else ""
 
 

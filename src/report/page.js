@@ -10,6 +10,7 @@
       if (!cell || given === null) return null;
       return given !== "" && !isNaN(given) ? Number(given) : given.toLowerCase();
     }
+    heads.forEach(function (head) { head.setAttribute("data-h", head.textContent); });
     all("tr", body).forEach(function (row) {
       Array.from(row.cells).forEach(function (cell, column) {
         cell.setAttribute("data-h", cell.colSpan > 1 ? "Why" : heads[column].textContent);

@@ -57,6 +57,7 @@ class Report:
     source: str
     regimes: Regimes | None = None
     answers: Sequence[Advised] = ()
+    unanswered: int = 0  # workloads beside those
     outputs: Path = Path("outputs")  # where the runs' folders are
 
 
@@ -83,7 +84,7 @@ def page(report: Report, folder: Path) -> str:
         device=escape(named[0] if len(named) == 1 else f"{len(named)} devices"),
         dates=_dates(runs),
         tally=_tally(runs),
-        answers=answer_section(report.answers),
+        answers=answer_section(report.answers, report.unanswered),
         filters=filters.html(),
         links=_links(sections),
         files=_files(folder),

@@ -25,6 +25,8 @@ _NO_CURVES = ("None of the runs of one Linear has a speedup that may be compared
               "-m", "sweeps=linear_shapes")  # fmt: skip
 _SMALL, _BROAD = 300, 480  # px, of figures that are not as wide as most
 _FEW_PANELS = 2  # so many share a row, broad
+_MOST_PANELS = 36  # of a section
+_MOST_KEYS = 12  # of a legend, where labels tell what it would
 _MOST_TREATMENTS = 24  # of a figure, so that a printed page holds it
 _LINEAR_RUNS = ("No runs of one Linear yet:", "-m", "sweeps=linear_shapes")
 
@@ -52,8 +54,8 @@ def forest_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
     span = figures.speedup_range(ran, margin)
     treatment = ["quant", "variant", "compile"]
     ran = ran.assign(_rank=ran.groupby(treatment)["speedup/ratio"].transform("median"))
-    panels = []
-    for names, rows in ran.groupby(["device", *WORKLOAD], dropna=False):
+    panels, groups = [], [*ran.groupby(["device", *WORKLOAD], dropna=False)]
+    for names, rows in groups[:_MOST_PANELS]:
         ordered = rows.sort_values(["_rank", *treatment], ascending=False)
         beside = str(names[0]) if ran["device"].nunique() > 1 else ""
         own = filters.attribute(rows.iloc[0], "model", "device", "dtype", "batch")
@@ -67,6 +69,7 @@ def forest_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
     few = len(panels) <= _FEW_PANELS
     drawn = [panel(*each, width=_BROAD if few else WIDTH) for each in panels]
     note = f"Estimate and interval; the grey band is the margin of ±{margin:.0%}. One scale for all panels."
+    note += f" {len(groups) - _MOST_PANELS} more workloads in the table." if groups[_MOST_PANELS:] else ""
     return section("Speedups", note, _verdict_legend() + _grid(drawn, "broad" if few else "wide"))
 
 
@@ -78,7 +81,8 @@ def memory_section(runs: pd.DataFrame, margin: float) -> str:
         return ""
     lines = scheme_lines(runs["quant"])
     drawn = figures.memory_against_speedup(ran, lines, margin)
-    body = legend(lines, ran["quant"]) + panel("Speedup over model memory saved", "", drawn, width=_BROAD)
+    keys = legend(lines, ran["quant"]) if ran["quant"].nunique() <= _MOST_KEYS else ""
+    body = keys + panel("Speedup over model memory saved", "", drawn, width=_BROAD)
     note = "Top right is better. The number is the SQNR in dB; a mark's own text has the rest, and so has the table."
     return section("Memory against speed", note, body)
 
@@ -98,9 +102,13 @@ def breakeven_section(runs: pd.DataFrame, breakeven: pd.DataFrame, filters: Filt
 
 def curves_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
     """Speedup over M, a panel per K x N, below each other by compile mode and device."""
-    curves = list(shapes(runs))
-    if not curves:
+    every = list(shapes(runs))
+    if not every:
         return ""
+    drawn_keys = [*_by(every, "device", "compile", "model", "target", "dtype", "K", "N").values()][
+        :_MOST_PANELS
+    ]
+    curves = [curve for members in drawn_keys for curve in members]
     drawn, lines = pd.concat([curve.runs for curve in curves]), scheme_lines(runs["quant"])
     span = figures.speedup_range(drawn, margin)
     body = legend(lines, (str(curve.group["quant"]) for curve in curves))
@@ -116,6 +124,11 @@ def curves_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
     note = (
         "One Linear y[M, N] = x[M, K] W[N, K]ᵀ. Coloured bands are the runs' intervals, the grey band is "
         f"±{margin:.0%}, open circles are break-evens. One scale for all panels."
+    )
+    note += (
+        f" {len(every) - len(curves)} more curves in the break-even table."
+        if len(every) > len(curves)
+        else ""
     )
     return section("Speedup over M", note, body)
 
@@ -175,7 +188,9 @@ def section(title: str, note: str, body: str) -> str:
 def _verdict_legend(*, hatched: bool = False) -> str:
     items = "".join(chip(name) for name in VERDICTS)
     ended = (
-        '<span class="key"><i class="box hatched"></i>did not run (hover for why)</span>' if hatched else ""
+        '<span class="key"><i class="box hatched"></i>did not run (the table says why)</span>'
+        if hatched
+        else ""
     )
     return f'<p class="legend">{items}{ended}</p>'
 

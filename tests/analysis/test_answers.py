@@ -28,7 +28,7 @@ def framed(store):
 
 
 def picks(frame):
-    (answer,) = answers(frame)
+    ((answer,), _) = answers(frame)
     return {goal: pick for pick in answer.picks for goal in pick.goals}
 
 
@@ -73,7 +73,7 @@ def test_a_gain_within_a_slower_compile_mode_is_none(framed):
 
 def test_an_answer_says_what_it_rests_on_and_what_it_costs(framed):
     frame = framed([made("a", 1.25, params={"model.weights.source": "random"})])
-    (answer,) = answers(frame)
+    ((answer,), _) = answers(frame)
     assert words.place(answer) == "flux-tiny, 256 px, batch 1, one call of the denoiser"
     assert words.weights(answer).startswith("random weights: ")
     assert [*words.sentence(answer.picks[0])] == [
@@ -82,7 +82,9 @@ def test_an_answer_says_what_it_rests_on_and_what_it_costs(framed):
         "84.2 → 67.4 ms, 71.7 → 37.3 MiB of weights",
         "SQNR 33.8 dB: the error is 2 % of the output",
     ]
-    assert words.weights(answers(framed([made("b", 1.2, params={"model.weights.source": "hub"})]))[0]) == ""
+    assert (
+        words.weights(answers(framed([made("b", 1.2, params={"model.weights.source": "hub"})]))[0][0]) == ""
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def test_devices_and_workloads_are_answered_apart_and_single_layers_not(framed):
         made("c", 1.1, device="other"),
         made("d", 2.0, shape=(1, 512, 512)),
     ]
-    assert [(a.first["device"], a.first["batch"]) for a in answers(framed(runs))][1:] == [
+    assert [(a.first["device"], a.first["batch"]) for a in answers(framed(runs))[0]][1:] == [
         ("AMD EPYC 9R14, 2 threads", 4), ("other", 1)]  # fmt: skip
 
 
@@ -144,7 +146,7 @@ def test_a_probe_of_a_named_sweep_keeps_what_that_sweep_fixes(store, framed, cal
 
 def test_code_comes_from_the_runs_own_files_or_the_tracker_or_not_at_all(store, framed):
     frame = framed([made("files", 1.2)])
-    (nothing,) = advised(answers(frame), store.outputs, lambda *_: None)[0].advice
+    (nothing,) = advised(answers(frame)[0], store.outputs, lambda *_: None)[0].advice
     assert nothing.code == ""
     assert nothing.surer
     config = ("{target: denoiser, dtype: bfloat16, model: {factory: {_target_: m.Net}, targets: {denoiser: ''}}, "
@@ -161,7 +163,7 @@ def test_code_comes_from_the_runs_own_files_or_the_tracker_or_not_at_all(store, 
         (folder / name).write_text(texts[name])
         return folder / name
 
-    (found,) = advised(answers(frame), store.outputs, fetched)[0].advice
+    (found,) = advised(answers(frame)[0], store.outputs, fetched)[0].advice
     assert found.code == (
         "# model: a Net, in bfloat16\nfrom torchao.quantization import Some, quantize_\n"
         "quantize_(model, Some(n=2))\nmodel.compile()"

@@ -31,22 +31,21 @@ def written(folder: Path, **quality: float) -> Calibration:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [1280, 500])
-def test_it_renders_in_a_browser_at_any_width(tmp_path: Path, width: int) -> None:
+def test_it_renders_in_a_browser_on_a_phone(tmp_path: Path) -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("no chromium here: apt-get install chromium")
     written(tmp_path, bias=0.001)
     page = (tmp_path / "report.html").read_text()
-    probe = """<script>addEventListener("load", function () { setTimeout(function () {
+    probe = """<script>addEventListener("load", function () {
         document.title = [document.querySelectorAll("svg.plot").length,
             document.documentElement.scrollWidth - window.innerWidth,
             performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:")).length].join(" ");
-        }, 1500); });</script>"""
+        });</script>"""
     (tmp_path / "probed.html").write_text(page.replace("<head>", f"<head>{probe}", 1))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
              "--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path}/profile",
-             f"--window-size={width},2000", "--virtual-time-budget=8000", "--dump-dom"]  # fmt: skip
+             "--window-size=500,2000", "--virtual-time-budget=5000", "--dump-dom"]  # fmt: skip
     done = subprocess.run(
         [chromium, *flags, f"file://{tmp_path}/probed.html"], capture_output=True, text=True, timeout=90
     )
