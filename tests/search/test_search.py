@@ -1,6 +1,7 @@
 """The search, on made-up and published speedups: what a grid finds, in a quarter of its runs."""
 
 import math
+import random
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,6 @@ def test_what_one_combination_does_not_need_another_may_take() -> None:
 
 
 def test_what_has_no_result_yet_stops_it_and_it_goes_on_from_there() -> None:
-    import random
 
     curve, rng = slope(6.0), random.Random(0)
 
@@ -199,6 +199,5 @@ def test_published_layers_have_the_grids_break_evens_in_a_quarter_of_its_runs(fo
                 and wanted.last.value <= one.first.value
                 for one in mine
             )
-    print(foretold, len(curves), runs(search), len(curves) * len(VALUES), there, same)
     assert runs(search) <= len(curves) * len(VALUES) // 4
     assert same >= 0.95 * there
