@@ -10,7 +10,7 @@ from src.config.errors import ConfigError
 from src.config.schema import TrackingConf
 from src.records.record import Outcome
 from src.records.store import SweepManifest
-from src.report.html_tables import verdicts_html
+from tests.analysis.conftest import verdicts_table
 from tests.analysis.synthetic import CPU, linear_runs, made, publish
 
 
@@ -202,8 +202,8 @@ def test_image_quality_is_shown_where_there_is_some(store):
         frame_of(store, runs) for runs in ([made("part", 1.2)], [made("part", 1.2), whole])
     )
     assert image_metrics(without) == []
-    assert "PSNR" not in verdicts_html(without)
-    html = verdicts_html(with_images)
+    assert "PSNR" not in verdicts_table(without)
+    html = verdicts_table(with_images)
     assert [part in html for part in ("PSNR, dB", "LPIPS", "31.4", "0.071")] == [True] * 4
     assert html.count("<td") == 2 * html.count("<th ")
 
