@@ -1,7 +1,11 @@
 """The application's help: its text is `hydra.help` of the primary config, its groups are what `conf/` holds."""
 
+import os
 import re
+import shutil
+import sys
 import textwrap
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from itertools import takewhile
 from string import Template
@@ -15,7 +19,11 @@ from src.config.errors import ConfigError, accepted
 from src.config.paths import command
 
 _MEASURED = ("quantpay", "torch", "torchao", "diffusers", "transformers", "hydra-core", "mlflow")
-_WIDTH = 118
+_WIDTH = 118  # of the text as it is written
+_FULL = 90  # characters of a line that was broken, not ended
+_LEAST_WIDTH = 50
+_NAMED = re.compile(r"\s*\S.*?\s{2,}(?=\S)")  # of a line what comes before its description
+_COMMAND = re.compile(r"\s+\S*(python|quantpay)\S* ")
 
 
 def versions() -> str:
@@ -26,10 +34,12 @@ def versions() -> str:
 def application_help(config: DictConfig, loader: ConfigLoader, prog: str) -> str:
     """What `--help` prints."""
     template = Template(config.hydra.help.template)
-    text = template.safe_substitute(PROG=prog, GROUPS=_groups(config, loader))
-    return re.sub(
+    width = min(_WIDTH, terminal_width() or _WIDTH)
+    text = template.safe_substitute(PROG=prog, GROUPS=_groups(config, loader, width))
+    text = re.sub(
         r"python -m src\.(analyze|compare|collect|calibrate)\b", lambda found: command(found[1]), text
     )
+    return fitted(text, width) if width < _WIDTH else text
 
 
 def group_help(group: str, loader: ConfigLoader) -> str:
@@ -49,10 +59,52 @@ def group_help(group: str, loader: ConfigLoader) -> str:
         else _description(group, option, loader)
         for option in options
     }
-    return "\n".join(f"{option:{width}}{text}" for option, text in described.items())
+    lines = "\n".join(f"{option:{width}}{text}" for option, text in described.items())
+    columns = terminal_width()
+    return fitted(lines, columns) if columns else lines
 
 
-def _groups(config: DictConfig, loader: ConfigLoader) -> str:
+def terminal_width() -> int | None:
+    """Columns of the terminal that is printed to, or of the variable COLUMNS; None where there is neither."""
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdecimal():
+        return None
+    return max(_LEAST_WIDTH, shutil.get_terminal_size().columns)
+
+
+def fitted(text: str, width: int) -> str:
+    """Text with its long lines broken: each goes on below its own description; commands stay whole."""
+    found: list[str] = []
+    for line in _paragraphs(text.splitlines()):
+        if len(line) <= width or _COMMAND.match(line):
+            found.append(line)
+            continue
+        head = line[: _description_at(line)]
+        hanging = " " * (len(head) if len(head) < width // 2 else 4)
+        found += textwrap.wrap(line[len(head) :], width, initial_indent=head, subsequent_indent=hanging,
+                               break_on_hyphens=False, break_long_words=False)  # fmt: skip
+    return "\n".join(found)
+
+
+def _description_at(line: str) -> int:
+    """Where a line's description begins, behind its name and two spaces; of one without a name its indent."""
+    told = _NAMED.match(line)
+    return len(told[0]) if told else len(line) - len(line.lstrip())
+
+
+def _paragraphs(lines: list[str]) -> Iterator[str]:
+    """Lines, those joined that go on where the line before was full: with its indent, or below its description."""
+    joined, *rest = lines or [""]
+    for line in rest:
+        goes_on = line.strip() and len(joined) > _FULL and not _NAMED.match(line)
+        if goes_on and len(line) - len(line.lstrip()) == _description_at(joined):
+            joined = f"{joined} {line.strip()}"
+            continue
+        yield joined
+        joined = line
+    yield joined
+
+
+def _groups(config: DictConfig, loader: ConfigLoader, columns: int) -> str:
     chosen = config.hydra.runtime.choices
     groups = [
         str(name)
@@ -61,17 +113,17 @@ def _groups(config: DictConfig, loader: ConfigLoader) -> str:
     ]
     groups += ["hydra/launcher"] if chosen["hydra/launcher"] != "basic" else []
     width = max(map(len, groups), default=0) + 2
-    return "\n".join(_group(name, str(chosen[name]), width, loader) for name in groups)
+    return "\n".join(_group(name, str(chosen[name]), width, loader, columns) for name in groups)
 
 
-def _group(name: str, chosen: str, width: int, loader: ConfigLoader) -> str:
+def _group(name: str, chosen: str, width: int, loader: ConfigLoader, columns: int) -> str:
     options = without_aliases(name, loader.get_group_options(name, ObjectType.CONFIG), loader)
     chosen = aliases(name, loader).get(chosen, chosen)
     listed = " ".join(f"{option}*" if option == chosen else option for option in options)
     head, indent = f"  {name:{width}}", " " * (width + 2)
     return textwrap.fill(
         listed,
-        _WIDTH,
+        columns,
         initial_indent=head,
         subsequent_indent=indent,
         break_on_hyphens=False,

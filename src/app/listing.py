@@ -1,17 +1,14 @@
 """What `--list` prints: every scheme, and whether the device runs it, here or foretold. No model is built."""
 
-import sys
+import shutil
 from collections.abc import Callable, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra._internal.utils import create_config_search_path
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from src.app.listing_text import Listed, listing
 from src.app.loader import Loader
 from src.checks.validation import check
 from src.config.aliases import aliases, without_aliases
@@ -25,26 +22,17 @@ if TYPE_CHECKING:
     from src.devices.device import Device
     from src.planning.cards import Card
 
-_HEADS = (
-    "quant",
-    "bits",
-    "needs",
-    "layers",
-    "saves as",
-    "compile",
-    "status",
-    "why not, and what instead",
-    "aliases",
-)
-_STYLES = {"ok": "green", "emulated": "yellow", "unsupported": "dim"}
-_UNFOLDED = 1000  # columns, where nobody reads it on a terminal
+_HERE, _ELSEWHERE = "Runs here", "Needs another device"
+_NEVER = "Cannot run on any device"
+_SHORT = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+_WIDTH = 80  # columns, where nobody's terminal says
 _NESTED = "quant.candidates"  # where all schemes fit into one composition
 
 Compose = Callable[[Sequence[str]], DictConfig]
 
 
 def list_schemes(compose: Compose, loader: Loader, overrides: Sequence[str]) -> None:
-    """Print a row per scheme.
+    """Print every scheme: those that run here, what the others need, those that no device runs.
 
     Args:
         compose: what is configured by some overrides.
@@ -66,11 +54,14 @@ def list_schemes(compose: Compose, loader: Loader, overrides: Sequence[str]) -> 
     schemes = _schemes(compose, loader, overrides)
     dtypes = _dtypes(config, device, schemes, here=card.here)
     rows = {name: capability(conf, device, dtypes[name]) for name, conf in schemes.items()}
-    other_names = aliases("quant", loader)
-    called = {name: sorted(a for a, option in other_names.items() if option == name) for name in rows}
     told = "" if card.here else f"; foretold from {card.source}: this machine does not have it"
     asked = f"{dtypes['none']} (dtype=auto)" if config.dtype == AUTO else config.dtype
-    _show(_table(schemes, rows, called, device, f"{asked}{told}"))
+    listed = [_listed(schemes[name], found, device) for name, found in rows.items()]
+    if any(found.status == "emulated" for found in rows.values()):
+        told += "; *: here with quant.emulate=true, for its quality alone"
+    width = shutil.get_terminal_size((_WIDTH, 24)).columns
+    print(listing(f"{device.name}, {asked}{told}", listed, [_HERE, _ELSEWHERE, _NEVER], width))
+    print(f"\nOther names of schemes: {command('run', '--help', 'quant')}")
 
 
 def _dtypes(
@@ -130,33 +121,22 @@ def _card(gpu: object) -> "Card":
     return card
 
 
-def _table(
-    schemes: dict[str, QuantConf],
-    rows: "dict[str, Capability]",
-    called: dict[str, list[str]],
-    device: "Device",
-    asked: str,
-) -> Table:
-    table = Table(
-        title=escape(f"{device.name}, {asked}"), title_justify="left", box=None, padding=(0, 2, 0, 0)
+def _listed(conf: QuantConf, found: "Capability", device: "Device") -> Listed:
+    """A scheme's row; what the title says of the device is not said again in its reason."""
+    on_device, never = conf.on(device.kind), conf.on(device.kind).requires.never
+    reason = found.reason.removeprefix(f"{conf.name} ").partition("; this is ")[0]
+    layers = "; ".join(filter(None, [_takes(conf, on_device.requires), _dtypes_of(on_device.requires)]))
+    return Listed(
+        f"{conf.name}{'*' if found.status == 'emulated' else ''}",
+        f"{on_device.bits:g}" if on_device.bits else "",
+        on_device.serializes or "",
+        _compile(conf, device.kind),
+        layers,
+        _NEVER if never else _HERE if found.status == "ok" else _ELSEWHERE,
+        reason.removeprefix("cannot run: "),
+        found.remedy if found.reason else "",
+        conf.eager_only.get(device.kind, ""),
     )
-    for head in _HEADS:
-        table.add_column(head, overflow="fold", min_width=len(head) if head == "status" else None)
-    for name, found in rows.items():
-        on_device = schemes[name].on(device.kind)
-        status = str(found.status)
-        table.add_row(
-            name,
-            f"{on_device.bits:g}" if on_device.bits else "",
-            _needs(on_device.requires),
-            _takes(schemes[name], on_device.requires),
-            on_device.serializes or "",
-            _compile(schemes[name], device.kind),
-            f"[{_STYLES[status]}]{status}[/]",
-            escape("; ".join(filter(None, [_why(found), schemes[name].eager_only.get(device.kind)]))),
-            " ".join(called[name]),
-        )
-    return table
 
 
 def _compile(conf: QuantConf, kind: str) -> str:
@@ -166,35 +146,17 @@ def _compile(conf: QuantConf, kind: str) -> str:
     return "needed" if conf.needs_compile else ""
 
 
-def _needs(requires: RequiresConf) -> str:
-    """Devices, compute capability, packages and dtypes: ``cuda >= 8.9, mslk, bfloat16``."""
-    low, high = requires.compute_capability, requires.below_capability
-    bounds = [f">= {low}"] * (low is not None) + [f"< {high}"] * (high is not None)
-    device = " ".join(["/".join(requires.devices) or ("cuda" if bounds else ""), *bounds])
-    return ", ".join(filter(None, [device, *requires.packages, "/".join(requires.dtypes)]))
+def _dtypes_of(requires: RequiresConf) -> str:
+    """The dtypes that a scheme takes, where not any."""
+    return "/".join(_SHORT[name] for name in requires.dtypes)
 
 
 def _takes(conf: QuantConf, requires: RequiresConf) -> str:
-    """Which layers, by K, N and M: ``K % 128, N % 16, group 128 of 32 64 128``."""
+    """Which layers, by K, N and M: ``K%128, N%16, group 32/64/128``."""
     rules = {"K": requires.k_multiple, "N": requires.n_multiple, "K·N": requires.kn_multiple}
-    told = [f"{side} % {multiple}" for side, multiple in rules.items() if multiple > 1]
-    sizes = " ".join(map(str, requires.group_sizes))
+    told = [f"{side}%{multiple}" for side, multiple in rules.items() if multiple > 1]
+    sizes = "/".join(map(str, requires.group_sizes)) or conf.group_size
     told += [f"M >= {requires.least_m}"] * (requires.least_m > 1)
-    told += [f"group {conf.group_size}" + (f" of {sizes}" if sizes else "")] * (conf.group_size is not None)
+    told += [f"group {sizes}"] * (conf.group_size is not None)
     told += [f"{requires.input_dims}-D inputs"] * (requires.input_dims is not None)
     return ", ".join(told)
-
-
-def _why(found: "Capability") -> str:
-    emulated = "quant.emulate=true for its quality alone" if found.status == "emulated" else ""
-    remedies = "; or ".join(filter(None, [emulated, found.remedy]))
-    return f"{found.reason} → {remedies}" if remedies and found.reason else found.reason
-
-
-def _show(table: Table) -> None:
-    if sys.stdout.isatty():
-        Console().print(table)
-        return
-    text = StringIO()
-    Console(file=text, width=_UNFOLDED, color_system=None).print(table)
-    print("\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines()))

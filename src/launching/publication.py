@@ -10,8 +10,9 @@ from pathlib import Path
 
 import yaml
 
-from src.config.paths import command, outputs_argument
+from src.config.paths import command, database_uri, outputs_argument, override
 from src.config.schema import RootConf, TrackingConf
+from src.config.tracking_uri import without_password
 from src.records.connection import within
 from src.records.store import SweepManifest
 from src.records.tracking import Tracker, TrackingError, open_tracker
@@ -58,6 +59,7 @@ class SweepPublisher:
         if self._tracker is not None and over:
             try:
                 self._tracker.close_sweep(self._parent, self.folder)
+                lines.append(f"next, what to use: {command('analyze', *self._which())}")
                 lines += self._tracker.link(self.manifest.sweep).splitlines()
             except TrackingError as error:
                 self._give_up(error)
@@ -68,6 +70,16 @@ class SweepPublisher:
             kept = "1 record is" if self._kept == 1 else f"{self._kept} records are"
             lines.append(f"{kept} kept on disk; to publish: {publish}")
         return lines
+
+    def _which(self) -> list[str]:
+        """What the analysis needs to be told to find this sweep."""
+        outputs, usual = self.folder.parents[1], TrackingConf()
+        words = [f"sweep={self.manifest.sweep}", *outputs_argument(outputs)]
+        if self.conf.uri != database_uri(outputs / "mlflow.db"):
+            words += [f"tracking={self.conf.name}", override("tracking.uri", without_password(self.conf.uri))]
+        if self.conf.experiment != usual.experiment:
+            words.append(override("experiment", self.conf.experiment))
+        return words
 
     def _give_up(self, error: TrackingError) -> None:
         self.trouble, self._tracker = str(error), None

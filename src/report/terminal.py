@@ -72,9 +72,10 @@ def closing(console: Console, report: Path, view: str, answers: Sequence[Advised
         console: where to.
         report: its file.
         view: what shows the runs themselves: a command, or a server's address.
-        answers: the first that can be made surer gives the next command.
+        answers: the first that cannot be told from another, else the first, gives the next command.
     """
-    surer = next((advice.surer for each in answers for advice in each.advice if advice.surer), "")
+    every = [advice for each in answers for advice in each.advice if advice.surer]
+    surer = next((each.surer for each in sorted(every, key=lambda each: not each.pick.rivals)), "")
     lines = [("next, surer", surer), ("report", report.resolve().as_uri()), ("runs", view)]
     for name, text in lines:
         if text:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -16,6 +17,9 @@ from mlflow import MlflowClient
 
 from src.config.schema import AnalyzeConf, TrackingConf
 from src.report.analysis import analyze
+from src.report.filters import Filters
+from src.report.html_tables import verdicts_html
+from src.report.run_links import RunLinks
 from tests.analysis.synthetic import Made, linear_runs, model_runs, publish, write_records
 
 SIDES, MS = ((512, 512), (4096, 4096)), (1, 16, 256, 4096)
@@ -77,6 +81,11 @@ def run_analysis(conf: AnalyzeConf) -> tuple[int, str]:
     """Exit status and what was printed at 100 columns."""
     out = io.StringIO()
     return analyze(conf, Console(file=out, width=100, highlight=False)), out.getvalue()
+
+
+def verdicts_table(frame: pd.DataFrame) -> str:
+    """The report's table of these rows."""
+    return verdicts_html(frame, Filters(frame), RunLinks(Path("outputs"), Path("outputs/report")))
 
 
 @pytest.fixture

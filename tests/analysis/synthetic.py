@@ -6,14 +6,10 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
-import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 from src.records.record import Outcome, Record
-from src.report.filters import Filters
-from src.report.html_tables import verdicts_html
-from src.report.run_links import RunLinks
 from src.statistics.speedup import SpeedupEstimate, verdict
 
 CPU = "AMD EPYC 9R14, 2 threads"
@@ -142,8 +138,3 @@ def write_records(outputs: Path, runs: Sequence[Made]) -> None:
         folder = outputs / "runs" / run.record.run_key / f"{run.record.attempt:03d}"
         folder.mkdir(parents=True)
         run.record.write(folder)
-
-
-def table_html(frame: pd.DataFrame) -> str:
-    """The report's table of these runs."""
-    return verdicts_html(frame, Filters(frame), RunLinks(Path("outputs"), Path("outputs/report")))

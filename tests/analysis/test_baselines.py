@@ -6,7 +6,8 @@ from src.analysis.baselines import faster_dtypes, fastest_modes
 from src.analysis.frame import tidy
 from src.analysis.tracker import Tracker
 from src.config.schema import TrackingConf
-from tests.analysis.synthetic import CPU, made, table_html
+from tests.analysis.conftest import verdicts_table
+from tests.analysis.synthetic import CPU, made
 
 
 def frame_of(store, runs, baseline_dtype=None):
@@ -29,7 +30,7 @@ def test_a_faster_dtype_is_said_with_both_speedups(store):
         f"On {CPU}, unquantized float32 is 3.4× faster than the bfloat16 baseline: 1 verdict is against it; "
         "against bfloat16 the speedup would be 3.03×."
     ]
-    assert "3.03× against bfloat16" in table_html(frame)
+    assert "3.03× against bfloat16" in verdicts_table(frame)
 
 
 def test_nothing_is_said_where_the_own_dtype_is_the_fastest(store):
@@ -60,4 +61,4 @@ def test_a_treatment_is_compared_with_the_fastest_unquantized_mode_too(store):
         "0 also beat the fastest unquantized mode; the best of all is int8dq with compile=max-autotune, 1.01× "
         "against compile=max-autotune (across runs, no interval)."
     ]
-    assert "0.67× against compile=max-autotune" in table_html(frame.reset_index())
+    assert "0.67× against compile=max-autotune" in verdicts_table(frame.reset_index())

@@ -10,7 +10,8 @@ from src.config.errors import ConfigError
 from src.config.schema import TrackingConf
 from src.records.record import Outcome
 from src.records.store import SweepManifest
-from tests.analysis.synthetic import CPU, linear_runs, made, publish, table_html
+from tests.analysis.conftest import verdicts_table
+from tests.analysis.synthetic import CPU, linear_runs, made, publish
 
 
 def frame_of(store, runs, margin=0.02):
@@ -201,8 +202,8 @@ def test_image_quality_is_shown_where_there_is_some(store):
         frame_of(store, runs) for runs in ([made("part", 1.2)], [made("part", 1.2), whole])
     )
     assert image_metrics(without) == []
-    assert "PSNR" not in table_html(without)
-    html = table_html(with_images)
+    assert "PSNR" not in verdicts_table(without)
+    html = verdicts_table(with_images)
     assert [part in html for part in ("PSNR, dB", "LPIPS", "31.4", "0.071")] == [True] * 4
     assert html.count("<td") == 2 * html.count("<th ")
 

@@ -46,7 +46,7 @@ def test_every_command_prints_on_an_ascii_terminal(ascii_only: Terminal, tmp_pat
         assert (status, err) == (0, ""), argv
         assert out.isascii(), argv
     listed = ascii_only.run("--list", "gpu=cpu")[1]
-    assert "K.N % 16384" in listed
+    assert "K.N%16384" in listed
     assert " -> a GPU with float8" in listed
 
 

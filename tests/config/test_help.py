@@ -30,6 +30,22 @@ def test_help_has_groups_keys_examples_and_statuses(call: Call) -> None:
     assert max(map(len, text.splitlines())) <= 120
 
 
+def test_help_is_as_wide_as_the_terminal(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = " ".join(call("--help").out.split())
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = call("--help").out
+    assert [line for line in narrow.splitlines() if len(line) > 80 and "python -m" not in line] == []
+    assert " ".join(narrow.split()) == whole
+    assert re.search(
+        r"^  quant\.where  where .* streamed \(on the\n {15}device, layer by layer\)", narrow, re.M
+    )
+    assert (
+        "\n  python -m src.run -m quant=int8wo,float8dq batch=1,4 hydra/launcher=submitit_local\n" in narrow
+    )
+    described = call("--help", "quant").out
+    assert max(map(len, described.splitlines())) <= 80
+
+
 def test_help_shows_what_the_command_line_chooses(call: Call) -> None:
     text = call("--help", "quant=none", "batch=8").out
     assert "none*" in text

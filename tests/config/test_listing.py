@@ -1,5 +1,6 @@
-"""`--list`: a row per scheme for the device that is here."""
+"""`--list`: every scheme, by what becomes of it on the device that is here."""
 
+import os
 import re
 import subprocess
 import sys
@@ -13,39 +14,80 @@ from src.config.paths import ROOT
 from tests.config.conftest import Call
 from tests.conftest import canonical
 
+HERE, ELSEWHERE, NEVER = "Runs here", "Needs another device", "Cannot run on any device"
 
-def rows(text: str) -> dict[str, str]:
-    return {line.split()[0]: line for line in text.splitlines()[2:]}
+
+def groups(text: str) -> dict[str, str]:
+    """What stands below each heading."""
+    return dict(
+        re.findall(
+            r"^(Runs here|Needs another device|Cannot run on any device) \(\d+\)\n((?:  .*\n)*)", text, re.M
+        )
+    )
 
 
 @pytest.fixture(scope="module")
 def printed() -> str:
     """By a real process, for this CPU."""
     command = [sys.executable, "-m", "src.run", "--list", "gpu=cpu"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    surroundings = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    done = subprocess.run(command, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
-def test_every_scheme_has_a_row(printed: str) -> None:
-    listed = rows(printed)
+def names(text: str) -> set[str]:
+    """The schemes in a list, families taken apart."""
+    found = set()
+    for line in text.splitlines():
+        word = line.split()[0].rstrip(":") if line.strip() else ""
+        if word.endswith("_*"):
+            found |= {
+                f"{word[:-1]}{end}"
+                for end in re.findall(r"e\dm\d", text[text.index(word) :].split("  fp")[0])
+            }
+        elif word == "uint*wo":
+            found |= {f"uint{n}wo" for n in range(1, 8)}
+        else:
+            found.add(word.rstrip("*"))
+    return found
+
+
+def test_it_fits_a_small_terminal_and_has_every_scheme(printed: str) -> None:
     assert "\x1b" not in printed
-    assert sorted(listed) == canonical("quant")
-    assert re.search(r"int8wo +8 +safetensors +needed +ok +int8_weight_only$", listed["int8wo"])
-    assert re.search(r"mxfp8 .* emulated +mxfp8 needs a cuda device.* → quant\.emulate=true", listed["mxfp8"])
-    assert re.search(r"mxfp8 +8\.25 .* safetensors +fails .*; inductor's C\+\+ has no type", listed["mxfp8"])
-    assert re.search(r"float8dq .* unsupported +float8dq needs .* → a GPU with float8", listed["float8dq"])
-    assert listed["float8dq"].endswith("fp8dq")
-    assert "cannot run: torchao's GGUFWeightOnlyConfig" in listed["gguf"]
-    assert all(line == line.rstrip() for line in printed.splitlines())
+    assert all(line == line.rstrip() and len(line) <= 80 for line in printed.splitlines())
+    assert printed.count("\n") < 80
+    assert set(canonical("quant")) <= names(printed)
+    assert printed.endswith("-m src.run --help quant\n")
 
 
-def test_a_row_follows_the_command_line(call: Call) -> None:
+def test_a_reason_stands_once_above_the_schemes_that_share_it(printed: str) -> None:
+    found = groups(printed)
+    assert re.search(r"^  int8wo +8 +safetensors +needed$", found[HERE], re.M)
+    assert re.search(r"^  codebook: Dynamo cannot trace", found[HERE], re.M)
+    told = " ".join(found[ELSEWHERE].split())
+    assert told.count("compute capability >= 8.9") == 1
+    assert (
+        "compute capability >= 8.9 → a GPU with float8 tensor cores (gpu=rtx4090, l40s, h100, h200, b200)"
+        in told
+    )
+    assert "mxfp4*, mxfp8*: inductor's C++ has no type" in told
+    assert "*: here with quant.emulate=true" in " ".join(printed.split())
+    assert "gguf: torchao's GGUFWeightOnlyConfig" in found[NEVER]
+
+
+def test_it_is_as_wide_as_the_terminal(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    wide = call("--list", "gpu=cpu").out
+    assert 110 < max(map(len, wide.splitlines())) <= 150
+
+
+def test_it_follows_the_command_line(call: Call) -> None:
     result = call("--list", "gpu=cpu", "dtype=float16", "quant=int4wo")
-    listed = rows(result.out)
     assert (result.status, result.err, result.runs) == (0, "", [])
-    assert " unsupported " in listed["mxfp8"]
-    assert "dtype bfloat16" in listed["mxfp8"]
+    told = " ".join(groups(result.out)[ELSEWHERE].split())
+    assert "dtype bfloat16" in told
+    assert "mxfp8 " in told, "not emulated in this dtype"
 
 
 def test_a_scheme_of_ones_own_is_listed(call: Call, tmp_path: Path) -> None:
@@ -53,20 +95,15 @@ def test_a_scheme_of_ones_own_is_listed(call: Call, tmp_path: Path) -> None:
     (tmp_path / "quant" / "mine.yaml").write_text(
         "name: mine\nrequires: {never: no kernel, remedy: another}\n"
     )
-    assert "mine cannot run: no kernel → another" in rows(call("-cd", str(tmp_path), "--list").out)["mine"]
+    assert "  mine: no kernel → another\n" in groups(call("-cd", str(tmp_path), "--list").out)[NEVER]
 
 
-def test_what_a_scheme_asks_of_device_and_layers_is_listed(printed: str) -> None:
-    assert re.match(
-        r"quant +bits +needs +layers +saves as +compile +status +why not", printed.splitlines()[1]
-    )
-    listed = rows(printed)
-    assert "  K % 128, N % 16, group 128 of 32 64 128  " in listed["int4wo"]
-    assert "  K % 64, group 64  " in listed["uint3wo"]
-    assert "  K·N % 16384  " in listed["nf4"]
-    assert re.search(r"  cuda >= 9\.0, mslk, bfloat16 +K % 128  ", listed["float8dq_int4wo"])
-    assert "  K % 128, N % 16, 2-D inputs  " in listed["float8dq_2to4"]
-    assert "  cuda >= 9.0 < 10.0, bfloat16  " in listed["float8dq_2to4"]
+def test_what_a_scheme_asks_of_its_layers_is_listed(printed: str) -> None:
+    assert re.search(r"^  int4wo +4\.25 +torch +K%128, N%16, group 32/64/128$", printed, re.M)
+    assert re.search(r"^  uint\*wo +\*\.375 +torch +needed +K%64, group 64; \* 1 to 7$", printed, re.M)
+    assert re.search(r"^  nf4 .* K·N%16384$", printed, re.M)
+    assert re.search(r"^    float8dq_int4wo +K%128; bf16$", printed, re.M)
+    assert re.search(r"^  nvfp4wo .* K%16, N%16; bf16/fp32$", printed, re.M)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the card may be here")
@@ -79,16 +116,12 @@ def test_a_card_that_is_not_here_is_foretold_from_its_data(
 ) -> None:
     result = call("--list", f"gpu={gpu}")
     assert (result.status, result.err) == (0, "")
-    where = f"conf/gpu/{gpu}.yaml"
-    first = result.out.splitlines()[0]
-    assert (
-        first
-        == f"NVIDIA {gpu.upper()}, bfloat16 (dtype=auto); foretold from {where}: this machine does not have it"
-    )
-    listed = rows(result.out)
-    assert re.search(r"  ok( |$)", listed[runs])
-    assert re.search(r"  (unsupported|emulated)  ", listed[does_not])
-    assert re.search(rf"compute capability .*; this is NVIDIA {gpu.upper()}", listed[does_not])
+    first = f"NVIDIA {gpu.upper()}, bfloat16 (dtype=auto); foretold from conf/gpu/{gpu}.yaml: this machine does not"
+    assert " ".join(result.out.split()).startswith(first)
+    found = groups(result.out)
+    assert runs in names(found[HERE])
+    assert does_not in names(found[ELSEWHERE])
+    assert "compute capability" in found[ELSEWHERE]
 
 
 def test_a_device_that_is_not_here_is_a_mistake(call: Call) -> None:
