@@ -21,6 +21,11 @@ os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(ROOT / "outputs" / "cache" 
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+for name in (
+    "COLUMNS",
+    "LINES",
+):  # which readline puts there: no test is as wide as the terminal unless it says so
+    os.environ.pop(name, None)
 os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # an environment that is activated
 
 # a shell's `&` starts us, and all tests' processes, deaf
