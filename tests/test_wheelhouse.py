@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -12,6 +13,7 @@ import zipfile
 from importlib.metadata import distributions
 from pathlib import Path
 
+import pip
 import pytest
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
@@ -124,10 +126,17 @@ def install(wheelhouse: Path, python: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd="/")
 
 
+def environment(folder: Path) -> Path:
+    """The Python of a new environment with this one's pip, which a copy gives in a tenth of ensurepip's seconds."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    [libraries] = folder.glob("lib/python*/site-packages")
+    shutil.copytree(Path(pip.__file__).parent, libraries / "pip")
+    return folder / "bin" / "python"
+
+
 def test_what_is_packed_can_be_installed_without_an_index(project, tmp_path, monkeypatch):
     out, there = tmp_path / "dist" / "wheelhouse", tmp_path / "there"
-    subprocess.run([sys.executable, "-m", "venv", there / "venv"], check=True)
-    python = there / "venv" / "bin" / "python"
+    python = environment(there / "venv")
 
     make(project, out, Target("3.12", "manylinux_2_28_x86_64"), torch=False)
     assert wheels(out) == {"quantpay", ANTLR, "shared"}

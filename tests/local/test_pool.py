@@ -117,31 +117,30 @@ def test_each_device_has_one_run_at_a_time(tmp_path: Path) -> None:
     """
     outputs = tmp_path / f"größe #1 100% {'long ' * 20}" / "My runs"
     outputs.mkdir(parents=True)
-    done = sweep(outputs, "gpu=h100", "seed=range(5)", "task=sleep", "measure.budget_s=0.5")
+    done = sweep(outputs, "gpu=h100", "seed=range(4)", "task=sleep", "measure.budget_s=0.5")
     assert done.returncode == 0, done.stderr
     found = in_order(records(outputs))
-    assert [record["outcome"] for record in found] == ["ok"] * 5
+    assert [record["outcome"] for record in found] == ["ok"] * 4
     by_device: dict[str, list[dict[str, Any]]] = {}
     for record in found:
         by_device.setdefault(record["details"]["seen"]["CUDA_VISIBLE_DEVICES"], []).append(record)
     assert by_device.keys() == {"3", "GPU-5"}
     for runs in by_device.values():
         assert all(ended_s(earlier) <= started_s(later) for earlier, later in pairwise(runs))
-    again = sweep(outputs, "gpu=h100", "seed=range(5)", "task=sleep", "measure.budget_s=0.5")
+    again = sweep(outputs, "gpu=h100", "seed=range(4)", "task=sleep", "measure.budget_s=0.5")
     assert again.returncode == 0
-    assert "5 measured before" in again.stderr
-    assert len(records(outputs)) == 5
+    assert "4 measured before" in again.stderr
+    assert len(records(outputs)) == 4
     refused = sweep(tmp_path / "50%j", "gpu=h100")
     assert refused.returncode == 2
     assert "50%j: SLURM and submitit put a number or a name in place of %j" in refused.stderr
 
 
 def test_every_end_is_an_outcome(tmp_path: Path) -> None:
-    done = sweep(tmp_path, "gpu=h100,a100", "seed=0,1,2", "task=by_seed")
+    done = sweep(tmp_path, "gpu=h100,a100", "seed=1,2", "task=by_seed")
     assert done.returncode == 1, done.stderr
     found = {(record["axes"]["gpu"], record["outcome"]) for record in records(tmp_path)}
-    ends = {("h100", "ok"), ("h100", "failed"), ("h100", "killed")}
-    assert found == ends | {("a100", "unsupported")}
+    assert found == {("h100", "failed"), ("h100", "killed"), ("a100", "unsupported")}
 
 
 def test_ctrl_c_ends_what_runs_and_the_same_command_goes_on(tmp_path: Path) -> None:

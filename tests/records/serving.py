@@ -1,8 +1,10 @@
 """`mlflow server` by forks of one process: its imports take 6 s of a CPU, and tests start it again and again.
 
-A line on stdin is one server, as JSON: its folder and its arguments. The answer is its process' id.
+A line on stdin is one server, as JSON: its folder and its arguments. The answer is its process' id. None outlives the
+end of stdin, which is that of the tests.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -40,7 +42,12 @@ def serve(folder: str, arguments: list[str]) -> NoReturn:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever ended is gone at once
+    servers = []
     for line in sys.stdin:
         if (server := os.fork()) == 0:
             serve(*json.loads(line))
+        servers.append(server)
         print(server, flush=True)
+    for server in servers:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server, signal.SIGKILL)

@@ -1,6 +1,7 @@
 """Many jobs and one tracker: nothing lost, nothing doubled, and no GPU kept waiting by a tracker that is unwell."""
 
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -45,18 +46,36 @@ def job(conf: TrackingConf) -> RootConf:
     return cfg
 
 
-def start(do: str, outputs: Path, uri: str, sweep: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "tests/records/writers.py", do, str(outputs), uri, sweep]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+class Writers:
+    """writers.py, one process for all tests: what it imports takes longer than what it does."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "tests/records/writers.py"],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, do: str, outputs: Path, uri: str, sweep: str) -> None:
+        assert self.process.stdin is not None
+        print(json.dumps([do, str(outputs), uri, sweep]), file=self.process.stdin, flush=True)
+
+    def finish(self) -> list[str]:
+        """What was answered to what was started."""
+        assert self.process.stdout is not None
+        return list(json.loads(self.process.stdout.readline()))
 
 
-def finish(writers: "subprocess.Popen[str]") -> list[str]:
-    out, err = writers.communicate(timeout=300)
-    assert writers.returncode == 0, err
-    return out.split()
+@pytest.fixture(scope="module")
+def writers() -> Iterator[Writers]:
+    made = Writers()
+    with made.process:
+        yield made
+        assert made.process.stdin is not None
+        made.process.stdin.close()
 
 
 def many_runs(outputs: Path, sweep: str, number: int) -> list[Path]:
@@ -100,9 +119,10 @@ def assert_all_there_once(conf: TrackingConf, folders: list[Path]) -> None:
         assert files == {"record.json", "config.yaml", "rounds.json", "run.log"}
 
 
-def test_16_jobs_publish_at_once(server, tmp_path):
+def test_16_jobs_publish_at_once(writers, server, tmp_path):
     folders = many_runs(tmp_path, "sixteen", 16)
-    assert finish(start("publish", tmp_path, server, "sixteen")) == ["None"] * 16
+    writers.start("publish", tmp_path, server, "sixteen")
+    assert writers.finish() == ["None"] * 16
     markers = [folder / MARKER_NAME for folder in folders]
     published = sum(marker.exists() for marker in markers)  # on a busy machine all may give up
     conf = over(server, "sixteen")
@@ -114,13 +134,14 @@ def test_16_jobs_publish_at_once(server, tmp_path):
     not POSTGRES.exists() or importlib.util.find_spec("psycopg2") is None,
     reason="needs Debian's postgresql and psycopg2",
 )
-def test_jobs_publish_at_once_over_postgresql(tmp_path):
+def test_jobs_publish_at_once_over_postgresql(writers, tmp_path):
     folders = many_runs(tmp_path, "postgresql", 16)
     with postgresql() as database:
         server = Server(tmp_path, database, workers=2)
         try:
             server.start()
-            assert finish(start("publish", tmp_path, server.uri, "postgresql")) == ["None"] * 16
+            writers.start("publish", tmp_path, server.uri, "postgresql")
+            assert writers.finish() == ["None"] * 16
             conf = over(server.uri, "postgresql")
             collected(tmp_path, conf)
             assert_all_there_once(conf, folders)
@@ -128,18 +149,18 @@ def test_jobs_publish_at_once_over_postgresql(tmp_path):
             server.stop()
 
 
-def test_a_server_that_is_cut_off_and_comes_back(tmp_path, empty_database):
+def test_a_server_that_is_cut_off_and_comes_back(writers, tmp_path, empty_database):
     folders = many_runs(tmp_path, "cut", 8)
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     server = Server(tmp_path, f"sqlite:///{tmp_path}/mlflow.db")
     try:
         server.start()
-        writers = start("publish", tmp_path, server.uri, "cut")
+        writers.start("publish", tmp_path, server.uri, "cut")
         while sum((folder / MARKER_NAME).exists() for folder in folders) < 1:
-            assert writers.poll() is None
+            assert writers.process.poll() is None
             time.sleep(0.02)
         server.stop(signal.SIGKILL)
-        assert finish(writers) == ["None"] * 8
+        assert writers.finish() == ["None"] * 8
         left = [folder for folder in folders if not (folder / MARKER_NAME).exists()]
         assert left
         assert all("not published from here" in (folder / "run.log").read_text() for folder in left)
@@ -152,14 +173,18 @@ def test_a_server_that_is_cut_off_and_comes_back(tmp_path, empty_database):
 
 
 @pytest.mark.parametrize("where", ["server", "new database"])
-def test_four_processes_open_a_sweep_at_once(server, tmp_path, where):
-    make_sweep(tmp_path, "four", [])
+def test_four_processes_open_a_sweep_at_once_and_publish(writers, server, tmp_path, where):
+    folders = many_runs(tmp_path, "four", 2)
     uri = server if where == "server" else f"sqlite:///{tmp_path}/mlflow.db"
-    parents = finish(start("open", tmp_path, uri, "four"))
+    writers.start("open", tmp_path, uri, "four")
+    parents = writers.finish()
     tracker = open_tracker(over(uri, "four"))
     assert {*parents} == {run.info.run_id for run in runs(tracker, "sweep", ViewType.ALL)}
     assert len(parents) == 4
     assert tracker.parent_of(sweep_folder(tmp_path, "four")) == parents[0]
+    writers.start("publish", tmp_path, uri, "four")
+    assert writers.finish() == ["None"] * 2
+    assert_all_there_once(over(uri, "four"), folders)
 
 
 def test_what_is_published_again_over_a_server_is_there_once(server, tmp_path):

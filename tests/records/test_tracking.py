@@ -1,6 +1,5 @@
 """Publishing to a real database: repeatable, complete, quick to notice what is wrong."""
 
-import multiprocessing
 import shutil
 import socket
 import sqlite3
@@ -232,24 +231,6 @@ def test_unreadable_rounds_are_this_runs_trouble_alone(tracker, outputs):
     (folder / "rounds.json").write_text("{")
     with pytest.raises(UnpublishableError, match=r"rounds\.json"):
         tracker.publish(folder, opened(tracker, outputs))
-
-
-def _open_and_publish(outputs: str, key: str, gate) -> None:
-    gate.wait()
-    tracker = open_tracker(local(Path(outputs)))
-    tracker.publish(make_run(Path(outputs), key, "s"), opened(tracker, Path(outputs)))
-
-
-def test_two_processes_open_an_empty_database_at_once(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    gate = context.Barrier(2)
-    workers = [context.Process(target=_open_and_publish, args=(str(tmp_path), f"k{i}", gate)) for i in (1, 2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(90)
-    assert [worker.exitcode for worker in workers] == [0, 0]
-    assert len(runs(open_tracker(local(tmp_path)))) == 2
 
 
 def refused(conf: TrackingConf) -> str:

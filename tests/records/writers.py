@@ -1,10 +1,12 @@
 """Processes that do the same at the same moment, forked after the imports: a cluster's jobs, or several drivers.
 
-`python writers.py publish OUTPUTS URI SWEEP`: one process per run that OUTPUTS holds publishes it.
-`python writers.py open OUTPUTS URI SWEEP`: four processes open the sweep; prints the parent runs that they got.
+A line on stdin is a JSON list, the answer one too.
+["publish", OUTPUTS, URI, SWEEP]: one process per run that OUTPUTS holds publishes it.
+["open", OUTPUTS, URI, SWEEP]: four processes open the sweep; the answer is the parent runs that they got.
 """
 
 import gc
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -56,6 +58,8 @@ def open_four(outputs: Path, conf: TrackingConf, sweep: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    do, outputs, uri, sweep = sys.argv[1:]
-    conf = TrackingConf("", uri=uri, experiment=sweep, publish="worker")
-    print(*{"publish": publish, "open": open_four}[do](Path(outputs).resolve(), conf, sweep))
+    for line in sys.stdin:
+        do, outputs, uri, sweep = json.loads(line)
+        conf = TrackingConf("", uri=uri, experiment=sweep, publish="worker")
+        answers = {"publish": publish, "open": open_four}[do](Path(outputs).resolve(), conf, sweep)
+        print(json.dumps(answers), flush=True)

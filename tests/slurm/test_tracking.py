@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from tests.slurm.cluster import Cluster
 from tests.slurm.test_sweeps import CONF, LAUNCHER, ROOT, records, until
 
 pytestmark = pytest.mark.slurm
-RUNS = 5
+RUNS = 3
 
 
 @pytest.fixture
@@ -27,8 +28,9 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_a_server_that_goes_and_comes_back_has_every_run_once(
-    cluster: Cluster, servers: ModuleType, tmp_path: Path
+    cluster: Cluster, servers: ModuleType, tmp_path: Path, empty_database: Path
 ) -> None:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
     outputs, server = tmp_path / "out", servers.Server(tmp_path, f"sqlite:///{tmp_path}/mlflow.db")
     tracking = ["tracking=server", f"tracking.uri={server.uri}"]
     server.start()

@@ -19,6 +19,9 @@ ALL = [
     *(FpxWeightOnlyConfig(e, m) for e in range(1, 8) for m in range(7) if 3 <= 1 + e + m <= 8),
 ]
 
+FEW = [PackedUintxWeightOnlyConfig(bits, 12) for bits in (1, 4, 7)]
+FEW += [FpxWeightOnlyConfig(e, m) for e, m in ((1, 1), (2, 3), (3, 2), (4, 3), (7, 0))]
+
 both = pytest.mark.parametrize("config", FAMILIES, ids=["uintx", "fpx"])
 every = pytest.mark.parametrize("config", ALL, ids=repr)
 
@@ -77,7 +80,7 @@ def test_a_gradient_reaches_the_input(config):
     assert torch.equal(x.grad, y.grad)
 
 
-@every
+@pytest.mark.parametrize("config", FEW, ids=repr)
 @torch.no_grad()
 def test_one_graph_for_blocks_of_equal_shape(config):
     blocks, x = [quantized(config, seed=seed) for seed in range(2)], inputs(4)
