@@ -9,12 +9,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra import version
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -26,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.app.arguments import parse, search_path
 from src.app.encoding import fit_terminal, quiet_when_nobody_reads
+from src.app.flags import COMMANDS
 from src.app.loader import Loader
 from src.app.sweep_axes import swept_values
 from src.checks.validation import check
@@ -120,14 +119,14 @@ class Application:
 
     def run(self) -> int:
         """The command that was asked for, else the run or multirun."""
-        asked = [name for name in _COMMANDS if getattr(self.args, name)]
+        asked = [name for name in COMMANDS if getattr(self.args, name)]
         if len(asked) > 1 or (asked and (self.args.run or self.args.multirun)):
             raise ConfigError(
                 f"--{', --'.join(asked)}: only one of them at a time, and not with --run or --multirun"
             )
         if asked:
             with explained(), quiet_when_nobody_reads():
-                _COMMANDS[asked[0]](self)
+                COMMANDS[asked[0]](self)
             return 0
         with explained():
             parsed = OverridesParser.create(self.loader).parse_overrides(self.overrides)
@@ -248,61 +247,3 @@ def _status(done: JobReturn) -> int:
     if done.status is JobStatus.FAILED and isinstance(done._return_value, BaseException):
         raise done._return_value
     return int(done.return_value)
-
-
-def _help(app: Application) -> None:
-    from src.app.help import application_help, group_help
-
-    groups = [word for word in app.overrides if "=" not in word]
-    app.overrides = [word for word in app.overrides if "=" in word]
-    whole = [] if groups else [application_help(app.compose(), app.loader, app.prog)]
-    print(*whole, *(group_help(group, app.loader) for group in groups), sep="\n")
-
-
-def _hydra_help(app: Application) -> None:
-    app.hydra.hydra_help(app.config_name, get_args_parser(), app.args)
-
-
-def _cfg(app: Application) -> None:
-    args = app.args
-    if args.package and OmegaConf.select(app.compose(), args.package) is None and args.package != "_global_":
-        raise ConfigError(f"--package {args.package}: no such part of the configuration")
-    app.hydra.show_cfg(app.config_name, app.overrides, args.cfg, args.package, args.resolve)
-
-
-def _info(app: Application) -> None:
-    app.compose()  # what is wrong is told before Hydra reports it in its own way
-    app.hydra.show_info(app.args.info, app.config_name, app.overrides)
-
-
-def _completion(app: Application) -> None:
-    from src.app import completion
-
-    command = completion.COMMANDS.get(" ".join(app.overrides))
-    if command is None:
-        app.hydra.shell_completion(app.config_name, app.overrides)
-    else:
-        print(command(app.prog, app.loader, app.config_name))
-
-
-def _version(app: Application) -> None:
-    from src.app.help import versions
-
-    print(versions())
-
-
-def _list(app: Application) -> None:
-    from src.app.listing import list_schemes
-
-    list_schemes(app.compose, app.loader, app.overrides)
-
-
-_COMMANDS: dict[str, Callable[[Application], Any]] = {
-    "version": _version,
-    "list": _list,
-    "help": _help,
-    "hydra_help": _hydra_help,
-    "cfg": _cfg,
-    "info": _info,
-    "shell_completion": _completion,
-}
