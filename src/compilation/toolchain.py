@@ -10,6 +10,7 @@ import os
 import threading
 
 import torch
+import torch.utils.cpp_extension  # here, not by the thread: setuptools puts a distutils of its own in Python's place
 from torch._inductor.codecache import torch_key
 from torch._inductor.cpu_vec_isa import pick_vec_isa
 
