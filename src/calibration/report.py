@@ -24,7 +24,7 @@ from src.report.report import page_parts
 from src.report.sections import plot, section
 
 REPORT_NAME = "report.html"
-_WIDE = 940  # px, of figures with hundreds of marks
+_WIDE, _BROAD = 760, 480  # px, of a figure with hundreds of marks, and of others
 _PAGE = Path(__file__).with_name("page.html")
 _LOOKS = {Status.MET: ("helps", "✓"), Status.NOT_MET: ("hurts", "✗"), Status.UNDECIDED: ("inconclusive", "?")}
 
@@ -89,7 +89,7 @@ def _sections(done: Calibration, experiments: Sequence[Experiment], raw: Path) -
         yield section(
             "Differences that no treatment makes",
             note,
-            plot(figures.effects(rows), "Differences that no treatment makes", _WIDE) + _told(rows),
+            plot(figures.effects(rows), "Differences that no treatment makes", _BROAD) + _told(rows),
         )
     if chosen := _example(pairs):
         yield _rounds(chosen, raw)
@@ -161,7 +161,7 @@ def _rounds(chosen: Experiment, raw: Path) -> str:
     )
     drawn = figures.rounds(found["baseline_ms"], found["treated_ms"], found.get("delays_ms", []))
     return section(
-        "One comparison, round by round", note, plot(drawn, "One comparison, round by round", _WIDE)
+        "One comparison, round by round", note, plot(drawn, "One comparison, round by round", _BROAD)
     )
 
 

@@ -24,7 +24,7 @@ def answer_section(found: Sequence[Advised], left: int = 0) -> str:
     """
     parts = []
     for device, members in groupby(found, key=lambda each: str(each.answer.first["device"])):
-        cards = [_card(each) for each in members]
+        cards = [_card(each, opened=index == 0) for index, each in enumerate(members)]
         folded = "".join(cards[_OPEN:])
         more = (
             f"<details><summary>{len(cards) - _OPEN} more workloads</summary>{folded}</details>"
@@ -37,14 +37,14 @@ def answer_section(found: Sequence[Advised], left: int = 0) -> str:
     return f'<section class="answers">{heading(TITLE)}{"".join(parts)}</section>' if parts else ""
 
 
-def _card(each: Advised) -> str:
+def _card(each: Advised, *, opened: bool) -> str:
     picks = "".join(_pick(one) for one in each.advice)
     runs = each.answer.runs
     of = f"of {runs} treatments measured" if runs > 1 else "of the one treatment measured"
     of = "; ".join(filter(None, [of, words.weights(each.answer)]))
     return (
         f'<article class="answer"><h4>{escape(words.place(each.answer))} <small>{of}</small></h4>'
-        f'<div class="picks">{picks}</div>{"".join(_below(each.advice))}</article>'
+        f'<div class="picks">{picks}</div><div class="below">{"".join(_below(each.advice, opened))}</div></article>'
     )
 
 
@@ -69,11 +69,11 @@ def _evidence(row: Row) -> str:
     )
 
 
-def _below(advice: Sequence[Advice]) -> Iterator[str]:
-    """At the card's full width: the code of each pick, that of the first open where it is short; then commands."""
+def _below(advice: Sequence[Advice], opened: bool) -> Iterator[str]:
+    """At the card's full width: the code of each pick, the first open if asked for and short; then the commands."""
     for index, each in enumerate(each for each in advice if each.code):
-        opened = index == 0 and each.code.count("\n") < _SHORT
-        yield _folded(f"The lines that apply what is {words.goals(each.pick)}", each.code, opened=opened)
+        shown = opened and index == 0 and each.code.count("\n") < _SHORT
+        yield _folded(f"Code: {words.goals(each.pick)}", each.code, opened=shown)
     surer = {each.surer: words.goals(each.pick) for each in advice if each.surer}
     for command, goals in surer.items():
         yield _folded(f"What would make it surer: {goals}", command)

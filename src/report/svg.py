@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 
 from src.report import svg_traces as draw
 from src.report.svg_axes import axis
-from src.report.svg_marks import closing, colour, num, points, stroke, symbol
+from src.report.svg_marks import closing, colour, num, points, stroke
 
 WIDTH = 380  # px: what a phone shows, and a third of a page
 _LINE = 15  # px
@@ -159,8 +159,7 @@ def _legend(traces: Sequence[dict[str, Any]], layout: dict[str, Any]) -> str:
         return ""
     parts, x = [], 8.0
     for trace in (each for each in traces if each.get("name")):
-        marker = trace.get("marker") or {}
-        opened = symbol(marker.get("symbol"), x, 12, 8, f'fill="{colour(marker.get("color", "#0072B2"))}"')
+        opened = draw.marked(trace.get("marker") or {}, x, 12, 8)
         parts.append(
             f'{opened}{closing(opened)}<text x="{num(x + 8)}" y="16">{draw.plain(str(trace["name"]))}</text>'
         )

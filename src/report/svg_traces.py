@@ -148,24 +148,25 @@ def _error_bars(trace: dict[str, Any], frame: Frame) -> Iterator[str]:
 
 def _symbols(trace: dict[str, Any], places: Sequence[tuple[float, float] | None]) -> Iterator[str]:
     marker = trace.get("marker") or {}
-    fill, edge, size = (
-        colour(marker.get("color", "#0072B2")),
-        marker.get("line") or {},
-        float(marker.get("size", 8)),
-    )
-    stroke = (
-        f'stroke="{colour(edge["color"])}" stroke-width="{edge.get("width", 1)}"' if edge.get("color") else ""
-    )
-    name = str(marker.get("symbol") or "circle")
-    style = (
-        f'fill="none" stroke="{fill}" stroke-width="1.5"'
-        if name.endswith("-open")
-        else f'fill="{fill}" {stroke}'
-    )
     for place, text in zip(places, hovers(trace) or [""] * len(places), strict=True):
         if place is not None:
-            opened = symbol(name, *place, size, style.strip())
+            opened = marked(marker, *place, float(marker.get("size", 8)))
             yield f"{opened}{f'<title>{text}</title>' if text else ''}{closing(opened)}"
+
+
+def marked(marker: dict[str, Any], x: float, y: float, size: float) -> str:
+    """A marker at a point, still open for a title."""
+    name, fill, edge = (
+        str(marker.get("symbol") or "circle"),
+        colour(marker.get("color", "#0072B2")),
+        marker.get("line"),
+    )
+    if name.endswith("-open"):
+        return symbol(name, x, y, size, f'fill="none" stroke="{fill}" stroke-width="1.5"')
+    style = f'fill="{fill}"'
+    if edge and edge.get("color"):
+        style += f' stroke="{colour(edge["color"])}" stroke-width="{edge.get("width", 1)}"'
+    return symbol(name, x, y, size, style)
 
 
 def labels(traces: Sequence[dict[str, Any]], frame: Frame) -> Iterator[str]:
