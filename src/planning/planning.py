@@ -1,12 +1,12 @@
 """`plan=true`: the matrix is printed, nothing is launched. The one function that every launcher calls instead."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from src.config.noise import quiet_libraries
 from src.config.schema import AUTO, GpuConf, RootConf
 from src.devices.capability import EMULATE, Capability, Status, capability
 from src.launching.progress import duration
@@ -40,12 +40,8 @@ def show_plan(configs: Sequence[RootConf], launch: Launch = HERE, foretell: Fore
         launch: how they would be launched.
         foretell: makes what foretells speedups.
     """
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)  # what libraries say is in a run's log otherwise, and its reason here
-    try:
+    with quiet_libraries():
         matrix = plan_runs(configs, launch, foretell)
-    finally:
-        logging.disable(disabled)
     print_matrix(matrix, every=any(cfg.plan == ALL for cfg in configs))
 
 

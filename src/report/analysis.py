@@ -19,6 +19,7 @@ from src.analysis.verdicts import write_tables
 from src.app.composing import run_configs
 from src.app.listing import scheme_aliases, scheme_names
 from src.config.errors import ConfigError
+from src.config.noise import quiet_libraries
 from src.config.paths import command
 from src.config.schema import AnalyzeConf
 from src.regimes.regimes import MODEL, Regimes, regimes, write_predictions
@@ -117,9 +118,10 @@ def _without_runs(conf: AnalyzeConf, why: str, console: Console) -> int:
 def _regimes(conf: AnalyzeConf, runs: pd.DataFrame, tracker: Tracker | None = None) -> Regimes:
     asked = run_configs(conf.workload) if conf.predict == MODEL else []
     tables = partial(layer_tables, compared(model_level(runs)), Path(conf.outputs), tracker)
-    return regimes(
-        runs, conf.imports, conf.predict, scheme_aliases(), conf.margin, asked, tables, conf.device
-    )
+    with quiet_libraries():
+        return regimes(
+            runs, conf.imports, conf.predict, scheme_aliases(), conf.margin, asked, tables, conf.device
+        )
 
 
 def _only_sweep(frame: pd.DataFrame, conf: AnalyzeConf) -> pd.DataFrame:
