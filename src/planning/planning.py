@@ -98,7 +98,7 @@ class _Planner:
         shapes = len({row.shape for row in self.footprints.of(cfg).rows})
         count = processes_of(cfg)
         slow_s = self._least_s(cfg, card)
-        guess = max(guess_s(cfg.measure, cfg.quant, shapes, count), count * slow_s)
+        guess = max(guess_s(cfg.measure, cfg.quant, shapes, count, probe=cfg.model.probe), count * slow_s)
         estimate = self.history.estimate(axes_of(cfg), self._places(cfg, card), cfg.measure, guess, count)
         estimate = self._with_parts(estimate, cfg, card, count)
         if memory.exceeds(card.memory_gib):
