@@ -96,7 +96,7 @@ def explain(error: BaseException) -> str:
         )
     subject, file = _override(error), re.match(r"In '(.*)': \w+ raised while composing", str(error))
     cause = error.__context__ if file else error.__cause__
-    while isinstance(cause, tuple(_EXPLAIN)) and _says_more(cause, error):
+    while cause is not None and isinstance(cause, tuple(_EXPLAIN)) and _says_more(cause, error):
         error, cause = cause, cause.__cause__
     tell = next((tell for kind, tell in _EXPLAIN.items() if isinstance(error, kind)), _anything)
     return one_line(tell(error, subject)) + (f" (in {file[1]})" if file else "")
