@@ -26,12 +26,12 @@ from src.planning.parts import (
 )
 from src.records.record import Outcome, Record
 
-_WORKLOAD = ("model", "target", "dtype", "task")
+_WORKLOAD, _SIZES = ("model", "target", "dtype", "task"), ("batch", "resolution", "frames")
 # From the nearest to the furthest: what earlier runs are called, and the axes that they share with the run.
 LADDER: dict[str, tuple[str, ...]] = {
-    "the same": (*_WORKLOAD, "quant", "compile", "batch", "resolution"),
+    "the same": (*_WORKLOAD, "quant", "compile", *_SIZES),
     "another size": (*_WORKLOAD, "quant", "compile"),
-    "another quantization": (*_WORKLOAD, "compile", "batch", "resolution"),
+    "another quantization": (*_WORKLOAD, "compile", *_SIZES),
     "another quantization and size": (*_WORKLOAD, "compile"),
 }
 GUESS = "guess"

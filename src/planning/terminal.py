@@ -26,7 +26,7 @@ _STYLES = {
     Fate.UNDER_WAY: "dim",
     Fate.REPEATED: "dim",
 }
-_WORKLOAD = ("model", "target", "batch", "resolution", "dtype")
+_WORKLOAD = ("model", "target", "batch", "resolution", "frames", "dtype")
 _MOST_ROWS = 60  # of a table that need not be complete
 _UNFOLDED = 1000  # columns
 UNKNOWN = "unknown"  # a verdict that nothing foretells
