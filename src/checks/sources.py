@@ -78,7 +78,7 @@ def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def own_names(tree: ast.Module) -> Iterator[str]:
-    """The names that a module's own statements give something."""
+    """The names that a module defines or imports by itself."""
     for node in statements(tree.body):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield node.name
