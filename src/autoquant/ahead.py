@@ -22,8 +22,9 @@ from src.config.schema import CompileConf, RootConf
 from src.devices.capability import Status, capability, quant_conf
 from src.devices.device import GIB, Device
 from src.processes.children import PRELOAD_VARIABLE, fork_server
+from src.treatments.applied import quantize_layers
 from src.treatments.layers import LayerRow
-from src.treatments.scheme import TorchaoScheme, quantize_layers
+from src.treatments.scheme import TorchaoScheme
 from src.workloads.workload import Whole, Workload
 
 _LEAST_WORKERS = 4  # starting them takes as long as compiling some ten pieces: two save nothing

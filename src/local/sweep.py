@@ -16,15 +16,8 @@ from src.launching.publication import SweepPublisher
 from src.launching.repetition import processes_of, run_processes
 from src.launching.standing import standing
 from src.local.devices import Devices
-from src.local.group import (
-    FOLDER,
-    SMALLEST,
-    Group,
-    brought_together,
-    group_key,
-    in_the_same_rounds,
-    rounds_key,
-)
+from src.local.group import FOLDER, Group
+from src.local.grouping import brought_together, in_the_same_rounds, keys_of
 from src.local.server import preloaded, prepared
 from src.planning.hours import guess_s
 from src.processes.isolated import Preloaded
@@ -100,7 +93,7 @@ class LocalSweep:
                 self.publisher.open()
                 if self.publisher.trouble:  # said again at the end; now it can still be mended
                     progress.say(f"warning: {self.publisher.trouble}")
-                shares, rounds = self._keys()
+                shares, rounds = keys_of(self.configs, self.devices, self.outputs)
                 groups = brought_together(shares)
                 progress.guesses_s = [guesses_s[index] for indexes in groups for index in indexes]
                 for number, indexes in enumerate(groups, start=1):
@@ -118,23 +111,6 @@ class LocalSweep:
             finally:
                 self._close(progress)
         return [0 if self.records[index].outcome.is_finding else 1 for index in range(len(self.configs))]
-
-    def _keys(self) -> tuple[list[str | None], list[str | None]]:
-        """Of each run the key of those that it may share a process, and rounds, with; None: with none."""
-        shares: list[str | None] = [None] * len(self.configs)
-        rounds = list(shares)
-        if len(self.configs) < SMALLEST or all(cfg.launch.share == "never" for cfg in self.configs):
-            return shares, rounds
-        known: set[str] = set()
-        for index, cfg in enumerate(self.configs):
-            device = self.devices.described(cfg.gpu)
-            settled = self.devices.with_dtype(cfg, device)
-            key = run_key(settled, device)
-            if key not in known and standing(self.outputs, key, settled, lambda _: None) is None:
-                known.add(key)
-                shares[index] = group_key(settled, device)
-                rounds[index] = shares[index] and rounds_key(settled, device)
-        return shares, rounds
 
     def _run_group(self, group: Group, batches: Sequence[Sequence[int]], progress: SweepProgress) -> None:
         """Runs that share a process; those whose verdicts are withheld at its end are measured again without it."""
