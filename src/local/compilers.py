@@ -17,9 +17,10 @@ from src.records.record import Record
 Work = tuple[RootConf, Record]  # a run's configuration, its dtype settled, and its identity
 
 _MEASURING = 2  # CPUs: of a run's own process, and of the sweep's
-_LEAST = 4  # CPUs beside those
+_LEAST = 4  # CPUs beside those, for `auto`
+_LEAST_GIB = 32  # of the device, for `auto`: a process that compiles for CUDA takes half a GiB of it
 _EACH = 2  # CPUs for one that compiles: Python's, and a C++ compiler's or ptxas'
-_MOST = 4
+_MOST = 3
 
 
 def compiles_ahead(cfg: RootConf, device: dict[str, Any]) -> bool:
@@ -30,9 +31,9 @@ def compiles_ahead(cfg: RootConf, device: dict[str, Any]) -> bool:
         device: that it is for, as a dict.
     """
     quant, asked = cfg.quant, cfg.launch.compile_ahead
-    may = asked == "always" or (asked == "auto" and device.get("kind") == "cuda" and len(_spare()) >= _LEAST)
+    roomy = device.get("kind") == "cuda" and device["memory_gib"] >= _LEAST_GIB and len(_spare()) >= _LEAST
     return (
-        may
+        (asked == "always" or (asked == "auto" and roomy))
         and "absent" not in device
         and cfg.dtype != AUTO
         and (cfg.compile.scope != "none" and cfg.compile.backend == "inductor")

@@ -42,19 +42,25 @@ def compile_ahead(cfg: RootConf, record: Record, cpus: frozenset[int]) -> None:
         device: Device = get_class(cfg.gpu._target_)(cfg.gpu).open()
         if device.kind != "cpu" and cpus:  # a CPU's code depends on how many CPUs its process may use
             os.sched_setaffinity(0, cpus)
-        write_json(_place(cfg, record), _compiled(cfg, record, device))
+        compile_arms(cfg, record, device)
     except Exception:
         traceback.print_exc()  # into this process' log; the run meets the same, or not, and says so
     torch._dynamo.reset()
 
 
 @torch.no_grad()
-def _compiled(cfg: RootConf, record: Record, device: Device) -> dict[str, float]:
-    """Seconds of the first call of each arm that was not in the cache."""
+def compile_arms(cfg: RootConf, record: Record, device: Device) -> None:
+    """Compile both arms, and tell the run the seconds of the first call of each that was not in the cache.
+
+    Nothing is done for a scheme that goes by values, or where kernels are chosen by timing them.
+
+    Raises:
+        Exception: whatever building, quantizing and compiling raise without content.
+    """
     scheme = make_scheme(cfg.quant)
     scheme.check(device, cfg.dtype)
     if scheme.observes(device) or needs_the_device(cfg.compile):
-        return {}
+        return
     with compiler_options(cfg.compile, cfg.quant, device.kind), without_content():
         workload = build_workload(cfg, device)
         rows, _ = capture_layers(workload, cfg.quant.components, keep=False)
@@ -63,7 +69,8 @@ def _compiled(cfg: RootConf, record: Record, device: Device) -> dict[str, float]
         with kept_options():
             scheme.apply(treated, rows, RunContext(cfg, record, Path(), device, lambda _: None))
         seconds["treated"] = compile_only(treated, cfg.compile)
-    return {name: round(took_s, 3) for name, took_s in seconds.items() if took_s is not None}
+    found = {name: round(took_s, 3) for name, took_s in seconds.items() if took_s is not None}
+    write_json(_place(cfg, record), found)
 
 
 def note_ahead(first: FirstCall, name: str, run: RunContext) -> FirstCall:

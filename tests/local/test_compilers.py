@@ -1,5 +1,6 @@
 """Processes that compile ahead: which runs, in which order; one that dies, hangs or is late costs no run anything."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -8,24 +9,27 @@ from pathlib import Path
 
 import pytest
 
+from src.launching.preparation import PRELOAD
 from src.local import compilers
 from src.local.compilers import Compilers, Work, compiles_ahead
 from src.processes.isolated import Preloaded
 from src.records.key import axes_of
 from src.records.record import Record
 from tests.composing import Compose
+from tests.conftest import Called
 from tests.fork_server import own_fork_server
 from tests.launching import jobs
+from tests.local.test_sweep import SMALL
 from tests.processes.test_isolated import is_gone
 
-CUDA = {"kind": "cuda"}
+CUDA = {"kind": "cuda", "memory_gib": 80.0}
 COMPILED = ("compile=regional", "launch.compile_ahead=auto")
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Preloaded]:
     with own_fork_server():
-        yield Preloaded(["json"])
+        yield Preloaded(PRELOAD)
 
 
 @pytest.fixture
@@ -96,6 +100,7 @@ def test_by_itself_it_disturbs_no_cpu_and_needs_cores_to_spare(
     cfg, always = compose(*COMPILED), compose(*COMPILED, "launch.compile_ahead=always")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
     assert not compiles_ahead(cfg, {"kind": "cpu"})
+    assert not compiles_ahead(cfg, CUDA | {"memory_gib": 16.0})
     assert not compiles_ahead(always, {"absent": "no such device"})
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     assert not compiles_ahead(cfg, CUDA)
@@ -135,3 +140,16 @@ def test_one_that_hangs_ends_with_the_sweep(
     assert is_gone(told(log)["second"])
     assert not at_work.busy()
     assert "third" not in told(log)
+
+
+def test_compilers_that_die_cost_a_sweep_nothing(
+    server: Preloaded, outputs: Path, called: Callable[..., Called], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compilers, "_compile", jobs.compile_by_seed)
+    ahead = ("compile=default", "launch.compile_ahead=always", "seed=1")
+    small = [each for each in SMALL if not each.startswith("compile=")]
+    schemes = "quant=float8dq,float8_e4m3_row,float8dq_e5m2"  # of which no CPU runs any
+    done = called("-m", schemes, "gpu=cpu", *small, *ahead, f"outputs={outputs}")
+    assert done.status == 0, done.stderr
+    found = [json.loads(path.read_text()) for path in outputs.glob("runs/*/*/record.json")]
+    assert [record["outcome"] for record in found] == ["unsupported"] * 3
