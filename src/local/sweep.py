@@ -86,7 +86,7 @@ class LocalSweep:
     def run(self) -> list[int]:
         """All runs in turn, whatever becomes of each."""
         guesses_s = [
-            guess_s(cfg.measure, cfg.quant, 1 if cfg.model.probe else _SHAPES, processes=processes_of(cfg))
+            guess_s(cfg.measure, cfg.quant, _SHAPES, processes_of(cfg), probe=cfg.model.probe)
             for cfg in self.configs
         ]
         with SweepProgress(guesses_s) as progress:

@@ -10,7 +10,7 @@ from src.planning.matrix import Matrix, PlannedRun, hours
 from src.planning.parts import ROUNDS
 
 UNKNOWN = "unknown"  # a verdict that nothing foretells
-_WORKLOAD = ("model", "target", "batch", "resolution", "dtype")
+_WORKLOAD = ("model", "target", "batch", "resolution", "frames", "dtype")
 _MOST_REASONS = 4  # why nothing is foretold
 _SAYS = {
     "the same": "earlier runs of the same",
