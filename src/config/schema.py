@@ -130,11 +130,14 @@ class TrackingConf:
 
 @dataclass
 class LaunchConf:
-    """Which runs have a process to themselves (docs/measurement.md, "Shared processes")."""
+    """Which processes there are (docs/measurement.md, "Shared processes", "Compiling ahead")."""
 
     share: str = one_of(
         "never", "never", "auto"
     )  # never: each run in a process of its own; auto: runs of one workload in one, one after the other
+    compile_ahead: str = one_of(
+        "never", "never", "auto", "always"
+    )  # by processes beside the one that measures; auto: for a GPU's runs, where CPUs are to spare
 
 
 @dataclass

@@ -15,6 +15,7 @@ from src.launching.progress import SweepProgress, duration, endings, label, resu
 from src.launching.publication import SweepPublisher
 from src.launching.repetition import processes_of, run_processes
 from src.launching.standing import standing
+from src.local.compilers import Compilers, to_compile
 from src.local.devices import Devices
 from src.local.group import FOLDER, Group
 from src.local.grouping import brought_together, in_the_same_rounds, keys_of
@@ -79,6 +80,7 @@ class LocalSweep:
         self.manifest = SweepManifest.start(sweep, this_command())
         self.publisher = SweepPublisher(configs[0].tracking, self.manifest, self.folder)
         self.devices = Devices(server, self.folder)
+        self.compilers = Compilers(server, self.folder / "compilers.log")
         self.records: dict[int, Record] = {}  # by the index of its configuration
 
     def run(self) -> list[int]:
@@ -95,6 +97,8 @@ class LocalSweep:
                     progress.say(f"warning: {self.publisher.trouble}")
                 shares, rounds = keys_of(self.configs, self.devices, self.outputs)
                 groups = brought_together(shares)
+                in_order = [self.configs[index] for indexes in groups for index in indexes]
+                self.compilers.give(to_compile(in_order, self.devices, self.outputs, self.sweep))
                 progress.guesses_s = [guesses_s[index] for indexes in groups for index in indexes]
                 for number, indexes in enumerate(groups, start=1):
                     if len(indexes) == 1:
@@ -187,6 +191,7 @@ class LocalSweep:
             self.manifest.write(self.outputs)
             progress.end_run(f"{result(done)} (measured before; rerun=true measures again)", measured=False)
             return None
+        self.compilers.begun(key)
         attempt = next_attempt(self.outputs, key)
         self.manifest.add(key, attempt, skipped=False)
         self.manifest.write(self.outputs)
@@ -228,6 +233,7 @@ class LocalSweep:
         return record_of(ending, record, folder, cfg.measure.timeout_s)
 
     def _close(self, progress: SweepProgress) -> None:
+        self.compilers.close()
         self.manifest.write(self.outputs)
         counts = Counter(str(record.verdict or record.outcome) for record in self.records.values())
         text = ", ".join(f"{number} {name}" for name, number in counts.most_common()) or "no run finished"

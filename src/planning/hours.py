@@ -235,7 +235,7 @@ def _arm(record: Record, name: str, prefix: str) -> _Arm:
         return record.metrics.get(named, record.metrics.get(f"emulated/{named}"))
 
     took_s, cold_s, cached_s = record.phases_s.get(f"compile {name}", 0.0), metric("cold_s"), metric("warm_s")
-    if cold_s is None:
+    if cold_s is None or name in record.details.get("compiled_ahead_s", {}):
         return _Arm(False, took_s, took_s)
     return _Arm(True, took_s, min(took_s, _FROM_CACHE * cold_s if cached_s is None else cached_s))
 
