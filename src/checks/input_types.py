@@ -48,7 +48,8 @@ def leaves(node: Any, where: str) -> Iterator[tuple[str, Any]]:
 
 def _take_out(node: DictConfig) -> None:
     with open_dict(node):
-        for name in [name for name in node if node._get_node(name)._is_none()]:
+        empty = [name for name in node if isinstance(held := node._get_node(name), Node) and held._is_none()]
+        for name in empty:
             del node[name]
 
 
