@@ -122,7 +122,7 @@ def _row(run: "Run") -> dict[str, Any]:
     row |= {name: tags.get(name, "") for name in _TAGS}
     row["recorded"], row["told_withheld"] = tags.get("verdict", ""), tags.get("withheld") == "1"
     row |= {name: _integer(params.get(name)) for name in ("batch", "resolution")}
-    row["frames"] = _integer(params.get("frames")) or None  # None: images
+    row["frames"] = _integer(params.get("frames")) or 0  # of images
     row |= _shape(params) | renamed(run.data.metrics)
     row["device_name"] = tags.get("device") or f"{_ASKED}{row['gpu']}"
     row["device_identity"] = tags.get("device_identity", "")

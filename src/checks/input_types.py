@@ -48,9 +48,10 @@ def leaves(node: Any, where: str) -> Iterator[tuple[str, Any]]:
 
 def _take_out(node: DictConfig) -> None:
     with open_dict(node):
-        empty = [name for name in node if isinstance(held := node._get_node(name), Node) and held._is_none()]
-        for name in empty:
-            del node[name]
+        for name in list(node):
+            value: Any = node._get_node(name)
+            if value._is_none():
+                del node[name]
 
 
 def _type(node: DictConfig | ListConfig) -> None:
