@@ -151,14 +151,11 @@ class Autoquant:
         choice.calls = sum(row.calls for row in layers)
         bench = Bench(layer, layers[0], x, run, self.host_bound)
         try:
-            for scheme in self.candidates.values():
-                trial, baseline_ms = bench.try_scheme(scheme)
-                trial.below_floor = trial.sqnr_db is not None and trial.sqnr_db < self.conf.min_sqnr_db
-                choice.trials.append(trial)
-                known = [ms for ms in (baseline_ms, choice.baseline_ms) if ms is not None]
-                choice.baseline_ms = min(known, default=None)
+            choice.trials, choice.baseline_ms = bench.try_schemes(self.candidates.values())
         finally:
             torch._dynamo.reset()
+        for trial in choice.trials:
+            trial.below_floor = trial.sqnr_db is not None and trial.sqnr_db < self.conf.min_sqnr_db
         good = [t for t in choice.trials if self._gains(t)]
         if good:
             best = max(good, key=lambda trial: trial.speedup or 0.0)
