@@ -270,6 +270,27 @@ def test_each_distinct_shape_is_tried_once(timed, search):
     assert {row.scheme for row in rows} == {"int8wo"}
 
 
+def test_a_candidate_that_lost_on_both_sides_is_not_tried(timed, search, monkeypatch):
+    """int8wo gains everywhere, float8wo loses wherever it is tried."""
+    timed()
+
+    def come_out(*_, rounds, **__):
+        for own, speedup in zip(rounds, (1.5, 0.5), strict=False):
+            vars(own).update(vars(synthetic_rounds(speedup)))
+
+    monkeypatch.setattr("src.autoquant.trials.measure_jointly", come_out)
+    block = ("model=flux-tiny", "model.factory.num_layers=1", "target=block")
+    plan, rows, _ = search(*block, *candidates("int8wo", "float8wo"))
+    others = [choice.trials[1] for choice in plan.choices]
+    skipped = [trial for trial in others if trial.outcome == "not tried"]
+    assert {trial.outcome for trial in others} == {"ok", "not tried"}
+    assert all(trial.reason.startswith("slower in ") and trial.speedup is None for trial in skipped)
+    assert {trial.scheme for trial in others} == {"float8wo"}
+    assert {choice.scheme for choice in plan.choices} == {row.scheme for row in rows} == {"int8wo"}
+    firsts = [choice.layers[0] for choice in plan.choices]
+    assert firsts == [row.fqn for row in rows if row.fqn in firsts]  # in the order of the layers
+
+
 @torch.no_grad()
 def test_search_leaves_the_workload_as_it_is(timed, compose, cpu, run_context):
     timed(2.0)
