@@ -24,8 +24,9 @@ from src.devices.capability import Status, capability, quant_conf
 from src.devices.device import Device
 from src.outcomes import unsupported
 from src.records.record import write_json
+from src.treatments.applied import Choices, quantize_layers
 from src.treatments.layers import LayerRow, capture_layers, fits_none, what_fits, why_not
-from src.treatments.scheme import Choices, TorchaoScheme, quantize_layers
+from src.treatments.scheme import TorchaoScheme
 from src.workloads.workload import Workload
 
 

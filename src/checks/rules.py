@@ -28,6 +28,7 @@ from src.config.schema import (
     SerializeConf,
     TaskConf,
     TrackingConf,
+    sizes_of_call,
 )
 from src.config.tracking_uri import problem_of_uri, without_password
 from src.devices.capability import quant_conf
@@ -61,8 +62,13 @@ def _root(root: RootConf, path: str) -> Iterator[str]:
 
 
 def _model(root: RootConf | CalibrateConf) -> Iterator[str]:
-    axes = {"batch": root.batch, "resolution": root.resolution}
-    yield from model_mistakes(root.model, axes, root.target)
+    model, usual = root.model.name, root.model.frames
+    if root.frames and not usual:
+        yield f"frames={root.frames}: {model} makes no videos; a model that does says so by model.frames"
+    elif usual and not root.frames:
+        yield f"frames=0: {model} makes videos; give frames={usual}, or another number"
+    else:
+        yield from model_mistakes(root.model, sizes_of_call(root), root.target)
 
 
 def _checkpoint(conf: SerializeConf) -> Iterator[str]:

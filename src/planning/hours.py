@@ -26,12 +26,12 @@ from src.planning.parts import (
 )
 from src.records.record import Outcome, Record
 
-_WORKLOAD = ("model", "target", "dtype", "task")
+_WORKLOAD, _SIZES = ("model", "target", "dtype", "task"), ("batch", "resolution", "frames")
 # From the nearest to the furthest: what earlier runs are called, and the axes that they share with the run.
 LADDER: dict[str, tuple[str, ...]] = {
-    "the same": (*_WORKLOAD, "quant", "compile", "batch", "resolution"),
+    "the same": (*_WORKLOAD, "quant", "compile", *_SIZES),
     "another size": (*_WORKLOAD, "quant", "compile"),
-    "another quantization": (*_WORKLOAD, "compile", "batch", "resolution"),
+    "another quantization": (*_WORKLOAD, "compile", *_SIZES),
     "another quantization and size": (*_WORKLOAD, "compile"),
 }
 GUESS = "guess"
@@ -177,17 +177,22 @@ def _estimate(step: str, took: list[_Took], measure: MeasureConf, processes: int
     return Estimate(seconds, step, len(counted), scaled(added(foretold), seconds))
 
 
-def guess_s(measure: MeasureConf, quant: QuantConf, shapes: int, processes: int = 1) -> float:
+def guess_s(
+    measure: MeasureConf, quant: QuantConf, shapes: int, processes: int = 1, *, probe: bool = False
+) -> float:
     """Three times the rounds' budget and 30 s to build and compile; autoquant's trials and wholes come on top.
 
-    Each process after the first: twice the budget and 20 s.
+    Each process after the first: twice the budget and 20 s. A probe is one layer: its budget and 5 s, every time.
 
     Args:
         measure: the budgets.
         quant: the scheme.
         shapes: distinct layer shapes of the workload.
         processes: that the run is measured in.
+        probe: whether the model is a probe.
     """
+    if probe:
+        return processes * (measure.budget_s + 5)
     trials = len(quant.candidates) * shapes if quant.plan is None else 0
     search_s = 1.5 * quant.layer_budget_s * trials + (quant.whole_budget_s if trials else 0)
     return 3 * measure.budget_s + 30 + search_s + (processes - 1) * (2 * measure.budget_s + 20)
@@ -230,7 +235,7 @@ def _arm(record: Record, name: str, prefix: str) -> _Arm:
         return record.metrics.get(named, record.metrics.get(f"emulated/{named}"))
 
     took_s, cold_s, cached_s = record.phases_s.get(f"compile {name}", 0.0), metric("cold_s"), metric("warm_s")
-    if cold_s is None:
+    if cold_s is None or name in record.details.get("compiled_ahead_s", {}):
         return _Arm(False, took_s, took_s)
     return _Arm(True, took_s, min(took_s, _FROM_CACHE * cold_s if cached_s is None else cached_s))
 
