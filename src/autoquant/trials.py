@@ -1,5 +1,6 @@
 """One candidate on one layer, timed against the unquantized layer: what autoquant chooses by."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -44,13 +45,35 @@ class Bench:
         Returns:
             The trial, and ms per call of the unquantized layer where it was timed.
         """
+
+        def timed(treated: Workload) -> tuple[Trial, float | None]:
+            compile_module(treated.module, self.run.cfg.compile)
+            return self._time(scheme.conf.name, treated)
+
+        return self._tried(scheme, timed)
+
+    def look(self, scheme: TorchaoScheme, trial: Trial) -> Trial:
+        """A trial whose times are known, with what one call says of the output: uncompiled, and not timed.
+
+        Of a candidate that cannot run here after all a trial with the reason.
+        """
+
+        def looked(treated: Workload) -> tuple[Trial, None]:
+            quality = compare(self.quantizable.call(), treated.call())
+            return replace(trial, sqnr_db=quality.get("quality/sqnr_db")), None
+
+        return self._tried(scheme, looked)[0]
+
+    def _tried(
+        self, scheme: TorchaoScheme, work: Callable[[Workload], tuple[Trial, float | None]]
+    ) -> tuple[Trial, float | None]:
+        """What the work makes of the quantized layer; what cannot run is a trial with its reason."""
         name, run = scheme.conf.name, self.run
         try:
             scheme.check(run.device, run.cfg.dtype)
             treated = self.quantizable.twin()
             scheme.apply(treated, [replace(self.row)], run)
-            compile_module(treated.module, run.cfg.compile)
-            return self._time(name, treated)
+            return work(treated)
         except Exception as error:
             end = ended(error)
             if end.outcome is not Outcome.FAILED:

@@ -188,7 +188,8 @@ def guess_s(measure: MeasureConf, quant: QuantConf, shapes: int, processes: int 
         shapes: distinct layer shapes of the workload.
         processes: that the run is measured in.
     """
-    trials = len(quant.candidates) * shapes if quant.plan is None else 0
+    searches = quant.plan is None and not quant.foretells
+    trials = len(quant.candidates) * shapes if searches else 0
     search_s = 1.5 * quant.layer_budget_s * trials + (quant.whole_budget_s if trials else 0)
     return 3 * measure.budget_s + 30 + search_s + (processes - 1) * (2 * measure.budget_s + 20)
 
