@@ -15,6 +15,7 @@ from src.autoquant.plan import read_plan
 from src.checks.model_rules import model_mistakes
 from src.checks.signatures import defined_as, mistakes
 from src.config.cluster_schema import ClusterConf, SlurmRequest, problems_of_extra, problems_of_runs_per_job
+from src.config.durations import seconds
 from src.config.errors import ConfigError, accepted, explain
 from src.config.model_schema import PIPELINE, TOKENS, WeightsConf
 from src.config.quant_schema import SCHEME_PARAMETERS, LayersConf, QuantConf
@@ -23,6 +24,7 @@ from src.config.schema import (
     CollectConf,
     CompareConf,
     GpuConf,
+    LaunchConf,
     MeasureConf,
     RootConf,
     SerializeConf,
@@ -97,6 +99,14 @@ def _calibration(conf: CalibrateConf, path: str) -> Iterator[str]:
     if len({*conf.slowdowns}) < len(conf.slowdowns):
         yield f"slowdowns={conf.slowdowns}: each of them once"
     yield from _model(conf)
+
+
+def _launching(conf: LaunchConf, path: str) -> Iterator[str]:
+    try:
+        if conf.budget is not None:
+            seconds(conf.budget, f"{path}budget")
+    except ConfigError as error:
+        yield str(error)
 
 
 def _collecting(conf: CollectConf, path: str) -> Iterator[str]:
@@ -235,6 +245,7 @@ def _tracker(tracking: TrackingConf, path: str) -> Iterator[str]:
 RULES: dict[type, Callable[[Any, str], Iterator[str]]] = {
     RootConf: _root,
     CalibrateConf: _calibration,
+    LaunchConf: _launching,
     CollectConf: _collecting,
     CompareConf: _comparing,
     MeasureConf: _ordered_pairs,

@@ -130,11 +130,14 @@ class TrackingConf:
 
 @dataclass
 class LaunchConf:
-    """Which runs have a process to themselves (docs/measurement.md, "Shared processes")."""
+    """Which runs have a process to themselves (docs/measurement.md, "Shared processes"); how long all may take."""
 
     share: str = one_of(
         "never", "never", "auto"
     )  # never: each run in a process of its own; auto: runs of one workload in one, one after the other
+    budget: str | None = (
+        None  # 90s, 10min, 2h: measure first what teaches most, leave the rest to the forecast
+    )
 
 
 @dataclass
