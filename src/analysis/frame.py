@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 else:
     Row = pd.Series  # one run, as frame.iterrows() gives it
 
-WORKLOAD = ["model", "target", "batch", "resolution", "dtype"]
+WORKLOAD = ["model", "target", "batch", "resolution", "frames", "dtype"]
 TREATMENT = ["quant", "compile", "variant"]
 SHAPE = ["M", "K", "N"]
 CELL = [*WORKLOAD, *SHAPE, *TREATMENT, "device", "task"]  # what makes two runs measurements of the same thing
 MODES_OF = [*WORKLOAD, *SHAPE, "device", "task"]  # what compile modes are compared within
-_AXES = ["model", "quant", "compile", "batch", "gpu", "resolution", "target", "dtype", "task"]
+_AXES = ["model", "quant", "compile", "batch", "gpu", "resolution", "frames", "target", "dtype", "task"]
 _TAGS = ["run_key", "sweep", "sweeps", "outcome", "reason", "remedy"]
-_INTEGERS = ["batch", "resolution", "attempt", *SHAPE]
+_INTEGERS = ["batch", "resolution", "frames", "attempt", *SHAPE]
 _METRICS = [  # always columns, empty where no run has them
     *(f"speedup/{part}" for part in ("ratio", "ci_low", "ci_high", "pairs")),
     *(f"speedup/{part}" for part in ("processes", "between_sd", "within_low", "within_high")),
@@ -122,6 +122,7 @@ def _row(run: "Run") -> dict[str, Any]:
     row |= {name: tags.get(name, "") for name in _TAGS}
     row["recorded"], row["told_withheld"] = tags.get("verdict", ""), tags.get("withheld") == "1"
     row |= {name: _integer(params.get(name)) for name in ("batch", "resolution")}
+    row["frames"] = _integer(params.get("frames")) or 0  # of images
     row |= _shape(params) | renamed(run.data.metrics)
     row["device_name"] = tags.get("device") or f"{_ASKED}{row['gpu']}"
     row["device_identity"] = tags.get("device_identity", "")

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,23 @@ def layer_settings(cfg: RootConf, device: Device, *, cold: bool, launches: bool)
 def layer_config(conf: QuantConf, device: Device) -> str:
     """The same for schemes that make the same kernels of a layer."""
     return _hashed(conf.on(device.kind).config)
+
+
+def seen_before(
+    outputs: Path, settings: str, configs: Mapping[str, str], least: float, shapes: Iterable[Shape]
+) -> dict[tuple[Shape, str], Seen]:
+    """Of shapes and candidates what need not be timed; see `Known`."""
+    known = Known(outputs, settings, configs, least)
+    asked = {(shape, name): known.of(shape, name) for shape in shapes for name in configs}
+    return {key: seen for key, seen in asked.items() if seen}
+
+
+def by_run(found: Mapping[tuple[Shape, str], Seen]) -> dict[str, dict[str, list[str]]]:
+    """For the record: which run timed which candidates on which shape (``MxKxN``)."""
+    told: dict[str, dict[str, list[str]]] = {}
+    for (shape, name), seen in found.items():
+        told.setdefault(seen.trial.run, {}).setdefault("x".join(map(str, shape)), []).append(name)
+    return told
 
 
 class Known:

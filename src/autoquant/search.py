@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from src.autoquant.ahead import Ahead
-from src.autoquant.known import DETAIL, PLAN_NAME, Known, Seen, layer_config, layer_settings
-from src.autoquant.plan import UNQUANTIZED, Choice, Plan, Shape, Trial, read_plan
+from src.autoquant.foregone import foregone, telling_order
+from src.autoquant.known import DETAIL, PLAN_NAME, Seen, by_run, layer_config, layer_settings, seen_before
+from src.autoquant.plan import NOT_TRIED, UNQUANTIZED, Choice, Plan, Shape, Trial, read_plan
 from src.autoquant.trials import Bench
 from src.compilation.scopes import compiler_counts
 from src.config.errors import ConfigError
@@ -26,8 +27,9 @@ from src.devices.capability import Status, capability, quant_conf
 from src.devices.device import Device
 from src.outcomes import unsupported
 from src.records.record import write_json
+from src.treatments.applied import Choices, quantize_layers
 from src.treatments.layers import LayerRow, capture_layers, fits_none, what_fits, why_not
-from src.treatments.scheme import Choices, TorchaoScheme, quantize_layers
+from src.treatments.scheme import TorchaoScheme
 from src.workloads.workload import Workload
 
 
@@ -98,11 +100,14 @@ class Autoquant:
         _, samples = capture_layers(workload)
         known = self._known(by_shape, run)
         ahead = self._compile_ahead(workload, by_shape, known, run)
-        compiled, choices = compiler_counts(), []
-        for index, (shape, layers) in enumerate(by_shape.items(), 1):
+        compiled, tried = compiler_counts(), dict[Shape, Choice]()
+        for shape in telling_order(by_shape):  # those first that say something of others
             with run.phase("autoquant search"):
-                run.report(f"autoquant: shape {index} of {len(by_shape)}, M,K,N = {shape}")
-                choices.append(self._choose(workload.module, layers, samples[shape], known, run))
+                run.report(f"autoquant: shape {len(tried) + 1} of {len(by_shape)}, M,K,N = {shape}")
+                bench = self.bench(workload.module, by_shape[shape][0], samples[shape], run)
+                own = {name: known[shape, name] for name in self.candidates if (shape, name) in known}
+                tried[shape] = self._choose(by_shape[shape], bench, own, [*tried.values()])
+        choices = [tried[shape] for shape in by_shape]
         did = compiler_counts().since(compiled)
         run.record.details["compiled_ahead"] = ahead | {"hits": did.cache_hits, "misses": did.cache_misses}
         return self.plan_of(choices, run)
@@ -137,13 +142,9 @@ class Autoquant:
         run.record.details[DETAIL] = {"settings": settings}
         if self.conf.known == "never" or cfg.rerun:
             return {}
-        known = Known(Path(cfg.outputs), settings, self._configs(run.device), 1 + self.conf.min_gain)
-        asked = {(shape, name): known.of(shape, name) for shape in shapes for name in self.candidates}
-        found = {key: seen for key, seen in asked.items() if seen}
-        told: dict[str, dict[str, list[str]]] = {}
-        for (shape, name), seen in found.items():
-            told.setdefault(seen.trial.run, {}).setdefault("x".join(map(str, shape)), []).append(name)
-        run.record.details["autoquant"] = {"known": told}
+        least = 1 + self.conf.min_gain
+        found = seen_before(Path(cfg.outputs), settings, self._configs(run.device), least, shapes)
+        run.record.details["autoquant"] = {"known": by_run(found)}
         return found
 
     def _compile_ahead(
@@ -201,28 +202,33 @@ class Autoquant:
         return trial.sqnr_db is not None and trial.sqnr_db < self.conf.min_sqnr_db
 
     def _choose(
-        self,
-        module: nn.Module,
-        layers: list[LayerRow],
-        x: torch.Tensor,
-        known: Mapping[tuple[Shape, str], Seen],
-        run: RunContext,
+        self, layers: list[LayerRow], bench: Bench, known: Mapping[str, Seen], tried: Sequence[Choice]
     ) -> Choice:
-        """Try every candidate on one layer of a shape; of one whose times are known only the output is looked at."""
+        """Try the candidates on one layer of a shape.
+
+        Args:
+            layers: of that shape.
+            bench: to try them on.
+            known: what earlier runs timed, by candidate: of that only the output is looked at.
+            tried: other shapes, which may say that a candidate need not be tried.
+        """
         choice = unquantized(layers)
-        bench = self.bench(module, layers[0], x, run)
+        needless = {
+            name: foregone(name, layers[0].shape, tried) for name in self.candidates if name not in known
+        }
+        wanted = [name for name, why in needless.items() if not why]
+        made = {name: Trial(name, NOT_TRIED, why) for name, why in needless.items()}
         try:
-            for name, scheme in self.candidates.items():
-                if seen := known.get((layers[0].shape, name)):
-                    trial, baseline_ms = bench.look(scheme, seen.trial), seen.baseline_ms
-                else:
-                    trial, baseline_ms = bench.try_scheme(scheme)
-                trial.below_floor = self.is_below_floor(trial)
-                choice.trials.append(trial)
-                times_ms = [ms for ms in (baseline_ms, choice.baseline_ms) if ms is not None]
-                choice.baseline_ms = min(times_ms, default=None)
+            trials, timed_ms = bench.try_schemes(self.candidates[name] for name in wanted)
+            made |= dict(zip(wanted, trials, strict=True))
+            made |= {name: bench.look(self.candidates[name], seen.trial) for name, seen in known.items()}
         finally:
             torch._dynamo.reset()
+        times_ms = [timed_ms, *(seen.baseline_ms for seen in known.values())]
+        choice.baseline_ms = min((ms for ms in times_ms if ms is not None), default=None)
+        choice.trials = [made[name] for name in self.candidates]
+        for trial in choice.trials:
+            trial.below_floor = self.is_below_floor(trial)
         good = [t for t in choice.trials if self._gains(t)]
         if good:
             best = max(good, key=lambda trial: trial.speedup or 0.0)

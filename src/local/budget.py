@@ -14,7 +14,7 @@ from src.config.durations import seconds
 from src.config.errors import ConfigError
 from src.config.schema import RootConf
 from src.launching.progress import SweepProgress, label
-from src.local.group import SMALLEST, brought_together
+from src.local.grouping import SMALLEST, brought_together
 from src.local.left import in_words, write_left
 from src.planning.prospects import Prospect, prospects
 from src.planning.teaching import next_lessons

@@ -3,6 +3,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import product
 
 import pytest
 
@@ -26,7 +27,7 @@ def here(monkeypatch):
     monkeypatch.setattr(
         "src.regimes.asking.ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(count)
     )
-    monkeypatch.setattr("src.autoquant.trials.measure_interleaved", None)
+    monkeypatch.setattr("src.autoquant.trials.measure_jointly", None)
 
 
 @pytest.fixture
@@ -34,23 +35,19 @@ def known(compose, cpu, tmp_path):
     """known(*sides, speedups): runs of single layers on this CPU, of these sides; returns the words of a run."""
 
     def recorded(*sides, speedups=SPEEDUPS):
-        number = 0
-        for quant, speedup in speedups.items():
-            for m in (1, 64, 512):
-                for k in sides:
-                    cfg = compose("model=linear", f"quant={quant}", f"model.dims={{M:{m},K:{k},N:{k}}}")
-                    low, high = speedup * 0.99, speedup * 1.01
-                    said = verdict(SpeedupEstimate(speedup, low, high, 20, block_length=1), 0.02)
-                    record = Record(f"{number:016x}", 1, "sweep", axes_of(cfg), Outcome.OK, said)
-                    record.device, record.shape = cpu.as_dict(), {"M": m, "K": k, "N": k}
-                    record.started_at = record.finished_at = datetime(2026, 1, 1, tzinfo=UTC).isoformat()
-                    ms = 0.01 + m * k * k / 1e9
-                    record.metrics = {
-                        "speedup/ratio": speedup, "speedup/ci_low": low, "speedup/ci_high": high,
-                        "speedup/pairs": 20.0, "latency/baseline_median_ms": ms, "latency/median_ms": ms / speedup,
-                    }  # fmt: skip
-                    record.write(run_folder(tmp_path / "outputs", record.run_key, 1))
-                    number += 1
+        for number, (quant, m, k) in enumerate(product(speedups, (1, 64, 512), sides)):
+            cfg = compose("model=linear", f"quant={quant}", f"model.dims={{M:{m},K:{k},N:{k}}}")
+            ratio, low, high = (speedups[quant] * factor for factor in (1, 0.99, 1.01))
+            said = verdict(SpeedupEstimate(ratio, low, high, 20, block_length=1), 0.02)
+            record = Record(f"{number:016x}", 1, "sweep", axes_of(cfg), Outcome.OK, said)
+            record.device, record.shape = cpu.as_dict(), {"M": m, "K": k, "N": k}
+            record.started_at = record.finished_at = datetime(2026, 1, 1, tzinfo=UTC).isoformat()
+            ms = 0.01 + m * k * k / 1e9
+            record.metrics = {
+                "speedup/ratio": ratio, "speedup/ci_low": low, "speedup/ci_high": high, "speedup/pairs": 20.0,
+                "latency/baseline_median_ms": ms, "latency/median_ms": ms / ratio,
+            }  # fmt: skip
+            record.write(run_folder(tmp_path / "outputs", record.run_key, 1))
         return f"outputs={tmp_path / 'outputs'}", "quant=regime", *SHORT
 
     return recorded
