@@ -17,7 +17,7 @@ from src.records.store import MANIFEST_NAME, read_manifest, run_folder, sweep_fo
 
 _PROCESSES = "measure.processes"
 _MORE_PROCESSES = 3
-_NOT_OF_A_RUN = re.compile(r"(tracking|outputs|rerun|plan|launch\.share|sweep)\b")
+_NOT_OF_A_RUN = re.compile(r"(tracking|outputs|rerun|plan|launch\.\w+|sweep)\b")
 _WORD = re.compile(r"[+~]?[\w./@-]+=")
 _SWEPT = re.compile(r"[^\[\]{}(),]*,")  # the value of an axis: a list without brackets
 _USUAL = {"gpu": "auto", "task": "latency", "seed": "0", "target": "denoiser", "frames": "0"}

@@ -44,7 +44,7 @@ class Provenance:
     )  # name -> the values met, most frequent first
     pairing: Counter[str] = field(default_factory=Counter)
     stopped_by: Counter[str] = field(default_factory=Counter)
-    fell_back: list[str] = field(default_factory=list)  # autoquant plans that were not applied, and why
+    fell_back: list[str] = field(default_factory=list)  # whose plans were not applied, and why
     mixed: list[str] = field(default_factory=list)  # versions that differ between the runs
     calibrations: list[str] = field(default_factory=list)  # the newest of each device that was compared on
     uncalibrated: list[str] = field(
@@ -66,7 +66,9 @@ def provenance(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> Provenanc
         str(r.details["pairing"]) for r in records if r.verdict and "pairing" in r.details
     )
     found.stopped_by = Counter(str(r.details["stop_reason"]) for r in records if "stop_reason" in r.details)
-    found.fell_back = sorted({str(r.details["fell_back"]) for r in records if "fell_back" in r.details})
+    found.fell_back = sorted(
+        {f"{r.axes['quant']}: {r.details['fell_back']}" for r in records if "fell_back" in r.details}
+    )
     ran, newest = compared(runs), calibrated.newest(tracker.calibrations())
     devices = {
         (name, identity): label
@@ -110,7 +112,7 @@ def warnings(runs: pd.DataFrame, found: Provenance, replaced: int) -> list[str]:
         "are not on this disk.": found.runs - found.records,
     }
     told = [text for text, count in checks.items() if count]
-    return [*told, *found.uncalibrated, *(f"autoquant: {why}." for why in found.fell_back)]
+    return [*told, *found.uncalibrated, *(f"{why}." for why in found.fell_back)]
 
 
 def _records(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> list[Record]:

@@ -7,9 +7,7 @@ the weight is. So what lost at an M as small and at an M as large, with weights 
 from collections.abc import Iterable, Sequence
 from itertools import permutations
 
-from src.autoquant.plan import Choice, Trial
-
-Shape = tuple[int, int, int]  # M, K, N
+from src.autoquant.plan import Choice, Shape, Trial
 
 CLEARLY = 0.9  # the speedup's whole interval lies below
 _LIKE = 10  # times the shape's weight: a larger one says nothing of it, as other things take the time there

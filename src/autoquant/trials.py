@@ -63,14 +63,32 @@ class Bench:
         known = [each.baseline_ms for each in tried if each.baseline_ms is not None]
         return [each.trial for each in tried], min(known, default=None)
 
+    def look(self, scheme: TorchaoScheme, trial: Trial) -> Trial:
+        """A trial whose times are known, with what one call says of the output: uncompiled, and not timed.
+
+        Of a candidate that cannot run here after all a trial with the reason.
+        """
+        try:
+            quality = compare(self.quantizable.call(), self._quantized(scheme).call())
+        except Exception as error:
+            if (end := _finding(error)) is None:
+                raise
+            return Trial(scheme.conf.name, str(end.outcome), end.reason)
+        return replace(trial, sqnr_db=quality.get("quality/sqnr_db"))
+
+    def _quantized(self, scheme: TorchaoScheme) -> Workload:
+        """The layer as a candidate makes it, which may refuse to."""
+        scheme.check(self.run.device, self.run.cfg.dtype)
+        treated = self.quantizable.twin()
+        scheme.apply(treated, [replace(self.row)], self.run)
+        return treated
+
     def _at_first_sight(self, scheme: TorchaoScheme) -> _Tried:
         """A candidate compiled and called a few times."""
-        name, run = scheme.conf.name, self.run
+        name = scheme.conf.name
         try:
-            scheme.check(run.device, run.cfg.dtype)
-            treated = self.quantizable.twin()
-            scheme.apply(treated, [replace(self.row)], run)
-            compile_module(treated.module, run.cfg.compile)
+            treated = self._quantized(scheme)
+            compile_module(treated.module, self.run.cfg.compile)
             return self._looked_at(name, treated)
         except Exception as error:
             if (end := _finding(error)) is None:

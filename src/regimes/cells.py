@@ -73,5 +73,5 @@ def weights(frame: pd.DataFrame) -> "pd.Series[float]":
 
 
 def is_cpu(device: str) -> bool:
-    """Whether a device's name is a CPU's (`AMD EPYC, 2 threads`): its costs say nothing of a GPU's."""
-    return device.rstrip().endswith(("thread", "threads"))
+    """Whether a device's name is a CPU's (`AMD EPYC, 2 threads [cache_mib=16]`): its costs say nothing of a GPU's."""
+    return device.partition(" [")[0].rstrip().endswith(("thread", "threads"))
