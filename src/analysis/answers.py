@@ -60,7 +60,8 @@ def answers(runs: pd.DataFrame) -> tuple[list[Answer], int]:
     ran = model_level(compared(runs))
     ran = ran[(ran["quant"] != _CONTROL) & ~ran["withheld"]]
     group = ran.groupby(["device", *WORKLOAD], dropna=False).ngroup()
-    firsts = [(row, group[index]) for index, row in ran[~group.duplicated()].iterrows()]
+    new = ~group.duplicated()
+    firsts = [(row, n) for (_, row), n in zip(ran[new].iterrows(), group[new].tolist(), strict=True)]
     firsts.sort(key=lambda first: (str(first[0]["device"]), _order(first[0])))
     return [_answer(ran[group == number]) for _, number in firsts[:_MOST]], max(0, len(firsts) - _MOST)
 

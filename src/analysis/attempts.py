@@ -63,9 +63,10 @@ def processes(frame: pd.DataFrame) -> tuple[dict[int, Each], Mask]:
     own = frame[[*ESTIMATE]].to_numpy(dtype=np.float64)
     good = (frame["outcome"] == Outcome.OK).to_numpy(dtype=bool) & np.isfinite(own).all(axis=1)
     good &= (np.nan_to_num(own) > 0).all(axis=1)
+    texts: list[str] = frame["processes"].tolist()
     found: dict[int, Each] = {}
     for place in np.flatnonzero(good & (frame["processes"] != "").to_numpy(dtype=bool)).tolist():
-        told = json.loads(frame["processes"].iat[place])
+        told = json.loads(texts[place])
         if len(told) > 1:
             good[place] = all(
                 len(each) == 3 and all(math.isfinite(x) and x > 0 for x in each) for each in told
@@ -128,8 +129,8 @@ def _pool_alone(frame: pd.DataFrame, rows: pd.DataFrame, prior: Between | None) 
     frame.loc[index, "speedup/processes"] = 1.0
     frame.loc[index, "speedup/between_sd"] = math.nan
     if prior is not None and prior.df >= MIN_DF:
-        estimate = (rows[name].to_numpy(dtype=np.float64) for name in (*ESTIMATE, "confidence"))
-        low, high = widened(*estimate, prior)
+        speedup, low, high, confidence = rows[[*ESTIMATE, "confidence"]].to_numpy(dtype=np.float64).T
+        low, high = widened(speedup, low, high, confidence, prior)
         frame.loc[index, ESTIMATE[1]], frame.loc[index, ESTIMATE[2]] = low, high
 
 

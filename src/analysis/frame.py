@@ -70,7 +70,7 @@ def tidied(found: pd.DataFrame, margin: float) -> pd.DataFrame:
     said = _interval_verdicts(frame, np.full(len(frame), margin))
     frame["verdict"] = np.where((said != "") & frame["withheld"], frame["recorded"], said)
     frame["withheld"] &= frame["verdict"] != ""
-    others = sorted(name for name in frame if "/" in name and name not in _METRICS)
+    others = sorted(name for name in map(str, frame) if "/" in name and name not in _METRICS)
     frame = frame.reindex(columns=[*_COLUMNS, *others, "confidence"])
     frame[_METRICS] = frame[_METRICS].astype(float)
     frame["memory/saved"] = 1 - frame["memory/model_gib"] / frame["memory/baseline_model_gib"]
@@ -178,8 +178,8 @@ def _against_fastest_mode(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _in_few_blocks(frame: pd.DataFrame) -> pd.DataFrame:
     """The same with texts as Python's: rows are looked at one by one later, which is 20 times slower otherwise."""
-    texts = {}
-    for name in frame.select_dtypes("str"):
+    texts: dict[str, pd.Series[Any]] = {}
+    for name in map(str, frame.select_dtypes("str")):
         codes, known = pd.factorize(frame[name])
         shared = np.append(known.to_numpy(dtype=object), None)[codes]
         texts[name] = pd.Series(shared, frame.index, dtype=object)

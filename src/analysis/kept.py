@@ -52,8 +52,9 @@ class Kept:
                 raise ValueError("another version wrote it")
             if not tables:
                 return None
-            rows = pyarrow.concat_tables(tables, promote_options="default").to_pandas()
-            return rows.drop_duplicates("run_id", keep="last", ignore_index=True)
+            rows: pd.DataFrame = pyarrow.concat_tables(tables, promote_options="default").to_pandas()
+            newest: pd.DataFrame = rows.drop_duplicates("run_id", keep="last", ignore_index=True)
+            return newest
         except (OSError, ValueError, KeyError, AttributeError, TypeError, pyarrow.ArrowException) as error:
             text = str(error).splitlines() or [type(error).__name__]
             self.trouble = f"{self.folder}: not readable ({text[0][:120]}); made anew"

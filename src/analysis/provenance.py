@@ -7,12 +7,14 @@ from pathlib import Path
 import pandas as pd
 
 from src.analysis import calibrated
+from src.analysis.devices import Device
 from src.analysis.facts import VERSIONS, facts
 from src.analysis.frame import compared
 from src.analysis.tracker import Tracker
 from src.statistics.pooling import in_words
 from src.statistics.speedup import Verdict
 
+_PROTOCOL_OF = ("device_name", "device_identity", "protocol")
 _LOW_SQNR_DB = 20.0
 
 
@@ -55,7 +57,9 @@ def provenance(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> Provenanc
         )
     }
     found.calibrations = [newest[key].text for key in devices if key in newest]
-    protocols = told.groupby(["device_name", "device_identity"])["protocol"].agg(set).to_dict()
+    protocols: dict[Device, set[str]] = {}
+    for name, identity, protocol in set(zip(*(told[column] for column in _PROTOCOL_OF), strict=True)):
+        protocols.setdefault((name, identity), set()).add(protocol)
     found.uncalibrated = list(calibrated.warnings(devices, newest, protocols))
     return found
 

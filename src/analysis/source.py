@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import pandas as pd
 
 from src.analysis.variants import may_tell
@@ -126,6 +127,7 @@ def _numbers(source: Source, index: "pd.Index[int]") -> pd.DataFrame:
     found: dict[str, pd.Series[float]] = {}
     for name, values in source.metrics().items():
         if "/" in name and not name.startswith(SERIES):
-            column, (today,) = pd.Series(values, index=index, dtype=float), renamed({name: 0.0})
+            (today,) = renamed({name: 0.0})
+            column: pd.Series[float] = pd.Series(np.array(values, dtype=np.float64), index=index)
             found[today] = found[today].fillna(column) if today in found else column
     return pd.DataFrame({name: found[name] for name in sorted(found)}, index=index)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from src.analysis.frame import SHAPE, TREATMENT, WORKLOAD, Row
+from src.analysis.frame import TREATMENT, WORKLOAD, Row
+from src.analysis.source import SHAPE
 
 _FIRST = [
     *("device", *WORKLOAD, *SHAPE, *TREATMENT, "outcome", "verdict"),
@@ -48,7 +49,7 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     import pyarrow
     from pyarrow import compute, csv
 
-    moments = {name: table[name].astype("str") for name in table.select_dtypes("datetimetz")}
+    moments = {str(name): table[name].astype("str") for name in table.select_dtypes("datetimetz")}
     arrow = pyarrow.Table.from_pandas(table.assign(**moments), preserve_index=False)
     for place, column in enumerate(arrow.columns):
         if pyarrow.types.is_boolean(column.type):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from src.records.record import write_json
@@ -61,10 +62,10 @@ def keep(
         write_json(folder / _NAME, content)
 
 
-def _prints(cells: pd.DataFrame) -> "np.ndarray[Any, np.dtype[np.uint64]]":
+def _prints(cells: pd.DataFrame) -> npt.NDArray[np.uint64]:
     """A number per cell, by what it is and its speedup to three digits."""
     told = cells[[*PLACE, "quant", *SHAPE]].assign(speedup=np.log(cells["speedup"]).round(2))
-    return pd.util.hash_pandas_object(told, index=False).to_numpy()
+    return pd.util.hash_pandas_object(told, index=False).to_numpy().astype(np.uint64)
 
 
 def _rule(fields: dict[str, Any]) -> Rule:

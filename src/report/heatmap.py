@@ -10,7 +10,7 @@ from src.report.filters import Filters
 from src.report.palette import look
 
 _PANEL = ["device", "dtype", "quant", "variant", "compile"]
-_MOST_CELLS = 2500  # of all panels; of a panel with more the first
+_MOST_CELLS = 1500  # of all panels; of a panel with more the first
 _CELL = ["model", "target", "K", "N", "M"]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from html import escape
 
+import numpy as np
 import pandas as pd
 
 from src.analysis.frame import Row
@@ -26,14 +27,17 @@ from src.report.markup import Cell, chip, number_cell, table, text_cell
 from src.report.palette import VERDICTS
 from src.report.run_links import RunLinks
 
-_MOST_ROWS = 400  # of a table
+_MOST_ROWS, _NEWEST = 400, 100  # of a table; of one with more runs than that
+_MOST_GROUPS, _MOST_BREAKEVENS = 150, 150
 _RANK = {name: rank for rank, name in enumerate(VERDICTS)}
 _AROUND = {"up": "slower below, faster above", "down": "faster below, slower above"}
 
 
 def verdicts_html(runs: pd.DataFrame, filters: Filters, links: RunLinks) -> str:
     """One row per run, a table per device; of very many the first, the CSV has all."""
-    every, runs = runs, runs.loc[runs["started_at"].nlargest(_MOST_ROWS).index]
+    every = runs
+    if len(every) > _MOST_ROWS:
+        runs = every.loc[every["started_at"].nlargest(_NEWEST).index]
     images = image_metrics(runs)
     heads = ["Workload", "Treatment", "Verdict", "Speedup", "Latency, ms", "Memory saved", "SQNR, dB",
              *(IMAGE_QUALITY[name][0] for name in images), "Why"]  # fmt: skip
@@ -59,7 +63,7 @@ def grouped_html(runs: pd.DataFrame, filters: Filters) -> str:
     counts = (
         grouped["verdict"].value_counts().unstack(fill_value=0).reindex(columns=[*VERDICTS, ""], fill_value=0)
     )
-    spread = grouped["speedup/ratio"].quantile([0.25, 0.5, 0.75]).unstack()
+    spread = grouped["speedup/ratio"].quantile(np.array([0.25, 0.5, 0.75])).unstack()
     order = counts.sum(axis=1).sort_values(ascending=False, kind="stable").index
     heads = [
         "Device",
@@ -71,7 +75,7 @@ def grouped_html(runs: pd.DataFrame, filters: Filters) -> str:
         "Speedup, median and middle half",
     ]
     cells, attributes = [], []
-    for names in order[:_MOST_ROWS]:
+    for names in order[:_MOST_GROUPS]:
         low, middle, high = spread.loc[names]
         told = f"{middle:.2f}× <small>{low:.2f}–{high:.2f}</small>" if pd.notna(middle) else ""
         numbers = [number_cell(f"{count:,}" if count else "", int(count)) for count in counts.loc[names]]
@@ -96,11 +100,11 @@ def breakeven_html(breakeven: pd.DataFrame, filters: Filters) -> str:
             heads, _each(rows, row), [filters.attribute(each, *names) for _, each in rows.iterrows()]
         )
 
-    left = len(breakeven) - _MOST_ROWS
+    left = len(breakeven) - _MOST_BREAKEVENS
     more = (
         f'<p class="note">{left:,} more in <a href="breakeven.csv">breakeven.csv</a>.</p>' if left > 0 else ""
     )
-    return _per_device(breakeven.head(_MOST_ROWS), rows_of) + more
+    return _per_device(breakeven.head(_MOST_BREAKEVENS), rows_of) + more
 
 
 def _per_device(frame: pd.DataFrame, html: Callable[[pd.DataFrame], str]) -> str:

@@ -24,7 +24,7 @@ _LINE = re.compile(r"(.*), line (\d+): (.*)", re.DOTALL)
 _FIRST = 20  # predictions on the terminal
 _MOST_REFUSED = 20
 _MOST_RULES, _MOST_PLACES = 12, 6  # of a device and compile mode, and of these, on the terminal
-_MOST_TABLED = 300  # rules in the report
+_MOST_TABLED = 120  # rules in the report
 _MOST_SHOWN = 200  # predictions in the report
 
 
