@@ -21,7 +21,7 @@ _MORE_PROCESSES = 3
 _NOT_OF_A_RUN = re.compile(r"(tracking|outputs|rerun|plan|launch\.share|sweep)\b")
 _WORD = re.compile(r"[+~]?[\w./@-]+=")
 _SWEPT = re.compile(r"[^\[\]{}(),]*,")  # the value of an axis: a list without brackets
-_USUAL = {"gpu": "auto", "task": "latency", "seed": "0", "target": "denoiser"}
+_USUAL = {"gpu": "auto", "task": "latency", "seed": "0", "target": "denoiser", "frames": "0"}
 
 
 def repeat(row: Row, outputs: Path) -> str:

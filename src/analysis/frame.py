@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 else:
     Row = pd.Series  # one run, as frame.iterrows() gives it
 
-WORKLOAD = ["model", "target", "batch", "resolution", "dtype"]
+WORKLOAD = ["model", "target", "batch", "resolution", "frames", "dtype"]
 TREATMENT = ["quant", "compile", "variant"]
 CELL = [*WORKLOAD, *SHAPE, *TREATMENT, "device", "task"]  # what makes two runs measurements of the same thing
 MODES_OF = [*WORKLOAD, *SHAPE, "device", "task"]  # what compile modes are compared within
-_INTEGERS = ["batch", "resolution", "attempt", *SHAPE]
+_INTEGERS = ["batch", "resolution", "frames", "attempt", *SHAPE]
 _METRICS = [  # always columns, empty where no run has them
     *(f"speedup/{part}" for part in ("ratio", "ci_low", "ci_high", "pairs")),
     *(f"speedup/{part}" for part in ("processes", "between_sd", "within_low", "within_high")),
@@ -117,7 +117,7 @@ def _typed(found: pd.DataFrame) -> pd.DataFrame:
     frame["recorded"], frame["told_withheld"] = frame["verdict"], frame["withheld"] == "1"
     for name in (*_INTEGERS, *(f"asked_{name}" for name in SHAPE)):
         frame[name] = _integers(frame[name])
-    frame["attempt"] = frame["attempt"].fillna(0)
+    frame[["attempt", "frames"]] = frame[["attempt", "frames"]].fillna(0)  # no frames: of images
     frame[SHAPE] = _shapes(frame)
     frame[["own_margin", "confidence"]] = frame[["own_margin", "confidence"]].astype(float)
     frame["device_name"] = frame["device"].where(frame["device"] != "", _ASKED + frame["gpu"])

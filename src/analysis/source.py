@@ -15,7 +15,7 @@ from src.records.record import renamed
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-AXES = ["model", "quant", "compile", "batch", "gpu", "resolution", "target", "dtype", "task"]
+AXES = ["model", "quant", "compile", "batch", "gpu", "resolution", "frames", "target", "dtype", "task"]
 SHAPE = ["M", "K", "N"]
 TAGS = [
     *("run_key", "attempt", "sweep", "sweeps", "outcome", "verdict", "withheld", "reason", "remedy"),

@@ -22,7 +22,7 @@ _FIRST = [
     ),
     *("memory/saved", "quality/sqnr_db", "quality/psnr_db", "quality/lpips", "reason", "remedy"),
 ]
-_SORT = ["device", "model", "target", "dtype", "resolution", "batch", "K", "N", "M"]
+_SORT = ["device", "model", "target", "dtype", "resolution", "frames", "batch", "K", "N", "M"]
 
 
 def verdict_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -69,6 +69,7 @@ def workload_text(row: Row) -> str:
     else:
         parts += [f"b{row['batch']}"] if pd.notna(row["batch"]) else []
         parts += [f"{row['resolution']}px"] if pd.notna(row["resolution"]) and row["resolution"] else []
+        parts += [f"{row['frames']} frames"] if row["frames"] else []
     parts += [str(row["dtype"])] if row["dtype"] not in ("bfloat16", "") else []
     return " ".join(parts)
 

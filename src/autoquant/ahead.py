@@ -16,20 +16,20 @@ import torch
 from hydra.utils import get_class
 from torch import nn
 
-from src.compilation.inductor import options_of_mode
+from src.compilation.ahead import compile_alone, needs_the_device
 from src.compilation.scopes import compile_module, compiler_options
-from src.config.schema import CompileConf, RootConf
+from src.config.schema import RootConf
 from src.devices.capability import Status, capability, quant_conf
 from src.devices.device import GIB, Device
 from src.processes.children import PRELOAD_VARIABLE, fork_server
+from src.treatments.applied import quantize_layers
 from src.treatments.layers import LayerRow
-from src.treatments.scheme import TorchaoScheme, quantize_layers
+from src.treatments.scheme import TorchaoScheme
 from src.workloads.workload import Whole, Workload
 
 _LEAST_WORKERS = 4  # starting them takes as long as compiling some ten pieces: two save nothing
 _LEAST_PIECES = 4  # for each worker
 _WORKER_GIB = 1.5  # of the device's memory: CUDA's own, and a large layer a few times
-_TUNING = ("max_autotune", "max_autotune_gemm", "max_autotune_pointwise", "coordinate_descent_tuning")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Ahead:
         Where the compiler chooses kernels by timing them, it must do so alone.
         """
         conf = self.cfg.compile
-        if conf.scope == "none" or conf.backend != "inductor" or _tunes(conf):
+        if conf.scope == "none" or conf.backend != "inductor" or needs_the_device(conf):
             return 0
         count = min(len(os.sched_getaffinity(0)), pieces // _LEAST_PIECES)
         if self.device.kind == "cuda":
@@ -94,22 +94,9 @@ class Ahead:
             pool.shutdown(cancel_futures=True)
 
 
-def _tunes(conf: CompileConf) -> bool:
-    """Whether inductor times kernels while it compiles, by the options in effect or those of the mode."""
-    import torch._inductor.config as config
-
-    asked = options_of_mode(conf.mode) | conf.options
-    return any(asked.get(name, getattr(config, name)) for name in _TUNING)
-
-
 def _alone() -> None:
-    """What a worker sets: no compile workers of its own, and nothing on its terminal."""
-    import torch._inductor.config as config
-
-    config.compile_threads = 1
-    config.autotune_local_cache = (
-        False  # which of a kernel's variants is quickest is not to be found out in a crowd
-    )
+    """What a worker sets, beside being silent."""
+    compile_alone()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)

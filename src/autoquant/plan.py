@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 PLAN_VERSION = 2
 UNQUANTIZED = "none"
+NOT_TRIED = "not tried"  # a trial's outcome: those of other shapes say enough
 
 
 @dataclass
@@ -20,7 +21,7 @@ class Trial:
     """One candidate on one shape."""
 
     scheme: str
-    outcome: str  # ok, or why it could not be timed
+    outcome: str  # ok, why it could not be timed, or NOT_TRIED
     reason: str = ""
     speedup: float | None = None
     ci_low: float | None = None  # without an interval: dropped at first sight

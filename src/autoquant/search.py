@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from src.autoquant.ahead import Ahead
-from src.autoquant.plan import UNQUANTIZED, Choice, Plan, Trial, read_plan
+from src.autoquant.foregone import Shape, foregone, telling_order
+from src.autoquant.plan import NOT_TRIED, UNQUANTIZED, Choice, Plan, Trial, read_plan
 from src.autoquant.trials import Bench
 from src.compilation.scopes import compiler_counts
 from src.config.errors import ConfigError
@@ -23,11 +24,10 @@ from src.devices.capability import Status, capability, quant_conf
 from src.devices.device import Device
 from src.outcomes import unsupported
 from src.records.record import write_json
+from src.treatments.applied import Choices, quantize_layers
 from src.treatments.layers import LayerRow, capture_layers, fits_none, what_fits, why_not
-from src.treatments.scheme import Choices, TorchaoScheme, quantize_layers
+from src.treatments.scheme import TorchaoScheme
 from src.workloads.workload import Workload
-
-Shape = tuple[int, int, int]
 
 
 class Autoquant:
@@ -80,11 +80,8 @@ class Autoquant:
                 if not row.reason:
                     by_shape[row.shape].append(row)
             ahead = self._compile_ahead(workload, by_shape, run)
-            compiled, choices = compiler_counts(), []
-            for index, (shape, layers) in enumerate(by_shape.items(), 1):
-                with run.phase("autoquant search"):
-                    run.report(f"autoquant: shape {index} of {len(by_shape)}, M,K,N = {shape}")
-                    choices.append(self._choose(workload.module, layers, samples[shape], run))
+            compiled = compiler_counts()
+            choices = self._try_shapes(workload.module, by_shape, samples, run)
             did, cfg = compiler_counts().since(compiled), run.cfg
             run.record.details["compiled_ahead"] = ahead | {
                 "hits": did.cache_hits,
@@ -102,6 +99,22 @@ class Autoquant:
             run.report(elsewhere)
             run.record.details["plan_made_elsewhere"] = elsewhere
         write_json(run.folder / "plan.json", self.plan.as_dict())  # `settle` may write another
+
+    def _try_shapes(
+        self,
+        module: nn.Module,
+        by_shape: dict[Shape, list[LayerRow]],
+        samples: dict[Shape, torch.Tensor],
+        run: RunContext,
+    ) -> list[Choice]:
+        """A choice for each shape, in the order of the layers; tried are those first that say something of others."""
+        tried: dict[Shape, Choice] = {}
+        for shape in telling_order(by_shape):
+            with run.phase("autoquant search"):
+                run.report(f"autoquant: shape {len(tried) + 1} of {len(by_shape)}, M,K,N = {shape}")
+                needless = {name: foregone(name, shape, [*tried.values()]) for name in self.candidates}
+                tried[shape] = self._choose(module, by_shape[shape], samples[shape], needless, run)
+        return [tried[shape] for shape in by_shape]
 
     def _compile_ahead(
         self, workload: Workload, by_shape: dict[Shape, list[LayerRow]], run: RunContext
@@ -143,22 +156,29 @@ class Autoquant:
         if configs:
             quantize_layers(workload.module, configs, rows)
 
-    def _choose(self, module: nn.Module, layers: list[LayerRow], x: torch.Tensor, run: RunContext) -> Choice:
-        """Try every candidate on one layer of a shape."""
+    def _choose(
+        self,
+        module: nn.Module,
+        layers: list[LayerRow],
+        x: torch.Tensor,
+        needless: dict[str, str],
+        run: RunContext,
+    ) -> Choice:
+        """Try the candidates on one layer of a shape; `needless` says of each why it needs no trial, if so."""
         layer = module.get_submodule(layers[0].fqn)
         assert isinstance(layer, nn.Linear)
         choice = Choice(*layers[0].shape, layers=[row.fqn for row in layers], scheme=UNQUANTIZED, reason="")
         choice.calls = sum(row.calls for row in layers)
         bench = Bench(layer, layers[0], x, run, self.host_bound)
+        wanted = [name for name, why in needless.items() if not why]
         try:
-            for scheme in self.candidates.values():
-                trial, baseline_ms = bench.try_scheme(scheme)
-                trial.below_floor = trial.sqnr_db is not None and trial.sqnr_db < self.conf.min_sqnr_db
-                choice.trials.append(trial)
-                known = [ms for ms in (baseline_ms, choice.baseline_ms) if ms is not None]
-                choice.baseline_ms = min(known, default=None)
+            trials, choice.baseline_ms = bench.try_schemes(self.candidates[name] for name in wanted)
         finally:
             torch._dynamo.reset()
+        made = dict(zip(wanted, trials, strict=True))
+        choice.trials = [made.get(name) or Trial(name, NOT_TRIED, why) for name, why in needless.items()]
+        for trial in choice.trials:
+            trial.below_floor = trial.sqnr_db is not None and trial.sqnr_db < self.conf.min_sqnr_db
         good = [t for t in choice.trials if self._gains(t)]
         if good:
             best = max(good, key=lambda trial: trial.speedup or 0.0)

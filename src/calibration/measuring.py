@@ -189,7 +189,8 @@ def as_run(conf: CalibrateConf) -> RootConf:
     return RootConf(
         model=conf.model, quant=QuantConf(name="none"), compile=conf.compile, gpu=conf.gpu,
         task=TaskConf(name="calibration"), measure=conf.measure, tracking=conf.tracking, batch=conf.batch,
-        resolution=conf.resolution, target=conf.target, dtype=conf.dtype, seed=conf.seed, outputs=conf.outputs,
+        resolution=conf.resolution, frames=conf.frames, target=conf.target, dtype=conf.dtype, seed=conf.seed,
+        outputs=conf.outputs,
     )  # fmt: skip
 
 

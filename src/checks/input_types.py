@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.base import Node
 
 from src.config.model_schema import InputConf
@@ -20,6 +20,8 @@ _KEYS = frozenset(field.name for field in fields(InputConf))
 def type_inputs(config: DictConfig) -> None:
     """Make every mapping that describes a tensor an `InputConf`, in place; what is one already stays.
 
+    An input of null is taken out: a file that builds on another's says so that its model takes none.
+
     Raises:
         OmegaConfBaseException: a key or a value that a tensor does not have.
     """
@@ -28,6 +30,7 @@ def type_inputs(config: DictConfig) -> None:
         for name in place:
             node = node._get_node(name, validate_access=False) if _is_mapping(node) else None
         if _is_mapping(node):
+            _take_out(node)
             _type(node)
 
 
@@ -41,6 +44,14 @@ def leaves(node: Any, where: str) -> Iterator[tuple[str, Any]]:
             yield from leaves(value, f"{where}[{index}]")
     else:
         yield where, node
+
+
+def _take_out(node: DictConfig) -> None:
+    with open_dict(node):
+        for name in list(node):
+            value: Any = node._get_node(name)
+            if value._is_none():
+                del node[name]
 
 
 def _type(node: DictConfig | ListConfig) -> None:

@@ -33,7 +33,7 @@ def model_mistakes(model: ModelConf, axes: Mapping[str, int], target: str) -> It
 
     Args:
         model: typed.
-        axes: batch and resolution of the run.
+        axes: batch, resolution and frames of one call of the model.
         target: what of the model is measured; only with `pipeline` are the parts of its pipeline built.
     """
     yield from _component(model, "model")

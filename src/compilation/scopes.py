@@ -42,6 +42,7 @@ class FirstCall:
     seconds: float
     cache_hits: int
     cache_misses: int
+    ahead_s: float | None = None  # what another process took that had compiled all of it before
 
     @property
     def cold(self) -> bool:

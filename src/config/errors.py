@@ -95,8 +95,11 @@ def explain(error: BaseException) -> str:
             "a configuration file: an anchor (&name) that holds itself (*name), or values nested without end"
         )
     subject, file = _override(error), re.match(r"In '(.*)': \w+ raised while composing", str(error))
-    cause = error.__context__ if file else error.__cause__
-    while cause is not None and isinstance(cause, tuple(_EXPLAIN)):
+    cause, seen = error.__context__ if file else error.__cause__, {error}
+    while cause is not None and cause not in seen and isinstance(cause, tuple(_EXPLAIN)):
+        if getattr(error, "full_key", None) and not getattr(cause, "full_key", True):
+            break  # an inner one of OmegaConf's, which does not know its key yet: they stay under a debugger
+        seen.add(cause)
         error, cause = cause, cause.__cause__
     tell = next((tell for kind, tell in _EXPLAIN.items() if isinstance(error, kind)), _anything)
     return one_line(tell(error, subject)) + (f" (in {file[1]})" if file else "")

@@ -10,6 +10,7 @@ from src.config.fields import GIVEN, aside, bounded, one_of
 from src.config.paths import at_home
 
 PIPELINE = "pipeline"  # the target that is no part of the model but the pipeline around it
+DOUBLED = "doubled"  # model.guidance: prompt and negative prompt in one call of the denoiser
 DENOISER, VAE = "denoiser", "vae"  # components of a pipeline, as quant.components names them
 TOKENS = "tokens"  # model.pipeline.prompt: the text encoders are part of the pipeline
 _GIVEN = {"key": GIVEN}
@@ -107,7 +108,14 @@ class ModelConf:
     description: str = aside("")
     factory: dict[str, Any] = field(default_factory=dict)  # `_target_`, a class or a function; its arguments
     weights: WeightsConf = field(default_factory=WeightsConf)
+    published_parameters: float | None = aside(None)  # as its makers count them; tests hold the factory to it
     resolution: int = 0  # pixels; the default of the axis `resolution`; 0: the model has none
+    frames: int = field(
+        default=0, metadata=_GIVEN
+    )  # of a video; the default of the axis `frames`; 0: the model makes none
+    guidance: str = field(
+        default="none", metadata={"choices": ("none", DOUBLED, "twice"), "key": GIVEN}
+    )  # how a step takes a negative prompt: in the same call, whose batch doubles; in a second call; not at all
     dims: dict[str, Any] = field(default_factory=dict)  # named dimensions, later ones may use earlier ones
     inputs: dict[str, Any] = field(
         default_factory=dict

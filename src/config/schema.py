@@ -8,7 +8,7 @@ from omegaconf import MISSING, OmegaConf
 
 from src.config.cluster_schema import SlurmRequest
 from src.config.fields import aside, bounded, one_of
-from src.config.model_schema import ModelConf
+from src.config.model_schema import DOUBLED, ModelConf
 from src.config.paths import database_uri
 from src.config.quant_schema import QuantConf
 
@@ -130,11 +130,14 @@ class TrackingConf:
 
 @dataclass
 class LaunchConf:
-    """Which runs have a process to themselves (docs/measurement.md, "Shared processes")."""
+    """Which processes there are (docs/measurement.md, "Shared processes", "Compiling ahead")."""
 
     share: str = one_of(
         "never", "never", "auto"
     )  # never: each run in a process of its own; auto: runs of one workload in one, one after the other
+    compile_ahead: str = one_of(
+        "never", "never", "auto", "always"
+    )  # by processes beside the one that measures; auto: for a GPU's runs, where CPUs are to spare
 
 
 @dataclass
@@ -152,6 +155,7 @@ class RootConf:
     launch: LaunchConf = field(default_factory=LaunchConf, metadata={"key": False})
     batch: int = bounded(1, min=1, max=65536)
     resolution: int = bounded("${model.resolution}", min=0, max=16384)
+    frames: int = bounded("${model.frames}", min=0, max=16384)
     target: str = "denoiser"  # a name from model.targets, or pipeline
     dtype: str = one_of(AUTO, *DTYPES)
     seed: int = bounded(0, min=0)
@@ -215,6 +219,7 @@ class CalibrateConf:
     tracking: TrackingConf = MISSING
     batch: int = bounded(1, min=1, max=65536)
     resolution: int = bounded("${model.resolution}", min=0, max=16384)
+    frames: int = bounded("${model.frames}", min=0, max=16384)
     target: str = "block"  # a name from model.targets
     dtype: str = one_of(AUTO, *DTYPES)
     seed: int = bounded(0, min=0)  # of weights, inputs, the order of experiments, the arms' roles
@@ -222,6 +227,16 @@ class CalibrateConf:
     slowdowns: list[float] = field(default_factory=lambda: [0.02, 0.03, 0.05, 0.1])  # relative
     processes: int = bounded(12, min=1, max=1000)  # that the experiments are dealt out to
     outputs: str = "outputs"
+
+
+def sizes(cfg: RootConf | CalibrateConf) -> dict[str, int]:
+    """The axes that a model's dimensions are made of: batch, resolution and, of videos, frames."""
+    return {"batch": cfg.batch, "resolution": cfg.resolution} | ({"frames": cfg.frames} if cfg.frames else {})
+
+
+def sizes_of_call(cfg: RootConf | CalibrateConf) -> dict[str, int]:
+    """`sizes` in one call of the denoiser, whose batch guidance may double."""
+    return sizes(cfg) | {"batch": cfg.batch * (2 if cfg.model.guidance == DOUBLED else 1)}
 
 
 def register() -> None:

@@ -34,7 +34,8 @@ from src.launching.endings import kept, record_of
 from src.launching.preparation import PRELOAD
 from src.launching.repetition import run_processes
 from src.outcomes import RunEndedError, ended
-from src.processes.isolated import EndedBy, Preloaded, share_caches
+from src.processes.caches import share_caches
+from src.processes.isolated import EndedBy, Preloaded
 from src.records.identity import Identity, read_identity
 from src.records.record import Outcome, Record
 

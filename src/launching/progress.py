@@ -45,6 +45,7 @@ def label(cfg: RootConf) -> str:
         "quant.via": "direct",
         "layers": "all",
         "resolution": cfg.model.resolution,
+        "frames": cfg.model.frames,
         "target": "denoiser" if cfg.resolution else cfg.target,
         "seed": 0,
     }

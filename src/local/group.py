@@ -1,79 +1,23 @@
-"""Runs that share a process: which ones do, and the process that takes them, with an equal pair at both its ends."""
+"""The process that runs share, with an equal pair at both its ends."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from src.config.schema import AUTO, RootConf
+from src.config.schema import RootConf
 from src.context import Execute
 from src.launching.endings import record_of
 from src.launching.preparation import write_config
-from src.launching.repetition import processes_of
+from src.local.grouping import SMALLEST
 from src.local.sharing import LEFT, Run, Sharing
 from src.processes.isolated import Child, EndedBy, Ending, Preloaded
-from src.records.key import axes_of, workload_key
+from src.records.key import axes_of
 from src.records.record import RECORD_NAME, Outcome, Record
 
-SMALLEST = 3  # runs: fewer would pay more for the equal pairs than they save
-LARGEST = 40  # runs: what is left behind adds up, and a last place that is not equal costs all of them
-MOST_ARMS = 8  # treated ones in the same rounds
 EQUAL = 0.02  # margin of an equal pair's verdict, at least
 PAIR_TASK = "src.tasks.equal_pair.measure_equal_pair"
 FOLDER = "equal_pairs"  # in a sweep's folder
-
-
-def group_key(cfg: RootConf, device: dict[str, Any]) -> str | None:
-    """The same for all runs that may share a process; None: it has its own.
-
-    Args:
-        cfg: of the run, its dtype settled.
-        device: that it is for, as a dict.
-    """
-    quant, measure = cfg.quant, cfg.measure
-    own = (
-        cfg.launch.share == "never"
-        or "absent" in device
-        or cfg.dtype == AUTO
-        or not cfg.task.compares
-        or processes_of(cfg) > 1
-        or (measure.pairing == "in_turn" or measure.profile)
-        or (quant.where, quant.via) != ("device", "direct")
-        or quant.candidates
-    )
-    return None if own else workload_key(cfg, device, any_size=True)
-
-
-def rounds_key(cfg: RootConf, device: dict[str, Any]) -> str | None:
-    """The same for runs of a group that may be measured in the same rounds: of one probe, and measured alike."""
-    if not (cfg.model.probe and cfg.task.together):
-        return None
-    return f"{workload_key(cfg, device)} {cfg.measure} {cfg.task.together}"
-
-
-def in_the_same_rounds(indexes: Sequence[int], keys: Sequence[str | None]) -> list[list[int]]:
-    """Of a group's runs those of one key together, at most 8, where the first one stands; each other by itself."""
-    found: dict[Any, list[int]] = {}
-    for index in indexes:
-        key = keys[index]
-        found.setdefault(index if key is None else key, []).append(index)
-    return [runs[at : at + MOST_ARMS] for runs in found.values() for at in range(0, len(runs), MOST_ARMS)]
-
-
-def brought_together(keys: Sequence[str | None]) -> list[list[int]]:
-    """The indexes of the runs, those of one key together where its first one stands; a group of a few falls apart."""
-    groups: dict[Any, list[int]] = {}
-    for index, key in enumerate(keys):
-        groups.setdefault(index if key is None else key, []).append(index)
-    return [part for group in groups.values() for part in _parts(group)]
-
-
-def _parts(group: list[int]) -> list[list[int]]:
-    if len(group) < SMALLEST:
-        return [[index] for index in group]
-    size = math.ceil(len(group) / math.ceil(len(group) / LARGEST))
-    return [group[at : at + size] for at in range(0, len(group), size)]
 
 
 class Group:

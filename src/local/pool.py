@@ -12,7 +12,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,12 +24,12 @@ from src.config.cluster_schema import SlurmRequest
 from src.devices.visible import start_alone
 from src.jobs.backend import JobState
 from src.jobs.states import ABANDONED
+from src.local.starting import apart, uninterrupted
 from src.records.record import RecordError, write_json
 from src.records.store import MANIFEST_NAME, is_alive, process, read_manifest, sweep_folder, this_process
 
 _STATE_NAME = "job.json"
 _LARGEST = 1_000_000  # of an "array": any number
-_OF_JOBS = ("SLURM_", "SUBMITIT_")  # variables
 _TIME_MIN = 60  # of a job whose request does not say
 _END_S = 30.0  # of a job that is told to end
 _AGAIN_S = 1.0  # it is told again: it may be only starting
@@ -137,7 +137,7 @@ class DevicePool:
             return {}
 
         if self._queue:
-            with _uninterrupted():
+            with uninterrupted():
                 start_alone(device, start)
 
     def _submitted(self, queued: _Queued, device: str) -> Any:
@@ -150,7 +150,7 @@ class DevicePool:
         executor = LocalExecutor(queued.folder, max_num_timeout=self.max_num_timeout, python=python)
         delay_s = min(90, 30 * time_min)  # SIGUSR2, before the time limit
         executor.update_parameters(timeout_min=time_min, signal_delay_s=delay_s, stderr_to_stdout=True)
-        with _apart(Path(queued.request.extra.get("chdir") or Path.cwd()), self._cpus.get(device)):
+        with apart(Path(queued.request.extra.get("chdir") or Path.cwd()), self._cpus.get(device)):
             started = executor.submit(queued.call)
         owner = {"process": process(int(started.job_id)), "device": device or "CPU"}
         write_json(queued.folder / _STATE_NAME, owner)
@@ -218,37 +218,3 @@ def _content(folder: Path) -> dict[str, Any] | None:
         return None
     except ValueError:  # it is just being written
         return {"process": this_process()}
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """SIGINT and SIGTERM wait for the end of the block: what is started in it is also written down there."""
-    came: list[int] = []
-    held = (signal.SIGINT, signal.SIGTERM)
-    before = {sign: signal.signal(sign, lambda number, _: came.append(number)) for sign in held}
-    try:
-        yield
-    finally:
-        for sign, handler in before.items():
-            signal.signal(sign, handler)
-        for number in dict.fromkeys(came):
-            signal.raise_signal(number)
-
-
-@contextlib.contextmanager
-def _apart(cwd: Path, cpus: Collection[int] | None) -> Iterator[None]:
-    """What a job that starts now inherits: a folder; its CPUs; no job of SLURM's; deaf to Ctrl-C and to a closed
-    terminal, as it is the pool that ends it, in order.
-    """
-    allowed = os.sched_getaffinity(0)
-    taken = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_OF_JOBS)}
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
-    try:
-        os.sched_setaffinity(0, cpus or allowed)
-        with contextlib.chdir(cwd):
-            yield
-    finally:
-        os.sched_setaffinity(0, allowed)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.environ.update(taken)

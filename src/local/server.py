@@ -7,7 +7,7 @@ from types import FrameType
 
 from src.config.schema import CalibrateConf, RootConf
 from src.launching.preparation import PRELOAD, writable
-from src.processes.isolated import share_caches
+from src.processes.caches import share_caches
 
 COMPILER = ("torch._inductor.compile_fx", "src.compilation.toolchain")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from src.config.schema import RootConf
 from src.context import Execute, Kept, RunContext
-from src.processes.isolated import log_to
+from src.processes.answering import log_to
 from src.records.record import Record
 
 Run = tuple[RootConf, Record, Path]  # its configuration, identity and folder

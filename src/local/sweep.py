@@ -15,16 +15,10 @@ from src.launching.progress import SweepProgress, duration, endings, label, resu
 from src.launching.publication import SweepPublisher
 from src.launching.repetition import processes_of, run_processes
 from src.launching.standing import standing
+from src.local.compilers import Compilers, to_compile
 from src.local.devices import Devices
-from src.local.group import (
-    FOLDER,
-    SMALLEST,
-    Group,
-    brought_together,
-    group_key,
-    in_the_same_rounds,
-    rounds_key,
-)
+from src.local.group import FOLDER, Group
+from src.local.grouping import brought_together, in_the_same_rounds, keys_of
 from src.local.server import preloaded, prepared
 from src.planning.hours import guess_s
 from src.processes.isolated import Preloaded
@@ -86,12 +80,13 @@ class LocalSweep:
         self.manifest = SweepManifest.start(sweep, this_command())
         self.publisher = SweepPublisher(configs[0].tracking, self.manifest, self.folder)
         self.devices = Devices(server, self.folder)
+        self.compilers = Compilers(server, self.folder / "compilers.log")
         self.records: dict[int, Record] = {}  # by the index of its configuration
 
     def run(self) -> list[int]:
         """All runs in turn, whatever becomes of each."""
         guesses_s = [
-            guess_s(cfg.measure, cfg.quant, 1 if cfg.model.probe else _SHAPES, processes=processes_of(cfg))
+            guess_s(cfg.measure, cfg.quant, _SHAPES, processes_of(cfg), probe=cfg.model.probe)
             for cfg in self.configs
         ]
         with SweepProgress(guesses_s) as progress:
@@ -100,8 +95,10 @@ class LocalSweep:
                 self.publisher.open()
                 if self.publisher.trouble:  # said again at the end; now it can still be mended
                     progress.say(f"warning: {self.publisher.trouble}")
-                shares, rounds = self._keys()
+                shares, rounds = keys_of(self.configs, self.devices, self.outputs)
                 groups = brought_together(shares)
+                in_order = [self.configs[index] for indexes in groups for index in indexes]
+                self.compilers.give(to_compile(in_order, self.devices, self.outputs, self.sweep))
                 progress.guesses_s = [guesses_s[index] for indexes in groups for index in indexes]
                 for number, indexes in enumerate(groups, start=1):
                     if len(indexes) == 1:
@@ -118,23 +115,6 @@ class LocalSweep:
             finally:
                 self._close(progress)
         return [0 if self.records[index].outcome.is_finding else 1 for index in range(len(self.configs))]
-
-    def _keys(self) -> tuple[list[str | None], list[str | None]]:
-        """Of each run the key of those that it may share a process, and rounds, with; None: with none."""
-        shares: list[str | None] = [None] * len(self.configs)
-        rounds = list(shares)
-        if len(self.configs) < SMALLEST or all(cfg.launch.share == "never" for cfg in self.configs):
-            return shares, rounds
-        known: set[str] = set()
-        for index, cfg in enumerate(self.configs):
-            device = self.devices.described(cfg.gpu)
-            settled = self.devices.with_dtype(cfg, device)
-            key = run_key(settled, device)
-            if key not in known and standing(self.outputs, key, settled, lambda _: None) is None:
-                known.add(key)
-                shares[index] = group_key(settled, device)
-                rounds[index] = shares[index] and rounds_key(settled, device)
-        return shares, rounds
 
     def _run_group(self, group: Group, batches: Sequence[Sequence[int]], progress: SweepProgress) -> None:
         """Runs that share a process; those whose verdicts are withheld at its end are measured again without it."""
@@ -211,6 +191,7 @@ class LocalSweep:
             self.manifest.write(self.outputs)
             progress.end_run(f"{result(done)} (measured before; rerun=true measures again)", measured=False)
             return None
+        self.compilers.begun(key)
         attempt = next_attempt(self.outputs, key)
         self.manifest.add(key, attempt, skipped=False)
         self.manifest.write(self.outputs)
@@ -252,6 +233,7 @@ class LocalSweep:
         return record_of(ending, record, folder, cfg.measure.timeout_s)
 
     def _close(self, progress: SweepProgress) -> None:
+        self.compilers.close()
         self.manifest.write(self.outputs)
         counts = Counter(str(record.verdict or record.outcome) for record in self.records.values())
         text = ", ".join(f"{number} {name}" for name, number in counts.most_common()) or "no run finished"

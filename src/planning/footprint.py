@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_iter
 
 from src.config.model_schema import PIPELINE, VAE, ComponentConf, ModelConf, WeightsConf
-from src.config.schema import RootConf
+from src.config.schema import RootConf, sizes, sizes_of_call
 from src.devices.device import Device
 from src.planning.besides import Besides
 from src.planning.live import LiveBytes
@@ -48,7 +48,7 @@ class Footprints:
     @staticmethod
     def key(cfg: RootConf) -> str:
         """Equal for runs of equal footprint."""
-        return repr((cfg.model, cfg.target, cfg.batch, cfg.resolution, cfg.dtype))
+        return repr((cfg.model, cfg.target, sizes(cfg), cfg.dtype))
 
     @torch.no_grad()
     def of(self, cfg: RootConf) -> Footprint:
@@ -121,12 +121,8 @@ def _of_target(cfg: RootConf, model: nn.Module) -> Footprint:
 
 
 def _of_pipeline(cfg: RootConf, model: nn.Module, vae: nn.Module) -> Footprint:
-    """A pipeline's steps one after another need the larger of what a denoising step and the decoding need.
-
-    With embeddings of a negative prompt the denoiser is called with twice the batch.
-    """
-    twice = 1 + any(name.startswith("negative_") for name in cfg.model.pipeline.inputs)
-    dims = resolve(cfg.model.dims, {"batch": cfg.batch * twice, "resolution": cfg.resolution}, "model.dims")
+    """A pipeline's steps one after another need the larger of what a denoising step and the decoding need."""
+    dims = resolve(cfg.model.dims, sizes_of_call(cfg), "model.dims")
     inputs = make_inputs(cfg.model, dims, _CPU.torch, getattr(torch, cfg.dtype), cfg.seed + 1)
     step = _seen(Workload(model, (), inputs))
     end = _seen(Workload(_Decoder(vae), (_latents(vae, cfg),), {}))

@@ -98,7 +98,7 @@ class _Planner:
         shapes = len({row.shape for row in self.footprints.of(cfg).rows})
         count = processes_of(cfg)
         slow_s = self._least_s(cfg, card)
-        guess = max(guess_s(cfg.measure, cfg.quant, shapes, count), count * slow_s)
+        guess = max(guess_s(cfg.measure, cfg.quant, shapes, count, probe=cfg.model.probe), count * slow_s)
         estimate = self.history.estimate(axes_of(cfg), self._places(cfg, card), cfg.measure, guess, count)
         estimate = self._with_parts(estimate, cfg, card, count)
         if memory.exceeds(card.memory_gib):
@@ -216,15 +216,17 @@ class _Planner:
 
 
 _SMALLER = "a smaller batch or resolution, or a larger device"
+_OF_SOME = ("resolution", "frames")  # 0: the model has none
 
 
 def plan_axes(cfg: RootConf) -> dict[str, str]:
     """What runs of a plan are told apart by: the record's axes, the device first, and a few keys more."""
     dims = {} if cfg.resolution else {f"model.dims.{name}": size for name, size in cfg.model.dims.items()}
-    axes = {"gpu": cfg.gpu.name, "model": cfg.model.name, "resolution": cfg.resolution, **dims}
+    axes = {"gpu": cfg.gpu.name, "model": cfg.model.name, "resolution": cfg.resolution, "frames": cfg.frames}
+    axes |= dims
     axes |= {"target": cfg.target, "batch": cfg.batch} | axes_of(cfg) | dims
     axes |= {"layers": cfg.quant.layers.name, "quant.where": cfg.quant.where, "quant.via": cfg.quant.via}
-    return {name: str(value) for name, value in axes.items() if name != "resolution" or value}
+    return {name: str(value) for name, value in axes.items() if name not in _OF_SOME or value}
 
 
 def own_request(cfg: RootConf) -> Mapping[str, Any]:

@@ -7,25 +7,18 @@ import contextlib
 import math
 import os
 import signal
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from src.processes.answering import answer_all
 from src.processes.children import PRELOAD_VARIABLE, fork_server
 from src.processes.host_memory import oom_kills
-from src.records.environment import versions
 
-_NOT_TO_TORCH = {
-    '"',
-    "\\",
-    "\n",
-}  # in the name of its cache's folder: it would find no vector units, and be slow
 _GRACE_S = 5.0  # between the polite and the final signal
 _WATCH_S = 5.0  # between two looks of a parent that watches
 
@@ -67,7 +60,7 @@ class Child:
         """Args: job: what it calls for each question; an object's state stays in the process."""
         context = fork_server()  # another, if that one has died
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_child, args=(theirs, job))
+        self._process = context.Process(target=answer_all, args=(theirs, job))
         self._process.start()
         theirs.close()
         self._asked = 0
@@ -118,6 +111,12 @@ class Child:
                 os.killpg(group, signal.SIGKILL)
         self._connection.close()
         self.alive = False
+
+    def kill(self) -> None:
+        """End it at once, from whatever thread: whoever is asking it learns that it died."""
+        for end in (os.killpg, os.kill):  # it has no group of its own before it runs
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                end(self._process.pid or 0, signal.SIGKILL)
 
     def _send(self, message: tuple[Any, ...] | None) -> bool:
         """Whether it was there to be told."""
@@ -193,65 +192,3 @@ class Preloaded:
             return child.ask(arguments, log=log, timeout_s=timeout_s, hear=hear, watch=watch)
         finally:
             child.close()
-
-
-def share_caches(outputs: Path) -> None:
-    """What this process sets before it starts a fork server: where compiled code is kept, for all runs.
-
-    Apart by version: torch's keys know its own version, not that of torchao, whose tensors are compiled. And by a
-    limit on the CPU's instruction sets, which they do not know either: int8 code made without it gave NaN with it.
-    """
-    found = versions()
-    limits = [
-        os.environ[name] for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA") if name in os.environ
-    ]
-    compiled_by = "-".join(["torch", found["torch"], "torchao", found["torchao"], *limits]).replace("+", "_")
-    place = outputs / "cache"
-    if _NOT_TO_TORCH & {*str(place)}:
-        place = Path(tempfile.gettempdir()) / f"quantpay-cache-{os.getuid()}"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(place / "inductor" / compiled_by))
-    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # else a look for CUDA spoils the fork server
-
-
-def _child(sender: Connection, job: Callable[..., Any]) -> None:
-    os.setsid()  # Ctrl-C reaches the parent alone, which ends this group in order
-    while (asked := _question(sender)) is not None:
-        number, log, arguments = asked
-        log_to(log)
-        _answer(sender, number, job, arguments)
-    sender.close()
-
-
-def _question(sender: Connection) -> tuple[int, Path, tuple[Any, ...]] | None:
-    """What is asked next; None: nothing more, or nobody is there who could ask."""
-    try:
-        asked: tuple[int, Path, tuple[Any, ...]] | None = sender.recv()
-    except (EOFError, OSError):
-        return None
-    return asked
-
-
-def _answer(sender: Connection, number: int, job: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    own = os.getpid()
-
-    def tell(text: str) -> None:
-        if os.getpid() == own:
-            sender.send((number, "phase", text))
-
-    sender.send((number, "started", own))
-    answer = job(*arguments, tell)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if os.getpid() != own:  # the job forked, and this is the copy: it must not answer too
-        os._exit(1)
-    sender.send((number, "answer", answer))
-
-
-def log_to(log: Path) -> None:
-    """From here on the output of this process, a child, and of what it starts goes there."""
-    with log.open("a", buffering=1, encoding="utf-8") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    for name, number in {"stdout": 1, "stderr": 2}.items():  # the log is UTF-8, whatever the terminal is
-        stream = os.fdopen(number, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
-        setattr(sys, name, stream)

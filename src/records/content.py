@@ -33,6 +33,7 @@ def label(record: Record) -> str:
     size = "x".join(str(shape[d]) for d in "MKN" if d in shape)
     named = [axes.get("quant", "?"), axes.get("compile", "?"), f"b{axes.get('batch', '?')}"]
     named += [axes.get("model", "?"), f"{axes['resolution']}px" if axes.get("resolution") else "", size]
+    named += [f"{axes['frames']} frames"] if axes.get("frames") else []
     named += [
         axes.get(name, "")
         for name in ("target", "dtype", "task", "gpu")

@@ -1,6 +1,7 @@
 """Where and with what a run was made."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import platform
@@ -56,6 +57,7 @@ _CHANGES_NO_NUMBER = re.compile(  # of those: where things are kept, how they ar
     r"TORCHINDUCTOR_(COMPILE_THREADS|WORKER_|WRITE_|UNIQUE_KERNEL_NAMES)|DIFFUSERS_(VERBOSITY|SLOW_IMPORT)|"
     r"TORCH_CUDA_ARCH_LIST$|\w+_CACHES?(_DIR|_PATH|_HOME|_DISABLE|_MAXSIZE)?$|\w+_(HOME|DUMP_DIR|EXTENSIONS_DIR)$|CXX$"
 )
+_ASSEMBLER = re.compile(r"TRITON_PTXAS(_BLACKWELL)?_PATH$")
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|(API|ACCESS|PRIVATE)_?KEY", re.IGNORECASE)
 _SECRET_VALUE = re.compile(
     r"://[^/\s]*:[^/\s]*@|\b(hf_|gh[opsu]_|sk-|xox[bp]-|nvapi-|glpat-|AKIA)\w{10}|\bey[\w-]{20,}\.|^[\w+=]{32,}$"
@@ -156,12 +158,24 @@ def variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def counted_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Of these variables what can change a number, for the run key: no caches, no logs, no compile workers."""
+    """Of these variables what can change a number, for the run key: no caches, no logs, no compile workers.
+
+    Neither torch's own assembler: inductor sets its path as soon as it compiles for the first time.
+    """
     return {
         name: value
         for name, value in sorted(environ.items())
-        if _RECORDED.match(name) and not _CHANGES_NO_NUMBER.match(name)
+        if _RECORDED.match(name)
+        and not _CHANGES_NO_NUMBER.match(name)
+        and not (_ASSEMBLER.match(name) and Path(value).parent == _torch_programs())
     }
+
+
+@cache
+def _torch_programs() -> Path | None:
+    """The folder of the programs that torch brings, without importing it."""
+    found = importlib.util.find_spec("torch")
+    return Path(found.origin).parent / "bin" if found and found.origin else None
 
 
 def commit() -> dict[str, str]:

@@ -10,11 +10,13 @@ from typing import Any
 from src.config.fields import GIVEN
 from src.config.model_schema import PIPELINE, TOKENS, WeightsConf
 from src.config.quant_schema import EmulationConf, QuantConf, RequiresConf, SchemeVariantConf
-from src.config.schema import GpuConf, RootConf, SerializeConf
+from src.config.schema import GpuConf, RootConf, SerializeConf, sizes
 from src.records.environment import counted_variables, versions
 
-# The axes that every run has; a sweep may have others beside them.
-AXES = ("model", "quant", "compile", "batch", "gpu", "resolution", "target", "dtype", "task", "seed")
+# The axes that every run has, `frames` where it makes a video; a sweep may have others beside them.
+AXES = (
+    "model", "quant", "compile", "batch", "gpu", "resolution", "frames", "target", "dtype", "task", "seed",
+)  # fmt: skip
 PROSE = (
     frozenset(  # keys of a scheme that change nothing; autoquant's candidates are plain mappings of this form
         f.name
@@ -34,6 +36,8 @@ def run_key(cfg: RootConf, device: dict[str, Any]) -> str:
             for the hardware.
     """
     measured = _keyed(cfg)
+    if not cfg.frames:
+        del measured["frames"]
     if cfg.target != PIPELINE:
         del measured["model"]["pipeline"]
     elif cfg.model.pipeline.prompt != TOKENS:  # there are no text encoders then
@@ -63,13 +67,13 @@ def workload_key(cfg: RootConf, device: dict[str, Any], *, any_size: bool = Fals
         device: an opened one as a dict.
         any_size: for what can share a process, though not the arms: without a probe's dimensions and batch.
     """
-    model, sizes = _keyed(cfg.model), {"batch": cfg.batch, "resolution": cfg.resolution}
+    model, of_call = _keyed(cfg.model), sizes(cfg)
     if any_size and cfg.model.probe:
         del model["dims"]
-        model["factory"], sizes = model["factory"].get("_target_"), {}  # its arguments are the dimensions
+        model["factory"], of_call = model["factory"].get("_target_"), {}  # its arguments are the dimensions
     content = {
         "model": model,
-        **sizes,
+        **of_call,
         "device": _keyed_device(device),
         "target": cfg.target,
         "dtype": cfg.dtype,
@@ -107,6 +111,7 @@ def axes_of(cfg: RootConf) -> dict[str, Any]:
         "batch": cfg.batch,
         "gpu": cfg.gpu.name,
         "resolution": cfg.resolution,
+        **({"frames": cfg.frames} if cfg.frames else {}),
         "target": cfg.target,
         "dtype": cfg.dtype,
         "task": cfg.task.name,

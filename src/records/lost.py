@@ -15,7 +15,7 @@ from src.records.record import RECORD_NAME, Outcome, Record, write_json
 from src.records.store import SweepManifest, is_alive, run_folder
 
 _GROUPS = ("model", "quant", "compile", "gpu", "task")
-_VALUES = ("batch", "resolution", "target", "dtype")
+_VALUES = ("batch", "resolution", "frames", "target", "dtype")
 
 
 def missing(outputs: Path, manifest: SweepManifest) -> list[Path]:

@@ -27,6 +27,7 @@ from src.records.store import (
     read_manifest,
 )
 from src.records.summary import headline, sweep_note, sweep_status
+from src.records.tagged import TaggedRuns
 from src.records.view import publish_view, sweep_link
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Tracker:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.client = connection.client
+        self.client, self.runs = connection.client, TaggedRuns(connection)
 
     def open_sweep(self, manifest: SweepManifest, folder: Path) -> str:
         """Get or create the sweep's parent run, and note it in the sweep's folder; returns its run id.
@@ -67,7 +68,7 @@ class Tracker:
         with self._alone(folder, what):
             identity = {"kind": "sweep", "sweep": manifest.sweep}
             more = {"command": shlex.join(manifest.command)[:2000]}
-            run = self._get_or_create(identity, more, manifest.sweep, manifest.started_at)
+            run = self.runs.get_or_create(identity, more, manifest.sweep, manifest.started_at)
             publish_view(self.connection, manifest.sweep)
             note_parent(folder, self.connection.destination, run.info.run_id)
         return str(run.info.run_id)
@@ -123,7 +124,7 @@ class Tracker:
             note = sweep_note(manifest, children, self.connection.experiment_id)
             points = [(name, value, 0) for name, value in new.items()]
             now_ms = round(time.time() * 1000)  # of two at one moment MLflow shows the larger
-            self._log(parent_run_id, points, {}, {"mlflow.note.content": note}, now_ms)
+            self.runs.log(parent_run_id, points, {}, {"mlflow.note.content": note}, now_ms)
             self.client.set_terminated(parent_run_id, sweep_status(manifest, records), at_ms)
         mark_published(folder, self.connection.destination, parent_run_id, version=last)
 
@@ -152,22 +153,17 @@ class Tracker:
             return there
         identity = {"kind": "run", "run_key": record.run_key, "attempt": str(record.attempt)}
         identity["sweep"] = record.sweep  # others who publish here may have measured the same
-        self._delete_older(identity, record)
+        # one given up as lost may have come home after all; the record on disk is what counts
+        self.runs.delete_others(identity, "recorded_at", record.finished_at)
         identity["recorded_at"] = record.finished_at
         more = {"sweeps": f" {record.sweep} ", "mlflow.parentRunId": parent_run_id}
-        run = self._get_or_create(identity, more, content.label(record), record.started_at)
+        run = self.runs.get_or_create(identity, more, content.label(record), record.started_at)
         if run.data.tags.get("published") != "1":
             self._fill(run, record, folder)
-            run = self._only(identity)
+            run = self.runs.only(identity)
         run_id = str(run.info.run_id)
         mark_published(folder, self.connection.destination, run_id, record.finished_at)
         return run_id
-
-    def _delete_older(self, identity: dict[str, str], record: Record) -> None:
-        """A run given up as lost may have come home after all; the record on disk is what counts."""
-        for run in self._find(identity):
-            if run.data.tags.get("recorded_at") != record.finished_at:
-                self.client.delete_run(run.info.run_id)
 
     def _fill(self, run: "Run", record: Record, folder: Path) -> None:
         """Everything of a run; the tag ``published`` comes last."""
@@ -180,51 +176,12 @@ class Tracker:
         params = content.params(record, settings)
         new = {name: text for name, text in params.items() if name not in run.data.params}
         tags = content.tags(record) | {OPTIONS_TAG: options_text(settings)}
-        self._log(run_id, points, new, tags, finished)
+        self.runs.log(run_id, points, new, tags, finished)
         for path in content.artifacts(folder):
             below = path.parent.relative_to(folder).as_posix()
             self.client.log_artifact(run_id, str(path), None if below == "." else below)
         self.client.set_terminated(run_id, content.status(record), finished)
         self.client.set_tag(run_id, "published", "1")
-
-    def _log(
-        self,
-        run_id: str,
-        points: list[content.Point],
-        params: dict[str, str],
-        tags: dict[str, str],
-        at_ms: int,
-    ) -> None:
-        """Fixed moments and steps: MLflow drops what it has already, so that a repeat adds nothing."""
-        from mlflow.entities import Metric, Param, RunTag
-
-        metrics = [Metric(name, value, at_ms, step) for name, value, step in points]
-        pairs = [Param(name, text) for name, text in params.items()]
-        self.client.log_batch(run_id, metrics, pairs, [RunTag(name, text) for name, text in tags.items()])
-
-    def _get_or_create(
-        self, identity: dict[str, str], more: dict[str, str], name: str, started_at: str
-    ) -> "Run":
-        found = self._find(identity)
-        if found:
-            return found[0]
-        self.client.create_run(
-            self.connection.experiment_id, content.milliseconds(started_at), identity | more, name
-        )
-        return self._only(identity)
-
-    def _only(self, identity: dict[str, str]) -> "Run":
-        """The run with these tags; the client repeats a creation whose answer was lost, so there may be doubles."""
-        first, *doubles = self._find(identity)
-        for double in doubles:
-            self.client.delete_run(double.info.run_id)
-        return first
-
-    def _find(self, identity: dict[str, str]) -> list["Run"]:
-        """Runs with these tags, the one that counts first: whoever looks, at whatever moment, keeps the same."""
-        query = " and ".join(f"tags.{name} = '{text}'" for name, text in identity.items())
-        found = self.client.search_runs([self.connection.experiment_id], query, max_results=50)
-        return sorted(found, key=_standing)
 
     def _children(self, manifest: SweepManifest, outputs: Path, parent_run_id: str) -> dict[str, Record]:
         """A sweep's runs by MLflow's run id, those among them that an earlier sweep measured."""
@@ -238,19 +195,9 @@ class Tracker:
                 continue
             if record.sweep != manifest.sweep:
                 with self._alone(folder, f"{folder} cannot be listed"):  # sweeps that end together
-                    self._mention(run_id, manifest.sweep)
+                    self.runs.mention(run_id, manifest.sweep)
             children[run_id] = record
         return children
-
-    def _mention(self, run_id: str, sweep: str) -> None:
-        """Let a sweep that only lists a run find it too."""
-        sweeps = self.client.get_run(run_id).data.tags.get("sweeps", " ")
-        if f" {sweep} " not in sweeps:
-            self.client.set_tag(run_id, "sweeps", f"{sweeps}{sweep} ")
-
-
-def _standing(run: "Run") -> tuple[bool, int, str]:
-    return run.data.tags.get("published") != "1", run.info.start_time, run.info.run_id
 
 
 def _manifest(folder: Path) -> SweepManifest:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from src.config.schema import sizes
 from src.regimes.asked import AskedModel
 
 _MS = ("baseline_ms", "treated_ms", "rest_ms")
@@ -46,7 +47,7 @@ def layers_table(models: Iterable[AskedModel]) -> pd.DataFrame:
 def _axes(asked: AskedModel) -> dict[str, Any]:
     cfg = asked.cfg
     return {
-        "device": asked.place.device, "model": cfg.model.name, "target": cfg.target, "batch": cfg.batch,
-        "resolution": cfg.resolution, "dtype": asked.place.dtype, "compile": cfg.compile.name, "quant": asked.quant,
+        "device": asked.place.device, "model": cfg.model.name, "target": cfg.target, **sizes(cfg),
+        "dtype": asked.place.dtype, "compile": cfg.compile.name, "quant": asked.quant,
         "layers": cfg.quant.layers.name,
     }  # fmt: skip

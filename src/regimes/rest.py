@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from src.config.schema import RootConf
+from src.config.schema import RootConf, sizes
 from src.regimes.forecast import Place
 from src.regimes.kernels import like
 
@@ -46,8 +46,8 @@ class Rest:
 
 def runs_of(runs: pd.DataFrame, cfg: RootConf, place: Place) -> pd.DataFrame:
     """The runs of a workload in a place, in a compile mode like the one asked for: any treatment."""
-    alike = {"model": cfg.model.name, "target": cfg.target, "batch": cfg.batch, "resolution": cfg.resolution,
-             "dtype": place.dtype, "device": place.device}  # fmt: skip
+    alike = {"model": cfg.model.name, "target": cfg.target, **sizes(cfg), "dtype": place.dtype,
+             "device": place.device}  # fmt: skip
     rows = runs[runs["M"].isna() & runs["latency/baseline_median_ms"].notna()]
     for name, value in alike.items():
         rows = rows[rows[name] == value]

@@ -22,6 +22,7 @@ def place(answer: Answer) -> str:
     row = answer.first
     parts = [str(row["model"])]
     parts += [f"{row['resolution']} px"] if pd.notna(row["resolution"]) and row["resolution"] else []
+    parts += [f"{row['frames']} frames"] if row["frames"] else []
     parts += [f"batch {row['batch']}"] if pd.notna(row["batch"]) else []
     parts.append(_OF.get(str(row["target"]), f"its {row['target']}"))
     parts += [str(row["dtype"])] if row["dtype"] not in ("bfloat16", "") else []

@@ -149,7 +149,7 @@ def _other_speedups(row: Row) -> str:
 
 
 def _workload_order(row: Row) -> str:
-    sizes = (row[name] for name in ("resolution", "batch", "K", "N", "M"))
+    sizes = (row[name] for name in ("resolution", "frames", "batch", "K", "N", "M"))
     return f"{row['model']} {row['target']} " + " ".join(f"{0 if pd.isna(s) else s:07d}" for s in sizes)
 
 

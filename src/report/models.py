@@ -56,6 +56,7 @@ def named(asked: "AskedModel") -> str:
     cfg = asked.cfg
     target = "" if cfg.target == "denoiser" else f"/{cfg.target}"
     size = f" {cfg.resolution}px" if cfg.resolution else ""
+    size += f" {cfg.frames} frames" if cfg.frames else ""
     rules = "" if cfg.quant.layers.name == "all" else f" (layers={cfg.quant.layers.name})"
     treatment = f"{asked.quant} · {cfg.compile.name}{rules}"
     return f"{cfg.model.name}{target} b{cfg.batch}{size} {treatment} on {asked.place.device}"

@@ -2,10 +2,9 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from html import escape
 from itertools import groupby
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -16,16 +15,21 @@ from src.regimes.regimes import Regimes
 from src.regimes.rules import Rule
 from src.regimes.trials import FITTED, Trial
 from src.report.attribution import attribution_section, attributions_in_words
-from src.report.markup import Cell, chip, number_cell, table, text_cell
 from src.report.models import models_in_words, models_section
+from src.report.regimes_tables import (
+    predictions_table,
+    published_tables,
+    rules_table,
+    shape_text,
+    speedup_text,
+    trials_table,
+)
 from src.report.sections import section
 
 _LINE = re.compile(r"(.*), line (\d+): (.*)", re.DOTALL)
 _FIRST = 20  # predictions on the terminal
 _MOST_REFUSED = 20
 _MOST_RULES, _MOST_PLACES = 12, 6  # of a device and compile mode, and of these, on the terminal
-_MOST_TABLED = 120  # rules in the report
-_MOST_SHOWN = 200  # predictions in the report
 
 
 def show(console: Console, found: Regimes) -> None:
@@ -121,19 +125,19 @@ def regimes_sections(found: Regimes) -> Iterator[str]:
             "A shallow tree over each scheme's cells. Bounds are the nearest values that were measured; the effect "
             "is the median of the cells with the 5th and 95th percentile. "
         ) + " ".join(sampled(found))
-        yield section("Rules", note, _rules_table(found))
+        yield section("Rules", note, rules_table(found))
     if len(found.predictions):
         note = (
             f"Intervals hold 90 % of what they foretell; {UNKNOWN} says why. All of it is in predictions.csv."
         )
-        yield section("Foretold", note, _predictions_table(found.predictions))
+        yield section("Foretold", note, predictions_table(found.predictions))
     if found.trials:
         note = "Each thing was left out of every fit, foretold, and compared with what was measured."
         words = "".join(f"<li>{escape(sentence)}</li>" for sentence in tested_in_words(found.trials))
-        body = f"<ul>{words}</ul>{_trials_table(found.trials)}"
+        body = f"<ul>{words}</ul>{trials_table(found.trials)}"
         yield section("How far rules and forecasts can be trusted", note, body)
     if found.imported.sources:
-        body = "".join(f"<p>{escape(sentence)}</p>" for sentence in published(found)) + _published_tables(
+        body = "".join(f"<p>{escape(sentence)}</p>" for sentence in published(found)) + published_tables(
             found
         )
         yield section("Published elsewhere", "", body)
@@ -159,125 +163,8 @@ def _predictions(rows: pd.DataFrame) -> Iterator[str]:
             if row["rule"]
             else ""
         )
-        known = "; ".join(filter(None, [f"{row['verdict']} {_speedup_text(row)}", rule, row["reason"]]))
+        known = "; ".join(filter(None, [f"{row['verdict']} {speedup_text(row)}", rule, row["reason"]]))
         told = f"{UNKNOWN}: {row['reason']}" if row["verdict"] == UNKNOWN else known
-        yield f"{_shape(row)} {row['quant']}: {told}"
+        yield f"{shape_text(row)} {row['quant']}: {told}"
     if len(rows) > _FIRST:
         yield f"{len(rows) - _FIRST} more rows in predictions.csv"
-
-
-def _rules_table(found: Regimes) -> str:
-    heads = [
-        "Device",
-        "Compile",
-        "Scheme",
-        "Where",
-        "Verdict",
-        "Speedup",
-        "Cells",
-        "Published",
-        "Right, left out",
-    ]
-    rows = [
-        [
-            *map(text_cell, (rule.device, rule.compile, rule.quant, rule.where)),
-            Cell(chip(rule.verdict), rule.verdict),
-            Cell(
-                f"{rule.speedup:.2f}× <small>{rule.low:.2f}–{rule.high:.2f}</small>",
-                rule.speedup,
-                number=True,
-            ),
-            number_cell(str(rule.cells), rule.cells),
-            number_cell(str(rule.cells - rule.own), rule.cells - rule.own),
-            number_cell(f"{rule.right} of {rule.cells}", rule.right / rule.cells),
-        ]
-        for rule in found.rules[:_MOST_TABLED]
-    ]
-    left = len(found.rules) - _MOST_TABLED
-    return table(heads, rows) + (f'<p class="note">{left} more rules are left out.</p>' if left > 0 else "")
-
-
-def _predictions_table(rows: pd.DataFrame) -> str:
-    heads = ["Device", "M×K×N", "Scheme", "Verdict", "Speedup", "Sure", "Rule, or why it is unknown"]
-    cells = []
-    for row in rows.head(_MOST_SHOWN).to_dict("records"):
-        known = row["verdict"] != UNKNOWN
-        cells.append(
-            [
-                text_cell(row["device"]),
-                text_cell(_shape(row)),
-                text_cell(row["quant"]),
-                Cell(chip(row["verdict"]), row["verdict"]),
-                Cell(_speedup_text(row) if known else "", row["speedup"] if known else None, number=True),
-                number_cell(f"{row['sure']:.0%}" if known else "", row["sure"]),
-                text_cell("; ".join(filter(None, [row["rule"], row["reason"]]))),
-            ]
-        )
-    return table(heads, cells)
-
-
-def _shape(row: dict[Hashable, Any]) -> str:
-    return f"{row['M']}×{row['K']}×{row['N']}"
-
-
-def _speedup_text(row: dict[Hashable, Any]) -> str:
-    return f"{row['speedup']:.2f}× ({row['low']:.2f}–{row['high']:.2f})"
-
-
-def _trials_table(trials: list[Trial]) -> str:
-    heads = ["Left out", "Foretold by", "Cells", "Right of those > 10 % from 1", "Wrong", "Unknown", "Median error",
-             "Within 25 %", "Interval holds"]  # fmt: skip
-    rows = [
-        [
-            *map(text_cell, (each.left_out, each.way)),
-            number_cell(f"{each.cells} ({each.far})", each.cells),
-            *(number_cell(_share(value), value) for value in (each.right, each.wrong, each.unknown, each.error,
-                                                                each.within, each.covered)),
-        ]
-        for each in trials
-    ]  # fmt: skip
-    return table(heads, rows)
-
-
-def _share(value: float) -> str:
-    return f"{value:.1%}" if pd.notna(value) else ""
-
-
-def _published_tables(found: Regimes) -> str:
-    layers, models = found.imported.cells, found.imported.models
-    heads = {
-        "Layers": ["Device", "Compile", "M×K×N", "Scheme", "Speedup", "File"],
-        "Models": [
-            "Hardware",
-            "Model",
-            "Batch",
-            "Compile",
-            "Scheme",
-            "Speedup",
-            "Samples",
-            "Against",
-            "Source",
-        ],
-    }
-    of_layers = [
-        [
-            *map(text_cell, (row["device"], row["compile"], _shape(row), row["quant"])),
-            number_cell(f"{row['speedup']:.3g}×", row["speedup"]),
-            text_cell(row["source"]),
-        ]
-        for row in layers.to_dict("records")
-    ]
-    of_models = [
-        [
-            *(text_cell(row[name]) for name in ("hardware", "model", "batch", "compile", "quant")),
-            number_cell(f"{row['speedup']:.3g}×", row["speedup"]),
-            number_cell(str(row["samples"]), row["samples"]),
-            *(text_cell(row[name]) for name in ("against", "source")),
-        ]
-        for row in models.to_dict("records")
-    ]
-    return "".join(
-        f"<details><summary>{len(rows)} {name.lower()}</summary>{table(heads[name], rows)}</details>"
-        for name, rows in (("Layers", of_layers), ("Models", of_models))
-        if rows
-    )

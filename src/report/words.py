@@ -22,7 +22,10 @@ _MOST_CURVES = 2
 _MOST_ENDS = 3
 _MOST_REASONS = 3
 _CURVE = ["K", "N", "variant", "dtype", "model", "target"]
-_AXES = {"batch": "batch {}", "resolution": "{} px", "dtype": "{}", "compile": "compile={}", "variant": "{}"}
+_AXES = {
+    "batch": "batch {}", "resolution": "{} px", "frames": "{} frames", "dtype": "{}", "compile": "compile={}",
+    "variant": "{}",
+}  # fmt: skip
 _ORDER = (Verdict.HELPS, Verdict.NEUTRAL, Verdict.INCONCLUSIVE, Verdict.HURTS)
 _ENDS = {Outcome.UNSUPPORTED: "did not run", EMULATED: "was emulated, for its quality alone"}
 _SAYS = {

@@ -8,6 +8,7 @@ from src.compilation.scopes import FirstCall, compile_module, forget_compiled, t
 from src.context import RunContext
 from src.measurement.memory import Peaks, peak_memory
 from src.quality.sqnr import on_cpu
+from src.tasks.ahead import note_ahead
 from src.timers.steps import mark_step
 from src.workloads.model import size_bytes
 from src.workloads.workload import Workload
@@ -36,6 +37,7 @@ def prepare(name: str, workload: Workload, run: RunContext) -> Arm:
         compile_module(workload.denoiser(), run.cfg.compile)
         run.record.details.setdefault("inductor", {})[name] = options_in_effect()
         first_call, output = timed_first_call(workload, run.device)
+        first_call = note_ahead(first_call, name, run)
         output = on_cpu(output)
     with run.phase("memory"), peak_memory(run.device) as peaks:
         mark_step(run.device)

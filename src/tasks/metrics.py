@@ -123,8 +123,9 @@ def compile_metrics(
         "compile/cache_misses": float(counts.cache_misses),
     }
     for prefix, (first, again) in firsts.items():
-        if first.cold:
-            metrics[f"compile/{prefix}cold_s"] = first.seconds
+        cold_s = first.seconds if first.cold else first.ahead_s
+        if cold_s is not None:
+            metrics[f"compile/{prefix}cold_s"] = cold_s
         warm = again if first.cold else first
         if warm is not None and warm.from_cache:
             metrics[f"compile/{prefix}warm_s"] = warm.seconds

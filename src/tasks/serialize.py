@@ -2,8 +2,6 @@
 
 import gc
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,12 @@ from src.context import RunContext
 from src.devices.device import GIB
 from src.measurement.memory import Peaks, peak_memory
 from src.outcomes import RunEndedError, unsupported
-from src.quality.sqnr import compare
 from src.records.record import Outcome
 from src.serialization.checkpoint import FOLDER, load_into, remove, verify, write_info, write_weights
 from src.serialization.fresh import Tensors, call, call_fresh, digest
 from src.serialization.info import CheckpointInfo, check_same_run, other_versions, read_info
 from src.serialization.pretrained import PRETRAINED, layers_apart
+from src.tasks.saved_and_loaded import Reference, in_words, judged, sqnr_db
 from src.tasks.untreated import build
 from src.treatments.layers import LayerRow
 from src.treatments.loading import check_loading
@@ -29,24 +27,6 @@ from src.treatments.scheme import Scheme, make_scheme
 from src.workloads.model import tensor_bytes
 from src.workloads.pipeline import check_weights
 from src.workloads.workload import Workload, empty_workload
-
-_NOISE_DB = 3.0  # how much further apart than two calls of one model a loaded one may be
-_EXPECTED = {
-    False: "before it was saved",
-    True: "this configuration makes",
-}  # by whether serialize.load is given
-_REMEDIES = {
-    False: "serialize.format=torch, if it was safetensors; details.serialize in record.json says what was saved",
-    True: "the seed, the weights and the options that it was saved with; config.json beside it has the options",
-}
-
-
-@dataclass
-class Reference:
-    """What the quantized model gave before it was saved."""
-
-    outputs: Tensors
-    repeat_db: float  # SQNR of a second call against the first; infinite: equal bit for bit
 
 
 @torch.no_grad()
@@ -71,17 +51,17 @@ def check_serialization(run: RunContext) -> None:
     try:
         reference = _quantize_and_save(scheme, folder, run)
         _free(run)
-        found["loaded"] = _judged("here", reference, _load_and_call(folder, run), run)
+        found["loaded"] = judged("here", reference, _load_and_call(folder, run), run)
         _free(run)
         with run.phase("fresh process"):
             answer = call_fresh(run.cfg, run.device, folder)
         run.record.metrics |= _load_metrics("fresh_", answer.load_s, answer.load_peaks)
-        found["fresh"] = _judged("in a fresh process", reference, answer.tensors(), run) | {"pid": answer.pid}
+        found["fresh"] = judged("in a fresh process", reference, answer.tensors(), run) | {"pid": answer.pid}
     finally:
         if not kept:
             remove(folder)
     found["equal"] = found["loaded"]["equal"] and found["fresh"]["equal"]
-    run.record.reason = _in_words(found, run)
+    run.record.reason = in_words(found, run)
     run.record.outcome = Outcome.OK
 
 
@@ -136,7 +116,7 @@ def _reference(workload: Workload, run: RunContext) -> Reference:
             Outcome.BAD_NUMERICS,
             "the quantized model returns NaN or infinity: there is nothing to compare",
         )
-    repeat_db = math.inf if digest(first) == digest(second) else _sqnr_db(first, second)
+    repeat_db = math.inf if digest(first) == digest(second) else sqnr_db(first, second)
     found = run.record.details["serialize"]
     found["deterministic"], found["output_sha256"] = math.isinf(repeat_db), digest(first)
     return Reference(first, repeat_db)
@@ -189,38 +169,6 @@ def _load_metrics(prefix: str, seconds: float, peaks: Peaks) -> dict[str, float]
     return found
 
 
-def _judged(where: str, reference: Reference, outputs: Tensors, run: RunContext) -> dict[str, Any]:
-    """How the outputs of a loaded model compare with those before it was saved.
-
-    Raises:
-        RunEndedError: `bad_numerics` when they differ by more than two calls of the model do.
-    """
-    found: dict[str, Any] = {
-        "equal": digest(outputs) == digest(reference.outputs),
-        "output_sha256": digest(outputs),
-    }
-    if found["equal"]:
-        return found
-    sqnr_db = _sqnr_db(reference.outputs, outputs)
-    if math.isfinite(sqnr_db):
-        found["sqnr_db"] = sqnr_db
-        known = run.record.metrics.get("serialize/sqnr_db", math.inf)
-        run.record.metrics["serialize/sqnr_db"] = min(sqnr_db, known)
-    given = run.cfg.serialize.load is not None
-    if sqnr_db < reference.repeat_db - _NOISE_DB:
-        raise RunEndedError(
-            Outcome.BAD_NUMERICS,
-            f"loaded {where}, the model gives another output than {_EXPECTED[given]}: SQNR {sqnr_db:.1f} dB",
-            run.record.details["serialize"].get("layers_apart") or _REMEDIES[given],
-        )
-    return found
-
-
-def _sqnr_db(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> float:
-    """Infinite when all values are equal."""
-    return compare(list(first), list(second)).get("quality/sqnr_db", math.inf)
-
-
 def _bits_per_weight(workload: Workload, rows: list[LayerRow]) -> dict[str, float]:
     """Bits stored per weight of the quantized layers; nothing where none is."""
     layers = [workload.module.get_submodule(row.fqn) for row in rows if row.scheme]
@@ -229,18 +177,6 @@ def _bits_per_weight(workload: Workload, rows: list[LayerRow]) -> dict[str, floa
         return {}
     bits, numbers = 8 * sum(map(tensor_bytes, weights)), sum(weight.numel() for weight in weights)
     return {"serialize/bits_per_weight": bits / numbers}
-
-
-def _in_words(found: dict[str, Any], run: RunContext) -> str:
-    size, baseline = (run.record.metrics[f"serialize/{name}size_gib"] for name in ("", "baseline_"))
-    same = (
-        "equal bit for bit here and in a fresh process"
-        if found["equal"]
-        else "as near to the saved model as two calls of that are to each other"
-    )
-    carried = f", an unsafe pickle that carries {', '.join(found['unsafe'])}" if found["unsafe"] else ""
-    kept = f"; kept in {found['checkpoint']}" if found["checkpoint"] else ""
-    return f"{found['format']}{carried}: {size:.3g} of {baseline:.3g} GiB, loaded {same}{kept}"
 
 
 def _free(run: RunContext) -> None:

@@ -16,10 +16,10 @@ from src.config.schema import RootConf
 from src.context import RunContext
 from src.measurement.memory import peak_memory
 from src.outcomes import unsupported
+from src.treatments.applied import Choices, note_quantized, refusals
 from src.treatments.calibrated import CalibratedScheme
 from src.treatments.layers import LayerRow
 from src.treatments.pipeline_loading import load_pipeline, saved_pipeline
-from src.treatments.scheme import Choices, note_quantized, refusals
 from src.treatments.torchao_configs import torchao_config
 from src.workloads.model import build_model, structure, weights_made_on
 from src.workloads.pipeline import parts_of

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from src.context import RunContext
+from src.treatments.applied import Choices
 from src.treatments.layers import LayerRow
-from src.treatments.scheme import Choices
 from src.treatments.torchao_configs import torchao_config
 from src.workloads.model import build_model, weights_made_on
 from src.workloads.pipeline import ImagePipeline, pipeline_parts, tokenizers

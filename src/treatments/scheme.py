@@ -1,31 +1,24 @@
 """Quantization schemes: conf/quant entries made into something that can be checked and applied."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from torch import nn
-from torchao.quantization import FqnToConfig, quantize_
+from torchao.quantization import quantize_
 
 from src.config.errors import ConfigError
-from src.config.paths import command
 from src.config.quant_schema import QuantConf, RequiresConf
 from src.context import RunContext
 from src.devices.capability import EMULATE, Capability, Status, capability
 from src.devices.device import Device
 from src.outcomes import unsupported
+from src.treatments.applied import REFUSALS, Choices, another_scheme, first_line, quantize_layers
 from src.treatments.emulation import lifted
-from src.treatments.layers import LayerRow, fits_none, is_quantized, what_fits, why_not
+from src.treatments.layers import LayerRow, fits_none, what_fits, why_not
 from src.treatments.observing import Inputs, observe_inputs
 from src.treatments.trying import refused_layers
 from src.workloads.workload import Workload
-
-# torchao's own way to say that a device, a package or a shape is missing.
-_REFUSALS = (AssertionError, ImportError, NotImplementedError, ValueError)
-
-Choices = dict[str, tuple[str, Any]]  # a layer's name in the target -> scheme name, torchao config
 
 
 class Scheme(Protocol):
@@ -119,16 +112,16 @@ class TorchaoScheme:
         config = self.conf.emulation.config if self._emulated() else self.conf.on(device.kind).config
         try:
             return instantiate(config, _convert_="all", _partial_=True)(**arguments)
-        except (InstantiationException, TypeError, *_REFUSALS) as error:
+        except (InstantiationException, TypeError, *REFUSALS) as error:
             cause = (error.__cause__ or error) if isinstance(error, InstantiationException) else error
             absent = "Error locating target" in str(error) or "Error loading" in str(
                 cause
             )  # in Hydra's words
-            if isinstance(cause, _REFUSALS) and not absent:
+            if isinstance(cause, REFUSALS) and not absent:
                 raise unsupported(
-                    f"torchao refuses quant={self.conf.name}: {_first_line(cause)}", _another()
+                    f"torchao refuses quant={self.conf.name}: {first_line(cause)}", another_scheme()
                 ) from error
-            raise ConfigError(f"quant.config of {self.conf.name}: {_first_line(cause)}") from error
+            raise ConfigError(f"quant.config of {self.conf.name}: {first_line(cause)}") from error
 
     def check(self, device: Device, dtype: str) -> None:
         """Compare what the scheme needs with what the device has."""
@@ -204,56 +197,3 @@ class TorchaoScheme:
 
     def _emulated(self) -> bool:
         return self.conf.emulate and self.found is not None and self.found.status is Status.EMULATED
-
-
-def quantize_layers(module: nn.Module, configs: Choices, rows: list[LayerRow]) -> None:
-    """Apply a torchao config to each named layer, then look at what really became of it.
-
-    Args:
-        module: changed in place.
-        rows: given the scheme that was applied, or why none was.
-
-    Raises:
-        RunEndedError: `unsupported`, when torchao refuses, or silently leaves every layer alone.
-    """
-    with refusals(configs):
-        quantize_(module, FqnToConfig({fqn: config for fqn, (_, config) in configs.items()}), filter_fn=None)
-    note_quantized(module, configs, rows)
-
-
-@contextmanager
-def refusals(configs: Choices, by: str = "torchao") -> Iterator[None]:
-    """Turn torchao's refusals of a config or a layer into the outcome `unsupported`."""
-    try:
-        yield
-    except _REFUSALS as error:
-        names = "/".join(sorted({name for name, _ in configs.values()}))
-        raise unsupported(f"{by} refuses {names} here: {_first_line(error)}", _another()) from error
-
-
-def note_quantized(module: nn.Module, configs: Choices, rows: list[LayerRow], by: str = "torchao") -> None:
-    """Say in each row what was applied, by what became of the layer.
-
-    Raises:
-        RunEndedError: `unsupported`, when nothing became of any.
-    """
-    for row in rows:
-        if row.fqn not in configs:
-            continue
-        layer = module.get_submodule(row.fqn)
-        assert isinstance(layer, nn.Linear)
-        if is_quantized(layer):
-            row.scheme, row.reason = configs[row.fqn][0], ""
-        else:
-            row.reason = f"{by} left it alone"
-    if configs and not any(row.scheme for row in rows):
-        raise unsupported(f"{by} left all {len(configs)} selected layers alone", _another())
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
-
-
-def _another() -> str:
-    return f"another scheme, or other arguments in quant.config: {command('run', '--list')}"

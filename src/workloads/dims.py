@@ -7,10 +7,29 @@ from typing import Any
 
 from src.config.errors import ConfigError
 
+
+class _RemainderError(ArithmeticError):
+    """A division that must leave no remainder leaves one."""
+
+
+def _exactly(dividend: int, divisor: int) -> int:
+    """``a / b``, for sides that a patch or a VAE must divide.
+
+    Raises:
+        _RemainderError: there is a remainder; the message names the next ones without.
+    """
+    below, remainder = divmod(dividend, divisor)
+    if remainder:
+        there = " and ".join(str(each * divisor) for each in (below, below + 1) if each)
+        raise _RemainderError(f"{dividend} is no multiple of {divisor}; next to it: {there}")
+    return below
+
+
 _OPERATORS: dict[type[ast.AST], Callable[..., int]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
+    ast.Div: _exactly,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
     ast.USub: operator.neg,
@@ -18,10 +37,11 @@ _OPERATORS: dict[type[ast.AST], Callable[..., int]] = {
 
 
 def evaluate(expression: Any, dims: Mapping[str, int], where: str) -> int:
-    """Evaluate an integer or an expression of named dimensions (``+ - * // %`` and brackets).
+    """Evaluate an integer or an expression of named dimensions (``+ - * / // %`` and brackets).
 
     Raises:
-        ConfigError: an unknown name, another kind of expression, or a division by zero; `where` names the key.
+        ConfigError: an unknown name, another kind of expression, a division by zero, or one by ``/`` that leaves a
+            remainder; `where` names the key.
     """
     if isinstance(expression, int):
         return expression
@@ -30,8 +50,10 @@ def evaluate(expression: Any, dims: Mapping[str, int], where: str) -> int:
     except KeyError as error:
         names = ", ".join(sorted(dims))
         raise ConfigError(f"{where}={expression}: no dimension {error}; accepted: {names}") from error
+    except _RemainderError as error:
+        raise ConfigError(f"{where}={expression}: {error}") from error
     except (SyntaxError, TypeError, ValueError, ZeroDivisionError, RecursionError, MemoryError) as error:
-        raise ConfigError(f"{where}={expression}: not integers, names and + - * // % ({error})") from error
+        raise ConfigError(f"{where}={expression}: not integers, names and + - * / // % ({error})") from error
 
 
 def resolve(dims: Mapping[str, Any], axes: Mapping[str, int], where: str) -> dict[str, int]:

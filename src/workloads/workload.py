@@ -10,7 +10,7 @@ from torch import nn
 
 from src.config.errors import ConfigError
 from src.config.model_schema import DENOISER, PIPELINE
-from src.config.schema import RootConf
+from src.config.schema import RootConf, sizes, sizes_of_call
 from src.devices.device import Device
 from src.workloads.dims import resolve
 from src.workloads.inputs import make_inputs
@@ -80,12 +80,12 @@ def build_workload(cfg: RootConf, device: Device, model: nn.Module | None = None
         ConfigError: dimensions or weights that don't resolve, or a target that the model does not have or call.
     """
     dtype = getattr(torch, cfg.dtype)
-    axes = {"batch": cfg.batch, "resolution": cfg.resolution}
-    dims = resolve(cfg.model.dims, axes, "model.dims")
     if model is None:
         model = build_model(cfg.model, device.torch, dtype, cfg.seed, "model", weights_made_on(cfg))
     if cfg.target == PIPELINE:
-        return Workload(*build_pipeline(cfg, model, dims, device.torch))
+        of_pipeline = resolve(cfg.model.dims, sizes(cfg), "model.dims")
+        return Workload(*build_pipeline(cfg, model, of_pipeline, device.torch))
+    dims = resolve(cfg.model.dims, sizes_of_call(cfg), "model.dims")
     kwargs = make_inputs(cfg.model, dims, device.torch, dtype, cfg.seed + 1)
     path = cfg.model.targets[cfg.target]
     target = part_of(model, cfg)

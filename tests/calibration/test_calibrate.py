@@ -110,7 +110,11 @@ def test_the_report_is_self_contained(done: Calibrated) -> None:
     page = (done.folder / "report.html").read_text()
     assert not re.findall(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)\s*=\s*["']?(?!["']?data:)""", page)
     assert len(page.encode()) < 1_000_000
-    assert page.count('<svg class="plot') >= 2
+    table = pd.read_csv(done.folder / "experiments.csv")
+    compared = table[
+        table["kind"].isin(["aa", "slowdown"]) & ~table["crowded"]
+    ]  # a busy machine may leave none
+    assert page.count('<svg class="plot') >= (0 if compared.empty else 2)
     assert "prefers-color-scheme: dark" in page
     assert "$" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
 

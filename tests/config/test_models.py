@@ -335,3 +335,24 @@ def test_home_on_a_command_line(call: Call, checkpoints: Path, monkeypatch: pyte
     assert found == [str(checkpoints / "plain"), str(checkpoints / "pipeline/transformer")]
     result = call(*local, "model.weights.id=~/nowhere")
     assert result.err.startswith(f"error: model.weights.id={checkpoints}/nowhere: no folder")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["frames=9"], "frames=9: flux-tiny makes no videos"),
+        (["model=cogvideox-tiny", "frames=0"], "frames=0: cogvideox-tiny makes videos; give frames=5"),
+        (
+            ["model=cogvideox-tiny", "frames=8"],
+            "(frames - 1) / 4 + 1: 7 is no multiple of 4; next to it: 4 and 8",
+        ),
+        (
+            ["model=qwen-image-tiny", "resolution=100"],
+            "side=resolution / 16: 100 is no multiple of 16; next to it: 96 and 112",
+        ),
+    ],
+)
+def test_sizes_that_a_model_does_not_take(call: Call, words: list[str], said: str) -> None:
+    result = call(*words)
+    assert (result.status, result.runs) == (2, [])
+    assert said in result.err

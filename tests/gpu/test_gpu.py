@@ -55,7 +55,8 @@ def test_the_command_line_s_own_processes_use_the_device(tmp_path, launcher, mod
     record = json.loads(path.read_text())
     assert (record["outcome"], record["device"]["kind"]) == ("ok", "cuda"), record["reason"]
     assert (record["metrics"].get("compile/warm_s", 0) > 0) == (mode != "none")
-    assert "other processes were on" not in record["reason"]  # the compiler's are not
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # other tests are on it then
+        assert "other processes were on" not in record["reason"]  # the compiler's are not
 
 
 @pytest.mark.parametrize("mode", ["none", "default"])
@@ -227,7 +228,8 @@ def test_a_process_of_a_calibration(tmp_path):
     specs = [Spec(Kind.AA), Spec(Kind.SLOWDOWN, 0.1), Spec(Kind.HARNESS)]
     answer = measure_batch(conf, 1, specs, tmp_path / "experiments.jsonl", heard.append)
     assert "trouble" not in answer, answer
-    equal, slowed, harness = (json.loads(text) for text in heard)
+    found = {each["kind"]: each for each in map(json.loads, heard)}  # a crowded one comes again
+    equal, slowed, harness = (found[spec.kind] for spec in specs)
     assert abs(equal["speedup"] - 1) < 0.05
     assert abs(slowed["speedup"] / slowed["truth"] - 1) < 0.05
     assert all(abs(ratio - 1) < 0.1 for ratio in harness["ratios"])
@@ -259,8 +261,8 @@ def test_streamed_weights_never_lie_unquantized_on_the_device(compose, execute_r
     whole_gib = found["device"]["memory/baseline_model_gib"]
     held_gib = {where: metrics["memory/quantize_peak_gib"] - beside_gib for where, metrics in found.items()}
     assert held_gib["device"] > whole_gib
-    assert held_gib["streamed"] < 0.8 * whole_gib
-    assert held_gib["cpu"] < 0.8 * whole_gib
+    assert held_gib["streamed"] < 0.8 * whole_gib, held_gib
+    assert held_gib["cpu"] < 0.8 * whole_gib, held_gib
 
 
 @pytest.mark.parametrize("where", ["device", "cpu"])

@@ -19,7 +19,7 @@ import yaml
 from src.config.schema import RootConf
 from src.launching.preparation import PRELOAD
 from src.local import group
-from src.local.group import LARGEST, brought_together, group_key
+from src.local.grouping import LARGEST, brought_together, group_key
 from src.processes.isolated import Preloaded
 from tests.conftest import Called, Compose
 from tests.fork_server import own_fork_server

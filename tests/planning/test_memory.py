@@ -84,12 +84,13 @@ def test_a_pipeline_has_its_vae_and_both_components_layers(compose):
 
 def test_guidance_doubles_the_denoisers_batch(compose):
     small = ("model=pixart-sigma", "resolution=256", "model.factory.num_layers=1")
-    once, twice = (
-        Footprints().of(compose(*small, f"target={target}")) for target in ("denoiser", "pipeline")
+    once, twice, pipeline = (
+        Footprints().of(compose(*small, *also)) for also in (["model.guidance=none"], [], ["target=pipeline"])
     )
     rows = {row.name: row.M for row in once.rows}
-    assert once.trouble == twice.trouble == ""
-    assert all(2 * rows[row.name] == row.M for row in twice.rows if row.component == "denoiser")
+    assert once.trouble == twice.trouble == pipeline.trouble == ""
+    assert all(2 * rows[row.name] == row.M for row in twice.rows)
+    assert twice.rows == [row for row in pipeline.rows if row.component == "denoiser"]
 
 
 def test_what_cannot_be_followed_is_said_and_its_weights_are_known(compose, monkeypatch):

@@ -111,6 +111,12 @@ def test_runs_that_compiled_foretell_one_that_will_and_others_one_that_will_not(
     assert parts(QUANT, MEASURE, 1, record(PHASES), cached)[COMPILE] == pytest.approx(21.0, abs=1.1)
 
 
+def test_what_another_process_compiled_was_not_compiled_in_the_run():
+    ahead = record(PHASES | {"compile baseline": 1.0, "compile treated": 2.0})
+    ahead.details["compiled_ahead_s"] = {"baseline": 15.5, "treated": 19.5}
+    assert parts(SAME, MEASURE, 1, ahead)[COMPILE] == pytest.approx(3.0)
+
+
 def test_further_processes_are_a_part_and_their_rounds_are_rounds():
     one, three = parts(SIZE), parts(SIZE, MEASURE, 3)
     assert three[ROUNDS] == 3 * one[ROUNDS]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from src.processes.isolated import EndedBy, Preloaded, share_caches
+from src.processes.caches import share_caches
+from src.processes.isolated import EndedBy, Preloaded
 from tests.fork_server import own_fork_server
 from tests.launching import jobs
 

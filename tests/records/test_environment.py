@@ -1,4 +1,6 @@
 import json
+from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -72,6 +74,14 @@ def test_packages_that_bring_kernels_are_versions(monkeypatch, name, brings):
 )  # fmt: skip
 def test_which_variables_count(name, counts):
     assert counted_variables({name: "1"}) == ({name: "1"} if counts else {})
+
+
+def test_torch_s_own_assembler_does_not_count():
+    """Inductor sets it in a process that compiles; the run before did not have it."""
+    name = "TRITON_PTXAS_PATH"
+    own = Path(find_spec("torch").origin).parent / "bin" / "ptxas"
+    assert counted_variables({name: str(own)}) == {}
+    assert counted_variables({name: "/usr/local/cuda/bin/ptxas"}) == {name: "/usr/local/cuda/bin/ptxas"}
 
 
 def test_the_slurm_job():

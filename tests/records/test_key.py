@@ -14,7 +14,7 @@ from src.config.schema import RootConf, SerializeConf
 from src.records import key as key_module
 from src.records.content import settings
 from src.records.environment import versions
-from src.records.key import run_key
+from src.records.key import axes_of, run_key
 from src.records.record import Record
 
 AXES = [name for name in CELL if name != "variant"]
@@ -134,6 +134,13 @@ def test_an_argument_of_a_call_counts_whatever_it_is_called(compose, quant):
     candidates[2].quant.candidates["x"]["bits"] = 5
     plain, other, prose = (run_key(each, DEVICE) for each in candidates)
     assert other != plain == prose
+
+
+def test_frames_count_where_a_model_makes_videos(compose):
+    image, video = compose("model=pixart-tiny"), compose("model=cogvideox-tiny")
+    assert "frames" not in axes_of(image)
+    assert axes_of(video)["frames"] == 5
+    assert run_key(video, DEVICE) != run_key(compose("model=cogvideox-tiny", "frames=9"), DEVICE)
 
 
 def test_keys_are_16_hex_digits_and_stable(cfg):

@@ -1,6 +1,7 @@
 """`predict=model`: from a model's layer table to its speedup; layer rules, candidates, devices, what is unknown."""
 
 import math
+import sys
 
 import pandas as pd
 import pytest
@@ -154,7 +155,17 @@ def test_words_about_the_model_are_handed_on():
     assert with_workload(["model=flux-dev"]) == ["model=flux-dev"]
 
 
-def test_a_wrong_word_is_one_line():
+@pytest.mark.parametrize("trace", [None, lambda *_: None], ids=["", "under a debugger"])
+def test_a_wrong_word_is_one_line(trace):
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        _two_wrong_words()
+    finally:
+        sys.settrace(before)
+
+
+def _two_wrong_words():
     with pytest.raises(ConfigError, match="model=flux: no such option; did you mean"):
         run_configs(["model=flux"])
     with pytest.raises(ConfigError, match="unknown key batsch"):

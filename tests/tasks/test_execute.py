@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -297,6 +298,7 @@ def call(seconds, hits, misses):
         (call(9.0, 0, 2), None, {"cold_s": 9.0}),
         (call(9.0, 0, 2), call(8.0, 1, 1), {"cold_s": 9.0}),  # what the cache does not take is no warm call
         (call(1.0, 2, 0), None, {"warm_s": 1.0}),
+        (replace(call(1.0, 2, 0), ahead_s=8.0), None, {"cold_s": 8.0, "warm_s": 1.0}),
         (call(0.1, 0, 0), None, {}),
     ],
 )

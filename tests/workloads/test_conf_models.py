@@ -5,22 +5,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from accelerate import init_empty_weights
-from hydra.utils import get_class
 
+from src.compilation.scopes import repeated_blocks
+from src.config.schema import sizes_of_call
 from src.workloads.dims import resolve
 from src.workloads.inputs import make_inputs
+from src.workloads.model import outline
 from tests.conftest import ROOT
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 META = torch.device("meta")
-
-
-def on_meta(conf):
-    factory = dict(conf.factory)
-    with init_empty_weights():
-        model = get_class(factory.pop("_target_"))(**factory)
-    return model.to(META, torch.bfloat16).eval()
+NO_BLOCKS = {"linear"}
 
 
 @pytest.fixture
@@ -30,7 +25,7 @@ def meta_inputs(monkeypatch):
     def made(cfg):
         seeded = SimpleNamespace(manual_seed=lambda _: None)
         monkeypatch.setattr(torch, "Generator", lambda device: seeded)
-        dims = resolve(cfg.model.dims, {"batch": cfg.batch, "resolution": cfg.resolution}, "model.dims")
+        dims = resolve(cfg.model.dims, sizes_of_call(cfg), "model.dims")
         return make_inputs(cfg.model, dims, META, torch.bfloat16, 0)
 
     return made
@@ -44,24 +39,20 @@ def outputs(value):
 @pytest.mark.parametrize("name", MODELS)
 def test_one_forward_of_its_real_size(compose, meta_inputs, name):
     cfg = compose(f"model={name}", "batch=2")
-    model, inputs = on_meta(cfg.model), meta_inputs(cfg)
-    accepted = inspect.signature(model.forward).parameters
-    assert set(inputs) <= set(accepted)
-    found = outputs(model(**inputs))
-    assert found
-    assert all(tensor.shape[0] % 2 == 0 for tensor in found)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("name", MODELS)
-def test_every_target_is_called_in_a_forward(compose, meta_inputs, name):
-    cfg = compose(f"model={name}")
-    assert cfg.target in cfg.model.targets
-    model, called = on_meta(cfg.model), []
+    model, inputs, called = outline(cfg.model, torch.bfloat16), meta_inputs(cfg), []
+    if published := cfg.model.published_parameters:
+        assert sum(p.numel() for p in model.parameters()) == pytest.approx(published, rel=0.005)
+    assert set(inputs) <= set(inspect.signature(model.forward).parameters)
     for target, path in cfg.model.targets.items():
         model.get_submodule(path).register_forward_hook(lambda *_, target=target: called.append(target))
-    model(**meta_inputs(cfg))
-    assert set(called) == set(cfg.model.targets)
+    found = outputs(model.to(META, torch.bfloat16)(**inputs))
+    assert found
+    assert all(tensor.shape[0] % 2 == 0 for tensor in found)
+    assert set(called) == set(cfg.model.targets) >= {cfg.target}
+    if name not in NO_BLOCKS:
+        blocks = repeated_blocks(model)
+        assert len(blocks) > 1
+        assert model not in blocks
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -49,7 +49,6 @@ def test_any_text_is_a_number_or_a_config_error(text: str):
         "batch if batch else side",
         "'a' * 3",
         "2 ** 64",
-        "batch / 2",
         "1.5",
         "batch +",
         "",
@@ -72,7 +71,7 @@ def test_unknown_name_lists_the_accepted_ones():
 
 
 def test_dimensions_use_axes_and_earlier_dimensions():
-    dims = resolve({"side": "resolution // 16", "tokens": "side * side"}, {"resolution": 256}, "model.dims")
+    dims = resolve({"side": "resolution / 16", "tokens": "side * side"}, {"resolution": 256}, "model.dims")
     assert dims == {"resolution": 256, "side": 16, "tokens": 256}
 
 
@@ -86,6 +85,12 @@ def test_dimensions_use_axes_and_earlier_dimensions():
         ({"side": -3}, "model.dims.side=-3: gives -3 with resolution=256; a dimension is at least 1"),
         ({"tokens": "side * 2", "side": 4}, "no dimension 'side'"),
         ({"side": "resolution // 0"}, "model.dims.side=resolution // 0"),
+        ({"side": "resolution / 0"}, "model.dims.side=resolution / 0"),
+        (
+            {"side": "resolution / 24"},
+            "model.dims.side=resolution / 24: 256 is no multiple of 24; next to it: 240 and 264",
+        ),
+        ({"side": "(resolution - 250) / 8"}, "6 is no multiple of 8; next to it: 8"),
     ],
 )
 def test_dimensions_that_cannot_be(dims: dict[str, object], message: str):

@@ -1,0 +1,75 @@
+"""What a plan says below its tables: sums, what the hours rest on, and what should be known of the numbers."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from src.config.paths import command
+from src.launching.progress import duration
+from src.planning.hours import GUESS, sources
+from src.planning.matrix import Matrix, PlannedRun, hours
+from src.planning.parts import ROUNDS
+
+UNKNOWN = "unknown"  # a verdict that nothing foretells
+_WORKLOAD = ("model", "target", "batch", "resolution", "frames", "dtype")
+_MOST_REASONS = 4  # why nothing is foretold
+_SAYS = {
+    "the same": "earlier runs of the same",
+    GUESS: "a guess from measure.budget_s, for lack of earlier runs",
+}
+
+
+def closing_lines(matrix: Matrix, most: int) -> list[str]:
+    """Sums, what the hours rest on, and what should be known of the numbers."""
+    sent = [run for run in matrix.runs if not run.fate.is_skipped]
+    sent_s = sum(run.seconds for run in sent)
+    of_it = f", {matrix.parts_s().get(ROUNDS, 0.0) / sent_s:.0%} of them rounds" if sent_s else ""
+    took = f"{hours(sent):.2f} device hours in all{of_it}"
+    lines = [f"{took}, {_at_once(matrix)}: about {duration(matrix.wall_s())}"]
+    told = sources(run.estimate for run in sent)
+    words = [
+        f"{number} by {_SAYS.get(source, f'earlier runs of {source}')}" for source, number in told.items()
+    ]
+    lines += [f"time: {', '.join(words)}"] if words else []
+    lines += _foretold(sent)
+    absent = [group.gpu for group in matrix.groups if not group.card.here and group.card.device]
+    if absent and not matrix.launch.elsewhere:
+        names = ", ".join(dict.fromkeys(absent))
+        lines.append(
+            f"gpu={names}: not on this machine; launched here its runs would only be recorded as unsupported"
+        )
+    troubles: dict[str, list[PlannedRun]] = {}
+    for run in sent:
+        if run.memory and run.memory.trouble:
+            troubles.setdefault(run.memory.trouble, []).append(run)
+    lines += [
+        f"memory of {_names(runs)}: weights alone, its forward could not be followed: {why}"
+        for why, runs in troubles.items()
+    ]
+    if any(runs[1:] for _, runs in matrix.rows(most)):
+        lines.append("plan=all gives every run a row of its own")
+    return lines
+
+
+def _foretold(runs: Sequence[PlannedRun]) -> list[str]:
+    """What the promises rest on, and why there are none, each once."""
+    told = [run.promise for run in runs if run.promise]
+    if all(each.verdict == UNKNOWN for each in told):
+        return []
+    why = Counter(each.reason for each in told if each.reason)
+    predict = command("analyze", "predict=model")
+    lines = [f"foretold: from single layers that were measured, with intervals of 90 %; {predict} says more"]
+    return lines + [f"foretold of {count}: {reason}" for reason, count in why.most_common(_MOST_REASONS)]
+
+
+def _at_once(matrix: Matrix) -> str:
+    at_once = matrix.launch.at_once
+    if not matrix.launch.elsewhere:
+        return "one run after another" if at_once == 1 else f"{at_once or 'all'} at once"
+    return f"{at_once or 'all'} at once of each GPU, if the cluster has them free"
+
+
+def _names(runs: Sequence[PlannedRun]) -> str:
+    """The first run's workload, and how many other runs there are."""
+    others = f" and {len(runs) - 1} more" if runs[1:] else ""
+    words = [f"{name}={value}" for name, value in runs[0].axes.items() if name in _WORKLOAD]
+    return " ".join(words) + others
