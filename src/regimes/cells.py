@@ -46,7 +46,8 @@ def own_cells(runs: pd.DataFrame) -> pd.DataFrame:
     parts = zip(ran["quant"], ran["variant"], strict=True)
     named = [f"{quant} ({variant})" if variant else quant for quant, variant in parts]
     frame = ran.assign(quant=named, source=OWN)
-    return cells(frame[COLUMNS].to_dict("records"))
+    kinds = dict.fromkeys(SHAPE, "int64") | dict.fromkeys(_NUMBERS, "float64")
+    return frame[COLUMNS].astype(kinds).reset_index(drop=True)
 
 
 def together(own: pd.DataFrame, published: pd.DataFrame, devices: Iterable[str] = ()) -> pd.DataFrame:
@@ -61,6 +62,17 @@ def together(own: pd.DataFrame, published: pd.DataFrame, devices: Iterable[str] 
     same = {name: each[0] for name, each in found.items() if len(each) == 1 and name not in known}
     parts = [own, published.assign(device=published["device"].replace(same))]
     return pd.concat([part for part in parts if len(part)] or [published], ignore_index=True)
+
+
+def evenly(frame: pd.DataFrame, most: int) -> pd.DataFrame:
+    """At most so many cells, as many of each place and scheme: which ones hangs on their shapes alone."""
+    if len(frame) <= most:
+        return frame
+    order = pd.util.hash_pandas_object(frame[SHAPE], index=False).sort_values(kind="stable").index
+    groups = [*PLACE, "quant"]
+    each = max(1, most // frame[groups].drop_duplicates().shape[0])
+    chosen = frame.loc[order].groupby(groups, sort=False).head(each).index
+    return frame.loc[chosen.sort_values()].head(most).reset_index(drop=True)
 
 
 def weights(frame: pd.DataFrame) -> "pd.Series[float]":

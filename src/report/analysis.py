@@ -9,7 +9,8 @@ from rich.console import Console
 
 from src.analysis.advice import advised
 from src.analysis.answers import answers
-from src.analysis.frame import VERDICTS, compared, model_level, of_sweep, standing, tidy
+from src.analysis.frame import VERDICTS, compared, model_level, of_sweep, standing, tidied, tidy
+from src.analysis.kept import kept_folder
 from src.analysis.layer_tables import layer_tables
 from src.analysis.left import left_to_forecast, write_left_out
 from src.analysis.provenance import Provenance, provenance, warnings
@@ -48,7 +49,10 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
         if not conf.imports and not conf.predict:
             raise
         return _without_runs(conf, str(error), console)
-    frame = tidy(tracker.runs(), conf.margin)
+    attempts, told = tracker.attempts(kept_folder(Path(conf.outputs)))
+    for line in told:
+        console.print(f"note: {line}", soft_wrap=True, markup=False)
+    frame = tidied(attempts, conf.margin)
     if frame.empty:
         why = f"experiment={tracker.experiment}: no finished runs yet in {tracker.uri}; {command('run')} makes one"
         return _without_runs(conf, why, console)
@@ -127,7 +131,15 @@ def _regimes(conf: AnalyzeConf, runs: pd.DataFrame, tracker: Tracker | None = No
     tables = partial(layer_tables, compared(model_level(runs)), Path(conf.outputs), tracker)
     with quiet_libraries():
         return regimes(
-            runs, conf.imports, conf.predict, scheme_aliases(), conf.margin, asked, tables, conf.device
+            runs,
+            conf.imports,
+            conf.predict,
+            scheme_aliases(),
+            conf.margin,
+            asked,
+            tables,
+            conf.device,
+            kept_folder(Path(conf.outputs)),
         )
 
 
