@@ -1,14 +1,14 @@
 """The small siblings in conf/model: real forwards on this CPU, quantized by real kernels, compiled."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
-from src.compilation.scopes import compile_module
+from src.compilation.scopes import compile_module, compiler_counts, forget_compiled
 from src.planning.footprint import Footprints
 from src.quality.sqnr import compare
-from src.records.record import Outcome
 from src.treatments.layers import capture_layers, is_quantized
 from src.treatments.scheme import make_scheme
 from src.workloads.workload import build_workload
@@ -18,29 +18,45 @@ TINY = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*-tiny.yaml"
 LEAST_DB = {"int8wo": 30, "int8dq": 25}
 
 
+@pytest.fixture
+def compiled():
+    """compiled(workload, cfg) -> its first output, compiled by the run's mode; and how often the graph broke."""
+
+    def call(workload, cfg):
+        before = compiler_counts()
+        compile_module(workload.module, cfg.compile)
+        output = workload.call()
+        did = compiler_counts().since(before)
+        assert did.graphs
+        return output, did.graph_breaks
+
+    yield call
+    forget_compiled()
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("model", TINY)
-def test_quantized_it_computes_nearly_the_same(compose, cpu, run_context, model):
-    cfg = compose(f"model={model}", "dtype=float32")
+def test_quantized_and_compiled_it_computes_nearly_the_same(
+    compose, entries, cpu, run_context, compiled, model
+):
+    """Every scheme of CI, eager and with its blocks compiled; by Dynamo alone, which is what finds graph breaks."""
+    cfg = compose(f"model={model}", "dtype=float32", "compile=regional", "compile.backend=eager")
     baseline = build_workload(cfg, cpu)
     rows, _ = capture_layers(baseline, keep=False)
     expected = baseline.call()
     for quant, least_db in LEAST_DB.items():
-        run = run_context(compose(f"model={model}", "dtype=float32", f"quant={quant}"))
-        treated = baseline.twin()
-        make_scheme(run.cfg.quant).apply(treated, rows, run)
-        assert all(is_quantized(treated.module.get_submodule(row.fqn)) for row in rows)
-        assert compare(expected, treated.call())["quality/sqnr_db"] > least_db
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("model", TINY)
-def test_its_blocks_compile_whole(compose, cpu, model):
-    cfg = compose(f"model={model}", "dtype=float32", "compile=regional", "compile.backend=aot_eager")
-    workload = build_workload(cfg, cpu)
-    expected = workload.call()
-    compile_module(workload.module, cfg.compile)
-    assert compare(expected, workload.call()).get("quality/sqnr_db", 100) > 60
+        treated, layers = baseline.twin(), [replace(row) for row in rows]
+        run = run_context(replace(cfg, quant=replace(entries[quant], layers=cfg.quant.layers)))
+        make_scheme(run.cfg.quant).apply(treated, layers, run)
+        assert all(is_quantized(treated.module.get_submodule(row.fqn)) for row in layers)
+        eager = treated.call()
+        assert compare(expected, eager)["quality/sqnr_db"] > least_db
+        output, breaks = compiled(treated, cfg)
+        assert breaks == 0
+        assert compare(eager, output).get("quality/sqnr_db", 100) > 60
+    output, breaks = compiled(baseline, cfg)
+    assert breaks == 0
+    assert compare(expected, output).get("quality/sqnr_db", 100) > 60
 
 
 @pytest.mark.parametrize("model", TINY)
@@ -72,12 +88,3 @@ def test_a_call_is_fed_by_frames_resolution_and_guidance(compose, cpu, given, sh
     cos, sin = workload.kwargs["image_rotary_emb"]
     assert cos.shape == sin.shape == (shape[1] * shape[3] * shape[4] // 4, 64)
     assert torch.allclose(cos**2 + sin**2, torch.ones_like(cos))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("compile_mode", ["none", "regional"])
-@pytest.mark.parametrize("quant", ["none", "int8wo", "int8dq"])
-@pytest.mark.parametrize("model", TINY)
-def test_a_run_of_it(compose, execute_run, model, quant, compile_mode):
-    record = execute_run(compose(f"model={model}", f"quant={quant}", f"compile={compile_mode}"))
-    assert record.outcome is Outcome.OK, record.reason
