@@ -18,6 +18,7 @@ from src.config.tracking_uri import without_password
 from src.records.connection import TrackingError, mend_folder, probe
 from src.records.record import RecordError
 from src.records.store import MANIFEST_NAME, read_manifest, sweep_folder
+from src.records.summary import MAX_NOTE, NOTE
 from src.records.view import ui_command
 
 if TYPE_CHECKING:
@@ -102,6 +103,17 @@ class Tracker:
             self._client.log_artifact(run_id, str(path))
         self._client.set_terminated(run_id)
         return str(run_id)
+
+    def tell_sweep(self, sweep: str, answer: str, report: Path) -> None:
+        """Let a sweep's own run carry a report, and its description begin with the answer and a link to it."""
+        for run in self._search(f"tags.kind = 'sweep' and tags.sweep = '{sweep}'"):
+            run_id = run.info.run_id
+            self._client.log_artifact(run_id, str(report))
+            link = f"#/experiments/{self.experiment_id}/runs/{run_id}/artifacts/{report.name}"
+            rest = run.data.tags.get(NOTE, "").partition("\n\n")[2]  # what came first was an answer too
+            note = f"{answer} [The report]({link})\n\n{rest}"
+            whole = note if len(note) <= MAX_NOTE else note[:MAX_NOTE].rpartition("\n")[0]
+            self._client.set_tag(run_id, NOTE, whole)
 
     @property
     def view_hint(self) -> str:

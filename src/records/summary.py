@@ -10,7 +10,8 @@ from src.records.record import EMULATED, Outcome, Record
 from src.records.store import SweepManifest
 
 VERDICTS = ("helps", "hurts", "neutral", "inconclusive")
-_MAX_NOTE = 7800  # characters; MLflow takes 8000 in a tag
+NOTE = "mlflow.note.content"  # a run's description: its first paragraph is the answer
+MAX_NOTE = 7800  # characters; MLflow takes 8000 in a tag
 
 
 def headline(manifest: SweepManifest, records: Iterable[Record]) -> dict[str, float]:
@@ -102,7 +103,7 @@ def sweep_note(manifest: SweepManifest, children: dict[str, Record], experiment_
             record.reason[:120].replace("|", "/"),
         )
         row = f"| {' | '.join(cells)} |\n"
-        if len(note) + len(row) > _MAX_NOTE:
+        if len(note) + len(row) > MAX_NOTE:
             return f"{note}\n{len(rows) - done} more runs"
         note += row
     return note

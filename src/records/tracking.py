@@ -26,7 +26,7 @@ from src.records.store import (
     published_run,
     read_manifest,
 )
-from src.records.summary import headline, sweep_note, sweep_status
+from src.records.summary import NOTE, headline, sweep_note, sweep_status
 from src.records.tagged import TaggedRuns
 from src.records.view import publish_view, sweep_link
 
@@ -125,7 +125,7 @@ class Tracker:
             points = [(name, value, 0) for name, value in new.items()]
             now_ms = round(time.time() * 1000)  # of two at one moment MLflow shows the larger
             publish_view(self.connection, manifest.sweep, records)
-            self.runs.log(parent_run_id, points, {}, {"mlflow.note.content": note}, now_ms)
+            self.runs.log(parent_run_id, points, {}, {NOTE: note}, now_ms)
             self.client.set_terminated(parent_run_id, sweep_status(manifest, records), at_ms)
         mark_published(folder, self.connection.destination, parent_run_id, version=last)
 

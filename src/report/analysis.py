@@ -26,6 +26,7 @@ from src.config.paths import command
 from src.config.schema import AnalyzeConf
 from src.regimes.regimes import MODEL, Regimes, regimes, write_predictions
 from src.report import terminal
+from src.report.answer_words import paragraph
 from src.report.left import left_in_words
 from src.report.regimes import published
 from src.report.regimes import show as show_regimes
@@ -86,7 +87,7 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
     show_regimes(console, found_regimes)
     for line in left_in_words(left):
         console.print(line, soft_wrap=True, markup=False)
-    _log(tracker, conf, frame, runs, breakeven, paths, console)
+    _log(tracker, conf, report, paths, console)
     terminal.closing(console, paths[0], tracker.view_hint, report.answers)
     return 0
 
@@ -166,19 +167,13 @@ def report_folder(folder: Path) -> Path:
     return folder
 
 
-def _log(
-    tracker: Tracker,
-    conf: AnalyzeConf,
-    frame: pd.DataFrame,
-    runs: pd.DataFrame,
-    breakeven: pd.DataFrame,
-    paths: list[Path],
-    console: Console,
-) -> None:
-    """Log the analysis; the report is on disk already, so a tracker that went away is only said."""
+def _log(tracker: Tracker, conf: AnalyzeConf, report: Report, paths: list[Path], console: Console) -> None:
+    """Log the analysis, also with the sweep it is of; the report is on disk, so a tracker gone away is only said."""
     name = f"analysis of {conf.sweep or 'all runs'}"
     tags = {"sweep": conf.sweep} if conf.sweep else {}
     try:
-        tracker.publish(name, tags, headline(runs, breakeven), paths)
+        tracker.publish(name, tags, headline(report.runs, report.breakeven), paths)
+        if conf.sweep:
+            tracker.tell_sweep(conf.sweep, paragraph([each.answer for each in report.answers]), paths[0])
     except Exception as error:  # each artifact store has exceptions of its own
         console.print(f"the analysis could not be logged to {tracker.uri}: {error}", markup=False)

@@ -1,7 +1,7 @@
 """An answer in words, for the page and for the terminal."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -118,3 +118,18 @@ def sentence(pick: Pick) -> Iterator[str]:
     yield f"{speedup(row)} {row['verdict']}, {basis(row)}"
     yield ", ".join(filter(None, [times(row), memory(row)]))
     yield quality(row)
+
+
+def paragraph(answers: Sequence[Answer]) -> str:
+    """The first answer in a line of Markdown: the workload, each pick, and what cannot be told from it."""
+    if not answers:
+        return "**No answer yet**: nothing was compared."
+    first = answers[0]
+    told = []
+    for pick in first.picks:
+        others = f"; {rivals_lead(pick).lower()}: {rivals(pick)}" if rivals(pick) else ""
+        use, *facts = (LEAVE, pick.why) if pick.row is None else filter(None, sentence(pick))
+        told.append(f"{', '.join([f'{goals(pick)}: **{use}**', *facts])}{others}.")
+    more = f" {len(answers) - 1} more answers are in the report." if len(answers) > 1 else ""
+    where = "; ".join(filter(None, [f"{place(first)}, on {first.first['device']}", weights(first)]))
+    return f"{where}. {' '.join(told)}{more}"

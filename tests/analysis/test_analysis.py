@@ -75,6 +75,26 @@ def test_the_analysis_is_logged_in_the_same_experiment(analysed, store):
     assert run.info.status == "FINISHED"
 
 
+def test_the_sweeps_own_run_begins_with_the_answer_and_carries_the_report(store, analysing):
+    name, experiment_id = store.experiment([made("a", 1.3, sweep="known")])
+    tags = {
+        "kind": "sweep",
+        "sweep": "known",
+        "mlflow.note.content": "an earlier answer\n\n`command`\n\n| run |",
+    }
+    run_id = store.client.create_run(experiment_id, tags=tags).info.run_id
+    for _ in range(2):
+        assert analysing(store.conf(name, sweep="known"))[0] == 0
+    note = store.client.get_run(run_id).data.tags["mlflow.note.content"]
+    first, _, rest = note.partition("\n\n")
+    assert re.search(
+        r"fastest.*: \*\*int8.*\*\*, 1\.3\d?× \(.*\) helps, \d+ pairs? of rounds in 1 process", first
+    )
+    assert first.endswith(f"[The report](#/experiments/{experiment_id}/runs/{run_id}/artifacts/report.html)")
+    assert rest == "`command`\n\n| run |"
+    assert [file.path for file in store.client.list_artifacts(run_id)] == ["report.html"]
+
+
 def test_an_experiment_without_runs_says_so_in_one_line(store, analysing):
     name, _ = store.experiment()
     status, printed = analysing(store.conf(name))

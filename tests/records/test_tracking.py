@@ -21,6 +21,7 @@ from src.records.content import label, params, settings
 from src.records.options import OPTIONS_TAG
 from src.records.record import Outcome, Record, read_record
 from src.records.store import SweepManifest, sweep_folder, unpublished
+from src.records.summary import answer
 from src.records.tracking import Tracker, TrackingError, UnpublishableError, open_tracker
 from src.records.view import ui_command
 
@@ -107,6 +108,72 @@ def test_the_sweep_itself_shows_what_came_out(tracker, outputs):
     experiment = tracker.client.get_experiment(tracker.connection.experiment_id)
     assert "metrics.`speedup`" in experiment.tags["mlflow.sharedViewState.sweep-1"]
     assert "viewStateShareKey=sweep-1" in tracker.link("sweep-1")
+
+
+def test_the_view_has_the_answers_columns_and_only_the_axes_that_differ(tracker, outputs):
+    published_sweep(tracker, outputs)
+    experiment = tracker.client.get_experiment(tracker.connection.experiment_id)
+    view = json.loads(experiment.tags["mlflow.sharedViewState.sweep-1"])
+    named = [column.partition(".")[2].strip("`") for column in view["selectedColumns"]]
+    numbers = ["speedup", "low", "high", "pairs", "ms", "saved_percent", "sqnr_db"]
+    assert named == ["outcome", "verdict", *numbers, "reason", "quant", "device"]
+    [best] = tracker.client.search_runs(
+        [experiment.experiment_id],
+        view["searchFilter"],
+        order_by=[f"{view['orderByKey']} DESC"],
+        max_results=1,
+    )
+    metrics = best.data.metrics
+    assert list(metrics)[: len(numbers)] == [n for n in numbers if n != "saved_percent"] + ["saved_percent"]
+    assert (metrics["speedup"], metrics["low"], metrics["saved_percent"]) == (1.2, 1.182, 50)
+    assert metrics["faster_percent"] == 20
+    assert metrics["ms"] == float(f"{metrics['latency/median_ms']:.4g}")
+
+
+def test_charts_are_one_view_per_batch(tracker, outputs):
+    folders = [make_run(outputs, f"key{b}", "sweep-1", batch=b) for b in (1, 4, 16)]
+    manifest = make_sweep(outputs, "sweep-1", folders)
+    parent = tracker.open_sweep(manifest, sweep_folder(outputs, "sweep-1"))
+    assert "charts: http" in tracker.link("sweep-1")
+    for folder in folders:
+        tracker.publish(folder, parent)
+    tracker.close_sweep(parent, outputs / "sweeps" / "sweep-1")
+    lines = tracker.link("sweep-1").splitlines()
+    assert [line.partition(":")[0] for line in lines[1:]] == [
+        *("charts, batch 1", "charts, batch 4", "charts, batch 16"), "table"
+    ]  # fmt: skip
+    key = lines[2].partition("viewStateShareKey=")[2].partition("&")[0]
+    experiment = tracker.client.get_experiment(tracker.connection.experiment_id)
+    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])
+    assert [run.data.params["batch"] for run in runs(tracker, view["searchFilter"])] == ["4"]
+
+
+@pytest.mark.parametrize(
+    ("speedups", "says"),
+    [
+        ([1.5, 1.48, 0.7], "**Use q0**: the fastest of 3 quantized runs (2 helps, 1 hurts) is q0"),
+        ([0.9, 0.7], "**Leave it unquantized**: of 2 quantized runs none helps (2 hurts); the best is q0"),
+        ([], "**No speedup was measured**: no run was recorded."),
+    ],
+)
+def test_a_sweeps_answer_in_a_sentence(speedups, says):
+    records = [
+        Record("k", 1, "s", {"quant": f"q{i}", "model": "flux"}, Outcome.OK, "helps" if x > 1 else "hurts", metrics={
+            "speedup/ratio": x, "speedup/ci_low": x - 0.02, "speedup/ci_high": x + 0.01})
+        for i, x in enumerate(speedups)
+    ]  # fmt: skip
+    assert answer(records).startswith(says)
+    assert ("1 more cannot be told apart from it" in answer(records)) == (len(speedups) == 3)
+
+
+def test_of_several_workloads_the_answer_counts():
+    records = [
+        Record("k", 1, "s", {"quant": "q", "batch": batch}, Outcome.OK, verdict, metrics={"speedup/ratio": x})
+        for batch, verdict, x in ((1, "helps", 1.1), (4, "hurts", 0.7), (8, "inconclusive", 1.4))
+    ]
+    told = "**Quantizing helps in 1 of 3 runs** (1 helps, 1 hurts, 1 inconclusive); most: q"
+    assert answer(records).startswith(told)
+    assert "1.100x" in answer(records)
 
 
 def test_a_runs_name_has_every_axis_and_what_differs_in_its_sweep():
