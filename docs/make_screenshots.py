@@ -33,6 +33,7 @@ CLOSE_ASSISTANT = """
     [...document.querySelectorAll('button')].filter(b => /close/i.test(b.dataset.componentId + b.ariaLabel)
         && /assistant/i.test(b.dataset.componentId + b.ariaLabel)).forEach(b => b.click())"""
 DRAWN = "document.querySelectorAll('.js-plotly-plot .main-svg').length"
+NAMED = "document.body && document.body.innerText.includes('sqnr_db')"
 
 
 class Browser:
@@ -72,8 +73,8 @@ class Browser:
         """The value of a JavaScript expression in the page."""
         return self.ask("Runtime.evaluate", expression=script)["result"].get("value")
 
-    def shoot(self, address: str, picture: Path, width: int, height: int) -> None:
-        """Open a page, wait until its charts are drawn, and keep it as a PNG."""
+    def shoot(self, address: str, picture: Path, width: int, height: int, ready: str = DRAWN) -> None:
+        """Open a page, wait until it is ready, by default until its charts are drawn, and keep it as a PNG."""
         self.ask(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -84,7 +85,7 @@ class Browser:
         self.ask("Page.navigate", url="about:blank")
         self.ask("Page.navigate", url=address)
         deadline = time.monotonic() + 60
-        while not (self.run(DRAWN) or 0) and time.monotonic() < deadline:
+        while not (self.run(ready) or 0) and time.monotonic() < deadline:
             time.sleep(0.5)
         self.run(CLOSE_ASSISTANT)
         time.sleep(4)  # the rest of the charts, and the page grown wider
@@ -112,7 +113,7 @@ def serve(database: Path, folder: str) -> "subprocess.Popen[bytes]":
 
 
 def main(sweep: str, outputs: str = "outputs") -> None:
-    """Shoot the sweep's charts and its fastest run's metrics."""
+    """Shoot the sweep's charts and its fastest run's page."""
     database = (Path(outputs) / "mlflow.db").resolve()
     client = MlflowClient(f"sqlite:///{database}")
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
@@ -126,8 +127,8 @@ def main(sweep: str, outputs: str = "outputs") -> None:
         browser = Browser(f"{folder}/browser")
         try:
             browser.shoot(runs + view, IMAGES / "mlflow_sweep.png", 1700, 1050)
-            metrics = f"{runs}/{run.run_id}/model-metrics?workflowType=machine_learning"
-            browser.shoot(metrics, IMAGES / "mlflow_run.png", 1400, 1250)
+            page = f"{runs}/{run.run_id}?workflowType=machine_learning"
+            browser.shoot(page, IMAGES / "mlflow_run.png", 1400, 900, NAMED)
         finally:
             for process in (browser.process, server):
                 process.terminate()
