@@ -1,4 +1,4 @@
-"""Every conf/model entry but the small ones, which are really called elsewhere: it is constructed, fed and called on the meta device, at its real size, without memory."""
+"""Every conf/model entry but the small ones: constructed, fed and called at its real size, without memory."""
 
 import inspect
 
