@@ -16,7 +16,11 @@ from src.regimes.imports import read_imports
 from src.regimes.knowledge import Knowledge
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "outputs" / "published"
-RUNS = {"nvidia-h100-80gb-hbm3": "denoisers.csv", "nvidia-h200": "verdicts.csv"}
+RUNS = (  # a published device and its table of runs
+    ("nvidia-h100-80gb-hbm3", "denoisers.csv"),
+    ("nvidia-h100-80gb-hbm3", "verdicts.csv"),
+    ("nvidia-h200", "verdicts.csv"),
+)
 NAMES = {  # of columns in the table of the H100's runs
     "speedup": "speedup/ratio",
     "baseline_ms": "latency/baseline_median_ms",
@@ -27,9 +31,9 @@ MARGIN = 0.02
 FIELD_DEFAULT = 494  # layers of FLUX.1-dev that field_default leaves to a scheme
 
 
-def runs_of(folder: str) -> pd.DataFrame:
+def runs_of(folder: str, table: str) -> pd.DataFrame:
     """The measured runs of a device, with the preset of layers of each."""
-    rows = pd.read_csv(PUBLISHED / folder / RUNS[folder]).rename(columns=NAMES).copy()
+    rows = pd.read_csv(PUBLISHED / folder / table).rename(columns=NAMES).copy()
     if "target" in rows:
         rows = rows[rows["target"] == "denoiser"].reset_index(drop=True)
     preset = (
@@ -40,10 +44,9 @@ def runs_of(folder: str) -> pd.DataFrame:
     return rows.assign(started_at=pd.to_datetime(started, utc=True))
 
 
-def foretold(folder: str, alone: bool) -> list[tuple[float, float, float, float]]:
+def foretold(folder: str, runs: pd.DataFrame, alone: bool) -> list[tuple[float, float, float, float]]:
     """Speedup, low, high and milliseconds unquantized of each run."""
     cells = read_imports([str(PUBLISHED / folder / "linear_grid.csv")], {}).cells
-    runs = runs_of(folder)
     known = runs.assign(device=cells["device"].iloc[0])
     foretell = ModelForecaster(Knowledge(cells, MARGIN), known.iloc[:0] if alone else known)
     found = []
@@ -59,11 +62,10 @@ def foretold(folder: str, alone: bool) -> list[tuple[float, float, float, float]
 def main() -> None:
     """Print the table."""
     print(f"| {HEAD} |\n|{'---|' * (HEAD.count('|') + 1)}")
-    for folder in RUNS:
-        runs = runs_of(folder)
-        for row, alone, beside in zip(
-            runs.to_dict("records"), foretold(folder, True), foretold(folder, False), strict=True
-        ):
+    for folder, table in RUNS:
+        runs = runs_of(folder, table)
+        told_alone, told_beside = foretold(folder, runs, True), foretold(folder, runs, False)
+        for row, alone, beside in zip(runs.to_dict("records"), told_alone, told_beside, strict=True):
             measured = row["speedup/ratio"]
             known = math.isfinite(alone[0])
             off = [f"{found[0] / measured - 1:+.1%}" if known else "" for found in (alone, beside)]

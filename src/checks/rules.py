@@ -1,28 +1,25 @@
 """What a single field of the configuration cannot say: rules between keys, by the dataclass they concern."""
 
-import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING as NO_DEFAULT
-from dataclasses import fields
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf.errors import OmegaConfBaseException
-
 from src.autoquant.plan import read_plan
 from src.checks.model_rules import model_mistakes
-from src.checks.signatures import defined_as, mistakes
+from src.checks.scheme_rules import scheme_mistakes
+from src.checks.signatures import mistakes
 from src.config.cluster_schema import ClusterConf, SlurmRequest, problems_of_extra, problems_of_runs_per_job
-from src.config.errors import ConfigError, accepted, explain
+from src.config.durations import seconds
+from src.config.errors import ConfigError, accepted
 from src.config.model_schema import PIPELINE, TOKENS, WeightsConf
-from src.config.quant_schema import SCHEME_PARAMETERS, LayersConf, QuantConf
+from src.config.quant_schema import LayersConf, QuantConf
 from src.config.schema import (
     CalibrateConf,
     CollectConf,
     CompareConf,
     GpuConf,
+    LaunchConf,
     MeasureConf,
     RootConf,
     SerializeConf,
@@ -31,9 +28,6 @@ from src.config.schema import (
     sizes_of_call,
 )
 from src.config.tracking_uri import problem_of_uri, without_password
-from src.devices.capability import quant_conf
-
-_PER_LAYER = "torchao.quantization.quant_api.FqnToConfig"
 
 
 def _known_target(root: RootConf | CalibrateConf, _: str) -> Iterator[str]:
@@ -105,6 +99,14 @@ def _calibration(conf: CalibrateConf, path: str) -> Iterator[str]:
     yield from _model(conf)
 
 
+def _launching(conf: LaunchConf, path: str) -> Iterator[str]:
+    try:
+        if conf.budget is not None:
+            seconds(conf.budget, f"{path}budget")
+    except ConfigError as error:
+        yield str(error)
+
+
 def _collecting(conf: CollectConf, path: str) -> Iterator[str]:
     for name in ("watch", "cancel"):
         if getattr(conf, name) and conf.sweep is None:
@@ -124,72 +126,6 @@ def _ordered_pairs(measure: MeasureConf, path: str) -> Iterator[str]:
         yield f"{path}min_pairs={measure.min_pairs}: must be at most {path}max_pairs={measure.max_pairs}"
 
 
-def _scheme(quant: QuantConf, path: str) -> Iterator[str]:
-    yield from _foreign_parameters(quant, path)
-    yield from _where_and_via(quant, path)
-    yield from mistakes({"_target_": quant._target_}, path.removesuffix("."), later=True)
-    configs = {"config": quant.config, "emulation.config": quant.emulation.config}
-    configs |= {f"per_device.{kind}.config": each.config for kind, each in quant.per_device.items()}
-    for key, config in configs.items():
-        yield from _one_for_all(config, f"{path}{key}", path)
-        yield from mistakes(config, f"{path}{key}", later=True)
-        if config.get("set_inductor_config"):
-            yield (
-                f"{path}{key}.set_inductor_config=true: would change the treated arm alone; "
-                "compile.tuning=recommended sets torchao's options for both"
-            )
-    for name, entry in quant.candidates.items():
-        key = f"{path}candidates.{name}"
-        if not isinstance(entry, dict):
-            yield f"{key}={entry}: not a scheme; give +quant@quant.candidates.{name}=int8wo"
-        elif "_target_" in entry:
-            yield f"{key}: not a candidate; one is a torchao config that is the same for every layer"
-        elif problem := _problem_of_entry(json.dumps(entry, default=str)):
-            yield f"{key}: {problem}"
-        else:
-            yield from mistakes(entry, key, later=True)
-
-
-@cache
-def _problem_of_entry(entry: str) -> str:
-    """Why a candidate is no entry of conf/quant."""
-    try:
-        quant_conf(json.loads(entry))
-    except (OmegaConfBaseException, ValueError) as error:
-        return explain(error)
-    return ""
-
-
-def _one_for_all(config: dict[str, Any], key: str, path: str) -> Iterator[str]:
-    """torchao's own choice of layers would pass by the layer table, its rules and its reasons."""
-    target = config.get("_target_")
-    try:
-        known = isinstance(target, str) and defined_as(target) == _PER_LAYER
-    except LookupError:
-        return
-    if known:
-        yield (
-            f"{key}._target_={target}: chooses layers by itself, which here {path}layers does: give one config, and "
-            f"the layers by {path}layers.include=[REGEX] or exclude=[REGEX]; a scheme for each layer is what "
-            "quant=autoquant finds"
-        )
-
-
-def _foreign_parameters(quant: QuantConf, path: str) -> Iterator[str]:
-    """Parameters of other schemes that were given a value, and own ones that lack it."""
-    for field in fields(QuantConf):
-        if field.name not in SCHEME_PARAMETERS:
-            continue
-        value = getattr(quant, field.name)
-        usual = field.default if field.default_factory is NO_DEFAULT else field.default_factory()
-        if field.name not in quant.takes and value != usual:
-            takes = ", ".join(quant.takes) or "none"
-            shown = "{...}" if isinstance(value, dict) else value
-            yield f"{path}{field.name}={shown}: {quant.name} has no such parameter; its own: {takes}"
-        if field.name in quant.takes and value is None and field.name != "plan":
-            yield f"{path}{field.name}=null: {quant.name} needs a value"
-
-
 def _weights_have_a_place(weights: WeightsConf, path: str) -> Iterator[str]:
     if weights.source != "random" and not weights.id:
         yield f"{path}source={weights.source}: give {path}id=..., a folder or a repository"
@@ -200,18 +136,6 @@ def _layer_rules(layers: LayersConf, path: str) -> Iterator[str]:
     yield from _patterns(f"{path}exclude", *layers.exclude)
     if layers.max_m is not None and layers.min_m > layers.max_m:
         yield f"{path}min_m={layers.min_m}: must be at most {path}max_m={layers.max_m}"
-
-
-def _where_and_via(quant: QuantConf, path: str) -> Iterator[str]:
-    if quant.emulate and (quant.where, quant.via) != ("device", "direct"):
-        yield f"{path}emulate=true: only with {path}where=device and {path}via=direct"
-    if quant.candidates and quant.via == "diffusers":
-        yield f"{path}via=diffusers: takes one scheme for all layers, {quant.name} mixes them; give {path}via=direct"
-    elif quant.candidates and quant.where != "device" and quant.plan is None:
-        yield (
-            f"{path}where={quant.where}: {quant.name} searches on the device; "
-            f"give {path}plan=plan.json of an earlier run, or {path}where=device"
-        )
 
 
 def _device(gpu: GpuConf, path: str) -> Iterator[str]:
@@ -241,10 +165,11 @@ def _tracker(tracking: TrackingConf, path: str) -> Iterator[str]:
 RULES: dict[type, Callable[[Any, str], Iterator[str]]] = {
     RootConf: _root,
     CalibrateConf: _calibration,
+    LaunchConf: _launching,
     CollectConf: _collecting,
     CompareConf: _comparing,
     MeasureConf: _ordered_pairs,
-    QuantConf: _scheme,
+    QuantConf: scheme_mistakes,
     WeightsConf: _weights_have_a_place,
     LayersConf: _layer_rules,
     GpuConf: _device,

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -16,6 +16,7 @@ from src.analysis.provenance import Provenance
 from src.regimes.regimes import Regimes
 from src.report.answer_cards import answer_section
 from src.report.filters import Filters
+from src.report.left import left_section
 from src.report.markup import chip
 from src.report.palette import VERDICTS
 from src.report.regimes import regimes_sections
@@ -39,6 +40,7 @@ TABLES = (
     "verdicts.parquet",
     "breakeven.csv",
     "predictions.csv",
+    "left.csv",
     "schemes.md",
 )  # beside the report
 _PAGE = Path(__file__).with_name("page.html")
@@ -59,6 +61,7 @@ class Report:
     answers: Sequence[Advised] = ()
     unanswered: int = 0  # workloads beside those
     outputs: Path = Path("outputs")  # where the runs' folders are
+    left: pd.DataFrame = field(default_factory=pd.DataFrame)  # runs that sweeps left to the forecast
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -128,6 +131,8 @@ def _sections(report: Report, filters: Filters, links: RunLinks) -> Iterator[str
     yield curves_section(runs, margin, filters)
     yield heatmap_section(runs, filters)
     yield from regimes_sections(report.regimes) if report.regimes is not None else ()
+    if len(report.left):
+        yield left_section(report.left)
     yield protocol_section(runs, report.provenance, margin)
 
 
