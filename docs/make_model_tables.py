@@ -65,6 +65,7 @@ def line(cfg: RootConf, seen: Counted) -> str:
     """
     parameters = sum(each.numel() for each in seen.model.parameters())
     share = sum(2 * row.M * row.K * row.N * row.calls for row in seen.rows) / seen.flop
+    tflop = seen.flop / 1e12
     shapes = len({row.shape for row in seen.rows})
     left = Counter(
         row.name.split(".")[0] for row in seen.rows if why_not(row, cfg.quant.layers, RequiresConf())
@@ -76,7 +77,7 @@ def line(cfg: RootConf, seen: Counted) -> str:
         f"{parameters / 1e9:.2f} B",
         size,
         f"{len(seen.rows)}, {shapes}",
-        f"{seen.flop / 1e12:.3g}",
+        f"{tflop:,.0f}" if tflop >= 100 else f"{tflop:.3g}",
         f"{share:.0%}",
         f"{1 / (1 - share):.1f}×, {1 / (1 - share / 2):.2f}×",
         named,
