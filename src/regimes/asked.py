@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from src.config.model_schema import PIPELINE
+from src.config.model_schema import DENOISER, PIPELINE
 from src.config.quant_schema import QuantConf, RequiresConf
 from src.config.schema import AUTO, RootConf
 from src.devices.capability import Status, capability, quant_conf
@@ -38,6 +38,16 @@ class AskedModel:
     quant: str  # with its options
     forecast: Forecast
     whole: Whole | None = None
+    rows: Sequence[LayerRow] = ()  # its layers, of a `whole`
+
+    @property
+    def workload(self) -> str:
+        """``flux-dev b1 1024px``."""
+        cfg = self.cfg
+        target = "" if cfg.target == DENOISER else f"/{cfg.target}"
+        size = f" {cfg.resolution}px" if cfg.resolution else ""
+        size += f" {cfg.frames} frames" if cfg.frames else ""
+        return f"{cfg.model.name}{target} b{cfg.batch}{size}"
 
 
 class ModelForecaster:
@@ -69,6 +79,7 @@ class ModelForecaster:
         if why := self._refused(asked):
             return replace(asked, forecast=Forecast(UNKNOWN, reason=why))
         whole = self._whole(asked)
+        asked = replace(asked, whole=whole, rows=self._footprints.of(cfg).rows)
         if why := whole.withheld:
             surely_slower = whole.at_most * (1 + self.knowledge.margin) < 1
             told = (
@@ -76,9 +87,9 @@ class ModelForecaster:
                 if surely_slower
                 else Forecast(UNKNOWN, reason=why)
             )
-            return replace(asked, whole=whole, forecast=told)
+            return replace(asked, forecast=told)
         told = self.knowledge.of(place.device).told(float(np.log(whole.speedup)), whole.spread(), 0, "")
-        return replace(asked, whole=whole, forecast=told)
+        return replace(asked, forecast=told)
 
     def _place(self, cfg: RootConf) -> Place:
         """Where it would run; dtype=auto stands for that of most cells of the device, else of all."""

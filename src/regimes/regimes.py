@@ -12,10 +12,11 @@ from src.analysis.layer_tables import Table
 from src.config.paths import command
 from src.config.schema import RootConf
 from src.regimes.attribution import Attribution, attributions
-from src.regimes.cells import own_cells, together
+from src.regimes.cells import OWN, own_cells, together
 from src.regimes.forecast import UNKNOWN, Forecaster, Query
 from src.regimes.imports import Imported, field_names, read_imports
 from src.regimes.knowledge import Knowledge
+from src.regimes.model_layers import ModelLayer, asked_layers, measured_layers
 from src.regimes.queries import read_queries, usual_place
 from src.regimes.rules import Rule, fired, rules
 from src.regimes.trials import Trial, trials
@@ -46,6 +47,23 @@ class Regimes:
     refused: list[str] = field(default_factory=list)  # rows of imports and of the file of queries
     models: "list[AskedModel]" = field(default_factory=list)  # of predict=model
     attributions: list[Attribution] = field(default_factory=list)  # of measured models
+    layers: list[ModelLayer] = field(default_factory=list)  # of measured models and of those of predict=model
+    knowledge: Knowledge | None = None
+
+    @property
+    def map_cells(self) -> pd.DataFrame:
+        """Cells from elsewhere on the maps: imported ones, and those that are known of asked devices without any."""
+        here = self.cells[self.cells["source"] != OWN]
+        asked = {each.place.device for each in self.models}
+        if self.knowledge is None or not asked - {*self.cells["device"]}:
+            return here
+        beyond = self.knowledge.beyond
+        parts = (here, beyond[beyond["device"].isin(asked)])
+        return pd.concat([part for part in parts if len(part)] or [here], ignore_index=True)
+
+    def forecaster(self, device: str) -> Forecaster | None:
+        """What foretells single layers on a device."""
+        return self.knowledge.of(device) if self.knowledge is not None else None
 
 
 def regimes(
@@ -76,12 +94,14 @@ def regimes(
     imported = read_imports(imports, aliases)
     cells = together(own_cells(runs), imported.cells, runs["device"])
     knowledge = Knowledge(cells, margin, runs["device"])
-    found = Regimes(imported, cells, refused=imported.refused)
+    found = Regimes(imported, cells, refused=imported.refused, knowledge=knowledge)
     if len(cells):
-        found = _learned(found, knowledge.here)
-        found = replace(found, attributions=attributions(knowledge.here, runs, tables()))
+        found, layers_of = _learned(found, knowledge.here), tables()
+        measured = measured_layers(knowledge.here, runs, layers_of)
+        found = replace(found, attributions=attributions(knowledge.here, runs, layers_of), layers=measured)
     if predict == MODEL:
-        return replace(found, models=_models(knowledge, runs, asked))
+        models = _models(knowledge, runs, asked)
+        return replace(found, models=models, layers=[*asked_layers(models), *found.layers])
     if predict is None:
         return found
     place = usual_place(cells if len(cells) and not device else knowledge.cells, device)

@@ -54,12 +54,9 @@ def models_section(models: "Sequence[AskedModel]") -> str:
 def named(asked: "AskedModel") -> str:
     """``flux-dev b1 1024px float8dq · regional (layers=field_default) on NVIDIA H200``."""
     cfg = asked.cfg
-    target = "" if cfg.target == "denoiser" else f"/{cfg.target}"
-    size = f" {cfg.resolution}px" if cfg.resolution else ""
-    size += f" {cfg.frames} frames" if cfg.frames else ""
     rules = "" if cfg.quant.layers.name == "all" else f" (layers={cfg.quant.layers.name})"
     treatment = f"{asked.quant} · {cfg.compile.name}{rules}"
-    return f"{cfg.model.name}{target} b{cfg.batch}{size} {treatment} on {asked.place.device}"
+    return f"{asked.workload} {treatment} on {asked.place.device}"
 
 
 _WIDTH = 560  # px

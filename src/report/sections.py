@@ -70,7 +70,7 @@ def forest_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
     drawn = [panel(*each, width=_BROAD if few else WIDTH) for each in panels]
     note = f"Estimate and interval; the grey band is the margin of ±{margin:.0%}. One scale for all panels."
     note += f" {len(groups) - _MOST_PANELS} more workloads in the table." if groups[_MOST_PANELS:] else ""
-    return section("Speedups", note, _verdict_legend() + _grid(drawn, "broad" if few else "wide"))
+    return section("Speedups", note, verdict_legend() + grid(drawn, "broad" if few else "wide"))
 
 
 def memory_section(runs: pd.DataFrame, margin: float) -> str:
@@ -120,7 +120,7 @@ def curves_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
                   filters.attribute(c[0].group, "device", "dtype"), width=_SMALL)
             for (*_, k, n), c in panels
         ]  # fmt: skip
-        body += f"<h3>{escape(f'compile={mode}{on}')}</h3>{_grid(plots)}"
+        body += f"<h3>{escape(f'compile={mode}{on}')}</h3>{grid(plots)}"
     note = (
         "One Linear y[M, N] = x[M, K] W[N, K]ᵀ. Coloured bands are the runs' intervals, the grey band is "
         f"±{margin:.0%}, open circles are break-evens. One scale for all panels."
@@ -138,7 +138,7 @@ def heatmap_section(runs: pd.DataFrame, filters: Filters) -> str:
     panels = heatmaps(runs, filters)
     if not panels:
         return ""
-    body = _verdict_legend(hatched=True) + _grid(panels, "wide")
+    body = verdict_legend(hatched=True) + grid(panels, "wide")
     return section("Verdicts over shapes", "The number is the speedup. Blank: not measured.", body)
 
 
@@ -185,7 +185,8 @@ def section(title: str, note: str, body: str) -> str:
     return f"<section>{heading(title)}{told}{body}</section>"
 
 
-def _verdict_legend(*, hatched: bool = False) -> str:
+def verdict_legend(*, hatched: bool = False) -> str:
+    """The verdicts' colours and glyphs."""
     items = "".join(chip(name) for name in VERDICTS)
     ended = (
         '<span class="key"><i class="box hatched"></i>did not run (the table says why)</span>'
@@ -207,6 +208,6 @@ def plot(figure: Any, caption: str = "", width: int = WIDTH) -> str:
     return drawing(figure, escape(caption), width)
 
 
-def _grid(panels: list[str], size: str = "small") -> str:
+def grid(panels: list[str], size: str = "small") -> str:
     """Panels beside each other: small, wide or broad ones."""
     return f'<div class="grid {size}">{"".join(panels)}</div>'
