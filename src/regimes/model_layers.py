@@ -48,11 +48,23 @@ def measured_layers(
         tables: run key -> its layers.
     """
     found: list[ModelLayer] = []
-    for row in model_level(runs).sort_values("started_at", ascending=False).to_dict("records"):
-        table, place = tables.get(str(row["run_key"])), _place(row)
-        known = {(each.model, each.place) for each in found}
-        if table and row["target"] != PIPELINE and (workload_text(pd.Series(row)), place) not in known:
-            found += _layers(forecaster, runs, pd.Series(row), table)
+    for _, row in model_level(runs).sort_values("started_at", ascending=False).iterrows():
+        table, place, model = tables.get(str(row["run_key"])), _place(row), workload_text(row)
+        known = any((each.model, each.place) == (model, place) for each in found)
+        if table and not known and row["target"] != PIPELINE:
+            shapes = _by_shape(
+                (
+                    (each["M"], each["K"], each["N"]),
+                    each["calls"],
+                    str(each.get("name") or each.get("fqn", "")),
+                )
+                for each in table
+            )
+            shares = _shares(forecaster, runs, row, shapes)
+            found += [
+                ModelLayer(model, place, *shape, *told, shares.get(shape, math.nan))
+                for shape, told in shapes.items()
+            ]
     return found
 
 
@@ -67,13 +79,9 @@ def asked_layers(models: "Iterable[AskedModel]") -> Iterator[ModelLayer]:
         times: defaultdict[Shape, float] = defaultdict(float)
         for each in asked.whole.layers:
             times[each.M, each.K, each.N] += each.baseline_ms
-        calls, names = Counter[Shape](), defaultdict[Shape, list[str]](list)
-        for layer in asked.rows:
-            calls[layer.shape] += layer.calls
-            names[layer.shape].append(layer.name)
-        for shape, ms in times.items():
-            told = layer_names(names[shape])
-            yield ModelLayer(asked.workload, place, *shape, calls[shape], told, ms / asked.whole.baseline_ms)
+        shapes = _by_shape((layer.shape, layer.calls, layer.name) for layer in asked.rows)
+        for shape, told in shapes.items():
+            yield ModelLayer(asked.workload, place, *shape, *told, times[shape] / asked.whole.baseline_ms)
 
 
 def layer_names(names: Iterable[str]) -> str:
@@ -83,23 +91,17 @@ def layer_names(names: Iterable[str]) -> str:
     return ", ".join(alike[:_MOST_NAMES]) + more
 
 
-def _layers(
-    forecaster: Forecaster, runs: pd.DataFrame, row: Row, table: Sequence[Mapping[str, Any]]
-) -> Iterator[ModelLayer]:
-    """One run's layers by shape."""
+def _by_shape(layers: Iterable[tuple[Shape, int, str]]) -> dict[Shape, tuple[int, str]]:
+    """Of each shape the calls of its layers, and their names."""
     calls, names = Counter[Shape](), defaultdict[Shape, list[str]](list)
-    for layer in table:
-        shape = (layer["M"], layer["K"], layer["N"])
-        calls[shape] += layer["calls"]
-        names[shape].append(str(layer.get("name") or layer.get("fqn") or ""))
-    shares = _shares(forecaster, runs, row, calls)
-    for shape, count in calls.items():
-        told = layer_names(names[shape])
-        yield ModelLayer(workload_text(row), _place(row), *shape, count, told, shares.get(shape, math.nan))
+    for shape, count, name in layers:
+        calls[shape] += count
+        names[shape].append(name)
+    return {shape: (count, layer_names(names[shape])) for shape, count in calls.items()}
 
 
 def _shares(
-    forecaster: Forecaster, runs: pd.DataFrame, row: Row, calls: Mapping[Shape, int]
+    forecaster: Forecaster, runs: pd.DataFrame, row: Row, shapes: Mapping[Shape, tuple[int, str]]
 ) -> dict[Shape, float]:
     """Of the call's measured time, or of all layers together where these are foretold to take longer."""
     place = _place(row)
@@ -107,12 +109,12 @@ def _shares(
     if fitted is None or not fitted.timed(place.device):
         return {}
     layers = LayerTimes(forecaster, place, runs).layers(
-        {(shape, "", ""): count for shape, count in calls.items()}
+        {(shape, "", ""): calls for shape, (calls, _) in shapes.items()}
     )
     together = sum(each.baseline_ms for each in layers)
     whole = max(together, float(row["latency/baseline_median_ms"] or 0.0))
     return {(each.M, each.K, each.N): each.baseline_ms / whole for each in layers}
 
 
-def _place(row: Mapping[str, Any] | Row) -> Place:
+def _place(row: Row) -> Place:
     return Place(str(row["device"]), like(str(row["compile"])), str(row["dtype"]))

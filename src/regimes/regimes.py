@@ -101,7 +101,9 @@ def regimes(
         found = replace(found, attributions=attributions(knowledge.here, runs, layers_of), layers=measured)
     if predict == MODEL:
         models = _models(knowledge, runs, asked)
-        return replace(found, models=models, layers=[*asked_layers(models), *found.layers])
+        drawn = {(each.model, each.place) for each in found.layers}
+        more = [each for each in asked_layers(models) if (each.model, each.place) not in drawn]
+        return replace(found, models=models, layers=[*more, *found.layers])
     if predict is None:
         return found
     place = usual_place(cells if len(cells) and not device else knowledge.cells, device)

@@ -1,9 +1,10 @@
 """Regime maps in the report: M over K x N per scheme, with the verdicts measured and foretold and models' layers."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from itertools import groupby
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -26,7 +27,7 @@ _SYMBOLS = ("circle", "square", "diamond")  # of the newest models; more are not
 _SMALL = 300  # px
 _INK = "#30343A"
 _RING, _LARGEST = 7.0, 30.0  # px of a layer that takes no time, and of one that takes all
-_OWN_MARK, _PUBLISHED_MARK = 8, 5  # px
+_OWN_MARK, _PUBLISHED_MARK = 8, 6  # px
 _TINT = 0.16
 _FEW_TICKS = 2
 _ELSEWHERE = "published elsewhere"
@@ -151,7 +152,7 @@ def _layer_text(each: ModelLayer) -> str:
     return "<br>".join([escape(each.model), escape(each.names), shape])
 
 
-def _cell_text(row: dict[str, object]) -> str:
+def _cell_text(row: Mapping[Any, Any]) -> str:
     shape, status = f"{row['M']}×{row['K']}×{row['N']}", str(row["status"])
     if pd.isna(row["speedup"]):
         return escape(f"{shape}: {status}: {row['reason']}")

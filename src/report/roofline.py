@@ -1,8 +1,9 @@
 """The roofline in the report: TFLOP/s over FLOP per byte of measured Linear layers, under the device's ceilings."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -17,7 +18,7 @@ from src.report.sections import panel, section
 _INK, _SOFT = "#30343A", "#8A8F98"
 _UNQUANTIZED = "unquantized"
 _BASELINE = Line(_INK, "circle", "solid")
-_WIDTH, _HEIGHT = 480, 340  # px
+_WIDTH, _HEIGHT = 420, 320  # px
 _PLOT = _HEIGHT - 48.0  # px between the axes' ends
 _LABEL = 13.0  # px from one label to the next
 _AIR = 1.6  # beyond what is drawn, times
@@ -206,12 +207,11 @@ def _layers(part: pd.DataFrame, base: pd.DataFrame) -> str:
     return f"{len(part)} of {len(base)} layers"
 
 
-def _text(row: dict[str, object]) -> str:
+def _text(row: Mapping[Any, Any]) -> str:
     """One layer in a few lines."""
     name = _UNQUANTIZED if row["quant"] == BASELINE else escape(str(row["quant"]))
-    roof = row["roof_tflop_s"]
-    assert isinstance(roof, float)
     what = "memory slope" if row["slope"] else f"{row['multiplies']} ceiling"
-    below = "" if math.isnan(roof) else f"<br>{row['tflop_s'] / roof:.0%} of the {what}"  # type: ignore[operator]
+    roof = float(row["roof_tflop_s"])
+    below = "" if math.isnan(roof) else f"<br>{row['tflop_s'] / roof:.0%} of the {what}"
     shape = f"{row['M']}×{row['K']}×{row['N']}"
     return f"{name} {shape}<br>{row['tflop_s']:.3g} TFLOP/s at {row['intensity']:.3g} FLOP per byte{below}"

@@ -16,13 +16,17 @@ _TAGS = re.compile(r"<(?!br)[^>]*>")
 _FIELD = re.compile(r"%\{(x|y|customdata)(?::([^}]*))?\}")
 _SMALLER = 0.88  # a label's letters than those of the axes
 Beside = tuple[str, int, int]  # anchor, and px from the mark
-_BESIDE: tuple[Beside, ...] = (("start", 8, 4), ("end", -8, 4), ("middle", 0, -9), ("middle", 0, 17))
-_AT = {
-    place: (each,)
-    for place, each in zip(
-        ("middle right", "middle left", "top center", "bottom center"), _BESIDE, strict=True
+_BESIDE: tuple[Beside, ...] = (
+    *(("start", 8, 4), ("end", -8, 4), ("middle", 0, -9), ("middle", 0, 17)),
+    *(("end", 6, -9), ("end", 6, 17), ("start", -6, -9), ("start", -6, 17)),
+)
+_AT = dict(
+    zip(
+        ("middle right", "middle left", "top center", "bottom center"),
+        zip(_BESIDE, strict=True),
+        strict=False,
     )
-}
+)
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
