@@ -1,6 +1,6 @@
-"""Kill -9 at random, of a sweep's process or of the process that its runs share: what is on disk afterwards?
+"""Kill -9 at random, of a sweep's process or of one that measures or compiles its runs: what is on disk afterwards?
 
-    python -m benchmarks.kills [--kills 200] [--seed 0]
+    python -m benchmarks.kills [--kills 200] [--seed 0] [--compiled]
 
 After each kill the same command runs again. Every run must then have a record, each record must
 lie in the folder of its own configuration, and none may have been measured twice without need. Prints the counts.
@@ -26,7 +26,6 @@ SWEEP = (
     "model.dims={M:4,K:64,N:64},{M:8,K:64,N:64}",
     "quant=int8wo,int8dq,none",
     "gpu=cpu",
-    "compile=none",
     "measure.budget_s=0.2",
     "measure.max_warmup_s=0.05",
     "measure.min_pairs=8",
@@ -34,7 +33,10 @@ SWEEP = (
     "tracking=none",
     "launch.share=auto",
 )
+EAGER = ("compile=none",)
+COMPILED = ("compile=default", "launch.compile_ahead=always", "measure.warm_compile=false")
 RUNS = 6
+LATEST_S = {False: 16, True: 60}  # of a sweep, by whether it compiles; a kill may find that it has ended
 
 
 def main() -> None:
@@ -44,22 +46,25 @@ def main() -> None:
     )
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--compiled", action="store_true", help="with processes that compile ahead, killed as well"
+    )
     args = parser.parse_args()
     chance, counts = random.Random(args.seed), Counter[str]()
     for number in range(args.kills):
         with tempfile.TemporaryDirectory() as folder:
-            killed = killed_at_random(Path(folder), chance)
+            killed = killed_at_random(Path(folder), chance, args.compiled)
             counts[f"killed: {killed}"] += 1
-            completed = _start(Path(folder)).wait()
+            completed = _start(Path(folder), args.compiled).wait()
             counts.update(f"wrong: {what}" for what in wrong(Path(folder)))
             counts["wrong: the second command failed"] += completed != 0
         print(f"{number + 1}/{args.kills}", dict(counts), flush=True)
 
 
-def killed_at_random(outputs: Path, chance: random.Random) -> str:
+def killed_at_random(outputs: Path, chance: random.Random, compiled: bool) -> str:
     """Start the sweep and kill one of its processes; returns which, once all of them are gone."""
-    driver = _start(outputs)
-    until = time.monotonic() + chance.uniform(4, 16)
+    driver = _start(outputs, compiled)
+    until = time.monotonic() + chance.uniform(4, LATEST_S[compiled])
     while driver.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
     runs = _descendants(driver.pid)
@@ -93,8 +98,9 @@ def wrong(outputs: Path) -> list[str]:
     return found + ["a run measured twice"] * sum(number > 1 for number in standing.values())
 
 
-def _start(outputs: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "src.run", "-m", *SWEEP, f"outputs={outputs}"]
+def _start(outputs: Path, compiled: bool) -> subprocess.Popen[bytes]:
+    options = COMPILED if compiled else EAGER
+    command = [sys.executable, "-m", "src.run", "-m", *SWEEP, *options, f"outputs={outputs}"]
     with (outputs / "log").open("ab") as log:
         return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
 

@@ -21,6 +21,7 @@ from src.config.schema import AnalyzeConf  # noqa: E402
 
 ARCHIVE = ROOT / "outputs" / "published" / "amd-epyc-zen-4-avx-512-bf16-2-threads" / "schemes_records.tar.gz"
 PAGES = {ROOT / "README.md": True, ROOT / "docs" / "schemes.md": False}  # page -> the short table
+_APART = {"regime"}  # of no sweep over all schemes: it chooses among others, by what single layers have shown
 _KEPT = ("record.json", "layers.json")
 _BETWEEN = re.compile(r"(<!-- schemes:begin -->\n).*?(<!-- schemes:end -->)", re.DOTALL)
 
@@ -43,7 +44,8 @@ def tables(*, short: bool) -> str:
         with tarfile.open(ARCHIVE) as archive:
             archive.extractall(outputs, filter="data")
         runs, versions = recorded(outputs, AnalyzeConf.margin)
-        return scheme_tables(with_layers(runs, outputs), scheme_names(), versions, short=short)
+        names = [name for name in scheme_names() if name not in _APART]
+        return scheme_tables(with_layers(runs, outputs), names, versions, short=short)
 
 
 def page_with(page: str, table: str) -> str:

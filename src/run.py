@@ -36,12 +36,12 @@ def run_single(config: DictConfig) -> int:
 
 
 def foretelling(configs: Sequence[RootConf]) -> "Foretell | None":
-    """What a plan foretells speedups by; None: these runs are no plan."""
-    if not any(cfg.plan for cfg in configs):
+    """What a plan, or a sweep with a budget, foretells speedups by; None: these runs are neither."""
+    if not any(cfg.plan or cfg.launch.budget for cfg in configs):
         return None
-    from src.regimes.promises import Promises
+    from src.regimes.foretelling import Foretelling, command_line
 
-    return Promises
+    return Foretelling(command_line())
 
 
 def execute(

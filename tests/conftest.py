@@ -239,8 +239,12 @@ def int8_matmul_saturates() -> bool:
 
 
 def schemes() -> list[str]:
-    """The schemes; of the two families whose members differ in a number of bits only, one stands for all."""
-    return [name for name in canonical("quant") if not name.startswith(("fp", "uint")) or name in FAMILIES]
+    """The schemes; of the two families whose members differ in a number of bits only, one stands for all.
+
+    Without regime, which says nothing before single layers were measured (`tests/regimes/test_by_rules.py`).
+    """
+    names = [name for name in canonical("quant") if name != "regime"]
+    return [name for name in names if not name.startswith(("fp", "uint")) or name in FAMILIES]
 
 
 def synthetic_rounds(speedup: float, pairs: int = 40, spread: float = 0.001) -> Rounds:

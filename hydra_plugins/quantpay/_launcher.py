@@ -68,7 +68,14 @@ class SendingLauncher(Launcher, ABC):
             ConfigError: a run cannot be sent, or what takes the jobs is not there or refuses them.
         """
         from src.app.loader import checked_jobs
+        from src.config.errors import ConfigError
 
+        if budget := self.config.launch.budget:
+            name = self.config.hydra.runtime.choices["hydra/launcher"]
+            raise ConfigError(
+                f"launch.budget={budget}: not under hydra/launcher={name}, whose runs wait in a queue or beside each "
+                "other; hydra/launcher=local measures one after another, and chooses as it goes"
+            )
         configs = checked_jobs(self.context.config_loader, self.config, job_overrides)
         folders: list[Path] = []
         statuses = self._planned(list(configs)) if self.config.plan else self.run(configs, folders)

@@ -57,6 +57,11 @@ class BreakevenSweeper(CheckedSweeper):
             raise ConfigError(
                 "hydra/sweeper=breakeven: searches among measurements (python -m src.run) alone"
             )
+        if budget := config.launch.budget:
+            raise ConfigError(
+                f"launch.budget={budget}: not with hydra/sweeper=breakeven, which chooses its runs itself; "
+                "hydra.sweeper.max_runs says how many"
+            )
         self._conf: SearchConf = OmegaConf.to_object(config.hydra.sweeper)  # type: ignore[assignment]
         check_values(self._conf, "hydra.sweeper")
         self._axis, self._along = axis_key(self._conf.axis, config), values_of(self._conf)

@@ -59,9 +59,11 @@ def answers(runs: pd.DataFrame) -> tuple[list[Answer], int]:
     """
     ran = model_level(compared(runs))
     ran = ran[(ran["quant"] != _CONTROL) & ~ran["withheld"]]
-    groups = [rows for _, rows in ran.groupby(["device", *WORKLOAD], dropna=False)]
-    groups.sort(key=lambda rows: (str(rows.iloc[0]["device"]), _order(rows.iloc[0])))
-    return [_answer(rows) for rows in groups[:_MOST]], max(0, len(groups) - _MOST)
+    group = ran.groupby(["device", *WORKLOAD], dropna=False).ngroup()
+    new = ~group.duplicated()
+    firsts = [(row, n) for (_, row), n in zip(ran[new].iterrows(), group[new].tolist(), strict=True)]
+    firsts.sort(key=lambda first: (str(first[0]["device"]), _order(first[0])))
+    return [_answer(ran[group == number]) for _, number in firsts[:_MOST]], max(0, len(firsts) - _MOST)
 
 
 def _order(row: Row) -> tuple[int, str, float, float]:

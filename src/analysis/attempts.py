@@ -2,91 +2,144 @@
 
 import json
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
 
-from src.config.schema import MeasureConf
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
 from src.records.pooled import ESTIMATE
 from src.records.record import Outcome
-from src.statistics.pooling import Between, Process, between_others, pool
+from src.statistics.pooling import (
+    MIN_DF,
+    Between,
+    Pooled,
+    Process,
+    between_others,
+    in_words,
+    pool,
+    widened,
+)
 
-Row = dict[str, Any]
+Mask = npt.NDArray[np.bool_]
+Each = list[Process]
 _FEW = 50  # of so many runs, each is left out of what the others tell it
+_NOTHING, _ALONE = "", "alone"  # of column `kind`: no speedup, that of one process; else several
+_SEVERAL = "several"
+_WITHIN = ["speedup/within_low", "speedup/within_high"]
 
 
-def one_per_key(rows: Iterable[Row]) -> list[Row]:
+def one_per_key(frame: pd.DataFrame) -> pd.DataFrame:
     """Of doubled runs of a sweep's attempt the first; of a key's attempts one row, with the processes of all.
 
     The newest attempt with a finding gives the row. Where it measured a speedup, ``each`` holds the processes of all
-    attempts that did; attempts whose verdict was withheld only where there are no others.
+    attempts that did, if they are several; attempts whose verdict was withheld only where there are no others.
+
+    Args:
+        frame: attempts from the oldest on, with `finding`, `withheld` and `outcome`.
     """
-    ordered = sorted(rows, key=lambda row: (row["started_at"], row["run_id"]))
-    attempts: dict[tuple[str, str, int], Row] = {}
-    for row in ordered:
-        attempts.setdefault((row["run_key"], row["sweep"], row["attempt"]), row)
-    keys: dict[str, list[Row]] = defaultdict(list)
-    for row in sorted(attempts.values(), key=lambda row: (row["finding"], row["attempt"])):
-        keys[row["run_key"]].append(row)
-    return [_together(group) for group in keys.values()]
+    frame = frame.drop_duplicates(["run_key", "sweep", "attempt"])
+    frame = frame.sort_values(["finding", "attempt"], kind="stable").reset_index(drop=True)
+    told, measured = processes(frame)
+    keys = pd.factorize(frame["run_key"])[0]
+    place = np.arange(len(frame))
+    newest = _last(keys, place)
+    measured &= measured[newest[keys]]
+    clean = measured & ~frame["withheld"].to_numpy(dtype=bool)
+    only_withheld = ~np.isin(keys, keys[clean])
+    counted = clean | (measured & only_withheld & np.isin(place, _last(keys[measured], place[measured])))
+    chosen = newest.copy()
+    chosen[keys[counted]] = place[counted]
+    several = _together(keys, counted, told, frame)
+    rows = frame.iloc[chosen].reset_index(drop=True)
+    rows["each"] = pd.Series([several.get(key) for key in range(len(rows))], dtype=object)
+    alone = np.isin(np.arange(len(rows)), keys[counted])
+    rows["kind"] = np.where(rows["each"].notna(), _SEVERAL, np.where(alone, _ALONE, _NOTHING))
+    return rows
 
 
-def _together(attempts: Sequence[Row]) -> Row:
-    """One row of a key's attempts, the best last."""
-    if not processes(attempts[-1]):
-        return attempts[-1] | {"each": []}
-    measured = [row for row in attempts if processes(row)]
-    clean = [row for row in measured if not row["withheld"]]
-    counted = clean or measured[-1:]
-    return counted[-1] | {"each": [process for row in counted for process in processes(row)]}
+def processes(frame: pd.DataFrame) -> tuple[dict[int, Each], Mask]:
+    """By place, what each process of an attempt of several measured; and which attempts measured anything."""
+    own = frame[[*ESTIMATE]].to_numpy(dtype=np.float64)
+    good = (frame["outcome"] == Outcome.OK).to_numpy(dtype=bool) & np.isfinite(own).all(axis=1)
+    good &= (np.nan_to_num(own) > 0).all(axis=1)
+    texts: list[str] = frame["processes"].tolist()
+    found: dict[int, Each] = {}
+    for place in np.flatnonzero(good & (frame["processes"] != "").to_numpy(dtype=bool)).tolist():
+        told = json.loads(texts[place])
+        if len(told) > 1:
+            good[place] = all(
+                len(each) == 3 and all(math.isfinite(x) and x > 0 for x in each) for each in told
+            )
+            found[place] = [Process(*each) for each in told] if good[place] else []
+    return found, good
 
 
-def processes(row: Row) -> list[Process]:
-    """What each process of an attempt measured; nothing where none has a speedup with its interval."""
-    if row["outcome"] != Outcome.OK:
-        return []
-    own = [float(row.get(name, math.nan)) for name in ESTIMATE]
-    told = json.loads(row.get("processes") or "[]")
-    found = told if len(told) > 1 else [own]
-    good = all(len(each) == 3 and all(math.isfinite(x) and x > 0 for x in each) for each in [own, *found])
-    return [Process(*each) for each in found] if good else []
+def _last(keys: npt.NDArray[np.intp], place: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """The last place of each key; of keys without any, 0."""
+    found = np.zeros(int(keys.max(initial=-1)) + 1, dtype=np.intp)
+    np.maximum.at(found, keys, place)
+    return found
 
 
-def pool_rows(rows: Sequence[Row]) -> None:
+def _together(
+    keys: npt.NDArray[np.intp], counted: Mask, told: dict[int, Each], frame: pd.DataFrame
+) -> dict[int, Each]:
+    """By key the processes of all attempts that count, of keys where these are several."""
+    times = np.bincount(keys[counted], minlength=int(keys.max(initial=-1)) + 1)
+    many = counted & ((times[keys] > 1) | np.isin(np.arange(len(keys)), [*told]))
+    own = frame[[*ESTIMATE]].to_numpy(dtype=np.float64)
+    found: dict[int, Each] = {}
+    for place in np.flatnonzero(many).tolist():
+        found.setdefault(int(keys[place]), []).extend(told.get(place) or [Process(*own[place].tolist())])
+    return found
+
+
+def pool_rows(frame: pd.DataFrame) -> None:
     """Put the pooled speedup and its interval into each row that has processes, and what the interval contains.
 
     How far processes lie apart comes from a run's own, and from all runs of its device that have several.
     """
-    devices: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        row["interval"] = ""
-        if row["each"]:
-            devices[row["device"]].append(row)
-    for members in devices.values():
-        several = [row for row in members if len(row["each"]) > 1 and not row["withheld"]]
-        everything = _told_by(several, None)
-        for row in members:
-            apart = len(row["each"]) > 1 and len(several) <= _FEW
-            _pool(row, _told_by(several, row) if apart else everything)
+    frame["interval"] = ""
+    for name, end in zip(_WITHIN, ESTIMATE[1:], strict=True):
+        frame[name] = frame[name].fillna(frame[end].where(frame["kind"] != _NOTHING))
+    for _, rows in frame[frame["kind"] != _NOTHING].groupby("device", sort=False):
+        many = rows[rows["kind"] == _SEVERAL]
+        others = many[~many["withheld"]]
+        everything = _told_by(others, None)
+        _pool_alone(frame, rows[rows["kind"] == _ALONE], everything)
+        apart = len(others) <= _FEW
+        told = [_told_by(others, index) if apart else everything for index in many.index]
+        _put(frame, many.index, [*map(pool, many["each"], many["confidence"], told)])
 
 
-def _told_by(several: Sequence[Row], row: Row | None) -> Between | None:
-    """What the runs of several processes say of a device to one of its runs."""
-    others = [other for other in several if other is not row]
-    return (
-        between_others([other["each"] for other in others], confidence(row or others[0])) if others else None
-    )
+def _told_by(several: pd.DataFrame, index: Hashable) -> Between | None:
+    """What the runs of several processes say of a device to one of its runs (None: to any other)."""
+    others = several[several.index != index] if index is not None else several
+    if others.empty:
+        return None
+    confidence = several["confidence"].get(index, others["confidence"].iloc[0])
+    return between_others([*others["each"]], float(confidence))
 
 
-def _pool(row: Row, prior: Between | None) -> None:
-    found = pool(row["each"], confidence(row), prior)
-    row |= {"speedup/within_low": row.get("speedup/within_low", row["speedup/ci_low"])}
-    row |= {"speedup/within_high": row.get("speedup/within_high", row["speedup/ci_high"])}
-    row |= dict(zip(ESTIMATE, (found.speedup, found.ci_low, found.ci_high), strict=True))
-    row |= {"speedup/processes": float(found.processes), "interval": found.interval}
-    row["speedup/between_sd"] = math.nan if found.between_sd is None else found.between_sd
+def _pool_alone(frame: pd.DataFrame, rows: pd.DataFrame, prior: Between | None) -> None:
+    """Single processes, all at once: most of very many runs are that."""
+    index = rows.index
+    frame.loc[index, "interval"] = in_words(1, prior)
+    frame.loc[index, "speedup/processes"] = 1.0
+    frame.loc[index, "speedup/between_sd"] = math.nan
+    if prior is not None and prior.df >= MIN_DF:
+        speedup, low, high, confidence = rows[[*ESTIMATE, "confidence"]].to_numpy(dtype=np.float64).T
+        low, high = widened(speedup, low, high, confidence, prior)
+        frame.loc[index, ESTIMATE[1]], frame.loc[index, ESTIMATE[2]] = low, high
 
 
-def confidence(row: Row) -> float:
-    """Of a run's intervals."""
-    return float(row["params"].get("measure.confidence", MeasureConf.confidence))
+def _put(frame: pd.DataFrame, index: "pd.Index[int]", found: Sequence[Pooled]) -> None:
+    columns = {
+        **dict(zip(ESTIMATE, ("speedup", "ci_low", "ci_high"), strict=True)),
+        "speedup/processes": "processes",
+        "speedup/between_sd": "between_sd",
+    }
+    for name, field in columns.items():
+        frame.loc[index, name] = np.array([getattr(each, field) for each in found], dtype=np.float64)
+    frame.loc[index, "interval"] = np.array([each.interval for each in found], dtype=object)

@@ -6,6 +6,7 @@ for monotone: each crossing is reported.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from statistics import NormalDist
 
 import numpy as np
@@ -83,12 +84,17 @@ def crossings(
     measured, on the side that the curve's ends allow.
     """
     x = np.log(points.m)
-    rng = np.random.default_rng(seed)
-    drawn = rng.normal(points.log_speedup, points.sigma, (samples, x.size))
+    drawn = points.log_speedup + points.sigma * _normals(samples, x.size, seed)
     return [
         _with_interval(x, at, direction, drawn, confidence)
         for at, direction in _crossings(x, points.log_speedup)
     ]
+
+
+@cache
+def _normals(samples: int, size: int, seed: int) -> Array:
+    """The same draws for every curve of so many points: there may be thousands of curves."""
+    return np.random.default_rng(seed).normal(size=(samples, size))
 
 
 def _crossings(x: Array, y: Array) -> list[tuple[float, Direction]]:

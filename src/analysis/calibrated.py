@@ -1,14 +1,12 @@
 """Which devices were calibrated, as the tracked experiment tells it (`python -m src.calibrate`)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from src.analysis.devices import Device
 from src.config.paths import command
-from src.records.content import identity_text
-from src.records.record import Record
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -55,16 +53,16 @@ def newest(runs: "Iterable[Run]") -> dict[Device, Calibrated]:
 
 
 def warnings(
-    devices: dict[Device, str], calibrations: dict[Device, Calibrated], records: Iterable[Record]
+    devices: dict[Device, str], calibrations: dict[Device, Calibrated], protocols: Mapping[Device, set[str]]
 ) -> Iterator[str]:
     """What is to be said of the calibration of devices that speedups were measured on.
 
     Args:
         devices: that they were measured on, with what each is called.
         calibrations: the newest of each device.
-        records: of the runs.
+        protocols: of the runs' measurements, by device; empty where a record names none.
     """
-    records, again = list(records), command("calibrate")
+    again = command("calibrate")
     if without := [device for key, device in devices.items() if key not in calibrations]:
         each = "it" if len(without) == 1 else "each"
         have = (
@@ -79,12 +77,7 @@ def warnings(
         if not found.passed:
             why = found.failed or f"{found.status}, too little was measured to say"
             yield f"The newest calibration of {device} ({found.date}) did not pass: {why}; {again} repeats it."
-        of_runs = {
-            str(r.environment.get("protocol"))
-            for r in records
-            if (r.device.get("name"), identity_text(r.device)) == key
-        }
-        if others := sorted(of_runs - {found.protocol, "None"}):
+        if others := sorted(protocols.get(key, set()) - {found.protocol, ""}):
             yield (
                 f"{device} was calibrated with measurement protocol {found.protocol}, its runs were made with "
                 f"{', '.join(others)}: {again} calibrates the present one."

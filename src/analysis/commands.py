@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from src.analysis.frame import SHAPE, Row
+from src.analysis.frame import Row
+from src.analysis.source import SHAPE
 from src.config.paths import ROOT, command, outputs_argument, override
 from src.records.key import AXES
 from src.records.record import RECORD_NAME, RecordError, read_record
@@ -17,7 +18,7 @@ from src.records.store import MANIFEST_NAME, read_manifest, run_folder, sweep_fo
 
 _PROCESSES = "measure.processes"
 _MORE_PROCESSES = 3
-_NOT_OF_A_RUN = re.compile(r"(tracking|outputs|rerun|plan|launch\.share|sweep)\b")
+_NOT_OF_A_RUN = re.compile(r"(tracking|outputs|rerun|plan|launch\.\w+|sweep)\b")
 _WORD = re.compile(r"[+~]?[\w./@-]+=")
 _SWEPT = re.compile(r"[^\[\]{}(),]*,")  # the value of an axis: a list without brackets
 _USUAL = {"gpu": "auto", "task": "latency", "seed": "0", "target": "denoiser", "frames": "0"}

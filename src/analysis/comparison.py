@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 from scipy.special import ndtri
 
+from src.analysis.facts import VERSIONS
 from src.analysis.frame import CELL, Row, standing, tidy
-from src.analysis.provenance import VERSIONS
 from src.analysis.recorded import as_run
 from src.config.errors import ConfigError
 from src.records.record import Outcome, Record, RecordError, read_record

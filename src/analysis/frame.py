@@ -1,18 +1,20 @@
 """From MLflow runs to a tidy frame: one row per run key."""
 
-import math
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from src.analysis.attempts import confidence, one_per_key, pool_rows
+from src.analysis.attempts import one_per_key, pool_rows
 from src.analysis.devices import told_apart
-from src.analysis.variants import variants
-from src.config.schema import MeasureConf
-from src.records.record import EMULATED, FINDINGS, Outcome, renamed
-from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
+from src.analysis.source import SHAPE, Runs, attempts
+from src.analysis.variants import variants_of
+from src.records.pooled import ESTIMATE
+from src.records.record import EMULATED, FINDINGS, Outcome
+from src.statistics.bootstrap import Array
+from src.statistics.speedup import Verdict, verdicts
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -23,11 +25,8 @@ else:
 
 WORKLOAD = ["model", "target", "batch", "resolution", "frames", "dtype"]
 TREATMENT = ["quant", "compile", "variant"]
-SHAPE = ["M", "K", "N"]
 CELL = [*WORKLOAD, *SHAPE, *TREATMENT, "device", "task"]  # what makes two runs measurements of the same thing
 MODES_OF = [*WORKLOAD, *SHAPE, "device", "task"]  # what compile modes are compared within
-_AXES = ["model", "quant", "compile", "batch", "gpu", "resolution", "frames", "target", "dtype", "task"]
-_TAGS = ["run_key", "sweep", "sweeps", "outcome", "reason", "remedy"]
 _INTEGERS = ["batch", "resolution", "frames", "attempt", *SHAPE]
 _METRICS = [  # always columns, empty where no run has them
     *(f"speedup/{part}" for part in ("ratio", "ci_low", "ci_high", "pairs")),
@@ -36,11 +35,20 @@ _METRICS = [  # always columns, empty where no run has them
     *("memory/model_gib", "memory/baseline_model_gib"),
     *("quality/sqnr_db", "quality/psnr_db", "quality/lpips"),
 ]
-_SERIES = ("rounds/", "distribution/")  # MLflow gives their last points
+_COLUMNS = [
+    *("run_key", "sweep", "sweeps", "outcome", "reason", "remedy", "attempt", *CELL, "gpu"),
+    *("device_name", "device_identity", "baseline_dtype", "weights", "verdict", "withheld", "finding"),
+    *("interval", "started_at", "run_id", *_METRICS),
+]
 _ASKED = "gpu="
 
 
 def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
+    """`tidied` runs of MLflow."""
+    return tidied(attempts(Runs(runs)), margin)
+
+
+def tidied(found: pd.DataFrame, margin: float) -> pd.DataFrame:
     """One row per run key: axes, shape, device, outcome, verdict at the margin, reason, and all metrics.
 
     Runs of tasks that compare no speed (``task.compares=false``: serialize) are left out.
@@ -48,41 +56,27 @@ def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
     ``interval`` says what its interval contains. ``variant`` names the options by which runs with the
     same axes differ (``group_size=64``); ``stands`` is False for a run that a newer one of the same workload,
     treatment and device replaces (other versions, seed or measurement settings).
+
+    Args:
+        found: `attempts`.
+        margin: a speedup within it is neutral.
     """
-    rows = one_per_key(_row(run) for run in runs if run.data.params.get("task.compares") != "false")
-    called = told_apart((row["device_name"], row["device_identity"]) for row in rows)
-    for row in rows:
-        row["device"] = called[row["device_name"], row["device_identity"]]
-    pool_rows(rows)
-    for row, variant in zip(rows, variants(rows, [name for name in CELL if name != "variant"]), strict=True):
-        row["variant"] = variant
-        row["verdict"] = _verdict(row, margin)
-        row["withheld"] = bool(row["verdict"]) and row["withheld"]
-    columns = [
-        *_TAGS,
-        "attempt",
-        *CELL,
-        "gpu",
-        "device_name",
-        "device_identity",
-        "baseline_dtype",
-        "weights",
-        "verdict",
-        "withheld",
-        "finding",
-        "interval",
-        "started_at",
-        "run_id",
-        *_METRICS,
-    ]
-    frame = pd.DataFrame(rows, columns=[*columns, *_other_metrics(rows)])
-    frame[_INTEGERS] = frame[_INTEGERS].astype("Int64")
+    frame = one_per_key(_typed(found[found["compares"] != "false"]))
+    pairs = [*zip(frame["device_name"], frame["device_identity"], strict=True)]
+    called = told_apart(dict.fromkeys(pairs))
+    frame["device"] = pd.Series([called[pair] for pair in pairs], index=frame.index, dtype="str")
+    pool_rows(frame)
+    frame["variant"] = variants_of(frame, [name for name in CELL if name != "variant"])
+    said = _interval_verdicts(frame, np.full(len(frame), margin))
+    frame["verdict"] = np.where((said != "") & frame["withheld"], frame["recorded"], said)
+    frame["withheld"] &= frame["verdict"] != ""
+    others = sorted(name for name in map(str, frame) if "/" in name and name not in _METRICS)
+    frame = frame.reindex(columns=[*_COLUMNS, *others, "confidence"])
     frame[_METRICS] = frame[_METRICS].astype(float)
     frame["memory/saved"] = 1 - frame["memory/model_gib"] / frame["memory/baseline_model_gib"]
-    frame["confidence"] = [confidence(row) for row in rows]
     frame["stands"] = ~_newest_first(frame).duplicated(CELL)
-    frame = frame.join(_against_fastest_mode(frame))
-    return frame.sort_values([*CELL, "started_at"], na_position="first").reset_index(drop=True)
+    frame = _in_few_blocks(frame.join(_against_fastest_mode(frame)))
+    return frame.sort_values([*CELL, "started_at", "run_id"], na_position="first").reset_index(drop=True)
 
 
 def of_sweep(frame: pd.DataFrame, sweep: str, keys: set[str]) -> pd.DataFrame:
@@ -116,70 +110,54 @@ def layer_level(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["M"].notna()].reset_index(drop=True)
 
 
-def _row(run: "Run") -> dict[str, Any]:
-    params, tags = run.data.params, run.data.tags
-    row: dict[str, Any] = {name: params.get(name, "") for name in _AXES}
-    row |= {name: tags.get(name, "") for name in _TAGS}
-    row["recorded"], row["told_withheld"] = tags.get("verdict", ""), tags.get("withheld") == "1"
-    row |= {name: _integer(params.get(name)) for name in ("batch", "resolution")}
-    row["frames"] = _integer(params.get("frames")) or 0  # of images
-    row |= _shape(params) | renamed(run.data.metrics)
-    row["device_name"] = tags.get("device") or f"{_ASKED}{row['gpu']}"
-    row["device_identity"] = tags.get("device_identity", "")
-    row["baseline_dtype"] = tags.get("baseline_dtype", "")
-    row["weights"] = params.get("model.weights.source", "")
-    row["attempt"] = _integer(tags.get("attempt")) or 0
-    row["finding"] = row["outcome"] in FINDINGS
-    if row["recorded"] == EMULATED:
-        row["outcome"] = EMULATED  # it ran, for its quality; it has no speedup to compare
-    row["started_at"] = datetime.fromtimestamp(run.info.start_time / 1e3, tz=UTC)
-    row |= {"run_id": run.info.run_id, "params": params, "processes": tags.get("processes", "")}
-    return row | {"withheld": _is_withheld(row)}
+def _typed(found: pd.DataFrame) -> pd.DataFrame:
+    """Attempts with numbers as numbers, and what a run said of itself under names of its own."""
+    frame = found.reset_index(drop=True)
+    frame = frame.reindex(columns=[*frame, *(name for name in _METRICS if name not in frame)])
+    frame["recorded"], frame["told_withheld"] = frame["verdict"], frame["withheld"] == "1"
+    for name in (*_INTEGERS, *(f"asked_{name}" for name in SHAPE)):
+        frame[name] = _integers(frame[name])
+    frame[["attempt", "frames"]] = frame[["attempt", "frames"]].fillna(0)  # no frames: of images
+    frame[SHAPE] = _shapes(frame)
+    frame[["own_margin", "confidence"]] = frame[["own_margin", "confidence"]].astype(float)
+    frame["device_name"] = frame["device"].where(frame["device"] != "", _ASKED + frame["gpu"])
+    frame["started_at"] = pd.to_datetime(frame["start_ms"], unit="ms", utc=True)
+    frame["finding"] = frame["outcome"].isin([*FINDINGS])
+    ran_for_quality = frame["recorded"] == EMULATED  # it has no speedup to compare
+    frame["outcome"] = frame["outcome"].where(~ran_for_quality, EMULATED)
+    own = _interval_verdicts(frame, frame["own_margin"].to_numpy())
+    differs = (own != "") & (frame["recorded"] != "") & (frame["recorded"] != own)
+    frame["withheld"] = frame["told_withheld"] | differs  # of before there was the tag
+    return frame
 
 
-def _shape(params: dict[str, str]) -> dict[str, int | None]:
+def _shapes(frame: pd.DataFrame) -> pd.DataFrame:
     """M, K, N; for a run that ended before it was built, from the dimensions asked for (M times batch)."""
-    shape = {name: _integer(params.get(name)) for name in SHAPE}
-    if None in shape.values():
-        shape = {name: _integer(params.get(f"model.dims.{name}")) for name in SHAPE}
-        batch, rows = _integer(params.get("batch")), shape["M"]
-        shape["M"] = None if rows is None or batch is None else rows * batch
-    return shape if None not in shape.values() else dict.fromkeys(SHAPE)
+    asked = frame[[f"asked_{name}" for name in SHAPE]].set_axis(SHAPE, axis=1)
+    asked = asked.assign(M=asked["M"] * frame["batch"])
+    asked = asked.where(asked.notna().all(axis=1))
+    return frame[SHAPE].where(frame[SHAPE].notna().all(axis=1), asked)
 
 
-def _integer(text: str | None) -> int | None:
+def _integers(texts: "pd.Series[str]") -> "pd.Series[int]":
+    codes, known = pd.factorize(texts)
+    numbers = pd.array([_integer(text) for text in known], dtype="Int64")
+    return pd.Series(numbers.take(codes) if len(codes) else numbers, index=texts.index)
+
+
+def _integer(text: str) -> int | None:
     try:
         return int(text) if text else None
     except ValueError:
         return None
 
 
-def _verdict(row: dict[str, Any], margin: float) -> str:
-    """The verdict at the analysis' margin; empty unless the run ended well and has an interval.
-
-    A run that withheld its verdict (the machine was busy) is not given one here.
-    """
-    found = _interval_verdict(row, margin)
-    return str(row["recorded"]) if found and row["withheld"] else found
-
-
-def _is_withheld(row: dict[str, Any]) -> bool:
-    """Whether the run says so; one published without that tag did where its verdict is not its interval's."""
-    own = _interval_verdict(row, float(row["params"].get("measure.margin", MeasureConf.margin)))
-    return row["told_withheld"] or bool(own and row["recorded"] and own != row["recorded"])
-
-
-def _interval_verdict(row: dict[str, Any], margin: float) -> str:
-    parts = [float(row.get(f"speedup/{part}", math.nan)) for part in ("ratio", "ci_low", "ci_high")]
-    if row["outcome"] != Outcome.OK or not all(math.isfinite(part) and part > 0 for part in parts):
-        return ""
-    pairs = int(row.get("speedup/pairs", 0))
-    return str(verdict(SpeedupEstimate(parts[0], parts[1], parts[2], pairs, block_length=1), margin))
-
-
-def _other_metrics(rows: Sequence[dict[str, Any]]) -> list[str]:
-    names = {name for row in rows for name in row if "/" in name and not name.startswith(_SERIES)}
-    return sorted(names - set(_METRICS))
+def _interval_verdicts(frame: pd.DataFrame, margin: Array) -> npt.NDArray[np.object_]:
+    """The verdicts at a margin; empty unless the run ended well and has an interval."""
+    parts = frame[[*ESTIMATE]].to_numpy(dtype=np.float64)
+    good = np.isfinite(parts).all(axis=1) & (np.nan_to_num(parts) > 0).all(axis=1)
+    good &= (frame["outcome"] == Outcome.OK).to_numpy(dtype=bool)
+    return np.where(good, verdicts(parts[:, 1], parts[:, 2], margin), "").astype(object)
 
 
 def _against_fastest_mode(frame: pd.DataFrame) -> pd.DataFrame:
@@ -187,18 +165,29 @@ def _against_fastest_mode(frame: pd.DataFrame) -> pd.DataFrame:
 
     The baseline of another run, so of another process: there is no interval.
     """
-    fastest: dict[Any, tuple[str, float]] = {}
-    for _, rows in frame[frame["stands"] & (frame["verdict"] != "")].groupby(MODES_OF, dropna=False):
-        modes = rows.groupby("compile")["latency/baseline_median_ms"].median()
-        if len(modes) > 1:
-            best_ms = modes.min() / rows["latency/median_ms"]
-            fastest |= {index: (str(modes.idxmin()), float(value)) for index, value in best_ms.items()}
-    found = [fastest.get(index, (None, math.nan)) for index in frame.index]
-    return pd.DataFrame(found, index=frame.index, columns=["fastest_mode", "speedup/fastest_mode"])
+    ran = frame[frame["stands"] & (frame["verdict"] != "")]
+    workload = ran.groupby(MODES_OF, dropna=False, sort=False).ngroup()
+    baseline_ms = ran["latency/baseline_median_ms"].groupby([workload, ran["compile"]])
+    modes = baseline_ms.median().rename_axis(["workload", "mode"]).reset_index(name="ms")
+    several = modes[modes["workload"].duplicated(keep=False)]
+    fastest = several.sort_values(["ms", "mode"]).drop_duplicates("workload").set_index("workload")
+    mode, least_ms = workload.map(fastest["mode"]), workload.map(fastest["ms"])
+    columns = {"fastest_mode": mode, "speedup/fastest_mode": least_ms / ran["latency/median_ms"]}
+    return pd.DataFrame(columns).reindex(frame.index)
+
+
+def _in_few_blocks(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same with texts as Python's: rows are looked at one by one later, which is 20 times slower otherwise."""
+    texts: dict[str, pd.Series[Any]] = {}
+    for name in map(str, frame.select_dtypes("str")):
+        codes, known = pd.factorize(frame[name])
+        shared = np.append(known.to_numpy(dtype=object), None)[codes]
+        texts[name] = pd.Series(shared, frame.index, dtype=object)
+    return frame.assign(**texts).copy()
 
 
 def _newest_first(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.sort_values(["finding", "started_at"], ascending=False)
+    return frame.sort_values(["finding", "started_at"], ascending=False, kind="stable")
 
 
 VERDICTS = tuple(str(v) for v in Verdict)

@@ -1,6 +1,5 @@
 """How the runs were measured: read from their records, which say more than MLflow's metrics."""
 
-import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,28 +7,14 @@ from pathlib import Path
 import pandas as pd
 
 from src.analysis import calibrated
+from src.analysis.devices import Device
+from src.analysis.facts import VERSIONS, facts
 from src.analysis.frame import compared
 from src.analysis.tracker import Tracker
-from src.records.record import RECORD_NAME, Record, RecordError, read_record
-from src.records.store import run_folder
 from src.statistics.pooling import in_words
 from src.statistics.speedup import Verdict
 
-_DOWNLOADS = 25  # records fetched from the tracker when they are not on this disk
-VERSIONS = (
-    "protocol",
-    "torch",
-    "torchao",
-    "diffusers",
-    "triton",
-    "cuda",
-    "driver",
-    "container",
-    "python",
-    "commit",
-    "dirty",
-    "host",
-)
+_PROTOCOL_OF = ("device_name", "device_identity", "protocol")
 _LOW_SQNR_DB = 20.0
 
 
@@ -44,7 +29,7 @@ class Provenance:
     )  # name -> the values met, most frequent first
     pairing: Counter[str] = field(default_factory=Counter)
     stopped_by: Counter[str] = field(default_factory=Counter)
-    fell_back: list[str] = field(default_factory=list)  # autoquant plans that were not applied, and why
+    fell_back: list[str] = field(default_factory=list)  # whose plans were not applied, and why
     mixed: list[str] = field(default_factory=list)  # versions that differ between the runs
     calibrations: list[str] = field(default_factory=list)  # the newest of each device that was compared on
     uncalibrated: list[str] = field(
@@ -54,19 +39,17 @@ class Provenance:
 
 def provenance(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> Provenance:
     """Read the records of the runs: those on this disk, and some of the others from the tracker."""
-    records = _records(runs, outputs, tracker)
-    found = Provenance(runs=len(runs), records=len(records))
-    for name in VERSIONS:
-        values = Counter(str(r.environment[name]) for r in records if name in r.environment)
-        found.versions |= {name: [value for value, _ in values.most_common()]} if values else {}
+    told = facts(runs, outputs, tracker)
+    found = Provenance(runs=len(runs), records=len(told))
+    values = {name: _counted(told[name]) for name in VERSIONS}
+    found.versions = {name: [*counts] for name, counts in values.items() if counts}
     found.mixed = [
         n for n, values in found.versions.items() if len(values) > 1 and n not in ("host", "dirty")
     ]
-    found.pairing = Counter(
-        str(r.details["pairing"]) for r in records if r.verdict and "pairing" in r.details
-    )
-    found.stopped_by = Counter(str(r.details["stop_reason"]) for r in records if "stop_reason" in r.details)
-    found.fell_back = sorted({str(r.details["fell_back"]) for r in records if "fell_back" in r.details})
+    found.pairing = _counted(told.loc[told["verdict"] != "", "pairing"])
+    found.stopped_by = _counted(told["stop_reason"])
+    fell = told[told["fell_back"] != ""]
+    found.fell_back = sorted(_counted(fell["quant"] + ": " + fell["fell_back"]))
     ran, newest = compared(runs), calibrated.newest(tracker.calibrations())
     devices = {
         (name, identity): label
@@ -75,8 +58,16 @@ def provenance(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> Provenanc
         )
     }
     found.calibrations = [newest[key].text for key in devices if key in newest]
-    found.uncalibrated = list(calibrated.warnings(devices, newest, records))
+    protocols: dict[Device, set[str]] = {}
+    for name, identity, protocol in set(zip(*(told[column] for column in _PROTOCOL_OF), strict=True)):
+        protocols.setdefault((name, identity), set()).add(protocol)
+    found.uncalibrated = list(calibrated.warnings(devices, newest, protocols))
     return found
+
+
+def _counted(texts: "pd.Series[str]") -> "Counter[str]":
+    """How often each text comes, the most frequent first; records that say nothing left out."""
+    return Counter({str(text): int(count) for text, count in texts[texts != ""].value_counts().items()})
 
 
 def warnings(runs: pd.DataFrame, found: Provenance, replaced: int) -> list[str]:
@@ -110,32 +101,7 @@ def warnings(runs: pd.DataFrame, found: Provenance, replaced: int) -> list[str]:
         "are not on this disk.": found.runs - found.records,
     }
     told = [text for text, count in checks.items() if count]
-    return [*told, *found.uncalibrated, *(f"autoquant: {why}." for why in found.fell_back)]
-
-
-def _records(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> list[Record]:
-    records, downloads = [], 0
-    with tempfile.TemporaryDirectory() as folder:
-        for row in runs.sort_values("started_at", ascending=False).itertuples():
-            path: Path | None = run_folder(outputs, str(row.run_key), int(str(row.attempt))) / RECORD_NAME
-            if path is not None and not path.is_file():
-                downloads += 1
-                target = Path(folder) / str(row.run_id)
-                path = _download(tracker, str(row.run_id), target) if downloads <= _DOWNLOADS else None
-            records += _readable(path)
-    return records
-
-
-def _download(tracker: Tracker, run_id: str, target: Path) -> Path | None:
-    target.mkdir()
-    return tracker.artifact(run_id, RECORD_NAME, target)
-
-
-def _readable(path: Path | None) -> list[Record]:
-    try:
-        return [] if path is None else [read_record(path)]
-    except RecordError:
-        return []
+    return [*told, *found.uncalibrated, *(f"{why}." for why in found.fell_back)]
 
 
 def _recompiled(ran: pd.DataFrame) -> int:

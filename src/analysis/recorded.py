@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from src.analysis.facts import VERSIONS
 from src.analysis.frame import standing, tidy
-from src.analysis.provenance import VERSIONS
 from src.records import content
 from src.records.record import Record
 from src.records.store import iter_records
@@ -45,7 +45,7 @@ def as_run(record: Record, folder: Path, *, side: str = "") -> "Run":
     )
     data = RunData(
         [Metric(name, value, 0, 0) for name, value in record.metrics.items()],
-        [Param(name, text) for name, text in content.params(record, folder).items()],
+        [Param(name, text) for name, text in content.settings(record, folder).items()],
         [RunTag(name, text) for name, text in tags.items()],
     )
     return Run(info, data)

@@ -2,10 +2,11 @@
 
 import math
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,6 +14,8 @@ from src.analysis.frame import WORKLOAD, Row, model_level
 from src.analysis.layer_tables import NAME, read_layers
 from src.analysis.verdicts import interval_text, speedup_text, status, workload_text
 from src.records.store import run_folder
+
+Run = Mapping[Hashable, Any]  # a row of the frame, plain: of very many runs there are thousands in the tables
 
 TABLE_NAME = "schemes.md"
 _EAGER = "none"  # the compile mode
@@ -22,6 +25,7 @@ _FAMILIES = (
     r"(uint)\dwo",
 )  # formats that differ in one number, which a short table shows as one
 _NOT_MEASURED = "not measured"
+_MOST = 24  # devices and workloads in a file
 _VERSIONS = ("torch", "torchao", "diffusers")
 _NOTE = (
     "bits: stored per weight of the quantized layers, scales included. Speedup: against the same model unquantized "
@@ -67,9 +71,13 @@ def write_schemes(
     runs: pd.DataFrame, outputs: Path, names: Sequence[str], versions: dict[str, list[str]], folder: Path
 ) -> list[Path]:
     """Write ``schemes.md``, where runs of whole models are; returns its path."""
-    text = scheme_tables(with_layers(runs, outputs), names, versions)
+    models = model_level(runs)
+    number = models.groupby(["device", *WORKLOAD], dropna=False, sort=False).ngroup()
+    text = scheme_tables(with_layers(models[number < _MOST], outputs), names, versions)
     if not text:
         return []
+    if (left := number.max() + 1 - _MOST) > 0:
+        text += f"\n{left} more workloads are in verdicts.csv.\n"
     path = folder / TABLE_NAME
     path.write_text(text, encoding="utf-8")
     return [path]
@@ -87,17 +95,16 @@ def _caption(runs: pd.DataFrame, versions: dict[str, list[str]]) -> str:
 def _table(runs: pd.DataFrame, names: Sequence[str], *, short: bool) -> str:
     modes = sorted(set(runs["compile"]), key=lambda mode: (mode != _EAGER, mode))
     heads = ["scheme", "bits", *("eager" if mode == _EAGER else mode for mode in modes), "SQNR, dB", "why"]
-    runs = runs.assign(scheme=[*map(_label, _rows(runs))])
-    keys = sorted({*names} - {*runs["quant"]} | {*runs["scheme"]})
+    by_scheme: dict[str, list[Run]] = defaultdict(list)
+    for run in runs.to_dict("records"):
+        by_scheme[f"{run['quant']} ({run['variant']})" if run["variant"] else str(run["quant"])].append(run)
+    keys = sorted({*names} - {*runs["quant"]} | by_scheme.keys())
     rows = [
-        _cells(label, runs[runs["scheme"].isin(members)], modes) for label, members in _families(keys, short)
+        _cells(label, [run for name in members for run in by_scheme.get(name, ())], modes)
+        for label, members in _families(keys, short)
     ]
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
-
-
-def _label(row: Row) -> str:
-    return f"{row['quant']} ({row['variant']})" if row["variant"] else str(row["quant"])
 
 
 def _families(names: Sequence[str], short: bool) -> Iterator[tuple[str, list[str]]]:
@@ -112,46 +119,43 @@ def _families(names: Sequence[str], short: bool) -> Iterator[tuple[str, list[str
         yield f"`{members[0]}`" + (f" … `{members[-1]}`" if len(members) > 1 else ""), members
 
 
-def _cells(label: str, runs: pd.DataFrame, modes: Sequence[str]) -> list[str]:
-    by_mode = {mode: runs[runs["compile"] == mode] for mode in modes}
+def _cells(label: str, runs: Sequence[Run], modes: Sequence[str]) -> list[str]:
+    by_mode = {mode: [run for run in runs if run["compile"] == mode] for mode in modes}
     return [
         label,
-        _span(runs["bits"], 2),
+        _span([run["bits"] for run in runs], 2),
         *(_outcome(group) for group in by_mode.values()),
         _quality(by_mode),
         _why(by_mode),
     ]
 
 
-def _outcome(runs: pd.DataFrame) -> str:
+def _outcome(runs: Sequence[Run]) -> str:
     """``0.94× 0.93–0.96 hurts``; of several runs the span of the speedups and how many say what."""
-    if runs.empty:
+    if not runs:
         return _NOT_MEASURED
-    counts = Counter(map(status, _rows(runs)))
+    counts = Counter(map(status, runs))
     told = ", ".join(f"{name} {count}" if len(counts) > 1 else name for name, count in counts.items())
-    first = runs.iloc[0]
     if len(runs) == 1:
-        return " ".join(filter(None, [speedup_text(first), interval_text(first), told]))
-    span = _span(runs.loc[runs["verdict"] != "", "speedup/ratio"], 2)
+        return " ".join(filter(None, [speedup_text(runs[0]), interval_text(runs[0]), told]))
+    span = _span([run["speedup/ratio"] for run in runs if run["verdict"]], 2)
     return f"{span}× {told}" if span else told
 
 
-def _quality(by_mode: dict[str, pd.DataFrame]) -> str:
+def _quality(by_mode: dict[str, list[Run]]) -> str:
     """Of the first mode that has one; ``equal`` when no bit differs."""
     for runs in by_mode.values():
-        if runs["quality/sqnr_db"].notna().any():
-            return _span(runs["quality/sqnr_db"], 1)
-    equal = [
-        runs.get("quality/max_abs_error", pd.Series(dtype=float)).eq(0).any() for runs in by_mode.values()
-    ]
-    return "equal" if any(equal) else ""
+        if any(pd.notna(run["quality/sqnr_db"]) for run in runs):
+            return _span([run["quality/sqnr_db"] for run in runs], 1)
+    equal = any(run.get("quality/max_abs_error") == 0 for runs in by_mode.values() for run in runs)
+    return "equal" if equal else ""
 
 
-def _why(by_mode: dict[str, pd.DataFrame]) -> str:
+def _why(by_mode: dict[str, list[Run]]) -> str:
     """The runs' reasons, once where all modes have the same, and the layers that were left alone."""
-    told = {mode: "; ".join(dict.fromkeys(map(_reason, _rows(runs)))) for mode, runs in by_mode.items()}
-    left = dict.fromkeys(text for runs in by_mode.values() for text in runs["left"] if text)
-    if all(runs.empty for runs in by_mode.values()):
+    told = {mode: "; ".join(dict.fromkeys(map(_reason, runs))) for mode, runs in by_mode.items()}
+    left = dict.fromkeys(run["left"] for runs in by_mode.values() for run in runs if run["left"])
+    if not any(by_mode.values()):
         return "no run in these records"
     if len(set(told.values())) == 1:
         reasons = [*told.values()][:1]
@@ -164,14 +168,15 @@ def _rows(runs: pd.DataFrame) -> Iterator[Row]:
     return (row for _, row in runs.iterrows())
 
 
-def _reason(row: Row) -> str:
+def _reason(run: Run) -> str:
     """Without what the row and the caption say already: the scheme's name and the device's."""
-    text = str(row["reason"]).removeprefix(f"{row['quant']} ").replace(f"; {row['quant']} needs", "; needs")
-    return text.partition(f"; this is {row['device']}")[0]
+    text = str(run["reason"]).removeprefix(f"{run['quant']} ").replace(f"; {run['quant']} needs", "; needs")
+    return text.partition(f"; this is {run['device']}")[0]
 
 
-def _span(values: "pd.Series[float]", digits: int) -> str:
-    shown = [f"{value:.{digits}f}" for value in (values.min(), values.max()) if pd.notna(value)]
+def _span(values: Iterable[float], digits: int) -> str:
+    known = [value for value in values if pd.notna(value)]
+    shown = [f"{value:.{digits}f}" for value in (min(known), max(known))] if known else []
     return " to ".join(dict.fromkeys(shown))
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from itertools import groupby
 
 import numpy as np
 import pandas as pd
 
-from src.analysis.breakeven import Crossing, Direction, crossings, curve
+from src.analysis.breakeven import Array, Crossing, Direction, crossings, curve
 from src.analysis.frame import compared, layer_level
 from src.statistics.speedup import Verdict
 
@@ -18,6 +19,7 @@ COLUMNS = [
     *("case", "direction", "m", "m_low", "m_high", "low_open", "high_open", "seen", "decided"),
     *("m_min", "m_max", "points", "best", "best_low", "best_high", "best_m", "ranges", "says"),
 ]
+_SPEEDUP = ("speedup/ratio", "speedup/ci_low", "speedup/ci_high", "confidence")
 _CONTROL = "none"
 _IN_WORDS = {
     str(Verdict.HELPS): "helps",
@@ -45,13 +47,28 @@ class Shapes:
     group: dict[str, object]  # of GROUP
     runs: pd.DataFrame
 
-    @property
+    @cached_property
+    def ms(self) -> list[int]:
+        """The measured M, rising."""
+        return [int(m) for m in self.runs["M"].tolist()]
+
+    @cached_property
+    def verdicts(self) -> list[str]:
+        """Of each M."""
+        return [str(verdict) for verdict in self.runs["verdict"].tolist()]
+
+    @cached_property
+    def speedups(self) -> Array:
+        """(4, M): speedup, the ends of its interval, and that one's confidence."""
+        return self.runs[list(_SPEEDUP)].to_numpy(dtype=np.float64).T
+
+    @cached_property
     def case(self) -> Case:
         """Which of the cases the verdicts and medians make."""
-        verdicts = set(self.runs["verdict"])
+        verdicts = {*self.verdicts}
         if len(verdicts) == 1 and verdicts <= {Verdict.HELPS, Verdict.HURTS, Verdict.NEUTRAL}:
             return Case(verdicts.pop())
-        above = self.runs["speedup/ratio"] > 1
+        above = self.speedups[0] > 1
         if above.all():
             return Case.FASTER
         return Case.CROSSES if above.any() else Case.SLOWER
@@ -60,17 +77,20 @@ class Shapes:
         """The break-even Ms; none where every run is within the margin, so that noise has no crossings."""
         if self.case is not Case.CROSSES:
             return []
-        columns = ("M", "speedup/ratio", "speedup/ci_low", "speedup/ci_high", "confidence")
-        return crossings(curve(*(self.runs[name].to_numpy(dtype=np.float64) for name in columns)), seed=seed)
+        return crossings(curve(np.array(self.ms, dtype=np.float64), *self.speedups), seed=seed)
 
 
 def shapes(frame: pd.DataFrame) -> Iterator[Shapes]:
     """The curves in a frame of standing runs, unquantized controls and runs of a busy machine left out."""
     runs = compared(layer_level(frame))
     runs = runs[(runs["quant"] != _CONTROL) & ~runs["withheld"]]
-    runs = runs.sort_values("started_at").drop_duplicates([*GROUP, "M"], keep="last")
-    for values, group in runs.groupby(GROUP, sort=True):
-        yield Shapes(dict(zip(GROUP, values, strict=True)), group.sort_values("M").reset_index(drop=True))
+    runs = runs.sort_values("started_at", kind="stable").drop_duplicates([*GROUP, "M"], keep="last")
+    runs = runs.sort_values([*GROUP, "M"], ignore_index=True)
+    first = np.flatnonzero(~runs.duplicated(GROUP).to_numpy())
+    groups = runs[GROUP].iloc[first].to_dict("records")
+    ends = np.append(first, len(runs))[1:]
+    for group, start, end in zip(groups, first, ends, strict=True):
+        yield Shapes({str(name): value for name, value in group.items()}, runs.iloc[start:end])
 
 
 def breakeven_table(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -107,25 +127,25 @@ def _place(first: int, last: int, ms: Sequence[int]) -> str:
 
 
 def _rows(curve_: Shapes, seed: int) -> Iterator[dict[str, object]]:
-    runs = curve_.runs
-    best = runs.iloc[int(runs["speedup/ratio"].argmax())]
+    ms, (speedup, low, high, _) = curve_.ms, curve_.speedups
+    best = int(speedup.argmax())
     common = curve_.group | {
         "case": str(curve_.case),
-        "m_min": int(runs["M"].iloc[0]),
-        "m_max": int(runs["M"].iloc[-1]),
-        "points": len(runs),
-        "best": float(best["speedup/ratio"]),
-        "best_low": float(best["speedup/ci_low"]),
-        "best_high": float(best["speedup/ci_high"]),
-        "best_m": int(best["M"]),
-        "ranges": ranges([int(m) for m in runs["M"]], [str(verdict) for verdict in runs["verdict"]]),
+        "m_min": ms[0],
+        "m_max": ms[-1],
+        "points": len(ms),
+        "best": float(speedup[best]),
+        "best_low": float(low[best]),
+        "best_high": float(high[best]),
+        "best_m": ms[best],
+        "ranges": ranges(ms, curve_.verdicts),
     }
     found = curve_.crossings(seed)
     if not found:
         yield common | {"says": _without_crossing(curve_)}
     edges = [0.0, *(crossing.m for crossing in found), np.inf]
     for index, crossing in enumerate(found):
-        decided = _decided(runs, crossing, edges[index], edges[index + 2])
+        decided = _decided(curve_, crossing, edges[index], edges[index + 2])
         yield common | {
             "direction": str(crossing.direction),
             "m": crossing.m,
@@ -139,10 +159,11 @@ def _rows(curve_: Shapes, seed: int) -> Iterator[dict[str, object]]:
         }
 
 
-def _decided(runs: pd.DataFrame, crossing: Crossing, left: float, right: float) -> bool:
+def _decided(curve_: Shapes, crossing: Crossing, left: float, right: float) -> bool:
     """Whether a run helps on the one side and a run hurts on the other, up to the neighbouring crossings."""
-    before = set(runs.loc[(runs["M"] > left) & (runs["M"] <= crossing.m), "verdict"])
-    after = set(runs.loc[(runs["M"] >= crossing.m) & (runs["M"] < right), "verdict"])
+    each = [*zip(curve_.ms, curve_.verdicts, strict=True)]
+    before = {verdict for m, verdict in each if left < m <= crossing.m}
+    after = {verdict for m, verdict in each if crossing.m <= m < right}
     slow, fast = (before, after) if crossing.direction is Direction.UP else (after, before)
     return Verdict.HURTS in slow and Verdict.HELPS in fast
 
@@ -170,10 +191,10 @@ def _crossing_in_words(crossing: Crossing, decided: bool) -> str:
 
 
 def _without_crossing(curve_: Shapes) -> str:
-    runs, case = curve_.runs, curve_.case
-    if len(runs) == 1:
-        return f"{runs['verdict'].iloc[0]} at M = {runs['M'].iloc[0]}, the only M measured"
-    span = f"M = {runs['M'].iloc[0]}–{runs['M'].iloc[-1]}"
+    ms, case = curve_.ms, curve_.case
+    if len(ms) == 1:
+        return f"{curve_.verdicts[0]} at M = {ms[0]}, the only M measured"
+    span = f"M = {ms[0]}–{ms[-1]}"
     plain = {
         Case.HELPS: f"helps at every measured M ({span})",
         Case.HURTS: f"hurts at every measured M ({span})",
@@ -182,5 +203,5 @@ def _without_crossing(curve_: Shapes) -> str:
     if case in plain:
         return plain[case]
     clear = Verdict.HELPS if case is Case.FASTER else Verdict.HURTS
-    count = int((runs["verdict"] == clear).sum())
-    return f"{case} at every measured M ({span}), beyond the margin at {count} of {len(runs)}"
+    count = curve_.verdicts.count(clear)
+    return f"{case} at every measured M ({span}), beyond the margin at {count} of {len(ms)}"

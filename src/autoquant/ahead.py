@@ -6,7 +6,7 @@ depend on them.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -16,6 +16,7 @@ import torch
 from hydra.utils import get_class
 from torch import nn
 
+from src.autoquant.plan import Shape
 from src.compilation.ahead import compile_alone, needs_the_device
 from src.compilation.scopes import compile_module, compiler_options
 from src.config.schema import RootConf
@@ -50,8 +51,13 @@ class Ahead:
         """Args: cfg: of the run, its dtype settled; device: that it runs on."""
         self.cfg, self.device = cfg, device
 
-    def pieces(self, layers: Iterable[tuple[LayerRow, bool]]) -> list[Piece]:
-        """One layer of each shape (and whether it has a bias): unquantized, and by each candidate that takes it."""
+    def pieces(
+        self, layers: Iterable[tuple[LayerRow, bool]], known: Collection[tuple[Shape, str]] = ()
+    ) -> list[Piece]:
+        """One layer of each shape (and whether it has a bias): unquantized, and by each candidate that takes it.
+
+        Of what is known, shape and candidate, nothing is compiled.
+        """
         schemes = {
             name: TorchaoScheme(quant_conf(entry)) for name, entry in self.cfg.quant.candidates.items()
         }
@@ -62,8 +68,9 @@ class Ahead:
         }
         found = []
         for row, bias in layers:
-            takers = [name for name, scheme in able.items() if scheme.select([replace(row)], self.device)]
-            found += [Piece(*row.shape, bias, name) for name in (None, *takers)]
+            asked = {name: scheme for name, scheme in able.items() if (row.shape, name) not in known}
+            takers = [name for name, scheme in asked.items() if scheme.select([replace(row)], self.device)]
+            found += [Piece(*row.shape, bias, name) for name in ((None, *takers) if asked else ())]
         return found
 
     def workers(self, pieces: int) -> int:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 PLAN_VERSION = 2
 UNQUANTIZED = "none"
+NOT_TRIED = "not tried"  # a trial's outcome: those of other shapes say enough
+
+Shape = tuple[int, int, int]  # M, K, N
 
 
 @dataclass
@@ -20,13 +23,16 @@ class Trial:
     """One candidate on one shape."""
 
     scheme: str
-    outcome: str  # ok, or why it could not be timed
+    outcome: (
+        str  # ok, why it could not be timed, or NOT_TRIED; foretold, unknown: by the rules, without trying
+    )
     reason: str = ""
     speedup: float | None = None
     ci_low: float | None = None  # without an interval: dropped at first sight
     ci_high: float | None = None
     sqnr_db: float | None = None  # of the layer's output; null: equal to the last bit
     below_floor: bool = False  # its output is worse than quant.min_sqnr_db
+    run: str = ""  # that timed it, KEY/ATTEMPT; empty: the one that made the plan
 
 
 @dataclass
@@ -82,6 +88,7 @@ class Plan:
     wholes: list[WholeLook] = field(default_factory=list)  # what was measured to come to them
     plan_version: int = PLAN_VERSION
     identity: dict[str, Any] = field(default_factory=dict)  # of the device; plans made before have none
+    configs: dict[str, str] = field(default_factory=dict)  # candidate -> what its kernels are known by
 
     def schemes(self) -> dict[str, str]:
         """Layer name -> scheme, of the layers that are quantized."""

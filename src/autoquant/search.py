@@ -1,19 +1,23 @@
 """autoquant: for each distinct layer shape the fastest candidate on this device, by measurement.
 
-torchao had its own until 0.16. This one times every candidate once per distinct shape, in the run's compile
-state and with the run's own activations; a layer is planned to be quantized only where the whole interval of its
-speedup lies beyond ``quant.min_gain`` and its output keeps ``quant.min_sqnr_db``. The whole model then decides
-(``src/autoquant/whole.py``).
+torchao had its own until 0.16. This one times every candidate once per distinct shape, but for what earlier runs know
+(``known.py``), in the run's compile state and with the run's own activations; a layer is planned to be quantized only
+where the whole interval of its speedup lies beyond ``quant.min_gain`` and its output keeps ``quant.min_sqnr_db``. The
+whole model then decides (``whole.py``).
 """
 
 from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from src.autoquant.ahead import Ahead
-from src.autoquant.plan import UNQUANTIZED, Choice, Plan, Trial, read_plan
+from src.autoquant.foregone import foregone, telling_order
+from src.autoquant.known import DETAIL, PLAN_NAME, Seen, by_run, layer_config, layer_settings, seen_before
+from src.autoquant.plan import NOT_TRIED, UNQUANTIZED, Choice, Plan, Shape, Trial, read_plan
 from src.autoquant.trials import Bench
 from src.compilation.scopes import compiler_counts
 from src.config.errors import ConfigError
@@ -28,11 +32,11 @@ from src.treatments.layers import LayerRow, capture_layers, fits_none, what_fits
 from src.treatments.scheme import TorchaoScheme
 from src.workloads.workload import Workload
 
-Shape = tuple[int, int, int]
-
 
 class Autoquant:
     """Chooses among candidates layer by layer; `plan` holds what was chosen."""
+
+    looks = True  # at plans as a whole before one is chosen, and gives one up that clearly does not win
 
     def __init__(self, conf: QuantConf) -> None:
         self.conf = conf
@@ -69,49 +73,92 @@ class Autoquant:
         return self.plan is None
 
     def search(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
-        """Time every candidate on every distinct shape, unless a plan was given."""
+        """Make a plan for the layers that the rules leave to it, unless one was given."""
         for row in rows:
             row.reason = row.reason or why_not(row, self.conf.layers, RequiresConf())
         if all(row.reason for row in rows):
             raise unsupported(fits_none(self.conf, rows), what_fits(rows, self.conf, RequiresConf()))
         if self.plan is None:
-            _, samples = capture_layers(workload)
             by_shape: dict[Shape, list[LayerRow]] = defaultdict(list)
             for row in rows:
                 if not row.reason:
                     by_shape[row.shape].append(row)
-            ahead = self._compile_ahead(workload, by_shape, run)
-            compiled, choices = compiler_counts(), []
-            for index, (shape, layers) in enumerate(by_shape.items(), 1):
-                with run.phase("autoquant search"):
-                    run.report(f"autoquant: shape {index} of {len(by_shape)}, M,K,N = {shape}")
-                    choices.append(self._choose(workload.module, layers, samples[shape], run))
-            did, cfg = compiler_counts().since(compiled), run.cfg
-            run.record.details["compiled_ahead"] = ahead | {
-                "hits": did.cache_hits,
-                "misses": did.cache_misses,
-            }
-            self.plan = Plan(
-                cfg.model.name,
-                cfg.target,
-                cfg.compile.name,
-                run.device.name,
-                choices,
-                identity=run.device.identity,
-            )
+            self.plan = self.made(workload, by_shape, run)
         elif elsewhere := self.plan.made_elsewhere(run.device):
             run.report(elsewhere)
             run.record.details["plan_made_elsewhere"] = elsewhere
-        write_json(run.folder / "plan.json", self.plan.as_dict())  # `settle` may write another
+        write_json(run.folder / PLAN_NAME, self.plan.as_dict())  # `settle` may write another
+
+    def made(self, workload: Workload, by_shape: Mapping[Shape, list[LayerRow]], run: RunContext) -> Plan:
+        """A plan by trials: every candidate timed on every shape of which earlier runs do not know it.
+
+        Args:
+            workload: unquantized; it is left as it is.
+            by_shape: its layers that may be quantized.
+            run: its context.
+        """
+        _, samples = capture_layers(workload)
+        known = self._known(by_shape, run)
+        ahead = self._compile_ahead(workload, by_shape, known, run)
+        compiled, tried = compiler_counts(), dict[Shape, Choice]()
+        for shape in telling_order(by_shape):  # those first that say something of others
+            with run.phase("autoquant search"):
+                run.report(f"autoquant: shape {len(tried) + 1} of {len(by_shape)}, M,K,N = {shape}")
+                bench = self.bench(workload.module, by_shape[shape][0], samples[shape], run)
+                own = {name: known[shape, name] for name in self.candidates if (shape, name) in known}
+                tried[shape] = self._choose(by_shape[shape], bench, own, [*tried.values()])
+        choices = [tried[shape] for shape in by_shape]
+        did = compiler_counts().since(compiled)
+        run.record.details["compiled_ahead"] = ahead | {"hits": did.cache_hits, "misses": did.cache_misses}
+        return self.plan_of(choices, run)
+
+    def plan_of(self, choices: list[Choice], run: RunContext) -> Plan:
+        """The choices as a plan of this run's workload and device."""
+        cfg, device = run.cfg, run.device
+        where = (cfg.model.name, cfg.target, cfg.compile.name, device.name)
+        return Plan(*where, choices, identity=device.identity, configs=self._configs(device))
+
+    def note(self, plan: Plan, run: RunContext, model_ms: float) -> None:
+        """Say in the record what was foretold of the plan that was measured.
+
+        Args:
+            plan: as it was applied.
+            run: measured.
+            model_ms: a call of the unquantized model.
+        """
+        run.record.metrics["autoquant/foretold_speedup"] = plan.foretold_speedup(model_ms)
+        timed_by = "host" if self.host_bound else "layer"
+        found = {"wholes": [asdict(whole) for whole in plan.wholes], "trials_timed_by": timed_by}
+        run.record.details["autoquant"] = run.record.details.get("autoquant", {}) | found
+
+    def _configs(self, device: Device) -> dict[str, str]:
+        return {name: layer_config(scheme.conf, device) for name, scheme in self.candidates.items()}
+
+    def _known(self, shapes: Iterable[Shape], run: RunContext) -> dict[tuple[Shape, str], Seen]:
+        """What need not be timed, by shape and candidate; the record says what other runs may know this one by."""
+        cfg = run.cfg
+        cold = cfg.measure.cache != "warm" and not self.host_bound
+        settings = layer_settings(cfg, run.device, cold=cold, launches=self.host_bound)
+        run.record.details[DETAIL] = {"settings": settings}
+        if self.conf.known == "never" or cfg.rerun:
+            return {}
+        least = 1 + self.conf.min_gain
+        found = seen_before(Path(cfg.outputs), settings, self._configs(run.device), least, shapes)
+        run.record.details["autoquant"] = {"known": by_run(found)}
+        return found
 
     def _compile_ahead(
-        self, workload: Workload, by_shape: dict[Shape, list[LayerRow]], run: RunContext
+        self,
+        workload: Workload,
+        by_shape: Mapping[Shape, list[LayerRow]],
+        known: Collection[tuple[Shape, str]],
+        run: RunContext,
     ) -> dict[str, int]:
         """Have the candidates compiled beside each other, where that saves time; says how many, by how many."""
         ahead = Ahead(run.cfg, run.device)
         firsts = [layers[0] for layers in by_shape.values()]
         biased = [workload.module.get_submodule(row.fqn).bias is not None for row in firsts]
-        pieces = ahead.pieces(zip(firsts, biased, strict=True))
+        pieces = ahead.pieces(zip(firsts, biased, strict=True), known)
         workers = ahead.workers(len(pieces))
         if not workers:
             return {"pieces": 0, "workers": 0}
@@ -144,26 +191,49 @@ class Autoquant:
         if configs:
             quantize_layers(workload.module, configs, rows)
 
-    def _choose(self, module: nn.Module, layers: list[LayerRow], x: torch.Tensor, run: RunContext) -> Choice:
-        """Try every candidate on one layer of a shape."""
-        layer = module.get_submodule(layers[0].fqn)
+    def bench(self, module: nn.Module, row: LayerRow, x: torch.Tensor, run: RunContext) -> Bench:
+        """What candidates are tried on: a layer of the unquantized module, and what it is called with."""
+        layer = module.get_submodule(row.fqn)
         assert isinstance(layer, nn.Linear)
-        choice = Choice(*layers[0].shape, layers=[row.fqn for row in layers], scheme=UNQUANTIZED, reason="")
-        choice.calls = sum(row.calls for row in layers)
-        bench = Bench(layer, layers[0], x, run, self.host_bound)
+        return Bench(layer, row, x, run, self.host_bound)
+
+    def is_below_floor(self, trial: Trial) -> bool:
+        """Whether its output is too far off."""
+        return trial.sqnr_db is not None and trial.sqnr_db < self.conf.min_sqnr_db
+
+    def _choose(
+        self, layers: list[LayerRow], bench: Bench, known: Mapping[str, Seen], tried: Sequence[Choice]
+    ) -> Choice:
+        """Try the candidates on one layer of a shape.
+
+        Args:
+            layers: of that shape.
+            bench: to try them on.
+            known: what earlier runs timed, by candidate: of that only the output is looked at.
+            tried: other shapes, which may say that a candidate need not be tried.
+        """
+        choice = unquantized(layers)
+        needless = {
+            name: foregone(name, layers[0].shape, tried) for name in self.candidates if name not in known
+        }
+        wanted = [name for name, why in needless.items() if not why]
+        made = {name: Trial(name, NOT_TRIED, why) for name, why in needless.items()}
         try:
-            for scheme in self.candidates.values():
-                trial, baseline_ms = bench.try_scheme(scheme)
-                trial.below_floor = trial.sqnr_db is not None and trial.sqnr_db < self.conf.min_sqnr_db
-                choice.trials.append(trial)
-                known = [ms for ms in (baseline_ms, choice.baseline_ms) if ms is not None]
-                choice.baseline_ms = min(known, default=None)
+            trials, timed_ms = bench.try_schemes(self.candidates[name] for name in wanted)
+            made |= dict(zip(wanted, trials, strict=True))
+            made |= {name: bench.look(self.candidates[name], seen.trial) for name, seen in known.items()}
         finally:
             torch._dynamo.reset()
+        times_ms = [timed_ms, *(seen.baseline_ms for seen in known.values())]
+        choice.baseline_ms = min((ms for ms in times_ms if ms is not None), default=None)
+        choice.trials = [made[name] for name in self.candidates]
+        for trial in choice.trials:
+            trial.below_floor = self.is_below_floor(trial)
         good = [t for t in choice.trials if self._gains(t)]
         if good:
             best = max(good, key=lambda trial: trial.speedup or 0.0)
-            choice.scheme, choice.reason = best.scheme, f"{best.speedup:.2f}x in its shape"
+            by = f", timed by {best.run}" if best.run else ""
+            choice.scheme, choice.reason = best.scheme, f"{best.speedup:.2f}x in its shape{by}"
         else:
             choice.reason = "no candidate is faster beyond noise and above the quality floor"
         return choice
@@ -177,3 +247,10 @@ class Autoquant:
             )
             return False
         return True
+
+
+def unquantized(layers: Sequence[LayerRow]) -> Choice:
+    """The layers of a shape before anything is chosen for them."""
+    choice = Choice(*layers[0].shape, layers=[row.fqn for row in layers], scheme=UNQUANTIZED, reason="")
+    choice.calls = sum(row.calls for row in layers)
+    return choice

@@ -1,6 +1,11 @@
-"""One candidate on one layer, timed against the unquantized layer: what autoquant chooses by."""
+"""The candidates on one layer, timed against the unquantized layer: what autoquant chooses by.
 
-from dataclasses import replace
+Those of one shape stand in the same rounds, with one baseline among them: k of them cost k + 1 arms and not 2 k, and
+one warm-up. All are compared with the same rounds of it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -9,9 +14,9 @@ from src.autoquant.plan import Trial
 from src.compilation.scopes import compile_module
 from src.config.schema import MeasureConf
 from src.context import RunContext
-from src.measurement.paired import measure_interleaved
-from src.measurement.rounds import estimate_speedup
-from src.outcomes import ended
+from src.measurement.joint import measure_jointly
+from src.measurement.rounds import Rounds, estimate_speedup
+from src.outcomes import RunEndedError, ended
 from src.quality.sqnr import compare
 from src.records.record import Outcome
 from src.timers.timer import Call, RoundTimer
@@ -22,6 +27,15 @@ from src.workloads.workload import Whole, Workload
 
 _HOPELESS = 1.5  # times slower, at each of up to _LOOKS calls or _LOOK_MS: dropped
 _LOOKS, _LOOK_MS = 8, 100.0
+
+
+@dataclass
+class _Tried:
+    """A candidate's trial so far."""
+
+    trial: Trial
+    baseline_ms: float | None = None  # of a call of the unquantized layer, where it was timed
+    call: Call | None = None  # of what is still to be timed in rounds
 
 
 class Bench:
@@ -38,42 +52,96 @@ class Bench:
         self.quantizable = self.baseline.twin()
         compile_module(self.baseline.module, run.cfg.compile)
 
-    def try_scheme(self, scheme: TorchaoScheme) -> tuple[Trial, float | None]:
-        """Time one candidate; what cannot run is a trial with its reason.
+    def try_schemes(self, schemes: Iterable[TorchaoScheme]) -> tuple[list[Trial], float | None]:
+        """Time candidates; what cannot run is a trial with its reason.
 
         Returns:
-            The trial, and ms per call of the unquantized layer where it was timed.
+            A trial of each, and ms per call of the unquantized layer where it was timed.
         """
-        name, run = scheme.conf.name, self.run
-        try:
-            scheme.check(run.device, run.cfg.dtype)
-            treated = self.quantizable.twin()
-            scheme.apply(treated, [replace(self.row)], run)
-            compile_module(treated.module, run.cfg.compile)
-            return self._time(name, treated)
-        except Exception as error:
-            end = ended(error)
-            if end.outcome is not Outcome.FAILED:
-                return Trial(name, str(end.outcome), end.reason), None
-            if is_refusal(error):
-                return Trial(name, str(Outcome.UNSUPPORTED), end.reason), None
-            raise
+        tried = [self._at_first_sight(scheme) for scheme in schemes]
+        self._time([each for each in tried if each.call])
+        known = [each.baseline_ms for each in tried if each.baseline_ms is not None]
+        return [each.trial for each in tried], min(known, default=None)
 
-    def _time(self, name: str, treated: Workload) -> tuple[Trial, float | None]:
-        baseline, run = self.baseline, self.run
+    def look(self, scheme: TorchaoScheme, trial: Trial) -> Trial:
+        """A trial whose times are known, with what one call says of the output: uncompiled, and not timed.
+
+        Of a candidate that cannot run here after all a trial with the reason.
+        """
+        try:
+            quality = compare(self.quantizable.call(), self._quantized(scheme).call())
+        except Exception as error:
+            if (end := _finding(error)) is None:
+                raise
+            return Trial(scheme.conf.name, str(end.outcome), end.reason)
+        return replace(trial, sqnr_db=quality.get("quality/sqnr_db"))
+
+    def _quantized(self, scheme: TorchaoScheme) -> Workload:
+        """The layer as a candidate makes it, which may refuse to."""
+        scheme.check(self.run.device, self.run.cfg.dtype)
+        treated = self.quantizable.twin()
+        scheme.apply(treated, [replace(self.row)], self.run)
+        return treated
+
+    def _at_first_sight(self, scheme: TorchaoScheme) -> _Tried:
+        """A candidate compiled and called a few times."""
+        name = scheme.conf.name
+        try:
+            treated = self._quantized(scheme)
+            compile_module(treated.module, self.run.cfg.compile)
+            return self._looked_at(name, treated)
+        except Exception as error:
+            if (end := _finding(error)) is None:
+                raise
+            return _Tried(Trial(name, str(end.outcome), end.reason))
+
+    def _looked_at(self, name: str, treated: Workload) -> _Tried:
+        baseline = self.baseline
         quality = compare(baseline.call().clone(), treated.call())  # a CUDA graph's output is overwritten
         sqnr_db = quality.get("quality/sqnr_db")
         slower, baseline_ms = times_slower(self.timer, baseline.call, treated.call)
         if slower > _HOPELESS:
             reason = f"dropped: {slower:.1f} times slower at first sight"
-            return Trial(name, "ok", reason, 1 / slower, sqnr_db=sqnr_db), baseline_ms
-        conf = _trial_conf(run.cfg.measure, run.cfg.quant.layer_budget_s)
-        rounds = measure_interleaved(
-            baseline.call, treated.call, run.device, conf, cold=self.cold, launches=self.launches
-        )
-        estimate = estimate_speedup(rounds, conf)
-        trial = Trial(name, "ok", "", estimate.ratio, estimate.ci_low, estimate.ci_high, sqnr_db)
-        return trial, float(rounds.as_arrays()[0].min())
+            return _Tried(Trial(name, "ok", reason, 1 / slower, sqnr_db=sqnr_db), baseline_ms)
+        return _Tried(Trial(name, "ok", sqnr_db=sqnr_db), baseline_ms, treated.call)
+
+    def _time(self, tried: Sequence[_Tried]) -> None:
+        """Rounds of all of them; each by itself where one of them cannot go on."""
+        run, conf = self.run, _trial_conf(self.run.cfg.measure, self.run.cfg.quant.layer_budget_s)
+        rounds, calls = [Rounds() for _ in tried], [each.call for each in tried if each.call]
+        if not calls:
+            return
+        try:
+            measure_jointly(
+                self.baseline.call,
+                calls,
+                run.device,
+                conf,
+                cold=self.cold,
+                launches=self.launches,
+                rounds=rounds,
+            )
+        except Exception as error:
+            if (end := _finding(error)) is None:
+                raise
+            if len(tried) == 1:
+                tried[0].trial = Trial(tried[0].trial.scheme, str(end.outcome), end.reason)
+                return
+            for each in tried:
+                self._time([each])
+            return
+        for each, own in zip(tried, rounds, strict=True):
+            found, trial = estimate_speedup(own, conf), each.trial
+            trial.speedup, trial.ci_low, trial.ci_high = found.ratio, found.ci_low, found.ci_high
+            each.baseline_ms = float(own.as_arrays()[0].min())
+
+
+def _finding(error: Exception) -> RunEndedError | None:
+    """What an exception says of a candidate; None: it is a failure."""
+    end = ended(error)
+    if end.outcome is not Outcome.FAILED:
+        return end
+    return RunEndedError(Outcome.UNSUPPORTED, end.reason) if is_refusal(error) else None
 
 
 def times_slower(timer: RoundTimer, baseline: Call, treated: Call) -> tuple[float, float]:

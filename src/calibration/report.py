@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.analysis.provenance import VERSIONS
+from src.analysis.facts import VERSIONS
 from src.calibration import figures
 from src.calibration.intervals import Mean, mean_text, percent, rate_text, spread_text
 from src.calibration.plan import Experiment, Kind

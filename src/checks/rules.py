@@ -10,6 +10,7 @@ from src.checks.model_rules import model_mistakes
 from src.checks.scheme_rules import scheme_mistakes
 from src.checks.signatures import mistakes
 from src.config.cluster_schema import ClusterConf, SlurmRequest, problems_of_extra, problems_of_runs_per_job
+from src.config.durations import seconds
 from src.config.errors import ConfigError, accepted
 from src.config.model_schema import PIPELINE, TOKENS, WeightsConf
 from src.config.quant_schema import LayersConf, QuantConf
@@ -18,6 +19,7 @@ from src.config.schema import (
     CollectConf,
     CompareConf,
     GpuConf,
+    LaunchConf,
     MeasureConf,
     RootConf,
     SerializeConf,
@@ -97,6 +99,14 @@ def _calibration(conf: CalibrateConf, path: str) -> Iterator[str]:
     yield from _model(conf)
 
 
+def _launching(conf: LaunchConf, path: str) -> Iterator[str]:
+    try:
+        if conf.budget is not None:
+            seconds(conf.budget, f"{path}budget")
+    except ConfigError as error:
+        yield str(error)
+
+
 def _collecting(conf: CollectConf, path: str) -> Iterator[str]:
     for name in ("watch", "cancel"):
         if getattr(conf, name) and conf.sweep is None:
@@ -155,6 +165,7 @@ def _tracker(tracking: TrackingConf, path: str) -> Iterator[str]:
 RULES: dict[type, Callable[[Any, str], Iterator[str]]] = {
     RootConf: _root,
     CalibrateConf: _calibration,
+    LaunchConf: _launching,
     CollectConf: _collecting,
     CompareConf: _comparing,
     MeasureConf: _ordered_pairs,

@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from src.config.fields import aside, bounded, one_of
+from src.config.fields import GIVEN, aside, bounded, one_of
 from src.config.model_schema import DENOISER
 
 
@@ -124,7 +124,11 @@ class QuantConf:
     whole_budget_s: float = bounded(
         30.0, min=0.0
     )  # autoquant: for taking shapes back from a plan that gives too little
+    known: str = field(
+        default="auto", metadata={"choices": ("auto", "never"), "key": GIVEN}
+    )  # autoquant: auto: what earlier runs timed is not timed again
     plan: str | None = None  # autoquant: a plan.json made earlier; applied instead of searching
+    foretells: bool = aside(False)  # chooses by forecasts alone: nothing is timed before the whole model is
 
     def on(self, device: str) -> SchemeVariantConf:
         """Config, requirements and storage on one device type: the variant's own, else the scheme's."""
@@ -143,5 +147,5 @@ class QuantConf:
 # Parameters that only some schemes have, said by their key `takes`.
 SCHEME_PARAMETERS = (
     "group_size", "activation_max", "candidates", "min_sqnr_db", "min_gain", "min_share", "layer_budget_s",
-    "whole_budget_s", "plan",
+    "whole_budget_s", "known", "plan",
 )  # fmt: skip

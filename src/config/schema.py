@@ -130,7 +130,7 @@ class TrackingConf:
 
 @dataclass
 class LaunchConf:
-    """Which processes there are (docs/measurement.md, "Shared processes", "Compiling ahead")."""
+    """Which processes there are (docs/measurement.md, "Shared processes", "Compiling ahead"), and for how long."""
 
     share: str = one_of(
         "never", "never", "auto"
@@ -138,6 +138,9 @@ class LaunchConf:
     compile_ahead: str = one_of(
         "never", "never", "auto", "always"
     )  # by processes beside the one that measures; auto: for a GPU's runs, where CPUs are to spare
+    budget: str | None = (
+        None  # 90s, 10min, 2h: measure first what teaches most, leave the rest to the forecast
+    )
 
 
 @dataclass

@@ -117,6 +117,7 @@ class SweepProgress:
         self.guesses_s, self.runs, self.done = list(guesses_s), len(guesses_s), 0
         self._measured: list[tuple[float, float]] = []  # seconds guessed, and taken
         self._started = self._run_started = time.monotonic()
+        self._ends = math.inf  # when it is over in any case
         self._label = self._phase = ""
         self._bar = Progress(BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} runs"))
         self._task = self._bar.add_task("", total=self.runs)
@@ -155,7 +156,7 @@ class SweepProgress:
         )
         to_go = [guess * taken / guessed for guess in self.guesses_s[self.done :]]
         spent = min(time.monotonic() - self._run_started, to_go[0]) if to_go else 0.0
-        return sum(to_go) - spent
+        return max(0.0, min(sum(to_go) - spent, self._ends - time.monotonic()))
 
     def start_run(self, text: str) -> None:
         """A run begins."""
@@ -180,6 +181,16 @@ class SweepProgress:
             self._measured.append((self.guesses_s[self.done], (time.monotonic() - self._run_started) / share))
         self.done += 1
         self.console.print(f"[{self.done}/{self.runs}] {label or self._label}: {text}", soft_wrap=True)
+
+    def expect(self, guesses_s: Sequence[float], most_s: float) -> None:
+        """What comes next of a sweep that chooses as it goes, and in how many seconds it ends.
+
+        Args:
+            guesses_s: of the next runs.
+            most_s: in which all that is left is over.
+        """
+        self.guesses_s[self.done :] = [*guesses_s, *self.guesses_s[self.done + len(guesses_s) :]]
+        self._ends = time.monotonic() + most_s
 
     def again(self) -> None:
         """The run before is to be measured once more."""

@@ -1,7 +1,7 @@
 """A sweep on this machine: every run in turn, isolated, recorded on disk, then published."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from src.launching.progress import SweepProgress, duration, endings, label, resu
 from src.launching.publication import SweepPublisher
 from src.launching.repetition import processes_of, run_processes
 from src.launching.standing import standing
+from src.local.budget import budget_of, groups_within, noted
 from src.local.compilers import Compilers, to_compile
 from src.local.devices import Devices
 from src.local.group import FOLDER, Group
@@ -40,14 +41,17 @@ def run_sweep(
 ) -> list[int]:
     """Run every configuration; each one's record is on disk before the next starts. With `plan`: print, run nothing.
 
+    With `launch.budget` those that teach most come first, and what there is no time for is left to the forecast.
+
     Args:
         configs: validated, all of one sweep.
         execute: what a run's process does: `src.run.execute`.
-        foretell: makes what a plan foretells speedups by.
-        folders: filled with where each one's record lies, also of one that was measured before.
+        foretell: makes what a plan, or a budget, foretells speedups by.
+        folders: filled with where each one's record lies, also of one that was measured before; the sweep's folder
+            for one that was left to the forecast.
 
     Returns:
-        An exit status per run: 0 for a finding, 1 otherwise.
+        An exit status per run: 0 for a finding or a forecast, 1 otherwise.
 
     Raises:
         ConfigError: the outputs folder cannot be written.
@@ -60,10 +64,10 @@ def run_sweep(
         return [0] * len(configs)
     outputs = prepared(Path(configs[0].outputs))
     server = Preloaded(preloaded(configs))
-    sweep = LocalSweep(new_sweep(), outputs, server, configs, execute)
+    sweep = LocalSweep(new_sweep(), outputs, server, configs, execute, foretell)
     statuses = sweep.run()
     if folders is not None:
-        folders += [sweep._folder(index) for index in range(len(configs))]
+        folders += [sweep.place(index) for index in range(len(configs))]
     return statuses
 
 
@@ -71,10 +75,16 @@ class LocalSweep:
     """The state of one sweep: its manifest, its publisher and what came out so far."""
 
     def __init__(
-        self, sweep: str, outputs: Path, server: Preloaded, configs: Sequence[RootConf], execute: Execute
+        self,
+        sweep: str,
+        outputs: Path,
+        server: Preloaded,
+        configs: Sequence[RootConf],
+        execute: Execute,
+        foretell: "Foretell | None" = None,
     ) -> None:
         self.sweep, self.outputs, self.server = sweep, outputs, server
-        self.configs, self.execute = configs, execute
+        self.configs, self.execute, self.foretell = configs, execute, foretell
         self.folder = outputs / "sweeps" / sweep
         self.folder.mkdir(parents=True)
         self.manifest = SweepManifest.start(sweep, this_command())
@@ -82,6 +92,7 @@ class LocalSweep:
         self.devices = Devices(server, self.folder)
         self.compilers = Compilers(server, self.folder / "compilers.log")
         self.records: dict[int, Record] = {}  # by the index of its configuration
+        self._last_words: list[str] = []
 
     def run(self) -> list[int]:
         """All runs in turn, whatever becomes of each."""
@@ -96,11 +107,7 @@ class LocalSweep:
                 if self.publisher.trouble:  # said again at the end; now it can still be mended
                     progress.say(f"warning: {self.publisher.trouble}")
                 shares, rounds = keys_of(self.configs, self.devices, self.outputs)
-                groups = brought_together(shares)
-                in_order = [self.configs[index] for indexes in groups for index in indexes]
-                self.compilers.give(to_compile(in_order, self.devices, self.outputs, self.sweep))
-                progress.guesses_s = [guesses_s[index] for indexes in groups for index in indexes]
-                for number, indexes in enumerate(groups, start=1):
+                for number, indexes in enumerate(self._groups(shares, progress), start=1):
                     if len(indexes) == 1:
                         self._run_or_skip(indexes[0], progress, self.server)
                     else:
@@ -114,7 +121,37 @@ class LocalSweep:
                         self._run_group(group, in_the_same_rounds(indexes, rounds), progress)
             finally:
                 self._close(progress)
-        return [0 if self.records[index].outcome.is_finding else 1 for index in range(len(self.configs))]
+        return [
+            0 if index not in self.records or self.records[index].outcome.is_finding else 1
+            for index in range(len(self.configs))
+        ]
+
+    def place(self, index: int) -> Path:
+        """Where a run's record lies; the sweep's folder for one that was left to the forecast."""
+        return self._folder(index) if index in self.records else self.folder
+
+    def _groups(self, shares: Sequence[str | None], progress: SweepProgress) -> Iterator[list[int]]:
+        """The runs in the order in which they are started, those together that share a process."""
+        budget = budget_of(self.configs, self.foretell, self.server, self.folder)
+        if budget is None:
+            groups = brought_together(shares)
+            order = [index for indexes in groups for index in indexes]
+            in_order, guesses_s = [self.configs[index] for index in order], list(progress.guesses_s)
+            self.compilers.give(to_compile(in_order, self.devices, self.outputs, self.sweep))
+            progress.guesses_s = [guesses_s[index] for index in order]
+            yield from groups
+            return
+        yield from groups_within(budget, self.records, shares, progress)
+        self._last_words = noted(
+            budget, self.configs, self.records, lambda index: self._key(index)[0], self.folder
+        )
+
+    def _key(self, index: int) -> tuple[str, RootConf]:
+        """A run's key, and its configuration with the dtype settled."""
+        cfg = self.configs[index]
+        device = self.devices.described(cfg.gpu)
+        cfg = self.devices.with_dtype(cfg, device)
+        return run_key(cfg, device), cfg
 
     def _run_group(self, group: Group, batches: Sequence[Sequence[int]], progress: SweepProgress) -> None:
         """Runs that share a process; those whose verdicts are withheld at its end are measured again without it."""
@@ -179,10 +216,7 @@ class LocalSweep:
 
     def _begun(self, index: int, progress: SweepProgress) -> RootConf | None:
         """The run's settled configuration, which is in its new folder; None where it was measured before."""
-        cfg = self.configs[index]
-        device = self.devices.described(cfg.gpu)
-        cfg = self.devices.with_dtype(cfg, device)
-        key = run_key(cfg, device)
+        key, cfg = self._key(index)
         done = standing(self.outputs, key, cfg, progress.say)
         if done is not None:
             progress.start_run(label(cfg))
@@ -238,5 +272,5 @@ class LocalSweep:
         counts = Counter(str(record.verdict or record.outcome) for record in self.records.values())
         text = ", ".join(f"{number} {name}" for name, number in counts.most_common()) or "no run finished"
         progress.say(f"sweep {self.sweep}: {text}; {duration(progress.elapsed_s())}")
-        for line in [*endings(self.records.values()), *self.publisher.close()]:
+        for line in [*endings(self.records.values()), *self._last_words, *self.publisher.close()]:
             progress.say(line)

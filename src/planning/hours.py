@@ -126,7 +126,8 @@ def guess_s(
     """
     if probe:
         return processes * (measure.budget_s + 5)
-    trials = len(quant.candidates) * shapes if quant.plan is None else 0
+    searches = quant.plan is None and not quant.foretells
+    trials = len(quant.candidates) * shapes if searches else 0
     search_s = 1.5 * quant.layer_budget_s * trials + (quant.whole_budget_s if trials else 0)
     return 3 * measure.budget_s + 30 + search_s + (processes - 1) * (2 * measure.budget_s + 20)
 

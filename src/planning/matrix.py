@@ -47,7 +47,7 @@ HERE = Launch()
 
 @dataclass(frozen=True)
 class Promise:
-    """The speedup that is foretold of a run, from layers that were measured."""
+    """The speedup that is foretold of a run, or of one layer, from layers that were measured."""
 
     verdict: str  # or `unknown`
     speedup: float = math.nan

@@ -26,7 +26,9 @@ PARTS = {
     COMPILE: Part(
         ("compile baseline", "compile treated", "compile float32", "compile bfloat16", "compile float16")
     ),
-    "build and quantize": Part(("build", "calibrate", "try layers", "check numbers", "quantize")),
+    "build and quantize": Part(
+        ("build", "calibrate", "try layers", "rules", "look at outputs", "check numbers", "quantize")
+    ),
     SEARCH: Part(("autoquant search", "autoquant wholes", "compile candidates")),
     AGAIN: Part(("compile again, cached",), "measure.warm_compile=false"),
     ENERGY: Part(("energy",), "measure.energy_s=0"),

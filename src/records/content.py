@@ -115,7 +115,17 @@ def latency(m: dict[str, float], arm: str = "") -> str:
     return f"{m[f'latency/{arm}median_ms']:.4g} ms" + (f" ({ends})" if ends else "")
 
 
-def params(record: Record, folder: Path) -> dict[str, str]:
+def params(record: Record, settings: dict[str, str]) -> dict[str, str]:
+    """The axes, and the shape; what else a run was told is in its ``config.yaml``.
+
+    Args:
+        record: of the run.
+        settings: of `settings`, which have an axis' value as it was resolved.
+    """
+    return {name: settings[name] for name in map(_name, [*record.axes, *record.shape])}
+
+
+def settings(record: Record, folder: Path) -> dict[str, str]:
     """The axes and the shape flat, the rest of ``config.yaml`` dotted.
 
     Raises:

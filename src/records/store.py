@@ -18,6 +18,7 @@ from src.records.record import RECORD_NAME, Record, RecordError, read_record, wr
 MANIFEST_NAME = "sweep.json"
 MARKER_NAME = "published.json"  # in a run's folder once MLflow holds it complete
 PARENT_NAME = "parent.json"  # in a sweep's folder: the run that its runs are published under
+LEFT_NAME = "left.csv"  # in a sweep's folder: runs that it left to the forecast
 MANIFEST_VERSION = 1
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from src.config.schema import TrackingConf
 from src.records import content
 from src.records.connection import Connection, TrackingError, UnpublishableError, connect, explained
+from src.records.options import OPTIONS_TAG, options_text
 from src.records.record import RECORD_NAME, Record, RecordError, read_record
 from src.records.store import (
     MANIFEST_NAME,
@@ -168,12 +169,14 @@ class Tracker:
         """Everything of a run; the tag ``published`` comes last."""
         run_id = run.info.run_id
         try:
-            points, params = content.points(record, folder), content.params(record, folder)
+            points, settings = content.points(record, folder), content.settings(record, folder)
         except ValueError as error:
             raise UnpublishableError(f"{error}; move it away to publish the rest") from error
         finished = content.milliseconds(record.finished_at)
+        params = content.params(record, settings)
         new = {name: text for name, text in params.items() if name not in run.data.params}
-        self.runs.log(run_id, points, new, content.tags(record), finished)
+        tags = content.tags(record) | {OPTIONS_TAG: options_text(settings)}
+        self.runs.log(run_id, points, new, tags, finished)
         for path in content.artifacts(folder):
             below = path.parent.relative_to(folder).as_posix()
             self.client.log_artifact(run_id, str(path), None if below == "." else below)

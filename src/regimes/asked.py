@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,13 +18,14 @@ from src.planning.footprint import Footprints
 from src.regimes.cells import is_cpu
 from src.regimes.forecast import UNKNOWN, Forecast, Place, Shape
 from src.regimes.knowledge import Knowledge
-from src.regimes.layer_times import LayerTimes, untimed
+from src.regimes.layer_times import Chosen, LayerTimes, untimed
 from src.regimes.queries import usual_place
 from src.regimes.rest import Rest, Work, computed_rest, measured_rest, runs_of
 from src.regimes.whole import Layers, Whole, put_together
 from src.statistics.speedup import Verdict
 from src.treatments.layers import LayerRow, why_not
 
+NO_GAIN = "no candidate is foretold to help"
 _OWN_DEVICE = "AutoDevice"  # of conf/gpu: whatever this machine has
 _NOT_KERNELS = ("quant.layers", "quant.components", "quant.where", "quant.via", "quant.min", "quant.emulate")
 
@@ -57,12 +58,17 @@ class ModelForecaster:
         knowledge: of single layers.
         runs: standing runs, of which those of the same model tell how long it takes.
         footprints: that are made already.
+        device: that all runs are on; empty: the one that gpu= means.
     """
 
     def __init__(
-        self, knowledge: Knowledge, runs: pd.DataFrame, footprints: Footprints | None = None
+        self,
+        knowledge: Knowledge,
+        runs: pd.DataFrame,
+        footprints: Footprints | None = None,
+        device: str = "",
     ) -> None:
-        self.knowledge, self.runs = knowledge, runs
+        self.knowledge, self.runs, self.device = knowledge, runs, device
         self._footprints = footprints or Footprints()
         self._times: dict[Place, LayerTimes] = {}
 
@@ -73,73 +79,89 @@ class ModelForecaster:
             cfg: the run.
             words: its overrides; options of its scheme among them are part of the scheme's name.
         """
-        place = self._place(cfg)
-        cfg = replace(cfg, dtype=place.dtype)
-        asked = AskedModel(cfg, place, _named(cfg.quant, words), Forecast(UNKNOWN))
-        if why := self._refused(asked):
+        asked = self.asked(cfg, words)
+        if why := self.unknown_layers(asked) or self._unknown_whole(asked):
             return replace(asked, forecast=Forecast(UNKNOWN, reason=why))
-        whole = self._whole(asked)
-        asked = replace(asked, whole=whole, rows=self._footprints.of(cfg).rows)
-        if why := whole.withheld:
-            surely_slower = whole.at_most * (1 + self.knowledge.margin) < 1
-            told = (
-                Forecast(str(Verdict.HURTS), reason=_at_most(whole))
-                if surely_slower
-                else Forecast(UNKNOWN, reason=why)
-            )
-            return replace(asked, forecast=told)
-        told = self.knowledge.of(place.device).told(float(np.log(whole.speedup)), whole.spread(), 0, "")
-        return replace(asked, forecast=told)
+        return self._put(asked, self._chosen(asked))
 
-    def _place(self, cfg: RootConf) -> Place:
-        """Where it would run; dtype=auto stands for that of most cells of the device, else of all."""
-        cells = self.knowledge.cells
-        device = device_asked(cfg, self.knowledge)
-        there = cells[cells["device"] == device]
-        usual = str((there if len(there) else cells)["dtype"].mode().iloc[0])
-        return Place(device, cfg.compile.name, usual if cfg.dtype == AUTO else cfg.dtype)
+    def asked(self, cfg: RootConf, words: Sequence[str] = ()) -> AskedModel:
+        """What is asked; nothing is foretold yet."""
+        place = self._place(cfg)
+        return AskedModel(replace(cfg, dtype=place.dtype), place, _named(cfg.quant, words), Forecast(UNKNOWN))
 
-    def _refused(self, asked: AskedModel) -> str:
-        """Why nothing can be said; empty where something can."""
+    def of_layers(self, asked: AskedModel, chosen: Chosen) -> AskedModel:
+        """What is foretold of a run whose layers are treated so."""
+        why = self.unknown_layers(asked) or self._unknown_whole(asked)
+        return replace(asked, forecast=Forecast(UNKNOWN, reason=why)) if why else self._put(asked, chosen)
+
+    def times(self, place: Place) -> LayerTimes:
+        """What foretells the layers of models in a place, of whose layers something is known (`unknown_layers`)."""
+        if place not in self._times:
+            self._times[place] = LayerTimes(self.knowledge.of(place.device), place, self.runs)
+        return self._times[place]
+
+    def unknown_layers(self, asked: AskedModel) -> str:
+        """Why nothing can be said of any layer; empty where something can."""
         cfg, place = asked.cfg, asked.place
-        forecaster = self.knowledge.of(place.device)
         if not place.device:
             names = ", ".join(self.knowledge.beyond["device"].unique())
             return f"gpu={cfg.gpu.name}: no single layer was measured here; cells of {names} came with this program"
-        if cfg.target == PIPELINE:
-            return "target=pipeline is not foretold; target=denoiser is, which a pipeline calls once a step"
         card = card_of(cfg.gpu)
         if card.device is not None and (not card.here or card.device.name == place.device):
             found = capability(cfg.quant, card.device, place.dtype)
             if found.status is not Status.OK:
                 return f"{found.status}: {found.reason}"
-        query = place.query((1, 1, 1), asked.quant)
+        query, forecaster = place.query((1, 1, 1), asked.quant), self.knowledge.of(place.device)
         fitted = forecaster.family(query)
-        if fitted is None:
-            return forecaster.one(query).reason
+        return forecaster.one(query).reason if fitted is None else untimed(fitted)
+
+    def _unknown_whole(self, asked: AskedModel) -> str:
+        """Why nothing can be said of the whole although something is known of layers; empty where something can."""
+        cfg = asked.cfg
+        if cfg.target == PIPELINE:
+            return "target=pipeline is not foretold; target=denoiser is, which a pipeline calls once a step"
         footprint = self._footprints.of(cfg)
         if footprint.trouble:
             return f"its layers could not be listed: {footprint.trouble}"
-        return untimed(fitted) or ("" if footprint.rows else f"target={cfg.target} calls no Linear layer")
+        return "" if footprint.rows else f"target={cfg.target} calls no Linear layer"
 
-    def _whole(self, asked: AskedModel) -> Whole:
-        """All layers and the rest."""
-        place = asked.place
-        if place not in self._times:
-            self._times[place] = LayerTimes(self.knowledge.of(place.device), place, self.runs)
-        times = self._times[place]
-        rows = self._footprints.of(asked.cfg).rows
+    def _place(self, cfg: RootConf) -> Place:
+        """Where it would run; dtype=auto stands for that of most cells of the device, else of all."""
+        cells = self.knowledge.cells
+        device = self.device or device_asked(cfg, self.knowledge)
+        there = cells[cells["device"] == device]
+        usual = str((there if len(there) else cells)["dtype"].mode().iloc[0])
+        return Place(device, cfg.compile.name, usual if cfg.dtype == AUTO else cfg.dtype)
+
+    def _chosen(self, asked: AskedModel) -> Chosen:
+        """What each layer of the model would get."""
         conf, kind = asked.cfg.quant, "cpu" if is_cpu(asked.place.device) else "cuda"
         asks = {name: quant_conf(entry).on(kind).requires for name, entry in conf.candidates.items()}
+        times = self.times(asked.place)
         scheme = partial(_best, conf, times, asks) if asks else partial(_one, asked, kind)
         chosen: Counter[tuple[Shape, str, str]] = Counter()
-        for row in rows:
+        for row in self._footprints.of(asked.cfg).rows:
             chosen[(row.shape, *scheme(row))] += row.calls
+        return chosen
+
+    def _put(self, asked: AskedModel, chosen: Chosen) -> AskedModel:
+        """All layers and the rest, put together."""
+        place, times = asked.place, self.times(asked.place)
         layers = times.layers(chosen)
         rest = self._rest(asked, times, sum(each.baseline_ms for each in layers))
-        notes = [self.knowledge.note(asked.place.device), *_notes(times, layers)]
+        notes = [self.knowledge.note(place.device), *_notes(times, layers)]
         whole = put_together(layers, rest, [note for note in notes if note])
-        return replace(whole, borrowed=times.timed_on != place.device)
+        whole = replace(whole, borrowed=times.timed_on != place.device)
+        rows = self._footprints.of(asked.cfg).rows
+        return replace(asked, whole=whole, rows=rows, forecast=self._told(whole, place))
+
+    def _told(self, whole: Whole, place: Place) -> Forecast:
+        if not (why := whole.withheld):
+            return self.knowledge.of(place.device).told(float(np.log(whole.speedup)), whole.spread(), 0, "")
+        surely_slower = whole.at_most * (1 + self.knowledge.margin) < 1
+        if surely_slower:
+            return Forecast(str(Verdict.HURTS), reason=_at_most(whole))
+        return Forecast(UNKNOWN, reason=why)
 
     def _rest(self, asked: AskedModel, times: LayerTimes, layers_ms: float) -> Rest:
         cfg = asked.cfg
@@ -182,13 +204,29 @@ def _one(asked: AskedModel, kind: str, row: LayerRow) -> tuple[str, str]:
 def _best(
     conf: QuantConf, times: LayerTimes, asks: dict[str, RequiresConf], row: LayerRow
 ) -> tuple[str, str]:
-    """Of the candidates of a scheme that chooses: the one that is foretold to gain most; or why none."""
+    """Of the candidates of a scheme that chooses: the one that would be taken; or why none."""
     fit = [name for name, requires in asks.items() if not _why_not(conf, row, requires)]
-    told = {name: times.forecast(row.shape, name) for name in fit}
-    gains = {name: each.speedup for name, each in told.items() if each.verdict == Verdict.HELPS}
-    best = max(gains, key=lambda name: gains[name], default="")
-    worth = bool(best) and gains[best] >= 1 + conf.min_gain
-    return (best, "") if worth else ("", "no candidate is foretold to help" if fit else "no candidate fits")
+    ranked = gaining(conf, {name: times.forecast(row.shape, name) for name in fit})
+    return (ranked[0], "") if ranked else ("", NO_GAIN if fit else "no candidate fits")
+
+
+def gaining(conf: QuantConf, told: Mapping[str, Forecast]) -> list[str]:
+    """The candidates that a scheme which chooses would take, the best first.
+
+    One that does not time them takes only what surely helps: the whole interval lies above 1.
+
+    Args:
+        conf: the scheme.
+        told: what is foretold of each candidate for a layer.
+    """
+    gains = {
+        name: each.speedup
+        for name, each in told.items()
+        if each.verdict == Verdict.HELPS
+        and each.speedup >= 1 + conf.min_gain
+        and (each.low > 1 or not conf.foretells)
+    }
+    return sorted(gains, key=lambda name: gains[name], reverse=True)
 
 
 def _why_not(conf: QuantConf, row: LayerRow, requires: RequiresConf) -> str:

@@ -46,7 +46,8 @@ def own_cells(runs: pd.DataFrame) -> pd.DataFrame:
     parts = zip(ran["quant"], ran["variant"], strict=True)
     named = [f"{quant} ({variant})" if variant else quant for quant, variant in parts]
     frame = ran.assign(quant=named, source=OWN)
-    return cells(frame[COLUMNS].to_dict("records"))
+    kinds = dict.fromkeys(SHAPE, "int64") | dict.fromkeys(_NUMBERS, "float64")
+    return frame[COLUMNS].astype(kinds).reset_index(drop=True)
 
 
 def together(own: pd.DataFrame, published: pd.DataFrame, devices: Iterable[str] = ()) -> pd.DataFrame:
@@ -63,6 +64,17 @@ def together(own: pd.DataFrame, published: pd.DataFrame, devices: Iterable[str] 
     return pd.concat([part for part in parts if len(part)] or [published], ignore_index=True)
 
 
+def evenly(frame: pd.DataFrame, most: int) -> pd.DataFrame:
+    """At most so many cells, as many of each place and scheme: which ones hangs on their shapes alone."""
+    if len(frame) <= most:
+        return frame
+    order = pd.util.hash_pandas_object(frame[SHAPE], index=False).sort_values(kind="stable").index
+    groups = [*PLACE, "quant"]
+    each = max(1, most // frame[groups].drop_duplicates().shape[0])
+    chosen = frame.loc[order].groupby(groups, sort=False).head(each).index
+    return frame.loc[chosen.sort_values()].head(most).reset_index(drop=True)
+
+
 def weights(frame: pd.DataFrame) -> "pd.Series[float]":
     """What a cell counts: own runs 1, published ones less, and less the wider its interval is."""
     told = (frame["source"] == OWN).map({True: 1.0, False: PUBLISHED_WEIGHT})
@@ -73,5 +85,5 @@ def weights(frame: pd.DataFrame) -> "pd.Series[float]":
 
 
 def is_cpu(device: str) -> bool:
-    """Whether a device's name is a CPU's (`AMD EPYC, 2 threads`): its costs say nothing of a GPU's."""
-    return device.rstrip().endswith(("thread", "threads"))
+    """Whether a device's name is a CPU's (`AMD EPYC, 2 threads [cache_mib=16]`): its costs say nothing of a GPU's."""
+    return device.partition(" [")[0].rstrip().endswith(("thread", "threads"))

@@ -135,10 +135,8 @@ class Forecaster:
     def _by_kernel(self, fitted: Family, asked: list[tuple[Query, str]]) -> list[Forecast]:
         """The forecasts of queries of one device, each by the kernel beside it."""
         device = asked[0][0].device
-        own = [fitted.reaches.get((name, device)) for _, name in asked]
-        reasons = [
-            _too_far(query, name, fitted, reach) for (query, name), reach in zip(asked, own, strict=True)
-        ]
+        placed = [_reached(query, name, fitted) for query, name in asked]
+        own, reasons = [reach for reach, _ in placed], [reason for _, reason in placed]
         near = [index for index, reason in enumerate(reasons) if not reason]
         shapes = np.array([[query.M, query.K, query.N] for query, _ in asked], dtype=np.float64)
         means, spreads = fitted.forecast(device, [asked[index][1] for index in near], shapes[near])
@@ -153,7 +151,8 @@ class Forecaster:
                 spread, _PER_DOUBLING * _doublings(query, reach), 0.0 if here else _OTHER_DEVICE
             )
             mind = "" if here else _borrowed(query, reach)
-            found[index] = self.told(mean, wider, here.cells if here else 0, mind)
+            cells = fitted.reaches.get((name, device))
+            found[index] = self.told(mean, wider, cells.cells if cells else 0, mind)
         return found
 
     def _unanimous(self, told: Forecast, query: Query, fitted: Family) -> Forecast:
@@ -190,11 +189,22 @@ class Forecaster:
         return f"nothing was measured at compile={query.compile} dtype={query.dtype}; there is {has}"
 
 
-def _too_far(query: Query, name: str, fitted: Family, own: Reach | None) -> str:
-    """Why nothing is foretold: no such kernel, too few cells, too far from them; empty where it is."""
-    reach = own if own and own.cells >= _FEWEST else fitted.reaches.get((name, ""))
-    if reach is None:
-        return f"no cell of {name} was measured; there are cells of {', '.join(sorted(fitted.kernels))}"
+def _reached(query: Query, name: str, fitted: Family) -> tuple[Reach | None, str]:
+    """The device's own cells of a kernel, if they reach the shape; and why those of no device do, or nothing.
+
+    Of a device whose own cells are few or far others' are borrowed: a cell more never makes it known less.
+    """
+    own, every = (fitted.reaches.get((name, device)) for device in (query.device, ""))
+    if every is None:
+        return own, f"no cell of {name} was measured; there are cells of {', '.join(sorted(fitted.kernels))}"
+    if own and own.cells >= _FEWEST and not _too_far(query, name, fitted, own):
+        return own, ""
+    why = _too_far(query, name, fitted, every)
+    return (own if why or every.devices == [query.device] else None), why
+
+
+def _too_far(query: Query, name: str, fitted: Family, reach: Reach) -> str:
+    """Why cells do not tell a shape: too few, too far from it; empty where they do."""
     if reach.cells < _FEWEST and (query.M, query.K, query.N) not in reach.shapes:
         return f"{reach.cells} cell of {name}: at least {_FEWEST} are needed"
     switch = fitted.switches.get(query.quant)
@@ -243,4 +253,6 @@ def _either(found: list[Forecast], names: list[str]) -> Forecast:
 
 
 def _borrowed(query: Query, reach: Reach) -> str:
-    return f"from {', '.join(reach.devices)}: nothing of {query.quant} was measured on {query.device}"
+    others = ", ".join(device for device in reach.devices if device != query.device)
+    near = " near it" if query.device in reach.devices else ""
+    return f"from {others}: nothing of {query.quant} was measured{near} on {query.device}"

@@ -1,13 +1,22 @@
-"""All that is known of single layers: what was measured here or imported, and what travels with the program."""
+"""All that is known of single layers: what was measured here or imported, and what travels with the program.
+
+A device that has many cells of its own is foretold by these alone; one that has few also by those that travel, among
+them those of its like: a cell that is measured must not make it known less.
+"""
 
 from collections.abc import Iterable
 from functools import cached_property
+from pathlib import Path
 
 import pandas as pd
 
-from src.regimes.cells import together
+from src.analysis.frame import tidy
+from src.config.schema import MeasureConf
+from src.regimes.cells import is_cpu, own_cells, together
 from src.regimes.forecast import Forecaster
 from src.regimes.known import known_cells, told_of
+
+_MANY = 40  # cells of a device, of any scheme
 
 
 class Knowledge:
@@ -24,9 +33,10 @@ class Knowledge:
 
     @cached_property
     def beyond(self) -> pd.DataFrame:
-        """Cells that travel with the program, of devices without any here."""
-        known = known_cells(self.measured["device"].unique())
-        return together(known.iloc[:0], known, self._devices)
+        """Cells that travel with the program, of devices without many here."""
+        counts = self.measured["device"].value_counts()
+        known = known_cells(counts.index[counts >= _MANY])
+        return together(known.iloc[:0], known, [*counts.index, *self._devices])
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -45,8 +55,26 @@ class Knowledge:
 
     def of(self, device: str) -> Forecaster:
         """What foretells a device."""
-        return self.here if (self.measured["device"] == device).any() else self.everywhere
+        own = int((self.measured["device"] == device).sum())
+        travelled = self.beyond["device"].map(is_cpu) == is_cpu(device)
+        alone = own >= _MANY or (own > 0 and not travelled.any())
+        return self.here if alone else self.everywhere
 
     def note(self, device: str) -> str:
-        """What is to be said of forecasts for a device; empty where it was measured."""
-        return told_of(device, self.beyond)
+        """What is to be said of forecasts for a device; empty where it was measured often enough."""
+        return told_of(device, self.beyond, int((self.measured["device"] == device).sum()))
+
+
+def learned(outputs: Path, devices: Iterable[str] = ()) -> tuple[pd.DataFrame, Knowledge]:
+    """The standing runs of an outputs folder, and what their single layers tell.
+
+    Args:
+        outputs: that there need not be.
+        devices: that are known beside those of the runs.
+    """
+    runs = tidy([], MeasureConf.margin)
+    if (outputs / "runs").is_dir():
+        from src.analysis.recorded import recorded  # MLflow
+
+        runs = recorded(outputs, MeasureConf.margin)[0]
+    return runs, Knowledge(own_cells(runs), MeasureConf.margin, [*runs["device"], *devices])

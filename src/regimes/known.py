@@ -29,14 +29,20 @@ def known_cells(measured: Iterable[str]) -> pd.DataFrame:
     )
 
 
-def told_of(device: str, beyond: pd.DataFrame) -> str:
-    """What is to be said of forecasts for a device whose cells travelled; empty for any other."""
+def told_of(device: str, beyond: pd.DataFrame, own: int) -> str:
+    """What is to be said of forecasts for a device whose cells travelled; empty for any other.
+
+    Args:
+        device: by whatever name it has here.
+        beyond: the cells that travelled.
+        own: how many cells of it were measured here.
+    """
     files = beyond.loc[beyond["device"] == device, "source"].unique()
-    return (
-        f"nothing was measured here on {device}: its cells came with this program ({files[0]})"
-        if len(files)
-        else ""
-    )
+    if not len(files):
+        return ""
+    if own:
+        return f"only {own} cells were measured here on {device}: others came with this program ({files[0]})"
+    return f"nothing was measured here on {device}: its cells came with this program ({files[0]})"
 
 
 def _same(known: str, here: str) -> bool:

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from src.analysis.frame import layer_level
-from src.analysis.verdicts import status
 from src.regimes.cells import OWN
 from src.regimes.forecast import UNKNOWN, Forecaster, Place
 from src.regimes.kernels import like
@@ -78,7 +77,7 @@ def map_cells(runs: pd.DataFrame, published: pd.DataFrame, margin: float) -> pd.
     parts = zip(own["quant"], own["variant"], strict=True)
     named = [f"{quant} ({variant})" if variant else quant for quant, variant in parts]
     numbers = {"speedup/ratio": "speedup", "speedup/ci_low": "low", "speedup/ci_high": "high"}
-    told = [status(row) for _, row in own.iterrows()]
+    told = own["verdict"].astype(object).where(own["verdict"] != "", own["outcome"].astype(object))
     own = own.rename(columns=numbers).assign(
         quant=named, status=told, source=OWN, compile=own["compile"].map(like)
     )

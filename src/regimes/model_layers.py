@@ -48,7 +48,8 @@ def measured_layers(
         tables: run key -> its layers.
     """
     found: list[ModelLayer] = []
-    for _, row in model_level(runs).sort_values("started_at", ascending=False).iterrows():
+    listed = model_level(runs[runs["run_key"].isin(list(tables))])
+    for _, row in listed.sort_values("started_at", ascending=False).iterrows():
         table, place, model = tables.get(str(row["run_key"])), _place(row), workload_text(row)
         known = any((each.model, each.place) == (model, place) for each in found)
         if table and not known and row["target"] != PIPELINE:

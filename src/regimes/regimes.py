@@ -12,10 +12,11 @@ from src.analysis.layer_tables import Table
 from src.config.paths import command
 from src.config.schema import RootConf
 from src.regimes.attribution import Attribution, attributions
-from src.regimes.cells import OWN, own_cells, together
+from src.regimes.cells import OWN, evenly, own_cells, together
 from src.regimes.forecast import UNKNOWN, Forecaster, Query
 from src.regimes.imports import Imported, field_names, read_imports
 from src.regimes.knowledge import Knowledge
+from src.regimes.learned import keep, recall
 from src.regimes.model_layers import ModelLayer, asked_layers, measured_layers
 from src.regimes.queries import read_queries, usual_place
 from src.regimes.rules import Rule, fired, rules
@@ -32,6 +33,7 @@ _FOLDS = (
 )
 _TRIED = ("one (K, N)", "one M", "one device")
 _SIDES = 3  # (K, N), without which leaving one out is no test
+_MOST_CELLS = 6000  # that are fitted
 _MOST_TRIED = 600  # cells; more are tested on a sample of so many
 
 
@@ -47,6 +49,8 @@ class Regimes:
     refused: list[str] = field(default_factory=list)  # rows of imports and of the file of queries
     models: "list[AskedModel]" = field(default_factory=list)  # of predict=model
     attributions: list[Attribution] = field(default_factory=list)  # of measured models
+    unlearned: int = 0  # of `cells`, those that came since rules and trials were made
+    left_out: int = 0  # cells beside `cells`, where there are very many
     layers: list[ModelLayer] = field(default_factory=list)  # of measured models and of those of predict=model
     knowledge: Knowledge | None = None
 
@@ -75,6 +79,7 @@ def regimes(
     asked: Sequence[tuple[RootConf, list[str]]] = (),
     tables: Callable[[], Mapping[str, Table]] = dict,
     device: str | None = None,
+    folder: Path | None = None,
 ) -> Regimes:
     """From standing runs and files to rules and forecasts.
 
@@ -87,18 +92,22 @@ def regimes(
         asked: of predict=model, each run with its words.
         tables: gives the layer tables of measured models, by run key.
         device: of rows of `predict` that name none.
+        folder: where what was learned of very many cells is kept.
 
     Raises:
         ConfigError: a file cannot be read.
     """
     imported = read_imports(imports, aliases)
-    cells = together(own_cells(runs), imported.cells, runs["device"])
+    every = together(own_cells(runs), imported.cells, runs["device"])
+    cells = evenly(every, _MOST_CELLS)
     knowledge = Knowledge(cells, margin, runs["device"])
-    found = Regimes(imported, cells, refused=imported.refused, knowledge=knowledge)
+    left_out = len(every) - len(cells)
+    found = Regimes(imported, cells, refused=imported.refused, left_out=left_out, knowledge=knowledge)
     if len(cells):
-        found, layers_of = _learned(found, knowledge.here), tables()
-        measured = measured_layers(knowledge.here, runs, layers_of)
-        found = replace(found, attributions=attributions(knowledge.here, runs, layers_of), layers=measured)
+        found = _learned(found, knowledge, folder)
+        if of_models := tables():
+            gaps = attributions(knowledge.here, runs, of_models)
+            found = replace(found, attributions=gaps, layers=measured_layers(knowledge.here, runs, of_models))
     if predict == MODEL:
         models = _models(knowledge, runs, asked)
         drawn = {(each.model, each.place) for each in found.layers}
@@ -115,15 +124,19 @@ def regimes(
     )
 
 
-def _learned(found: Regimes, forecaster: Forecaster) -> Regimes:
+def _learned(found: Regimes, knowledge: Knowledge, folder: Path | None) -> Regimes:
     """Rules, and how far they and the forecasts can be trusted."""
-    cells = found.cells
+    cells, margin = found.cells, knowledge.margin
+    if (before := recall(folder, cells, margin)) is not None:
+        return replace(found, rules=before[0], trials=before[1], unlearned=before[2])
     tried = cells if len(cells) <= _MOST_TRIED else cells.sample(_MOST_TRIED, random_state=0)
     several = tried[["K", "N"]].drop_duplicates().shape[0] >= _SIDES
     if len(cells) < _LEAST:
         return found
-    tested = trials(tried, forecaster.margin, _FOLDS, _TRIED) if several else []
-    return replace(found, rules=known_rules(forecaster), trials=tested)
+    tested = trials(tried, margin, _FOLDS, _TRIED) if several else []
+    found = replace(found, rules=known_rules(knowledge.here), trials=tested)
+    keep(folder, cells, margin, found.rules, found.trials)
+    return found
 
 
 def _models(

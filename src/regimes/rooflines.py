@@ -16,6 +16,8 @@ _CEILING = re.compile(r"ceiling/(\w+)_t(?:fl)?op_s")
 _COPY = "ceiling/copy_gb_s"
 _BYTES = {"float32": 4}  # of an element; of all other dtypes 2
 _GIB = 2**30
+_TAKEN = ["M", "K", "N", "dtype", "baseline_dtype", "quant", "variant", "memory/model_gib"]
+_TAKEN += ["latency/baseline_median_ms", "latency/median_ms"]
 _COLUMNS = ["quant", "M", "K", "N", "intensity", "tflop_s", "multiplies", "roof_tflop_s", "slope"]
 
 
@@ -64,7 +66,7 @@ def _ceilings(runs: pd.DataFrame) -> dict[str, float]:
 
 def _points(rows: pd.DataFrame, gb_s: float, ceilings: Mapping[str, float]) -> pd.DataFrame:
     """Both arms of each run; of an unquantized layer, which many runs measured, the median."""
-    arms = [arm for row in rows.to_dict("records") for arm in _arms(row)]
+    arms = [arm for row in rows[_TAKEN].to_dict("records") for arm in _arms(row)]
     frame = pd.DataFrame(arms, columns=["quant", "M", "K", "N", "multiplies", "bytes", "ms"])
     by = ["quant", "M", "K", "N", "multiplies"]
     frame = frame.astype({"bytes": float, "ms": float}).groupby(by, sort=False).median().reset_index()

@@ -9,8 +9,10 @@ from rich.console import Console
 
 from src.analysis.advice import advised
 from src.analysis.answers import answers
-from src.analysis.frame import VERDICTS, compared, model_level, of_sweep, standing, tidy
+from src.analysis.frame import VERDICTS, compared, model_level, of_sweep, standing, tidied, tidy
+from src.analysis.kept import kept_folder
 from src.analysis.layer_tables import layer_tables
+from src.analysis.left import left_to_forecast, write_left_out
 from src.analysis.provenance import Provenance, provenance, warnings
 from src.analysis.schemes import write_schemes
 from src.analysis.shapes import breakeven_table
@@ -24,6 +26,7 @@ from src.config.paths import command
 from src.config.schema import AnalyzeConf
 from src.regimes.regimes import MODEL, Regimes, regimes, write_predictions
 from src.report import terminal
+from src.report.left import left_in_words
 from src.report.regimes import published
 from src.report.regimes import show as show_regimes
 from src.report.report import Report, write_report
@@ -46,7 +49,10 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
         if not conf.imports and not conf.predict:
             raise
         return _without_runs(conf, str(error), console)
-    frame = tidy(tracker.runs(), conf.margin)
+    attempts, told = tracker.attempts(kept_folder(Path(conf.outputs)))
+    for line in told:
+        console.print(f"note: {line}", soft_wrap=True, markup=False)
+    frame = tidied(attempts, conf.margin)
     if frame.empty:
         why = f"experiment={tracker.experiment}: no finished runs yet in {tracker.uri}; {command('run')} makes one"
         return _without_runs(conf, why, console)
@@ -54,6 +60,7 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
     runs = standing(frame)
     found_regimes = _regimes(conf, runs, tracker)
     breakeven = breakeven_table(runs)
+    left = left_to_forecast(Path(conf.outputs), conf.sweep, set(frame["run_key"]))
     found = provenance(runs, Path(conf.outputs), tracker)
     folder = report_folder(Path(conf.report))
     answered, unanswered = answers(runs)
@@ -68,13 +75,17 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
         regimes=found_regimes,
         unanswered=unanswered,
         outputs=Path(conf.outputs),
+        left=left,
         answers=advised(answered, Path(conf.outputs), tracker.artifact),
     )
     tables = [*write_tables(frame, breakeven, folder), *write_predictions(found_regimes, folder)]
+    tables += write_left_out(left, folder)
     tables += write_schemes(runs, Path(conf.outputs), scheme_names(), found.versions, folder)
     paths = [write_report(report, folder), *tables]
     terminal.show(console, runs, breakeven, report.sentences, report.warnings, report.answers)
     show_regimes(console, found_regimes)
+    for line in left_in_words(left):
+        console.print(line, soft_wrap=True, markup=False)
     _log(tracker, conf, frame, runs, breakeven, paths, console)
     terminal.closing(console, paths[0], tracker.view_hint, report.answers)
     return 0
@@ -120,7 +131,15 @@ def _regimes(conf: AnalyzeConf, runs: pd.DataFrame, tracker: Tracker | None = No
     tables = partial(layer_tables, compared(model_level(runs)), Path(conf.outputs), tracker)
     with quiet_libraries():
         return regimes(
-            runs, conf.imports, conf.predict, scheme_aliases(), conf.margin, asked, tables, conf.device
+            runs,
+            conf.imports,
+            conf.predict,
+            scheme_aliases(),
+            conf.margin,
+            asked,
+            tables,
+            conf.device,
+            kept_folder(Path(conf.outputs)),
         )
 
 

@@ -6,6 +6,7 @@ from html import escape
 
 import plotly.graph_objects as go
 
+from src.analysis.layer_tables import MOST_TABLES
 from src.regimes.attribution import Attribution, longest
 from src.regimes.whole import Layers
 from src.report.figures import bare_figure
@@ -44,8 +45,9 @@ def attribution_section(found: Sequence[Attribution]) -> str:
     if not found:
         return ""
     note = (
-        "Measured calls against their forecasts from single layers. Only the unquantized call's time is taken from "
-        "the run. Linear layers by shape are always foretold; what a profile tells apart is measured."
+        f"Measured calls, of the newest {MOST_TABLES} runs, against their forecasts from single layers. Only the "
+        "unquantized call's time is taken from the run. Linear layers by shape are always foretold; what a profile "
+        "tells apart is measured."
     )
     known = [each for each in found if math.isfinite(each.told.speedup)][:_MOST_DRAWN]
     drawn = [panel(_name(each), each.device, bars(each)) for each in known]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.analysis.verdicts import status
+from src.analysis.verdicts import status, statuses
 
 _COLUMNS = {
     "model": "model",
@@ -23,10 +23,10 @@ class Filters:
 
     def __init__(self, runs: pd.DataFrame) -> None:
         found = {name: runs[column] for name, column in _COLUMNS.items() if column}
-        found["verdict"] = pd.Series([status(row) for _, row in runs.iterrows()], dtype=object)
+        found["verdict"] = statuses(runs)
         self._numbers: dict[str, dict[str, int]] = {}
         for name, values in found.items():
-            known = sorted({value for value in values if pd.notna(value) and value != ""})
+            known = sorted({value for value in values.unique() if pd.notna(value) and value != ""})
             self._numbers[name] = {str(value): number for number, value in enumerate(known)}
 
     def attribute(self, row: Any, *names: str) -> str:

@@ -10,23 +10,27 @@ from src.report.filters import Filters
 from src.report.palette import look
 
 _PANEL = ["device", "dtype", "quant", "variant", "compile"]
+_MOST_CELLS = 1500  # of all panels; of a panel with more the first
 _CELL = ["model", "target", "K", "N", "M"]
 
 
-def heatmaps(runs: pd.DataFrame, filters: Filters) -> list[str]:
-    """One panel per scheme x compile mode x device."""
+def heatmaps(runs: pd.DataFrame, filters: Filters) -> tuple[list[str], int]:
+    """One panel per scheme x compile mode x device, and how many more there would be: of many cells the first."""
     layers = layer_level(runs)
     layers = layers[layers["quant"] != "none"]
     several = {name: layers[name].nunique() > 1 for name in ("device", "dtype")}
-    panels = []
-    for values, rows in layers.sort_values("started_at").groupby(_PANEL):
+    layers = layers.sort_values("started_at", kind="stable").drop_duplicates([*_PANEL, *_CELL], keep="last")
+    panels, places = [], layers.groupby(_PANEL).ngroup()
+    sizes = places.value_counts().sort_index()
+    shown = max(1, int((sizes.cumsum() <= _MOST_CELLS).sum()))
+    for values, rows in layers[places < shown].groupby(_PANEL):
         names = dict(zip(_PANEL, values, strict=True))
         title = f"{names['quant']} · {names['compile']}"
         title += f" ({names['variant']})" if names["variant"] else ""
         beside = [str(names[name]) for name, differs in several.items() if differs]
         own = filters.attribute(rows.iloc[0], "device", "dtype", "scheme")
-        panels.append(_panel(title, ", ".join(beside), rows.drop_duplicates(_CELL, keep="last"), own))
-    return panels
+        panels.append(_panel(title, ", ".join(beside), rows, own))
+    return panels, max(0, len(sizes) - shown)
 
 
 def _panel(title: str, beside: str, rows: pd.DataFrame, own: str) -> str:

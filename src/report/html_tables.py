@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from html import escape
 
+import numpy as np
 import pandas as pd
 
 from src.analysis.frame import Row
@@ -26,14 +27,17 @@ from src.report.markup import Cell, chip, number_cell, table, text_cell
 from src.report.palette import VERDICTS
 from src.report.run_links import RunLinks
 
-_MOST_ROWS = 400  # of a table
+_MOST_ROWS, _NEWEST = 400, 100  # of a table; of one with more runs than that
+_MOST_GROUPS, _MOST_BREAKEVENS = 150, 150
 _RANK = {name: rank for rank, name in enumerate(VERDICTS)}
 _AROUND = {"up": "slower below, faster above", "down": "faster below, slower above"}
 
 
 def verdicts_html(runs: pd.DataFrame, filters: Filters, links: RunLinks) -> str:
     """One row per run, a table per device; of very many the first, the CSV has all."""
-    left, runs = len(runs) - _MOST_ROWS, runs.head(_MOST_ROWS)
+    every = runs
+    if len(every) > _MOST_ROWS:
+        runs = every.loc[every["started_at"].nlargest(_NEWEST).index]
     images = image_metrics(runs)
     heads = ["Workload", "Treatment", "Verdict", "Speedup", "Latency, ms", "Memory saved", "SQNR, dB",
              *(IMAGE_QUALITY[name][0] for name in images), "Why"]  # fmt: skip
@@ -44,8 +48,44 @@ def verdicts_html(runs: pd.DataFrame, filters: Filters, links: RunLinks) -> str:
         attributes = [f" data-run{filters.attribute(each)}" for _, each in ordered.iterrows()]
         return table(heads, _each(ordered, row), attributes)
 
-    more = f'<p class="note">{left} more in <a href="verdicts.csv">verdicts.csv</a>.</p>' if left > 0 else ""
-    return _per_device(runs, rows_of) + more
+    if len(every) == len(runs):
+        return _per_device(runs, rows_of)
+    told = f"The newest {len(runs):,} of {len(every):,} runs; all are in"
+    return (
+        f'{grouped_html(every, filters)}<p class="note">{told} <a href="verdicts.csv">verdicts.csv</a>.</p>'
+        f"{_per_device(runs, rows_of)}"
+    )
+
+
+def grouped_html(runs: pd.DataFrame, filters: Filters) -> str:
+    """Very many runs in one row per device, model and scheme: how many say what, and the speedups' middle half."""
+    grouped = runs.groupby(["device", "model", "dtype", "quant"], sort=False)
+    counts = (
+        grouped["verdict"].value_counts().unstack(fill_value=0).reindex(columns=[*VERDICTS, ""], fill_value=0)
+    )
+    spread = grouped["speedup/ratio"].quantile(np.array([0.25, 0.5, 0.75])).unstack()
+    order = counts.sum(axis=1).sort_values(ascending=False, kind="stable").index
+    heads = [
+        "Device",
+        "Model",
+        "Dtype",
+        "Scheme",
+        *VERDICTS,
+        "not compared",
+        "Speedup, median and middle half",
+    ]
+    cells, attributes = [], []
+    for names in order[:_MOST_GROUPS]:
+        low, middle, high = spread.loc[names]
+        told = f"{middle:.2f}× <small>{low:.2f}–{high:.2f}</small>" if pd.notna(middle) else ""
+        numbers = [number_cell(f"{count:,}" if count else "", int(count)) for count in counts.loc[names]]
+        speedup = Cell(told, float(middle) if told else None, number=True)
+        cells.append([*map(text_cell, names), *numbers, speedup])
+        row = dict(zip(("device", "model", "dtype", "quant"), names, strict=True))
+        attributes.append(filters.attribute(row, "device", "model", "dtype", "scheme"))
+    left = len(order) - len(cells)
+    more = f'<p class="note">{left:,} more groups, of fewer runs, are left out.</p>' if left else ""
+    return table(heads, cells, attributes) + more
 
 
 def breakeven_html(breakeven: pd.DataFrame, filters: Filters) -> str:
@@ -60,7 +100,11 @@ def breakeven_html(breakeven: pd.DataFrame, filters: Filters) -> str:
             heads, _each(rows, row), [filters.attribute(each, *names) for _, each in rows.iterrows()]
         )
 
-    return _per_device(breakeven, rows_of)
+    left = len(breakeven) - _MOST_BREAKEVENS
+    more = (
+        f'<p class="note">{left:,} more in <a href="breakeven.csv">breakeven.csv</a>.</p>' if left > 0 else ""
+    )
+    return _per_device(breakeven.head(_MOST_BREAKEVENS), rows_of) + more
 
 
 def _per_device(frame: pd.DataFrame, html: Callable[[pd.DataFrame], str]) -> str:

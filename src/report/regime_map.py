@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from src.regimes.cells import OWN
+from src.regimes.cells import OWN, evenly
 from src.regimes.features import millions, whole
 from src.regimes.forecast import Place
 from src.regimes.maps import Ground, RegimeMap, inside, map_cells, regime_maps
@@ -19,10 +19,10 @@ from src.report.figures import bare_figure
 from src.report.filters import Filters
 from src.report.markup import number_cell, table, text_cell
 from src.report.palette import look, translucent
-from src.report.sections import grid, panel, section, verdict_legend
+from src.report.sections import grid, most_panels, panel, section, verdict_legend
 from src.report.svg_marks import hollow
 
-_MOST_MAPS = 24
+_MOST_MAPS, _MOST_CELLS = 24, 100  # of a section, of a map
 _SYMBOLS = ("circle", "square", "diamond")  # of the newest models; more are not drawn
 _SMALL = 300  # px
 _INK = "#30343A"
@@ -36,12 +36,12 @@ _ELSEWHERE = "published elsewhere"
 def regime_maps_section(found: Regimes, runs: pd.DataFrame, margin: float, filters: Filters) -> str:
     """The maps of each place below each other; empty where no single layer has a speedup."""
     cells = map_cells(runs, found.map_cells, margin)
-    maps = [*regime_maps(cells, found.layers)]
+    maps, most = [*regime_maps(cells, found.layers)], min(_MOST_MAPS, most_panels(runs))
     body = "".join(
         _of_place(place, [*members], found, filters)
-        for place, members in groupby(maps[:_MOST_MAPS], key=lambda each: each.place)
+        for place, members in groupby(maps[:most], key=lambda each: each.place)
     )
-    more = f" {len(maps) - _MOST_MAPS} more schemes in verdicts.csv." if len(maps) > _MOST_MAPS else ""
+    more = f" {len(maps) - most:,} more maps would be of what verdicts.csv has." if len(maps) > most else ""
     note = "One mark per layer shape: what quantizing this Linear alone gains."
     note += f" Small marks were {_ELSEWHERE}, single samples." if (cells["source"] != OWN).any() else ""
     note += " Tinted ground is foretold for square layers (K = N) near them; blank is unknown."
@@ -51,7 +51,7 @@ def regime_maps_section(found: Regimes, runs: pd.DataFrame, margin: float, filte
 
 def regime_map(each: RegimeMap, ground: Sequence[Ground]) -> go.Figure:
     """M over K x N of one scheme: foretold ground, rings of models' layers, measured cells on top."""
-    figure = bare_figure(height=280)
+    figure, shown = bare_figure(height=280), evenly(each.cells, _MOST_CELLS)
     for piece in ground:
         figure.add_shape(
             type="rect", x0=piece.x0, x1=piece.x1, y0=piece.y0, y1=piece.y1, line={"width": 0},
@@ -59,7 +59,7 @@ def regime_map(each: RegimeMap, ground: Sequence[Ground]) -> go.Figure:
         )  # fmt: skip
     _add_rings(figure, each.layers)
     for source in (False, True):  # own ones on top
-        rows = each.cells[(each.cells["source"] == OWN) == source]
+        rows = shown[(shown["source"] == OWN) == source]
         for status, part in rows.groupby("status"):
             style = look(str(status))
             figure.add_scatter(
@@ -109,7 +109,7 @@ def _of_place(place: Place, maps: list[RegimeMap], found: Regimes, filters: Filt
         figure = regime_map(each, each.ground(forecaster) if forecaster else [])
         drawn.append(panel(each.quant, "", figure, own, width=_SMALL))
     layers = maps[0].layers
-    measured = pd.concat([each.cells for each in maps])
+    measured = pd.concat([each.cells for each in maps]).dropna(subset="speedup")
     told = "".join(f'<p class="map-words">{escape(line)}</p>' for line in coverage(layers, measured))
     return f"<h3>{escape(title)}</h3>{told}{_legend(layers)}{grid(drawn)}{_layers_table(layers)}"
 

@@ -29,7 +29,7 @@ from src.report.sections import section
 _LINE = re.compile(r"(.*), line (\d+): (.*)", re.DOTALL)
 _FIRST = 20  # predictions on the terminal
 _MOST_REFUSED = 20
-_MOST_RULES = 12  # of a device, on the terminal
+_MOST_RULES, _MOST_PLACES = 12, 6  # of a device and compile mode, and of these, on the terminal
 
 
 def show(console: Console, found: Regimes) -> None:
@@ -38,7 +38,12 @@ def show(console: Console, found: Regimes) -> None:
         console.print(Text(f"note: {sentence}", style="yellow"), soft_wrap=True)
     for line in [*models_in_words(found.models), *attributions_in_words(found.attributions)]:
         console.print(Text(line), soft_wrap=True)
-    for sentence in [*published(found), *rules_in_words(found.rules), *tested_in_words(found.trials)]:
+    for sentence in [
+        *published(found),
+        *sampled(found),
+        *rules_in_words(found.rules),
+        *tested_in_words(found.trials),
+    ]:
         console.print(Text(sentence))
     for line in _predictions(found.predictions):
         console.print(Text(line), soft_wrap=True)
@@ -57,16 +62,37 @@ def published(found: Regimes) -> Iterator[str]:
         )
 
 
+def sampled(found: Regimes) -> Iterator[str]:
+    """A sentence where there are more cells than are fitted."""
+    if found.unlearned:
+        yield (
+            f"Rules and their tests are of before the newest {found.unlearned:,} of {len(found.cells):,} cells: with "
+            "more of them they are made again."
+        )
+    if found.left_out:
+        every = len(found.cells) + found.left_out
+        yield (
+            f"Rules and forecasts rest on {len(found.cells):,} of {every:,} cells, as many of each device, compile "
+            "mode, dtype and scheme."
+        )
+
+
 def rules_in_words(rules: list[Rule]) -> Iterator[str]:
     """Of each device and compile mode the rules with most cells, those that help first; none that failed its test."""
-    ordered = sorted(rules, key=lambda rule: (rule.device, rule.compile, rule.dtype, -rule.cells))
-    for place, members in groupby(ordered, key=lambda rule: (rule.device, rule.compile, rule.dtype)):
+    ordered = sorted(rules, key=lambda rule: (*_place(rule), -rule.cells))
+    places = [(place, [*members]) for place, members in groupby(ordered, key=_place)]
+    for place, of_place in places[:_MOST_PLACES]:
         device, mode, dtype = place
-        of_place = list(members)
         shown = [rule for rule in of_place if 2 * rule.right > rule.cells][:_MOST_RULES]
         left = f"; {len(of_place) - len(shown)} more in the report" if len(of_place) > len(shown) else ""
         yield f"Rules for one Linear on {device}, compile={mode}, {dtype}{left}:"
         yield from (f"- {rule.text}." for rule in sorted(shown, key=lambda rule: -rule.speedup))
+    if len(places) > _MOST_PLACES:
+        yield f"Rules for {len(places) - _MOST_PLACES} more devices, compile modes and dtypes: in the report"
+
+
+def _place(rule: Rule) -> tuple[str, str, str]:
+    return rule.device, rule.compile, rule.dtype
 
 
 def tested_in_words(trials: list[Trial]) -> Iterator[str]:
@@ -97,8 +123,8 @@ def regimes_sections(found: Regimes) -> Iterator[str]:
     if found.rules:
         note = (
             "A shallow tree over each scheme's cells. Bounds are the nearest values that were measured; the effect "
-            "is the median of the cells with the 5th and 95th percentile."
-        )
+            "is the median of the cells with the 5th and 95th percentile. "
+        ) + " ".join(sampled(found))
         yield section("Rules", note, rules_table(found))
     if len(found.predictions):
         note = (

@@ -10,11 +10,11 @@ from src.regimes.regimes import Regimes
 from src.regimes.trials import Trial
 from src.report.markup import Cell, chip, number_cell, table, text_cell
 
-_MOST_SHOWN = 200  # predictions in the report
+_MOST_SHOWN, _MOST_RULES = 200, 120  # predictions, and rules, in the report
 
 
 def rules_table(found: Regimes) -> str:
-    """All rules, with the cells that each stands for."""
+    """The rules, with the cells that each stands for."""
     heads = [
         "Device",
         "Compile",
@@ -39,9 +39,10 @@ def rules_table(found: Regimes) -> str:
             number_cell(str(rule.cells - rule.own), rule.cells - rule.own),
             number_cell(f"{rule.right} of {rule.cells}", rule.right / rule.cells),
         ]
-        for rule in found.rules
+        for rule in found.rules[:_MOST_RULES]
     ]
-    return table(heads, rows)
+    left = len(found.rules) - _MOST_RULES
+    return table(heads, rows) + (f'<p class="note">{left} more rules are left out.</p>' if left > 0 else "")
 
 
 def predictions_table(rows: pd.DataFrame) -> str:

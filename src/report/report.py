@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -16,6 +16,7 @@ from src.analysis.provenance import Provenance
 from src.regimes.regimes import Regimes
 from src.report.answer_cards import answer_section
 from src.report.filters import Filters
+from src.report.left import left_section
 from src.report.markup import chip
 from src.report.palette import VERDICTS
 from src.report.regime_map import regime_maps_section
@@ -41,6 +42,7 @@ TABLES = (
     "verdicts.parquet",
     "breakeven.csv",
     "predictions.csv",
+    "left.csv",
     "schemes.md",
 )  # beside the report
 _PAGE = Path(__file__).with_name("page.html")
@@ -61,6 +63,7 @@ class Report:
     answers: Sequence[Advised] = ()
     unanswered: int = 0  # workloads beside those
     outputs: Path = Path("outputs")  # where the runs' folders are
+    left: pd.DataFrame = field(default_factory=pd.DataFrame)  # runs that sweeps left to the forecast
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -135,6 +138,8 @@ def _sections(report: Report, filters: Filters, links: RunLinks) -> Iterator[str
         yield regime_maps_section(found, runs, margin, filters)
     yield roofline_section(runs, filters)
     yield from regimes_sections(found) if found is not None else ()
+    if len(report.left):
+        yield left_section(report.left)
     yield protocol_section(runs, report.provenance, margin)
 
 

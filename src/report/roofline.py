@@ -13,7 +13,7 @@ from src.report.figures import bare_figure
 from src.report.filters import Filters
 from src.report.markup import legend
 from src.report.palette import Line, scheme_lines, translucent
-from src.report.sections import panel, section
+from src.report.sections import most_panels, panel, section
 
 _INK, _SOFT = "#30343A", "#8A8F98"
 _UNQUANTIZED = "unquantized"
@@ -23,14 +23,14 @@ _PLOT = _HEIGHT - 48.0  # px between the axes' ends
 _LABEL = 13.0  # px from one label to the next
 _AIR = 1.6  # beyond what is drawn, times
 _FAR = 0.1  # of the roof: what reaches less is held up by something else
-_MOST = 12  # figures
+_MOST, _MOST_LINES = 12, 60  # figures; lines of one, of very many every second or third
 
 
 def roofline_section(runs: pd.DataFrame, filters: Filters) -> str:
     """A figure and what it shows in words, for each place with ceilings; empty without any."""
     found = [*rooflines(runs)]
     lines = scheme_lines(_scheme(name) for each in found for name in each.points["quant"])
-    body = "".join(_shown(each, lines, filters) for each in found[:_MOST])
+    body = "".join(_shown(each, lines, filters) for each in found[: min(_MOST, most_panels(runs))])
     note = (
         "What each measured Linear reaches, over how much it computes per byte that it moves (weights as stored, "
         "input and output). Lines are what the device itself was measured to reach: copying on the slope, "
@@ -49,7 +49,8 @@ def roofline(each: Roofline, lines: dict[str, Line]) -> go.Figure:
     )
     ys = (points["tflop_s"].min() / _AIR, top * _AIR**2)
     _add_roof(figure, each, xs, ys)
-    for (quant, _, _), rows in points.groupby(["quant", "K", "N"]):
+    groups = [*points.groupby(["quant", "K", "N"])]
+    for (quant, _, _), rows in groups[:: math.ceil(len(groups) / _MOST_LINES)]:
         ordered, base = rows.sort_values("M"), quant == BASELINE
         line = _BASELINE if base else lines[_scheme(str(quant))]
         marker = {

@@ -25,7 +25,9 @@ _NO_CURVES = ("None of the runs of one Linear has a speedup that may be compared
               "-m", "sweeps=linear_shapes")  # fmt: skip
 _SMALL, _BROAD = 300, 420  # px, of figures that are not as wide as most
 _FEW_PANELS = 2  # so many share a row, broad
-_MOST_PANELS = 36  # of a section
+_MOST_PANELS, _OF_MANY, _MANY = 36, 5, 800  # of a section; of so many runs
+_MOST_POINTS = 100  # of a figure
+_PANEL = ["device", "compile", "model", "target", "dtype", "K", "N"]  # of the curves over M
 _MOST_KEYS = 12  # of a legend, where labels tell what it would
 _MOST_TREATMENTS = 24  # of a figure, so that a printed page holds it
 _LINEAR_RUNS = ("No runs of one Linear yet:", "-m", "sweeps=linear_shapes")
@@ -37,7 +39,7 @@ def verdicts_section(runs: pd.DataFrame, filters: Filters, links: RunLinks) -> s
     body = verdicts_html(models, filters, links) if len(models) else empty(*_MODEL_RUNS)
     if len(layers):
         rows = verdicts_html(layers, filters, links)
-        body += f"<details><summary>{len(layers)} runs of one Linear</summary>{rows}</details>"
+        body += f"<details><summary>{len(layers):,} runs of one Linear</summary>{rows}</details>"
     note = (
         "Each treatment against its unquantized baseline, compiled alike: in the run's dtype, or in another one that "
         "is faster on this device, which the row then says. Click a column to sort; a row unfolds to its command and "
@@ -54,10 +56,12 @@ def forest_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
     span = figures.speedup_range(ran, margin)
     treatment = ["quant", "variant", "compile"]
     ran = ran.assign(_rank=ran.groupby(treatment)["speedup/ratio"].transform("median"))
-    panels, groups = [], [*ran.groupby(["device", *WORKLOAD], dropna=False)]
-    for names, rows in groups[:_MOST_PANELS]:
+    number = ran.groupby(["device", *WORKLOAD], dropna=False).ngroup()
+    most = most_panels(runs)
+    panels, left = [], int(number.max()) + 1 - most
+    for _, rows in ran[number < most].groupby(number, sort=True):
         ordered = rows.sort_values(["_rank", *treatment], ascending=False)
-        beside = str(names[0]) if ran["device"].nunique() > 1 else ""
+        beside = str(rows["device"].iloc[0]) if ran["device"].nunique() > 1 else ""
         own = filters.attribute(rows.iloc[0], "model", "device", "dtype", "batch")
         for first in range(0, len(ordered), _MOST_TREATMENTS):
             part = ordered.iloc[first : first + _MOST_TREATMENTS]
@@ -69,7 +73,7 @@ def forest_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
     few = len(panels) <= _FEW_PANELS
     drawn = [panel(*each, width=_BROAD if few else WIDTH) for each in panels]
     note = f"Estimate and interval; the grey band is the margin of ±{margin:.0%}. One scale for all panels."
-    note += f" {len(groups) - _MOST_PANELS} more workloads in the table." if groups[_MOST_PANELS:] else ""
+    note += f" {left:,} more workloads in verdicts.csv." if left > 0 else ""
     return section("Speedups", note, verdict_legend() + grid(drawn, "broad" if few else "wide"))
 
 
@@ -79,11 +83,12 @@ def memory_section(runs: pd.DataFrame, margin: float) -> str:
     ran = ran[ran["memory/saved"].notna() & (ran["quant"] != "none")]
     if ran.empty:
         return ""
-    lines = scheme_lines(runs["quant"])
-    drawn = figures.memory_against_speedup(ran, lines, margin)
-    keys = legend(lines, ran["quant"]) if ran["quant"].nunique() <= _MOST_KEYS else ""
+    lines, newest = scheme_lines(runs["quant"]), ran.sort_values("started_at").tail(_MOST_POINTS)
+    drawn = figures.memory_against_speedup(newest, lines, margin)
+    keys = legend(lines, newest["quant"]) if newest["quant"].nunique() <= _MOST_KEYS else ""
     body = keys + panel("Speedup over model memory saved", "", drawn, width=_BROAD)
     note = "Top right is better. The number is the SQNR in dB; a mark's own text has the rest, and so has the table."
+    note += f" Shown are the newest {_MOST_POINTS} of {len(ran):,} runs." if len(ran) > _MOST_POINTS else ""
     return section("Memory against speed", note, body)
 
 
@@ -102,13 +107,13 @@ def breakeven_section(runs: pd.DataFrame, breakeven: pd.DataFrame, filters: Filt
 
 def curves_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
     """Speedup over M, a panel per K x N, below each other by compile mode and device."""
-    every = list(shapes(runs))
-    if not every:
+    layers = compared(layer_level(runs)).sort_values(_PANEL)
+    layers = layers[(layers["quant"] != "none") & ~layers["withheld"]]
+    number = layers.groupby(_PANEL).ngroup()
+    most = most_panels(runs)
+    curves = list(shapes(layers[number < most]))
+    if not curves:
         return ""
-    drawn_keys = [*_by(every, "device", "compile", "model", "target", "dtype", "K", "N").values()][
-        :_MOST_PANELS
-    ]
-    curves = [curve for members in drawn_keys for curve in members]
     drawn, lines = pd.concat([curve.runs for curve in curves]), scheme_lines(runs["quant"])
     span = figures.speedup_range(drawn, margin)
     body = legend(lines, (str(curve.group["quant"]) for curve in curves))
@@ -125,21 +130,20 @@ def curves_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
         "One Linear y[M, N] = x[M, K] W[N, K]ᵀ. Coloured bands are the runs' intervals, the grey band is "
         f"±{margin:.0%}, open circles are break-evens. One scale for all panels."
     )
-    note += (
-        f" {len(every) - len(curves)} more curves in the break-even table."
-        if len(every) > len(curves)
-        else ""
-    )
+    left = int(number.max()) + 1 - most
+    note += f" {left:,} more K×N, compile modes and devices in the break-even table." if left > 0 else ""
     return section("Speedup over M", note, body)
 
 
 def heatmap_section(runs: pd.DataFrame, filters: Filters) -> str:
     """Verdicts over M and K x N."""
-    panels = heatmaps(runs, filters)
+    panels, left = heatmaps(runs, filters)
     if not panels:
         return ""
     body = verdict_legend(hatched=True) + grid(panels, "wide")
-    return section("Verdicts over shapes", "The number is the speedup. Blank: not measured.", body)
+    note = "The number is the speedup. Blank: not measured."
+    note += f" {left:,} more schemes, compile modes and devices in verdicts.csv." if left else ""
+    return section("Verdicts over shapes", note, body)
 
 
 def protocol_section(runs: pd.DataFrame, found: Provenance, margin: float) -> str:
@@ -169,6 +173,11 @@ def protocol_section(runs: pd.DataFrame, found: Provenance, margin: float) -> st
         "alternate. The estimate is the paired ratio, with its interval."
     )
     return section("How it was measured", note, definitions([pair for pair in pairs if pair[1]]))
+
+
+def most_panels(runs: pd.DataFrame) -> int:
+    """Fewer of very many runs: they can only be examples."""
+    return _MOST_PANELS if len(runs) < _MANY else _OF_MANY
 
 
 def _by(curves: list[Shapes], *names: str) -> dict[tuple[Any, ...], list[Shapes]]:

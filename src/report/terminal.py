@@ -29,7 +29,7 @@ from src.analysis.verdicts import (
 from src.report import answer_words as words
 
 _STYLES = {"helps": "bold green", "hurts": "red", "neutral": "bright_black", "inconclusive": "yellow"}
-_MOST_ROWS = 60
+_MOST_ROWS, _FEWEST_ROWS = 60, 8  # of all tables of a kind together, and of each
 _MOST_ANSWERS = 6
 _CURVE = ("model", "target", "dtype")  # of a break-even, told where they differ
 
@@ -49,10 +49,11 @@ def show(
         console.print(f"{len(answers) - _MOST_ANSWERS} more answers are in the report", "")
     ran = verdict_table(model_level(runs))
     ran = ran[ran["verdict"] != ""]
-    for device, rows in ran.groupby("device"):
-        console.print(_verdicts(str(device), rows), "")
-    for device, rows in breakeven.groupby("device"):
-        console.print(_breakeven(str(device), rows), "")
+    for table in (_verdicts, _breakeven):
+        frame = ran if table is _verdicts else breakeven
+        most = max(_FEWEST_ROWS, _MOST_ROWS // max(1, frame["device"].nunique()))
+        for device, rows in frame.groupby("device"):
+            console.print(table(str(device), rows, most), "")
     if not (ended := not_run(runs)).empty:
         console.print(_not_run(ended), "")
     for sentence in sentences:
@@ -107,14 +108,14 @@ def _table(title: str, **columns: str) -> Table:
     return table
 
 
-def _verdicts(device: str, rows: pd.DataFrame) -> Table:
+def _verdicts(device: str, rows: pd.DataFrame, most: int) -> Table:
     images = image_metrics(rows)
     table = _table(
         device, workload="left", treatment="left", speedup="right", interval="left", pairs="right", base_ms="right",
         ms="right", saved="right", SQNR_dB="right",
         **{IMAGE_QUALITY[name][0].replace(",", ""): "right" for name in images}, verdict="left",
     )  # fmt: skip
-    for _, row in rows.head(_MOST_ROWS).iterrows():
+    for _, row in rows.head(most).iterrows():
         table.add_row(
             *(escape(text) for text in (workload_text(row), treatment_text(row))),
             *(speedup_text(row), interval_text(row), words.pairs(row)),
@@ -123,34 +124,36 @@ def _verdicts(device: str, rows: pd.DataFrame) -> Table:
             *(IMAGE_QUALITY[name][1](row[name]) for name in images),
             Text(status(row), style=_STYLES.get(status(row), "dim")),
         )
-    if len(rows) > _MOST_ROWS:
-        table.caption = f"{len(rows) - _MOST_ROWS} more rows in verdicts.csv"
+    if len(rows) > most:
+        table.caption = f"{len(rows) - most:,} more rows in verdicts.csv"
     return table
 
 
-def _breakeven(device: str, rows: pd.DataFrame) -> Table:
+def _breakeven(device: str, rows: pd.DataFrame, most: int) -> Table:
     table = _table(
         f"One Linear: break-even M on {device}", treatment="left", K="right", N="right", result="left", best="right",
     )  # fmt: skip
-    for _, row in rows.head(_MOST_ROWS).iterrows():
+    for _, row in rows.head(most).iterrows():
         best = f"{row['best']:.2f}× at {row['best_m']}"
         style = _STYLES.get(row["case"], "")
         told = " ".join(
             [treatment_text(row), *(str(row[name]) for name in _CURVE if rows[name].nunique() > 1)]
         )
         table.add_row(escape(told), str(row["K"]), str(row["N"]), Text(str(row["says"]), style), best)
-    if len(rows) > _MOST_ROWS:
-        table.caption = f"{len(rows) - _MOST_ROWS} more rows in breakeven.csv"
+    if len(rows) > most:
+        table.caption = f"{len(rows) - most:,} more rows in breakeven.csv"
     return table
 
 
 def _not_run(ended: pd.DataFrame) -> Table:
     table = _table("Without a verdict", quant="left", runs="right", outcome="left", why="left")
-    for _, row in ended.iterrows():
+    for _, row in ended.head(_MOST_ROWS).iterrows():
         remedy = f" → {row['remedy']}" if row["remedy"] else ""
         where = f"{row['device']}: {row['where']}. "
         table.add_row(
             escape(row["quant"]), str(row["runs"]), row["outcome"], Text(f"{where}{row['reason']}{remedy}"),
             style="dim",
         )  # fmt: skip
+    if len(ended) > _MOST_ROWS:
+        table.caption = f"{len(ended) - _MOST_ROWS:,} more reasons in verdicts.csv"
     return table

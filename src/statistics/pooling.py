@@ -23,6 +23,8 @@ from statistics import NormalDist
 import numpy as np
 from scipy import special
 
+from src.statistics.bootstrap import Array
+
 MIN_DF = 3.0  # of the other runs' spread: with fewer it widens no single process' interval
 _ROUNDING = 1e-9  # standard errors of logarithms below this are no information
 _MOST_DF = 1e4  # where t is normal
@@ -95,6 +97,24 @@ def pool(processes: Sequence[Process], confidence: float = 0.95, prior: Between 
     half = math.sqrt(squares / df / count) * float(special.stdtrit(df, 0.5 + confidence / 2))
     low, high = math.exp(mean - half), math.exp(mean + half)
     return Pooled(math.exp(mean), low, high, count, sd, in_words(count, prior))
+
+
+def widened(
+    speedup: Array, ci_low: Array, ci_high: Array, confidence: Array, prior: Between
+) -> tuple[Array, Array]:
+    """`pool` of many single processes at once: the ends of their intervals, with the prior's spread in them.
+
+    Args:
+        speedup: of each.
+        ci_low: of its interval within the process.
+        ci_high: likewise.
+        confidence: of its interval.
+        prior: what the other runs of the device say, of at least MIN_DF degrees of freedom.
+    """
+    z = special.ndtri(0.5 + confidence / 2)
+    within = np.maximum((np.log(ci_high) - np.log(ci_low)) / (2 * z), _ROUNDING) ** 2
+    half = np.sqrt(prior.sd**2 + within) * special.stdtrit(prior.df, 0.5 + confidence / 2)
+    return np.asarray(speedup * np.exp(-half)), np.asarray(speedup * np.exp(half))
 
 
 def in_words(processes: int, prior: Between | None) -> str:

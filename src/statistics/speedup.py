@@ -142,6 +142,14 @@ def verdict(estimate: SpeedupEstimate, margin: float) -> Verdict:
     return Verdict.NEUTRAL if low <= estimate.ci_low and estimate.ci_high <= high else Verdict.INCONCLUSIVE
 
 
+def verdicts(ci_low: Array, ci_high: Array, margin: Array) -> npt.NDArray[np.str_]:
+    """`verdict` of many intervals, each at a margin of its own; whatever is not a number is inconclusive."""
+    low, high = 1 / (1 + margin), 1 + margin
+    within = (low <= ci_low) & (ci_high <= high)
+    said = [Verdict.HELPS.value, Verdict.HURTS.value, Verdict.NEUTRAL.value]
+    return np.select([ci_low > high, ci_high < low, within], said, Verdict.INCONCLUSIVE.value)
+
+
 def _without_order(ratios: Array, first: npt.NDArray[np.bool_]) -> Array:
     """Log ratios less the part that alternates with the order of the arms in a pair.
 

@@ -5,6 +5,7 @@ from functools import partial
 
 import torch
 
+from src.autoquant.known import DETAIL, layer_config, layer_settings
 from src.autoquant.search import Autoquant
 from src.compilation.scopes import Compiled, compiler_counts, compiler_options, graph_break_reasons
 from src.config.model_schema import PIPELINE
@@ -91,9 +92,18 @@ def treated_arm(scheme: Scheme, arms: Untreated, run: RunContext) -> Arm:
 def finish(arms: Untreated, run: RunContext) -> None:
     """What is left to do when all is measured."""
     write_json(run.folder / "layers.json", [row.as_dict() for row in arms.rows])
+    if run.record.shape and run.cfg.quant.config:
+        run.record.details[DETAIL] = _as_a_layer(run)
     set_aside_emulated(run.record)
     run.record.metrics |= ceiling_metrics(run.record)
     run.record.outcome = Outcome.OK
+
+
+def _as_a_layer(run: RunContext) -> dict[str, str]:
+    """By what autoquant knows a run of one Linear."""
+    cfg, device = run.cfg, run.device
+    settings = layer_settings(cfg, device, cold=cold_caches(cfg), launches=not is_part(cfg))
+    return {"settings": settings, "config": layer_config(cfg.quant, device)}
 
 
 def compare_outputs(arms: Untreated, treated: Arm, run: RunContext) -> None:

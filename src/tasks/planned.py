@@ -47,13 +47,17 @@ class PlannedArms:
         self._applied: dict[str, str] = {}
 
     def search(self) -> Plan:
-        """Time every candidate on every shape, then plans as a whole; the plan that is to be applied."""
+        """Let the scheme make a plan, and look at plans as a whole if it does so; the one that is to be applied."""
         run, conf = self.run, self.run.cfg
-        model_ms = self._model_ms()
-        self.scheme.host_bound = self._host_bound(model_ms)
+        model_ms = 0.0
+        if self.scheme.looks:
+            model_ms = self._model_ms()
+            self.scheme.host_bound = self._host_bound(model_ms)
         search_first(self.scheme, self.baseline.workload, self.second, self.rows, run)
         assert self.scheme.plan is not None
         self._untouched = [replace(row) for row in self.rows]
+        if not self.scheme.looks:
+            return self.scheme.plan
         wholes = WholeSearch(self.look, model_ms, conf.measure.margin, conf.quant.whole_budget_s)
         return wholes.settle(self.scheme.plan.worth(model_ms, conf.quant.min_share))
 
@@ -136,7 +140,7 @@ class PlannedArms:
 
 
 def measure_planned(arms: PlannedArms, measure: Callable[[Arm], None]) -> None:
-    """Measure the run's plan: one that was given as it is, else the one that the whole model decides for.
+    """Measure the run's plan: one that was given as it is, else the one that the scheme, or the whole, decides for.
 
     Args:
         arms: makes the treated arms.
@@ -146,17 +150,12 @@ def measure_planned(arms: PlannedArms, measure: Callable[[Arm], None]) -> None:
     plan = given or arms.search()
     treated = arms.arm(plan)
     measure(treated)
-    if given is None and plan.schemes() and _clearly_no_win(run):
+    if given is None and scheme.looks and plan.schemes() and _clearly_no_win(run):
         _set_aside(run, len(plan.schemes()))
         plan = plan.emptied("chosen by its trial, but as a whole the plan did not win")
         measure(arms.arm(plan))
     write_json(run.folder / "plan.json", plan.as_dict())
-    model_ms = run.record.metrics["latency/baseline_median_ms"]
-    run.record.metrics["autoquant/foretold_speedup"] = plan.foretold_speedup(model_ms)
-    run.record.details["autoquant"] = {
-        "wholes": [asdict(whole) for whole in plan.wholes],
-        "trials_timed_by": "host" if scheme.host_bound else "layer",
-    }
+    scheme.note(plan, run, run.record.metrics["latency/baseline_median_ms"])
     if given is None and not plan.schemes() and plan.wholes:
         _note_fall_back(plan, run)
 

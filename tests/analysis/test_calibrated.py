@@ -104,7 +104,7 @@ def test_an_undecided_calibration_did_not_pass(store, analysing, experiment, cal
 
 def test_a_device_that_only_appears_in_runs_without_a_speedup_needs_none(store):
     found = calibrated.Calibrated(CPU, "2026-07-01", "met", True, "", "0 of 60", "1", "standard")
-    assert list(calibrated.warnings({}, {}, [])) == []
-    assert list(calibrated.warnings({(CPU, ""): CPU}, {(CPU, ""): found}, [])) == []
+    assert list(calibrated.warnings({}, {}, {})) == []
+    assert list(calibrated.warnings({(CPU, ""): CPU}, {(CPU, ""): found}, {})) == []
     failed = replace(found, passed=False, status="not met", failed="x")
-    assert len(list(calibrated.warnings({(CPU, ""): CPU}, {(CPU, ""): failed}, []))) == 1
+    assert len(list(calibrated.warnings({(CPU, ""): CPU}, {(CPU, ""): failed}, {}))) == 1

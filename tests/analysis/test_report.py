@@ -203,9 +203,10 @@ def test_many_runs_stay_under_a_megabyte(store):
     report = Report(runs, breakeven_table(runs), [], Provenance(449), [], 0.02, "many", None, advice, left)
     written = page_of(report, store.outputs)
     assert len(written.encode()) < 1_000_000
-    assert '49 more in <a href="verdicts.csv">' in written
+    assert 'The newest 100 of 449 runs; all are in <a href="verdicts.csv">' in written
+    assert re.search(r"<td>int8dq</td>|>int8dq</td>.*>449</td>", written), "one row for all of them"
     assert "425 more workloads in" in written
-    assert "413 more workloads in the table" in written
+    assert "413 more workloads in verdicts.csv" in written
 
 
 def test_text_of_runs_is_escaped(page):

@@ -15,7 +15,7 @@ from tests.conftest import canonical
 
 NAMES = [path.stem for path in (ROOT / "conf" / "quant").glob("*.yaml")]
 CANONICAL = (
-    "none autoquant int8wo int8dq int8_static int4wo int4wo_hqq int4dq float8wo float8wo_e5m2 float8dq "
+    "none autoquant regime int8wo int8dq int8_static int4wo int4wo_hqq int4dq float8wo float8wo_e5m2 float8dq "
     "float8_e4m3_row float8_static float8dq_int4wo mxfp8 mxfp4 nvfp4 nvfp4wo nf4 gguf codebook int8dq_2to4 "
     "bf16_2to4 float8dq_2to4"
 )

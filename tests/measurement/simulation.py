@@ -117,6 +117,7 @@ WELL_BEHAVED = (
     Scenario("drift + spikes + clocks", together(iid(0.01), drift(), spikes(), clocks())),
 )
 AUTOCORRELATED = (
+    Scenario("AR(1) 0.3", iid(0.002), rho=0.3, sigma=0.02),
     Scenario("AR(1) 0.5", iid(0.002), rho=0.5, sigma=0.02),
     Scenario("AR(1) 0.5 + spikes", together(iid(0.002), spikes()), rho=0.5, sigma=0.02),
     Scenario("AR(1) 0.8", iid(0.002), rho=0.8, sigma=0.02),

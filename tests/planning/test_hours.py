@@ -98,5 +98,6 @@ def test_a_guess_follows_the_budget_and_autoquants_trials(compose):
     plain, auto = compose("quant=int8wo"), compose("quant=autoquant")
     assert guess_s(MEASURE, plain.quant, 7) == 3 * 10 + 30
     assert guess_s(MEASURE, plain.quant, 7, processes=3) == 3 * 10 + 30 + 2 * (2 * 10 + 20)
+    assert guess_s(MEASURE, compose("quant=regime").quant, 7) == guess_s(MEASURE, plain.quant, 7)
     assert guess_s(MEASURE, plain.quant, 1, processes=3, probe=True) == 3 * (10 + 5)
     assert guess_s(MEASURE, auto.quant, 7) == 3 * 10 + 30 + 1.5 * len(auto.quant.candidates) * 7 + 30

@@ -28,7 +28,7 @@ from src.config.schema import CollectConf, RootConf, TrackingConf
 from src.launching import publication as publishing
 from src.launching.publication import left_to_its_job, publish_own
 from src.records.connection import within
-from src.records.content import params, points
+from src.records.content import params, points, settings
 from src.records.record import read_record
 from src.records.store import MARKER_NAME, SweepManifest, sweep_folder
 from src.records.tracking import Tracker, open_tracker
@@ -110,7 +110,7 @@ def assert_all_there_once(conf: TrackingConf, folders: list[Path]) -> None:
         run, record = found[folder.parent.name], read_record(folder / "record.json")
         assert (run.data.tags["published"], run.info.status) == ("1", "FINISHED")
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        assert run.data.params == params(record, folder)
+        assert run.data.params == params(record, settings(record, folder))
         assert run.data.metrics.keys() == {name for name, _, _ in points(record, folder)}
         assert record.metrics.items() <= run.data.metrics.items()
         series = tracker.client.get_metric_history(run.info.run_id, "rounds/speedup")

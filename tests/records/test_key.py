@@ -12,7 +12,7 @@ from src.analysis.frame import CELL
 from src.analysis.variants import variants
 from src.config.schema import RootConf, SerializeConf
 from src.records import key as key_module
-from src.records.content import params
+from src.records.content import settings
 from src.records.environment import versions
 from src.records.key import axes_of, run_key
 from src.records.record import Record
@@ -278,7 +278,7 @@ def _texts(value: Any, path: tuple[Any, ...] = ()):
 def _params(config: dict[str, Any], folder: Path) -> dict[str, str]:
     """As MLflow gets them."""
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    return params(Record("k", 1, "s", {}), folder)
+    return settings(Record("k", 1, "s", {}), folder)
 
 
 def test_a_plan_counts_by_its_content_not_its_place(compose, tmp_path):

@@ -1,5 +1,6 @@
 """Publishing to a real database: repeatable, complete, quick to notice what is wrong."""
 
+import json
 import shutil
 import socket
 import sqlite3
@@ -16,7 +17,8 @@ from run_folders import free_port, local, make_run, make_sweep
 
 from src.config.schema import TrackingConf
 from src.records.connection import mend_folder
-from src.records.content import label, params
+from src.records.content import label, params, settings
+from src.records.options import OPTIONS_TAG
 from src.records.record import Outcome, Record, read_record
 from src.records.store import SweepManifest, sweep_folder, unpublished
 from src.records.tracking import Tracker, TrackingError, UnpublishableError, open_tracker
@@ -55,9 +57,10 @@ def test_a_run_is_complete(tracker, outputs):
     assert run.info.status == "FINISHED"
     assert run.info.end_time - run.info.start_time == 60_000
     assert run.data.params["quant"] == "float8dq"
-    assert run.data.params["model.inputs.x.shape"] == '["batch", "tokens", 64]'
-    assert run.data.params["measure.budget_s"] == "10.0"
-    assert not [name for name in run.data.params if name.startswith(("tracking", "outputs"))]
+    assert {*run.data.params} == {*read_record(folder / "record.json").axes}
+    options = json.loads(run.data.tags[OPTIONS_TAG])
+    assert options["quant.name"] == "float8dq"
+    assert not [name for name in options if name.startswith(("tracking", "outputs", "measure.budget"))]
     expected = {"outcome": "ok", "verdict": "helps", "run_key": "key", "sweep": "s", "device": "Made-up CPU"}
     assert expected.items() <= run.data.tags.items()
     assert run.data.tags["published"] == "1"
@@ -128,7 +131,7 @@ def test_what_differs_in_a_sweep_is_a_parameter(tracker, outputs):
     record = read_record(folder / "record.json")
     record.axes |= {"measure.budget_s": "1e1", "quant@quant.candidates.row": "fp8dqrow"}
     record.write(folder)
-    found = params(record, folder)
+    found = params(record, settings(record, folder))
     assert found["measure.budget_s"] == "10.0"  # as it was resolved
     assert found["quant_quant.candidates.row"] == "fp8dqrow"
     tracker.publish(folder, opened(tracker, outputs))
@@ -311,7 +314,7 @@ def test_a_password_is_not_repeated():
 @pytest.mark.parametrize("target", ["denoiser", "pipeline"])
 def test_a_models_pipeline_is_a_parameter_only_of_its_own_runs(tmp_path, target):
     (tmp_path / "config.yaml").write_text("model: {factory: {layers: 2}, pipeline: {steps: 4}}")
-    found = params(Record("key", 1, "sweep", {"target": target}), tmp_path)
+    found = settings(Record("key", 1, "sweep", {"target": target}), tmp_path)
     assert found["model.factory.layers"] == "2"
     assert ("model.pipeline.steps" in found) == (target == "pipeline")
 

@@ -10,6 +10,7 @@ from src.analyze import with_workload
 from src.app.composing import run_configs
 from src.config.errors import ConfigError
 from src.regimes.asked import ModelForecaster, device_asked
+from src.regimes.forecast import Place
 from src.regimes.knowledge import Knowledge
 from tests.conftest import SMALL_FLUX
 from tests.regimes.synthetic import DEVICE, made_cells
@@ -145,6 +146,20 @@ def test_what_was_measured_here_stands_before_what_came_along():
     assert knowledge.of("NVIDIA H200 (140 GiB, 700 W)") is knowledge.here
     only_models = Knowledge(own.iloc[:0], 0.02, ["NVIDIA H200 (140 GiB, 700 W)"])
     assert "NVIDIA H200 (140 GiB, 700 W)" in only_models.beyond["device"].unique()
+
+
+def test_a_few_cells_of_its_own_do_not_make_a_device_known_less():
+    name = "NVIDIA H200 (140 GiB, 700 W)"
+    few = made_cells(device=name, sides=[(3072, 3072)])
+    knowledge = Knowledge(few, 0.02)
+    assert {name, "NVIDIA H100 80GB HBM3"} == {*knowledge.beyond["device"]}
+    assert knowledge.of(name) is knowledge.everywhere
+    assert knowledge.note(name).startswith(
+        f"only {len(few)} cells were measured here on {name}: others came with"
+    )
+    far = Place(name, "default", "bfloat16").query((4096, 5120, 13824), "float8dq")
+    assert knowledge.here.one(far).verdict == "unknown"
+    assert knowledge.of(name).one(far).verdict == "helps"
 
 
 def test_words_about_the_model_are_handed_on():

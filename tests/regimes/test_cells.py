@@ -32,4 +32,5 @@ def test_no_runs_no_cells():
 
 def test_a_cpu_is_known_by_its_threads():
     assert is_cpu("AMD EPYC (Zen 5, AVX-512, bf16), 2 threads")
+    assert is_cpu("AMD EPYC (Zen 5, AVX-512, bf16), 2 threads [cache_mib=16]")
     assert not is_cpu("NVIDIA H100 80GB HBM3")

@@ -127,6 +127,23 @@ def test_another_device_is_foretold_from_this_one_less_surely(made):
     assert there.reason == f"from {DEVICE}: nothing of float8dq was measured on Made-up 6000"
 
 
+def test_a_cell_more_never_makes_a_device_known_less():
+    """With two cells of its own it is borrowed from another device as far as that reaches, with them in mind."""
+    of = {"device": "Made-up 6000"}
+    own = made_cells(device=of["device"], sides=[(1152, 1152)]).head(4)
+    alone, both = Forecaster(own), Forecaster(pd.concat([made_cells(), own], ignore_index=True))
+    far, near = (
+        query(4096, 5120, 13824, device=of["device"]),
+        query(1, 1152, 1152, device=of["device"]),
+    )
+    assert alone.one(far).verdict == UNKNOWN
+    told = both.one(far)
+    assert told.verdict == "helps"
+    assert told.reason == f"from {DEVICE}: nothing of float8dq was measured near it on Made-up 6000"
+    assert told.support == 2
+    assert both.one(near).reason == ""
+
+
 def test_own_runs_replace_published_cells_of_the_same_shape():
     own, published = made_cells(), made_cells("grid.csv")
     both = Forecaster(pd.concat([own, published.assign(speedup=published["speedup"] * 2)], ignore_index=True))

@@ -80,12 +80,12 @@ def test_interval_covers_the_truth(scenario: Scenario, pairs: int) -> None:
     assert 0.92 <= coverage(scenario, pairs, 500, samples=200).covered <= 0.984
 
 
-@cases("scenario", AUTOCORRELATED[1:], ids=name)
+@cases("scenario", AUTOCORRELATED[2:], ids=name)
 def test_autocorrelated_ratios_are_covered_at_100_pairs(scenario: Scenario) -> None:
     assert 0.91 <= coverage(scenario, 100, 500, samples=200).covered <= 0.984
 
 
-@cases(("rho", "at_least"), [(0, 0.86), (-1, 0.73)])
+@cases(("rho", "at_least"), [(0, 0.89), (1, 0.86), (-1, 0.73)])
 def test_autocorrelation_at_12_pairs_is_covered_in_part(rho: int, at_least: float) -> None:
     """What is known to be out of reach stays within a known bound."""
     assert coverage(AUTOCORRELATED[rho], 12, 500).covered >= at_least

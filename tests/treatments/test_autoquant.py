@@ -28,16 +28,17 @@ def candidates(*names):
 
 @pytest.fixture
 def timed(monkeypatch):
-    """timed(speedup, ...): the trials come out so, one after the other; returns what was asked for."""
+    """timed(speedup, ...): the trials come out so; returns what was asked for, once for each shape's rounds."""
 
     def patch(*speedups):
         asked, left = [], list(speedups)
 
-        def fake(baseline, treated, device, conf, cold, launches):
+        def fake(baseline, treated, device, conf, *, cold, launches, rounds):
             asked.append(conf)
-            return synthetic_rounds(left.pop(0))
+            for own in rounds:
+                vars(own).update(vars(synthetic_rounds(left.pop(0))))
 
-        monkeypatch.setattr("src.autoquant.trials.measure_interleaved", fake)
+        monkeypatch.setattr("src.autoquant.trials.measure_jointly", fake)
         monkeypatch.setattr("src.autoquant.trials.times_slower", lambda *_: (1.0, 1.0))
         return asked
 
@@ -149,11 +150,11 @@ def test_where_the_model_waits_for_the_host_launches_are_timed(compose, cpu, run
     cfg = compose(*SMALL_LINEAR, *candidates("int8wo"), "measure.cache=auto")
     asked = []
 
-    def fake(*_, cold, launches):
+    def fake(*_, cold, launches, rounds):
         asked.append((cold, launches))
-        return synthetic_rounds(1.0)
+        vars(rounds[0]).update(vars(synthetic_rounds(1.0)))
 
-    monkeypatch.setattr("src.autoquant.trials.measure_interleaved", fake)
+    monkeypatch.setattr("src.autoquant.trials.measure_jointly", fake)
     monkeypatch.setattr("src.autoquant.trials.times_slower", lambda *_: (1.0, 1.0))
     for host_bound in (False, True):
         workload = build_workload(cfg, cpu)
@@ -188,6 +189,26 @@ def test_a_kernel_that_refuses_the_shape_is_a_trial_with_its_reason(timed, searc
     plan, _, _ = search(*candidates("int8wo"))
     (trial,) = plan.choices[0].trials
     assert (trial.outcome, "CUBLAS_STATUS_NOT_SUPPORTED" in trial.reason) == ("unsupported", True)
+
+
+def test_where_one_candidate_cannot_go_on_the_others_are_timed_without_it(timed, search, monkeypatch):
+    timed(1.2)
+    once, alone = trials.measure_jointly, []
+
+    def refuses(baseline, treated, *args, rounds, **options):
+        """The first candidate's kernel does, at some later call."""
+        alone.append(len(treated))
+        if len(alone) < 3:
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling cublasLt")
+        once(baseline, treated, *args, rounds=rounds, **options)
+
+    monkeypatch.setattr("src.autoquant.trials.measure_jointly", refuses)
+    plan, _, _ = search(*candidates("int8wo", "float8wo"))
+    refused, other = plan.choices[0].trials
+    assert alone == [2, 1, 1]
+    assert (refused.scheme, refused.outcome, refused.speedup) == ("int8wo", "unsupported", None)
+    assert (other.scheme, other.outcome, other.speedup) == ("float8wo", "ok", pytest.approx(1.2, rel=1e-3))
+    assert plan.choices[0].scheme == "float8wo"
 
 
 def test_faster_but_below_the_quality_floor_says_so(timed, search):
@@ -225,7 +246,7 @@ def test_a_mistake_in_the_search_is_not_taken_for_a_finding(monkeypatch, search)
     monkeypatch.setattr(
         "src.autoquant.trials.times_slower", lambda *_: (1.0, 1.0)
     )  # a busy machine is no matter
-    monkeypatch.setattr("src.autoquant.trials.measure_interleaved", broken)
+    monkeypatch.setattr("src.autoquant.trials.measure_jointly", broken)
     with pytest.raises(KeyError, match="a bug"):
         search(*candidates("int8wo"))
 
@@ -249,6 +270,27 @@ def test_each_distinct_shape_is_tried_once(timed, search):
     assert {row.scheme for row in rows} == {"int8wo"}
 
 
+def test_a_candidate_that_lost_on_both_sides_is_not_tried(timed, search, monkeypatch):
+    """int8wo gains everywhere, float8wo loses wherever it is tried."""
+    timed()
+
+    def come_out(*_, rounds, **__):
+        for own, speedup in zip(rounds, (1.5, 0.5), strict=False):
+            vars(own).update(vars(synthetic_rounds(speedup)))
+
+    monkeypatch.setattr("src.autoquant.trials.measure_jointly", come_out)
+    block = ("model=flux-tiny", "model.factory.num_layers=1", "target=block")
+    plan, rows, _ = search(*block, *candidates("int8wo", "float8wo"))
+    others = [choice.trials[1] for choice in plan.choices]
+    skipped = [trial for trial in others if trial.outcome == "not tried"]
+    assert {trial.outcome for trial in others} == {"ok", "not tried"}
+    assert all(trial.reason.startswith("slower in ") and trial.speedup is None for trial in skipped)
+    assert {trial.scheme for trial in others} == {"float8wo"}
+    assert {choice.scheme for choice in plan.choices} == {row.scheme for row in rows} == {"int8wo"}
+    firsts = [choice.layers[0] for choice in plan.choices]
+    assert firsts == [row.fqn for row in rows if row.fqn in firsts]  # in the order of the layers
+
+
 @torch.no_grad()
 def test_search_leaves_the_workload_as_it_is(timed, compose, cpu, run_context):
     timed(2.0)
@@ -268,7 +310,7 @@ def test_a_plan_comes_back_and_is_applied_without_searching(timed, search, tmp_p
     (tmp_path / "plan.json").rename(kept)
     assert read_plan(kept) == plan
     again, rows, second = search(*candidates("int8wo", "float8wo"), f"quant.plan={kept}")
-    assert len(asked) == 2
+    assert len(asked) == 1
     assert again == plan == read_plan(tmp_path / "plan.json")
     assert rows[0].scheme == "int8wo"
     assert torch.equal(first.call(), second.call())

@@ -15,6 +15,7 @@ DEVICES = [
 FORETOLD = {
     "none": "oooooo",
     "autoquant": "oooooo",
+    "regime": "oooooo",
     "int8wo": "oooooo",
     "float8wo": "oooooo",
     "float8wo_e5m2": "oooooo",

@@ -12,7 +12,11 @@ from tests.conftest import SMALL_LINEAR, canonical, schemes, synthetic_rounds
 
 @pytest.fixture(autouse=True)
 def _no_search(monkeypatch):
-    monkeypatch.setattr("src.autoquant.trials.measure_interleaved", lambda *_, **__: synthetic_rounds(1.5))
+    def come_out_faster(*_, rounds, **__):
+        for own in rounds:
+            vars(own).update(vars(synthetic_rounds(1.5)))
+
+    monkeypatch.setattr("src.autoquant.trials.measure_jointly", come_out_faster)
 
 
 @pytest.mark.parametrize("quant", schemes())

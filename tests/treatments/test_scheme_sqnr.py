@@ -16,7 +16,7 @@ from tests.treatments.reference_formats import FORMATS
 SHAPES = [(1, 256, 64), (7, 512, 160), (33, 251, 77)]  # M, K, N; a scheme takes those that it has kernels for
 CASES = [(*case, seed) for seed, case in enumerate(product(SHAPES, (False, True)))]  # shape, outliers, seed
 SOME_CASES = {"codebook": [((7, 128, 64), False, 0), ((33, 64, 77), True, 1)]}  # k-means takes seconds
-NO_FORMAT = {"none", "autoquant"}  # the one changes no number, the other chooses among the formats of others
+NO_FORMAT = {"none", "autoquant", "regime"}  # they change no number, or choose among the formats of others
 INT8_MATMUL = {"int8dq", "int8_static"}
 DIVIDES_BY_ZERO = {"float8wo", "float8wo_e5m2", "float8_e4m3_row"}
 

@@ -9,7 +9,7 @@ from tests.conftest import SMALL_LINEAR, schemes
 from tests.treatments.conftest import same
 
 CPU = torch.device("cpu")
-SCHEMES = [name for name in schemes() if name not in ("none", "autoquant")]
+SCHEMES = [name for name in schemes() if name not in ("none", "autoquant", "regime")]
 
 
 def carried(state, format, path):

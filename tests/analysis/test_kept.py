@@ -1,0 +1,142 @@
+"""What is kept of runs: an analysis with it says the same as one without, whatever happened in between."""
+
+import os
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pandas.testing import assert_frame_equal
+
+from benchmarks.scale import Store, records
+from src.analysis.frame import tidied, tidy
+from src.analysis.kept import Kept
+from src.analysis.tracker import Tracker
+from src.config.schema import TrackingConf
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+RUNS = 300
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Store:
+    """A database of some hundred runs; tests change some of them, each others."""
+    outputs = tmp_path_factory.mktemp("many")
+    (outputs / "mlflow.db").write_bytes(empty_database.read_bytes())
+    store = Store(outputs)
+    store.add(islice(records(RUNS), RUNS))
+    return store
+
+
+@pytest.fixture
+def tracker(made: Store) -> Tracker:
+    return Tracker(TrackingConf(name="sqlite", uri=f"sqlite:///{made.database}"))
+
+
+@pytest.fixture
+def same(tracker: Tracker, tmp_path: Path) -> Callable[[], pd.DataFrame]:
+    """Analyses with what is kept, holds it against MLflow's own answer, and returns it."""
+
+    def analysed() -> pd.DataFrame:
+        found, told = tracker.attempts(tmp_path)
+        frame = tidied(found, 0.02)
+        assert_frame_equal(frame, tidy(tracker.runs(), 0.02), check_like=True)
+        assert told == []
+        return frame
+
+    return analysed
+
+
+def ids(tracker: Tracker) -> list[str]:
+    return sorted(run.info.run_id for run in tracker.runs())
+
+
+def test_it_is_the_same_the_first_time_and_again(same, tmp_path):
+    first = same()
+    files = sorted(tmp_path.rglob("*.parquet"))
+    assert len(first) == RUNS
+    assert_frame_equal(first, same())
+    assert sorted(tmp_path.rglob("*.parquet")) == files != []
+
+
+def test_what_is_new_is_added(same, made, tracker, tmp_path):
+    before = same()
+    made.add(islice(records(RUNS + 7), RUNS, None))
+    assert len(same()) == len(before) + 7
+    assert len(list(tmp_path.rglob("*.parquet"))) == 2
+
+
+def test_what_is_deleted_goes_and_what_is_restored_comes_back(same, tracker):
+    before, gone = same(), ids(tracker)[3]
+    tracker._client.delete_run(gone)
+    assert gone not in set(same()["run_id"])
+    tracker._client.restore_run(gone)
+    assert_frame_equal(same(), before)
+
+
+@pytest.mark.parametrize(
+    ("tag", "text"),
+    [("verdict", "inconclusive"), ("sweeps", " one two "), ("reason", "changed"), ("withheld", "1"),
+     ("device", "another"), ("published", "0")],
+)  # fmt: skip
+def test_what_is_tagged_anew_changes(same, tracker, tag, text):
+    before = same()
+    run_id = before.loc[before["verdict"] == "helps", "run_id"].iloc[-1]
+    tracker._client.set_tag(run_id, tag, text)
+    assert not same().equals(before)
+
+
+def test_a_speedup_that_is_logged_anew_changes(same, tracker):
+    before = same()
+    alone = before[(before["verdict"] == "helps") & (before["speedup/processes"] == 1)]
+    run_id = alone["run_id"].iloc[0]
+    tracker._client.log_metric(run_id, "speedup/ci_low", 1e-9)
+    after = same()
+    assert after.loc[after["run_id"] == run_id, "speedup/ci_low"].item() < 0.1
+
+
+def test_a_broken_file_is_made_anew_with_one_line(same, tracker, tmp_path):
+    before = same()
+    (file,) = tmp_path.rglob("*.parquet")
+    file.write_bytes(b"PAR1 and nothing more")
+    found, (told,) = tracker.attempts(tmp_path)
+    assert_frame_equal(tidied(found, 0.02), before)
+    assert "made anew" in told
+    assert "\n" not in told
+    assert_frame_equal(same(), before)
+
+
+def test_rows_of_another_version_are_not_read(same, tracker, tmp_path, monkeypatch):
+    before = same()
+    (file,) = tmp_path.rglob("*.parquet")
+    monkeypatch.setattr("src.analysis.kept.SCHEMA", 999)
+    assert_frame_equal(same(), before)
+    (other,) = {*tmp_path.rglob("*.parquet")} - {file}
+    other.write_bytes(file.read_bytes())
+    found, (told,) = tracker.attempts(tmp_path)
+    assert "another version wrote it" in told
+    assert_frame_equal(tidied(found, 0.02), before)
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing(tracker, tmp_path):
+    (tmp_path / "file").write_text("")
+    found, told = tracker.attempts(tmp_path / "file")
+    assert len(found)
+    assert told == []
+
+
+def test_many_files_become_one(tmp_path):
+    kept = Kept(tmp_path, {"what": "numbers"})
+    every = pd.DataFrame({"run_id": [f"{n}" for n in range(100)], "value": range(100)})
+    for end in range(60, 101):
+        kept.write(every[:end], every[end - 1 : end] if end > 60 else every[:end], anew=end == 60)
+        assert_frame_equal(kept.read(), every[:end])
+    assert len(list(kept.folder.iterdir())) <= 20
+
+
+def test_a_database_of_other_tables_is_read_through_mlflow(tracker, made, tmp_path, monkeypatch):
+    monkeypatch.setattr("src.analysis.database._CHOSEN", "SELECT * FROM no_such_table WHERE ?")
+    found, told = tracker.attempts(tmp_path)
+    assert sorted(found["run_id"]) == ids(tracker)
+    assert list(tmp_path.iterdir()) == told == []

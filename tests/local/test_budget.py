@@ -1,0 +1,211 @@
+"""`launch.budget`: what is measured while there is time, and what is left to the forecast."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from src.analysis.left import left_to_forecast
+from src.config.durations import seconds
+from src.config.errors import ConfigError
+from src.launching.preparation import PRELOAD
+from src.local.budget import Budget
+from src.local.left import in_words, write_left
+from src.planning.prospects import Prospect
+from src.processes.isolated import Preloaded
+from src.records.record import Outcome, Record
+from src.report.left import left_in_words, left_section
+from tests.conftest import Called
+from tests.fork_server import own_fork_server
+
+SWEEP = (
+    "-m", "model=linear", "quant=int8wo,float8dq", "model.dims.M=1,4,16,64,256,1024", "model.dims.K=256,512,1024",
+    "model.dims.N=${model.dims.K}", "compile=none", "gpu=cpu", "dtype=float32", "tracking=none", "launch.share=never",
+    "measure.ceilings=false", "task._target_=tests.local.budget_task.helps_everywhere", "task.together=",
+)  # fmt: skip
+RUNS, ABLE = 36, 18
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Preloaded]:
+    with own_fork_server():
+        yield Preloaded([*PRELOAD, "src.regimes.promises", "mlflow.entities"])  # of each asking 2 s
+
+
+@pytest.mark.usefixtures("server")
+def test_a_sweep_ends_when_every_verdict_is_known_well_enough(
+    tmp_path: Path, called: Callable[..., Called]
+) -> None:
+    done = called(*SWEEP, "launch.budget=5h", f"outputs={tmp_path}")
+    assert done.status == 0, done.stderr
+    measured = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/*/record.json")]
+    assert 2 < len(measured) < ABLE
+    assert {record["outcome"] for record in measured} == {"ok"}
+    (table,) = tmp_path.glob("sweeps/*/left.csv")
+    left = list(csv.DictReader(table.open()))
+    assert len(left) + len(measured) == RUNS
+    able = [row for row in left if row["quant"] == "int8wo"]
+    assert all(float(row["sure"]) >= 0.95 for row in left)
+    assert {row["verdict"] for row in able} == {"helps"}
+    assert {row["verdict"] for row in left if row["quant"] == "float8dq"} == {"unsupported"}
+    told = " ".join(done.stderr.split())
+    assert (
+        f"every other verdict is known well enough; {len(left)} of {RUNS} runs are left to the forecast"
+        in told
+    )
+    assert str(table) in told
+
+    again = called(*SWEEP, "launch.budget=5h", f"outputs={tmp_path}")
+    assert again.status == 0, again.stderr
+    assert again.stderr.count("measured before") == len(measured)
+    assert len([*tmp_path.glob("runs/*/*/record.json")]) == len(measured)
+
+
+@pytest.mark.usefixtures("server")
+def test_where_no_run_fits_all_is_left(tmp_path: Path, called: Callable[..., Called]) -> None:
+    done = called(*SWEEP, "launch.budget=1s", f"outputs={tmp_path}")
+    assert done.status == 0, done.stderr
+    assert f"launch.budget: the time is up; {RUNS} of {RUNS} runs are left to the forecast" in done.stderr
+    assert "unknown: " in done.stderr
+    assert "the same command goes on" in done.stderr
+    assert [*tmp_path.glob("runs/*/*/record.json")] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("launch.budget=soon",),
+            "launch.budget=soon: not a time; accepted: seconds, or a number with s, min or h",
+        ),
+        (("launch.budget=0",), "launch.budget=0: not a time"),
+        (
+            ("launch.budget=10min", "hydra/launcher=submitit_local"),
+            "launch.budget=10min: not under hydra/launcher=submitit_local",
+        ),
+        (("launch.budget=10min", "hydra/launcher=slurm"), "not under hydra/launcher=slurm"),
+        (
+            ("launch.budget=10min", "hydra/sweeper=breakeven", "hydra.sweeper.axis=M"),
+            "launch.budget=10min: not with hydra/sweeper=breakeven",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_line(called: Callable[..., Called], words: tuple[str, ...], said: str) -> None:
+    done = called("-m", "model=linear", *words)
+    assert done.status == 2
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"), [("90", 90), ("90s", 90), ("10min", 600), ("1.5h", 5400), ("2 h", 7200)]
+)
+def test_times_as_people_write_them(text: str, meant: float) -> None:
+    assert seconds(text, "launch.budget") == meant
+
+
+@pytest.mark.parametrize("text", ["", "min", "10 m", "-5", "1e3", "0", "10min5"])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"launch\.budget="):
+        seconds(text, "launch.budget")
+
+
+class Machine:
+    """A clock, and runs that take as long as is written down."""
+
+    def __init__(self, prospects: list[Prospect], takes_s: float, asking_s: float = 1.0) -> None:
+        self.prospects, self.takes_s, self.asking_s = prospects, takes_s, asking_s
+        self.now_s, self.asked = 0.0, 0
+
+    def clock(self) -> float:
+        return self.now_s
+
+    def ask(self) -> list[Prospect] | None:
+        self.asked += 1
+        self.now_s += self.asking_s
+        return self.prospects
+
+    def run(self, most_s: float) -> tuple[Budget, list[list[int]]]:
+        budget, records = Budget(self.ask, most_s, self.clock), dict[int, Record]()
+        rounds = []
+        for chosen in budget.rounds(records, [None] * len(self.prospects)):
+            rounds.append(chosen)
+            for index in chosen:
+                if not self.prospects[index].skipped:
+                    self.now_s += self.takes_s
+                records[index] = Record("key", 1, "sweep", {}, Outcome.OK)
+        return budget, rounds
+
+
+def unsure(count: int) -> list[Prospect]:
+    return [Prospect(10.0, False, "helps", 1.1, 0.9, 1.3, 0.5 + index / 100) for index in range(count)]
+
+
+def test_it_ends_in_time_and_most_of_the_time_is_measured_in() -> None:
+    machine = Machine(unsure(40), takes_s=10.0)
+    budget, rounds = machine.run(most_s=200.0)
+    measured = sum(map(len, rounds))
+    assert 14 <= measured <= 18
+    assert machine.now_s <= 200
+    slow = Machine(unsure(40), takes_s=10.0, asking_s=8.0)  # five times as long are four runs
+    _, rounds = slow.run(most_s=200.0)
+    assert {len(each) for each in rounds[:-1]} == {4}
+    assert [*budget.left({0, 1})] == [*range(2, 40)]
+
+
+def test_runs_that_take_longer_than_planned_are_fewer() -> None:
+    quick, slow = (sum(map(len, Machine(unsure(40), takes_s=takes).run(400.0)[1])) for takes in (10.0, 40.0))
+    assert slow < quick / 2
+
+
+def test_what_was_measured_before_takes_no_time_and_comes_first() -> None:
+    runs = unsure(3)
+    runs[2] = replace(runs[2], skipped=True)
+    _, rounds = Machine(runs, takes_s=10.0).run(100.0)
+    assert rounds[0] == [2]
+
+
+def test_rules_that_cannot_be_asked_end_the_sweep_before_it_begins() -> None:
+    with pytest.raises(ConfigError, match=r"budget\.log"):
+        next(Budget(lambda: None, 10.0).rounds({}, []))
+
+
+def test_what_was_left_is_told_and_read_back(tmp_path: Path) -> None:
+    left = {
+        3: Prospect(10.0, False, "unknown", reason="nothing near"),
+        1: Prospect(10.0, False, "helps", 1.4, 1.2, 1.6, 0.8, axes={"quant": "int8wo"}),
+        2: Prospect(10.0, False, "hurts", 0.5, 0.4, 0.6, 0.99, axes={"quant": "float8wo"}),
+    }
+    labels, keys = {index: f"run {index}" for index in left}, {index: f"key{index}" for index in left}
+    path = write_left(left, labels, keys, _sweep(tmp_path, "a"))
+    lines = [*in_words(left, labels, 10, path)]
+    assert lines[0].endswith(
+        "3 of 10 runs are left to the forecast, not measured: 1 unknown, 1 helps, 1 hurts"
+    )
+    assert lines[2:4] == ["  run 3: unknown: nothing near", "  run 1: helps 1.40x (1.20-1.60), sure 80%"]
+    assert next(in_words({2: left[2]}, labels, 10, path)).startswith(
+        "launch.budget: every other verdict is known"
+    )
+
+    rows = left_to_forecast(tmp_path, None, {"key2"})
+    assert rows["run"].tolist() == ["run 3", "run 1"]
+    write_left({1: replace(left[1], sure=0.9)}, labels, keys, _sweep(tmp_path, "b"))
+    newest = left_to_forecast(tmp_path, None, set())
+    assert dict(zip(newest["run_key"], newest["sure"], strict=True))["key1"] == 0.9
+    assert left_to_forecast(tmp_path, "b", set())["run"].tolist() == ["run 1"]
+    html = left_section(rows)
+    assert "Left to the forecast" in html
+    assert "1.40× (1.20–1.60)" in html
+    assert [*left_in_words(rows)] == [
+        "2 runs were left to the forecast by launch.budget, not measured: 1 unknown, 1 helps; 2 of them less than "
+        "95% sure (left.csv)"
+    ]
+    assert [*left_in_words(left_to_forecast(tmp_path / "nowhere", None, set()))] == []
+
+
+def _sweep(outputs: Path, name: str) -> Path:
+    folder = outputs / "sweeps" / name
+    folder.mkdir(parents=True)
+    return folder
