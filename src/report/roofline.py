@@ -61,7 +61,7 @@ def roofline(each: Roofline, lines: dict[str, Line]) -> go.Figure:
         }
         figure.add_scatter(
             x=ordered["intensity"], y=ordered["tflop_s"], mode="lines+markers",
-            line={"color": translucent(line.colour, 0.5), "width": 1, "dash": line.dash},
+            line={"color": _SOFT if base else translucent(line.colour, 0.5), "width": 1, "dash": line.dash},
             marker=marker,
             customdata=[_text(row) for row in ordered.to_dict("records")],
             hovertemplate="%{customdata}<extra></extra>",
