@@ -166,7 +166,7 @@ def _table(models: "Sequence[AskedModel]") -> str:
         )
         rows.append(
             [
-                text_cell(named(asked)),
+                Cell(f'<span class="label">{escape(named(asked))}</span>', named(asked)),
                 Cell(chip(told.verdict), told.verdict),
                 Cell(text, told.speedup if known else None, number=True),
                 *cells,

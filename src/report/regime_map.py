@@ -52,11 +52,7 @@ def regime_maps_section(found: Regimes, runs: pd.DataFrame, margin: float, filte
 def regime_map(each: RegimeMap, ground: Sequence[Ground]) -> go.Figure:
     """M over K x N of one scheme: foretold ground, rings of models' layers, measured cells on top."""
     figure, shown = bare_figure(height=280), evenly(each.cells, _MOST_CELLS)
-    for piece in ground:
-        figure.add_shape(
-            type="rect", x0=piece.x0, x1=piece.x1, y0=piece.y0, y1=piece.y1, line={"width": 0},
-            fillcolor=translucent(look(piece.verdict).ink, _TINT),
-        )  # fmt: skip
+    figure.update_layout(shapes=[_rectangle(piece) for piece in ground])
     _add_rings(figure, each.layers)
     for source in (False, True):  # own ones on top
         rows = shown[(shown["source"] == OWN) == source]
@@ -79,6 +75,11 @@ def regime_map(each: RegimeMap, ground: Sequence[Ground]) -> go.Figure:
         ticktext=[whole(tick) for tick in m_ticks], title={"text": "M (rows of the input)", "standoff": 4},
     )  # fmt: skip
     return figure
+
+
+def _rectangle(piece: Ground) -> dict[str, Any]:
+    tint = {"fillcolor": translucent(look(piece.verdict).ink, _TINT), "line": {"width": 0}}
+    return {"type": "rect", "x0": piece.x0, "x1": piece.x1, "y0": piece.y0, "y1": piece.y1} | tint
 
 
 def coverage(layers: Sequence[ModelLayer], cells: pd.DataFrame) -> Iterator[str]:
