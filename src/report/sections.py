@@ -114,11 +114,11 @@ def curves_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
     curves = list(shapes(layers[number < most]))
     if not curves:
         return ""
-    drawn, lines = pd.concat([curve.runs for curve in curves]), scheme_lines(runs["quant"])
-    span = figures.speedup_range(drawn, margin)
+    lines, several = scheme_lines(runs["quant"]), len({str(curve.group["device"]) for curve in curves}) > 1
     body = legend(lines, (str(curve.group["quant"]) for curve in curves))
     for (device, mode), members in _by(curves, "device", "compile").items():
-        on = f" on {device}" if drawn["device"].nunique() > 1 else ""
+        on = f" on {device}" if several else ""
+        span = figures.speedup_range(pd.concat([curve.runs for curve in members]), margin)
         panels = _by(members, "model", "target", "dtype", "K", "N").items()
         plots = [
             panel(f"K×N = {k}×{n}", "", figures.over_m(c, lines, span, margin),
@@ -128,7 +128,7 @@ def curves_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
         body += f"<h3>{escape(f'compile={mode}{on}')}</h3>{grid(plots)}"
     note = (
         "One Linear y[M, N] = x[M, K] W[N, K]ᵀ. Coloured bands are the runs' intervals, the grey band is "
-        f"±{margin:.0%}, open circles are break-evens. One scale for all panels."
+        f"±{margin:.0%}, open circles are break-evens. One scale per device and compile mode."
     )
     left = int(number.max()) + 1 - most
     note += f" {left:,} more K×N, compile modes and devices in the break-even table." if left > 0 else ""
