@@ -69,7 +69,8 @@ def workload_text(row: Row) -> str:
     else:
         parts += [f"b{row['batch']}"] if pd.notna(row["batch"]) else []
         parts += [f"{row['resolution']}px"] if pd.notna(row["resolution"]) and row["resolution"] else []
-        parts += [f"{row['frames']} frames"] if row["frames"] else []
+        frames = row.get("frames")  # of videos
+        parts += [f"{frames} frames"] if pd.notna(frames) and frames else []
     parts += [str(row["dtype"])] if row["dtype"] not in ("bfloat16", "") else []
     return " ".join(parts)
 

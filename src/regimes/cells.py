@@ -65,12 +65,13 @@ def together(own: pd.DataFrame, published: pd.DataFrame, devices: Iterable[str] 
 
 
 def evenly(frame: pd.DataFrame, most: int) -> pd.DataFrame:
-    """At most so many cells, as many of each place and scheme: which ones hangs on their shapes alone."""
+    """At most so many cells, at least half, as many of each place and scheme: which ones hangs on their shapes."""
     if len(frame) <= most:
         return frame
     order = pd.util.hash_pandas_object(frame[SHAPE], index=False).sort_values(kind="stable").index
     groups = [*PLACE, "quant"]
-    each = max(1, most // frame[groups].drop_duplicates().shape[0])
+    share = max(1, most // frame[groups].drop_duplicates().shape[0])
+    each = 2 ** (share.bit_length() - 1)  # a new scheme does not change how many there are of the others
     chosen = frame.loc[order].groupby(groups, sort=False).head(each).index
     return frame.loc[chosen.sort_values()].head(most).reset_index(drop=True)
 

@@ -13,21 +13,18 @@ from src.workloads.dims import count_of, resolved, shape_of
 
 
 def normal(
-    shape: list[int], generator: torch.Generator, device: torch.device, dtype: torch.dtype
+    shape: list[int], generator: torch.Generator | None, device: torch.device, dtype: torch.dtype
 ) -> torch.Tensor:
     """Standard normal values."""
     return torch.randn(shape, generator=generator, device=device, dtype=torch.float32).to(dtype)
 
 
-def flux_image_ids(
-    shape: list[int], generator: torch.Generator, device: torch.device, dtype: torch.dtype
+def coordinates(
+    shape: list[int], generator: torch.Generator | None, device: torch.device, dtype: torch.dtype
 ) -> torch.Tensor:
-    """Position ids of Flux's image tokens, [rows * columns, 3] of (0, row, column), from [rows, columns, 3]."""
-    rows, columns, _ = shape
-    ids = torch.zeros(rows, columns, 3, device=device, dtype=dtype)
-    ids[..., 1] = torch.arange(rows, device=device, dtype=dtype)[:, None]
-    ids[..., 2] = torch.arange(columns, device=device, dtype=dtype)[None, :]
-    return ids.reshape(rows * columns, 3)
+    """Where each cell of a grid lies, [cells, axes of the grid]: of Flux's image tokens 0, their row and column."""
+    axes = [torch.arange(side, device=device, dtype=dtype) for side in shape]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, len(shape))
 
 
 @dataclass
@@ -35,7 +32,7 @@ class _Maker:
     """Makes tensors one after another, each from the next values of one generator."""
 
     dims: Mapping[str, int]
-    generator: torch.Generator
+    generator: torch.Generator | None  # on meta, where nothing is drawn, there is none
     device: torch.device
     dtype: torch.dtype
 
@@ -79,7 +76,7 @@ def make_inputs(
     Raises:
         ConfigError: a shape or an argument that names an unknown dimension; an empty shape.
     """
-    generator = torch.Generator(device=device).manual_seed(seed)
+    generator = None if device.type == "meta" else torch.Generator(device=device).manual_seed(seed)
     made = _Maker(dims, generator, device, dtype).tree(conf.inputs, f"{where}.inputs")
     return merged(made, resolved(conf.call, dims, f"{where}.call"))
 

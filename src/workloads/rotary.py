@@ -5,14 +5,14 @@ from diffusers.models.embeddings import get_3d_rotary_pos_embed
 
 
 def cosines(
-    shape: list[int], generator: torch.Generator, device: torch.device, dtype: torch.dtype
+    shape: list[int], generator: torch.Generator | None, device: torch.device, dtype: torch.dtype
 ) -> torch.Tensor:
     """CogVideoX's cosines, [frames * rows * columns, head] from [frames, rows, columns, head]."""
     return _of_video(shape, device)[0].to(dtype)
 
 
 def sines(
-    shape: list[int], generator: torch.Generator, device: torch.device, dtype: torch.dtype
+    shape: list[int], generator: torch.Generator | None, device: torch.device, dtype: torch.dtype
 ) -> torch.Tensor:
     """CogVideoX's sines, [frames * rows * columns, head] from [frames, rows, columns, head]."""
     return _of_video(shape, device)[1].to(dtype)

@@ -51,6 +51,6 @@ def test_of_few_cells_nothing_is_kept(tmp_path: Path) -> None:
 
 def test_very_many_cells_are_thinned_evenly_and_the_same_ones_each_time() -> None:
     found, more = evenly(many(8000), 400), evenly(many(8040), 400)
-    assert set(found["quant"].value_counts()) == {100}
-    assert len({*found["M"]} & {*more["M"]}) > 390
+    assert set(found["quant"].value_counts()) == {64}
+    assert len({*found["M"]} & {*more["M"]}) > 250
     assert evenly(many(100), 400).equals(many(100))

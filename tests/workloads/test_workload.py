@@ -4,7 +4,7 @@ from torch import nn
 
 from src.config.errors import ConfigError
 from src.workloads.dims import resolve
-from src.workloads.inputs import flux_image_ids, make_inputs
+from src.workloads.inputs import coordinates, make_inputs
 from src.workloads.workload import Workload, build_workload
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR
 
@@ -74,8 +74,8 @@ def test_inputs_differ_from_each_other(compose):
     assert not torch.equal(image[:1000], text[:1000])
 
 
-def test_flux_image_ids_are_rows_and_columns():
-    ids = flux_image_ids([2, 3, 3], torch.Generator(), CPU, torch.float32)
+def test_coordinates_are_those_of_each_cell():
+    ids = coordinates([1, 2, 3], None, CPU, torch.int64)
     assert ids.tolist() == [[0, row, column] for row in range(2) for column in range(3)]
 
 
