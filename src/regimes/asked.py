@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from src.config.model_schema import PIPELINE
+from src.config.model_schema import DENOISER, PIPELINE
 from src.config.quant_schema import QuantConf, RequiresConf
 from src.config.schema import AUTO, RootConf
 from src.devices.capability import Status, capability, quant_conf
@@ -39,6 +39,16 @@ class AskedModel:
     quant: str  # with its options
     forecast: Forecast
     whole: Whole | None = None
+    rows: Sequence[LayerRow] = ()  # its layers, of a `whole`
+
+    @property
+    def workload(self) -> str:
+        """``flux-dev b1 1024px``."""
+        cfg = self.cfg
+        target = "" if cfg.target == DENOISER else f"/{cfg.target}"
+        size = f" {cfg.resolution}px" if cfg.resolution else ""
+        size += f" {cfg.frames} frames" if cfg.frames else ""
+        return f"{cfg.model.name}{target} b{cfg.batch}{size}"
 
 
 class ModelForecaster:
@@ -142,7 +152,8 @@ class ModelForecaster:
         notes = [self.knowledge.note(place.device), *_notes(times, layers)]
         whole = put_together(layers, rest, [note for note in notes if note])
         whole = replace(whole, borrowed=times.timed_on != place.device)
-        return replace(asked, whole=whole, forecast=self._told(whole, place))
+        rows = self._footprints.of(asked.cfg).rows
+        return replace(asked, whole=whole, rows=rows, forecast=self._told(whole, place))
 
     def _told(self, whole: Whole, place: Place) -> Forecast:
         if not (why := whole.withheld):
