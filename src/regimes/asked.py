@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from src.config.model_schema import DENOISER, PIPELINE
+from src.config.model_schema import PIPELINE
 from src.config.quant_schema import QuantConf, RequiresConf
 from src.config.schema import AUTO, RootConf
 from src.devices.capability import Status, capability, quant_conf
@@ -40,15 +40,6 @@ class AskedModel:
     forecast: Forecast
     whole: Whole | None = None
     rows: Sequence[LayerRow] = ()  # its layers, of a `whole`
-
-    @property
-    def workload(self) -> str:
-        """``flux-dev b1 1024px``."""
-        cfg = self.cfg
-        target = "" if cfg.target == DENOISER else f"/{cfg.target}"
-        size = f" {cfg.resolution}px" if cfg.resolution else ""
-        size += f" {cfg.frames} frames" if cfg.frames else ""
-        return f"{cfg.model.name}{target} b{cfg.batch}{size}"
 
 
 class ModelForecaster:

@@ -11,7 +11,8 @@ import pandas as pd
 
 from src.analysis.frame import Row, model_level
 from src.analysis.verdicts import workload_text
-from src.config.model_schema import PIPELINE
+from src.config.model_schema import DENOISER, PIPELINE
+from src.config.schema import RootConf
 from src.regimes.forecast import Forecaster, Place, Shape
 from src.regimes.kernels import like
 from src.regimes.layer_times import LayerTimes
@@ -74,15 +75,24 @@ def asked_layers(models: "Iterable[AskedModel]") -> Iterator[ModelLayer]:
     known = set()
     for asked in models:
         place = Place(asked.place.device, like(asked.place.compile), asked.place.dtype)
-        if asked.whole is None or (asked.workload, place) in known:
+        model = asked_text(asked.cfg)
+        if asked.whole is None or (model, place) in known:
             continue
-        known.add((asked.workload, place))
+        known.add((model, place))
         times: defaultdict[Shape, float] = defaultdict(float)
         for each in asked.whole.layers:
             times[each.M, each.K, each.N] += each.baseline_ms
         shapes = _by_shape((layer.shape, layer.calls, layer.name) for layer in asked.rows)
         for shape, told in shapes.items():
-            yield ModelLayer(asked.workload, place, *shape, *told, times[shape] / asked.whole.baseline_ms)
+            yield ModelLayer(model, place, *shape, *told, times[shape] / asked.whole.baseline_ms)
+
+
+def asked_text(cfg: RootConf) -> str:
+    """``flux-dev b1 1024px``."""
+    target = "" if cfg.target == DENOISER else f"/{cfg.target}"
+    size = f" {cfg.resolution}px" if cfg.resolution else ""
+    size += f" {cfg.frames} frames" if cfg.frames else ""
+    return f"{cfg.model.name}{target} b{cfg.batch}{size}"
 
 
 def layer_names(names: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
+from src.regimes.model_layers import asked_text
 from src.regimes.whole import Layers, Whole
 from src.report.figures import bare_figure
 from src.report.markup import Cell, chip, legend, number_cell, table, text_cell
@@ -56,7 +57,7 @@ def named(asked: "AskedModel") -> str:
     cfg = asked.cfg
     rules = "" if cfg.quant.layers.name == "all" else f" (layers={cfg.quant.layers.name})"
     treatment = f"{asked.quant} · {cfg.compile.name}{rules}"
-    return f"{asked.workload} {treatment} on {asked.place.device}"
+    return f"{asked_text(cfg)} {treatment} on {asked.place.device}"
 
 
 _WIDTH = 420  # px
