@@ -1,5 +1,6 @@
 """What `--list` prints: every scheme, and whether the device runs it, here or foretold. No model is built."""
 
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -122,9 +123,11 @@ def _card(gpu: object) -> "Card":
 
 
 def _listed(conf: QuantConf, found: "Capability", device: "Device") -> Listed:
-    """A scheme's row; what the title says of the device is not said again in its reason."""
+    """A scheme's row: the first clause of why not, and of what to take instead; its file in conf/quant has all."""
     on_device, never = conf.on(device.kind), conf.on(device.kind).requires.never
     reason = found.reason.removeprefix(f"{conf.name} ").partition("; this is ")[0]
+    if never:
+        reason = re.split("[;:,] ", reason.removeprefix("cannot run: "), maxsplit=1)[0]
     layers = "; ".join(filter(None, [_takes(conf, on_device.requires), _dtypes_of(on_device.requires)]))
     return Listed(
         f"{conf.name}{'*' if found.status == 'emulated' else ''}",
@@ -134,7 +137,7 @@ def _listed(conf: QuantConf, found: "Capability", device: "Device") -> Listed:
         layers,
         _NEVER if never else _HERE if found.status == "ok" else _ELSEWHERE,
         reason.removeprefix("cannot run: "),
-        found.remedy if found.reason else "",
+        found.remedy.partition("; ")[0] if found.reason else "",
         conf.eager_only.get(device.kind, ""),
     )
 

@@ -4,11 +4,11 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, takewhile
 
 _INDENT = "  "
 _LEAST_WIDTH = 60
-_FAMILY = re.compile(r"(?P<head>fp\d_|uint)(?:(?P<end>e\dm\d)|(?P<width>\d)wo)")
+_FAMILY = re.compile(r"(?P<head>fp|uint)(?P<bits>\d)(?:_(?P<end>e\dm\d)|wo)")
 _HEADS = ("scheme", "bits", "saves as", "compile", "layers")
 
 
@@ -50,9 +50,21 @@ def listing(title: str, rows: Sequence[Listed], groups: Sequence[str], width: in
     for group in groups:
         members = [row for row in rows if row.group == group]
         if members:
-            lines += ["", f"{group} ({len(members)})"]
-            lines += _group(members, sizes, width)
+            shared = _shared([row.reason for row in members])
+            rest = [replace(row, reason=row.reason.removeprefix(shared)) for row in members]
+            told = f": {shared.removeprefix('needs ').removesuffix(', ')}" if shared else ""
+            lines += ["", f"{group} ({len(members)}){told}"]
+            lines += _group(rest, sizes, width)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _shared(reasons: Sequence[str]) -> str:
+    """The clauses that all of several reasons begin with, something left of each: ``needs a cuda device, ``."""
+    clauses = [reason.split(", ") for reason in dict.fromkeys(reasons)]
+    if len(clauses) < 2:
+        return ""
+    alike = takewhile(lambda each: len(set(each)) == 1, zip(*(each[:-1] for each in clauses), strict=False))
+    return "".join(f"{first}, " for first, *_ in alike)
 
 
 def _group(members: Sequence[Listed], sizes: Sequence[int], width: int) -> Iterator[str]:
@@ -83,11 +95,11 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _joined(rows: Iterable[Listed]) -> Iterator[Listed]:
-    """Formats that differ in a number of their names only as one row: ``fp6_*``, ``uint*wo``."""
+    """Formats that differ in numbers of their names only as one row: ``fp3_* to fp8_*``, ``uint*wo``."""
 
     def alike(row: Listed) -> tuple[str, ...]:
         match = _FAMILY.fullmatch(row.name)
-        bits = "" if match and match["width"] else row.bits
+        bits = row.bits.removeprefix(match["bits"]) if match else row.bits
         return (match["head"] if match else row.name, bits, *row.columns[2:])
 
     for _, group in groupby(rows, alike):
@@ -97,13 +109,15 @@ def _joined(rows: Iterable[Listed]) -> Iterator[Listed]:
 
 def _as_one(members: Sequence[Listed]) -> Listed:
     found = [match for row in members if (match := _FAMILY.fullmatch(row.name))]
-    head, ends = found[0]["head"], [match["width"] or match["end"] for match in found]
-    if not found[0]["width"]:
-        return replace(members[0], name=f"{head}*", layers=" ".join(filter(None, [members[0].layers, *ends])))
+    widths = list(dict.fromkeys(match["bits"] for match in found))
+    ends = sorted(match["end"] for match in found) if found[0]["end"] else widths
     layers = "; ".join(filter(None, [members[0].layers, f"* {ends[0]} to {ends[-1]}"]))
-    return replace(
-        members[0], name=f"{head}*wo", bits=f"*{members[0].bits.removeprefix(ends[0])}", layers=layers
-    )
+    if not found[0]["end"]:
+        bits = f"*{members[0].bits.removeprefix(widths[0])}"
+        return replace(members[0], name=f"{found[0]['head']}*wo", bits=bits, layers=layers)
+    names = dict.fromkeys(f"{found[0]['head']}{width}_*" for width in (widths[0], widths[-1]))
+    bits = " to ".join(dict.fromkeys((members[0].bits, members[-1].bits)))
+    return replace(members[0], name=" to ".join(names), bits=bits, layers=layers)
 
 
 def _line(columns: Sequence[str], sizes: Sequence[int], width: int, indent: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from src.config.model_schema import DENOISER, PIPELINE, TOKENS
 from src.records.key import AXES
 from src.records.pooled import ESTIMATE, FOLDER_NAME
 from src.records.record import EMULATED, RECORD_NAME, Outcome, Record
+from src.records.shown import shown
 from src.records.store import MARKER_NAME
 
 Point = tuple[str, float, int]  # metric, value, step
@@ -122,7 +123,7 @@ def params(record: Record, settings: dict[str, str]) -> dict[str, str]:
         record: of the run.
         settings: of `settings`, which have an axis' value as it was resolved.
     """
-    return {name: settings[name] for name in map(_name, [*record.axes, *record.shape])}
+    return {name: settings[name] for name in map(param_name, [*record.axes, *record.shape])}
 
 
 def settings(record: Record, folder: Path) -> dict[str, str]:
@@ -148,7 +149,7 @@ def settings(record: Record, folder: Path) -> dict[str, str]:
         flat = {
             name: text for name, text in flat.items() if not name.startswith("model.pipeline.text_encoders.")
         }
-    named = {_name(name): _text(value) for name, value in (record.axes | record.shape).items()}
+    named = {param_name(name): _text(value) for name, value in (record.axes | record.shape).items()}
     return named | flat | {name: text for name, text in named.items() if name in (*AXES, *record.shape)}
 
 
@@ -158,10 +159,11 @@ def _flatten(name: str, value: Any) -> dict[str, str]:
         for key, inner in value.items():
             found |= _flatten(f"{name}.{key}", inner)
         return found
-    return {_name(name): _text(value)}
+    return {param_name(name): _text(value)}
 
 
-def _name(key: str) -> str:
+def param_name(key: str) -> str:
+    """What MLflow calls an axis or a setting: some characters are not for it."""
     return _NOT_IN_NAMES.sub("_", key)[:_MAX_KEY]
 
 
@@ -177,7 +179,8 @@ def points(record: Record, folder: Path) -> list[Point]:
         ValueError: ``rounds.json`` cannot be read.
     """
     path = folder / "rounds.json"
-    found = [(name, float(value), 0) for name, value in record.metrics.items()]
+    first = shown(record)  # what comes first, run pages and parallel coordinates open with
+    found = [(name, float(value), 0) for name, value in (first | record.metrics).items()]
     if "processes" in record.details:
         each = enumerate(processes(record), 1)
         found += [("rounds/speedup_of_process", own[0], step) for step, own in each if own]

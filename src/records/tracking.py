@@ -124,6 +124,7 @@ class Tracker:
             note = sweep_note(manifest, children, self.connection.experiment_id)
             points = [(name, value, 0) for name, value in new.items()]
             now_ms = round(time.time() * 1000)  # of two at one moment MLflow shows the larger
+            publish_view(self.connection, manifest.sweep, records)
             self.runs.log(parent_run_id, points, {}, {"mlflow.note.content": note}, now_ms)
             self.client.set_terminated(parent_run_id, sweep_status(manifest, records), at_ms)
         mark_published(folder, self.connection.destination, parent_run_id, version=last)

@@ -100,9 +100,12 @@ def test_the_sweep_itself_shows_what_came_out(tracker, outputs):
     assert counts == {"runs": 3, "helps": 1, "hurts": 1, "neutral": 1}
     assert parent.data.metrics["sweep/best_speedup"] == pytest.approx(1.2)
     note = parent.data.tags["mlflow.note.content"].splitlines()
-    assert "q2 default b1 flux-tiny" in note[4]  # the fastest first
+    assert note[0].startswith(
+        "**Use q2 on Made-up CPU**: the fastest of 3 quantized runs (1 helps, 1 hurts, 1 neu"
+    )
+    assert "q2 default b1 flux-tiny" in note[6]  # the fastest first
     experiment = tracker.client.get_experiment(tracker.connection.experiment_id)
-    assert "metrics.`speedup/ratio`" in experiment.tags["mlflow.sharedViewState.sweep-1"]
+    assert "metrics.`speedup`" in experiment.tags["mlflow.sharedViewState.sweep-1"]
     assert "viewStateShareKey=sweep-1" in tracker.link("sweep-1")
 
 
