@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from src.analysis.variants import may_tell
-from src.config.schema import MeasureConf
+from src.config.measure_schema import MeasureConf
 from src.records.options import OPTIONS_TAG, options
 from src.records.record import renamed
 

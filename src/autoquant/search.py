@@ -2,12 +2,12 @@
 
 torchao had its own until 0.16. This one times every candidate once per distinct shape, but for what earlier runs know
 (``known.py``), in the run's compile state and with the run's own activations; a layer is planned to be quantized only
-where the whole interval of its speedup lies beyond ``quant.min_gain`` and its output keeps ``quant.min_sqnr_db``. The
-whole model then decides (``whole.py``).
+where the whole interval of its speedup lies beyond ``quant.min_gain`` and its output keeps ``quant.min_sqnr_db``
+(``contest.py``). The whole model then decides (``whole.py``).
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from src.autoquant.ahead import Ahead
-from src.autoquant.foregone import foregone, telling_order
+from src.autoquant.contest import Contest
+from src.autoquant.foregone import telling_order
 from src.autoquant.known import DETAIL, PLAN_NAME, Seen, by_run, layer_config, layer_settings, seen_before
-from src.autoquant.plan import NOT_TRIED, UNQUANTIZED, Choice, Plan, Shape, Trial, read_plan
+from src.autoquant.plan import Choice, Plan, Shape, read_plan
 from src.autoquant.trials import Bench
 from src.compilation.scopes import compiler_counts
 from src.config.errors import ConfigError
@@ -100,14 +101,14 @@ class Autoquant:
         _, samples = capture_layers(workload)
         known = self._known(by_shape, run)
         ahead = self._compile_ahead(workload, by_shape, known, run)
-        compiled, tried = compiler_counts(), dict[Shape, Choice]()
+        compiled, contest = compiler_counts(), Contest(self.candidates, self.conf)
         for shape in telling_order(by_shape):  # those first that say something of others
             with run.phase("autoquant search"):
-                run.report(f"autoquant: shape {len(tried) + 1} of {len(by_shape)}, M,K,N = {shape}")
+                run.report(f"autoquant: shape {len(contest.choices) + 1} of {len(by_shape)}, M,K,N = {shape}")
                 bench = self.bench(workload.module, by_shape[shape][0], samples[shape], run)
                 own = {name: known[shape, name] for name in self.candidates if (shape, name) in known}
-                tried[shape] = self._choose(by_shape[shape], bench, own, [*tried.values()])
-        choices = [tried[shape] for shape in by_shape]
+                contest.decide(by_shape[shape], bench, own)
+        choices = [contest.choices[shape] for shape in by_shape]
         did = compiler_counts().since(compiled)
         run.record.details["compiled_ahead"] = ahead | {"hits": did.cache_hits, "misses": did.cache_misses}
         return self.plan_of(choices, run)
@@ -196,61 +197,3 @@ class Autoquant:
         layer = module.get_submodule(row.fqn)
         assert isinstance(layer, nn.Linear)
         return Bench(layer, row, x, run, self.host_bound)
-
-    def is_below_floor(self, trial: Trial) -> bool:
-        """Whether its output is too far off."""
-        return trial.sqnr_db is not None and trial.sqnr_db < self.conf.min_sqnr_db
-
-    def _choose(
-        self, layers: list[LayerRow], bench: Bench, known: Mapping[str, Seen], tried: Sequence[Choice]
-    ) -> Choice:
-        """Try the candidates on one layer of a shape.
-
-        Args:
-            layers: of that shape.
-            bench: to try them on.
-            known: what earlier runs timed, by candidate: of that only the output is looked at.
-            tried: other shapes, which may say that a candidate need not be tried.
-        """
-        choice = unquantized(layers)
-        needless = {
-            name: foregone(name, layers[0].shape, tried) for name in self.candidates if name not in known
-        }
-        wanted = [name for name, why in needless.items() if not why]
-        made = {name: Trial(name, NOT_TRIED, why) for name, why in needless.items()}
-        try:
-            trials, timed_ms = bench.try_schemes(self.candidates[name] for name in wanted)
-            made |= dict(zip(wanted, trials, strict=True))
-            made |= {name: bench.look(self.candidates[name], seen.trial) for name, seen in known.items()}
-        finally:
-            torch._dynamo.reset()
-        times_ms = [timed_ms, *(seen.baseline_ms for seen in known.values())]
-        choice.baseline_ms = min((ms for ms in times_ms if ms is not None), default=None)
-        choice.trials = [made[name] for name in self.candidates]
-        for trial in choice.trials:
-            trial.below_floor = self.is_below_floor(trial)
-        good = [t for t in choice.trials if self._gains(t)]
-        if good:
-            best = max(good, key=lambda trial: trial.speedup or 0.0)
-            by = f", timed by {best.run}" if best.run else ""
-            choice.scheme, choice.reason = best.scheme, f"{best.speedup:.2f}x in its shape{by}"
-        else:
-            choice.reason = "no candidate is faster beyond noise and above the quality floor"
-        return choice
-
-    def _gains(self, trial: Trial) -> bool:
-        if trial.ci_low is None or trial.ci_low <= 1 + self.conf.min_gain:
-            return False
-        if trial.below_floor:
-            trial.reason = (
-                f"faster, but {trial.sqnr_db:.1f} dB is below quant.min_sqnr_db={self.conf.min_sqnr_db}"
-            )
-            return False
-        return True
-
-
-def unquantized(layers: Sequence[LayerRow]) -> Choice:
-    """The layers of a shape before anything is chosen for them."""
-    choice = Choice(*layers[0].shape, layers=[row.fqn for row in layers], scheme=UNQUANTIZED, reason="")
-    choice.calls = sum(row.calls for row in layers)
-    return choice

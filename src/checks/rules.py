@@ -12,6 +12,7 @@ from src.checks.signatures import mistakes
 from src.config.cluster_schema import ClusterConf, SlurmRequest, problems_of_extra, problems_of_runs_per_job
 from src.config.durations import seconds
 from src.config.errors import ConfigError, accepted
+from src.config.measure_schema import MeasureConf
 from src.config.model_schema import PIPELINE, TOKENS, WeightsConf
 from src.config.quant_schema import LayersConf, QuantConf
 from src.config.schema import (
@@ -20,7 +21,6 @@ from src.config.schema import (
     CompareConf,
     GpuConf,
     LaunchConf,
-    MeasureConf,
     RootConf,
     SerializeConf,
     TaskConf,

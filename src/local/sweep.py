@@ -1,31 +1,28 @@
-"""A sweep on this machine: every run in turn, isolated, recorded on disk, then published."""
+"""A sweep on this machine: its opening, the order of its runs, each isolated from the others, and its end."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.config.paths import this_command
 from src.config.schema import RootConf
 from src.context import Execute
-from src.launching.endings import kept, record_of
-from src.launching.preparation import new_sweep, write_config
-from src.launching.progress import SweepProgress, duration, endings, label, result
+from src.launching.preparation import new_sweep
+from src.launching.progress import SweepProgress, duration, endings, label
 from src.launching.publication import SweepPublisher
-from src.launching.repetition import processes_of, run_processes
-from src.launching.standing import standing
+from src.launching.repetition import processes_of
 from src.local.budget import budget_of, groups_within, noted
 from src.local.compilers import Compilers, to_compile
 from src.local.devices import Devices
 from src.local.group import FOLDER, Group
 from src.local.grouping import brought_together, in_the_same_rounds, keys_of
+from src.local.runs import Runs
 from src.local.server import preloaded, prepared
 from src.planning.hours import guess_s
 from src.processes.isolated import Preloaded
-from src.records.key import axes_of, run_key
-from src.records.record import RECORD_NAME, Outcome, Record, read_record
-from src.records.store import SweepManifest, next_attempt, run_folder
+from src.records.record import RECORD_NAME
+from src.records.store import SweepManifest
 
 if TYPE_CHECKING:
     from src.planning.planning import Foretell
@@ -72,7 +69,7 @@ def run_sweep(
 
 
 class LocalSweep:
-    """The state of one sweep: its manifest, its publisher and what came out so far."""
+    """The state of one sweep: its manifest, its publisher and its runs."""
 
     def __init__(
         self,
@@ -91,7 +88,9 @@ class LocalSweep:
         self.publisher = SweepPublisher(configs[0].tracking, self.manifest, self.folder)
         self.devices = Devices(server, self.folder)
         self.compilers = Compilers(server, self.folder / "compilers.log")
-        self.records: dict[int, Record] = {}  # by the index of its configuration
+        self.runs = Runs(
+            configs, execute, outputs, self.manifest, self.publisher, self.devices, self.compilers
+        )
         self._last_words: list[str] = []
 
     def run(self) -> list[int]:
@@ -109,7 +108,7 @@ class LocalSweep:
                 shares, rounds = keys_of(self.configs, self.devices, self.outputs)
                 for number, indexes in enumerate(self._groups(shares, progress), start=1):
                     if len(indexes) == 1:
-                        self._run_or_skip(indexes[0], progress, self.server)
+                        self.runs.run_or_skip(indexes[0], progress, self.server)
                     else:
                         group = Group(
                             self.server,
@@ -121,14 +120,15 @@ class LocalSweep:
                         self._run_group(group, in_the_same_rounds(indexes, rounds), progress)
             finally:
                 self._close(progress)
+        records = self.runs.records
         return [
-            0 if index not in self.records or self.records[index].outcome.is_finding else 1
+            0 if index not in records or records[index].outcome.is_finding else 1
             for index in range(len(self.configs))
         ]
 
     def place(self, index: int) -> Path:
         """Where a run's record lies; the sweep's folder for one that was left to the forecast."""
-        return self._folder(index) if index in self.records else self.folder
+        return self.runs.folder(index) if index in self.runs.records else self.folder
 
     def _groups(self, shares: Sequence[str | None], progress: SweepProgress) -> Iterator[list[int]]:
         """The runs in the order in which they are started, those together that share a process."""
@@ -141,136 +141,53 @@ class LocalSweep:
             progress.guesses_s = [guesses_s[index] for index in order]
             yield from groups
             return
-        yield from groups_within(budget, self.records, shares, progress)
+        yield from groups_within(budget, self.runs.records, shares, progress)
         self._last_words = noted(
-            budget, self.configs, self.records, lambda index: self._key(index)[0], self.folder
+            budget, self.configs, self.runs.records, lambda index: self.runs.key(index)[0], self.folder
         )
-
-    def _key(self, index: int) -> tuple[str, RootConf]:
-        """A run's key, and its configuration with the dtype settled."""
-        cfg = self.configs[index]
-        device = self.devices.described(cfg.gpu)
-        cfg = self.devices.with_dtype(cfg, device)
-        return run_key(cfg, device), cfg
 
     def _run_group(self, group: Group, batches: Sequence[Sequence[int]], progress: SweepProgress) -> None:
         """Runs that share a process; those whose verdicts are withheld at its end are measured again without it."""
         try:
             for batch in batches:
                 if len(batch) == 1:
-                    self._run_or_skip(batch[0], progress, group)
+                    self.runs.run_or_skip(batch[0], progress, group)
                 else:
                     self._run_together(batch, progress, group)
             doubt = group.last_place(progress.phase)
             everyone = [index for batch in batches for index in batch]
-            doubted = [index for index in everyone if doubt and self._folder(index) in group.taken]
+            doubted = [index for index in everyone if doubt and self.runs.folder(index) in group.taken]
         finally:
             group.close()
         for index in doubted:
-            if self.records[index].withhold(doubt, "launch.share=never; each is measured again so"):
-                self.records[index].write(self._folder(index))
-                self.publisher.publish(self._folder(index))
+            if self.runs.withheld(index, doubt, "launch.share=never; each is measured again so"):
                 progress.again()
-                self._run_or_skip(index, progress, self.server)
+                self.runs.run_or_skip(index, progress, self.server)
 
     def _run_together(self, batch: Sequence[int], progress: SweepProgress, group: Group) -> None:
         """Runs in the same rounds; one that has no record then is run by itself."""
-        runs = {index: cfg for index in batch if (cfg := self._begun(index, progress)) is not None}
+        runs = self.runs
+        begun = {index: cfg for index in batch if (cfg := runs.begun(index, progress)) is not None}
         try:
-            if len(runs) > 1:
-                progress.start_run(f"{label(next(iter(runs.values())))}, {len(runs)} schemes together")
-                given = [(cfg, self.records[index], self._folder(index)) for index, cfg in runs.items()]
+            if len(begun) > 1:
+                progress.start_run(f"{label(next(iter(begun.values())))}, {len(begun)} schemes together")
+                given = [(cfg, runs.records[index], runs.folder(index)) for index, cfg in begun.items()]
                 group.run_together(given, progress.phase)
-            for index, cfg in runs.items():
-                if (self._folder(index) / RECORD_NAME).exists():
-                    self._ended_together(index, cfg, len(runs), progress)
+            for index, cfg in begun.items():
+                if (runs.folder(index) / RECORD_NAME).exists():
+                    runs.ended_together(index, cfg, len(begun), progress)
                 else:
-                    self._run(index, cfg, progress, group)
+                    runs.run(index, cfg, progress, group)
         except KeyboardInterrupt:
-            for index in runs:
-                self._stopped(index)
+            for index in begun:
+                runs.stopped(index)
             raise
-
-    def _ended_together(self, index: int, cfg: RootConf, share: int, progress: SweepProgress) -> None:
-        folder = self._folder(index)
-        self.records[index] = record = read_record(folder / RECORD_NAME)
-        self.publisher.publish(folder)
-        measured = record.outcome is Outcome.OK
-        progress.end_run(result(record), measured=measured, label=label(cfg), share=share)
-
-    def _stopped(self, index: int) -> None:
-        """Record that the user stopped it, unless it has a record."""
-        record, folder = self.records[index], self._folder(index)
-        record.outcome, record.reason = Outcome.KILLED, "stopped by the user"
-        kept(record, folder)
-        self.records[index] = read_record(folder / RECORD_NAME)
-        self.publisher.publish(self._folder(index))
-
-    def _folder(self, index: int) -> Path:
-        return run_folder(self.outputs, self.records[index].run_key, self.records[index].attempt)
-
-    def _run_or_skip(self, index: int, progress: SweepProgress, server: Preloaded | Group) -> None:
-        cfg = self._begun(index, progress)
-        if cfg is not None:
-            self._run(index, cfg, progress, server)
-
-    def _begun(self, index: int, progress: SweepProgress) -> RootConf | None:
-        """The run's settled configuration, which is in its new folder; None where it was measured before."""
-        key, cfg = self._key(index)
-        done = standing(self.outputs, key, cfg, progress.say)
-        if done is not None:
-            progress.start_run(label(cfg))
-            self.records[index] = done
-            self.manifest.add(key, done.attempt, skipped=True)
-            self.manifest.write(self.outputs)
-            progress.end_run(f"{result(done)} (measured before; rerun=true measures again)", measured=False)
-            return None
-        self.compilers.begun(key)
-        attempt = next_attempt(self.outputs, key)
-        self.manifest.add(key, attempt, skipped=False)
-        self.manifest.write(self.outputs)
-        self.records[index] = Record(key, attempt, self.sweep, axes_of(cfg))
-        write_config(cfg, self._folder(index))
-        return cfg
-
-    def _run(self, index: int, cfg: RootConf, progress: SweepProgress, server: Preloaded | Group) -> None:
-        """Run one configuration in its processes; whatever becomes of them, there is a record."""
-        record, folder = self.records[index], self._folder(index)
-        progress.start_run(label(cfg))
-        try:
-            record = run_processes(cfg, record, folder, partial(self._process, progress, server))
-        except KeyboardInterrupt:
-            record.outcome, record.reason = Outcome.KILLED, "stopped by the user"
-            raise
-        finally:
-            self.records[index] = record = kept(record, folder)
-            self.publisher.publish(folder)
-        progress.end_run(result(record), measured=record.outcome is Outcome.OK)
-
-    def _process(
-        self,
-        progress: SweepProgress,
-        server: Preloaded | Group,
-        cfg: RootConf,
-        record: Record,
-        folder: Path,
-        called: str,
-    ) -> Record:
-        """One process of a run; when it leaves no record, what is known is written."""
-        ending = server.run(
-            self.execute,
-            (cfg, record, folder),
-            log=folder / "run.log",
-            timeout_s=cfg.measure.timeout_s,
-            hear=lambda phase: progress.phase(called + phase),
-        )
-        return record_of(ending, record, folder, cfg.measure.timeout_s)
 
     def _close(self, progress: SweepProgress) -> None:
         self.compilers.close()
         self.manifest.write(self.outputs)
-        counts = Counter(str(record.verdict or record.outcome) for record in self.records.values())
+        counts = Counter(str(record.verdict or record.outcome) for record in self.runs.records.values())
         text = ", ".join(f"{number} {name}" for name, number in counts.most_common()) or "no run finished"
         progress.say(f"sweep {self.sweep}: {text}; {duration(progress.elapsed_s())}")
-        for line in [*endings(self.records.values()), *self._last_words, *self.publisher.close()]:
+        for line in [*endings(self.runs.records.values()), *self._last_words, *self.publisher.close()]:
             progress.say(line)

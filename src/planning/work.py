@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from src.config.schema import MeasureConf
+from src.config.measure_schema import MeasureConf
 from src.devices.device import Device
 from src.treatments.layers import LayerRow
 

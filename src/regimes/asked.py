@@ -39,6 +39,7 @@ class AskedModel:
     quant: str  # with its options
     forecast: Forecast
     whole: Whole | None = None
+    rows: Sequence[LayerRow] = ()  # its layers, of a `whole`
 
 
 class ModelForecaster:
@@ -142,7 +143,8 @@ class ModelForecaster:
         notes = [self.knowledge.note(place.device), *_notes(times, layers)]
         whole = put_together(layers, rest, [note for note in notes if note])
         whole = replace(whole, borrowed=times.timed_on != place.device)
-        return replace(asked, whole=whole, forecast=self._told(whole, place))
+        rows = self._footprints.of(asked.cfg).rows
+        return replace(asked, whole=whole, rows=rows, forecast=self._told(whole, place))
 
     def _told(self, whole: Whole, place: Place) -> Forecast:
         if not (why := whole.withheld):

@@ -11,8 +11,9 @@ from dataclasses import asdict
 import torch
 from torch import nn
 
+from src.autoquant.contest import is_below_floor, unquantized
 from src.autoquant.plan import UNQUANTIZED, Choice, Plan, Shape, Trial
-from src.autoquant.search import Autoquant, unquantized
+from src.autoquant.search import Autoquant
 from src.config.paths import command
 from src.config.quant_schema import QuantConf
 from src.context import RunContext
@@ -87,7 +88,7 @@ class ByRules(Autoquant):
         bench = self.bench(module, layers[0], x, run)
         for name in told.gaining:
             trial = trials[name] = bench.look(self.candidates[name], trials[name])
-            trial.below_floor = self.is_below_floor(trial)
+            trial.below_floor = is_below_floor(trial, self.conf)
             if trial.outcome == FORETOLD and not trial.below_floor:
                 choice.scheme, choice.reason = name, f"foretold {_span(trial)} in its shape"
                 break

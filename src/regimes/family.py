@@ -10,6 +10,7 @@ import pandas as pd
 from src.regimes.cells import OWN, SHAPE, is_cpu, weights
 from src.regimes.costs import Array, Costs, baseline_prior, fit_costs, treated_prior
 from src.regimes.kernels import Switch, known_switch
+from src.regimes.reach import Reach
 from src.regimes.residuals import Correction, Labels, Points, Smoothness
 
 UNTIMED = {  # of a device none of whose cells has times: only ratios of these matter
@@ -26,16 +27,6 @@ _LEAST_WIDENING = 0.8
 _REFITTED = 1.1  # the costs were fitted with what is left out there
 _FEW, _UNTESTED = 6, 1.5  # fewer cells do not tell how wide; then this
 _TELLING = 12  # cells of a kernel that tell it of their own
-
-
-class Reach:
-    """Where a kernel was measured."""
-
-    def __init__(self, rows: pd.DataFrame) -> None:
-        self.cells = len(rows)
-        self.devices = list(dict.fromkeys(rows["device"]))
-        self.shapes = set(map(tuple, rows[SHAPE].to_numpy().tolist()))
-        self.spans = {side: (int(rows[side].min()), int(rows[side].max())) for side in SHAPE}
 
 
 @dataclass(frozen=True)
@@ -87,6 +78,11 @@ class Family:
     def kernels_of(self, quant: str, m: int) -> list[str]:
         """The kernels that may compute M rows: one, or two where it is not known where the scheme switches."""
         return self.switches[quant].names(quant, m) if quant in self.switches else [quant]
+
+    def tile(self, quant: str) -> int:
+        """Up to so many rows a scheme computes as one tile, known to the row; 0: it is not known."""
+        switch = self.switches.get(quant)
+        return switch.last if switch and switch.known else 0
 
     @cached_property
     def widening(self) -> Array:

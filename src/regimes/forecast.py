@@ -10,20 +10,15 @@ import pandas as pd
 from scipy.special import ndtr
 
 from src.regimes.cells import PLACE, SHAPE, is_cpu
-from src.regimes.family import Family, Reach, family
+from src.regimes.family import Family, family
 from src.regimes.kernels import like
+from src.regimes.reach import Reach
 from src.statistics.speedup import Verdict
 
 Shape = tuple[int, int, int]
 UNKNOWN = "unknown"
 Z = 1.645  # half of a normal's width that holds 90 %
-_BEYOND = {  # times less, and times more, than what was measured, that is still foretold
-    "M": (4.0, 128.0),  # more rows mean more to multiply, and that alone
-    "K": (3.0, 3.0),
-    "N": (3.0, 3.0),
-}
 _PER_DOUBLING = 0.12  # standard deviation of log speedup that each doubling of M beyond that adds
-_FEWEST = 2  # cells of a kernel
 _WIDEST = 0.45  # standard deviation of log speedup, unless the verdict is plain all the same
 _PLAIN = 0.9  # probability of such a verdict
 _MANY = 8  # cells of a scheme that, having one verdict, lend it to a shape among them
@@ -148,7 +143,7 @@ class Forecaster:
             (query, name), here = asked[index], own[index]
             reach = here or fitted.reaches[name, ""]
             wider = math.hypot(
-                spread, _PER_DOUBLING * _doublings(query, reach), 0.0 if here else _OTHER_DEVICE
+                spread, _PER_DOUBLING * reach.doublings(query.M), 0.0 if here else _OTHER_DEVICE
             )
             mind = "" if here else _borrowed(query, reach)
             cells = fitted.reaches.get((name, device))
@@ -197,36 +192,16 @@ def _reached(query: Query, name: str, fitted: Family) -> tuple[Reach | None, str
     own, every = (fitted.reaches.get((name, device)) for device in (query.device, ""))
     if every is None:
         return own, f"no cell of {name} was measured; there are cells of {', '.join(sorted(fitted.kernels))}"
-    if own and own.cells >= _FEWEST and not _too_far(query, name, fitted, own):
+    shape, tile = (query.M, query.K, query.N), fitted.tile(query.quant)
+    if own and not own.few and not own.too_far(name, shape, tile):
         return own, ""
-    why = _too_far(query, name, fitted, every)
+    why = every.too_far(name, shape, tile)
     return (own if why or every.devices == [query.device] else None), why
-
-
-def _too_far(query: Query, name: str, fitted: Family, reach: Reach) -> str:
-    """Why cells do not tell a shape: too few, too far from it; empty where they do."""
-    if reach.cells < _FEWEST and (query.M, query.K, query.N) not in reach.shapes:
-        return f"{reach.cells} cell of {name}: at least {_FEWEST} are needed"
-    switch = fitted.switches.get(query.quant)
-    for side, (less, more) in _BEYOND.items():
-        (low, high), value = reach.spans[side], getattr(query, side)
-        if side == "M" and switch and switch.known and value <= switch.last:
-            continue  # one tile, of as many rows as there may be
-        if not low / less <= value <= high * more:
-            times = less if value < low else more
-            return f"{side}={value:,} is more than {times:g} times beyond the {low:,}-{high:,} measured of {name}"
-    return ""
-
-
-def _doublings(query: Query, reach: Reach) -> float:
-    """How far above the M that were measured a shape lies, less what a fit reaches by itself."""
-    return max(0.0, math.log2(query.M / reach.spans["M"][1] / _BEYOND["M"][0]))
 
 
 def _where_measured(query: Query, name: str, fitted: Family) -> Query:
     """The query at the nearest M at which a kernel was measured: where it may have switched, it is not followed."""
-    low, high = fitted.reaches[name, ""].spans["M"]
-    return replace(query, M=min(max(query.M, low), high))
+    return replace(query, M=fitted.reaches[name, ""].nearest(query.M))
 
 
 def _either(found: list[Forecast], names: list[str]) -> Forecast:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from src.analysis.frame import tidy
-from src.config.schema import MeasureConf
+from src.config.measure_schema import MeasureConf
 from src.regimes.cells import is_cpu, own_cells, together
 from src.regimes.forecast import Forecaster
 from src.regimes.known import known_cells, told_of

@@ -12,11 +12,12 @@ from src.analysis.layer_tables import Table
 from src.config.paths import command
 from src.config.schema import RootConf
 from src.regimes.attribution import Attribution, attributions
-from src.regimes.cells import evenly, own_cells, together
+from src.regimes.cells import OWN, evenly, own_cells, together
 from src.regimes.forecast import UNKNOWN, Forecaster, Query
 from src.regimes.imports import Imported, field_names, read_imports
 from src.regimes.knowledge import Knowledge
 from src.regimes.learned import keep, recall
+from src.regimes.model_layers import ModelLayer, asked_layers, measured_layers
 from src.regimes.queries import read_queries, usual_place
 from src.regimes.rules import Rule, fired, rules
 from src.regimes.trials import Trial, trials
@@ -50,6 +51,23 @@ class Regimes:
     attributions: list[Attribution] = field(default_factory=list)  # of measured models
     unlearned: int = 0  # of `cells`, those that came since rules and trials were made
     left_out: int = 0  # cells beside `cells`, where there are very many
+    layers: list[ModelLayer] = field(default_factory=list)  # of measured models and of those of predict=model
+    knowledge: Knowledge | None = None
+
+    @property
+    def map_cells(self) -> pd.DataFrame:
+        """Cells from elsewhere on the maps: imported ones, and those that are known of asked devices without any."""
+        here = self.cells[self.cells["source"] != OWN]
+        asked = {each.place.device for each in self.models}
+        if self.knowledge is None or not asked - {*self.cells["device"]}:
+            return here
+        beyond = self.knowledge.beyond
+        parts = (here, beyond[beyond["device"].isin(asked)])
+        return pd.concat([part for part in parts if len(part)] or [here], ignore_index=True)
+
+    def forecaster(self, device: str) -> Forecaster | None:
+        """What foretells single layers on a device."""
+        return self.knowledge.of(device) if self.knowledge is not None else None
 
 
 def regimes(
@@ -83,13 +101,18 @@ def regimes(
     every = together(own_cells(runs), imported.cells, runs["device"])
     cells = evenly(every, _MOST_CELLS)
     knowledge = Knowledge(cells, margin, runs["device"])
-    found = Regimes(imported, cells, refused=imported.refused, left_out=len(every) - len(cells))
+    left_out = len(every) - len(cells)
+    found = Regimes(imported, cells, refused=imported.refused, left_out=left_out, knowledge=knowledge)
     if len(cells):
         found = _learned(found, knowledge, folder)
         if of_models := tables():
-            found = replace(found, attributions=attributions(knowledge.here, runs, of_models))
+            gaps = attributions(knowledge.here, runs, of_models)
+            found = replace(found, attributions=gaps, layers=measured_layers(knowledge.here, runs, of_models))
     if predict == MODEL:
-        return replace(found, models=_models(knowledge, runs, asked))
+        models = _models(knowledge, runs, asked)
+        drawn = {(each.model, each.place) for each in found.layers}
+        more = [each for each in asked_layers(models) if (each.model, each.place) not in drawn]
+        return replace(found, models=models, layers=[*more, *found.layers])
     if predict is None:
         return found
     place = usual_place(cells if len(cells) and not device else knowledge.cells, device)

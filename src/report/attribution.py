@@ -11,23 +11,22 @@ from src.regimes.attribution import Attribution, longest
 from src.regimes.whole import Layers
 from src.report.figures import bare_figure
 from src.report.markup import Cell, number_cell, table, text_cell
-from src.report.sections import panel, section
+from src.report.sections import grid, panel, section
 
 _FIRST, _MOST_DRAWN, _MOST_SHAPES = 4, 12, 4
 _HUES = (
-    "#0072B2",
-    "#56B4E9",
-    "#009E73",
-    "#CC79A7",
-    "#8FB8D8",
-    "#D9DCE1",
+    "#08519C",
+    "#3182BD",
+    "#6BAED6",
+    "#9ECAE1",
+    "#B9C0C9",
+    "#DFE2E6",
 )  # shapes, other Linear layers, the rest
 _MEANING = (
     "the shape that takes longest", "the second", "the third", "the fourth", "other Linear layers", "not Linear"
 )  # fmt: skip
-_APART = 2.6  # rows from one run to the next, each with two bars
-_WIDTH = 800  # px, of which the labels take a third
-_CAPTION = "Milliseconds of one call, unquantized and quantized as foretold; diamonds: quantized as measured"
+_ARMS = ("unquantized", "foretold")
+_NOTE = "Milliseconds of one call. Diamonds: quantized, as measured."
 _SMALL = 0.01  # of the call: gaps below it are not told
 
 
@@ -51,38 +50,35 @@ def attribution_section(found: Sequence[Attribution]) -> str:
         "tells apart is measured."
     )
     known = [each for each in found if math.isfinite(each.told.speedup)][:_MOST_DRAWN]
-    figure = _legend() + panel(_CAPTION, "", bars(known), width=_WIDTH) if known else ""
+    drawn = [panel(_name(each), each.device, bars(each)) for each in known]
+    figures = _legend() + grid(drawn, "wide") if drawn else ""
     told = "".join(
         f"<details><summary>{escape(f'{_name(each)} on {each.device}: {_side_by_side(each)}')}</summary>"
         f"{_list(_why(each))}{_parts(each)}{_shapes(each)}</details>"
         for each in found
     )
-    return section("Where the time goes: measured and foretold", note, figure + told)
+    return section(
+        "Where the time goes: measured and foretold", f"{note} {_NOTE}" if drawn else note, figures + told
+    )
 
 
-def bars(found: Sequence[Attribution]) -> go.Figure:
-    """Per run the unquantized call and the quantized one as foretold, stacked by shape, and the measured one."""
-    figure = bare_figure(height=80 + 74 * len(found))
-    rows = [each * _APART + offset for each in range(len(found)) for offset in (0, 1)]
-    groups = [_groups(each) for each in found]
-    for index, hue in enumerate(_HUES):
-        bar = [(name, ms) for of_run in groups for name, *times in [of_run[index]] for ms in times]
+def bars(each: Attribution) -> go.Figure:
+    """The unquantized call and the quantized one as foretold, stacked by shape, and the quantized one as measured."""
+    figure = bare_figure(height=118)
+    for hue, (name, *times) in zip(_HUES, _groups(each), strict=True):
         figure.add_bar(
-            y=rows, x=[ms for _, ms in bar], orientation="h", width=0.9,
-            marker={"color": hue, "line": {"color": "white", "width": 1}},
-            customdata=[f"{escape(name)}<br>{ms:.3g} ms" for name, ms in bar],
+            y=_ARMS, x=times, orientation="h", marker={"color": hue, "line": {"color": "white", "width": 1}},
+            customdata=[f"{escape(name)}<br>{arm} {ms:.3g} ms" for arm, ms in zip(_ARMS, times, strict=True)],
             hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
     figure.add_scatter(
-        x=[each.treated_ms for each in found], y=rows[1::2], mode="markers",
+        x=[each.treated_ms], y=_ARMS[1:], mode="markers",
         marker={"color": "#30343A", "symbol": "diamond", "size": 10, "line": {"color": "white", "width": 1}},
-        customdata=[f"measured: {each.treated_ms:.4g} ms" for each in found],
+        customdata=[f"quantized, as measured: {each.treated_ms:.4g} ms"],
         hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
-    labels = [label for each in found for label in (_label(each), "as foretold")]
     figure.update_layout(barmode="stack")
-    downwards = [rows[-1] + 0.6, -0.6]
-    figure.update_yaxes(range=downwards, automargin=True, showgrid=False, tickvals=rows, ticktext=labels)
+    figure.update_yaxes(categoryorder="array", categoryarray=_ARMS[::-1], automargin=True, showgrid=False)
     figure.update_xaxes(title={"text": "ms", "standoff": 6})
     return figure
 
@@ -98,10 +94,6 @@ def _legend() -> str:
 
 def _list(lines: Iterator[str]) -> str:
     return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
-
-
-def _label(each: Attribution) -> str:
-    return f"{escape(each.workload)}<br>{escape(each.treatment)}"
 
 
 def _groups(each: Attribution) -> list[tuple[str, float, float]]:

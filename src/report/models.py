@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
+from src.regimes.model_layers import asked_text
 from src.regimes.whole import Layers, Whole
 from src.report.figures import bare_figure
 from src.report.markup import Cell, chip, legend, number_cell, table, text_cell
@@ -54,15 +55,13 @@ def models_section(models: "Sequence[AskedModel]") -> str:
 def named(asked: "AskedModel") -> str:
     """``flux-dev b1 1024px float8dq · regional (layers=field_default) on NVIDIA H200``."""
     cfg = asked.cfg
-    target = "" if cfg.target == "denoiser" else f"/{cfg.target}"
-    size = f" {cfg.resolution}px" if cfg.resolution else ""
-    size += f" {cfg.frames} frames" if cfg.frames else ""
     rules = "" if cfg.quant.layers.name == "all" else f" (layers={cfg.quant.layers.name})"
     treatment = f"{asked.quant} · {cfg.compile.name}{rules}"
-    return f"{cfg.model.name}{target} b{cfg.batch}{size} {treatment} on {asked.place.device}"
+    return f"{asked_text(cfg)} {treatment} on {asked.place.device}"
 
 
-_WIDTH = 560  # px
+_WIDTH = 420  # px
+_FAR = 3
 _CAPTION = "The model's speedup over that of its quantized layers"
 
 
@@ -89,8 +88,20 @@ def amdahl(models: "Sequence[AskedModel]") -> go.Figure:
             hovertemplate=f"{name}<br>%{{y:.3f}}×, bound {whole.bound:.2f}×<extra></extra>",
         )  # fmt: skip
     figure.update_xaxes(type="log", title={"text": "speedup of the quantized layers together", "standoff": 6})
-    figure.update_yaxes(title={"text": "speedup of the model; dotted: its bound", "standoff": 4})
+    figure.update_yaxes(
+        range=_tall(wholes, float(xs[0])),
+        title={"text": "speedup of the model; dotted: its bound", "standoff": 4},
+    )
     return figure
+
+
+def _tall(wholes: "Sequence[tuple[AskedModel, Whole]]", first: float) -> list[float]:
+    """From the curves' left ends to the bounds, or to three times the speedup where a bound is farther."""
+    lowest = min(1 / (1 - whole.share + whole.share / first) for _, whole in wholes)
+    highest = max(
+        max(asked.forecast.high, min(whole.bound, _FAR * asked.forecast.speedup)) for asked, whole in wholes
+    )
+    return [0.9 * min(lowest, *(asked.forecast.low for asked, _ in wholes)), 1.05 * highest]
 
 
 def _of_layers(whole: Whole) -> float:
@@ -156,7 +167,7 @@ def _table(models: "Sequence[AskedModel]") -> str:
         )
         rows.append(
             [
-                text_cell(named(asked)),
+                Cell(f'<span class="label">{escape(named(asked))}</span>', named(asked)),
                 Cell(chip(told.verdict), told.verdict),
                 Cell(text, told.speedup if known else None, number=True),
                 *cells,

@@ -19,7 +19,9 @@ from src.report.filters import Filters
 from src.report.left import left_section
 from src.report.markup import chip
 from src.report.palette import VERDICTS
+from src.report.regime_map import regime_maps_section
 from src.report.regimes import regimes_sections
+from src.report.roofline import roofline_section
 from src.report.run_links import RunLinks
 from src.report.sections import (
     breakeven_section,
@@ -121,8 +123,10 @@ def _files(folder: Path) -> str:
 
 def _sections(report: Report, filters: Filters, links: RunLinks) -> Iterator[str]:
     runs, margin = report.runs, report.margin
-    if report.regimes is not None and runs.empty:
-        yield from regimes_sections(report.regimes)
+    found = report.regimes
+    if found is not None and runs.empty:
+        yield regime_maps_section(found, runs, margin, filters)
+        yield from regimes_sections(found)
         return
     yield verdicts_section(runs, filters, links)
     yield forest_section(runs, margin, filters)
@@ -130,7 +134,10 @@ def _sections(report: Report, filters: Filters, links: RunLinks) -> Iterator[str
     yield breakeven_section(runs, report.breakeven, filters)
     yield curves_section(runs, margin, filters)
     yield heatmap_section(runs, filters)
-    yield from regimes_sections(report.regimes) if report.regimes is not None else ()
+    if found is not None:
+        yield regime_maps_section(found, runs, margin, filters)
+    yield roofline_section(runs, filters)
+    yield from regimes_sections(found) if found is not None else ()
     if len(report.left):
         yield left_section(report.left)
     yield protocol_section(runs, report.provenance, margin)

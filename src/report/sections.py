@@ -23,7 +23,7 @@ _NONE_COMPARED = ("None of the runs of whole models could be compared; the table
                   "quant=int8wo")  # fmt: skip
 _NO_CURVES = ("None of the runs of one Linear has a speedup that may be compared; the table says why. Again, alone:",
               "-m", "sweeps=linear_shapes")  # fmt: skip
-_SMALL, _BROAD = 300, 480  # px, of figures that are not as wide as most
+_SMALL, _BROAD = 300, 420  # px, of figures that are not as wide as most
 _FEW_PANELS = 2  # so many share a row, broad
 _MOST_PANELS, _OF_MANY, _MANY = 36, 5, 800  # of a section; of so many runs
 _MOST_POINTS = 100  # of a figure
@@ -57,7 +57,7 @@ def forest_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
     treatment = ["quant", "variant", "compile"]
     ran = ran.assign(_rank=ran.groupby(treatment)["speedup/ratio"].transform("median"))
     number = ran.groupby(["device", *WORKLOAD], dropna=False).ngroup()
-    most = _most_panels(runs)
+    most = most_panels(runs)
     panels, left = [], int(number.max()) + 1 - most
     for _, rows in ran[number < most].groupby(number, sort=True):
         ordered = rows.sort_values(["_rank", *treatment], ascending=False)
@@ -74,7 +74,7 @@ def forest_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
     drawn = [panel(*each, width=_BROAD if few else WIDTH) for each in panels]
     note = f"Estimate and interval; the grey band is the margin of ±{margin:.0%}. One scale for all panels."
     note += f" {left:,} more workloads in verdicts.csv." if left > 0 else ""
-    return section("Speedups", note, _verdict_legend() + _grid(drawn, "broad" if few else "wide"))
+    return section("Speedups", note, verdict_legend() + grid(drawn, "broad" if few else "wide"))
 
 
 def memory_section(runs: pd.DataFrame, margin: float) -> str:
@@ -110,25 +110,25 @@ def curves_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
     layers = compared(layer_level(runs)).sort_values(_PANEL)
     layers = layers[(layers["quant"] != "none") & ~layers["withheld"]]
     number = layers.groupby(_PANEL).ngroup()
-    most = _most_panels(runs)
+    most = most_panels(runs)
     curves = list(shapes(layers[number < most]))
     if not curves:
         return ""
-    drawn, lines = pd.concat([curve.runs for curve in curves]), scheme_lines(runs["quant"])
-    span = figures.speedup_range(drawn, margin)
+    lines, several = scheme_lines(runs["quant"]), len({str(curve.group["device"]) for curve in curves}) > 1
     body = legend(lines, (str(curve.group["quant"]) for curve in curves))
     for (device, mode), members in _by(curves, "device", "compile").items():
-        on = f" on {device}" if drawn["device"].nunique() > 1 else ""
+        on = f" on {device}" if several else ""
+        span = figures.speedup_range(pd.concat([curve.runs for curve in members]), margin)
         panels = _by(members, "model", "target", "dtype", "K", "N").items()
         plots = [
             panel(f"K×N = {k}×{n}", "", figures.over_m(c, lines, span, margin),
                   filters.attribute(c[0].group, "device", "dtype"), width=_SMALL)
             for (*_, k, n), c in panels
         ]  # fmt: skip
-        body += f"<h3>{escape(f'compile={mode}{on}')}</h3>{_grid(plots)}"
+        body += f"<h3>{escape(f'compile={mode}{on}')}</h3>{grid(plots)}"
     note = (
         "One Linear y[M, N] = x[M, K] W[N, K]ᵀ. Coloured bands are the runs' intervals, the grey band is "
-        f"±{margin:.0%}, open circles are break-evens. One scale for all panels."
+        f"±{margin:.0%}, open circles are break-evens. One scale per device and compile mode."
     )
     left = int(number.max()) + 1 - most
     note += f" {left:,} more K×N, compile modes and devices in the break-even table." if left > 0 else ""
@@ -140,7 +140,7 @@ def heatmap_section(runs: pd.DataFrame, filters: Filters) -> str:
     panels, left = heatmaps(runs, filters)
     if not panels:
         return ""
-    body = _verdict_legend(hatched=True) + _grid(panels, "wide")
+    body = verdict_legend(hatched=True) + grid(panels, "wide")
     note = "The number is the speedup. Blank: not measured."
     note += f" {left:,} more schemes, compile modes and devices in verdicts.csv." if left else ""
     return section("Verdicts over shapes", note, body)
@@ -175,7 +175,7 @@ def protocol_section(runs: pd.DataFrame, found: Provenance, margin: float) -> st
     return section("How it was measured", note, definitions([pair for pair in pairs if pair[1]]))
 
 
-def _most_panels(runs: pd.DataFrame) -> int:
+def most_panels(runs: pd.DataFrame) -> int:
     """Fewer of very many runs: they can only be examples."""
     return _MOST_PANELS if len(runs) < _MANY else _OF_MANY
 
@@ -194,7 +194,8 @@ def section(title: str, note: str, body: str) -> str:
     return f"<section>{heading(title)}{told}{body}</section>"
 
 
-def _verdict_legend(*, hatched: bool = False) -> str:
+def verdict_legend(*, hatched: bool = False) -> str:
+    """The verdicts' colours and glyphs."""
     items = "".join(chip(name) for name in VERDICTS)
     ended = (
         '<span class="key"><i class="box hatched"></i>did not run (the table says why)</span>'
@@ -216,6 +217,6 @@ def plot(figure: Any, caption: str = "", width: int = WIDTH) -> str:
     return drawing(figure, escape(caption), width)
 
 
-def _grid(panels: list[str], size: str = "small") -> str:
+def grid(panels: list[str], size: str = "small") -> str:
     """Panels beside each other: small, wide or broad ones."""
     return f'<div class="grid {size}">{"".join(panels)}</div>'

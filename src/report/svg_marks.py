@@ -80,6 +80,12 @@ def stroke(path: str, line: dict[str, Any]) -> str:
 
 def swatch(line_colour: str, name: str, dash: str) -> str:
     """A piece of a line with its symbol, for a legend."""
-    opened = symbol(name, 11, 6, 7, f'fill="{line_colour}"')
+    opened = symbol(name, 11, 6, 7, f'fill="{colour(line_colour)}"')
     drawn = stroke("M0 6H22", {"color": line_colour, "dash": dash})
     return f'<svg viewBox="0 0 22 12" aria-hidden="true">{drawn}{opened}{closing(opened)}</svg>'
+
+
+def hollow(name: str) -> str:
+    """A symbol's outline, for a legend."""
+    opened = symbol(name, 11, 6, 10, f'fill="none" stroke="{_INK}" stroke-width="1.2"')
+    return f'<svg viewBox="0 0 22 12" aria-hidden="true">{opened}{closing(opened)}</svg>'

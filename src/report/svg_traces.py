@@ -15,12 +15,18 @@ CHARACTER = 6.3  # px of a character at the font's size of 12 px
 _TAGS = re.compile(r"<(?!br)[^>]*>")
 _FIELD = re.compile(r"%\{(x|y|customdata)(?::([^}]*))?\}")
 _SMALLER = 0.88  # a label's letters than those of the axes
-_BESIDE = (
-    ("start", 8, 4),
-    ("end", -8, 4),
-    ("middle", 0, -9),
-    ("middle", 0, 17),
-)  # anchor, and px from the mark
+Beside = tuple[str, int, int]  # anchor, and px from the mark
+_BESIDE: tuple[Beside, ...] = (
+    *(("start", 8, 4), ("end", -8, 4), ("middle", 0, -9), ("middle", 0, 17)),
+    *(("end", 6, -9), ("end", 6, 17), ("start", -6, -9), ("start", -6, 17)),
+)
+_AT = dict(
+    zip(
+        ("middle right", "middle left", "top center", "bottom center"),
+        zip(_BESIDE, strict=True),
+        strict=False,
+    )
+)
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
@@ -148,10 +154,19 @@ def _error_bars(trace: dict[str, Any], frame: Frame) -> Iterator[str]:
 
 def _symbols(trace: dict[str, Any], places: Sequence[tuple[float, float] | None]) -> Iterator[str]:
     marker = trace.get("marker") or {}
-    for place, text in zip(places, hovers(trace) or [""] * len(places), strict=True):
+    told = hovers(trace) or [""] * len(places)
+    for place, text, size in zip(places, told, _sizes(marker, len(places)), strict=True):
         if place is not None:
-            opened = marked(marker, *place, float(marker.get("size", 8)))
+            opened = marked(marker, *place, size)
             yield f"{opened}{f'<title>{text}</title>' if text else ''}{closing(opened)}"
+
+
+def _sizes(marker: dict[str, Any], count: int) -> list[float]:
+    """The width of each mark in px: one for all, or one each."""
+    given = marker.get("size", 8)
+    return (
+        [float(given)] * count if isinstance(given, (int, float)) else [float(each) for each in listed(given)]
+    )
 
 
 def marked(marker: dict[str, Any], x: float, y: float, size: float) -> str:
@@ -170,11 +185,14 @@ def marked(marker: dict[str, Any], x: float, y: float, size: float) -> str:
 
 
 def labels(traces: Sequence[dict[str, Any]], frame: Frame) -> Iterator[str]:
-    """Texts beside marks: where there is room to the right, the left, above or below; else none, the title has it."""
+    """Texts beside marks: where there is room to the right, the left, above or below; else none, the title has it.
+
+    A trace whose texts have a position has them there or nowhere.
+    """
     wanted = [each for trace in traces for each in _texts(trace, frame)]
-    taken: list[Box] = [(x - 5, y - 5, x + 5, y + 5) for x, y, _ in wanted]
-    for x, y, text in wanted:
-        for anchor, dx, dy in _BESIDE:
+    taken: list[Box] = [(x - 5, y - 5, x + 5, y + 5) for x, y, *_ in wanted]
+    for x, y, text, beside in wanted:
+        for anchor, dx, dy in beside:
             box = _box(x + dx, y + dy, anchor, _SMALLER * width_of(text))
             if (
                 box[0] > frame.left
@@ -187,14 +205,16 @@ def labels(traces: Sequence[dict[str, Any]], frame: Frame) -> Iterator[str]:
                 break
 
 
-def _texts(trace: dict[str, Any], frame: Frame) -> Iterator[tuple[float, float, str]]:
-    """Where a trace has texts, the marks' places and what stands beside them."""
+def _texts(trace: dict[str, Any], frame: Frame) -> Iterator[tuple[float, float, str, Sequence[Beside]]]:
+    """Where a trace has texts, the marks' places, what stands beside them, and where it may."""
     if "text" not in str(trace.get("mode")):
         return
     given = trace.get("text")
     texts = [given] if isinstance(given, str) else listed(given)
+    beside = _AT.get(str(trace.get("textposition")), _BESIDE)
     for x, y, text in zip(values(trace, "x"), values(trace, "y"), texts, strict=False):
-        yield (*frame.at(x, y), str(text))
+        if text:
+            yield (*frame.at(x, y), str(text), beside)
 
 
 def _box(x: float, y: float, anchor: str, wide: float) -> Box:

@@ -127,7 +127,9 @@ def _linears(breakeven: pd.DataFrame) -> Iterator[str]:
     told = []
     for (device, mode), group in groups[:_MOST_CURVES]:
         schemes = [_curves(str(quant), rows) for quant, rows in group.groupby("quant")]
-        told.append(f"One Linear on {device}, compile={mode}: {'; '.join(schemes)}.")
+        first, last = group["m_min"].min(), group["m_max"].max()
+        measured = f"M = {first}–{last}" if first < last else f"M = {first}"
+        told.append(f"One Linear on {device}, compile={mode}, {measured}: {'; '.join(schemes)}.")
     if len(groups) > len(told):
         told[-1] += (
             f" The break-even table has {len(groups) - len(told)} more pairs of device and compile mode."

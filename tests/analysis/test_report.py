@@ -103,7 +103,9 @@ def browser(page, tmp_path_factory) -> dict:
 def test_it_renders_in_a_browser_and_asks_nobody_for_anything(browser, width):
     probed = browser[width]
     assert probed["requests"] == 0
-    assert len(probed["plots"]) == 2 + 1 + 4  # two workloads, memory, two K x N at two compile modes
+    assert (
+        len(probed["plots"]) == 2 + 1 + 4 + 6
+    )  # two workloads, memory, two K x N and three schemes at two modes
     for wide, high, marks, named, told in probed["plots"]:
         assert wide > 200
         assert high > 130
@@ -217,7 +219,7 @@ def test_the_page_has_its_sections(page):
     heads = re.findall(r"<h2[^>]*><a[^>]*>(.*?)</a></h2>", page)
     assert heads == ["What to use", "Verdicts", "Speedups", "Memory against speed", "Break-even shapes",
                      "Speedup over M",
-                     "Verdicts over shapes", "Rules", "How it was measured"]  # fmt: skip
+                     "Verdicts over shapes", "Regime map", "Rules", "How it was measured"]  # fmt: skip
     assert "torchao</dt><dd>0.18.0" in page
     assert 'class="hatched"' in page
 

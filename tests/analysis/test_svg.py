@@ -63,6 +63,20 @@ def test_labels_of_marks_do_not_cover_each_other():
     assert len({(each.get("x"), each.get("y")) for each in labels}) == len(labels) < 5
 
 
+def test_a_label_with_a_place_stands_there_or_nowhere():
+    figure = bare_figure(200)
+    figure.add_scatter(x=[1, 5], y=[1, 5], mode="markers+text", text=["aaaa", ""], textposition="middle left")
+    figure.add_scatter(x=[9], y=[9], mode="text", text=["bbbb"], textposition="middle left")
+    (label,) = [each for each in drawn(figure).iter("text") if each.get("class") == "label"]
+    assert (label.text, label.get("text-anchor")) == ("bbbb", "end"), "left of the first is the axis"
+
+
+def test_each_mark_may_have_a_size_of_its_own():
+    figure = bare_figure(200)
+    figure.add_scatter(x=[1, 2], y=[1, 2], mode="markers", marker={"size": [6, 20]})
+    assert [float(each.get("r")) for each in drawn(figure).iter("circle")] == [3, 10]
+
+
 def test_bars_stand_on_each_other():
     figure = bare_figure(100)
     for length in (2.0, 3.0):

@@ -68,6 +68,7 @@ def test_each_case_of_a_curve_is_told(told, speedups, case, says):
     said, table, _ = told(line((4, 16, 64), speedups))
     assert set(table["case"]) == {case}
     assert says in said[1]
+    assert "compile=default, M = 4–64: " in said[1]
 
 
 def test_a_withheld_verdict_and_the_control_are_in_no_curve(told):

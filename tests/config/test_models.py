@@ -346,6 +346,8 @@ def test_home_on_a_command_line(call: Call, checkpoints: Path, monkeypatch: pyte
             ["model=cogvideox-tiny", "frames=8"],
             "(frames - 1) / 4 + 1: 7 is no multiple of 4; next to it: 4 and 8",
         ),
+        (["model=flux-tiny", "resolution=100"], "side=resolution / 16: 100 is no multiple of 16"),
+        (["model=ltx-video", "frames=160"], "(frames - 1) / 8 + 1: 159 is no multiple of 8"),
         (
             ["model=qwen-image-tiny", "resolution=100"],
             "side=resolution / 16: 100 is no multiple of 16; next to it: 96 and 112",

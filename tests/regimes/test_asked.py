@@ -12,6 +12,7 @@ from src.config.errors import ConfigError
 from src.regimes.asked import ModelForecaster, device_asked
 from src.regimes.forecast import Place
 from src.regimes.knowledge import Knowledge
+from src.regimes.model_layers import asked_layers
 from tests.conftest import SMALL_FLUX
 from tests.regimes.synthetic import DEVICE, made_cells
 
@@ -56,6 +57,15 @@ def test_a_model_is_the_sum_of_its_layers(foretell):
     assert found.forecast.speedup == pytest.approx(whole.speedup)
     assert found.forecast.verdict == "hurts"
     assert "TFLOP/s" in whole.rest.source
+
+
+def test_its_layers_are_listed_for_the_map_once(foretell):
+    found = asked(foretell, "quant=float8wo,float8dq")
+    layers = [*asked_layers(found)]
+    assert sum(each.calls for each in layers) == sum(each.calls for each in found[0].whole.layers)
+    assert sum(each.share for each in layers) == pytest.approx(found[0].whole.share)
+    assert {each.place for each in layers} == {Place(DEVICE, "default", "bfloat16")}
+    assert any(".*." in each.names for each in layers)
 
 
 def test_layer_rules_apply(foretell):

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from src.app.application import main
 from src.checks.validation import validate
-from src.local.sweep import axes_of
+from src.records.key import axes_of
 from src.records.record import Record
 from src.run import execute
 

@@ -43,6 +43,8 @@ def refused(rows, entries):
 def test_quantized_and_compiled_it_computes_nearly_the_same(compose, entries, cpu, run_context, model):
     """Compiled by Dynamo alone, which is what finds graph breaks; once for all, with every scheme in it."""
     cfg = compose(f"model={model}", "dtype=float32", "compile=regional", "compile.backend=eager")
+    assert cfg.model.name == model
+    assert cfg.model.description
     baseline = build_workload(cfg, cpu)
     rows, _ = capture_layers(baseline, keep=False)
     assert refused(rows, entries) == []

@@ -1,0 +1,102 @@
+"""Redo the table of models in docs/models.md: each is constructed and called once at its real size, without memory.
+
+``python docs/make_model_tables.py``
+"""
+
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from src.app.composing import run_configs  # noqa: E402
+from src.config.quant_schema import RequiresConf  # noqa: E402
+from src.config.schema import RootConf, sizes_of_call  # noqa: E402
+from src.planning.besides import Besides  # noqa: E402
+from src.treatments.layers import LayerRow, capture_layers, why_not  # noqa: E402
+from src.workloads.dims import resolve  # noqa: E402
+from src.workloads.inputs import make_inputs  # noqa: E402
+from src.workloads.model import outline  # noqa: E402
+from src.workloads.workload import Workload  # noqa: E402
+
+PAGE = ROOT / "docs" / "models.md"
+NAMES = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
+_META = torch.device("meta")
+_BETWEEN = re.compile(r"(<!-- models:begin -->\n).*?(<!-- models:end -->)", re.DOTALL)
+_HEAD = (
+    "| `model` | parameters | resolution, frames | layers, shapes | TFLOP | Linear | bound, halved | "
+    "left by `field_default` |\n|---|--:|---|--:|--:|--:|--:|---|\n"
+)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One call of a model at its default size."""
+
+    model: nn.Module
+    inputs: dict[str, object]
+    rows: list[LayerRow]
+    flop: int  # of all products, convolutions and attention
+
+
+@torch.no_grad()
+def counted(cfg: RootConf) -> Counted:
+    """Call the model on the meta device, whose tensors are shapes."""
+    dims = resolve(cfg.model.dims, sizes_of_call(cfg), "model.dims")
+    inputs = make_inputs(cfg.model, dims, _META, torch.bfloat16, 0)
+    model = outline(cfg.model, torch.bfloat16).to(_META, torch.bfloat16)
+    with Besides() as work:
+        rows, _ = capture_layers(Workload(model, (), inputs), keep=False)
+    return Counted(model, inputs, rows, work.flop)
+
+
+def line(cfg: RootConf, seen: Counted) -> str:
+    """The model's row.
+
+    Args:
+        cfg: of the model, with ``layers=field_default``.
+        seen: at its default size.
+    """
+    parameters = sum(each.numel() for each in seen.model.parameters())
+    share = sum(2 * row.M * row.K * row.N * row.calls for row in seen.rows) / seen.flop
+    tflop = seen.flop / 1e12
+    shapes = len({row.shape for row in seen.rows})
+    left = Counter(
+        row.name.split(".")[0] for row in seen.rows if why_not(row, cfg.quant.layers, RequiresConf())
+    )
+    named = ", ".join(f"{name} {count}" for name, count in left.items())
+    size = f"{cfg.resolution}, {cfg.frames}" if cfg.frames else f"{cfg.resolution}"
+    cells = (
+        f"`{cfg.model.name}`",
+        f"{parameters / 1e9:.2f} B",
+        size,
+        f"{len(seen.rows)}, {shapes}",
+        f"{tflop:,.0f}" if tflop >= 100 else f"{tflop:.3g}",
+        f"{share:.0%}",
+        f"{1 / (1 - share):.1f}×, {1 / (1 - share / 2):.2f}×",
+        named,
+    )
+    return f"| {' | '.join(cells)} |\n"
+
+
+def published(cfg: RootConf) -> bool:
+    """Whether the table has it: what somebody published, no small sibling and no probe."""
+    return cfg.model.published_parameters is not None
+
+
+def table() -> str:
+    """Markdown."""
+    words = (["quant=int8wo", "layers=field_default", "gpu=cpu", f"model={name}"] for name in NAMES)
+    configs = [run_configs(each)[0][0] for each in words]
+    return _HEAD + "".join(line(cfg, counted(cfg)) for cfg in configs if published(cfg))
+
+
+if __name__ == "__main__":
+    text = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(_BETWEEN.sub(lambda found: f"{found[1]}{table()}{found[2]}", text), encoding="utf-8")
