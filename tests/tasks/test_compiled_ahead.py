@@ -38,10 +38,10 @@ def test_a_run_finds_what_was_compiled_without_its_model(
     )
     assert {"compile/baseline_warm_s", "compile/warm_s"} <= found.keys()
 
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "another"))
+    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
     forget_all_compiled()
     apart = execute_run(cfg)
-    assert apart.metrics["compile/cache_misses"] == 2
+    assert apart.metrics["compile/cache_hits"] == 0
     assert "compiled_ahead_s" not in apart.details, "it was not found"
     same = ("quality/sqnr_db", "quality/cosine", "quality/max_abs_error")
     assert [apart.metrics[name] for name in same] == [found[name] for name in same]
