@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from torch._inductor import config as inductor_config
 
 from src.compilation.ahead import without_content
 from src.compilation.scopes import forget_all_compiled
@@ -21,7 +22,6 @@ def test_a_run_finds_what_was_compiled_without_its_model(
     cold_cache: Path,
     execute_run: Callable[[RootConf], Record],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cfg = compose(*SMALL_LINEAR, "quant=int8wo", "compile=default", f"outputs={tmp_path}")
     forget_all_compiled()
@@ -38,9 +38,9 @@ def test_a_run_finds_what_was_compiled_without_its_model(
     )
     assert {"compile/baseline_warm_s", "compile/warm_s"} <= found.keys()
 
-    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
     forget_all_compiled()
-    apart = execute_run(cfg)
+    with inductor_config.patch(force_disable_caches=True):
+        apart = execute_run(cfg)
     assert apart.metrics["compile/cache_hits"] == 0
     assert "compiled_ahead_s" not in apart.details, "it was not found"
     same = ("quality/sqnr_db", "quality/cosine", "quality/max_abs_error")
