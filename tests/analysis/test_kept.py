@@ -55,7 +55,7 @@ def ids(tracker: Tracker) -> list[str]:
 def test_it_is_the_same_the_first_time_and_again(same, tmp_path):
     first = same()
     files = sorted(tmp_path.rglob("*.parquet"))
-    assert len(first) >= RUNS  # another test adds some
+    assert not first.empty  # how many there are is for the other tests, which come in any order
     assert_frame_equal(first, same())
     assert sorted(tmp_path.rglob("*.parquet")) == files != []
 
