@@ -13,7 +13,6 @@ from src.planning.matrix import Promise
 from src.regimes.asked import ModelForecaster, device_asked
 from src.regimes.cells import is_cpu
 from src.regimes.forecast import Forecast
-from src.regimes.foretelling import command_line
 from src.regimes.knowledge import Knowledge, learned
 
 
@@ -23,12 +22,12 @@ class Promises:
     Args:
         outputs: of the sweep.
         footprints: of the plan, each made once for both.
-        given: overrides that all runs have; None: those of this process' command line.
+        given: overrides that all runs have.
     """
 
-    def __init__(self, outputs: Path, footprints: Footprints, given: Sequence[str] | None = None) -> None:
+    def __init__(self, outputs: Path, footprints: Footprints, given: Sequence[str] = ()) -> None:
         self.outputs, self.footprints = outputs, footprints
-        self._given = command_line() if given is None else given
+        self._given = given
 
     def __call__(self, cfg: RootConf) -> Promise:
         """What is foretold of one run, its dtype settled."""
