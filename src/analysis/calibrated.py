@@ -3,13 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from src.analysis.devices import Device
+from src.analysis.local_store import Tagged
 from src.config.paths import command
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 
 @dataclass(frozen=True)
@@ -32,12 +29,12 @@ class Calibrated:
         return f"{self.device}: {self.date}, {how}, measure={self.measure}; equal copies told apart: {self.false}"
 
 
-def newest(runs: "Iterable[Run]") -> dict[Device, Calibrated]:
+def newest(runs: Iterable[Tagged]) -> dict[Device, Calibrated]:
     """The newest calibration of each device, by its name and identity; `runs` come newest first."""
     found: dict[Device, Calibrated] = {}
     for run in runs:
-        tags = run.data.tags
-        moment = datetime.fromtimestamp(run.info.start_time / 1e3, tz=UTC)
+        tags = run.tags
+        moment = datetime.fromtimestamp(run.start_ms / 1e3, tz=UTC)
         each = Calibrated(
             device=tags.get("device", ""),
             date=f"{moment:%Y-%m-%d}",

@@ -9,15 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
 
+from src.analysis.local_store import connected
 from src.analysis.source import TAGS, Texts, as_text, attempts
 from src.records.options import OPTIONS_TAG
 
 MARKS = [*TAGS, "speedup/ratio", "speedup/ci_low", "speedup/ci_high", "latency/median_ms"]
-_WAIT_S = 5.0
 _CHOSEN = """
     CREATE TEMP TABLE chosen AS
     SELECT runs.run_uuid AS id, runs.start_time AS start_ms FROM tags
@@ -38,10 +37,6 @@ _SETTINGS = """
     SELECT id, key, value FROM missing JOIN params ON params.run_uuid = id
     WHERE key LIKE 'quant.%' OR key LIKE 'compile.%' OR key LIKE 'model.%'
         OR key IN ('task.compares', 'measure.margin', 'measure.confidence')"""
-
-
-class OtherTablesError(Exception):
-    """The database cannot be read in this way; MLflow's client may be able to."""
 
 
 class Database:
@@ -114,13 +109,7 @@ def opened(path: Path, experiment_id: str) -> Iterator[Database]:
     Raises:
         OtherTablesError: it has no such tables, or is locked or damaged.
     """
-    try:
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_WAIT_S)
-        try:
-            connection.execute("PRAGMA temp_store = MEMORY")
-            connection.execute(_CHOSEN, (int(experiment_id),))
-            yield Database(connection)
-        finally:
-            connection.close()
-    except (sqlite3.Error, ValueError) as error:
-        raise OtherTablesError(str(error)) from error
+    with connected(path) as connection:
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute(_CHOSEN, (int(experiment_id),))
+        yield Database(connection)

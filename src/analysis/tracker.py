@@ -3,13 +3,15 @@
 import logging
 import os
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from src.analysis.database import OtherTablesError, opened
+from src.analysis.database import opened
 from src.analysis.kept import Kept, refreshed
+from src.analysis.local_store import Experiment, OtherTablesError, Tagged, experiment_of, files_of, tagged
 from src.analysis.source import Runs, attempts, in_order
 from src.config.errors import ConfigError
 from src.config.paths import command, database_path
@@ -23,7 +25,7 @@ from src.records.view import ui_command
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment, Run
+    from mlflow.entities import Run
 
 _PAGE = 1000  # runs per request
 _QUIET = {  # MLflow alone waits 246 s for a server that is down
@@ -49,10 +51,14 @@ class Tracker:
 
     def __init__(self, conf: TrackingConf, experiment: str | None = None) -> None:
         self.uri, self.experiment = without_password(conf.uri), experiment or conf.experiment
-        self._client = _client(conf)
-        self._database = database_path(conf.uri)
-        self._experiment = self._find_experiment()
-        self.experiment_id = str(self._experiment.experiment_id)
+        self._conf, self._database = conf, _database(conf)
+        here = experiment_of(self._database, self.experiment) if self._database else None
+        self.experiment_id, self._created_ms = here or self._find_experiment()
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        """MLflow's; a local database is read without it, so it is imported when something is written."""
+        return _client(self._conf)
 
     def attempts(self, folder: Path) -> tuple[pd.DataFrame, list[str]]:
         """All published runs as `src.analysis.source.attempts`, and what is to be said of how they were read.
@@ -64,9 +70,7 @@ class Tracker:
         """
         if self._database is None:
             return attempts(Runs(self.runs())), []
-        kept = Kept(
-            folder, {"uri": self.uri, "id": self.experiment_id, "made": self._experiment.creation_time}
-        )
+        kept = Kept(folder, {"uri": self.uri, "id": self.experiment_id, "made": self._created_ms})
         try:
             with opened(self._database, self.experiment_id) as database:
                 before = kept.read()
@@ -81,12 +85,21 @@ class Tracker:
         """All published runs, one MLflow run per attempt, newest first."""
         return list(self._search("tags.kind = 'run' and tags.published = '1'"))
 
-    def calibrations(self) -> "list[Run]":
+    def calibrations(self) -> list[Tagged]:
         """All published calibrations, newest first."""
-        return list(self._search("tags.kind = 'calibration' and tags.published = '1'"))
+        if self._database is not None:
+            try:
+                return tagged(self._database, self.experiment_id, "calibration")
+            except OtherTablesError:
+                pass
+        found = self._search("tags.kind = 'calibration' and tags.published = '1'")
+        return [Tagged(run.info.run_id, int(run.info.start_time), run.data.tags) for run in found]
 
     def artifact(self, run_id: str, name: str, folder: Path) -> Path | None:
-        """Download one artifact of a run; None where the run has none of that name."""
+        """One artifact of a run, where it is on this disk or downloaded; None where the run has none of that name."""
+        here = files_of(self._database, run_id) if self._database else None
+        if here is not None:
+            return here / name if (here / name).is_file() else None
         try:
             return Path(self._client.download_artifacts(run_id, name, str(folder)))
         except Exception:  # each artifact store has exceptions of its own
@@ -133,11 +146,11 @@ class Tracker:
             if not token:
                 return
 
-    def _find_experiment(self) -> "Experiment":
+    def _find_experiment(self) -> Experiment:
         try:
             found = self._client.get_experiment_by_name(self.experiment)
             if found is not None:
-                return found
+                return Experiment(str(found.experiment_id), int(found.creation_time or 0))
             known = [e.name for e in self._client.search_experiments() if e.name != "Default"]
         except Exception as error:
             raise _unreachable(self.uri, error) from error
@@ -145,7 +158,8 @@ class Tracker:
         raise ConfigError(f"experiment={self.experiment}: not in {self.uri}; {has}")
 
 
-def _client(conf: TrackingConf) -> "MlflowClient":
+def _database(conf: TrackingConf) -> Path | None:
+    """The file of a local store; None where a server or another database is asked."""
     if not conf.uri:
         raise ConfigError(
             f"tracking={conf.name}: has no uri to read runs from; use tracking=sqlite or tracking=server"
@@ -158,6 +172,10 @@ def _client(conf: TrackingConf) -> "MlflowClient":
         )
     if database is None:
         _probe(without_password(conf.uri))
+    return database
+
+
+def _client(conf: TrackingConf) -> "MlflowClient":
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     for name in ("mlflow", "alembic"):

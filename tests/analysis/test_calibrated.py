@@ -93,7 +93,7 @@ def test_a_calibration_of_another_device_or_one_half_published_does_not_count(
     calibrate(experiment, "2026-07-01", device="another device")
     calibrate(experiment, "2026-07-02")
     run = Tracker(store.conf(experiment).tracking).calibrations()[0]
-    store.client.delete_tag(run.info.run_id, "published")
+    store.client.delete_tag(run.run_id, "published")
     assert f"{CPU} has no calibration here" in notes(store, analysing, experiment)
 
 
