@@ -138,7 +138,8 @@ class Store:
         outputs.mkdir(parents=True, exist_ok=True)
         self.outputs, self.database = outputs, outputs / "mlflow.db"
         client = MlflowClient(f"sqlite:///{self.database}")
-        self.experiment_id = int(client.create_experiment("quantpay", (outputs / "artifacts").as_uri()))
+        self._artifacts = (outputs / "artifacts").as_uri()
+        self.experiment_id = int(client.create_experiment("quantpay", self._artifacts))
 
     def add(self, found: Iterator[Record]) -> None:
         """Publish these records."""
@@ -160,7 +161,7 @@ class Store:
             at_ms,
             at_ms,
             "active",
-            "",
+            f"{self._artifacts}/{run_id}/artifacts",
             self.experiment_id,
         )
         connection.execute(
