@@ -1,16 +1,21 @@
 """Speedup over M of one Linear, per scheme, compile mode, device and (K, N), and the break-even table."""
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import cached_property
+from hashlib import md5
 from itertools import groupby
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from src.analysis.breakeven import Array, Crossing, Direction, crossings, curve
 from src.analysis.frame import compared, layer_level
+from src.analysis.kept import Kept
 from src.statistics.speedup import Verdict
 
 GROUP = ["device", "model", "target", "dtype", "compile", "quant", "variant", "K", "N"]
@@ -21,6 +26,7 @@ COLUMNS = [
 ]
 _SPEEDUP = ("speedup/ratio", "speedup/ci_low", "speedup/ci_high", "confidence")
 _CONTROL = "none"
+_MANY = 500  # curves, whose crossings are kept
 _IN_WORDS = {
     str(Verdict.HELPS): "helps",
     str(Verdict.HURTS): "hurts",
@@ -42,25 +48,19 @@ class Case(StrEnum):
 
 @dataclass(frozen=True)
 class Shapes:
-    """One treatment's runs over M, for one (K, N) on one device; `runs` is sorted by M, one row each."""
+    """One treatment's runs over M, for one (K, N) on one device."""
 
     group: dict[str, object]  # of GROUP
-    runs: pd.DataFrame
+    ms: list[int]  # measured, rising
+    verdicts: list[str]  # of each M
+    speedups: Array  # (4, M): speedup, the ends of its interval, and that one's confidence
+    _every: pd.DataFrame
+    _place: slice
 
     @cached_property
-    def ms(self) -> list[int]:
-        """The measured M, rising."""
-        return [int(m) for m in self.runs["M"].tolist()]
-
-    @cached_property
-    def verdicts(self) -> list[str]:
-        """Of each M."""
-        return [str(verdict) for verdict in self.runs["verdict"].tolist()]
-
-    @cached_property
-    def speedups(self) -> Array:
-        """(4, M): speedup, the ends of its interval, and that one's confidence."""
-        return self.runs[list(_SPEEDUP)].to_numpy(dtype=np.float64).T
+    def runs(self) -> pd.DataFrame:
+        """One row per M; slower than the arrays, where there are thousands of curves."""
+        return self._every.iloc[self._place]
 
     @cached_property
     def case(self) -> Case:
@@ -79,6 +79,11 @@ class Shapes:
             return []
         return crossings(curve(np.array(self.ms, dtype=np.float64), *self.speedups), seed=seed)
 
+    @property
+    def print(self) -> str:
+        """Tells these numbers from others."""
+        return md5(str(self.ms).encode() + self.speedups.tobytes(), usedforsecurity=False).hexdigest()
+
 
 def shapes(frame: pd.DataFrame) -> Iterator[Shapes]:
     """The curves in a frame of standing runs, unquantized controls and runs of a busy machine left out."""
@@ -89,13 +94,24 @@ def shapes(frame: pd.DataFrame) -> Iterator[Shapes]:
     first = np.flatnonzero(~runs.duplicated(GROUP).to_numpy())
     groups = runs[GROUP].iloc[first].to_dict("records")
     ends = np.append(first, len(runs))[1:]
-    for group, start, end in zip(groups, first, ends, strict=True):
-        yield Shapes({str(name): value for name, value in group.items()}, runs.iloc[start:end])
+    ms, verdicts = runs["M"].astype("int64").tolist(), runs["verdict"].astype(str).tolist()
+    speedups = np.ascontiguousarray(runs[list(_SPEEDUP)].to_numpy(dtype=np.float64).T)
+    for group, start, end in zip(groups, first.tolist(), ends.tolist(), strict=True):
+        named, place = {str(name): value for name, value in group.items()}, slice(start, end)
+        yield Shapes(named, ms[place], verdicts[place], speedups[:, place], runs, place)
 
 
-def breakeven_table(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """One row per crossing, and one for each curve without any: the case, the M with its interval, in words."""
-    rows = [row for curve_ in shapes(frame) for row in _rows(curve_, seed)]
+def breakeven_table(frame: pd.DataFrame, folder: Path | None = None, seed: int = 0) -> pd.DataFrame:
+    """One row per crossing, and one for each curve without any: the case, the M with its interval, in words.
+
+    Args:
+        frame: standing runs.
+        folder: where the crossings of very many curves are kept; None: nowhere.
+        seed: of the bootstrap that gives the intervals.
+    """
+    curves = [*shapes(frame)]
+    found = known_crossings(curves, folder, seed)
+    rows = [row for curve_, crossed in zip(curves, found, strict=True) for row in _rows(curve_, crossed)]
     return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(["m", "m_low", "m_high", "seen"], float))
 
 
@@ -126,7 +142,33 @@ def _place(first: int, last: int, ms: Sequence[int]) -> str:
     return f"from {ms[first]} on" if last == len(ms) - 1 else f"at {ms[first]} to {ms[last]}"
 
 
-def _rows(curve_: Shapes, seed: int) -> Iterator[dict[str, object]]:
+def known_crossings(curves: Sequence[Shapes], folder: Path | None, seed: int) -> list[list[Crossing]]:
+    """The crossings of each curve; of very many, those are kept that the same numbers had before."""
+    if folder is None or len(curves) < _MANY:
+        return [each.crossings(seed) for each in curves]
+    kept = Kept(folder, {"what": "crossings", "seed": seed})
+    before = kept.read()
+    known: dict[str, str] = (
+        {} if before is None else dict(zip(before["run_id"], before["found"], strict=True))
+    )
+    prints = [each.print for each in curves]
+    new = {
+        name: json.dumps([asdict(found) for found in each.crossings(seed)])
+        for name, each in zip(prints, curves, strict=True)
+        if name not in known
+    }
+    known |= new
+    every = pd.DataFrame({"run_id": prints, "found": [known[name] for name in prints]})
+    if new:
+        kept.write(every, every[every["run_id"].isin([*new])], anew=before is None)
+    return [[_crossing(told) for told in json.loads(text)] for text in every["found"]]
+
+
+def _crossing(told: dict[str, Any]) -> Crossing:
+    return Crossing(**(told | {"direction": Direction(told["direction"])}))
+
+
+def _rows(curve_: Shapes, found: Sequence[Crossing]) -> Iterator[dict[str, object]]:
     ms, (speedup, low, high, _) = curve_.ms, curve_.speedups
     best = int(speedup.argmax())
     common = curve_.group | {
@@ -140,7 +182,6 @@ def _rows(curve_: Shapes, seed: int) -> Iterator[dict[str, object]]:
         "best_m": ms[best],
         "ranges": ranges(ms, curve_.verdicts),
     }
-    found = curve_.crossings(seed)
     if not found:
         yield common | {"says": _without_crossing(curve_)}
     edges = [0.0, *(crossing.m for crossing in found), np.inf]

@@ -77,10 +77,10 @@ class Forecaster:
     def __init__(self, cells: pd.DataFrame, margin: float = 0.02) -> None:
         self.cells = cells.assign(compile=cells["compile"].map(like))
         self.margin = margin
-        self._families: dict[tuple[bool, str, str], Family] = {}
         kinds = self.cells["device"].map(is_cpu)
-        for (kind, mode, dtype), rows in self.cells.groupby([kinds, "compile", "dtype"], sort=False):
-            self._families[bool(kind), str(mode), str(dtype)] = family(rows.reset_index(drop=True))
+        groups = self.cells.groupby([kinds, "compile", "dtype"], sort=False)
+        self._rows = {(bool(kind), str(mode), str(dtype)): rows for (kind, mode, dtype), rows in groups}
+        self._families: dict[tuple[bool, str, str], Family] = {}  # fitted when they are asked
 
     def __call__(self, queries: list[Query]) -> pd.DataFrame:
         """One row per query: its place, shape and scheme, and the fields of its Forecast."""
@@ -97,7 +97,7 @@ class Forecaster:
 
     def family(self, query: Query) -> Family | None:
         """What was fitted for the query's kind of device, compile mode and dtype."""
-        return self._families.get((is_cpu(query.device), like(query.compile), query.dtype))
+        return self._fitted((is_cpu(query.device), like(query.compile), query.dtype))
 
     def mode(self, query: Query) -> str:
         """The compile mode under which the query's kernels are known."""
@@ -105,8 +105,14 @@ class Forecaster:
 
     def families(self) -> Iterator[tuple[str, str, Family]]:
         """Compile mode, dtype and what was fitted for it."""
-        for (_, mode, dtype), each in self._families.items():
-            yield mode, dtype, each
+        for key in self._rows:
+            if (fitted := self._fitted(key)) is not None:
+                yield key[1], key[2], fitted
+
+    def _fitted(self, key: tuple[bool, str, str]) -> Family | None:
+        if key not in self._families and key in self._rows:
+            self._families[key] = family(self._rows[key].reset_index(drop=True))
+        return self._families.get(key)
 
     def one(self, query: Query) -> Forecast:
         """The forecast of one query."""

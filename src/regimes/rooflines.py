@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +15,6 @@ _CEILING = re.compile(r"ceiling/(\w+)_t(?:fl)?op_s")
 _COPY = "ceiling/copy_gb_s"
 _BYTES = {"float32": 4}  # of an element; of all other dtypes 2
 _GIB = 2**30
-_TAKEN = ["M", "K", "N", "dtype", "baseline_dtype", "quant", "variant", "memory/model_gib"]
-_TAKEN += ["latency/baseline_median_ms", "latency/median_ms"]
 _COLUMNS = ["quant", "M", "K", "N", "intensity", "tflop_s", "multiplies", "roof_tflop_s", "slope"]
 
 
@@ -48,9 +45,11 @@ def rooflines(runs: pd.DataFrame) -> Iterator[Roofline]:
     for (device, mode, dtype), rows in layers.groupby(["device", "compile", "dtype"]):
         ceilings = _ceilings(runs[runs["device"] == device])
         gb_s = ceilings.pop("copy", np.nan)
+        if not np.isfinite(gb_s) or str(dtype) not in ceilings:
+            continue
         points = _points(rows, gb_s, ceilings)
         known = {name: ceilings[name] for name in dict.fromkeys(points["multiplies"]) if name in ceilings}
-        if np.isfinite(gb_s) and str(dtype) in known:
+        if str(dtype) in known:
             yield Roofline(str(device), str(mode), str(dtype), gb_s, known, points)
 
 
@@ -66,8 +65,7 @@ def _ceilings(runs: pd.DataFrame) -> dict[str, float]:
 
 def _points(rows: pd.DataFrame, gb_s: float, ceilings: Mapping[str, float]) -> pd.DataFrame:
     """Both arms of each run; of an unquantized layer, which many runs measured, the median."""
-    arms = [arm for row in rows[_TAKEN].to_dict("records") for arm in _arms(row)]
-    frame = pd.DataFrame(arms, columns=["quant", "M", "K", "N", "multiplies", "bytes", "ms"])
+    frame = pd.concat([_unquantized(rows), _quantized(rows)], ignore_index=True)
     by = ["quant", "M", "K", "N", "multiplies"]
     frame = frame.astype({"bytes": float, "ms": float}).groupby(by, sort=False).median().reset_index()
     flop = 2.0 * frame["M"] * frame["K"] * frame["N"]
@@ -79,24 +77,34 @@ def _points(rows: pd.DataFrame, gb_s: float, ceilings: Mapping[str, float]) -> p
     )[_COLUMNS]
 
 
-def _arms(row: Mapping[Any, Any]) -> Iterator[dict[str, object]]:
-    """Unquantized and quantized: bytes of the weights as stored, and of x and y in the arm's dtype."""
-    shape = {name: int(row[name]) for name in "MKN"}
-    m, k, n = shape.values()
-    own, base = str(row["dtype"]), str(row["baseline_dtype"] or row["dtype"])
-    moved = _BYTES.get(base, 2) * (k * n + m * k + m * n)
-    yield shape | {
-        "quant": BASELINE,
-        "multiplies": base,
-        "bytes": moved,
-        "ms": row["latency/baseline_median_ms"],
-    }
-    stored = row["memory/model_gib"] * _GIB
-    if row["quant"] != BASELINE and np.isfinite(stored):
-        variant = f" ({row['variant']})" if row["variant"] else ""
-        yield shape | {
-            "quant": f"{row['quant']}{variant}",
-            "multiplies": multiplies_in(str(row["quant"]), own),
-            "bytes": stored + _BYTES.get(own, 2) * (m * k + m * n),
-            "ms": row["latency/median_ms"],
-        }
+def _unquantized(rows: pd.DataFrame) -> pd.DataFrame:
+    """That arm of each run, with the bytes of its weights, x and y."""
+    base = rows["baseline_dtype"].where(rows["baseline_dtype"] != "", rows["dtype"])
+    weights = rows["K"] * rows["N"]
+    return pd.DataFrame(
+        {"quant": BASELINE, **{name: rows[name].astype(int) for name in "MKN"}, "multiplies": base,
+         "bytes": _width(base) * (weights + _activations(rows)), "ms": rows["latency/baseline_median_ms"]}
+    )  # fmt: skip
+
+
+def _quantized(rows: pd.DataFrame) -> pd.DataFrame:
+    """The other one, where its weights were weighed: their bytes as stored, those of x and y in the run's dtype."""
+    rows = rows[(rows["quant"] != BASELINE) & np.isfinite(rows["memory/model_gib"])]
+    variant = (" (" + rows["variant"] + ")").where(rows["variant"] != "", "")
+    multiplies = [
+        multiplies_in(str(quant), str(own)) for quant, own in zip(rows["quant"], rows["dtype"], strict=True)
+    ]
+    moved = rows["memory/model_gib"] * _GIB + _width(rows["dtype"]) * _activations(rows)
+    return pd.DataFrame(
+        {"quant": rows["quant"] + variant, **{name: rows[name].astype(int) for name in "MKN"},
+         "multiplies": multiplies, "bytes": moved, "ms": rows["latency/median_ms"]}
+    )  # fmt: skip
+
+
+def _width(dtypes: "pd.Series[str]") -> "pd.Series[int]":
+    return dtypes.map(_BYTES).fillna(2).astype(int)
+
+
+def _activations(rows: pd.DataFrame) -> "pd.Series[int]":
+    found: pd.Series[int] = rows["M"] * (rows["K"] + rows["N"])
+    return found
