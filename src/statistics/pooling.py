@@ -18,6 +18,7 @@ Verified by simulation: `python -m benchmarks.processes`, table in `docs/process
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import NormalDist
 
 import numpy as np
@@ -45,8 +46,7 @@ class Process:
 
     def error(self, confidence: float) -> float:
         """Standard error of `log`, from an interval of this confidence."""
-        z = NormalDist().inv_cdf(0.5 + confidence / 2)
-        return max((math.log(self.ci_high) - math.log(self.ci_low)) / (2 * z), _ROUNDING)
+        return max((math.log(self.ci_high) - math.log(self.ci_low)) / (2 * _z(confidence)), _ROUNDING)
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,11 @@ def between_others(runs: Sequence[Sequence[Process]], confidence: float = 0.95) 
     variance = max(0.0, float(df @ (spread - within) / df.sum()))
     known = min(float(df.sum()), max(MIN_DF, _degrees(spread / (variance + within), df)))
     return Between(math.sqrt(variance), known, len(several))
+
+
+@cache
+def _z(confidence: float) -> float:
+    return NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
 def _within_variance(processes: Sequence[Process], confidence: float) -> float:
