@@ -210,7 +210,7 @@ def known_rates(monkeypatch: pytest.MonkeyPatch) -> DtypeRates:
 def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> Load:
     """Whatever else runs here, a run sees this load; nothing foreign unless a test says otherwise."""
     load = Load(own_cpus=1.0, foreign_cpus=0.0, cpus=1, seconds=1.0)
-    monkeypatch.setattr("src.tasks.timing.cpu_load", lambda: nullcontext(load))
+    monkeypatch.setattr("src.tasks.arms.timing.cpu_load", lambda: nullcontext(load))
     return load
 
 

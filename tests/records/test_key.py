@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from src.analysis.frame import CELL
-from src.analysis.variants import variants
+from src.analysis.runs.frame import CELL
+from src.analysis.runs.variants import variants
 from src.config.schema import RootConf, SerializeConf
 from src.records import key as key_module
 from src.records.content import settings

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from src.regimes.cells import COLUMNS, cells
-from src.regimes.costs import Costs
+from src.forecasts.costs import Costs
+from src.forecasts.evidence.cells import COLUMNS, cells
 
 DEVICE = "Made-up 5000"
 BASE = Costs(floor_us=4, weight_us=0.7, multiply_us=2.8, in_flight=0.6, input_us=0.2, output_us=0.3)

@@ -9,10 +9,10 @@ import pytest
 from src.analyze import with_workload
 from src.app.composing import run_configs
 from src.config.errors import ConfigError
-from src.regimes.asked import ModelForecaster, device_asked
-from src.regimes.forecast import Place
-from src.regimes.knowledge import Knowledge
-from src.regimes.model_layers import asked_layers
+from src.forecasts.forecast import Place
+from src.forecasts.knowledge import Knowledge
+from src.forecasts.models.asked import ModelForecaster, device_asked
+from src.forecasts.models.layers import asked_layers
 from tests.conftest import SMALL_FLUX
 from tests.regimes.synthetic import DEVICE, made_cells
 

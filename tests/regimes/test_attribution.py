@@ -6,13 +6,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from src.analysis.layer_tables import layer_tables
-from src.analysis.recorded import recorded
-from src.regimes.attribution import Attribution, attributions
-from src.regimes.cells import together
-from src.regimes.forecast import Forecaster
-from src.regimes.imports import read_imports
-from src.report.attribution import attribution_section, attributions_in_words
+from src.analysis.runs.layer_tables import layer_tables
+from src.analysis.runs.recorded import recorded
+from src.forecasts.evidence.cells import together
+from src.forecasts.evidence.imports import read_imports
+from src.forecasts.forecast import Forecaster
+from src.forecasts.models.attribution import Attribution, attributions
+from src.report.regimes.attribution import attribution_section, attributions_in_words
 from tests.regimes.synthetic import DEVICE, made_cells
 
 PUBLISHED = Path("outputs/published/nvidia-h200")

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from src.regimes.cells import OWN, cells, is_cpu, own_cells, together, weights
+from src.forecasts.evidence.cells import OWN, cells, is_cpu, own_cells, together, weights
 from tests.regimes.synthetic import made_cells
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.regimes.costs import Costs, baseline_prior, fit_costs, treated_prior
+from src.forecasts.costs import Costs, baseline_prior, fit_costs, treated_prior
 from tests.regimes.synthetic import BASE, MS, SIDES, TREATED
 
 SHAPES = np.array([(m, k, n) for k, n in SIDES for m in MS], dtype=float)

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.regimes.cells import PLACE, cells
-from src.regimes.forecast import UNKNOWN, Forecaster, Query
-from src.regimes.imports import read_imports
+from src.forecasts.evidence.cells import PLACE, cells
+from src.forecasts.evidence.imports import read_imports
+from src.forecasts.forecast import UNKNOWN, Forecaster, Query
 from src.regimes.regimes import foretold, known_rules
 from tests.regimes.synthetic import DEVICE, made_cells, speedup
 

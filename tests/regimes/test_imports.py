@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from src.config.errors import ConfigError
-from src.regimes.imports import read_imports
+from src.forecasts.evidence.imports import read_imports
 
 GRID = Path("outputs/published/nvidia-h100-80gb-hbm3/linear_grid.csv")
 HEAD = "device,compile,dtype,M,K,N,quant,speedup"

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from src.config.errors import ConfigError
-from src.regimes.cells import OWN
-from src.regimes.queries import read_queries, usual_place
+from src.forecasts.evidence.cells import OWN
+from src.forecasts.queries import read_queries, usual_place
 from tests.regimes.synthetic import DEVICE, made_cells
 
 

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from src.regimes.forecast import Place
-from src.regimes.rest import Work, computed_rest, measured_rest, runs_of
+from src.forecasts.forecast import Place
+from src.forecasts.models.rest import Work, computed_rest, measured_rest, runs_of
 
 PLACE = Place("Made-up 5000", "regional", "bfloat16")
 

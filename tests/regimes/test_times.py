@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from src.regimes.family import family
-from src.regimes.times import BaselineTimes, within_whole
+from src.forecasts.family import family
+from src.forecasts.times import BaselineTimes, within_whole
 from tests.regimes.synthetic import BASE, DEVICE, made_cells
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from src.regimes.rest import Rest
-from src.regimes.whole import Layers, put_together
+from src.forecasts.models.rest import Rest
+from src.forecasts.models.whole import Layers, put_together
 
 BIG = Layers(4096, 3072, 3072, 10, "int8dq", 60.0, 30.0, 2.0, 1.8, 2.2)
 PLAIN = Layers(1, 64, 64, 1, "", 10.0, 10.0, left="quant.layers.exclude: embed")
