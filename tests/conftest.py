@@ -171,7 +171,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow takes 1 to 7 s to make its tables; tests copy these."""
-    from src.records.tracking import open_tracker
+    from src.records.mlflow.tracking import open_tracker
 
     folder = tmp_path_factory.mktemp("database")
     open_tracker(

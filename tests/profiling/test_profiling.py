@@ -25,7 +25,7 @@ from src.profiling.kernels import (
 )
 from src.profiling.snapshots import write_snapshot
 from src.profiling.trace import write_trace
-from src.records.content import artifacts
+from src.records.mlflow.content import artifacts
 from src.records.record import Outcome
 from src.records.store import next_attempt, run_folder
 from src.workloads.workload import Whole

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from src.measurement.rounds import Other
-from src.records.content import note
+from src.records.mlflow.content import note
 from src.records.record import Outcome
 from src.workloads.dtype import DtypeRates
 from tests.conftest import ROOT, SMALL_LINEAR, synthetic_rounds

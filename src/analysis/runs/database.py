@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from src.analysis.runs.source import TAGS, Texts, as_text, attempts
-from src.records.options import OPTIONS_TAG
+from src.records.mlflow.options import OPTIONS_TAG
 
 MARKS = [*TAGS, "speedup/ratio", "speedup/ci_low", "speedup/ci_high", "latency/median_ms"]
 _WAIT_S = 5.0

@@ -8,7 +8,7 @@ import pandas as pd
 
 from src.analysis.runs.facts import VERSIONS
 from src.analysis.runs.frame import standing, tidy
-from src.records import content
+from src.records.mlflow import content
 from src.records.record import Record
 from src.records.store import iter_records
 

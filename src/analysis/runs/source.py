@@ -9,7 +9,7 @@ import pandas as pd
 
 from src.analysis.runs.variants import may_tell
 from src.config.measure_schema import MeasureConf
-from src.records.options import OPTIONS_TAG, options
+from src.records.mlflow.options import OPTIONS_TAG, options
 from src.records.record import renamed
 
 if TYPE_CHECKING:

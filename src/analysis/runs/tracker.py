@@ -15,11 +15,11 @@ from src.config.errors import ConfigError
 from src.config.paths import command, database_path
 from src.config.schema import TrackingConf
 from src.config.tracking_uri import without_password
-from src.records.connection import TrackingError, mend_folder, probe
+from src.records.mlflow.connection import TrackingError, mend_folder, probe
+from src.records.mlflow.summary import MAX_NOTE, NOTE
+from src.records.mlflow.view import ui_command
 from src.records.record import RecordError
 from src.records.store import MANIFEST_NAME, read_manifest, sweep_folder
-from src.records.summary import MAX_NOTE, NOTE
-from src.records.view import ui_command
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

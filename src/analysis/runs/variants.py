@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from src.records.options import is_prose
+from src.records.mlflow.options import is_prose
 
 _TREATED_BY = ("quant.", "compile.", "model.")  # parameters that can tell two treatments apart
 _FREE = ("quant.config.", "compile.options.", "model.factory.")

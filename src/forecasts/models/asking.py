@@ -13,7 +13,7 @@ from src.config.noise import quiet_libraries
 from src.config.schema import RootConf
 from src.planning.matrix import Promise
 from src.processes.children import fork_server
-from src.records.content import identity_text
+from src.records.mlflow.content import identity_text
 
 if TYPE_CHECKING:
     import pandas as pd

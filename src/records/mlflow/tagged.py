@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from src.records import content
-from src.records.connection import Connection
+from src.records.mlflow import content
+from src.records.mlflow.connection import Connection
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -11,9 +11,9 @@ import yaml
 
 from src.config.model_schema import DENOISER, PIPELINE, TOKENS
 from src.records.key import AXES
+from src.records.mlflow.shown import shown
 from src.records.pooled import ESTIMATE, FOLDER_NAME
 from src.records.record import EMULATED, RECORD_NAME, Outcome, Record
-from src.records.shown import shown
 from src.records.store import MARKER_NAME
 
 Point = tuple[str, float, int]  # metric, value, step

@@ -5,7 +5,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from src.records import content
+from src.records.mlflow import content
 from src.records.record import EMULATED, Outcome, Record
 from src.records.store import SweepManifest
 

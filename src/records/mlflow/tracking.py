@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.config.schema import TrackingConf
-from src.records import content
-from src.records.connection import Connection, TrackingError, UnpublishableError, connect, explained
-from src.records.options import OPTIONS_TAG, options_text
+from src.records.mlflow import content
+from src.records.mlflow.connection import Connection, TrackingError, UnpublishableError, connect, explained
+from src.records.mlflow.options import OPTIONS_TAG, options_text
+from src.records.mlflow.summary import NOTE, headline, sweep_note, sweep_status
+from src.records.mlflow.tagged import TaggedRuns
+from src.records.mlflow.view import publish_view, sweep_link
 from src.records.record import RECORD_NAME, Record, RecordError, read_record
 from src.records.store import (
     MANIFEST_NAME,
@@ -26,9 +29,6 @@ from src.records.store import (
     published_run,
     read_manifest,
 )
-from src.records.summary import NOTE, headline, sweep_note, sweep_status
-from src.records.tagged import TaggedRuns
-from src.records.view import publish_view, sweep_link
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from src.config.paths import in_environment
-from src.records.connection import Connection
-from src.records.content import param_name
+from src.records.mlflow.connection import Connection
+from src.records.mlflow.content import param_name
 from src.records.record import Record
 
 _TAG = "mlflow.sharedViewState."
