@@ -23,7 +23,7 @@ from src.report.graphics.svg import drawing
 from src.report.regimes.maps import coverage, regime_map, regime_maps_section
 from src.report.regimes.roofline import in_words, roofline, roofline_section
 from src.report.runs.filters import Filters
-from tests.regimes.synthetic import DEVICE, made_cells
+from tests.forecasts.synthetic import DEVICE, made_cells
 
 PUBLISHED = Path("outputs/published/nvidia-h100-80gb-hbm3")
 SCHEMES = ["float8dq", "float8wo", "int4wo", "int8dq", "int8wo"]

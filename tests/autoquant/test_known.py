@@ -9,8 +9,8 @@ from src.autoquant.plan import Choice, Plan, Trial, read_plan
 from src.records.key import axes_of
 from src.records.record import Outcome, Record, read_record
 from src.run import execute
+from tests.autoquant.test_autoquant import candidates
 from tests.conftest import SMALL_LINEAR, synthetic_rounds
-from tests.treatments.test_autoquant import candidates
 
 SHAPE, SHAPE_TEXT = (16, 256, 128), "16x256x128"
 

@@ -6,7 +6,7 @@ import pytest
 from src.config.errors import ConfigError
 from src.forecasts.evidence.cells import OWN
 from src.forecasts.queries import read_queries, usual_place
-from tests.regimes.synthetic import DEVICE, made_cells
+from tests.forecasts.synthetic import DEVICE, made_cells
 
 
 def asked(tmp_path, *lines: str):

@@ -14,7 +14,7 @@ from src.forecasts.knowledge import Knowledge
 from src.forecasts.models.asked import ModelForecaster, device_asked
 from src.forecasts.models.layers import asked_layers
 from tests.conftest import SMALL_FLUX
-from tests.regimes.synthetic import DEVICE, made_cells
+from tests.forecasts.synthetic import DEVICE, made_cells
 
 SMALL = (
     (64, 128),

@@ -11,7 +11,7 @@ from src.forecasts.evidence.cells import PLACE, cells
 from src.forecasts.evidence.imports import read_imports
 from src.forecasts.forecast import UNKNOWN, Forecaster, Query
 from src.regimes.regimes import foretold, known_rules
-from tests.regimes.synthetic import DEVICE, made_cells, speedup
+from tests.forecasts.synthetic import DEVICE, made_cells, speedup
 
 GRID = Path("outputs/published/nvidia-h100-80gb-hbm3/linear_grid.csv")
 H100 = "NVIDIA H100 80GB HBM3"

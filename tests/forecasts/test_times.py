@@ -5,7 +5,7 @@ import pytest
 
 from src.forecasts.family import family
 from src.forecasts.times import BaselineTimes, within_whole
-from tests.regimes.synthetic import BASE, DEVICE, made_cells
+from tests.forecasts.synthetic import BASE, DEVICE, made_cells
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.forecasts.costs import Costs, baseline_prior, fit_costs, treated_prior
-from tests.regimes.synthetic import BASE, MS, SIDES, TREATED
+from tests.forecasts.synthetic import BASE, MS, SIDES, TREATED
 
 SHAPES = np.array([(m, k, n) for k, n in SIDES for m in MS], dtype=float)
 ONES = np.ones(len(SHAPES))

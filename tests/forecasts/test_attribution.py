@@ -13,7 +13,7 @@ from src.forecasts.evidence.imports import read_imports
 from src.forecasts.forecast import Forecaster
 from src.forecasts.models.attribution import Attribution, attributions
 from src.report.regimes.attribution import attribution_section, attributions_in_words
-from tests.regimes.synthetic import DEVICE, made_cells
+from tests.forecasts.synthetic import DEVICE, made_cells
 
 PUBLISHED = Path("outputs/published/nvidia-h200")
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from src.forecasts.evidence.cells import OWN, cells, is_cpu, own_cells, together, weights
-from tests.regimes.synthetic import made_cells
+from tests.forecasts.synthetic import made_cells
 
 
 def test_a_published_device_is_the_own_one_whose_name_begins_so():
