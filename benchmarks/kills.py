@@ -2,9 +2,10 @@
 
     python -m benchmarks.kills [--kills 200] [--seed 0] [--compiled]
 
-First one sweep is timed whole; each kill falls at a random moment of the later seven eighths of that time, and may find
-that the sweep has ended. After each kill the same command runs again. Every run must then have a record, each record must
-lie in the folder of its own configuration, and none may have been measured twice without need. Prints the counts.
+First one sweep is timed whole; each kill falls at a random moment of the later seven eighths of that time, and may
+find that the sweep has ended. After each kill the same command runs again. Every run must then have a record, each
+record must lie in the folder of its own configuration, and none may have been measured twice without need.
+Prints the counts.
 """
 
 import argparse
