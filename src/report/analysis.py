@@ -14,6 +14,7 @@ from src.analysis.runs.frame import VERDICTS, compared, model_level, of_sweep, s
 from src.analysis.runs.kept import kept_folder
 from src.analysis.runs.layer_tables import layer_tables
 from src.analysis.runs.left import left_to_forecast, write_left_out
+from src.analysis.runs.logbook import Entry, Logbook
 from src.analysis.runs.tracker import Tracker, sweep_keys
 from src.analysis.schemes import write_schemes
 from src.analysis.shapes import breakeven_table
@@ -50,6 +51,11 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
         if not conf.imports and not conf.predict:
             raise
         return _without_runs(conf, str(error), console)
+    with Logbook(tracker) as logbook:
+        return _of_runs(conf, tracker, logbook, console)
+
+
+def _of_runs(conf: AnalyzeConf, tracker: Tracker, logbook: Logbook, console: Console) -> int:
     attempts, told = tracker.attempts(kept_folder(Path(conf.outputs)))
     for line in told:
         console.print(f"note: {line}", soft_wrap=True, markup=False)
@@ -87,7 +93,7 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
     show_regimes(console, found_regimes)
     for line in left_in_words(left):
         console.print(line, soft_wrap=True, markup=False)
-    _log(tracker, conf, report, paths, console)
+    _log(logbook, tracker.uri, conf, report, paths, console)
     terminal.closing(console, paths[0], tracker.view_hint, report.answers)
     return 0
 
@@ -167,13 +173,18 @@ def report_folder(folder: Path) -> Path:
     return folder
 
 
-def _log(tracker: Tracker, conf: AnalyzeConf, report: Report, paths: list[Path], console: Console) -> None:
+def _log(
+    logbook: Logbook, uri: str, conf: AnalyzeConf, report: Report, paths: list[Path], console: Console
+) -> None:
     """Log the analysis, also with the sweep it is of; the report is on disk, so a tracker gone away is only said."""
-    name = f"analysis of {conf.sweep or 'all runs'}"
-    tags = {"sweep": conf.sweep} if conf.sweep else {}
-    try:
-        tracker.publish(name, tags, headline(report.runs, report.breakeven), paths)
-        if conf.sweep:
-            tracker.tell_sweep(conf.sweep, paragraph([each.answer for each in report.answers]), paths[0])
-    except Exception as error:  # each artifact store has exceptions of its own
-        console.print(f"the analysis could not be logged to {tracker.uri}: {error}", markup=False)
+    sweep = conf.sweep or ""
+    entry = Entry(
+        name=f"analysis of {sweep or 'all runs'}",
+        tags={"sweep": sweep} if sweep else {},
+        metrics=headline(report.runs, report.breakeven),
+        files=paths,
+        sweep=sweep,
+        answer=paragraph([each.answer for each in report.answers]),
+    )
+    if why := logbook.log(entry):
+        console.print(f"the analysis could not be logged to {uri}: {why}", markup=False)

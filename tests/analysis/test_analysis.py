@@ -7,6 +7,8 @@ import sys
 import pandas as pd
 import pytest
 
+from src.analysis.runs.logbook import Entry, Logbook
+from src.analysis.runs.tracker import Tracker
 from src.analyze import main
 from src.config.errors import ConfigError
 from src.records.record import Outcome
@@ -210,3 +212,15 @@ def test_the_command_prints_on_an_ascii_terminal(store, monkeypatch):
         assert main() == 0
         terminal.flush()
     assert b"1.30x 1.29-1.31" in terminal.buffer.getvalue()
+
+
+def test_an_analysis_is_logged_by_a_process_beside_where_mlflow_is_not_imported(store, tmp_path):
+    name, experiment_id = store.experiment([made("a", 1.1)])
+    (tmp_path / "report.html").write_text("told")
+    entry = Entry("by itself", {"told": "yes"}, {"runs/total": 3.0}, [tmp_path / "report.html"])
+    with Logbook(Tracker(store.conf(name).tracking), beside=True) as logbook:
+        assert logbook.log(entry) == ""
+        assert "ended" in logbook.log(entry)
+    (run,) = store.client.search_runs([experiment_id], "tags.kind = 'analysis'")
+    assert (run.data.tags["told"], run.data.metrics["runs/total"]) == ("yes", 3.0)
+    assert [file.path for file in store.client.list_artifacts(run.info.run_id)] == ["report.html"]

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,14 +59,19 @@ class Tracker:
 
     def __init__(self, conf: TrackingConf, experiment: str | None = None) -> None:
         self.uri, self.experiment = without_password(conf.uri), experiment or conf.experiment
-        self._conf, self._database = conf, _database(conf)
+        self.conf, self._database = conf, _database(conf)
         here = experiment_of(self._database, self.experiment) if self._database else None
         self.experiment_id, self._created_ms = here or self._find_experiment()
 
     @cached_property
     def _client(self) -> "MlflowClient":
         """MLflow's; a local database is read without it, so it is imported when something is written."""
-        return _client(self._conf)
+        return _client(self.conf)
+
+    def import_client(self) -> None:
+        """Make MLflow's client ready now, which takes seconds; what cannot be opened is told when it is used."""
+        with suppress(ConfigError):
+            _ = self._client
 
     def attempts(self, folder: Path) -> tuple[pd.DataFrame, list[str]]:
         """All published runs as `src.analysis.runs.source.attempts`, and what is to be said of how they were read.
