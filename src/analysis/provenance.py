@@ -51,15 +51,11 @@ def provenance(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> Provenanc
     fell = told[told["fell_back"] != ""]
     found.fell_back = sorted(_counted(fell["quant"] + ": " + fell["fell_back"]))
     ran, newest = compared(runs), calibrated.newest(tracker.calibrations())
-    devices = {
-        (name, identity): label
-        for name, identity, label in zip(
-            ran["device_name"], ran["device_identity"], ran["device"], strict=True
-        )
-    }
+    named = ran[["device_name", "device_identity", "device"]].drop_duplicates()
+    devices = {(name, identity): label for name, identity, label in named.itertuples(index=False)}
     found.calibrations = [newest[key].text for key in devices if key in newest]
     protocols: dict[Device, set[str]] = {}
-    for name, identity, protocol in set(zip(*(told[column] for column in _PROTOCOL_OF), strict=True)):
+    for name, identity, protocol in told[[*_PROTOCOL_OF]].drop_duplicates().itertuples(index=False):
         protocols.setdefault((name, identity), set()).add(protocol)
     found.uncalibrated = list(calibrated.warnings(devices, newest, protocols))
     return found

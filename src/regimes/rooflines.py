@@ -40,10 +40,13 @@ class Roofline:
 
 def rooflines(runs: pd.DataFrame) -> Iterator[Roofline]:
     """Of each place whose ceilings some run measured and that has single layers with a speedup; standing runs."""
+    told = runs[["device", "started_at", *filter(_named, map(str, runs))]].dropna(thresh=3)
+    if told.empty:
+        return
     layers = compared(layer_level(runs))
     layers = layers[~layers["withheld"]].assign(compile=layers["compile"].map(like))
     for (device, mode, dtype), rows in layers.groupby(["device", "compile", "dtype"]):
-        ceilings = _ceilings(runs[runs["device"] == device])
+        ceilings = _ceilings(told[told["device"] == device])
         gb_s = ceilings.pop("copy", np.nan)
         if not np.isfinite(gb_s) or str(dtype) not in ceilings:
             continue
@@ -55,12 +58,15 @@ def rooflines(runs: pd.DataFrame) -> Iterator[Roofline]:
 
 def _ceilings(runs: pd.DataFrame) -> dict[str, float]:
     """The newest of each: TFLOP/s by dtype, and GB/s under `copy`."""
-    found, ordered = {}, runs.sort_values("started_at")
-    for column in ordered.columns:
-        named = _CEILING.fullmatch(column)
-        if (named or column == _COPY) and len(values := ordered[column].dropna()):
-            found[named[1] if named else "copy"] = float(values.iloc[-1])
-    return found
+    ordered = runs.sort_values("started_at")
+    columns = {name: ordered[column].dropna() for column in ordered if (name := _named(str(column)))}
+    return {name: float(values.iloc[-1]) for name, values in columns.items() if len(values)}
+
+
+def _named(column: str) -> str:
+    """What a metric is the ceiling of: a dtype, or `copy`; empty: it is another."""
+    found = _CEILING.fullmatch(column)
+    return "copy" if column == _COPY else found[1] if found else ""
 
 
 def _points(rows: pd.DataFrame, gb_s: float, ceilings: Mapping[str, float]) -> pd.DataFrame:

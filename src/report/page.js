@@ -6,9 +6,9 @@
   all("table.sortable").forEach(function (table) {
     var heads = all("th", table), body = table.tBodies[0];
     function value(row, column) {
-      var cell = row.cells[column], given = cell && cell.getAttribute("data-v");
-      if (!cell || given === null) return null;
-      return given !== "" && !isNaN(given) ? Number(given) : given.toLowerCase();
+      var cell = row.cells[column], given = cell && (cell.getAttribute("data-v") || cell.textContent);
+      if (!given) return null;
+      return !isNaN(given) ? Number(given) : given.toLowerCase();
     }
     heads.forEach(function (head) { head.setAttribute("data-h", head.textContent); });
     all("tr", body).forEach(function (row) {

@@ -10,6 +10,9 @@ from src.report.graphics.marks import swatch
 from src.report.graphics.palette import Line, look
 
 
+_TAG = re.compile(r"<[^>]*>")
+
+
 @dataclass(frozen=True)
 class Cell:
     """One cell of a table: HTML, and the value that it is sorted by (none: its text)."""
@@ -96,7 +99,9 @@ def definitions(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    sort = "" if cell.sort is None else f' data-v="{escape(str(cell.sort))}"'
+    given = f"{cell.sort:.7g}" if isinstance(cell.sort, float) else escape(str(cell.sort))
+    told = cell.sort is None or given == _TAG.sub("", cell.html)  # its text, by which it is sorted anyway
+    sort = "" if told else f' data-v="{given}"'
     wide = f' colspan="{cell.columns}"' if cell.columns > 1 else ""
     return f"<td{_class(cell.number)}{sort}{wide}>{cell.html}</td>"
 

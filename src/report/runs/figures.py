@@ -62,7 +62,8 @@ def forest(rows: pd.DataFrame, span: Range, margin: float) -> go.Figure:
             x=part["speedup/ratio"], y=[labels[i] for i in chosen], mode="markers", name=name,
             marker={"color": style.ink, "symbol": style.symbol, "size": 9},
             error_x=_errors(part, style.ink),
-            customdata=[_hover(row) for _, row in part.iterrows()], hovertemplate="%{customdata}<extra></extra>",
+            customdata=[_hover(row, row["device"]) for _, row in part.iterrows()],
+            hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
     figure.update_yaxes(categoryorder="array", categoryarray=labels[::-1], automargin=True, showgrid=False)
     figure.update_xaxes(**_speedup_axis(span), title={"text": "speedup over the baseline", "standoff": 6})
@@ -105,7 +106,8 @@ def memory_against_speedup(runs: pd.DataFrame, lines: dict[str, Line], margin: f
             text=[f"{escape(str(quant))} {decibels(sqnr)}" for sqnr in part["quality/sqnr_db"]],
             marker={"color": line.colour, "symbol": line.symbol, "size": 9, "line": {"color": "white", "width": 1}},
             error_y=_errors(part, translucent(line.colour, 0.45)),
-            customdata=[_hover(row) for _, row in part.iterrows()], hovertemplate="%{customdata}<extra></extra>",
+            customdata=[_hover(row, row["device"]) for _, row in part.iterrows()],
+            hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
     figure.add_hrect(1 / (1 + margin), 1 + margin, fillcolor=_BAND, line_width=0, layer="below")
     figure.add_hline(1, line={"color": _INK, "width": 1}, layer="below")
@@ -179,15 +181,15 @@ def _errors(rows: pd.DataFrame, colour: str) -> dict[str, Any]:
     }
 
 
-def _hover(row: Row) -> str:
-    """A run in a few lines; what comes from the run is escaped, for plots read some HTML."""
+def _hover(row: Row, device: str = "") -> str:
+    """A run in a few lines, its device where that is not told above; plots read some HTML, so texts are escaped."""
     latency = [milliseconds(row[name]) for name in ("latency/baseline_median_ms", "latency/median_ms")]
     lines = [
         f"<b>{escape(workload_text(row))}</b>",
-        escape(row["device"]),
+        escape(device),
         escape(treatment_text(row)),
         f"{row['speedup/ratio']:.3f}× ({interval_text(row)}) {look(row['verdict']).glyph} {escape(row['verdict'])}",
-        escape(row["interval"]),
+        escape(row["interval"].partition(";")[0]),  # all of it stands in the table
         f"{latency[0]} → {latency[1]} ms" if all(latency) else "",
         f"{percent(row['memory/saved'])} model memory saved" if percent(row["memory/saved"]) else "",
         f"SQNR {decibels(row['quality/sqnr_db'])} dB" if decibels(row["quality/sqnr_db"]) else "",
