@@ -103,7 +103,8 @@ def pool_rows(frame: pd.DataFrame) -> None:
     frame["interval"] = ""
     for name, end in zip(_WITHIN, ESTIMATE[1:], strict=True):
         frame[name] = frame[name].fillna(frame[end].where(frame["kind"] != _NOTHING))
-    for _, rows in frame[frame["kind"] != _NOTHING].groupby("device", sort=False):
+    needed = ["device", "kind", "withheld", "each", "confidence", *ESTIMATE]
+    for _, rows in frame.loc[frame["kind"] != _NOTHING, needed].groupby("device", sort=False):
         many = rows[rows["kind"] == _SEVERAL]
         others = many[~many["withheld"]]
         everything = _told_by(others, None)

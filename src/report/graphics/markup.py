@@ -9,7 +9,6 @@ from src.config.paths import command
 from src.report.graphics.marks import swatch
 from src.report.graphics.palette import Line, look
 
-
 _TAG = re.compile(r"<[^>]*>")
 
 
