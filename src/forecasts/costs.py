@@ -2,11 +2,14 @@
 
 The time of y[M, N] = x[M, K] W[N, K]^T, in us:
 
-    floor + input * M K + output * M N + max(weight * K N, multiply * K * max(M N, in_flight))
+    floor + input * M K + output * M N + max(weight * K N, multiply * K * max(M N, in_flight)) + fresh * K N
 
 with soft maxima. `floor` is what every call costs, `input` reading (and quantizing) x, `output` writing (and
 rescaling) y, `weight` bringing W (and making it what is multiplied), `multiply` a multiply-add, `in_flight` how many
-outputs a device computes at once: with fewer, a part of it waits. All are positive, so times grow with M, K and N.
+outputs a device computes at once: with fewer, a part of it waits. `fresh` is only of kernels that make their weights
+anew at each call, on CPUs and from 2^24 weights on: so much memory (32 MiB, at two bytes each) an allocator gives
+back every time, and the system hands it out again page by page (glibc's DEFAULT_MMAP_THRESHOLD_MAX). All are
+positive, so times grow with M, K and N.
 """
 
 from dataclasses import astuple, dataclass
@@ -21,6 +24,8 @@ _FEW_OUTPUTS = 0.003  # 10^6 outputs
 _POOR = 0.15  # misfit of log time from which another start is tried
 _MISFIT = 0.06  # of log time, that the model is taken to leave
 _MEGA = 1e6
+_NONE = 1e-9  # us: a cost that a kernel does not have
+_NEVER_KEPT = 2**24 / _MEGA * (1 - 1e-9)  # 10^6 weights; products of floats may be a little less
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Costs:
     in_flight: float  # 10^6 outputs
     input_us: float  # per 10^6 elements of x
     output_us: float  # per 10^6 elements of y
+    fresh_us: float = _NONE  # per 10^6 weights
 
     def time_us(self, shapes: Array) -> Array:
         """Times of shapes: an array of (shapes, 3), columns M, K, N."""
@@ -56,8 +62,19 @@ class Prior:
     spread: tuple[float, ...]
 
 
-BASELINE_SPREAD = (0.7, 0.7, 0.7, 1.5, 1.5, 1.5)
-TREATED_SPREAD = (0.7, 1.0, 2.5, 2.0, 1.2, 1.2)  # wide in multiplying: a naive kernel is 1,000 times slower
+_FIXED = 1e-3  # spread of what is not fitted
+BASELINE_SPREAD = (0.7, 0.7, 0.7, 1.5, 1.5, 1.5, _FIXED)
+TREATED_SPREAD = (
+    0.7,
+    1.0,
+    2.5,
+    2.0,
+    1.2,
+    1.2,
+    _FIXED,
+)  # wide in multiplying: a naive kernel is 1,000 times slower
+_FAULTS_US, _FAULTS_SPREAD = 400.0, 0.7  # of two tensors 980 pages of 4 KiB, 0.4 us each on a Zen 4
+_MADE_ANEW = 4.5  # times the bytes of an unquantized weight: of two tensors, each written and read again
 
 
 def baseline_prior(shapes: Array, times_us: Array) -> Prior:
@@ -70,19 +87,23 @@ def baseline_prior(shapes: Array, times_us: Array) -> Prior:
     return Prior(Costs(floor, weight, multiply, 0.3 * floor / multiply, moved, moved), BASELINE_SPREAD)
 
 
-def treated_prior(baseline: Costs) -> Prior:
-    """From the unquantized arm: half the bytes, and activations that have to be quantized."""
-    return Prior(
-        Costs(
-            baseline.floor_us * 1.4,
-            baseline.weight_us * 0.6,
-            baseline.multiply_us,
-            baseline.in_flight,
-            baseline.weight_us,
-            baseline.weight_us / 2,
-        ),
-        TREATED_SPREAD,
+def treated_prior(baseline: Costs, *, made_anew: bool = False) -> Prior:
+    """From the unquantized arm: half the bytes, and activations that have to be quantized.
+
+    Args:
+        baseline: what that arm costs.
+        made_anew: whether the kernel makes its weights anew at each call, in memory that the system hands out.
+    """
+    median = Costs(
+        baseline.floor_us * 1.4,
+        baseline.weight_us * (_MADE_ANEW if made_anew else 0.6),
+        baseline.multiply_us,
+        baseline.in_flight,
+        baseline.weight_us,
+        baseline.weight_us / 2,
+        _FAULTS_US if made_anew else _NONE,
     )
+    return Prior(median, (*TREATED_SPREAD[:-1], _FAULTS_SPREAD) if made_anew else TREATED_SPREAD)
 
 
 def fit_costs(shapes: Array, times_us: Array, weights: Array, prior: Prior) -> Costs:
@@ -131,14 +152,15 @@ def _time_us(constants: Array, shapes: Array) -> Array:
 
 def _parts(constants: Array, shapes: Array) -> tuple[Array, Array]:
     """Times, and what each constant adds to them: their derivatives by its logarithm, (shapes, constants)."""
-    floor, weight, multiply, in_flight, moved_in, moved_out = np.exp(constants)
+    floor, weight, multiply, in_flight, moved_in, moved_out, fresh = np.exp(constants)
     m, k, n = (shapes / 1e3).T  # products of two are 10^6, of three 10^9
     outputs, of_outputs, of_flight = _soft_max(m * n, np.full(len(m), in_flight))
     busy, of_weight, of_multiply = _soft_max(weight * k * n, multiply * k * outputs)
     into, out = moved_in * m * k, moved_out * m * n
     waiting = of_multiply * of_flight / (of_outputs + of_flight)
-    parts = [np.full(len(m), floor), of_weight, of_multiply, waiting, into, out]
-    return floor + into + out + busy, np.column_stack(parts)
+    anew = fresh * k * n * (k * n >= _NEVER_KEPT)
+    parts = [np.full(len(m), floor), of_weight, of_multiply, waiting, into, out, anew]
+    return floor + into + out + busy + anew, np.column_stack(parts)
 
 
 def _soft_max(one: Array, other: Array) -> tuple[Array, Array, Array]:

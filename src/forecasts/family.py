@@ -1,7 +1,8 @@
 """All that is fitted together: the cells of one compile mode and dtype on devices of one kind."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 
 from src.forecasts.costs import Array, Costs, baseline_prior, fit_costs, treated_prior
 from src.forecasts.evidence.cells import OWN, SHAPE, is_cpu, weights
-from src.forecasts.evidence.kernels import Switch, known_switch
+from src.forecasts.evidence.kernels import Switch, known_switch, made_anew
 from src.forecasts.reach import Reach
 from src.forecasts.residuals import Correction, Labels, Points, Smoothness
 
@@ -158,13 +159,24 @@ class Family:
 
 def family(cells: pd.DataFrame, smooth: Smoothness | None = None) -> Family:
     """The family of these cells: those of one device, scheme and shape made one, kernels that switch told apart."""
-    kind = "cpu" if is_cpu(str(cells["device"].iloc[0])) else "accelerator"
-    rows = _one_each(cells)
+    kind, rows = _kind(str(cells["device"].iloc[0])), _one_each(cells)
     known = {str(quant): known_switch(str(quant), kind) for quant in rows["quant"].unique()}
     switches = {quant: switch for quant, switch in known.items() if switch}
-    first = _labelled(rows, switches, smooth or Smoothness())
+    first = _labelled(rows, switches, smooth or _smoothness(rows))
     seen = dict(seen_switches(first.cells, first.left))
     return _labelled(rows, switches | seen, first.smooth) if seen else first
+
+
+def _kind(device: str) -> str:
+    return "cpu" if is_cpu(device) else "accelerator"
+
+
+def _smoothness(rows: pd.DataFrame) -> Smoothness:
+    """As rough as times are: by how much those of the same unquantized layer differ between runs."""
+    usual = Smoothness()
+    log = np.log(rows["baseline_ms"])
+    scatter = log.groupby([rows["device"], *(rows[side] for side in SHAPE)]).var(ddof=1).dropna()
+    return replace(usual, noise=max(usual.noise, math.sqrt(scatter.mean()))) if len(scatter) else usual
 
 
 def _one_each(cells: pd.DataFrame) -> pd.DataFrame:
@@ -220,7 +232,8 @@ def _treated(rows: pd.DataFrame, baseline: Costs) -> Costs:
     from_ratio = baseline.time_us(shapes) / np.exp(rows["log"].to_numpy())
     told = rows["treated_ms"].to_numpy() * 1e3
     times_us = np.where(np.isfinite(told), told, from_ratio)
-    return fit_costs(shapes, times_us, rows["weight"].to_numpy(), treated_prior(baseline))
+    anew = made_anew(str(rows["kernel"].iloc[0]), _kind(str(rows["device"].iloc[0])))
+    return fit_costs(shapes, times_us, rows["weight"].to_numpy(), treated_prior(baseline, made_anew=anew))
 
 
 def _wider(ratios: Sequence[Array]) -> float:

@@ -1,6 +1,6 @@
 """The cost model: constants are found again, and times grow with what there is to do."""
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -40,9 +40,30 @@ def test_a_cell_that_is_far_off_does_not_carry_the_fit_away():
     assert found.multiply_us == pytest.approx(BASE.multiply_us, rel=0.1)
 
 
+def test_weights_made_anew_take_longer_per_weight_from_32_mib_on():
+    below, above = BASE.time_us(np.array([[1, 4096, 4095], [1, 4096, 4096]], dtype=float))
+    assert above == pytest.approx(below, rel=1e-3)
+    costs = replace(BASE, fresh_us=400.0)
+    below, above = costs.time_us(np.array([[1, 4096, 4095], [1, 4096, 4096]], dtype=float))
+    assert above - below == pytest.approx(400 * 16.777216, rel=0.01)
+
+
+def test_what_making_weights_anew_costs_is_found_and_without_it_expected():
+    true = replace(BASE, weight_us=4 * BASE.weight_us, fresh_us=200.0)
+    shapes = np.array([(m, side, side) for side in (1024, 3072, 4096, 6144) for m in MS], dtype=float)
+    small = shapes[shapes[:, 1] < 4096]
+    prior = treated_prior(BASE, made_anew=True)
+    found, expected = (
+        fit_costs(each, true.time_us(each), np.ones(len(each)), prior) for each in (shapes, small)
+    )
+    assert found.fresh_us == pytest.approx(200, rel=0.1)
+    assert expected.fresh_us == pytest.approx(prior.median.fresh_us)
+    assert treated_prior(BASE).median.fresh_us < 1e-6
+
+
 @settings(max_examples=50, deadline=None)
 @given(
-    constants=st.tuples(*[positive] * 6),
+    constants=st.tuples(*[positive] * 7),
     shape=st.tuples(*[st.integers(1, 20000)] * 3),
     side=st.integers(0, 2),
 )

@@ -9,7 +9,9 @@ import pytest
 
 from src.forecasts.evidence.cells import PLACE, cells
 from src.forecasts.evidence.imports import read_imports
+from src.forecasts.family import family
 from src.forecasts.forecast import UNKNOWN, Forecaster, Query
+from src.forecasts.residuals import Smoothness
 from src.regimes.regimes import foretold, known_rules
 from tests.forecasts.synthetic import DEVICE, made_cells, speedup
 
@@ -100,6 +102,14 @@ def test_a_switch_is_found_where_all_layers_jump_between_two_m():
     between = jumped.one(query(512, 5120, 13824))
     assert "the kernel switches somewhere between float8dq, M ≤ 256 and M ≥ 1024" in between.reason
     assert between.verdict == UNKNOWN
+
+
+def test_where_times_of_the_same_layer_scatter_less_is_read_out_of_each_cell():
+    steady = made_cells()
+    sign = steady["quant"].map({"float8dq": 0.1, "float8wo": -0.1})
+    scattered = steady.assign(baseline_ms=steady["baseline_ms"] * np.exp(sign))
+    assert family(steady).smooth.noise == Smoothness().noise
+    assert family(scattered).smooth.noise == pytest.approx(0.1 * math.sqrt(2), rel=0.01)
 
 
 def test_a_verdict_that_is_open_is_that_of_all_cells_if_they_have_one():

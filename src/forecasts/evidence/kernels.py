@@ -39,6 +39,16 @@ def known_switch(quant: str, kind: str) -> Switch | None:
     return None if last is None else Switch(last, last + 1)
 
 
+def made_anew(kernel: str, kind: str) -> bool:
+    """Whether a scheme's kernel makes its weights anew at each call.
+
+    Args:
+        kernel: the scheme, with its options and rows (`float8wo, M ≤ 4`).
+        kind: of device, `cpu` or `accelerator`.
+    """
+    return kernel.partition(" ")[0].rstrip(",") in _known()["made_anew"][kind]
+
+
 def like(mode: str) -> str:
     """The compile mode under whose name the kernels of a single Linear are known."""
     return str(_known()["alike"].get(mode, mode))
