@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from src.collect import collect
+from src.config.schema import CollectConf, TrackingConf
 from src.processes.isolated import EndedBy, Preloaded
 from src.records.record import Record
 from tests.conftest import SMALL_LINEAR, Called, Compose, identity
@@ -220,8 +222,8 @@ def test_a_tracker_that_is_down_costs_a_message_and_collect_publishes_later(
     assert "src.collect" in done.stderr
     assert time.monotonic() - started < 120
     assert len(records(outputs)) == 1
-    collected = call("collect", f"outputs={outputs}")
-    assert collected.returncode == 0, collected.stdout + collected.stderr
+    tracking = TrackingConf("sqlite", True, f"sqlite:///{outputs}/mlflow.db")
+    assert collect(CollectConf(tracking=tracking, outputs=str(outputs))) == 0
     assert published(outputs) == {"ok": 1}
 
 
