@@ -10,7 +10,8 @@ from src.treatments.scheme import Unquantized
 from tests.conftest import SMALL_FLUX, synthetic_rounds
 
 HERE = __name__
-PIPELINE = (*SMALL_FLUX, "target=pipeline", "resolution=64", "model.pipeline.steps=2")
+FEW = ("measure.min_pairs=3", "measure.max_pairs=3")  # a round is a picture
+PIPELINE = (*SMALL_FLUX, "target=pipeline", "resolution=64", "model.pipeline.steps=2", *FEW)
 IMAGE_METRICS = {"quality/psnr_db", "quality/psnr_worst_db"}
 
 
