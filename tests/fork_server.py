@@ -8,7 +8,7 @@ from typing import Any
 from src.launching.preparation import PRELOAD
 
 # What runs in tests import: with it a run costs a tenth of a second of a CPU, and without it up to five.
-WARM = (*PRELOAD, "diffusers.SD3Transformer2DModel", "src.regimes.promises", "mlflow.entities")
+WARM = (*PRELOAD, "diffusers.SD3Transformer2DModel", "src.forecasts.models.promises", "mlflow.entities")
 
 
 @contextmanager

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from src.analysis.left import left_to_forecast
+from src.analysis.runs.left import left_to_forecast
 from src.config.durations import seconds
 from src.config.errors import ConfigError
 from src.local.budget import Budget
 from src.local.left import in_words, write_left
 from src.planning.prospects import Prospect
 from src.records.record import Outcome, Record
-from src.report.left import left_in_words, left_section
+from src.report.runs.left import left_in_words, left_section
 from tests.conftest import Called
 
 SWEEP = (
