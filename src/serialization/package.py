@@ -1,0 +1,182 @@
+"""Compiled code on disk: packages of AOTInductor in a folder, with a package.json that says what they are.
+
+They hold no weights: those come from the module that they are loaded into, so from a checkpoint, say.
+"""
+
+import json
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from src.compilation.exported import (
+    Call,
+    Loaded,
+    State,
+    call_instead,
+    calls_of,
+    compile_ahead_of_time,
+    constants_of,
+    described,
+)
+from src.compilation.scopes import compiler_parts
+from src.config.schema import RootConf
+from src.devices.device import Device
+from src.outcomes import RunEndedError, unsupported
+from src.records.environment import versions
+from src.records.record import Outcome
+from src.serialization.files import replacing, sha256_of
+from src.serialization.package_info import (
+    INFO_NAME,
+    PackageInfo,
+    Part,
+    check_device,
+    unusable_package,
+)
+from src.workloads.workload import Workload
+
+FOLDER = "packages"
+_MIB = 2**20
+
+
+def make_packages(workload: Workload, folder: Path, cfg: RootConf, device: Device) -> PackageInfo:
+    """Compile what the compile mode's scope says into a folder; of repeated blocks each kind once.
+
+    Blocks are of one kind when class, plain attributes, arguments and weights' shapes are the same.
+
+    Raises:
+        RunEndedError: `unsupported`, when torch.export cannot take one; `failed`, when the disk is full.
+    """
+    module = workload.denoiser()
+    names = {part: name for name, part in module.named_modules()}
+    calls = calls_of(compiler_parts(module, cfg.compile), workload.call)
+    kinds: dict[str, list[nn.Module]] = {}
+    for part, call in calls.items():
+        kinds.setdefault(_kind(part, call), []).append(part)
+    if not kinds:
+        raise unsupported(f"no part of {type(module).__name__} that compile={cfg.compile.name} takes is called")
+    parts = [
+        _make(members, [names[each] for each in members], calls[members[0]], folder, number, cfg)
+        for number, members in enumerate(kinds.values())
+    ]
+    info = PackageInfo(
+        parts=parts,
+        device=device.as_dict(),
+        compile=asdict(cfg.compile),
+        model=cfg.model.name,
+        quant=cfg.quant.name,
+        target=cfg.target,
+        dtype=cfg.dtype,
+        versions=versions(),
+    )
+    content = json.dumps(asdict(info), indent=1, default=str)
+    with replacing(folder / INFO_NAME, len(content)) as temporary:
+        temporary.write_text(content + "\n", encoding="utf-8")
+    return info
+
+
+def load_packages(module: nn.Module, folder: Path, info: PackageInfo, device: Device) -> None:
+    """Have a module, or its blocks, run the packages with their own weights.
+
+    Raises:
+        RunEndedError: they were built for another device or torch, are damaged, or of another model: one line.
+    """
+    check_device(folder, info, device)
+    for part in info.parts:
+        path = folder / part.file
+        if not path.is_file() or sha256_of(path) != part.sha256:
+            raise unusable_package(path, f"is missing, damaged or another file: {INFO_NAME} has its SHA-256")
+        further = load_file(folder / part.constants, device=str(device.torch)) if part.constants else {}
+        for name in part.modules:
+            target = _member(module, name, path)
+            weights = constants_of(target)
+            _check_weights(path, name, part, weights)
+            call_instead(target, Loaded(path, weights | further, partial(_check_call, path, name, part)))
+
+
+def unload_packages(module: nn.Module) -> None:
+    """Let go of compiled code, and so of the weights that it holds."""
+    for part in module.modules():
+        if isinstance(part._compiled_call_impl, Loaded):
+            call_instead(part, None)
+
+
+def size_mib(folder: Path, info: PackageInfo) -> float:
+    """Of all files of code, and of the constants beside them."""
+    files = [name for part in info.parts for name in (part.file, part.constants) if name]
+    return sum((folder / name).stat().st_size for name in files) / _MIB
+
+
+def remove_packages(folder: Path) -> None:
+    """Remove what `make_packages` wrote, and the folder if nothing else is in it."""
+    for pattern in ("*.pt2", "*.constants.safetensors", INFO_NAME):
+        for path in folder.glob(pattern):
+            path.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _make(
+    members: list[nn.Module], names: list[str], call: Call, folder: Path, number: int, cfg: RootConf
+) -> Part:
+    first = members[0]
+    stem = f"{number}_{type(first).__name__}"
+    path, beside = folder / f"{stem}.pt2", folder / f"{stem}.constants.safetensors"
+    code = compile_ahead_of_time(first, call, cfg.compile, None)
+    with replacing(path, sum(Path(file).stat().st_size for file in code.files)) as temporary:
+        code.write(temporary)
+    if code.constants:
+        with replacing(beside, sum(tensor.nbytes for tensor in code.constants.values())) as temporary:
+            save_file({name: tensor.cpu().contiguous() for name, tensor in code.constants.items()}, temporary)
+    return Part(
+        file=path.name,
+        bytes=path.stat().st_size,
+        sha256=sha256_of(path),
+        constants=beside.name if code.constants else None,
+        kind=type(first).__name__,
+        modules=names,
+        inputs=[described(tensor) for tensor in call.tensors()],
+        weights={name: described(tensor) for name, tensor in constants_of(first).items()},
+    )
+
+
+def _kind(part: nn.Module, call: Call) -> str:
+    """What must be the same for one code to serve two blocks."""
+    plain = (bool, int, float, str, tuple, type(None))
+    attributes = [
+        (name, type(each).__qualname__, {key: value for key, value in vars(each).items() if isinstance(value, plain)})
+        for name, each in part.named_modules()
+    ]
+    weights = [(name, described(tensor), tensor.stride()) for name, tensor in constants_of(part).items()]
+    return repr((type(part), attributes, weights, call.signature()))
+
+
+def _member(module: nn.Module, name: str, path: Path) -> nn.Module:
+    try:
+        return module.get_submodule(name)
+    except AttributeError as error:
+        raise unusable_package(path, f"of another model: this one has no {name}") from error
+
+
+def _check_weights(path: Path, name: str, part: Part, weights: State) -> None:
+    found = {own: described(tensor) for own, tensor in weights.items()}
+    apart = sorted({*found.items()} ^ {*part.weights.items()})
+    if apart:
+        own = apart[0][0]
+        sides = f"{part.weights.get(own, 'none')} in the package, {found.get(own, 'none')} here"
+        raise unusable_package(path, f"of another model or scheme: {name or 'the model'} has {own}: {sides}")
+
+
+def _check_call(path: Path, name: str, part: Part, tensors: list[torch.Tensor]) -> None:
+    found = [described(tensor) for tensor in tensors]
+    if found != part.inputs:
+        apart = next((pair for pair in zip(part.inputs, found, strict=False) if pair[0] != pair[1]), ("", ""))
+        sides = f"{apart[0]}, and is called with {apart[1]}" if any(apart) else "other arguments"
+        raise RunEndedError(
+            Outcome.FAILED,
+            f"{path}: {name or 'the model'} was compiled for {sides}",
+            "the batch and resolution it was built with, or one built with compile.dynamic_shapes",
+        )
