@@ -1,4 +1,4 @@
-"""Parts of a model compiled ahead of time: exported by torch.export, compiled by AOTInductor, called from what came out.
+"""Parts of a model compiled ahead of time: exported by torch.export, compiled by AOTInductor, called from the result.
 
 The weights stay outside of the compiled code. They are handed to it by name, so that one code serves all repeated
 blocks, and that the file of weights beside it (`src.serialization`) is the only one.
@@ -32,7 +32,7 @@ _PACKAGED = {
     "aot_inductor.package": True,
     "aot_inductor.package_constants_in_so": False,
     "aot_inductor.package_constants_on_disk_format": "pickle_weights",  # says which they are
-    "always_keep_tensor_constants": True,  # small ones would become part of the code, and other blocks have other ones
+    "always_keep_tensor_constants": True,  # small ones would become code, and other blocks have other ones
 }
 
 
@@ -154,7 +154,9 @@ def _not_exported(part: nn.Module, error: Exception, end: RunEndedError) -> RunE
     ]
     where = code_place(frames[-1].filename, frames[-1].lineno or 0, frames[-1].name) if frames else ""
     why = f"{where}: {end.reason}" if where and where not in end.reason else end.reason
-    return unsupported(f"torch.export cannot take {type(part).__name__}: {why}", "compile=default, or regional")
+    return unsupported(
+        f"torch.export cannot take {type(part).__name__}: {why}", "compile=default, or regional"
+    )
 
 
 class Loaded:

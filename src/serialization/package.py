@@ -57,7 +57,9 @@ def make_packages(workload: Workload, folder: Path, cfg: RootConf, device: Devic
     for part, call in calls.items():
         kinds.setdefault(_kind(part, call), []).append(part)
     if not kinds:
-        raise unsupported(f"no part of {type(module).__name__} that compile={cfg.compile.name} takes is called")
+        raise unsupported(
+            f"no part of {type(module).__name__} that compile={cfg.compile.name} takes is called"
+        )
     parts = [
         _make(members, [names[each] for each in members], calls[members[0]], folder, number, cfg)
         for number, members in enumerate(kinds.values())
@@ -147,7 +149,11 @@ def _kind(part: nn.Module, call: Call) -> str:
     """What must be the same for one code to serve two blocks."""
     plain = (bool, int, float, str, tuple, type(None))
     attributes = [
-        (name, type(each).__qualname__, {key: value for key, value in vars(each).items() if isinstance(value, plain)})
+        (
+            name,
+            type(each).__qualname__,
+            {key: value for key, value in vars(each).items() if isinstance(value, plain)},
+        )
         for name, each in part.named_modules()
     ]
     weights = [(name, described(tensor), tensor.stride()) for name, tensor in constants_of(part).items()]

@@ -10,20 +10,21 @@ from src.workloads.workload import Workload
 _BYTES = ("kind", "file", "bytes", "modules", "inputs")  # of a package, for the record
 
 
-def compile_arm(name: str, workload: Workload, run: RunContext) -> None:
-    """Compile an arm's workload by the run's compile mode; packages lie in the run's folder, by the arm's name.
+def compile_arm(name: str, workload: Workload, run: RunContext, folder: Path | None = None) -> None:
+    """Compile an arm's workload by the run's compile mode.
 
     Args:
         name: baseline, treated, or the dtype of a rival.
         workload: what is compiled, in place.
         run: its context.
+        folder: where packages are put; None: into the run's folder, by the arm's name.
 
     Raises:
         RunEndedError: `unsupported`, when torch.export cannot take it.
     """
     conf = run.cfg.compile
     if conf.package:
-        put_packages(workload, packages_of(name, run.folder), name, run)
+        _put_packages(workload, folder or packages_of(name, run.folder), name, run)
     else:
         compile_module(workload.denoiser(), conf)
 
@@ -33,7 +34,7 @@ def packages_of(name: str, folder: Path) -> Path:
     return folder / FOLDER / name
 
 
-def put_packages(workload: Workload, folder: Path, name: str, run: RunContext) -> None:
+def _put_packages(workload: Workload, folder: Path, name: str, run: RunContext) -> None:
     """Build packages in a folder and load them; the record says how long that took and how large they are."""
     with run.phase(f"package {name}"):
         info = make_packages(workload, folder, run.cfg, run.device)

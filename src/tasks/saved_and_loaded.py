@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from src.context import RunContext
+from src.measurement.rounds import Rounds, estimate_speedup, rounds_in_turn
 from src.outcomes import RunEndedError
 from src.quality.sqnr import compare
 from src.records.record import Outcome
@@ -28,6 +29,7 @@ class Reference:
 
     outputs: Tensors
     repeat_db: float  # SQNR of a second call against the first; infinite: equal bit for bit
+    rounds: Rounds | None = None  # of packages: their calls, timed
 
 
 def judged(where: str, reference: Reference, outputs: Tensors, run: RunContext) -> dict[str, Any]:
@@ -62,6 +64,17 @@ def sqnr_db(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> fl
     return compare(list(first), list(second)).get("quality/sqnr_db", math.inf)
 
 
+def note_speed(here: Rounds, there: Rounds, run: RunContext) -> None:
+    """How quick packages are in a fresh process, against the process that built them; measured in turn."""
+    found = estimate_speedup(rounds_in_turn(here, there), run.cfg.measure)
+    values = {"ratio": found.ratio, "ci_low": found.ci_low, "ci_high": found.ci_high}
+    run.record.metrics |= {f"package/fresh_speed_{name}": value for name, value in values.items()}
+    same = "" if found.ci_low <= 1 <= found.ci_high else f"{found.ratio:.2f}x "
+    run.record.details["serialize"]["speed"] = (
+        f"{same}as quick as where it was built ({found.ci_low:.3f}-{found.ci_high:.3f})"
+    )
+
+
 def in_words(found: dict[str, Any], run: RunContext) -> str:
     """What became of the checkpoint, for the record."""
     size, baseline = (run.record.metrics[f"serialize/{name}size_gib"] for name in ("", "baseline_"))
@@ -71,5 +84,6 @@ def in_words(found: dict[str, Any], run: RunContext) -> str:
         else "as near to the saved model as two calls of that are to each other"
     )
     carried = f", an unsafe pickle that carries {', '.join(found['unsafe'])}" if found["unsafe"] else ""
+    speed = f"; its package there {found['speed']}" if "speed" in found else ""
     kept = f"; kept in {found['checkpoint']}" if found["checkpoint"] else ""
-    return f"{found['format']}{carried}: {size:.3g} of {baseline:.3g} GiB, loaded {same}{kept}"
+    return f"{found['format']}{carried}: {size:.3g} of {baseline:.3g} GiB, loaded {same}{speed}{kept}"
