@@ -76,11 +76,25 @@ def calls_of(parts: Sequence[nn.Module], call: Callable[[], object]) -> dict[nn.
 
 def constants_of(module: nn.Module) -> State:
     """The module's plain tensors by the names that compiled code knows them by; of a quantized one its parts."""
-    named = [
-        *module.named_parameters(remove_duplicate=False),
-        *module.named_buffers(remove_duplicate=False),
-    ]
-    return {name: part for own, tensor in named for name, part in _plain(own, tensor)}
+    return {name: part for own, tensor in _named(module) for name, part in _plain(own, tensor)}
+
+
+def weights_of(module: nn.Module) -> dict[str, str]:
+    """What of a module's tensors its code depends on, in words, by name: not their values.
+
+    Of a quantized one also its class and what that keeps beside its parts, as the block size.
+    """
+    found = {name: f"{described(part)} {part.stride()}" for name, part in constants_of(module).items()}
+    for name, tensor in _named(module):
+        if is_traceable_wrapper_subclass(tensor):
+            _, kept = tensor.__tensor_flatten__()
+            found[name] = f"{type(tensor).__name__} {[*tensor.shape]} {kept}"
+    return found
+
+
+def _named(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)
 
 
 def _plain(name: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
@@ -112,7 +126,7 @@ def compile_ahead_of_time(part: nn.Module, call: Call, conf: CompileConf, dynami
         part: the module, in eval mode.
         call: example arguments.
         conf: the compile mode.
-        dynamic: of each argument what `torch.export.export` takes as its dynamic shapes; None: all are fixed.
+        dynamic: which sides may change, for `torch.export.export`; None: all are fixed.
 
     Raises:
         RunEndedError: `unsupported`, when torch.export cannot take it; the reason names the line of the model's code.
@@ -166,9 +180,12 @@ class Loaded:
         path: of the ``.pt2`` file.
         weights: of the module, and what else the code needs, by name; kept alive here, not copied.
         check: sees the tensors of the first call, and raises where the code is not made for them.
+        always: whether it sees those of each call, for the code takes more than one size.
     """
 
-    def __init__(self, path: Path, weights: State, check: Callable[[list[torch.Tensor]], None]) -> None:
+    def __init__(
+        self, path: Path, weights: State, check: Callable[[list[torch.Tensor]], None], *, always: bool
+    ) -> None:
         self.code: Any = torch._inductor.aoti_load_package(str(path))
         self.weights = {name: weights[name] for name in self.code.get_constant_fqns()}
         self.code.load_constants(self.weights, check_full_update=True, user_managed=True)
@@ -176,6 +193,7 @@ class Loaded:
         self._given: Any = pytree.treespec_loads(given)
         self._returned: Any = pytree.treespec_loads(returned)
         self._check: Callable[[list[torch.Tensor]], None] | None = check
+        self._always = always
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """As torch's own AOTICompiledModel, which reads both specifications from JSON again at each call."""
@@ -183,7 +201,7 @@ class Loaded:
         tensors = call.tensors()
         if self._check:
             self._check(tensors)
-            self._check = None
+            self._check = self._check if self._always else None
         return pytree.tree_unflatten(self.code.loader.boxed_run(tensors), self._returned)
 
 

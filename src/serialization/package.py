@@ -12,15 +12,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from src.compilation.dynamic import calls_at, dynamic_arguments, ends, ranges_of
 from src.compilation.exported import (
     Call,
     Loaded,
-    State,
     call_instead,
     calls_of,
     compile_ahead_of_time,
     constants_of,
     described,
+    weights_of,
 )
 from src.compilation.scopes import compiler_parts
 from src.config.schema import RootConf
@@ -34,6 +35,8 @@ from src.serialization.package_info import (
     PackageInfo,
     Part,
     check_device,
+    fits,
+    inputs_of,
     unusable_package,
 )
 from src.workloads.workload import Workload
@@ -53,6 +56,7 @@ def make_packages(workload: Workload, folder: Path, cfg: RootConf, device: Devic
     module = workload.denoiser()
     names = {part: name for name, part in module.named_modules()}
     calls = calls_of(compiler_parts(module, cfg.compile), workload.call)
+    low_high = [calls_at(cfg, end, device) for end in ends(cfg)] if cfg.compile.dynamic_shapes else []
     kinds: dict[str, list[nn.Module]] = {}
     for part, call in calls.items():
         kinds.setdefault(_kind(part, call), []).append(part)
@@ -60,10 +64,11 @@ def make_packages(workload: Workload, folder: Path, cfg: RootConf, device: Devic
         raise unsupported(
             f"no part of {type(module).__name__} that compile={cfg.compile.name} takes is called"
         )
-    parts = [
-        _make(members, [names[each] for each in members], calls[members[0]], folder, number, cfg)
-        for number, members in enumerate(kinds.values())
-    ]
+    parts = []
+    for number, members in enumerate(kinds.values()):
+        paths = [names[each] for each in members]
+        at_ends = [found[paths[0]] for found in low_high]
+        parts.append(_make(members[0], paths, calls[members[0]], at_ends, folder / f"{number}.pt2", cfg))
     info = PackageInfo(
         parts=parts,
         device=device.as_dict(),
@@ -94,9 +99,10 @@ def load_packages(module: nn.Module, folder: Path, info: PackageInfo, device: De
         further = load_file(folder / part.constants, device=str(device.torch)) if part.constants else {}
         for name in part.modules:
             target = _member(module, name, path)
+            _check_weights(path, name, part, target)
             weights = constants_of(target)
-            _check_weights(path, name, part, weights)
-            call_instead(target, Loaded(path, weights | further, partial(_check_call, path, name, part)))
+            check = partial(_check_call, path, name, part)
+            call_instead(target, Loaded(path, weights | further, check, always=part.dynamic))
 
 
 def unload_packages(module: nn.Module) -> None:
@@ -122,12 +128,23 @@ def remove_packages(folder: Path) -> None:
 
 
 def _make(
-    members: list[nn.Module], names: list[str], call: Call, folder: Path, number: int, cfg: RootConf
+    part: nn.Module, paths: list[str], call: Call, at_ends: list[Call], path: Path, cfg: RootConf
 ) -> Part:
-    first = members[0]
-    stem = f"{number}_{type(first).__name__}"
-    path, beside = folder / f"{stem}.pt2", folder / f"{stem}.constants.safetensors"
-    code = compile_ahead_of_time(first, call, cfg.compile, None)
+    """Compile a part, also for calls of other sizes where there are some, and put it on disk.
+
+    Args:
+        part: one of its kind.
+        paths: in the denoiser, of all of its kind.
+        call: of the part in this run.
+        at_ends: with the least and with the most of all dynamic dimensions; empty: there are none.
+        path: of the file, which gets the part's class into its name.
+        cfg: of the run.
+    """
+    path = path.with_stem(f"{path.stem}_{type(part).__name__}")
+    beside = path.with_suffix(".constants.safetensors")
+    inputs = inputs_of(call.tensors(), ranges_of(call, *at_ends) if at_ends else None)
+    example, dynamic = dynamic_arguments(call, *at_ends) if at_ends else (call, None)
+    code = compile_ahead_of_time(part, example, cfg.compile, dynamic)
     with replacing(path, sum(Path(file).stat().st_size for file in code.files)) as temporary:
         code.write(temporary)
     if code.constants:
@@ -138,10 +155,10 @@ def _make(
         bytes=path.stat().st_size,
         sha256=sha256_of(path),
         constants=beside.name if code.constants else None,
-        kind=type(first).__name__,
-        modules=names,
-        inputs=[described(tensor) for tensor in call.tensors()],
-        weights={name: described(tensor) for name, tensor in constants_of(first).items()},
+        kind=type(part).__name__,
+        modules=paths,
+        inputs=inputs,
+        weights=weights_of(part),
     )
 
 
@@ -156,8 +173,7 @@ def _kind(part: nn.Module, call: Call) -> str:
         )
         for name, each in part.named_modules()
     ]
-    weights = [(name, described(tensor), tensor.stride()) for name, tensor in constants_of(part).items()]
-    return repr((type(part), attributes, weights, call.signature()))
+    return repr((type(part), attributes, weights_of(part), call.signature()))
 
 
 def _member(module: nn.Module, name: str, path: Path) -> nn.Module:
@@ -167,22 +183,25 @@ def _member(module: nn.Module, name: str, path: Path) -> nn.Module:
         raise unusable_package(path, f"of another model: this one has no {name}") from error
 
 
-def _check_weights(path: Path, name: str, part: Part, weights: State) -> None:
-    found = {own: described(tensor) for own, tensor in weights.items()}
-    apart = sorted({*found.items()} ^ {*part.weights.items()})
-    if apart:
-        own = apart[0][0]
-        sides = f"{part.weights.get(own, 'none')} in the package, {found.get(own, 'none')} here"
-        raise unusable_package(path, f"of another model or scheme: {name or 'the model'} has {own}: {sides}")
+def _check_weights(path: Path, name: str, part: Part, target: nn.Module) -> None:
+    found = weights_of(target)
+    for own in sorted({*found, *part.weights}):
+        there, here = part.weights.get(own, "none"), found.get(own, "none")
+        if there != here:
+            raise unusable_package(
+                path,
+                f"of another model or scheme: {own} of {name or 'the model'} is {there} in it, and {here} here",
+            )
 
 
 def _check_call(path: Path, name: str, part: Part, tensors: list[torch.Tensor]) -> None:
-    found = [described(tensor) for tensor in tensors]
-    if found != part.inputs:
-        apart = next((pair for pair in zip(part.inputs, found, strict=False) if pair[0] != pair[1]), ("", ""))
-        sides = f"{apart[0]}, and is called with {apart[1]}" if any(apart) else "other arguments"
-        raise RunEndedError(
-            Outcome.FAILED,
-            f"{path}: {name or 'the model'} was compiled for {sides}",
-            "the batch and resolution it was built with, or one built with compile.dynamic_shapes",
-        )
+    """Refuse what the code is not made for: it would read beside its tensors, or give other numbers."""
+    if len(tensors) == len(part.inputs) and all(map(fits, part.inputs, tensors)):
+        return
+    apart = [pair for pair in zip(part.inputs, map(described, tensors), strict=False) if pair[0] != pair[1]]
+    built, called = apart[0] if apart else (f"{len(part.inputs)} tensors", f"{len(tensors)}")
+    raise RunEndedError(
+        Outcome.FAILED,
+        f"{path}: {name or 'the model'} was compiled for {built}, and is called with {called}",
+        "the batch and resolution it was built with, or one built with compile.dynamic_shapes",
+    )

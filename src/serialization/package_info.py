@@ -1,10 +1,12 @@
 """What ``package.json`` beside packages says, and whether this device and torch can run them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from src.config.paths import command
 from src.devices.device import Device
@@ -26,8 +28,13 @@ class Part:
     constants: str | None  # a file of tensors that are in the model's code and not among its weights
     kind: str  # the class
     modules: list[str]  # paths in the denoiser; empty text: the whole of it
-    inputs: list[str]  # dtypes and shapes of the tensors of a call
+    inputs: list[str]  # dtypes and shapes of the tensors of a call; of a dynamic side its range, ``1-8``
     weights: dict[str, str]  # dtypes and shapes, by the names in the code
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether it takes calls of more than one size."""
+        return any("-" in text for text in self.inputs)
 
 
 @dataclass
@@ -44,6 +51,35 @@ class PackageInfo:
     versions: dict[str, str]
     kind: str = KIND
     schema_version: int = SCHEMA_VERSION
+
+
+def inputs_of(tensors: Sequence[torch.Tensor], shapes: Sequence[Sequence[Any]] | None) -> list[str]:
+    """What the tensors of a call are: ``bfloat16 [1-8, 256, 64]`` is one whose first side may be 1 to 8.
+
+    Args:
+        tensors: of a call.
+        shapes: of each the sides, a dynamic one as [least, most]; None: all are fixed.
+    """
+    found = [[*tensor.shape] for tensor in tensors] if shapes is None else shapes
+    return [
+        f"{str(tensor.dtype)[6:]} [{', '.join(map(_side, sides))}]"
+        for tensor, sides in zip(tensors, found, strict=True)
+    ]
+
+
+def fits(text: str, tensor: torch.Tensor) -> bool:
+    """Whether a tensor is one that `inputs_of` describes."""
+    dtype, _, shape = text.partition(" ")
+    sides = [side.split("-") for side in shape[1:-1].split(", ") if side]
+    return (
+        dtype == str(tensor.dtype)[6:]
+        and len(sides) == tensor.dim()
+        and all(int(s[0]) <= size <= int(s[-1]) for s, size in zip(sides, tensor.shape, strict=True))
+    )
+
+
+def _side(side: Any) -> str:
+    return "-".join(map(str, side)) if isinstance(side, (list, tuple)) else str(side)
 
 
 def read_package(folder: Path) -> PackageInfo:
