@@ -65,7 +65,13 @@ def call(workload: Workload, cfg: RootConf) -> Tensors:
     """The output tensors of one call in the run's compile state, on the CPU."""
     with compiler_options(cfg.compile, cfg.quant, next(workload.module.parameters()).device.type):
         output = on_cpu(workload.call())
-    return [leaf for leaf in torch.utils._pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor)]
+    return tensors_of(output)
+
+
+def tensors_of(output: object) -> Tensors:
+    """The tensors of an output."""
+    leaves = torch.utils._pytree.tree_leaves(output)
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 
 def digest(outputs: Sequence[torch.Tensor]) -> str:

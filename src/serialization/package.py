@@ -4,6 +4,8 @@ They hold no weights: those come from the module that they are loaded into, so f
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -110,6 +112,19 @@ def unload_packages(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part._compiled_call_impl, Loaded):
             call_instead(part, None)
+
+
+@contextmanager
+def without_packages(module: nn.Module) -> Iterator[None]:
+    """The module's own code runs inside."""
+    there = {part: part._compiled_call_impl for part in module.modules()}
+    unload_packages(module)
+    try:
+        yield
+    finally:
+        for part, loaded in there.items():
+            if isinstance(loaded, Loaded):
+                call_instead(part, loaded)
 
 
 def size_mib(folder: Path, info: PackageInfo) -> float:

@@ -1,12 +1,21 @@
 """An arm of a run whose compile mode makes packages: built, on disk, and loaded from there."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
+from src.compilation.dynamic import at_sizes, ends
 from src.compilation.scopes import compile_module
 from src.context import RunContext
-from src.serialization.package import FOLDER, load_packages, make_packages, size_mib
-from src.workloads.workload import Workload
+from src.outcomes import RunEndedError
+from src.quality.sqnr import compare, on_cpu
+from src.records.record import Outcome
+from src.serialization.package import FOLDER, load_packages, make_packages, size_mib, without_packages
+from src.workloads.workload import Workload, build_workload
 
+_LEAST_DB = (
+    10.0  # compiled code differs from the eager model by rounding alone; below this it is another model
+)
 _BYTES = ("kind", "file", "bytes", "modules", "inputs")  # of a package, for the record
 
 
@@ -40,6 +49,9 @@ def _put_packages(workload: Workload, folder: Path, name: str, run: RunContext) 
         info = make_packages(workload, folder, run.cfg, run.device)
     with run.phase(f"load package {name}"):
         load_packages(workload.denoiser(), folder, info, run.device)
+    if run.cfg.compile.dynamic_shapes and name == "treated":
+        with run.phase("other sizes"):
+            run.record.details["package_sizes"] = _at_ends(workload, run)
     prefix = "" if name == "treated" else f"{name}_"
     run.record.metrics |= {
         f"package/{prefix}build_s": run.record.phases_s[f"package {name}"],
@@ -47,3 +59,26 @@ def _put_packages(workload: Workload, folder: Path, name: str, run: RunContext) 
     }
     details = run.record.details.setdefault("packages", {})
     details[name] = [{key: getattr(part, key) for key in _BYTES} for part in info.parts]
+
+
+def _at_ends(workload: Workload, run: RunContext) -> dict[str, str]:
+    """How near packages are to the eager model with the least and the most of all dynamic dimensions.
+
+    Raises:
+        RunEndedError: `bad_numerics`, where they give NaN, infinity, or mostly noise.
+    """
+    found = {}
+    for values in ends(run.cfg):
+        size = " ".join(f"{name}={value}" for name, value in values.items())
+        model = None if workload.path else workload.denoiser()
+        call = build_workload(at_sizes(run.cfg, values), run.device, model)
+        call = replace(call, module=workload.module) if workload.path else call
+        with without_packages(workload.denoiser()):
+            eager = on_cpu(call.call())
+        near_db = compare(eager, call.call()).get("quality/sqnr_db", math.inf)
+        if not near_db >= _LEAST_DB:
+            raise RunEndedError(
+                Outcome.BAD_NUMERICS, f"with {size} the package is not the model: SQNR {near_db:.1f} dB"
+            )
+        found[size] = "equal" if math.isinf(near_db) else f"{near_db:.1f} dB"
+    return found

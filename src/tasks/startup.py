@@ -5,13 +5,11 @@ import shutil
 import sys
 from dataclasses import replace
 
-import torch
-
 from src.context import RunContext
 from src.devices.device import GIB
 from src.outcomes import ended, log_text
 from src.serialization.checkpoint import FOLDER, remove, write_info, write_weights
-from src.serialization.fresh import Answer, Asked, Tensors, call_fresh, digest
+from src.serialization.fresh import Answer, Asked, call_fresh, digest, tensors_of
 from src.tasks.arm import Arm
 from src.tasks.packaged import packages_of
 from src.tasks.saved_and_loaded import sqnr_db
@@ -62,7 +60,7 @@ def _start_thrice(treated: Arm, rows: list[LayerRow], run: RunContext) -> None:
 
 def _compare(treated: Arm, fresh: Answer, run: RunContext) -> None:
     """Whether the package gives in the fresh process what it gave here."""
-    here, there = leaves_of(treated.output), fresh.tensors()
+    here, there = tensors_of(treated.output), fresh.tensors()
     equal = digest(here) == digest(there)
     told = {"equal": equal, "pid": fresh.pid}
     if not equal and math.isfinite(found := sqnr_db(here, there)):
@@ -74,9 +72,3 @@ def _compare(treated: Arm, fresh: Answer, run: RunContext) -> None:
             )
         )
     run.record.details["fresh_package"] = told
-
-
-def leaves_of(output: object) -> Tensors:
-    """The tensors of an output."""
-    found = torch.utils._pytree.tree_leaves(output)
-    return [leaf for leaf in found if isinstance(leaf, torch.Tensor)]
