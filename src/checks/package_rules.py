@@ -21,7 +21,8 @@ def package_mistakes(root: RootConf) -> Iterator[str]:
         known.pop("resolution", None)
     for name, given in ranges.items():
         if name not in known:
-            yield f"compile.dynamic_shapes.{name}: no axis or dimension of {root.model.name}; {accepted(name, [*known])}"
+            has = accepted(name, [*known])
+            yield f"compile.dynamic_shapes.{name}: no axis or dimension of {root.model.name}; {has}"
         elif not _is_range(given):
             yield f"compile.dynamic_shapes.{name}={given}: no range; {_AS}"
         else:

@@ -75,7 +75,7 @@ def _at_ends(workload: Workload, run: RunContext) -> dict[str, str]:
         call = replace(call, module=workload.module) if workload.path else call
         with without_packages(workload.denoiser()):
             eager = on_cpu(call.call())
-        near_db = compare(eager, call.call()).get("quality/sqnr_db", math.inf)
+        near_db = compare(eager, on_cpu(call.call())).get("quality/sqnr_db", math.inf)
         if not near_db >= _LEAST_DB:
             raise RunEndedError(
                 Outcome.BAD_NUMERICS, f"with {size} the package is not the model: SQNR {near_db:.1f} dB"
