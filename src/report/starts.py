@@ -24,9 +24,9 @@ _HEADS = (
     "A call of torch.compile, ms",
 )
 _NOTE = (
-    "From loaded weights to the end of the first call, each in a fresh process: from the package, by torch.compile with "
-    "what an earlier process left in its cache, and with an empty cache. A call: steady state; by torch.compile it is "
-    "that of another run, the fastest of the same scheme."
+    "From loaded weights to the end of the first call, each in a fresh process: from the package, by torch.compile "
+    "with what an earlier process left in its cache, and with an empty cache. A call: steady state; by torch.compile "
+    "it is that of another run, the fastest of the same scheme."
 )
 
 
@@ -77,7 +77,7 @@ def _row(row: Row, runs: pd.DataFrame) -> list[Cell]:
 
 
 def _compiled_ms(row: Row, runs: pd.DataFrame) -> float | None:
-    """The steady state of the same treatment by torch.compile, where it was measured; of several modes the fastest."""
+    """The steady state of the same scheme by torch.compile, where it was measured; of several modes the fastest."""
     others = runs[(runs["compile"] != "none") & ~runs.index.isin(packages(runs).index)]
     for name in (*MODES_OF, "quant"):
         others = others[(others[name] == row[name]) | (others[name].isna() & pd.isna(row[name]))]
