@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch._inductor
 import torch.utils._pytree as pytree
+import torchao
 from torch import nn
 from torch._functorch._aot_autograd.subclass_parametrization import UnwrapTensorSubclass
 from torch._inductor.package import package_aoti
@@ -27,7 +28,10 @@ from src.outcomes import RunEndedError, code_place, ended, unsupported
 from src.records.record import Outcome
 
 State = dict[str, torch.Tensor]
-_NOT_THE_MODEL = ("/torch/", "/torchao/", "/src/compilation/", "/functorch/")
+_NOT_THE_MODEL = (
+    *(str(Path(module.__file__).parent) for module in (torch, torchao)),
+    str(Path(__file__).parent),
+)
 _PACKAGED = {
     "aot_inductor.package": True,
     "aot_inductor.package_constants_in_so": False,
@@ -164,7 +168,7 @@ def _not_exported(part: nn.Module, error: Exception, end: RunEndedError) -> RunE
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not any(name in frame.filename for name in _NOT_THE_MODEL)
+        if not frame.filename.startswith(_NOT_THE_MODEL)
     ]
     where = code_place(frames[-1].filename, frames[-1].lineno or 0, frames[-1].name) if frames else ""
     why = f"{where}: {end.reason}" if where and where not in end.reason else end.reason
