@@ -17,7 +17,7 @@ import torch.utils._pytree as pytree
 import torchao
 from torch import nn
 from torch._functorch._aot_autograd.subclass_parametrization import UnwrapTensorSubclass
-from torch._inductor.package import package_aoti
+from torch._inductor.package.package import package_aoti
 from torch.export._tree_utils import reorder_kwargs
 from torch.export.pt2_archive._package_weights import Weights
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
@@ -29,7 +29,7 @@ from src.records.record import Outcome
 
 State = dict[str, torch.Tensor]
 _NOT_THE_MODEL = (
-    *(str(Path(module.__file__).parent) for module in (torch, torchao)),
+    *(module.__path__[0] for module in (torch, torchao)),
     str(Path(__file__).parent),
 )
 _PACKAGED = {
@@ -114,7 +114,7 @@ def _plain(name: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]
 class Code:
     """What AOTInductor made of a module."""
 
-    files: list[str]
+    files: list[Any]  # paths
     constants: State  # that it needs beside the module's own tensors: those of its forward
 
     def write(self, path: Path) -> None:
