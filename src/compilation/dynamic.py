@@ -32,8 +32,10 @@ def at_sizes(cfg: RootConf, values: Mapping[str, int]) -> RootConf:
 
 
 def ends(cfg: RootConf) -> list[dict[str, int]]:
-    """All of ``compile.dynamic_shapes`` at its least, and all at its most."""
+    """All of ``compile.dynamic_shapes`` at its least, and all at its most; nothing where no size is dynamic."""
     ranges = cfg.compile.dynamic_shapes
+    if not ranges:
+        return []
     return [{name: int(sizes[end]) for name, sizes in ranges.items()} for end in (0, 1)]
 
 

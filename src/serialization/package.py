@@ -11,13 +11,15 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from src.compilation.dynamic import calls_at, dynamic_arguments, ends, ranges_of
 from src.compilation.exported import (
     Call,
     Loaded,
+    State,
     call_instead,
     calls_of,
     compile_ahead_of_time,
@@ -58,7 +60,7 @@ def make_packages(workload: Workload, folder: Path, cfg: RootConf, device: Devic
     module = workload.denoiser()
     names = {part: name for name, part in module.named_modules()}
     calls = calls_of(compiler_parts(module, cfg.compile), workload.call)
-    low_high = [calls_at(cfg, end, device) for end in ends(cfg)] if cfg.compile.dynamic_shapes else []
+    low_high = [calls_at(cfg, end, device) for end in ends(cfg)]
     kinds: dict[str, list[nn.Module]] = {}
     for part, call in calls.items():
         kinds.setdefault(_kind(part, call), []).append(part)
@@ -98,7 +100,7 @@ def load_packages(module: nn.Module, folder: Path, info: PackageInfo, device: De
         path = folder / part.file
         if not path.is_file() or sha256_of(path) != part.sha256:
             raise unusable_package(path, f"is missing, damaged or another file: {INFO_NAME} has its SHA-256")
-        further = load_file(folder / part.constants, device=str(device.torch)) if part.constants else {}
+        further = _read_constants(folder / part.constants) if part.constants else {}
         for name in part.modules:
             target = _member(module, name, path)
             _check_weights(path, name, part, target)
@@ -164,7 +166,7 @@ def _make(
         code.write(temporary)
     if code.constants:
         with replacing(beside, sum(tensor.nbytes for tensor in code.constants.values())) as temporary:
-            save_file({name: tensor.cpu().contiguous() for name, tensor in code.constants.items()}, temporary)
+            _write_constants(code.constants, temporary)
     return Part(
         file=path.name,
         bytes=path.stat().st_size,
@@ -175,6 +177,18 @@ def _make(
         inputs=inputs,
         weights=weights_of(part),
     )
+
+
+def _write_constants(constants: State, path: Path) -> None:
+    """With the kind of device that each is on: code for a GPU may want some on the host."""
+    places = {name: tensor.device.type for name, tensor in constants.items()}
+    save_file({name: tensor.cpu().contiguous() for name, tensor in constants.items()}, path, places)
+
+
+def _read_constants(path: Path) -> State:
+    with safe_open(path, framework="pt") as file:
+        places = file.metadata()
+        return {name: file.get_tensor(name).to(places[name]) for name in file.keys()}  # noqa: SIM118
 
 
 def _kind(part: nn.Module, call: Call) -> str:

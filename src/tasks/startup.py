@@ -62,7 +62,7 @@ def _compare(treated: Arm, fresh: Answer, run: RunContext) -> None:
     """Whether the package gives in the fresh process what it gave here."""
     here, there = tensors_of(treated.output), fresh.tensors()
     equal = digest(here) == digest(there)
-    told = {"equal": equal, "pid": fresh.pid}
+    told: dict[str, float] = {"equal": equal, "pid": fresh.pid}
     if not equal and math.isfinite(found := sqnr_db(here, there)):
         told["sqnr_db"] = found
         run.record.reason = "; ".join(
