@@ -65,9 +65,7 @@ def make_packages(workload: Workload, folder: Path, cfg: RootConf, device: Devic
     for part, call in calls.items():
         kinds.setdefault(_kind(part, call), []).append(part)
     if not kinds:
-        raise unsupported(
-            f"no part of {type(module).__name__} that compile={cfg.compile.name} takes is called"
-        )
+        raise unsupported(f"{type(module).__name__} calls no part that compile={cfg.compile.name} takes")
     parts = []
     for number, members in enumerate(kinds.values()):
         paths = [names[each] for each in members]
@@ -83,9 +81,7 @@ def make_packages(workload: Workload, folder: Path, cfg: RootConf, device: Devic
         dtype=cfg.dtype,
         versions=versions(),
     )
-    content = json.dumps(asdict(info), indent=1, default=str)
-    with replacing(folder / INFO_NAME, len(content)) as temporary:
-        temporary.write_text(content + "\n", encoding="utf-8")
+    _write_info(info, folder)
     return info
 
 
@@ -142,6 +138,12 @@ def remove_packages(folder: Path) -> None:
             path.unlink()
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
+
+
+def _write_info(info: PackageInfo, folder: Path) -> None:
+    content = json.dumps(asdict(info), indent=1, default=str)
+    with replacing(folder / INFO_NAME, len(content)) as temporary:
+        temporary.write_text(content + "\n", encoding="utf-8")
 
 
 def _make(
