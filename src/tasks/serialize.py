@@ -58,14 +58,7 @@ def check_serialization(run: RunContext) -> None:
         _free(run)
         found["loaded"] = judged("here", reference, _load_and_call(folder, run), run)
         _free(run)
-        packages = _packages(folder, run)
-        with run.phase("fresh process"):
-            answer = call_fresh(run.cfg, run.device, folder, Asked(packages, rounds=packages is not None))
-        run.record.metrics |= _load_metrics("fresh_", answer.load_s, answer.load_peaks)
-        found["fresh"] = judged("in a fresh process", reference, answer.tensors(), run) | {"pid": answer.pid}
-        if reference.rounds and answer.rounds:
-            run.record.metrics["package/start_s"] = round(answer.start_s, 4)
-            note_speed(reference.rounds, answer.rounds, run)
+        found["fresh"] = _fresh(reference, folder, run)
     finally:
         if not kept:
             remove_packages(folder / PACKAGES)
@@ -115,6 +108,19 @@ def _quantize_and_save(scheme: Scheme, folder: Path, run: RunContext) -> Referen
     run.record.metrics["serialize/baseline_size_gib"] = unquantized_bytes / GIB
     run.record.metrics |= _bits_per_weight(workload, rows)
     return reference
+
+
+def _fresh(reference: Reference, folder: Path, run: RunContext) -> dict[str, Any]:
+    """What a fresh process makes of the checkpoint, and of the packages in it."""
+    packages = _packages(folder, run)
+    with run.phase("fresh process"):
+        answer = call_fresh(run.cfg, run.device, folder, Asked(packages, rounds=packages is not None))
+    run.record.metrics |= _load_metrics("fresh_", answer.load_s, answer.load_peaks)
+    found = judged("in a fresh process", reference, answer.tensors(), run) | {"pid": answer.pid}
+    if reference.rounds and answer.rounds:
+        run.record.metrics["package/start_s"] = round(answer.start_s, 4)
+        note_speed(reference.rounds, answer.rounds, run)
+    return found
 
 
 def _packages(folder: Path, run: RunContext) -> Path | None:
