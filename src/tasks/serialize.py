@@ -20,7 +20,7 @@ from src.serialization.fresh import Asked, Tensors, call, call_fresh, digest
 from src.serialization.info import CheckpointInfo, check_same_run, other_versions, read_info
 from src.serialization.package import FOLDER as PACKAGES
 from src.serialization.package import load_packages, remove_packages
-from src.serialization.package_info import read_package
+from src.serialization.package_info import check_device, read_package
 from src.serialization.pretrained import PRETRAINED, layers_apart
 from src.tasks.packaged import compile_arm
 from src.tasks.saved_and_loaded import Reference, in_words, judged, note_speed, sqnr_db
@@ -53,6 +53,8 @@ def check_serialization(run: RunContext) -> None:
     run.record.details["serialize"] = found
     if conf.load is not None:
         check_same_run(folder, read_info(folder), run.cfg)
+        if packages := _packages(folder, run):
+            check_device(packages, read_package(packages), run.device)
     try:
         reference = _quantize_and_save(scheme, folder, run)
         _free(run)
