@@ -22,9 +22,9 @@ from src.serialization.package import FOLDER as PACKAGES
 from src.serialization.package import load_packages, remove_packages
 from src.serialization.package_info import check_device, read_package
 from src.serialization.pretrained import PRETRAINED, layers_apart
-from src.tasks.packaged import compile_arm
+from src.tasks.arms.packaged import compile_arm
+from src.tasks.arms.untreated import build
 from src.tasks.saved_and_loaded import Reference, in_words, judged, note_speed, sqnr_db
-from src.tasks.untreated import build
 from src.treatments.layers import LayerRow
 from src.treatments.loading import check_loading
 from src.treatments.making import make_treated

@@ -10,8 +10,8 @@ from src.devices.device import GIB
 from src.outcomes import ended, log_text
 from src.serialization.checkpoint import FOLDER, remove, write_info, write_weights
 from src.serialization.fresh import Answer, Asked, call_fresh, digest, tensors_of
-from src.tasks.arm import Arm
-from src.tasks.packaged import packages_of
+from src.tasks.arms.arm import Arm
+from src.tasks.arms.packaged import packages_of
 from src.tasks.saved_and_loaded import sqnr_db
 from src.treatments.layers import LayerRow
 

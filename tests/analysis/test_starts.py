@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from src.analysis.frame import MODES_OF
-from src.report.filters import Filters
-from src.report.starts import starts_in_words, starts_section
+from src.analysis.runs.frame import MODES_OF
+from src.report.runs.filters import Filters
+from src.report.runs.starts import starts_in_words, starts_section
 
 
 def frame(*rows):

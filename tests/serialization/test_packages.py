@@ -22,7 +22,7 @@ from src.serialization.info import read_info
 from src.serialization.package import _kind, load_packages, remove_packages, without_packages
 from src.serialization.package_info import fits, inputs_of, missing, read_package
 from src.tasks import startup
-from src.tasks.arm import prepare
+from src.tasks.arms.arm import prepare
 from src.workloads.workload import empty_workload
 from tests.conftest import SMALL_LINEAR, identity
 
@@ -207,7 +207,9 @@ def test_a_start_is_measured_in_processes_that_know_only_the_files(
 ):
     cfg = compose(*WORKLOAD, AOT, "compile.backend=eager")  # of torch.compile: here it is about who starts
     run, asked = run_context(cfg), []
-    monkeypatch.setattr("src.tasks.packaged.make_packages", lambda *_: read_package(checkpoint / "packages"))
+    monkeypatch.setattr(
+        "src.tasks.arms.packaged.make_packages", lambda *_: read_package(checkpoint / "packages")
+    )
     shutil.copytree(checkpoint / "packages", run.folder / "packages" / "treated")
 
     def here(cfg, device, folder, what):
