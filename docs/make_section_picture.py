@@ -17,16 +17,17 @@ def main(report: str, heading: str, picture: str) -> None:
     """Show the section alone, and shoot it as high as it is."""
     own = f"document.getElementById({json.dumps(heading)}).closest('section')"
     alone = f"""document.body && {own} && (document.body.replaceChildren({own}),
-        document.body.style.padding = '0 24px', document.body.offsetHeight)"""
+        document.body.style.padding = '0 24px', {own}.style.margin = '0', {own}.offsetHeight)"""
     address = Path(report).resolve().as_uri()
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = Browser(profile)
         try:
             browser.shoot(address, Path(picture), _WIDTH, _MOST, ready=alone)
-            height = int(browser.run("document.body.offsetHeight")) + 24
-            browser.shoot(address, Path(picture), _WIDTH, min(height, _MOST), ready=alone)
+            bottom = browser.run("document.querySelector('section').getBoundingClientRect().bottom")
+            browser.shoot(address, Path(picture), _WIDTH, min(int(bottom) + 24, _MOST), ready=alone)
         finally:
             browser.process.terminate()
+            browser.process.wait()
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def test_a_package_stands_beside_torch_compile_of_the_same_scheme():
         {"compile": "default", "latency/median_ms": 11.25, "batch": 4},
     )
     text = starts_section(runs, Filters(runs))
-    for cell in (">50<", ">6,000<", ">40,000<", ">4.2<", ">33<", ">20<", ">21.5<", "a &lt;CPU&gt;"):
+    for cell in (">50<", ">6,000<", ">40,000<", ">4.2<", ">33<", ">20<", ">21.5<"):
         assert cell in text
     for other in ("19.2", "17.2", "11.2"):
         assert other not in text
@@ -67,3 +67,10 @@ def test_a_package_stands_beside_torch_compile_of_the_same_scheme():
 def test_several_packages_have_a_range():
     (said,) = starts_in_words(frame(packaged(0.05), packaged(1.5, batch=4)))
     assert "2 packages started in 0.05 to 1.5 s" in said
+    assert "busy" not in said
+
+
+def test_a_busy_machine_is_said():
+    runs = frame(packaged(0.05, withheld=True))
+    assert "int8wo · aot (busy)" in starts_section(runs, Filters(runs))
+    assert next(iter(starts_in_words(runs))).endswith("Other processes kept the machine busy meanwhile.")

@@ -9,24 +9,24 @@ from src.analysis.verdicts import milliseconds, treatment_text, workload_text
 from src.report.graphics.markup import Cell, number_cell, table, text_cell
 from src.report.runs.filters import Filters
 from src.report.runs.sections import section
+from src.report.runs.tables import per_device
 
 START, COLD, CACHED = (f"package/{name}" for name in ("start_s", "compile_cold_s", "compile_cached_s"))
 _HEADS = (
     "Workload",
     "Treatment",
-    "Device",
-    "From the package, ms",
-    "torch.compile cached, ms",
-    "torch.compile cold, ms",
-    "Package, MiB",
+    "Package, ms",
+    "Cached, ms",
+    "Cold, ms",
+    "Size, MiB",
     "Built in, s",
     "A call, ms",
-    "A call of torch.compile, ms",
+    "Compiled, ms",
 )
 _NOTE = (
     "From loaded weights to the end of the first call, each in a fresh process: from the package, by torch.compile "
-    "with what an earlier process left in its cache, and with an empty cache. A call: steady state; by torch.compile "
-    "it is that of another run, the fastest of the same scheme."
+    "with what an earlier process left in its cache, and with an empty one. A call: steady state; compiled: that of "
+    "another run, by torch.compile, the fastest of the same scheme. Busy: other processes took time meanwhile."
 )
 
 
@@ -35,11 +35,15 @@ def starts_section(runs: pd.DataFrame, filters: Filters) -> str:
     packaged = packages(runs)
     if packaged.empty:
         return ""
-    rows = [_row(row, runs) for _, row in packaged.iterrows()]
-    attributes = [
-        filters.attribute(row, "model", "device", "dtype", "scheme") for _, row in packaged.iterrows()
-    ]
-    return section("Starting from a package", _NOTE, table(_HEADS, rows, attributes))
+
+    def rows_of(rows: pd.DataFrame) -> str:
+        each = [row for _, row in rows.iterrows()]
+        names = ("model", "device", "dtype", "scheme")
+        return table(
+            _HEADS, [_row(row, runs) for row in each], [filters.attribute(row, *names) for row in each]
+        )
+
+    return section("Starting from a package", _NOTE, per_device(packaged, rows_of))
 
 
 def starts_in_words(runs: pd.DataFrame) -> Iterator[str]:
@@ -53,7 +57,8 @@ def starts_in_words(runs: pd.DataFrame) -> Iterator[str]:
         f"{_seconds(saved[name])} against torch.compile {how}"
         for name, how in ((CACHED, "from its cache"), (COLD, "with an empty one"))
     )
-    yield f"Compiled ahead of time: {count} started in {_seconds(packaged[START])}, which saves {told}."
+    busy = " Other processes kept the machine busy meanwhile." * bool(packaged["withheld"].any())
+    yield f"Compiled ahead of time: {count} started in {_seconds(packaged[START])}, which saves {told}.{busy}"
 
 
 def packages(runs: pd.DataFrame) -> pd.DataFrame:
@@ -66,8 +71,7 @@ def _row(row: Row, runs: pd.DataFrame) -> list[Cell]:
     beside = _compiled_ms(row, runs)
     return [
         text_cell(workload_text(row)),
-        text_cell(treatment_text(row)),
-        text_cell(str(row["device"])),
+        text_cell(f"{treatment_text(row)}{' (busy)' * bool(row['withheld'])}"),
         *(number_cell(milliseconds(value), value) for value in times),
         number_cell(f"{row['package/size_mib']:.1f}", row["package/size_mib"]),
         number_cell(f"{row['package/build_s']:.0f}", row["package/build_s"]),
