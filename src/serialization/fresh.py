@@ -18,6 +18,7 @@ from hydra.utils import get_class
 from src.compilation.scopes import compile_module, compiler_options
 from src.config.schema import RootConf
 from src.devices.device import Device
+from src.devices.load import Load, cpu_load
 from src.measurement.memory import Peaks, peak_memory
 from src.measurement.paired import measure_alone
 from src.measurement.rounds import Rounds
@@ -44,6 +45,14 @@ class Asked:
 
 
 @dataclass
+class TimedCalls:
+    """Calls of a workload by itself, and what else the machine did meanwhile."""
+
+    rounds: Rounds
+    load: Load
+
+
+@dataclass
 class Answer:
     """What the fresh process found."""
 
@@ -52,7 +61,7 @@ class Answer:
     load_s: float = 0.0
     load_peaks: Peaks = field(default_factory=Peaks)
     start_s: float = 0.0  # from the loaded weights to the end of the first call
-    rounds: Rounds | None = None
+    timed: TimedCalls | None = None
     failure: tuple[str, str, str] | None = None  # outcome, reason, remedy
 
     def tensors(self) -> Tensors:
@@ -72,6 +81,13 @@ def tensors_of(output: object) -> Tensors:
     """The tensors of an output."""
     leaves = torch.utils._pytree.tree_leaves(output)
     return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def time_calls(workload: Workload, cfg: RootConf, device: Device) -> TimedCalls:
+    """Time calls for half the budget of a run's rounds."""
+    with cpu_load() as load:
+        rounds = measure_alone(workload.call, device, cfg.measure)
+    return TimedCalls(rounds, load)
 
 
 def digest(outputs: Sequence[torch.Tensor]) -> str:
@@ -147,7 +163,7 @@ def _start(workload: Workload, cfg: RootConf, device: Device, asked: Asked, answ
     device.synchronize()
     answer.start_s = time.perf_counter() - started
     if asked.rounds:
-        answer.rounds = measure_alone(workload.call, device, cfg.measure)
+        answer.timed = time_calls(workload, cfg, device)
     buffer = io.BytesIO()
     torch.save(outputs, buffer)
     answer.outputs = buffer.getvalue()

@@ -12,11 +12,10 @@ from src.config.model_schema import DENOISER
 from src.context import RunContext
 from src.devices.device import GIB
 from src.measurement.memory import Peaks, peak_memory
-from src.measurement.paired import measure_alone
 from src.outcomes import RunEndedError, unsupported
 from src.records.record import Outcome
 from src.serialization.checkpoint import FOLDER, load_into, remove, verify, write_info, write_weights
-from src.serialization.fresh import Asked, Tensors, call, call_fresh, digest
+from src.serialization.fresh import Asked, Tensors, call, call_fresh, digest, time_calls
 from src.serialization.info import CheckpointInfo, check_same_run, other_versions, read_info
 from src.serialization.package import FOLDER as PACKAGES
 from src.serialization.package import load_packages, remove_packages
@@ -119,9 +118,9 @@ def _fresh(reference: Reference, folder: Path, run: RunContext) -> dict[str, Any
         answer = call_fresh(run.cfg, run.device, folder, Asked(packages, rounds=packages is not None))
     run.record.metrics |= _load_metrics("fresh_", answer.load_s, answer.load_peaks)
     found = judged("in a fresh process", reference, answer.tensors(), run) | {"pid": answer.pid}
-    if reference.rounds and answer.rounds:
+    if reference.timed and answer.timed:
         run.record.metrics["package/start_s"] = round(answer.start_s, 4)
-        note_speed(reference.rounds, answer.rounds, run)
+        note_speed(reference.timed, answer.timed, run)
     return found
 
 
@@ -151,7 +150,7 @@ def _reference(workload: Workload, packages: Path | None, run: RunContext) -> Re
     if not run.cfg.compile.package:
         return Reference(first, repeat_db)
     with run.phase("measure"):
-        return Reference(first, repeat_db, measure_alone(workload.call, run.device, run.cfg.measure))
+        return Reference(first, repeat_db, time_calls(workload, run.cfg, run.device))
 
 
 def _save(workload: Workload, rows: list[LayerRow], folder: Path, run: RunContext) -> None:
