@@ -7,7 +7,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from src.config.cluster_schema import SlurmRequest
-from src.config.fields import aside, bounded, one_of
+from src.config.fields import GIVEN, aside, bounded, one_of
 from src.config.measure_schema import MeasureConf
 from src.config.model_schema import DOUBLED, ModelConf
 from src.config.paths import database_uri
@@ -37,6 +37,12 @@ class CompileConf:
         "none", "none", "recommended"
     )  # recommended: the options that torchao sets, for both arms
     options: dict[str, Any] = field(default_factory=dict)  # inductor config, set once for both arms
+    package: bool = field(
+        default=False, metadata={"key": GIVEN}
+    )  # exported, compiled ahead of time into a file, loaded from it (docs/aot.md)
+    dynamic_shapes: dict[str, Any] = field(
+        default_factory=dict, metadata={"key": GIVEN}
+    )  # of a package: axis or dimension -> [least, most]; all others are fixed
 
 
 @dataclass

@@ -4,11 +4,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from src.compilation.inductor import options_in_effect
-from src.compilation.scopes import FirstCall, compile_module, forget_compiled, timed_first_call
+from src.compilation.scopes import FirstCall, forget_compiled, timed_first_call
 from src.context import RunContext
 from src.measurement.memory import Peaks, peak_memory
 from src.quality.sqnr import on_cpu
 from src.tasks.arms.ahead import note_ahead
+from src.tasks.arms.packaged import compile_arm
 from src.timers.steps import mark_step
 from src.workloads.model import size_bytes
 from src.workloads.workload import Workload
@@ -33,10 +34,11 @@ class Arm:
 
 def prepare(name: str, workload: Workload, run: RunContext) -> Arm:
     """Compile the workload, make its first call, and measure the memory of a call."""
-    with run.phase(f"compile {name}"), peak_memory(run.device) as compile_peaks:
-        compile_module(workload.denoiser(), run.cfg.compile)
+    with peak_memory(run.device) as compile_peaks:
+        compile_arm(name, workload, run)
         run.record.details.setdefault("inductor", {})[name] = options_in_effect()
-        first_call, output = timed_first_call(workload, run.device)
+        with run.phase(f"compile {name}"):
+            first_call, output = timed_first_call(workload, run.device)
         first_call = note_ahead(first_call, name, run)
         output = on_cpu(output)
     with run.phase("memory"), peak_memory(run.device) as peaks:

@@ -22,6 +22,7 @@ _TIMED = (
     "energy/",
     "compile/cold_s",
     "compile/warm_s",
+    "package/",
 )
 _NOTED = ("baseline_not_measured", "plan_made_elsewhere")  # details that belong into the reason
 
