@@ -9,7 +9,7 @@ import pandas as pd
 
 from src.analysis.attempts import one_per_key, pool_rows
 from src.analysis.devices import told_apart
-from src.analysis.source import SHAPE, Runs, attempts
+from src.analysis.source import QUANTIZED, SHAPE, Runs, attempts
 from src.analysis.variants import variants_of
 from src.records.pooled import ESTIMATE
 from src.records.record import EMULATED, FINDINGS, Outcome
@@ -51,7 +51,8 @@ def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
 def tidied(found: pd.DataFrame, margin: float) -> pd.DataFrame:
     """One row per run key: axes, shape, device, outcome, verdict at the margin, reason, and all metrics.
 
-    Runs of tasks that compare no speed (``task.compares=false``: serialize) are left out.
+    Runs of tasks that compare no speed (``task.compares=false``: serialize) are left out, and those whose treatment
+    is another one than quantizing (`src.analysis.ladder` has them).
     The newest attempt with a finding stands for a key, with the speedup pooled from all that measured one, and
     ``interval`` says what its interval contains. ``variant`` names the options by which runs with the
     same axes differ (``group_size=64``); ``stands`` is False for a run that a newer one of the same workload,
@@ -61,7 +62,8 @@ def tidied(found: pd.DataFrame, margin: float) -> pd.DataFrame:
         found: `attempts`.
         margin: a speedup within it is neutral.
     """
-    frame = one_per_key(_typed(found[found["compares"] != "false"]))
+    asked = (found["compares"] != "false") & (found["treatment"] == QUANTIZED)
+    frame = one_per_key(_typed(found[asked]))
     pairs = [*zip(frame["device_name"], frame["device_identity"], strict=True)]
     called = told_apart(dict.fromkeys(pairs))
     frame["device"] = pd.Series([called[pair] for pair in pairs], index=frame.index, dtype="str")

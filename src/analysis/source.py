@@ -22,11 +22,15 @@ TAGS = [
     *("device", "device_identity", "baseline_dtype", "processes"),
 ]
 SERIES = ("rounds/", "distribution/")  # of their metrics MLflow gives the last points
+QUANTIZED = '["quant"]'  # a run's usual treatment
 ALONE = {  # options that are columns of their own -> what an attempt without one is taken to have
     "weights": ("model.weights.source", ""),
     "own_margin": ("measure.margin", str(MeasureConf.margin)),
     "confidence": ("measure.confidence", str(MeasureConf.confidence)),
     "compares": ("task.compares", ""),
+    "treatment": ("treatment", QUANTIZED),
+    "step": ("ladder.step", ""),
+    "steps": ("ladder.order", ""),
     **{f"asked_{name}": (f"model.dims.{name}", "") for name in SHAPE},
 }
 TEXT = [*AXES, *SHAPE, *TAGS, *ALONE, "options"]

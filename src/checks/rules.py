@@ -7,6 +7,7 @@ from typing import Any
 
 from src.autoquant.plan import read_plan
 from src.checks.model_rules import model_mistakes
+from src.checks.recipe_rules import recipe_mistakes
 from src.checks.scheme_rules import scheme_mistakes
 from src.checks.signatures import mistakes
 from src.config.cluster_schema import ClusterConf, SlurmRequest, problems_of_extra, problems_of_runs_per_job
@@ -47,6 +48,7 @@ def _root(root: RootConf, path: str) -> Iterator[str]:
     if root.compile.scope == "none" and root.compile.tuning != "none":
         yield f"compile.tuning={root.compile.tuning}: compile={root.compile.name} compiles nothing"
     yield from _checkpoint(root.serialize)
+    yield from recipe_mistakes(root)
     yield from _model(root)
     try:
         if root.quant.plan is not None:

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from src.checks.input_types import leaves, type_inputs
 from src.checks.rules import RULES
+from src.config.arms import on_step
 from src.config.errors import ConfigError, accepted, explain, lacking, several
 from src.config.schema import RootConf
 
@@ -28,7 +29,7 @@ def validate(config: DictConfig) -> RootConf:
     Raises:
         ConfigError: a key is missing or unknown, an interpolation is broken, a value is not accepted.
     """
-    return validated(config, RootConf)
+    return on_step(validated(config, RootConf))
 
 
 def check(config: DictConfig) -> None:

@@ -113,8 +113,8 @@ def compiler_options(conf: CompileConf, quant: QuantConf | None = None, kind: st
         yield
 
 
-def compile_module(module: nn.Module, conf: CompileConf) -> None:
-    """Compile a module in place, by the scope of its compile mode.
+def compile_module(module: nn.Module, conf: CompileConf, *, whole: bool = False) -> None:
+    """Compile a module in place, by the scope of its compile mode; `whole`: as one, whatever that scope.
 
     ``regional`` compiles each repeated block: the classes that the model names in ``_repeated_blocks``
     (diffusers' ``compile_repeated_blocks``), else the members of its module lists (but for plain layers of
@@ -122,7 +122,7 @@ def compile_module(module: nn.Module, conf: CompileConf) -> None:
     """
     if conf.scope == "none":
         return
-    parts = repeated_blocks(module) if conf.scope == "regional" else [module]
+    parts = repeated_blocks(module) if conf.scope == "regional" and not whole else [module]
     for part in parts:
         part.compile(fullgraph=conf.fullgraph, dynamic=conf.dynamic, backend=conf.backend, mode=conf.mode)
 

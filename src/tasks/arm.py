@@ -5,11 +5,13 @@ from typing import Any
 
 from src.compilation.inductor import options_in_effect
 from src.compilation.scopes import FirstCall, compile_module, forget_compiled, timed_first_call
+from src.config.arms import compiled_as
 from src.context import RunContext
 from src.measurement.memory import Peaks, peak_memory
 from src.quality.sqnr import on_cpu
 from src.tasks.ahead import note_ahead
 from src.timers.steps import mark_step
+from src.treatments.attached import attach
 from src.workloads.model import size_bytes
 from src.workloads.workload import Workload
 
@@ -32,9 +34,14 @@ class Arm:
 
 
 def prepare(name: str, workload: Workload, run: RunContext) -> Arm:
-    """Compile the workload, make its first call, and measure the memory of a call."""
+    """Compile the workload, attach what the recipe says, make its first call, and measure the memory of a call.
+
+    Raises:
+        RunEndedError: `unsupported`, diffusers refuses what the recipe says.
+    """
     with run.phase(f"compile {name}"), peak_memory(run.device) as compile_peaks:
-        compile_module(workload.denoiser(), run.cfg.compile)
+        compile_module(workload.denoiser(), compiled_as(run.cfg))
+        attach(workload, run.cfg, run.device)
         run.record.details.setdefault("inductor", {})[name] = options_in_effect()
         first_call, output = timed_first_call(workload, run.device)
         first_call = note_ahead(first_call, name, run)
