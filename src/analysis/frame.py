@@ -9,7 +9,7 @@ import pandas as pd
 
 from src.analysis.attempts import one_per_key, pool_rows
 from src.analysis.devices import told_apart
-from src.analysis.source import QUANTIZED, SHAPE, Runs, attempts
+from src.analysis.source import BESIDES, QUANTIZED, SHAPE, Runs, attempts
 from src.analysis.variants import variants_of
 from src.records.pooled import ESTIMATE
 from src.records.record import EMULATED, FINDINGS, Outcome
@@ -55,7 +55,8 @@ def tidied(found: pd.DataFrame, margin: float) -> pd.DataFrame:
     is another one than quantizing (`src.analysis.ladder` has them).
     The newest attempt with a finding stands for a key, with the speedup pooled from all that measured one, and
     ``interval`` says what its interval contains. ``variant`` names the options by which runs with the
-    same axes differ (``group_size=64``); ``stands`` is False for a run that a newer one of the same workload,
+    same axes differ (``group_size=64``); ``compile`` has with it what the recipe does in both arms
+    (``regional + fused_qkv``); ``stands`` is False for a run that a newer one of the same workload,
     treatment and device replaces (other versions, seed or measurement settings).
 
     Args:
@@ -116,6 +117,8 @@ def _typed(found: pd.DataFrame) -> pd.DataFrame:
     """Attempts with numbers as numbers, and what a run said of itself under names of its own."""
     frame = found.reset_index(drop=True)
     frame = frame.reindex(columns=[*frame, *(name for name in _METRICS if name not in frame)])
+    with_recipe = frame["compile"] + BESIDES + frame["recipe"]
+    frame["compile"] = frame["compile"].where(frame["recipe"] == "", with_recipe)
     frame["recorded"], frame["told_withheld"] = frame["verdict"], frame["withheld"] == "1"
     for name in (*_INTEGERS, *(f"asked_{name}" for name in SHAPE)):
         frame[name] = _integers(frame[name])

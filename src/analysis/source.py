@@ -15,7 +15,20 @@ from src.records.record import renamed
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-AXES = ["model", "quant", "compile", "batch", "gpu", "resolution", "frames", "target", "dtype", "task"]
+AXES = [
+    "model",
+    "quant",
+    "compile",
+    "batch",
+    "gpu",
+    "resolution",
+    "frames",
+    "target",
+    "dtype",
+    "task",
+    "recipe",
+]
+BESIDES = " + "  # in a frame's compile mode, before what a recipe does in both arms
 SHAPE = ["M", "K", "N"]
 TAGS = [
     *("run_key", "attempt", "sweep", "sweeps", "outcome", "verdict", "withheld", "reason", "remedy"),

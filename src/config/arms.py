@@ -76,11 +76,25 @@ def recipe_text(recipe: RecipeConf) -> str:
     return ", ".join(told)
 
 
+def overrides_of(recipe: str, treatment: str) -> dict[str, str]:
+    """The keys that ask for a recipe and a treatment, told as axes; empty texts: the usual ones."""
+    found = {}
+    for name, _, value in (part.partition("=") for part in recipe.split(", ") if part):
+        found[name if name == "cache" else f"recipe.{name}"] = value or "true"
+    return found | ({"treatment": f"[{treatment.replace(' ', '')}]"} if treatment else {})
+
+
 def compiled_as(cfg: RootConf) -> CompileConf:
     """The compile mode of an arm: with ``recipe.cuda_graphs`` the one that makes CUDA graphs."""
     if not cfg.recipe.cuda_graphs:
         return cfg.compile
     return replace(cfg.compile, mode=_GRAPHED.get(cfg.compile.mode, cfg.compile.mode))
+
+
+def is_inherited(key: str, cfg: RootConf) -> bool:
+    """Whether a run's ladder added a key at an earlier step."""
+    own = any(key == name or key.startswith(f"{name}.") for name in cfg.treatment)
+    return cfg.ladder.step is not None and not own
 
 
 def on_step(cfg: RootConf) -> RootConf:

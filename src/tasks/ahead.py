@@ -53,8 +53,8 @@ def compile_ahead(cfg: RootConf, record: Record, cpus: frozenset[int]) -> None:
 def compile_arms(cfg: RootConf, record: Record, device: Device) -> None:
     """Compile both arms, and tell the run the seconds of the first call of each that was not in the cache.
 
-    Nothing is done for a scheme that goes by values, where kernels are chosen by timing them, or where the arms differ
-    in more than quantizing.
+    Nothing is done for a scheme that goes by values, where kernels are chosen by timing them, or for a treatment that
+    is not quantizing alone.
 
     Raises:
         Exception: whatever building, quantizing and compiling raise without content.

@@ -80,8 +80,7 @@ class Untreated:
         return tuple(weight._version for arm in arms for weight in arm.workload.module.parameters())
 
     def second(self, run: RunContext) -> Workload:
-        """The same weights and inputs once more, to be treated: a copy, or built again where the first one is not to be
-        copied."""
+        """The same weights and inputs once more, to be treated: a copy, or built again where none can be made."""
         with run.phase("build"):
             twin = self.together and not self.apart
             return self.workload.twin() if twin else build_workload(run.cfg, run.device)
@@ -151,7 +150,8 @@ def _apart(treated: RootConf, base: RootConf) -> bool:
     """Whether the treated arm cannot be a copy of the baseline."""
     return (
         base.quant.name != UNQUANTIZED
-        or changes(treated.recipe) != changes(base.recipe)
+        or changes(treated.recipe)
+        != changes(base.recipe)
         != (base.recipe.vae_tiling, base.recipe.vae_slicing)
         or has_hooks(base.recipe)
     )

@@ -6,11 +6,14 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from src.config.arms import recipe_keys
+from src.config.arms import bare, baseline_of, is_inherited, is_usual, recipe_keys
 from src.config.model_schema import PIPELINE
 from src.config.recipe_schema import SDPA, RecipeConf
 from src.config.schema import RootConf
+from src.devices.capability import Status, capability
+from src.devices.device import Device
 from src.outcomes import RunEndedError, unsupported
+from src.records.key import count_alike
 from src.workloads.model import empty_model
 from src.workloads.recipe import CHANGES, SWITCHES, restructured
 
@@ -38,6 +41,40 @@ def refusals(cfg: RootConf, kind: str) -> Iterator[tuple[str, RunEndedError]]:
                 restructured(models[0], only, models[1])
         except RunEndedError as error:
             yield f"recipe.{name}", error
+
+
+def settled(cfg: RootConf, device: Device) -> tuple[RootConf, list[str]]:
+    """The configuration that a run has on a device, and what is left out of it there, each with its reason.
+
+    Only what earlier steps of a ladder would have added is left out.
+
+    Raises:
+        RunEndedError: `unsupported`, device or model cannot have the recipe; or the arms would be equal.
+        ConfigError: a model that cannot be made.
+    """
+    left: list[str] = []
+    for key, error in refusals(cfg, device.kind):
+        if not is_inherited(key, cfg):
+            raise error
+        left.append(f"{key} ({error.reason})")
+        cfg = bare(cfg, [key])
+    if is_inherited("quant", cfg):
+        found = capability(cfg.quant, device, cfg.dtype)
+        if found.status is not Status.OK:
+            left.append(f"quant ({found.reason})")
+            cfg = bare(cfg, ["quant"])
+    if not is_usual(cfg) and _arms_equal(cfg):
+        named = ", ".join(cfg.treatment)
+        said = f"treatment=[{named}] adds nothing here: the arms would be equal"
+        raise unsupported("; ".join([said, *left]), f"another value of {named}")
+    return cfg, left
+
+
+def _arms_equal(cfg: RootConf) -> bool:
+    """Whether the arms are the same but for their names."""
+    base = baseline_of(cfg)
+    parts = ("quant", "compile", "recipe")
+    return all(count_alike(getattr(cfg, part), getattr(base, part)) for part in parts)
 
 
 def _models(cfg: RootConf) -> tuple[nn.Module, nn.Module | None]:
