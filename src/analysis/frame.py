@@ -9,7 +9,7 @@ import pandas as pd
 
 from src.analysis.attempts import one_per_key, pool_rows
 from src.analysis.devices import told_apart
-from src.analysis.source import BESIDES, QUANTIZED, SHAPE, Runs, attempts
+from src.analysis.source import BESIDES, NO_STEP, QUANTIZED, SHAPE, Runs, attempts
 from src.analysis.variants import variants_of
 from src.records.pooled import ESTIMATE
 from src.records.record import EMULATED, FINDINGS, Outcome
@@ -38,6 +38,7 @@ _METRICS = [  # always columns, empty where no run has them
 _COLUMNS = [
     *("run_key", "sweep", "sweeps", "outcome", "reason", "remedy", "attempt", *CELL, "gpu"),
     *("device_name", "device_identity", "baseline_dtype", "weights", "verdict", "withheld", "finding"),
+    *("treatment", "step", "steps"),
     *("interval", "started_at", "run_id", *_METRICS),
 ]
 _ASKED = "gpu="
@@ -63,8 +64,18 @@ def tidied(found: pd.DataFrame, margin: float) -> pd.DataFrame:
         found: `attempts`.
         margin: a speedup within it is neutral.
     """
-    asked = (found["compares"] != "false") & (found["treatment"] == QUANTIZED)
-    frame = one_per_key(_typed(found[asked]))
+    return _tidied(found[(found["compares"] != "false") & (found["treatment"] == QUANTIZED)], margin, CELL)
+
+
+def steps_of(found: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """The same of steps of ladders, and of runs with another treatment than quantizing: one row each that stands."""
+    step = ~found["step"].isin(["", NO_STEP])
+    chosen = (found["compares"] != "false") & (step | (found["treatment"] != QUANTIZED))
+    return standing(_tidied(found[chosen], margin, [*CELL, "treatment", "step"]))
+
+
+def _tidied(found: pd.DataFrame, margin: float, cell: list[str]) -> pd.DataFrame:
+    frame = one_per_key(_typed(found))
     pairs = [*zip(frame["device_name"], frame["device_identity"], strict=True)]
     called = told_apart(dict.fromkeys(pairs))
     frame["device"] = pd.Series([called[pair] for pair in pairs], index=frame.index, dtype="str")
@@ -77,7 +88,7 @@ def tidied(found: pd.DataFrame, margin: float) -> pd.DataFrame:
     frame = frame.reindex(columns=[*_COLUMNS, *others, "confidence"])
     frame[_METRICS] = frame[_METRICS].astype(float)
     frame["memory/saved"] = 1 - frame["memory/model_gib"] / frame["memory/baseline_model_gib"]
-    frame["stands"] = ~_newest_first(frame).duplicated(CELL)
+    frame["stands"] = ~_newest_first(frame).duplicated(cell)
     frame = _in_few_blocks(frame.join(_against_fastest_mode(frame)))
     return frame.sort_values([*CELL, "started_at", "run_id"], na_position="first").reset_index(drop=True)
 

@@ -35,6 +35,7 @@ TAGS = [
     *("device", "device_identity", "baseline_dtype", "processes"),
 ]
 SERIES = ("rounds/", "distribution/")  # of their metrics MLflow gives the last points
+NO_STEP = "null"  # ladder.step of a run that is on none
 QUANTIZED = '["quant"]'  # a run's usual treatment
 ALONE = {  # options that are columns of their own -> what an attempt without one is taken to have
     "weights": ("model.weights.source", ""),

@@ -16,6 +16,7 @@ from src.analysis.provenance import Provenance
 from src.regimes.regimes import Regimes
 from src.report.answer_cards import answer_section
 from src.report.filters import Filters
+from src.report.ladder import ladder_section
 from src.report.left import left_section
 from src.report.markup import chip
 from src.report.palette import VERDICTS
@@ -64,6 +65,7 @@ class Report:
     unanswered: int = 0  # workloads beside those
     outputs: Path = Path("outputs")  # where the runs' folders are
     left: pd.DataFrame = field(default_factory=pd.DataFrame)  # runs that sweeps left to the forecast
+    steps: pd.DataFrame = field(default_factory=pd.DataFrame)  # of ladders, and with other treatments
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -124,6 +126,8 @@ def _files(folder: Path) -> str:
 def _sections(report: Report, filters: Filters, links: RunLinks) -> Iterator[str]:
     runs, margin = report.runs, report.margin
     found = report.regimes
+    if len(report.steps):
+        yield ladder_section(report.steps, margin)
     if found is not None and runs.empty:
         yield regime_maps_section(found, runs, margin, filters)
         yield from regimes_sections(found)
