@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from src.analysis.frame import Row
-from src.analysis.source import BESIDES, SHAPE
+from src.analysis.runs.frame import Row
+from src.analysis.runs.source import BESIDES, SHAPE
 from src.config.arms import overrides_of
 from src.config.paths import ROOT, command, outputs_argument, override
 from src.records.key import AXES

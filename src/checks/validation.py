@@ -29,7 +29,7 @@ def validate(config: DictConfig) -> RootConf:
     Raises:
         ConfigError: a key is missing or unknown, an interpolation is broken, a value is not accepted.
     """
-    return on_step(validated(config, RootConf))
+    return validated(config, RootConf)
 
 
 def check(config: DictConfig) -> None:
@@ -44,7 +44,10 @@ def check(config: DictConfig) -> None:
 
 
 def validated(config: DictConfig, schema: type[T]) -> T:
-    """The composed configuration as an object of the dataclass `schema`; see `validate`."""
+    """The composed configuration as an object of the dataclass `schema`; see `validate`.
+
+    A run on a step of a ladder is what that step measures.
+    """
     if OmegaConf.get_type(config) is not schema:
         config = _typed(config, schema)
     with _told():
@@ -55,7 +58,7 @@ def validated(config: DictConfig, schema: type[T]) -> T:
         raise several([f"{key}: unknown key; {accepted(key, names)}" for key in unknown])
     checked = schema(**{name: _resolved(config, name) for name in names})
     check_values(checked)
-    return checked
+    return cast(T, on_step(checked)) if isinstance(checked, RootConf) else checked
 
 
 def check_values(node: Any, path: str = "") -> None:

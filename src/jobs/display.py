@@ -15,7 +15,7 @@ from rich.table import Table
 
 from src.jobs.states import STUCK
 from src.launching.progress import duration, endings, result
-from src.records import content
+from src.records.mlflow import content
 from src.records.record import Record
 
 if TYPE_CHECKING:

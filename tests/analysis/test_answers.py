@@ -7,8 +7,8 @@ import pytest
 from src.analysis.advice import advised
 from src.analysis.answers import Goal, answers
 from src.analysis.commands import repeat, surer
-from src.analysis.frame import standing, tidy
-from src.analysis.tracker import Tracker
+from src.analysis.runs.frame import standing, tidy
+from src.analysis.runs.tracker import Tracker
 from src.config.schema import TrackingConf
 from src.report import answer_words as words
 from tests.analysis.synthetic import made

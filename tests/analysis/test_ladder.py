@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from src.analysis.frame import steps_of, tidied
 from src.analysis.ladder import Estimate, ladders, others
-from src.analysis.source import Runs, attempts
+from src.analysis.runs.frame import steps_of, tidied
+from src.analysis.runs.source import Runs, attempts
 from src.records.record import Outcome
-from src.report.ladder import ladder_in_words, ladder_section
+from src.report.runs.ladder import ladder_in_words, ladder_section
 from tests.analysis.synthetic import CPU, made
 
 STEPS = ["compiled", "fused_qkv", "quantized", "cuda_graphs"]
