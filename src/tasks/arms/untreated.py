@@ -126,11 +126,10 @@ def _made(run: RunContext) -> Untreated:
     apart = _apart(run.cfg, base.cfg)
     if changes(run.cfg.recipe) != changes(base.cfg.recipe):
         rows = _rows_of_treated(run)
-    reference = None
+    reference, together = None, _together(workload, faster, run)
     if base.cfg.quant.name != UNQUANTIZED:
         reference = on_cpu(workload.call())
         workload = _quantized(workload, base)
-    together = _together(workload, faster, run)
     baseline = prepare("baseline", workload, base)
     check_baseline_numbers(workload, baseline.output, run)
     alone = None if together else _measure_and_free(baseline, run, "baseline_")
@@ -150,9 +149,7 @@ def _apart(treated: RootConf, base: RootConf) -> bool:
     """Whether the treated arm cannot be a copy of the baseline."""
     return (
         base.quant.name != UNQUANTIZED
-        or changes(treated.recipe)
-        != changes(base.recipe)
-        != (base.recipe.vae_tiling, base.recipe.vae_slicing)
+        or changes(treated.recipe) != changes(base.recipe)
         or has_hooks(base.recipe)
     )
 
