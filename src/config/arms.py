@@ -6,6 +6,7 @@ configured in both arms.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, fields, replace
+from typing import Any
 
 from src.config.errors import accepted
 from src.config.quant_schema import LayersConf, QuantConf
@@ -31,7 +32,7 @@ def _plain(name: str) -> Callable[[RootConf], RootConf]:
     return lambda cfg: replace(cfg, recipe=replace(cfg.recipe, **{name: _DEFAULTS[name]}))
 
 
-_DEFAULTS = {
+_DEFAULTS: dict[str, Any] = {
     each.name: each.default if each.default_factory is MISSING else each.default_factory()
     for each in fields(RecipeConf)
     if each.name not in _PROSE

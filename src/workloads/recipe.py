@@ -147,7 +147,7 @@ def _is_attention(module: nn.Module) -> bool:
 
 
 @cache
-def _with_kernel(cls: type[nn.Module], name: str) -> type[nn.Module]:
+def _with_kernel(cls: Any, name: str) -> type[nn.Module]:
     """The class of an attention whose kernels are of one kind: inside of the module, where a compiler sees it."""
     backend = _BACKENDS[name]
 
@@ -155,7 +155,8 @@ def _with_kernel(cls: type[nn.Module], name: str) -> type[nn.Module]:
         with sdpa_kernel(backend):
             return cls.forward(self, *args, **kwargs)
 
-    return type(cls.__name__, (cls,), {"forward": forward, "__module__": cls.__module__})
+    made: type[nn.Module] = type(cls.__name__, (cls,), {"forward": forward, "__module__": cls.__module__})
+    return made
 
 
 def _dispatch(model: nn.Module, attentions: list[nn.Module], name: str) -> None:

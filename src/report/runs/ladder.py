@@ -141,13 +141,14 @@ def _table(ladder: Ladder) -> str:
 
 
 def _cells(step: Step) -> list[Cell]:
-    row = step.row
-    known = row is not None
-    times = [milliseconds(row[f"latency/{arm}median_ms"]) for arm in ("baseline_", "")] if known else []
-    sqnr = decibels(row["quality/sqnr_db"]) if known and row["quant"] != "none" else ""
+    row, times, adds, sqnr = step.row, ["", ""], "", ""
+    if row is not None:
+        times = [milliseconds(row[f"latency/{arm}median_ms"]) for arm in ("baseline_", "")]
+        adds = str(row["treatment"]).strip('[]"')
+        sqnr = decibels(row["quality/sqnr_db"]) if row["quant"] != "none" else ""
     return [
         text_cell(step.name),
-        text_cell(str(row["treatment"]).strip('[]"') if known else ""),
+        text_cell(adds),
         Cell(chip(step.verdict), step.verdict),
         number_cell(_interval(step.own) if step.own else "", step.own.ratio if step.own else None),
         number_cell(_interval(step.total) if step.own else "", step.total.ratio if step.own else None),
