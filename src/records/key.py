@@ -152,7 +152,8 @@ def _counts(field: Field[Any], value: Any) -> bool:
     kind = field.metadata.get("key", True)
     if kind != GIVEN:
         return bool(kind)
-    return bool(value != (field.default if field.default_factory is MISSING else field.default_factory()))
+    usual = field.default if field.default_factory is MISSING else field.default_factory()
+    return not count_alike(value, usual)
 
 
 def _files(weights: WeightsConf) -> dict[str, Any]:
