@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from src.config.arms import bare, baseline_of, is_inherited, is_usual, recipe_keys
 from src.config.model_schema import PIPELINE
-from src.config.recipe_schema import SDPA, RecipeConf
+from src.config.recipe_schema import DIFFUSERS, SDPA, RecipeConf
 from src.config.schema import RootConf
 from src.devices.capability import Status, capability
 from src.devices.device import Device
@@ -18,7 +19,36 @@ from src.workloads.model import empty_model
 from src.workloads.recipe import CHANGES, SWITCHES, restructured
 
 _OF_A_PIPELINE = ("vae_compile", "vae_tiling", "vae_slicing", "offload", "cache")
+_ASKED: dict[str, tuple[Any, ...]] = {
+    "fused_qkv": (True,),
+    "memory_format": ("channels_last",),
+    "attention": (*SDPA, f"{DIFFUSERS}NAME"),
+    "cuda_graphs": (True,),
+    "vae_compile": (True,),
+    "vae_tiling": (True,),
+    "vae_slicing": (True,),
+    "offload": ("model", "group"),
+}
 _ON_CPU = SDPA[:2]  # the kinds of attention that torch has for a CPU
+
+
+def missing_on(cfg: RootConf, kind: str) -> list[str]:
+    """What of a recipe no model can have on this kind of device: ``attention=efficient/cudnn``, ``cuda_graphs``."""
+    found = []
+    for name, values in _ASKED.items():
+        missing = [str(value) for value in values if _is_missing(name, value, cfg, kind)]
+        if missing:
+            found.append(name if len(missing) == len(values) else f"{name}={'/'.join(missing)}")
+    return found
+
+
+def _is_missing(name: str, value: Any, cfg: RootConf, kind: str) -> bool:
+    try:
+        recipe = replace(RecipeConf(), **{name: value})
+        _whether(name, replace(cfg, target=PIPELINE, recipe=recipe), kind)
+    except RunEndedError:
+        return True
+    return False
 
 
 def refusals(cfg: RootConf, kind: str) -> Iterator[tuple[str, RunEndedError]]:
@@ -56,12 +86,12 @@ def settled(cfg: RootConf, device: Device) -> tuple[RootConf, list[str]]:
     for key, error in refusals(cfg, device.kind):
         if not is_inherited(key, cfg):
             raise error
-        left.append(f"{key} ({error.reason})")
+        left.append(error.reason if error.reason.startswith(key) else f"{key}: {error.reason}")
         cfg = bare(cfg, [key])
     if is_inherited("quant", cfg):
         found = capability(cfg.quant, device, cfg.dtype)
         if found.status is not Status.OK:
-            left.append(f"quant ({found.reason})")
+            left.append(f"quant: {found.reason}")
             cfg = bare(cfg, ["quant"])
     if not is_usual(cfg) and _arms_equal(cfg):
         named = ", ".join(cfg.treatment)

@@ -78,4 +78,4 @@ def test_a_ladder_leaves_out_what_an_earlier_step_could_not_add(compose, execute
     )
     record = execute_run(cfg)
     assert record.outcome is Outcome.OK, record.reason
-    assert "left out in both arms: recipe.memory_format (" in record.reason
+    assert "left out in both arms: recipe.memory_format: " in record.reason

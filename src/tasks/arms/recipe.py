@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from src.config.arms import baseline_of
+from src.config.arms import baseline_of, recipe_text
 from src.context import RunContext
 from src.treatments.recipe_check import settled
 
@@ -17,6 +17,8 @@ def settle_recipe(run: RunContext) -> None:
     """
     run.cfg, left = settled(run.cfg, run.device)
     if left:
+        run.record.axes.pop("recipe", None)
+        run.record.axes |= {"recipe": text} if (text := recipe_text(run.cfg.recipe)) else {}
         run.record.details[LEFT_OUT] = f"left out in both arms: {'; '.join(left)}"
 
 
