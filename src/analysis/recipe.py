@@ -179,12 +179,25 @@ def _compile_lines(config: Mapping[str, Any], layers: Layers, kind: str) -> list
     lines = [f"torch._inductor.config.{name} = {value!r}" for name, value in options.items()]
     if conf.get("tuning", "none") == "recommended":
         lines.append("torchao.quantization.utils.recommended_inductor_config_setter()")
+    if conf.get("package"):
+        return [*lines, *_package_lines(conf)]
     given = {name: conf.get(name) for name in ("fullgraph", "dynamic", "mode")}
     given |= {"backend": conf["backend"]} if conf["backend"] != "inductor" else {}
     arguments = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
     if conf["scope"] == "regional":
         return [*lines, _regional(config, layers, arguments)]
     return [*lines, f"model.compile({arguments})"]
+
+
+def _package_lines(conf: Mapping[str, Any]) -> list[str]:
+    """What exports, compiles and loads the whole model; of blocks, whose weights are handed over, where they lie."""
+    if conf["scope"] == "regional":
+        return ["# each kind of block is a package: packages/treated in the run's folder (docs/aot.md)"]
+    return [
+        "exported = torch.export.export(model, (), inputs)  # inputs: the keyword arguments of a call",
+        'path = torch._inductor.aoti_compile_and_package(exported, package_path="model.pt2")',
+        "model = torch._inductor.aoti_load_package(path)",
+    ]
 
 
 def _regional(config: Mapping[str, Any], layers: Layers, arguments: str) -> str:

@@ -71,7 +71,7 @@ def _recipes(config: DictConfig, device: "Device", width: int) -> str:
     from src.treatments.recipe_check import missing_on
 
     missing = ", ".join(missing_on(validated(config, RootConf), device.kind))
-    return textwrap.fill(f"Recipes not here (docs/recipes.md): {missing}", width) + "\n" if missing else ""
+    return textwrap.fill(f"Not for recipes here: {missing}", width) + "\n" if missing else ""
 
 
 def _dtypes(

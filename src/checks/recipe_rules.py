@@ -19,6 +19,9 @@ def recipe_mistakes(root: RootConf) -> Iterator[str]:
         yield f"recipe.vae_compile=true: compile={root.compile.name} compiles nothing"
     if root.recipe.cache.config:
         yield from mistakes(root.recipe.cache.config, "recipe.cache.config", later=True)
+    if root.recipe.cuda_graphs and root.compile.package:
+        made = f"compile={root.compile.name} makes packages, which have none"
+        yield f"recipe.cuda_graphs=true: {made}; give compile=regional"
     doing = recipe_text(root.recipe)
     if not root.task.compares and doing:
         yield f"recipe: task={root.task.name} takes models as they are, not with {doing}; give recipe=plain"

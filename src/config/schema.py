@@ -38,6 +38,12 @@ class CompileConf:
         "none", "none", "recommended"
     )  # recommended: the options that torchao sets, for both arms
     options: dict[str, Any] = field(default_factory=dict)  # inductor config, set once for both arms
+    package: bool = field(
+        default=False, metadata={"key": GIVEN}
+    )  # exported, compiled ahead of time into a file, loaded from it (docs/aot.md)
+    dynamic_shapes: dict[str, Any] = field(
+        default_factory=dict, metadata={"key": GIVEN}
+    )  # of a package: axis or dimension -> [least, most]; all others are fixed
 
 
 @dataclass

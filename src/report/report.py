@@ -33,6 +33,7 @@ from src.report.runs.sections import (
     protocol_section,
     verdicts_section,
 )
+from src.report.runs.starts import starts_section
 
 REPORT_NAME = "report.html"
 _CLASSES = {"helps": "helps", "pays": "helps", "hurts": "hurts"}
@@ -141,6 +142,7 @@ def _sections(report: Report, filters: Filters, links: RunLinks) -> Iterator[str
     if found is not None:
         yield regime_maps_section(found, runs, margin, filters)
     yield roofline_section(runs, filters)
+    yield starts_section(runs, filters)
     yield from regimes_sections(found) if found is not None else ()
     if len(report.left):
         yield left_section(report.left)

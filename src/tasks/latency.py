@@ -44,6 +44,7 @@ from src.tasks.conclusions.metrics import (
 )
 from src.tasks.conclusions.power_cap import counting_estimate
 from src.tasks.planned import PlannedArms, measure_planned
+from src.tasks.startup import measure_startup
 from src.treatments.loading import check_loading
 from src.treatments.making import make_treated
 from src.treatments.scheme import Scheme, make_scheme
@@ -155,6 +156,7 @@ def fill_in(timed: Timed, compiled: Compiled, arms: Untreated, treated: Arm, run
     }
     record.metrics |= compile_metrics(firsts, compiled.counts, compiled.recompiles)
     record.details["graph_breaks"] = compiled.breaks
+    measure_startup(treated, arms.rows, run)
     if run.cfg.target == PIPELINE:
         with run.phase("compare images"):
             images, record.details["lpips"] = compare_images(baseline.output, treated.output)

@@ -140,4 +140,4 @@ def test_commands_without_schemes_say_so(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_it_says_what_of_recipes_is_not_here(printed: str) -> None:
-    assert "\nRecipes not here (docs/recipes.md): attention=efficient/cudnn, cuda_graphs, offload\n" in printed
+    assert "\nNot for recipes here: attention=efficient/cudnn, cuda_graphs, offload\n" in printed

@@ -4,8 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from src.compilation.inductor import options_in_effect
-from src.compilation.scopes import FirstCall, compile_module, forget_compiled, timed_first_call
-from src.config.arms import compiled_as
+from src.compilation.scopes import FirstCall, forget_compiled, timed_first_call
 from src.config.model_schema import PIPELINE
 from src.config.recipe_schema import SDPA
 from src.context import RunContext
@@ -13,6 +12,7 @@ from src.measurement.memory import Peaks, peak_memory
 from src.profiling.attention import attention_kinds
 from src.quality.sqnr import on_cpu
 from src.tasks.arms.ahead import note_ahead
+from src.tasks.arms.packaged import compile_arm
 from src.timers.steps import mark_step
 from src.treatments.attached import attach
 from src.workloads.model import size_bytes
@@ -42,11 +42,12 @@ def prepare(name: str, workload: Workload, run: RunContext) -> Arm:
     Raises:
         RunEndedError: `unsupported`, diffusers refuses what the recipe says.
     """
-    with run.phase(f"compile {name}"), peak_memory(run.device) as compile_peaks:
-        compile_module(workload.denoiser(), compiled_as(run.cfg))
+    with peak_memory(run.device) as compile_peaks:
+        compile_arm(name, workload, run)
         attach(workload, run.cfg, run.device)
         run.record.details.setdefault("inductor", {})[name] = options_in_effect()
-        first_call, output = timed_first_call(workload, run.device)
+        with run.phase(f"compile {name}"):
+            first_call, output = timed_first_call(workload, run.device)
         first_call = note_ahead(first_call, name, run)
         output = on_cpu(output)
     with run.phase("memory"), peak_memory(run.device) as peaks:

@@ -17,6 +17,7 @@ from src.measurement.memory import Peaks, fits_twice, peak_memory
 from src.quality.sqnr import on_cpu
 from src.records.key import workload_key
 from src.records.record import Record
+from src.serialization.package import unload_packages
 from src.tasks.arms.arm import Arm, prepare, prepare_again
 from src.tasks.arms.baseline import choose_rival, prepare_rival
 from src.tasks.arms.numbers import check_baseline_numbers, check_rival_numbers
@@ -217,6 +218,7 @@ def _measure_and_free(arm: Arm, run: RunContext, prefix: str | None) -> Timed:
     timed = time_alone(arm, run, prefix)
     if prefix is not None:
         profile_arms(run, arm)
+    unload_packages(arm.workload.module)
     arm.workload.module.to_empty(device="meta")
     if run.device.kind == "cuda":
         torch.cuda.empty_cache()

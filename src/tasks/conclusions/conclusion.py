@@ -24,6 +24,7 @@ _TIMED = (
     "energy/",
     "compile/cold_s",
     "compile/warm_s",
+    "package/",
 )
 _NOTED = ("baseline_not_measured", "plan_made_elsewhere", LEFT_OUT)  # details that belong into the reason
 
