@@ -136,7 +136,8 @@ def _attend(model: nn.Module, name: str, *_: Any) -> None:
         _dispatch(model, found, name.removeprefix(DIFFUSERS))
         return
     for module in found:
-        module.__class__ = _with_kernel(type(module), name)
+        cls: Any = type(module)
+        module.__class__ = _with_kernel(cls, name)
 
 
 def _is_attention(module: nn.Module) -> bool:
