@@ -8,6 +8,7 @@ from typing import Any
 from src.autoquant.plan import read_plan
 from src.checks.model_rules import model_mistakes
 from src.checks.package_rules import calibration_mistakes, package_mistakes
+from src.checks.recipe_rules import recipe_mistakes
 from src.checks.scheme_rules import scheme_mistakes
 from src.checks.signatures import mistakes
 from src.config.cluster_schema import ClusterConf, SlurmRequest, problems_of_extra, problems_of_runs_per_job
@@ -49,6 +50,7 @@ def _root(root: RootConf, path: str) -> Iterator[str]:
         yield f"compile.tuning={root.compile.tuning}: compile={root.compile.name} compiles nothing"
     yield from package_mistakes(root)
     yield from _checkpoint(root.serialize)
+    yield from recipe_mistakes(root)
     yield from _model(root)
     try:
         if root.quant.plan is not None:

@@ -137,3 +137,7 @@ def test_a_device_that_is_not_here_is_a_mistake(call: Call) -> None:
 def test_commands_without_schemes_say_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main("analyze", lambda _: 0, ["--list"], prog="x") == 2
     assert "--list: only python -m src.run has schemes" in capsys.readouterr().err
+
+
+def test_it_says_what_of_recipes_is_not_here(printed: str) -> None:
+    assert "\nNot for recipes here: attention=efficient/cudnn, cuda_graphs, offload\n" in printed

@@ -9,6 +9,7 @@ import torch
 
 from src.compilation.dynamic import at_sizes, ends
 from src.compilation.scopes import compile_module
+from src.config.arms import compiled_as
 from src.context import RunContext
 from src.outcomes import RunEndedError
 from src.quality.sqnr import compare, on_cpu
@@ -40,7 +41,7 @@ def compile_arm(name: str, workload: Workload, run: RunContext, folder: Path | N
     if conf.package:
         _put_packages(workload, folder or packages_of(name, run.folder), name, run)
     else:
-        compile_module(workload.denoiser(), conf)
+        compile_module(workload.denoiser(), compiled_as(run.cfg))
 
 
 def packages_of(name: str, folder: Path) -> Path:
