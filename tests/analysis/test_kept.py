@@ -136,7 +136,7 @@ def test_many_files_become_one(tmp_path):
 
 
 def test_a_database_of_other_tables_is_read_through_mlflow(tracker, made, tmp_path, monkeypatch):
-    monkeypatch.setattr("src.analysis.runs.database._PUBLISHED", "SELECT * FROM no_such_table")
+    monkeypatch.setattr("src.analysis.runs.database._TAGGED", "SELECT * FROM no_such_table")
     found, told = tracker.attempts(tmp_path)
     assert sorted(found["run_id"]) == ids(tracker)
     assert list(tmp_path.iterdir()) == told == []

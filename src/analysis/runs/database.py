@@ -20,26 +20,26 @@ from src.analysis.runs.local_store import connected
 from src.analysis.runs.source import AXES, SHAPE, TAGS, Texts, as_text, attempts
 from src.records.mlflow.options import OPTIONS_TAG
 
-PRINT = "tags_print"  # column: all tags of a run that may change what is told of it, in one short text
+PRINT = "tags_print"  # column: all tags of a run in one short text
 _DECIDING = ("speedup/ratio", "speedup/ci_low", "speedup/ci_high", "latency/median_ms")
 _NUMBER = "CASE t.is_nan WHEN 1 THEN NULL ELSE t.value END"
-_CHANGING = (*TAGS, OPTIONS_TAG, "kind", "published")
-_PUBLISHED = """
+_TAGGED = """
     SELECT runs.run_uuid, runs.start_time, group_concat(t.key || '=' || coalesce(t.value, ''), char(31)) FROM runs
     CROSS JOIN tags AS t ON t.run_uuid = runs.run_uuid
-    WHERE runs.experiment_id = ? AND runs.lifecycle_stage = 'active' AND +t.key IN ({names})
-    GROUP BY runs.rowid
-    HAVING max(t.key = 'kind' AND t.value = 'run') AND max(t.key = 'published' AND t.value = '1')"""
+    WHERE runs.experiment_id = ? AND runs.lifecycle_stage = 'active' GROUP BY runs.rowid"""
+_SEPARATOR = "\x1f"  # char(31)
+_RUN, _PUBLISHED = (f"{_SEPARATOR}{tag}{_SEPARATOR}" for tag in ("kind=run", "published=1"))
 _EACH = """
     SELECT id, t.key, {value} FROM asked CROSS JOIN {table} AS t ON t.run_uuid = id WHERE {those}"""
 _EVERY = "SELECT t.run_uuid, t.key, {value} FROM latest_metrics AS t WHERE +t.key IN ({names})"
 _SETTINGS = """
     (t.key LIKE 'quant.%' OR t.key LIKE 'compile.%' OR t.key LIKE 'model.%'
-        OR t.key IN ('task.compares', 'measure.margin', 'measure.confidence'))"""
+        OR t.key LIKE 'recipe.%' OR t.key LIKE 'ladder.%'
+        OR t.key IN ('task.compares', 'measure.margin', 'measure.confidence', 'treatment'))"""
 
 
 class Database:
-    """The published runs of one experiment; `rows` reads them.
+    """The published runs of one experiment; `attempts` reads them.
 
     Args:
         connection: to MLflow's database.
@@ -48,9 +48,8 @@ class Database:
 
     def __init__(self, connection: sqlite3.Connection, experiment_id: str) -> None:
         self._connection = connection
-        query = _PUBLISHED.format(names=_unknown(_CHANGING))
-        found = connection.execute(query, (int(experiment_id), *_CHANGING))
-        each = [(run_id, start_ms or 0, _print(text)) for run_id, start_ms, text in found]
+        tagged = connection.execute(_TAGGED, (int(experiment_id),))
+        each = [(run_id, start_ms or 0, _print(text)) for run_id, start_ms, text in tagged if _is_run(text)]
         self._published = pd.DataFrame(each, columns=["run_id", "start_ms", PRINT]).set_index("run_id")
 
     def marks(self) -> pd.DataFrame:
@@ -126,6 +125,12 @@ def _columns(ids: Iterable[str], found: Iterable[tuple[str, str, Any]]) -> Mappi
 
 def _unknown(names: Sequence[str]) -> str:
     return ",".join("?" * len(names))
+
+
+def _is_run(tags: str) -> bool:
+    """Whether it is a published run of the program, no sweep, calibration or analysis."""
+    told = f"{_SEPARATOR}{tags}{_SEPARATOR}"
+    return _RUN in told and _PUBLISHED in told
 
 
 def _print(text: str) -> str:
