@@ -47,6 +47,7 @@ def _root(root: RootConf, path: str) -> Iterator[str]:
     if root.compile.scope == "none" and root.compile.tuning != "none":
         yield f"compile.tuning={root.compile.tuning}: compile={root.compile.name} compiles nothing"
     yield from _checkpoint(root.serialize)
+    yield from _training(root)
     yield from _model(root)
     try:
         if root.quant.plan is not None:
@@ -71,6 +72,23 @@ def _checkpoint(conf: SerializeConf) -> Iterator[str]:
             f"serialize.load={conf.load}: no checkpoint, for there is no config.json in it; "
             "serialize.keep=true keeps one in outputs/runs/KEY/ATTEMPT/checkpoint"
         )
+
+
+def _training(root: RootConf) -> Iterator[str]:
+    """What `task=train` needs to be told."""
+    conf, name = root.model.training, root.model.name
+    if not root.task.trains:
+        return
+    if not conf.objective:
+        wanted = "model.training.objective={_target_: ...}"
+        yield f"task={root.task.name}: {name} has no recipe; give model=digits, or {wanted}"
+        return
+    yield from mistakes(conf.objective, "model.training.objective")
+    yield from mistakes({"_target_": conf.data}, "model.training.data")
+    if root.quant.config or root.quant.candidates:
+        yield f"quant={root.quant.name}: task={root.task.name} trains the model as it is; give quant=none"
+    if conf.checkpoint is not None and Path(conf.checkpoint).is_file():
+        yield f"model.training.checkpoint={conf.checkpoint}: a file; give the folder that it is in"
 
 
 def _components(root: RootConf) -> Iterator[str]:

@@ -64,6 +64,7 @@ class TaskConf:
         ""
     )  # callable(RunContexts, turn): runs of one probe in the same rounds; empty: none
     compares: bool = aside(True)  # whether its runs have a speedup and a verdict for the analysis
+    trains: bool = aside(False)  # whether model.training says what it does
 
 
 @dataclass

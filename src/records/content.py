@@ -25,6 +25,7 @@ _NOT_MEASURED = ("tracking", "outputs", "rerun", "plan", "varied")
 _PERCENTILES = range(0, 101, 5)
 _USUAL = {"target": DENOISER, "task": "latency"}
 _OF_SHAPE = ("model.dims.M", "model.dims.K", "model.dims.N")
+LOSSES_NAME = "losses.json"  # in the folder of a training: the loss of each step
 _STATUS = {Outcome.KILLED: "KILLED"}
 
 
@@ -173,14 +174,15 @@ def _text(value: Any) -> str:
 
 
 def points(record: Record, folder: Path) -> list[Point]:
-    """Every metric of a run: single numbers at step 0, series from ``rounds.json``.
+    """Every metric of a run: single numbers at step 0, series from ``rounds.json``, of a training ``losses.json``.
 
     Raises:
-        ValueError: ``rounds.json`` cannot be read.
+        ValueError: one of them cannot be read.
     """
     path = folder / "rounds.json"
     first = shown(record)  # what comes first, run pages and parallel coordinates open with
     found = [(name, float(value), 0) for name, value in (first | record.metrics).items()]
+    found += _losses(folder / LOSSES_NAME)
     if "processes" in record.details:
         each = enumerate(processes(record), 1)
         found += [("rounds/speedup_of_process", own[0], step) for step, own in each if own]
@@ -196,6 +198,18 @@ def points(record: Record, folder: Path) -> list[Point]:
         found += _distribution(f"distribution/{arm}_ms", times)
     pairs = zip(arms["baseline"], arms["treated"], strict=False)
     return found + _series("rounds/speedup", [base / treated for base, treated in pairs])
+
+
+def _losses(path: Path) -> list[Point]:
+    """The loss of a training's steps; none where nothing was trained."""
+    if not path.exists():
+        return []
+    try:
+        return _series(
+            "training/loss_of_step", [float(loss) for loss in json.loads(path.read_text())["loss"]]
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not readable losses ({error!r})") from error
 
 
 def _series(name: str, values: list[float]) -> list[Point]:

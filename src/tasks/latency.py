@@ -14,6 +14,7 @@ from src.measurement.paired import measure_interleaved
 from src.measurement.power_blocks import PowerBlocks
 from src.measurement.rounds import Rounds, estimate_speedup
 from src.quality.images import compare_images
+from src.quality.pictures import keep_pictures
 from src.quality.sqnr import compare
 from src.records.record import Outcome, write_json
 from src.tasks.arm import Arm, prepare, warm_first_call
@@ -31,6 +32,7 @@ from src.tasks.numbers import check_treated_numbers
 from src.tasks.planned import PlannedArms, measure_planned
 from src.tasks.power_cap import counting_estimate
 from src.tasks.profiled import profile_arms
+from src.tasks.samples import compare_samples
 from src.tasks.timing import (
     Timed,
     Watch,
@@ -149,7 +151,9 @@ def fill_in(timed: Timed, compiled: Compiled, arms: Untreated, treated: Arm, run
     if run.cfg.target == PIPELINE:
         with run.phase("compare images"):
             images, record.details["lpips"] = compare_images(baseline.output, treated.output)
+            keep_pictures(baseline.output, treated.output, run.folder)
         record.metrics |= images
+    compare_samples(arms, treated, run)
 
 
 def _interleaved(arms: Untreated, treated: Arm, run: RunContext) -> Timed:

@@ -1,7 +1,8 @@
 """Models from their YAML: random weights made in place, local or hub weights through from_pretrained."""
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
@@ -101,6 +102,31 @@ def _constructed(conf: ModelConf | ComponentConf, where: str) -> nn.Module:
             f"{where}.factory._target_={target}: gives {type(model).__name__}, a nn.Module is wanted"
         )
     return _tied(model)
+
+
+def initial_model(conf: ModelConf, seed: int, zero: Sequence[str] = ()) -> nn.Module:
+    """The model as its constructor makes it, in float32 on the host, from the seed: where a training begins.
+
+    Args:
+        conf: of the model; its weights are not looked at.
+        seed: of what the constructor draws.
+        zero: patterns of the names of modules whose parameters are 0 instead.
+
+    Raises:
+        ConfigError: a pattern that no module's name has.
+    """
+    named = {name: _argument(value) for name, value in conf.factory.items() if name not in HYDRAS}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = factory_of(conf, "model")(*_argument(conf.factory.get("_args_", [])), **named)
+    assert isinstance(model, nn.Module)
+    for pattern in zero:
+        found = [module for path, module in model.named_modules() if fnmatchcase(path, pattern)]
+        if not found:
+            raise ConfigError(f"model.training.zero: {conf.name} has no module {pattern}")
+        for parameter in (each for module in found for each in module.parameters()):
+            nn.init.zeros_(parameter)
+    return model
 
 
 def _tied(model: nn.Module) -> nn.Module:

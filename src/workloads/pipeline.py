@@ -29,13 +29,11 @@ class Part(NamedTuple):
 
 
 def pipeline_parts(cfg: RootConf) -> dict[str, Part]:
-    """The modules of the run's pipeline, by what its class calls them: denoiser, VAE, the text encoders it uses."""
+    """The modules of the run's pipeline, by its names: denoiser, VAE if any, the text encoders it uses."""
     conf = cfg.model.pipeline
     encoders = conf.text_encoders if conf.prompt == TOKENS else {}
-    return {
-        conf.denoiser: Part(cfg.model, cfg.seed, "model"),
-        VAE: Part(conf.vae, cfg.seed + 2, f"{_WHERE}.vae"),
-    } | {
+    vae = {VAE: Part(conf.vae, cfg.seed + 2, f"{_WHERE}.vae")} if conf.vae.factory else {}
+    return {conf.denoiser: Part(cfg.model, cfg.seed, "model"), **vae} | {
         name: Part(encoder, cfg.seed + 4 + index, f"{_WHERE}.text_encoders.{name}")
         for index, (name, encoder) in enumerate(encoders.items())
     }
