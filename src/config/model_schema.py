@@ -13,6 +13,7 @@ from src.config.training_schema import TrainingConf
 PIPELINE = "pipeline"  # the target that is no part of the model but the pipeline around it
 DOUBLED = "doubled"  # model.guidance: prompt and negative prompt in one call of the denoiser
 DENOISER, VAE = "denoiser", "vae"  # components of a pipeline, as quant.components names them
+RANDOM_WEIGHTS = "random weights"  # whose quality says nothing of how images look
 TOKENS = "tokens"  # model.pipeline.prompt: the text encoders are part of the pipeline
 _GIVEN = {"key": GIVEN}
 BOX = ROOT / "src" / "workloads" / "box"  # weights that this project has trained and brings along
@@ -51,6 +52,12 @@ class WeightsConf:
         return (
             Path(self.place(), self.subfolder or "") if self.source in ("box", "local") and self.id else None
         )
+
+    def in_words(self) -> str:
+        """What a reader of a quality must know: ``random weights``, or which ones."""
+        if self.source == "random":
+            return RANDOM_WEIGHTS
+        return f"trained weights ({self.id})" if self.source == "box" else f"weights of {self.id}"
 
     def place(self) -> str:
         """What from_pretrained is given: a folder or a repository id."""

@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
+from src.records.pictures import PICTURES_NAME
+
 COLUMNS = 10  # of a sheet
-PICTURES_NAME = (
-    "pictures.png"  # in a run's folder: a row without the quantization, one with it, their difference
-)
+_BRIGHTER = 4  # a difference is shown so many times as bright
 _LEAST_PX = 32  # side of a picture on a sheet: smaller ones are enlarged by whole pixels
 _MOST_PX = 256  # larger ones are made smaller
 _GAP_PX = 2  # around each, black
@@ -24,7 +24,7 @@ def keep_pictures(baseline: torch.Tensor, treated: torch.Tensor, folder: Path) -
     """
     count = min(COLUMNS, len(baseline))
     rows = [each[:count].detach().float().cpu() for each in (baseline, treated)]
-    rows.append((rows[0] - rows[1]).abs())
+    rows.append((rows[0] - rows[1]).abs() * _BRIGHTER)
     write_png(sheet(torch.cat(rows), count), folder / PICTURES_NAME)
 
 

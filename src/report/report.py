@@ -18,6 +18,7 @@ from src.report.answer_cards import answer_section
 from src.report.filters import Filters
 from src.report.left import left_section
 from src.report.markup import chip
+from src.report.pictures import pictures_section
 from src.report.palette import VERDICTS
 from src.report.regime_map import regime_maps_section
 from src.report.regimes import regimes_sections
@@ -130,6 +131,7 @@ def _sections(report: Report, filters: Filters, links: RunLinks) -> Iterator[str
         return
     yield verdicts_section(runs, filters, links)
     yield forest_section(runs, margin, filters)
+    yield pictures_section(runs, filters, report.outputs)
     yield memory_section(runs, margin)
     yield breakeven_section(runs, report.breakeven, filters)
     yield curves_section(runs, margin, filters)
