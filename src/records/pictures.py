@@ -18,6 +18,7 @@ _LABEL_PX, _LINE_PX, _GAP_PX, _HEAD_PX = 300, 15, 8, 22
 _MOST_STRIP_PX = 720  # wider strips are made smaller
 _FONT_PX = 12
 _BACKGROUND, _INK, _FAINT = "white", "black", "dimgrey"
+_BESIDE = "difference from unquantized, four times as bright:"
 _SAYS = {  # metric -> how it is said
     "quality/sqnr_db": "SQNR {:.1f} dB",
     "quality/psnr_db": "PSNR {:.1f} dB",

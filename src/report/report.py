@@ -18,8 +18,8 @@ from src.report.answer_cards import answer_section
 from src.report.filters import Filters
 from src.report.left import left_section
 from src.report.markup import chip
-from src.report.pictures import pictures_section
 from src.report.palette import VERDICTS
+from src.report.pictures import pictures_section
 from src.report.regime_map import regime_maps_section
 from src.report.regimes import regimes_sections
 from src.report.roofline import roofline_section
