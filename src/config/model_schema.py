@@ -32,7 +32,9 @@ class WeightsConf:
     )
     # repository id
     subfolder: str | None = None
-    std: float = bounded(0.02, min=0.0)  # of random weights
+    std: float | None = bounded(
+        None, min=0.0
+    )  # of random weights; null: by what each is and how deep the model is
     variant: str | None = field(
         default=None, metadata=_GIVEN
     )  # of the files: fp16 for diffusion_pytorch_model.fp16.safetensors
