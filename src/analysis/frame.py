@@ -33,7 +33,7 @@ _METRICS = [  # always columns, empty where no run has them
     *(f"speedup/{part}" for part in ("processes", "between_sd", "within_low", "within_high")),
     *("latency/median_ms", "latency/baseline_median_ms"),
     *("memory/model_gib", "memory/baseline_model_gib"),
-    *("quality/sqnr_db", "quality/psnr_db", "quality/lpips"),
+    *("quality/sqnr_db", "quality/psnr_db", "quality/lpips", "quality/accuracy"),
 ]
 _COLUMNS = [
     *("run_key", "sweep", "sweeps", "outcome", "reason", "remedy", "attempt", *CELL, "gpu"),

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from src.config.durations import duration
+from src.config.model_schema import RANDOM_WEIGHTS
 from src.config.paths import command
 from src.config.schema import RootConf
 from src.records.key import axes_of
@@ -62,7 +63,9 @@ def result(record: Record) -> str:
     m = record.metrics
     why = f"; {escape(record.reason)}" if record.reason else ""
     if record.verdict == EMULATED:
-        return "".join([f"{EMULATED}, {m.get('quality/sqnr_db', math.inf):.1f} dB SQNR{why}", *warnings])
+        random = f" of {RANDOM_WEIGHTS}" if record.details.get("weights") == RANDOM_WEIGHTS else ""
+        sqnr = f"{m.get('quality/sqnr_db', math.inf):.1f} dB SQNR{random}"
+        return "".join([f"{EMULATED}, {sqnr}{why}", *warnings])
     if "speedup/ratio" not in m:
         return "".join([f"[green]{record.outcome}[/]{why}", *warnings])
     interval = f"{m['speedup/ci_low']:.3f}-{m['speedup/ci_high']:.3f}"

@@ -11,6 +11,7 @@ import yaml
 
 from src.config.model_schema import DENOISER, PIPELINE, TOKENS
 from src.records.key import AXES
+from src.records.pictures import quality_words
 from src.records.pooled import ESTIMATE, FOLDER_NAME
 from src.records.record import EMULATED, RECORD_NAME, Outcome, Record
 from src.records.shown import shown
@@ -62,6 +63,7 @@ def tags(record: Record) -> dict[str, str]:
         "baseline_dtype": str(record.details.get("baseline", {}).get("dtype", "")),
         "reason": record.reason,
         "remedy": record.remedy,
+        "weights": str(record.details.get("weights", "")),
         "withheld": "1" if record.details.get("withheld") else "",
         "processes": json.dumps(processes(record)) if "speedup/processes" in record.metrics else "",
         "mlflow.note.content": note(record),
@@ -96,6 +98,8 @@ def note(record: Record) -> str:
         lines.append(f"in the interval: {record.details['interval']}")
     if "latency/median_ms" in m:
         lines.append(f"latency {latency(m)}, baseline {latency(m, 'baseline_')}")
+    if (said := quality_words(record)) and "weights" in record.details:
+        lines.append(f"quality, with {record.details['weights']}: {said}")
     if record.remedy:
         lines.append(f"remedy: {record.remedy}")
     return "\n\n".join(lines)

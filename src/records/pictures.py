@@ -54,10 +54,11 @@ def strips(folder: Path) -> Strips | None:
 
 
 def quality_words(record: Record) -> str:
-    """``SQNR 38.7 dB, PSNR 31.2 dB, 98% recognised``: what is known of a run's quality."""
+    """``SQNR 38.7 dB, PSNR 31.2 dB, 98% recognised``: what is known of a run's quality; empty where nothing is."""
     m = record.metrics
     said = [how.format(m[name]) for name, how in _SAYS.items() if name in m]
-    return ", ".join(said) if said else "equal to the last bit"
+    equal = ["equal to the last bit"] if m.get("quality/max_abs_error") == 0 else []
+    return ", ".join([*equal, *said])
 
 
 def write_sheet(folders: Iterable[Path], path: Path) -> bool:

@@ -20,6 +20,7 @@ from src.analysis.verdicts import (
     milliseconds,
     not_run,
     percent,
+    random_weights,
     speedup_text,
     status,
     treatment_text,
@@ -124,8 +125,8 @@ def _verdicts(device: str, rows: pd.DataFrame, most: int) -> Table:
             *(IMAGE_QUALITY[name][1](row[name]) for name in images),
             Text(status(row), style=_STYLES.get(status(row), "dim")),
         )
-    if len(rows) > most:
-        table.caption = f"{len(rows) - most:,} more rows in verdicts.csv"
+    more = f"{len(rows) - most:,} more rows in verdicts.csv" if len(rows) > most else ""
+    table.caption = "; ".join(filter(None, [random_weights(rows), more])) or None
     return table
 
 
