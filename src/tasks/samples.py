@@ -29,12 +29,12 @@ def compare_samples(arms: Untreated, treated: Arm, run: RunContext) -> None:
     if not pipeline.samples or run.cfg.target not in (DENOISER, PIPELINE) or not arms.together:
         return
     with run.phase("draw samples"):
-        pictures = [drawn(arm.workload.denoiser(), run) for arm in (arms.baseline, treated)]
+        baseline, drawn_treated = (drawn(arm.workload.denoiser(), run) for arm in (arms.baseline, treated))
         if run.cfg.target != PIPELINE:  # whose own pictures are told of otherwise
-            run.record.metrics |= psnr(*pictures)
-            keep_pictures(*pictures, run.folder)
+            run.record.metrics |= psnr(baseline, drawn_treated)
+            keep_pictures(baseline, drawn_treated, run.folder)
         if pipeline.classifier.factory:
-            run.record.metrics |= _accuracy(pictures, run)
+            run.record.metrics |= _accuracy([baseline, drawn_treated], run)
 
 
 @torch.no_grad()
