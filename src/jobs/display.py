@@ -16,7 +16,7 @@ from rich.table import Table
 from src.config.durations import duration
 from src.jobs.states import STUCK
 from src.launching.progress import endings, result
-from src.records import content
+from src.records.mlflow import content
 from src.records.record import Record
 
 if TYPE_CHECKING:

@@ -138,7 +138,7 @@ class _Planner:
         if cfg.dtype != AUTO:
             return cfg
         if card.device and card.here:
-            from src.tasks.baseline import with_dtype
+            from src.tasks.arms.baseline import with_dtype
 
             quiet = replace(
                 cfg, measure=replace(cfg.measure, ceilings=False)

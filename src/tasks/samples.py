@@ -9,8 +9,8 @@ from src.config.model_schema import DENOISER, PIPELINE
 from src.context import RunContext
 from src.quality.images import psnr
 from src.quality.pictures import keep_pictures
-from src.tasks.arm import Arm
-from src.tasks.untreated import Untreated
+from src.tasks.arms.arm import Arm
+from src.tasks.arms.untreated import Untreated
 from src.workloads.dims import resolve
 from src.workloads.inputs import make_inputs
 from src.workloads.model import build_model
