@@ -7,7 +7,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from src.config.cluster_schema import SlurmRequest
-from src.config.fields import aside, bounded, one_of
+from src.config.fields import GIVEN, aside, bounded, one_of
 from src.config.measure_schema import MeasureConf
 from src.config.model_schema import DOUBLED, ModelConf
 from src.config.paths import database_uri
@@ -64,7 +64,7 @@ class TaskConf:
         ""
     )  # callable(RunContexts, turn): runs of one probe in the same rounds; empty: none
     compares: bool = aside(True)  # whether its runs have a speedup and a verdict for the analysis
-    trains: bool = aside(False)  # whether model.training says what it does
+    trains: bool = field(default=False, metadata={"key": GIVEN})  # whether model.training says what it does
 
 
 @dataclass
@@ -193,6 +193,11 @@ class CalibrateConf:
     slowdowns: list[float] = field(default_factory=lambda: [0.02, 0.03, 0.05, 0.1])  # relative
     processes: int = bounded(12, min=1, max=1000)  # that the experiments are dealt out to
     outputs: str = "outputs"
+
+
+def training_steps(cfg: RootConf) -> int:
+    """Of a run that trains; 0 of any other."""
+    return cfg.model.training.steps if cfg.task.trains else 0
 
 
 def sizes(cfg: RootConf | CalibrateConf) -> dict[str, int]:
