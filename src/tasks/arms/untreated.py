@@ -15,6 +15,7 @@ from src.measurement.memory import Peaks, fits_twice, peak_memory
 from src.records.key import workload_key
 from src.tasks.arms.arm import Arm, prepare, prepare_again
 from src.tasks.arms.baseline import choose_rival, prepare_rival
+from src.tasks.arms.components import time_components
 from src.tasks.arms.numbers import check_baseline_numbers, check_rival_numbers
 from src.tasks.arms.profiled import profile_arms
 from src.tasks.arms.timing import Timed, time_alone
@@ -162,6 +163,7 @@ def _measure_and_free(arm: Arm, run: RunContext, prefix: str | None) -> Timed:
     """Rounds of an arm by itself; with a metric prefix also its energy and its profile, if asked."""
     timed = time_alone(arm, run, prefix)
     if prefix is not None:
+        time_components(run, {prefix: arm})
         profile_arms(run, arm)
     arm.workload.module.to_empty(device="meta")
     if run.device.kind == "cuda":
