@@ -1,7 +1,7 @@
 """A run in several processes, one after the other, each isolated as a single one would be.
 
-The first is measured as any run. What it found once and for all (memory, energy, compile times, a profile, a pipeline's
-components, the plan of autoquant) the others do not find again: they build, treat and time.
+The first is measured as any run. What it found once and for all (memory, energy, compile times, a profile, a plan of
+autoquant, what a pipeline's components take) the others do not find again: they build, treat and time.
 """
 
 import json

@@ -153,8 +153,9 @@ class _Decoder(nn.Module):
 
 
 def latents_shape(cfg: RootConf, vae: Any) -> list[int]:
-    """What a pipeline's VAE decodes: as its file says, else [batch, channels, side, side] of square images, whose side
-    each of the VAE's blocks but one halves.
+    """What a pipeline's VAE decodes: as the model's file says, else [batch, channels, side, side].
+
+    That is of square images, whose side each of the VAE's blocks but one halves.
     """
     if cfg.model.pipeline.latents:
         dims = resolve(cfg.model.dims, sizes(cfg), "model.dims")

@@ -57,7 +57,7 @@ def component_metrics(calls: list[Spans], prefix: str, steps: int) -> dict[str, 
 
 
 def step_times_ms(call: Spans, steps: int) -> list[float]:
-    """How long each step took, from its first call of the denoiser to the next one's; the last one to that call's end.
+    """How long each step took: from its first call of the denoiser to the next step's, the last to that one's end.
 
     Empty where the denoiser was not called equally often in each step.
     """

@@ -1,0 +1,69 @@
+"""Which smaller sizes of a workload fit into a device's memory: an estimate from the footprint of the asked ones."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from src.config.errors import ConfigError
+from src.config.schema import RootConf, sizes_of_call
+from src.planning.footprint import Footprint
+from src.planning.memory import forecast
+from src.treatments.layers import LayerRow
+from src.workloads.dims import resolve
+
+SMALLER = "a smaller batch or resolution, or a larger device"
+_AXES = {"frames": 1, "resolution": 2, "batch": 1}  # and with what power of it activations grow
+_ROOM = 0.9  # of the device: as `Forecast.is_tight` has it
+
+
+def sizes_that_fit(
+    cfg: RootConf, footprint: Footprint, rows: list[LayerRow], kind: str, card_gib: float
+) -> str:
+    """``frames=41, resolution=336 or batch=1 would fit, by estimate``: each with all else as asked.
+
+    Where no smaller size helps, as the weights alone are too large, that is said.
+
+    Args:
+        cfg: a run that does not fit.
+        footprint: of its workload.
+        rows: its layers, as `reasoned` gives them.
+        kind: torch device type.
+        card_gib: the device's memory.
+    """
+    if footprint.trouble:
+        return SMALLER
+    fit = [size for axis in _AXES if (size := _largest(axis, cfg, footprint, rows, kind, card_gib))]
+    if not fit:
+        return "a larger device: at no smaller size do the weights and what both arms need fit"
+    *first, last = fit
+    either = f"{', '.join(first)} or " if first else ""
+    return f"{either}{last} would fit, by estimate; or a larger device"
+
+
+def _largest(
+    axis: str, cfg: RootConf, footprint: Footprint, rows: list[LayerRow], kind: str, card_gib: float
+) -> str:
+    """The largest smaller size of an axis that fits, as ``frames=41``; empty: there is none."""
+    asked = getattr(cfg, axis)
+    for size in _smaller(axis, cfg):
+        there = _scaled(footprint, (size / asked) ** _AXES[axis])
+        if forecast(cfg, there, rows, kind, card_gib).peak_gib <= _ROOM * card_gib:
+            return f"{axis}={size}"
+    return ""
+
+
+def _smaller(axis: str, cfg: RootConf) -> Iterator[int]:
+    """Smaller sizes of an axis that the model can have, the largest first."""
+    for size in range(getattr(cfg, axis) - 1, 0, -1):
+        try:
+            resolve(cfg.model.dims, sizes_of_call(replace(cfg, **{axis: size})), "model.dims")
+        except ConfigError:
+            continue
+        yield size
+
+
+def _scaled(footprint: Footprint, ratio: float) -> Footprint:
+    """With inputs and activations of so many times the size."""
+    inputs, activations = round(footprint.inputs * ratio), round(footprint.activations * ratio)
+    saved = footprint.inputs + footprint.activations - inputs - activations
+    building = max(footprint.weights, footprint.building - saved)
+    return replace(footprint, inputs=inputs, activations=activations, building=building)
