@@ -1,12 +1,15 @@
 """Which smaller sizes of a workload fit into a device's memory: an estimate from the footprint of the asked ones."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from src.config.errors import ConfigError
 from src.config.schema import RootConf, sizes_of_call
-from src.planning.footprint import Footprint
-from src.planning.memory import forecast
+from src.devices.device import Device
+from src.outcomes import log_text
+from src.planning.footprint import Footprint, Footprints
+from src.planning.memory import forecast, reasoned
 from src.treatments.layers import LayerRow
 from src.workloads.dims import resolve
 
@@ -20,7 +23,8 @@ def sizes_that_fit(
 ) -> str:
     """``frames=41, resolution=336 or batch=1 would fit, by estimate``: each with all else as asked.
 
-    Where no smaller size helps, as the weights alone are too large, that is said.
+    Where no smaller size helps, as the weights alone are too large, that is said. A run that ended for want of memory
+    needs more than is foretold of it, if that would have fitted; what is proposed needs clearly less.
 
     Args:
         cfg: a run that does not fit.
@@ -29,9 +33,15 @@ def sizes_that_fit(
         kind: torch device type.
         card_gib: the device's memory.
     """
-    if footprint.trouble:
+    if footprint.trouble or not cfg.resolution:
         return SMALLER
-    fit = [size for axis in _AXES if (size := _largest(axis, cfg, footprint, rows, kind, card_gib))]
+    asked = forecast(cfg, footprint, rows, kind, card_gib)
+    most_gib = _ROOM * min(card_gib, asked.peak_gib)
+
+    def fits(ratio: float) -> bool:
+        return forecast(cfg, _scaled(footprint, ratio), rows, kind, card_gib).peak_gib <= most_gib
+
+    fit = [size for axis in _AXES if (size := _largest(axis, cfg, fits))]
     if not fit:
         return "a larger device: at no smaller size do the weights and what both arms need fit"
     *first, last = fit
@@ -39,16 +49,22 @@ def sizes_that_fit(
     return f"{either}{last} would fit, by estimate; or a larger device"
 
 
-def _largest(
-    axis: str, cfg: RootConf, footprint: Footprint, rows: list[LayerRow], kind: str, card_gib: float
-) -> str:
+def after_oom(cfg: RootConf, device: Device) -> str:
+    """What would fit, of a run that ended for want of memory; empty where that cannot be estimated."""
+    try:
+        footprint = Footprints().of(cfg)
+        rows = reasoned(footprint, cfg.quant, device.kind)
+        return sizes_that_fit(cfg, footprint, rows, device.kind, device.memory_gib)
+    except Exception as error:  # the run has ended: nothing that is said of it must hide that
+        print(log_text(error), file=sys.stderr)
+        return ""
+
+
+def _largest(axis: str, cfg: RootConf, fits: Callable[[float], bool]) -> str:
     """The largest smaller size of an axis that fits, as ``frames=41``; empty: there is none."""
     asked = getattr(cfg, axis)
-    for size in _smaller(axis, cfg):
-        there = _scaled(footprint, (size / asked) ** _AXES[axis])
-        if forecast(cfg, there, rows, kind, card_gib).peak_gib <= _ROOM * card_gib:
-            return f"{axis}={size}"
-    return ""
+    found = next((size for size in _smaller(axis, cfg) if fits((size / asked) ** _AXES[axis])), None)
+    return "" if found is None else f"{axis}={found}"
 
 
 def _smaller(axis: str, cfg: RootConf) -> Iterator[int]:
