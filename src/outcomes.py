@@ -43,7 +43,7 @@ _COMPILER_MODULES = (
 _OTHER_MODE = "compile=none, or another compile mode"
 _KNOWN_BUGS = {  # of inductor -> what goes around them
     # store_reduction declares a converted value once for each buffer that it is stored in
-    "conflicting declaration": "dtype=float32, or compile=none: a bug of inductor, whose C++ stores one reduction twice",
+    "conflicting declaration": "dtype=float32, or compile=none: inductor's C++ stores one reduction twice, its bug",
 }
 _NOTHING_COMPILED = "torch.compile with fullgraph=True found no compiled frames"  # a plain RuntimeError
 # They come out of the compiler's modules but speak of the process it runs in, not of what it was given.

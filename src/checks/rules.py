@@ -7,6 +7,8 @@ from typing import Any
 
 from src.autoquant.plan import read_plan
 from src.checks.model_rules import model_mistakes
+from src.checks.package_rules import calibration_mistakes, package_mistakes
+from src.checks.recipe_rules import recipe_mistakes
 from src.checks.scheme_rules import scheme_mistakes
 from src.checks.signatures import mistakes
 from src.config.cluster_schema import ClusterConf, SlurmRequest, problems_of_extra, problems_of_runs_per_job
@@ -46,7 +48,9 @@ def _root(root: RootConf, path: str) -> Iterator[str]:
     yield from _components(root)
     if root.compile.scope == "none" and root.compile.tuning != "none":
         yield f"compile.tuning={root.compile.tuning}: compile={root.compile.name} compiles nothing"
+    yield from package_mistakes(root)
     yield from _checkpoint(root.serialize)
+    yield from recipe_mistakes(root)
     yield from _model(root)
     try:
         if root.quant.plan is not None:
@@ -96,6 +100,7 @@ def _calibration(conf: CalibrateConf, path: str) -> Iterator[str]:
             yield f"slowdowns={value}: must be above 0 and at most 1: 0.03 is a delay of 3 % of a call"
     if len({*conf.slowdowns}) < len(conf.slowdowns):
         yield f"slowdowns={conf.slowdowns}: each of them once"
+    yield from calibration_mistakes(conf)
     yield from _model(conf)
 
 

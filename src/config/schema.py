@@ -7,11 +7,12 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from src.config.cluster_schema import SlurmRequest
-from src.config.fields import aside, bounded, one_of
+from src.config.fields import GIVEN, aside, bounded, one_of
 from src.config.measure_schema import MeasureConf
 from src.config.model_schema import DOUBLED, ModelConf
 from src.config.paths import database_uri
 from src.config.quant_schema import QuantConf
+from src.config.recipe_schema import LadderConf, RecipeConf
 
 AUTO = "auto"
 DTYPES = (
@@ -37,6 +38,12 @@ class CompileConf:
         "none", "none", "recommended"
     )  # recommended: the options that torchao sets, for both arms
     options: dict[str, Any] = field(default_factory=dict)  # inductor config, set once for both arms
+    package: bool = field(
+        default=False, metadata={"key": GIVEN}
+    )  # exported, compiled ahead of time into a file, loaded from it (docs/aot.md)
+    dynamic_shapes: dict[str, Any] = field(
+        default_factory=dict, metadata={"key": GIVEN}
+    )  # of a package: axis or dimension -> [least, most]; all others are fixed
 
 
 @dataclass
@@ -117,6 +124,11 @@ class RootConf:
     measure: MeasureConf = MISSING
     tracking: TrackingConf = field(default=MISSING, metadata={"key": False})
     serialize: SerializeConf = field(default_factory=SerializeConf)
+    recipe: RecipeConf = field(default_factory=RecipeConf, metadata={"key": GIVEN})  # of both arms
+    treatment: list[str] = field(
+        default_factory=lambda: ["quant"], metadata={"key": GIVEN}
+    )  # the keys that the baseline lacks: docs/recipes.md
+    ladder: LadderConf = field(default_factory=LadderConf, metadata={"key": False})
     launch: LaunchConf = field(default_factory=LaunchConf, metadata={"key": False})
     batch: int = bounded(1, min=1, max=65536)
     resolution: int = bounded("${model.resolution}", min=0, max=16384)

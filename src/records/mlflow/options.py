@@ -13,8 +13,10 @@ from src.records.key import PROSE
 
 OPTIONS_TAG = "mlflow.quantpay.options"  # MLflow's UI shows no tag whose name begins so
 _MOST = 8000  # characters of a tag
-_TOLD_BY = ("quant.", "compile.", "model.factory.", "model.weights.", "model.dims.", "model.pipeline.")
-_ALONE = ("task.compares", "measure.margin", "measure.confidence")
+_TOLD_BY = (
+    "quant.", "compile.", "recipe.", "model.factory.", "model.weights.", "model.dims.", "model.pipeline.",
+)  # fmt: skip
+_ALONE = ("task.compares", "measure.margin", "measure.confidence", "treatment", "ladder.step", "ladder.order")
 
 
 def options(settings: Mapping[str, str]) -> dict[str, str]:
