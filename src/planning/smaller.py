@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from src.config.errors import ConfigError
 from src.config.schema import RootConf, sizes_of_call
@@ -70,8 +71,9 @@ def _largest(axis: str, cfg: RootConf, fits: Callable[[float], bool]) -> str:
 def _smaller(axis: str, cfg: RootConf) -> Iterator[int]:
     """Smaller sizes of an axis that the model can have, the largest first."""
     for size in range(getattr(cfg, axis) - 1, 0, -1):
+        other: dict[str, Any] = {axis: size}
         try:
-            resolve(cfg.model.dims, sizes_of_call(replace(cfg, **{axis: size})), "model.dims")
+            resolve(cfg.model.dims, sizes_of_call(replace(cfg, **other)), "model.dims")
         except ConfigError:
             continue
         yield size

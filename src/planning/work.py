@@ -1,11 +1,14 @@
 """What a run's multiplying takes at least, at the rate that its device reaches."""
 
+import csv
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 from src.config.measure_schema import MeasureConf
 from src.config.model_schema import DENOISER, PIPELINE
+from src.config.paths import ROOT
 from src.config.schema import RootConf
 from src.devices.device import Device
 from src.planning.footprint import Footprints
@@ -64,11 +67,16 @@ def rate_elsewhere_tflop_s(gpu: str, dtype: str) -> float | None:
 
     They are in `conf/gpu/NAME.csv`; of a card that has none, those of the fastest one that has.
     """
-    from src.forecasts.evidence.known import known_cells
+    rates = {path.stem: _best_tflop_s(path, dtype) for path in (ROOT / "conf" / "gpu").glob("*.csv")}
+    return rates.get(gpu) or max(rates.values(), default=0.0) or None
 
-    cells = known_cells(())
-    cells = cells[(cells["dtype"] == dtype) & (cells["baseline_ms"] > 0)]
-    own = cells[cells["source"].str.endswith(f"/{gpu}.csv")]
-    cells = own if len(own) else cells
-    rates = _FLOP * cells["M"] * cells["K"] * cells["N"] / cells["baseline_ms"] / 1e9
-    return float(rates.max()) if len(rates) else None
+
+def _best_tflop_s(path: Path, dtype: str) -> float:
+    """The highest rate among the unquantized layers of a file; 0: it has none in this dtype."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["dtype"] == dtype]
+    return max((_FLOP * _product(row) / float(row["baseline_ms"]) / 1e9 for row in rows), default=0.0)
+
+
+def _product(row: dict[str, str]) -> float:
+    return float(row["M"]) * float(row["K"]) * float(row["N"])

@@ -40,7 +40,7 @@ def timed_components(call: Callable[[], Any], modules: Mapping[str, nn.Module], 
     them.
     """
     cuda = device_kind == "cuda"
-    stamp = _event if cuda else time.perf_counter
+    stamp: _Stamp = _event if cuda else time.perf_counter
     found: dict[str, list[tuple[Any, Any]]] = defaultdict(list)
     if cuda:
         torch.cuda.synchronize()
@@ -52,7 +52,7 @@ def timed_components(call: Callable[[], Any], modules: Mapping[str, nn.Module], 
         end = stamp()
     if cuda:
         torch.cuda.synchronize()
-    since = start.elapsed_time if cuda else lambda stamped: (stamped - start) * 1e3
+    since: Callable[[Any], float] = start.elapsed_time if cuda else lambda end: (end - start) * 1e3
     spans = {name: [Span(since(a), since(b)) for a, b in calls] for name, calls in found.items()}
     return Spans(float(since(end)), spans)
 
