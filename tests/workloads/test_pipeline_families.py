@@ -12,6 +12,7 @@ from src.quality.media import keep_samples
 from src.records.record import Outcome
 from src.tasks.arms.components import component_metrics, step_times_ms
 from src.timers.components import Span, Spans
+from src.workloads.model import outline
 from src.workloads.workload import build_workload
 
 QUICK = (
@@ -22,6 +23,13 @@ SMALLER = {  # model -> what makes it cheaper still, what it generates, calls of
     "sd3-tiny": (("resolution=64",), (1, 3, 64, 64), 2),
     "wan-tiny": (("resolution=32", "frames=5", "model.factory.num_layers=1"), (1, 5, 3, 32, 48), 4),
     "ltx-video-tiny": (("resolution=64", "model.factory.num_layers=1"), (1, 9, 3, 64, 96), 2),
+}
+PUBLISHED_VAES = {
+    "sd3-medium": 83_819_683,
+    "sdxl": 83_653_863,
+    "wan2.1-1.3b": 126_892_531,
+    "cogvideox-5b": 215_583_907,
+    "ltx-video": 419_193_649,
 }
 ONCE = {  # families whose class alone is asked, in one call
     "sdxl-tiny": (("resolution=64",), (1, 3, 64, 64)),
@@ -56,6 +64,12 @@ def test_a_family_generates_what_was_asked_for(compose, cpu, model):
     ).call()
     assert output.shape == shape
     assert 0 <= output.min() < output.max() <= 1
+
+
+@pytest.mark.parametrize(("model", "parameters"), PUBLISHED_VAES.items())
+def test_a_vae_has_the_published_size(compose, model, parameters):
+    vae = outline(compose(f"model={model}").model.pipeline.vae, torch.bfloat16)
+    assert sum(parameter.numel() for parameter in vae.parameters()) == parameters
 
 
 def opened(path):
