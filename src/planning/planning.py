@@ -105,9 +105,11 @@ class _Planner:
         guess = max(guess_s(cfg.measure, cfg.quant, shapes, count, probe=cfg.model.probe), count * slow_s)
         estimate = self.history.estimate(axes_of(cfg), self._places(cfg, card), cfg.measure, guess, count)
         estimate = self._with_parts(estimate, cfg, card, count)
-        if memory.exceeds(card.memory_gib):
+        if card.memory_gib and memory.exceeds(card.memory_gib):
+            kind = card.device.kind if card.device else "cuda"
+            remedy = sizes_that_fit(cfg, self.footprints.of(cfg), kind, card.memory_gib)
             reason = f"GiB of {card.memory_gib:.3g}, in the phase {memory.peak_phase}"
-            return PlannedRun(axes, group.name, Fate.OOM, estimate, reason, self._fitting(cfg, card), memory)
+            return PlannedRun(axes, group.name, Fate.OOM, estimate, reason, remedy, memory)
         if estimate.source == GUESS and slow_s > cfg.measure.timeout_s:
             limit = f"measure.timeout_s={cfg.measure.timeout_s:g}"
             reason = f"its products alone take {duration(slow_s)} there, and {limit} ends it before"
@@ -130,19 +132,11 @@ class _Planner:
         """Seconds that multiplying takes in one process; 0: not known, or the run compares no speed."""
         if card.device is None or not cfg.task.compares:
             return 0.0
-        if card.here and not self.launch.elsewhere:
-            rate = rate_tflop_s(card.device, cfg.dtype)
-        else:
-            rate = rate_elsewhere_tflop_s(cfg.gpu.name, cfg.dtype) if card.device.kind == "cuda" else None
-        return least_of_run_s(cfg, rate, self.footprints) if rate else 0.0
-
-    def _fitting(self, cfg: RootConf, card: Card) -> str:
-        """What would fit on a card that has not the memory."""
-        kind = card.device.kind if card.device else "cuda"
-        footprint = self.footprints.of(cfg)
-        return sizes_that_fit(
-            cfg, footprint, reasoned(footprint, cfg.quant, kind), kind, card.memory_gib or 0.0
+        here = card.here and not self.launch.elsewhere
+        rate = (
+            rate_tflop_s(card.device, cfg.dtype) if here else rate_elsewhere_tflop_s(cfg.gpu.name, cfg.dtype)
         )
+        return least_of_run_s(cfg, rate, self.footprints) if rate else 0.0
 
     def _unsupported(self, cfg: RootConf, card: Card, reason: str, remedy: str) -> PlannedRun:
         estimate = self.history.unsupported(self._places(cfg, card))

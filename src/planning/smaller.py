@@ -11,7 +11,6 @@ from src.devices.device import Device
 from src.outcomes import log_text
 from src.planning.footprint import Footprint, Footprints
 from src.planning.memory import forecast, reasoned
-from src.treatments.layers import LayerRow
 from src.workloads.dims import resolve
 
 SMALLER = "a smaller batch or resolution, or a larger device"
@@ -19,9 +18,7 @@ _AXES = {"frames": 1, "resolution": 2, "batch": 1}  # and with what power of it 
 _ROOM = 0.9  # of the device: as `Forecast.is_tight` has it
 
 
-def sizes_that_fit(
-    cfg: RootConf, footprint: Footprint, rows: list[LayerRow], kind: str, card_gib: float
-) -> str:
+def sizes_that_fit(cfg: RootConf, footprint: Footprint, kind: str, card_gib: float) -> str:
     """``frames=41, resolution=336 or batch=1 would fit, by estimate``: each with all else as asked.
 
     Where no smaller size helps, as the weights alone are too large, that is said. A run that ended for want of memory
@@ -30,12 +27,12 @@ def sizes_that_fit(
     Args:
         cfg: a run that does not fit.
         footprint: of its workload.
-        rows: its layers, as `reasoned` gives them.
         kind: torch device type.
         card_gib: the device's memory.
     """
     if footprint.trouble or not cfg.resolution:
         return SMALLER
+    rows = reasoned(footprint, cfg.quant, kind)
     asked = forecast(cfg, footprint, rows, kind, card_gib)
     most_gib = _ROOM * min(card_gib, asked.peak_gib)
 
@@ -53,9 +50,7 @@ def sizes_that_fit(
 def after_oom(cfg: RootConf, device: Device) -> str:
     """What would fit, of a run that ended for want of memory; empty where that cannot be estimated."""
     try:
-        footprint = Footprints().of(cfg)
-        rows = reasoned(footprint, cfg.quant, device.kind)
-        return sizes_that_fit(cfg, footprint, rows, device.kind, device.memory_gib)
+        return sizes_that_fit(cfg, Footprints().of(cfg), device.kind, device.memory_gib)
     except Exception as error:  # the run has ended: nothing that is said of it must hide that
         print(log_text(error), file=sys.stderr)
         return ""

@@ -29,7 +29,7 @@ def footprint(weights_gib, activations_gib):
 
 def test_of_a_video_fewer_frames_or_a_smaller_picture(compose):
     cfg = compose(*VIDEO, "frames=81", "resolution=160", "batch=4")
-    said = sizes_that_fit(cfg, footprint(1, 10), [], "cuda", 10.0)
+    said = sizes_that_fit(cfg, footprint(1, 10), "cuda", 10.0)
     sizes = {axis: int(size) for axis, size in re.findall(r"(\w+)=(\d+)", said)}
     assert sizes == {"frames": 53, "resolution": 128, "batch": 2}  # at most 9 GiB with both arms' weights
     assert said.endswith("would fit, by estimate; or a larger device")
@@ -37,8 +37,8 @@ def test_of_a_video_fewer_frames_or_a_smaller_picture(compose):
 
 def test_where_the_weights_are_too_large_no_size_helps(compose):
     cfg = compose(*VIDEO, "frames=81")
-    assert "at no smaller size" in sizes_that_fit(cfg, footprint(20, 1), [], "cuda", 10.0)
-    assert sizes_that_fit(cfg, Footprint(1, trouble="it reads values"), [], "cuda", 10.0) == SMALLER
+    assert "at no smaller size" in sizes_that_fit(cfg, footprint(20, 1), "cuda", 10.0)
+    assert sizes_that_fit(cfg, Footprint(1, trouble="it reads values"), "cuda", 10.0) == SMALLER
 
 
 def test_a_run_out_of_memory_says_what_would_fit(compose, execute_run):
