@@ -48,6 +48,7 @@ def _root(root: RootConf, path: str) -> Iterator[str]:
         yield f"compile.tuning={root.compile.tuning}: compile={root.compile.name} compiles nothing"
     yield from _checkpoint(root.serialize)
     yield from _training(root)
+    yield from _steps(root)
     yield from _model(root)
     try:
         if root.quant.plan is not None:
@@ -89,6 +90,24 @@ def _training(root: RootConf) -> Iterator[str]:
         yield f"quant={root.quant.name}: task={root.task.name} trains the model as it is; give quant=none"
     if conf.checkpoint is not None and Path(conf.checkpoint).is_file():
         yield f"model.training.checkpoint={conf.checkpoint}: a file; give the folder that it is in"
+
+
+def _steps(root: RootConf) -> Iterator[str]:
+    """What `task=training` can compare, and what only it can."""
+    quant, name = root.quant, root.task.name
+    if not root.task.steps:
+        if quant.trains:
+            yield f"quant={quant.name}: a recipe to train by; give task=training, or a scheme for inference"
+        return
+    if root.target == PIPELINE:
+        yield f"target={PIPELINE}: task={name} trains a denoiser or a part of it; give target=denoiser, or block"
+    if (quant.where, quant.via) != ("device", "direct"):
+        yield f"quant.where={quant.where}, quant.via={quant.via}: task={name} takes device and direct alone"
+    if root.measure.pairing == "in_turn":
+        yield f"measure.pairing=in_turn: task={name} holds both arms at once; give measure.pairing=auto"
+    yield from mistakes(root.training.optimizer, "training.optimizer", later=True)
+    if "_target_" not in root.training.optimizer:
+        yield "training.optimizer: no _target_; give training.optimizer={_target_: torch.optim.AdamW}"
 
 
 def _components(root: RootConf) -> Iterator[str]:

@@ -12,6 +12,7 @@ from src.config.measure_schema import MeasureConf
 from src.config.model_schema import DOUBLED, ModelConf
 from src.config.paths import database_uri
 from src.config.quant_schema import QuantConf
+from src.config.steps_schema import StepsConf
 
 AUTO = "auto"
 DTYPES = (
@@ -65,6 +66,7 @@ class TaskConf:
     )  # callable(RunContexts, turn): runs of one probe in the same rounds; empty: none
     compares: bool = aside(True)  # whether its runs have a speedup and a verdict for the analysis
     trains: bool = aside(False)  # whether model.training says what it does
+    steps: bool = aside(False)  # whether it compares steps of a training, which `training` says more of
 
 
 @dataclass
@@ -118,6 +120,7 @@ class RootConf:
     measure: MeasureConf = MISSING
     tracking: TrackingConf = field(default=MISSING, metadata={"key": False})
     serialize: SerializeConf = field(default_factory=SerializeConf)
+    training: StepsConf = field(default_factory=StepsConf)
     launch: LaunchConf = field(default_factory=LaunchConf, metadata={"key": False})
     batch: int = bounded(1, min=1, max=65536)
     resolution: int = bounded("${model.resolution}", min=0, max=16384)

@@ -1,0 +1,24 @@
+"""The typed schema of `task=training`: steps of both arms of a comparison (docs/training.md)."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from src.config.fields import aside, bounded
+
+
+def _adamw() -> dict[str, Any]:
+    return {"_target_": "torch.optim.AdamW", "fused": True}
+
+
+@dataclass
+class StepsConf:
+    """What one step of both arms is; it is part of the run key of such runs alone."""
+
+    steps: int = bounded(20, min=2, max=100000)  # of the loss curves
+    learning_rate: float = bounded(1.0e-4, min=0.0, max=10.0)
+    optimizer: dict[str, Any] = field(
+        default_factory=_adamw
+    )  # of both arms, but where the recipe brings its own: a class and its arguments
+    emulate: bool = aside(
+        False
+    )  # a recipe whose kernels are not here: the curve without a speed; it becomes quant.emulate
