@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.regimes.forecast import Forecaster, Query
-from src.regimes.imports import read_imports
+from src.forecasts.evidence.imports import read_imports
+from src.forecasts.forecast import Forecaster, Query
 from src.search.axis import Guess
 from src.search.forecasts import guess_of
 from src.search.found import BreakEven, break_evens

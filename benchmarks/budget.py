@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.regimes import published
+from src.forecasts.costs import Array, Costs
+from src.forecasts.evidence.cells import PLACE, SHAPE, is_cpu
+from src.forecasts.evidence.known import known_cells
+from src.forecasts.forecast import UNKNOWN, Forecaster, Query
 from src.planning.teaching import Lesson, next_lessons
-from src.regimes.cells import PLACE, SHAPE, is_cpu
-from src.regimes.costs import Array, Costs
-from src.regimes.forecast import UNKNOWN, Forecaster, Query
-from src.regimes.known import known_cells
 from src.statistics.speedup import Verdict
 from tests.regimes import synthetic
 

@@ -2,8 +2,10 @@
 
     python -m benchmarks.kills [--kills 200] [--seed 0] [--compiled]
 
-After each kill the same command runs again. Every run must then have a record, each record must
-lie in the folder of its own configuration, and none may have been measured twice without need. Prints the counts.
+First one sweep is timed whole; each kill falls at a random moment of the later seven eighths of that time, and may
+find that the sweep has ended. After each kill the same command runs again. Every run must then have a record, each
+record must lie in the folder of its own configuration, and none may have been measured twice without need.
+Prints the counts.
 """
 
 import argparse
@@ -36,7 +38,6 @@ SWEEP = (
 EAGER = ("compile=none",)
 COMPILED = ("compile=default", "launch.compile_ahead=always", "measure.warm_compile=false")
 RUNS = 6
-LATEST_S = {False: 16, True: 60}  # of a sweep, by whether it compiles; a kill may find that it has ended
 
 
 def main() -> None:
@@ -51,9 +52,13 @@ def main() -> None:
     )
     args = parser.parse_args()
     chance, counts = random.Random(args.seed), Counter[str]()
+    lasts_s = _whole_sweep_s(args.compiled)
+    print(f"a sweep lasts {lasts_s:.0f} s", flush=True)
     for number in range(args.kills):
         with tempfile.TemporaryDirectory() as folder:
-            killed = killed_at_random(Path(folder), chance, args.compiled)
+            killed = killed_at_random(
+                Path(folder), chance.uniform(lasts_s / 8, lasts_s), chance, args.compiled
+            )
             counts[f"killed: {killed}"] += 1
             completed = _start(Path(folder), args.compiled).wait()
             counts.update(f"wrong: {what}" for what in wrong(Path(folder)))
@@ -61,10 +66,10 @@ def main() -> None:
         print(f"{number + 1}/{args.kills}", dict(counts), flush=True)
 
 
-def killed_at_random(outputs: Path, chance: random.Random, compiled: bool) -> str:
+def killed_at_random(outputs: Path, after_s: float, chance: random.Random, compiled: bool) -> str:
     """Start the sweep and kill one of its processes; returns which, once all of them are gone."""
     driver = _start(outputs, compiled)
-    until = time.monotonic() + chance.uniform(4, LATEST_S[compiled])
+    until = time.monotonic() + after_s
     while driver.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
     runs = _descendants(driver.pid)
@@ -96,6 +101,13 @@ def wrong(outputs: Path) -> list[str]:
             standing[content["run_key"]] += not content["details"]["withheld"]  # measured again by design
     found += ["runs without a record"] * (len(ended) < RUNS)
     return found + ["a run measured twice"] * sum(number > 1 for number in standing.values())
+
+
+def _whole_sweep_s(compiled: bool) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.monotonic()
+        _start(Path(folder), compiled).wait()
+        return time.monotonic() - began
 
 
 def _start(outputs: Path, compiled: bool) -> subprocess.Popen[bytes]:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.analysis.recorded import recorded
-from src.regimes.cells import is_cpu, own_cells
-from src.regimes.imports import read_imports
+from src.analysis.runs.recorded import recorded
+from src.forecasts.evidence.cells import is_cpu, own_cells
+from src.forecasts.evidence.imports import read_imports
 from src.regimes.rivals import RIVALS
 from src.regimes.trials import Trial, trials
 

@@ -22,8 +22,8 @@ from itertools import product
 from pathlib import Path
 from uuid import uuid4
 
-from src.records import content
-from src.records.options import OPTIONS_TAG, options_text
+from src.records.mlflow import content
+from src.records.mlflow.options import OPTIONS_TAG, options_text
 from src.records.record import RECORD_NAME, Outcome, Record
 from src.records.store import run_folder
 from src.statistics.speedup import SpeedupEstimate, verdict

@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from src.app.composing import run_configs
-from src.regimes.asked import ModelForecaster
-from src.regimes.imports import read_imports
-from src.regimes.knowledge import Knowledge
+from src.forecasts.evidence.imports import read_imports
+from src.forecasts.knowledge import Knowledge
+from src.forecasts.models.asked import ModelForecaster
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "outputs" / "published"
 RUNS = (  # a published device and its table of runs

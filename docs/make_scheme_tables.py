@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from src.analysis.recorded import recorded  # noqa: E402
+from src.analysis.runs.recorded import recorded  # noqa: E402
 from src.analysis.schemes import scheme_tables, with_layers  # noqa: E402
 from src.app.listing import scheme_names  # noqa: E402
 from src.config.schema import AnalyzeConf  # noqa: E402

@@ -13,6 +13,7 @@ from src.jobs.display import in_words
 from src.jobs.followed import Patience, settle
 from src.jobs.follower import hints
 from src.records.lost import mark_lost, missing
+from src.records.mlflow.tracking import Tracker, TrackingError, UnpublishableError
 from src.records.record import Record, RecordError
 from src.records.store import (
     SweepManifest,
@@ -21,7 +22,6 @@ from src.records.store import (
     iter_records,
     sweep_folder,
 )
-from src.records.tracking import Tracker, TrackingError, UnpublishableError
 
 _GIVE_UP_AFTER = 2  # failures in a row: the tracker is down, not one run odd
 

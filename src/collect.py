@@ -20,9 +20,9 @@ from src.jobs.followed import Patience
 from src.jobs.follower import follow
 from src.launching.progress import endings
 from src.launching.publication import SweepPublisher
+from src.records.mlflow.tracking import TrackingError, open_tracker
 from src.records.record import RecordError, read_record
 from src.records.store import MANIFEST_NAME, SweepManifest, read_manifest, sweep_folder
-from src.records.tracking import TrackingError, open_tracker
 
 
 def main() -> int:

@@ -19,7 +19,7 @@ class Kept:
     """What a process that takes several runs keeps from one to the next; a run of another workload replaces it."""
 
     workload: str = ""  # the key of the workload that the content is of
-    content: Any = None  # the task's: src.tasks.untreated.Untreated
+    content: Any = None  # the task's: src.tasks.arms.untreated.Untreated
 
 
 class Execute(Protocol):

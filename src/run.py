@@ -39,7 +39,7 @@ def foretelling(configs: Sequence[RootConf]) -> "Foretell | None":
     """What a plan, or a sweep with a budget, foretells speedups by; None: these runs are neither."""
     if not any(cfg.plan or cfg.launch.budget for cfg in configs):
         return None
-    from src.regimes.foretelling import Foretelling, command_line
+    from src.forecasts.models.foretelling import Foretelling, command_line
 
     return Foretelling(command_line())
 

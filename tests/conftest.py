@@ -171,7 +171,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow takes 1 to 7 s to make its tables; tests copy these."""
-    from src.records.tracking import open_tracker
+    from src.records.mlflow.tracking import open_tracker
 
     folder = tmp_path_factory.mktemp("database")
     open_tracker(
@@ -210,7 +210,7 @@ def known_rates(monkeypatch: pytest.MonkeyPatch) -> DtypeRates:
 def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> Load:
     """Whatever else runs here, a run sees this load; nothing foreign unless a test says otherwise."""
     load = Load(own_cpus=1.0, foreign_cpus=0.0, cpus=1, seconds=1.0)
-    monkeypatch.setattr("src.tasks.timing.cpu_load", lambda: nullcontext(load))
+    monkeypatch.setattr("src.tasks.arms.timing.cpu_load", lambda: nullcontext(load))
     return load
 
 

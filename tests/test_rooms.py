@@ -2,38 +2,45 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "src"
 COMMANDS = {"run", "analyze", "compare", "calibrate", "collect", "bookkeeping"}  # on top of the list
 ROOMS = re.findall(
-    r"^src/(\w+)(?:\.py)? ", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"), re.MULTILINE
+    r"^src/([\w/]+)(?:\.py)? ", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"), re.MULTILINE
 )
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in SOURCES.rglob("*.py")
+}
 
 
 def room_of(module: str) -> str:
-    """src.tasks.latency: tasks."""
-    return module.split(".")[1]
+    """src.tasks.latency: tasks; src.tasks.arms.timing: tasks/arms; src.context: context."""
+    parts = module.split(".")[1:]
+    return "/".join(parts if MODULES[module].stem == "__init__" else parts[:-1] or parts)
 
 
-def imports() -> Iterator[tuple[str, str]]:
+@cache
+def imports() -> list[tuple[str, str]]:
     """Module and what it imports of `src`, also what only some function of it does."""
-    for path in sorted(SOURCES.rglob("*.py")):
-        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    found = []
+    for module, path in MODULES.items():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("src."):
-                yield module, node.module
-            elif isinstance(node, ast.ImportFrom) and node.module == "src":
-                yield from ((module, f"src.{name.name}") for name in node.names)
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "src":
+                names = (f"{node.module}.{name.name}" for name in node.names)
+                found += [(module, name if name in MODULES else str(node.module)) for name in names]
             elif isinstance(node, ast.Import):
-                yield from ((module, name.name) for name in node.names if name.name.startswith("src."))
+                found += [(module, name.name) for name in node.names if name.name.startswith("src.")]
+    return found
 
 
 def test_every_folder_is_listed_once() -> None:
-    there = {path.stem for path in SOURCES.iterdir() if path.stem not in ("__init__", "__pycache__")}
-    assert sorted(ROOMS) == sorted(there - COMMANDS)
+    folders = {room_of(module) for module in MODULES if module != "src"}
+    assert sorted(ROOMS) == sorted(folders - COMMANDS)
 
 
 def test_a_folder_imports_only_what_stands_below_it() -> None:
@@ -44,3 +51,11 @@ def test_a_folder_imports_only_what_stands_below_it() -> None:
         if room_of(module) in below and room_of(name) not in below[room_of(module)]
     ]
     assert not up
+
+
+def test_no_two_files_import_each_other() -> None:
+    """Nor in a wider circle, be it for types only."""
+    graph = TopologicalSorter[str]()
+    for module, name in imports():
+        graph.add(module, name)
+    graph.prepare()  # raises CycleError, which names the circle

@@ -82,8 +82,8 @@ class SendingLauncher(Launcher, ABC):
         return returned(job_overrides, statuses, folders)
 
     def _planned(self, configs: "list[RootConf]") -> list[int]:
+        from src.forecasts.models.promises import Promises
         from src.planning.cluster import show_cluster_plan
-        from src.regimes.promises import Promises
 
         show_cluster_plan(configs, self.asked(), Promises)
         return [0] * len(configs)

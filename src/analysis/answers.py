@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.analysis.frame import WORKLOAD, Row, compared, model_level
+from src.analysis.runs.frame import WORKLOAD, Row, compared, model_level
 from src.analysis.verdicts import decibels, interval_text, speedup_text, treatment_text
 from src.config.model_schema import PIPELINE
 from src.statistics.speedup import Verdict

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from src.analysis.frame import MODES_OF, compared
+from src.analysis.runs.frame import MODES_OF, compared
 from src.statistics.speedup import Verdict
 
 _CONTROL = "none"

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from src.analysis.frame import Row
-from src.analysis.source import SHAPE
+from src.analysis.runs.frame import Row
+from src.analysis.runs.source import SHAPE
 from src.config.paths import ROOT, command, outputs_argument, override
 from src.records.key import AXES
 from src.records.record import RECORD_NAME, RecordError, read_record

@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 from scipy.special import ndtri
 
-from src.analysis.facts import VERSIONS
-from src.analysis.frame import CELL, Row, standing, tidy
-from src.analysis.recorded import as_run
+from src.analysis.runs.facts import VERSIONS
+from src.analysis.runs.frame import CELL, Row, standing, tidy
+from src.analysis.runs.recorded import as_run
 from src.config.errors import ConfigError
 from src.records.record import Outcome, Record, RecordError, read_record
 from src.records.store import MANIFEST_NAME, iter_records, read_manifest, sweep_folder

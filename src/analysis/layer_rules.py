@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from src.analysis.frame import WORKLOAD, Row, compared, model_level
+from src.analysis.runs.frame import WORKLOAD, Row, compared, model_level
 from src.analysis.verdicts import percent, workload_text
 from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.analysis import calibrated
-from src.analysis.devices import Device
-from src.analysis.facts import VERSIONS, facts
-from src.analysis.frame import compared
-from src.analysis.tracker import Tracker
+from src.analysis.runs import calibrated
+from src.analysis.runs.devices import Device
+from src.analysis.runs.facts import VERSIONS, facts
+from src.analysis.runs.frame import compared
+from src.analysis.runs.tracker import Tracker
 from src.statistics.pooling import in_words
 from src.statistics.speedup import Verdict
 

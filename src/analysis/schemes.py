@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from src.analysis.frame import WORKLOAD, Row, model_level
-from src.analysis.layer_tables import NAME, read_layers
+from src.analysis.runs.frame import WORKLOAD, Row, model_level
+from src.analysis.runs.layer_tables import NAME, read_layers
 from src.analysis.verdicts import interval_text, speedup_text, status, workload_text
 from src.records.store import run_folder
 

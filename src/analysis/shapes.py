@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from src.analysis.breakeven import Array, Crossing, Direction, crossings, curve
-from src.analysis.frame import compared, layer_level
+from src.analysis.runs.frame import compared, layer_level
 from src.statistics.speedup import Verdict
 
 GROUP = ["device", "model", "target", "dtype", "compile", "quant", "variant", "K", "N"]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from src.analysis.frame import TREATMENT, WORKLOAD, Row
-from src.analysis.source import SHAPE
+from src.analysis.runs.frame import TREATMENT, WORKLOAD, Row
+from src.analysis.runs.source import SHAPE
 from src.config.model_schema import RANDOM_WEIGHTS
 
 _FIRST = [

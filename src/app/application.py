@@ -10,9 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hydra import version
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,13 +20,12 @@ from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from src.app.arguments import parse, search_path
+from src.app.arguments import parse
+from src.app.command_line import CommandLine
 from src.app.encoding import fit_terminal, quiet_when_nobody_reads
 from src.app.flags import COMMANDS
-from src.app.loader import Loader
 from src.app.sweep_axes import swept_values
 from src.checks.validation import check
-from src.config import schema
 from src.config.cluster_schema import ClusterConf, PoolConf
 from src.config.errors import ConfigError, explained
 from src.config.paths import ROOT
@@ -102,20 +99,12 @@ def _wherever_started(given: str) -> str:
     return os.pathsep.join(str(each) for each in folders if each != ROOT / "src")
 
 
-class Application:
-    """One command line: Hydra set up over `conf/`, and the commands."""
+class Application(CommandLine):
+    """One command line and what it asks for: a flag's command, else a run or multirun of a task."""
 
     def __init__(self, args: argparse.Namespace, config_name: str, task: Task, prog: str) -> None:
-        self.args, self.task = args, task
-        called = Path(sys.argv[0])
-        self.prog = prog if called.suffix == ".py" else called.name
-        self.config_name = args.config_name or config_name
-        self.overrides: list[str] = args.overrides
-        version.setbase("1.3")
-        schema.register()
-        self.loader = Loader(search_path(args, ROOT / "conf"))
-        self.hydra = Hydra(task_name="quantpay", config_loader=self.loader)
-        GlobalHydra.instance().initialize(self.hydra)
+        super().__init__(args, config_name, prog)
+        self.task = task
 
     def run(self) -> int:
         """The command that was asked for, else the run or multirun."""
@@ -143,11 +132,6 @@ class Application:
             return self._run(likely)
         params = [f"{key}={value}" for key, value in swept.items()]
         return self._multirun(parsed, params, None if swept or not self.args.multirun else likely)
-
-    def compose(self, overrides: Sequence[str] | None = None, mode: RunMode = RunMode.RUN) -> DictConfig:
-        """The composed configuration, with Hydra's node and logging."""
-        given = self.overrides if overrides is None else list(overrides)
-        return self.hydra.compose_config(self.config_name, given, mode, with_log_configuration=True)
 
     def _likely(self, parsed: Sequence[Override]) -> _Attempt:
         """The configuration if it is what the flags say and no sweep file has parameters: composing takes 0.1 s."""

@@ -26,7 +26,7 @@ from src.config.schema import AUTO, CalibrateConf
 from src.local.devices import describe_device, describe_dtype
 from src.local.server import preloaded, prepared
 from src.processes.isolated import EndedBy, Ending, Preloaded
-from src.records.connection import TrackingError, connect
+from src.records.mlflow.connection import TrackingError, connect
 
 _PRELOAD = ("torch", "src.calibration.measuring")
 _OVERHEAD_S = 10.0  # of an experiment, beside its warm-up and budget

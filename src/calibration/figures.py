@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 from src.calibration.intervals import Mean, percent
 from src.calibration.plan import Experiment, Kind
 from src.calibration.summary import MOST_BIAS
-from src.report.figures import bare_figure
-from src.report.palette import VERDICTS, translucent
+from src.report.graphics.palette import VERDICTS, translucent
+from src.report.runs.figures import bare_figure
 
 _TRUTH, _BASELINE, _TREATED = "#1E88C9", "#7A7F87", "#D55E00"
 _BAND = "rgba(122,127,135,0.16)"

@@ -30,7 +30,7 @@ from src.measurement.rounds import Rounds, estimate_speedup
 from src.outcomes import ended, log_text
 from src.records.environment import environment
 from src.statistics.speedup import verdict
-from src.tasks.timing import Watch, cold_caches, is_part, watched
+from src.tasks.arms.timing import Watch, cold_caches, is_part, watched
 from src.timers.timer import Call, RoundTimer
 from src.workloads.workload import Workload, build_workload
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from src.calibration.plan import Experiment, experiment
 from src.calibration.summary import Status, Summary, found_rate
-from src.records.content import identity_text
+from src.records.mlflow.content import identity_text
 from src.records.record import write_json
 
 SCHEMA_VERSION = 1

@@ -11,17 +11,17 @@ from typing import Any
 
 import pandas as pd
 
-from src.analysis.facts import VERSIONS
+from src.analysis.runs.facts import VERSIONS
 from src.calibration import figures
 from src.calibration.intervals import Mean, mean_text, percent, rate_text, spread_text
 from src.calibration.plan import Experiment, Kind
 from src.calibration.record import EXPERIMENTS_NAME, Calibration, write_record
 from src.calibration.summary import Group, Status, Summary
 from src.calibration.terminal import SAYS, cautions
-from src.report.markup import Cell, chip, definitions, number_cell, table, text_cell
-from src.report.palette import VERDICTS, look
+from src.report.graphics.markup import Cell, chip, definitions, number_cell, table, text_cell
+from src.report.graphics.palette import VERDICTS, look
 from src.report.report import page_parts
-from src.report.sections import plot, section
+from src.report.runs.sections import plot, section
 
 REPORT_NAME = "report.html"
 _WIDE, _BROAD = 760, 480  # px, of a figure with hundreds of marks, and of others

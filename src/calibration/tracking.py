@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.calibration.record import RECORD_NAME, SCHEMA_VERSION
-from src.records.connection import Connection, UnpublishableError, explained
-from src.records.content import artifacts, milliseconds
+from src.records.mlflow.connection import Connection, UnpublishableError, explained
+from src.records.mlflow.content import artifacts, milliseconds
 from src.records.store import mark_published, published_run
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import yaml
 from src.config.paths import command, database_uri, outputs_argument, override
 from src.config.schema import RootConf, TrackingConf
 from src.config.tracking_uri import without_password
-from src.records.connection import within
+from src.records.mlflow.connection import within
+from src.records.mlflow.tracking import Tracker, TrackingError, open_tracker
 from src.records.pictures import SHEET_NAME, write_sheet
 from src.records.store import SweepManifest
-from src.records.tracking import Tracker, TrackingError, open_tracker
 
 _OWN_S = (
     90.0  # a run among 64 others took up to 40 s on a small server; longer, and a GPU waits for a tracker

@@ -122,6 +122,6 @@ def _number() -> int:
 
 
 def _compile(cfg: RootConf, record: Record, cpus: frozenset[int], tell: object) -> None:
-    from src.tasks.ahead import compile_ahead  # it imports torch
+    from src.tasks.arms.ahead import compile_ahead  # it imports torch
 
     compile_ahead(cfg, record, cpus)

@@ -68,7 +68,7 @@ def describe_dtype(cfg: RootConf, tell: Callable[[str], None]) -> str:
     """The dtype that dtype=auto stands for, in a process of its own: it may take the device's ceilings."""
     from hydra.utils import get_class
 
-    from src.tasks.baseline import with_dtype
+    from src.tasks.arms.baseline import with_dtype
 
     tell("ceilings")
     return with_dtype(cfg, get_class(cfg.gpu._target_)(cfg.gpu).open()).dtype

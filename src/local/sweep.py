@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from src.config.durations import duration
 from src.config.paths import this_command
 from src.config.schema import RootConf
 from src.context import Execute
 from src.launching.preparation import new_sweep
-from src.launching.progress import SweepProgress, duration, endings, label
+from src.launching.progress import SweepProgress, endings, label
 from src.launching.publication import SweepPublisher
 from src.launching.repetition import processes_of
 from src.local.budget import budget_of, groups_within, noted

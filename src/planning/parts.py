@@ -60,7 +60,7 @@ def guessed_parts(cfg: RootConf, kind: str, processes: int, wall_s: float) -> di
         processes: that it is measured in.
         wall_s: what it is guessed to take.
     """
-    from src.tasks.timing import cold_caches  # imports torch, which a sweep's own process does without
+    from src.tasks.arms.timing import cold_caches  # imports torch, which a sweep's own process does without
 
     measure, counts = cfg.measure, kind == "cuda" and not cold_caches(cfg)
     parts = {

@@ -6,10 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from src.config.durations import duration
 from src.config.noise import quiet_libraries
 from src.config.schema import AUTO, GpuConf, RootConf
 from src.devices.capability import EMULATE, Capability, Status, capability
-from src.launching.progress import duration
 from src.launching.repetition import processes_of
 from src.launching.standing import standing
 from src.planning.cards import Card, card_of
@@ -138,7 +138,7 @@ class _Planner:
         if cfg.dtype != AUTO:
             return cfg
         if card.device and card.here:
-            from src.tasks.baseline import with_dtype
+            from src.tasks.arms.baseline import with_dtype
 
             quiet = replace(
                 cfg, measure=replace(cfg.measure, ceilings=False)

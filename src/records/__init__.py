@@ -1,1 +1,1 @@
-"""Records: the run's JSON on disk (the truth), and MLflow as a view of it."""
+"""Records: the run's JSON on disk, which is the truth; MLflow shows a view of it."""

@@ -8,6 +8,10 @@ from src.records.record import RECORD_NAME, Record, RecordError, read_record
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
+    BaseFont = FreeTypeFont | ImageFont
+    _Row = tuple[str, str, Image, Image | None]  # label, what is said of it, pictures, difference
 
 PICTURES_NAME = (
     "pictures.png"  # in a run's folder: a row without the quantization, one with it, their difference
@@ -114,7 +118,9 @@ def _of_workload(name: str, runs: list[_Drawn]) -> "Image":
     draw.text((_GAP_PX, _GAP_PX // 2), name, fill=_INK, font=font)
     accuracy = runs[0].record.metrics.get("quality/baseline_accuracy")
     told = "" if accuracy is None else f"{accuracy:.0%} recognised"
-    rows = [("unquantized", told, runs[0].strips.baseline, None)]
+    rows: list[tuple[str, str, Image.Image, Image.Image | None]] = [
+        ("unquantized", told, runs[0].strips.baseline, None)
+    ]
     for record, strip in runs:
         label = f"{record.axes.get('quant', '?')} · {record.axes.get('compile', '?')}"
         rows.append((label, quality_words(record), strip.treated, strip.difference))
@@ -139,7 +145,7 @@ def _fitting(strip: "Image") -> tuple[int, int]:
     return round(strip.width * scale), round(strip.height * scale)
 
 
-def _font() -> "object":
+def _font() -> "BaseFont":
     from PIL import ImageFont
 
     return ImageFont.load_default(_FONT_PX)

@@ -1,1 +1,1 @@
-"""Where quantization pays and why: a cost model fitted to what was measured, its rules, its forecasts, its tests."""
+"""Where quantization pays and why: rules with their tests, maps, and all of it for one analysis."""

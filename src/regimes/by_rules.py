@@ -17,10 +17,10 @@ from src.autoquant.search import Autoquant
 from src.config.paths import command
 from src.config.quant_schema import QuantConf
 from src.context import RunContext
+from src.forecasts.models.asking import Rules, ToldLayer, Treated
 from src.outcomes import RunEndedError
 from src.planning.matrix import Promise
 from src.records.record import Outcome
-from src.regimes.asking import Rules, ToldLayer, Treated
 from src.treatments.layers import LayerRow, capture_layers, why_not
 from src.workloads.workload import Workload
 

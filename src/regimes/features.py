@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from src.regimes.costs import Array, Costs
+from src.forecasts.costs import Array, Costs
 
 
 @dataclass(frozen=True)

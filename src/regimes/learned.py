@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from src.forecasts.evidence.cells import PLACE, SHAPE
 from src.records.record import write_json
-from src.regimes.cells import PLACE, SHAPE
 from src.regimes.rules import Condition, Rule
 from src.regimes.trials import Trial
 

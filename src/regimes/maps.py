@@ -8,11 +8,11 @@ from itertools import groupby, pairwise
 import numpy as np
 import pandas as pd
 
-from src.analysis.frame import layer_level
-from src.regimes.cells import OWN
-from src.regimes.forecast import UNKNOWN, Forecaster, Place
-from src.regimes.kernels import like
-from src.regimes.model_layers import ModelLayer
+from src.analysis.runs.frame import layer_level
+from src.forecasts.evidence.cells import OWN
+from src.forecasts.evidence.kernels import like
+from src.forecasts.forecast import UNKNOWN, Forecaster, Place
+from src.forecasts.models.layers import ModelLayer
 from src.statistics.speedup import Verdict
 
 _CONTROL = "none"

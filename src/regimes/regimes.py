@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from src.analysis.layer_tables import Table
+from src.analysis.runs.layer_tables import Table
 from src.config.paths import command
 from src.config.schema import RootConf
-from src.regimes.attribution import Attribution, attributions
-from src.regimes.cells import OWN, evenly, own_cells, together
-from src.regimes.forecast import UNKNOWN, Forecaster, Query
-from src.regimes.imports import Imported, field_names, read_imports
-from src.regimes.knowledge import Knowledge
+from src.forecasts.evidence.cells import OWN, evenly, own_cells, together
+from src.forecasts.evidence.imports import Imported, field_names, read_imports
+from src.forecasts.forecast import UNKNOWN, Forecaster, Query
+from src.forecasts.knowledge import Knowledge
+from src.forecasts.models.attribution import Attribution, attributions
+from src.forecasts.models.layers import ModelLayer, asked_layers, measured_layers
+from src.forecasts.queries import read_queries, usual_place
 from src.regimes.learned import keep, recall
-from src.regimes.model_layers import ModelLayer, asked_layers, measured_layers
-from src.regimes.queries import read_queries, usual_place
 from src.regimes.rules import Rule, fired, rules
 from src.regimes.trials import Trial, trials
 
 if TYPE_CHECKING:
-    from src.regimes.asked import AskedModel
+    from src.forecasts.models.asked import AskedModel
 
 MODEL = "model"  # predict=model
 PREDICTIONS_NAME, LAYERS_NAME = "predictions.csv", "predicted_layers.csv"
@@ -144,7 +144,7 @@ def _models(
 ) -> "list[AskedModel]":
     if not asked:
         return []
-    from src.regimes.asked import ModelForecaster  # torch and the models' libraries
+    from src.forecasts.models.asked import ModelForecaster  # torch and the models' libraries
 
     foretell = ModelForecaster(knowledge, runs)
     return [foretell(cfg, words) for cfg, words in asked]
@@ -201,7 +201,7 @@ def write_predictions(found: Regimes, folder: Path) -> list[Path]:
     """Write `predictions.csv`, of models also their layers, where there are any; returns the paths."""
     tables = {PREDICTIONS_NAME: found.predictions}
     if found.models:
-        from src.regimes.model_tables import layers_table, models_table
+        from src.forecasts.models.tables import layers_table, models_table
 
         tables = {PREDICTIONS_NAME: models_table(found.models), LAYERS_NAME: layers_table(found.models)}
     paths = []

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from src.analysis.frame import compared, layer_level
-from src.regimes.kernels import like, multiplies_in
+from src.analysis.runs.frame import compared, layer_level
+from src.forecasts.evidence.kernels import like, multiplies_in
 
 BASELINE = "none"
 _CEILING = re.compile(r"ceiling/(\w+)_t(?:fl)?op_s")

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from src.regimes.costs import Array, Costs
-from src.regimes.family import Family, shapes_of
+from src.forecasts.costs import Array, Costs
+from src.forecasts.family import Family, shapes_of
 from src.regimes.features import FEATURES, PLAIN, table
 from src.statistics.speedup import Verdict
 

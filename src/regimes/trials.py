@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from src.regimes.cells import PLACE, SHAPE, is_cpu
-from src.regimes.costs import Array
-from src.regimes.forecast import UNKNOWN, Forecaster, Query
+from src.forecasts.costs import Array
+from src.forecasts.evidence.cells import PLACE, SHAPE, is_cpu
+from src.forecasts.forecast import UNKNOWN, Forecaster, Query
 from src.regimes.rivals import RIVALS, Said
 
 FAR = 0.10  # cells farther from 1 must get the right verdict

@@ -9,14 +9,14 @@ from rich.console import Console
 
 from src.analysis.advice import advised
 from src.analysis.answers import answers
-from src.analysis.frame import VERDICTS, compared, model_level, of_sweep, standing, tidied, tidy
-from src.analysis.kept import kept_folder
-from src.analysis.layer_tables import layer_tables
-from src.analysis.left import left_to_forecast, write_left_out
 from src.analysis.provenance import Provenance, provenance, warnings
+from src.analysis.runs.frame import VERDICTS, compared, model_level, of_sweep, standing, tidied, tidy
+from src.analysis.runs.kept import kept_folder
+from src.analysis.runs.layer_tables import layer_tables
+from src.analysis.runs.left import left_to_forecast, write_left_out
+from src.analysis.runs.tracker import Tracker, sweep_keys
 from src.analysis.schemes import write_schemes
 from src.analysis.shapes import breakeven_table
-from src.analysis.tracker import Tracker, sweep_keys
 from src.analysis.verdicts import write_tables
 from src.app.composing import run_configs
 from src.app.listing import scheme_aliases, scheme_names
@@ -27,10 +27,10 @@ from src.config.schema import AnalyzeConf
 from src.regimes.regimes import MODEL, Regimes, regimes, write_predictions
 from src.report import terminal
 from src.report.answer_words import paragraph
-from src.report.left import left_in_words
-from src.report.regimes import published
-from src.report.regimes import show as show_regimes
+from src.report.regimes.sections import published
+from src.report.regimes.sections import show as show_regimes
 from src.report.report import Report, write_report
+from src.report.runs.left import left_in_words
 from src.report.words import sentences
 
 

@@ -5,10 +5,10 @@ from html import escape
 from itertools import groupby
 
 from src.analysis.advice import Advice, Advised
-from src.analysis.frame import Row
+from src.analysis.runs.frame import Row
 from src.analysis.verdicts import treatment_text
 from src.report import answer_words as words
-from src.report.markup import chip, heading
+from src.report.graphics.markup import chip, heading
 
 TITLE = "What to use"
 _OPEN = 6  # answers; the others are folded

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from src.analysis.answers import GOOD_SQNR, Answer, Goal, Pick
-from src.analysis.frame import Row
+from src.analysis.runs.frame import Row
 from src.analysis.verdicts import decibels, interval_text, milliseconds, speedup_text, treatment_text
 from src.config.model_schema import PIPELINE
 

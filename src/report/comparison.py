@@ -27,10 +27,10 @@ from src.analysis.comparison import (
     Comparison,
     Side,
 )
-from src.analysis.frame import devices
+from src.analysis.runs.frame import devices
 from src.analysis.verdicts import interval_text, milliseconds, speedup_text, treatment_text, workload_text
-from src.report.markup import Cell, definitions, number_cell, table, text_cell
-from src.report.palette import ENDED, VERDICTS, Look
+from src.report.graphics.markup import Cell, definitions, number_cell, table, text_cell
+from src.report.graphics.palette import ENDED, VERDICTS, Look
 from src.report.report import page_parts
 
 _PAGE = Path(__file__).with_name("comparison.html")

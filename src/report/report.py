@@ -11,20 +11,20 @@ from string import Template
 import pandas as pd
 
 from src.analysis.advice import Advised
-from src.analysis.frame import devices
 from src.analysis.provenance import Provenance
+from src.analysis.runs.frame import devices
 from src.regimes.regimes import Regimes
 from src.report.answer_cards import answer_section
-from src.report.filters import Filters
-from src.report.left import left_section
-from src.report.markup import chip
-from src.report.palette import VERDICTS
-from src.report.pictures import pictures_section
-from src.report.regime_map import regime_maps_section
-from src.report.regimes import regimes_sections
-from src.report.roofline import roofline_section
-from src.report.run_links import RunLinks
-from src.report.sections import (
+from src.report.graphics.markup import chip
+from src.report.graphics.palette import VERDICTS
+from src.report.regimes.maps import regime_maps_section
+from src.report.regimes.roofline import roofline_section
+from src.report.regimes.sections import regimes_sections
+from src.report.runs.filters import Filters
+from src.report.runs.left import left_section
+from src.report.runs.links import RunLinks
+from src.report.runs.pictures import pictures_section
+from src.report.runs.sections import (
     breakeven_section,
     curves_section,
     forest_section,

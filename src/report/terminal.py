@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from src.analysis.advice import Advised
-from src.analysis.frame import model_level
+from src.analysis.runs.frame import model_level
 from src.analysis.verdicts import (
     IMAGE_QUALITY,
     decibels,

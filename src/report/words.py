@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pandas as pd
 
 from src.analysis.baselines import faster_dtypes, fastest_modes
-from src.analysis.frame import compared, devices, model_level
 from src.analysis.layer_rules import layer_rules
+from src.analysis.runs.frame import compared, devices, model_level
 from src.analysis.shapes import Case, bounds, number
 from src.analysis.verdicts import not_run
 from src.config.model_schema import PIPELINE

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.analysis.recorded import recorded
+from src.analysis.runs.recorded import recorded
 from src.config.errors import ConfigError
 from src.config.schema import AUTO, GpuConf, RootConf
-from src.regimes.cells import OWN, SHAPE, is_cpu, own_cells, together
-from src.regimes.forecast import Forecaster, Query, Z
-from src.regimes.imports import read_imports
+from src.forecasts.evidence.cells import OWN, SHAPE, is_cpu, own_cells, together
+from src.forecasts.evidence.imports import read_imports
+from src.forecasts.forecast import Forecaster, Query, Z
 from src.search.axis import Guess
 
 _FEWEST = 8  # cells that anything is fitted to

@@ -14,12 +14,12 @@ from src.measurement.rounds import Rounds, estimate_speedup
 from src.outcomes import unsupported
 from src.records.record import Outcome, write_json
 from src.statistics.speedup import SpeedupEstimate, Verdict
-from src.tasks.arm import prepare
-from src.tasks.ceilings import note_ceilings
-from src.tasks.conclusion import conclude
-from src.tasks.metrics import latency_metrics
-from src.tasks.timing import Timed, cold_caches, is_part, watched
-from src.tasks.untreated import Untreated, untreated
+from src.tasks.arms.arm import prepare
+from src.tasks.arms.ceilings import note_ceilings
+from src.tasks.arms.timing import Timed, cold_caches, is_part, watched
+from src.tasks.arms.untreated import Untreated, untreated
+from src.tasks.conclusions.conclusion import conclude
+from src.tasks.conclusions.metrics import latency_metrics
 
 _TRIES = 2  # with another twin: where a copy lies in memory is chance, and what a run left behind is not
 

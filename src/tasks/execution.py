@@ -28,7 +28,7 @@ def opened(
     run = RunContext(cfg, record, folder, device, tell, kept)
     if cfg.dtype == AUTO:
         # It imports torch, which a device that torch does not know can do without.
-        from src.tasks.baseline import settle_dtype
+        from src.tasks.arms.baseline import settle_dtype
 
         settle_dtype(run)
     return run

@@ -12,7 +12,9 @@ from src.compilation.scopes import Compiled, compiler_counts, compiler_options, 
 from src.context import RunContext
 from src.measurement.joint import measure_jointly
 from src.measurement.rounds import Rounds
-from src.tasks.arm import Arm
+from src.tasks.arms.arm import Arm
+from src.tasks.arms.timing import Timed, cold_caches, is_part, power_blocks, watched
+from src.tasks.arms.untreated import Untreated, in_the_same_rounds, untreated
 from src.tasks.latency import (
     admitted,
     compare_outputs,
@@ -24,8 +26,6 @@ from src.tasks.latency import (
     timed_of,
     treated_arm,
 )
-from src.tasks.timing import Timed, cold_caches, is_part, power_blocks, watched
-from src.tasks.untreated import Untreated, in_the_same_rounds, untreated
 
 Turn = Callable[[RunContext], AbstractContextManager[None]]
 

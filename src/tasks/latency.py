@@ -17,23 +17,11 @@ from src.quality.images import compare_images
 from src.quality.pictures import keep_pictures
 from src.quality.sqnr import compare
 from src.records.record import Outcome, write_json
-from src.tasks.arm import Arm, prepare, warm_first_call
-from src.tasks.ceilings import ceiling_metrics, note_ceilings
-from src.tasks.conclusion import conclude, set_aside_emulated
-from src.tasks.launches import host_metrics
-from src.tasks.metrics import (
-    both_speedups,
-    compile_metrics,
-    device_metrics,
-    latency_metrics,
-    memory_metrics,
-)
-from src.tasks.numbers import check_treated_numbers
-from src.tasks.planned import PlannedArms, measure_planned
-from src.tasks.power_cap import counting_estimate
-from src.tasks.profiled import profile_arms
-from src.tasks.samples import compare_samples
-from src.tasks.timing import (
+from src.tasks.arms.arm import Arm, prepare, warm_first_call
+from src.tasks.arms.ceilings import ceiling_metrics, note_ceilings
+from src.tasks.arms.numbers import check_treated_numbers
+from src.tasks.arms.profiled import profile_arms
+from src.tasks.arms.timing import (
     Timed,
     Watch,
     cold_caches,
@@ -44,7 +32,19 @@ from src.tasks.timing import (
     time_after,
     watched,
 )
-from src.tasks.untreated import Untreated, untreated
+from src.tasks.arms.untreated import Untreated, untreated
+from src.tasks.conclusions.conclusion import conclude, set_aside_emulated
+from src.tasks.conclusions.launches import host_metrics
+from src.tasks.conclusions.metrics import (
+    both_speedups,
+    compile_metrics,
+    device_metrics,
+    latency_metrics,
+    memory_metrics,
+)
+from src.tasks.conclusions.power_cap import counting_estimate
+from src.tasks.planned import PlannedArms, measure_planned
+from src.tasks.samples import compare_samples
 from src.treatments.loading import check_loading
 from src.treatments.making import make_treated
 from src.treatments.scheme import Scheme, make_scheme

@@ -17,9 +17,9 @@ from src.measurement.rounds import estimate_speedup, rounds_in_turn
 from src.outcomes import ended
 from src.records.record import Outcome, write_json
 from src.statistics.speedup import Verdict, verdict
-from src.tasks.arm import Arm, prepare
-from src.tasks.conclusion import doubts
-from src.tasks.timing import Timed, cold_caches, host_times, is_part, watched
+from src.tasks.arms.arm import Arm, prepare
+from src.tasks.arms.timing import Timed, cold_caches, host_times, is_part, watched
+from src.tasks.conclusions.conclusion import doubts
 from src.timers.timer import RoundTimer
 from src.treatments.layers import LayerRow
 from src.treatments.making import Second, make_treated, search_first

@@ -9,8 +9,8 @@ from src.config.model_schema import DENOISER, PIPELINE
 from src.context import RunContext
 from src.quality.images import psnr
 from src.quality.pictures import keep_pictures
-from src.tasks.arm import Arm
-from src.tasks.untreated import Untreated
+from src.tasks.arms.arm import Arm
+from src.tasks.arms.untreated import Untreated
 from src.workloads.dims import resolve
 from src.workloads.inputs import make_inputs
 from src.workloads.model import build_model
@@ -29,12 +29,12 @@ def compare_samples(arms: Untreated, treated: Arm, run: RunContext) -> None:
     if not pipeline.samples or run.cfg.target not in (DENOISER, PIPELINE) or not arms.together:
         return
     with run.phase("draw samples"):
-        pictures = [drawn(arm.workload.denoiser(), run) for arm in (arms.baseline, treated)]
+        baseline, drawn_treated = (drawn(arm.workload.denoiser(), run) for arm in (arms.baseline, treated))
         if run.cfg.target != PIPELINE:  # whose own pictures are told of otherwise
-            run.record.metrics |= psnr(*pictures)
-            keep_pictures(*pictures, run.folder)
+            run.record.metrics |= psnr(baseline, drawn_treated)
+            keep_pictures(baseline, drawn_treated, run.folder)
         if pipeline.classifier.factory:
-            run.record.metrics |= _accuracy(pictures, run)
+            run.record.metrics |= _accuracy([baseline, drawn_treated], run)
 
 
 @torch.no_grad()

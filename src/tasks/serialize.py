@@ -18,8 +18,8 @@ from src.serialization.checkpoint import FOLDER, load_into, remove, verify, writ
 from src.serialization.fresh import Tensors, call, call_fresh, digest
 from src.serialization.info import CheckpointInfo, check_same_run, other_versions, read_info
 from src.serialization.pretrained import PRETRAINED, layers_apart
+from src.tasks.arms.untreated import build
 from src.tasks.saved_and_loaded import Reference, in_words, judged, sqnr_db
-from src.tasks.untreated import build
 from src.treatments.layers import LayerRow
 from src.treatments.loading import check_loading
 from src.treatments.making import make_treated

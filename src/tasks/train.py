@@ -14,7 +14,7 @@ from src.config.durations import duration
 from src.context import RunContext
 from src.outcomes import RunEndedError
 from src.quality.pictures import sheet, write_png
-from src.records.content import LOSSES_NAME
+from src.records.mlflow.content import LOSSES_NAME
 from src.records.record import Outcome, write_json
 from src.tasks.samples import drawn
 from src.training.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint

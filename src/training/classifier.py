@@ -8,7 +8,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 
-class PictureClassifier(ModelMixin, ConfigMixin):
+class PictureClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Three convolutions, the mean over the picture, a Linear layer; saved and loaded as diffusers' models are.
 
     Args:
@@ -16,7 +16,7 @@ class PictureClassifier(ModelMixin, ConfigMixin):
         classes: how many there are.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, width: int = 32, classes: int = 10) -> None:
         super().__init__()
         sides = (1, width, 2 * width, 4 * width)

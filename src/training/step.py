@@ -66,7 +66,7 @@ def step(trainee: Trainee, objective: Objective, pictures: Pictures, conf: Train
     with torch.enable_grad():
         with torch.autocast(device, torch.bfloat16, enabled=conf.precision == "bfloat16"):
             loss = objective.loss(trainee.model, batch, generator)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
     nn.utils.clip_grad_norm_(trainee.model.parameters(), conf.max_gradient_norm)
     trainee.optimizer.step()
     trainee.optimizer.zero_grad(set_to_none=True)

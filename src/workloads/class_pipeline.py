@@ -7,7 +7,7 @@ from diffusers import DiffusionPipeline
 from diffusers.utils.torch_utils import randn_tensor
 
 
-class ClassPipeline(DiffusionPipeline):
+class ClassPipeline(DiffusionPipeline):  # type: ignore[misc]
     """As diffusers' DiTPipeline, which knows ImageNet's thousand classes only and needs a VAE.
 
     Args:

@@ -17,9 +17,9 @@ from mlflow import MlflowClient
 
 from src.config.schema import AnalyzeConf, TrackingConf
 from src.report.analysis import analyze
-from src.report.filters import Filters
-from src.report.html_tables import verdicts_html
-from src.report.run_links import RunLinks
+from src.report.runs.filters import Filters
+from src.report.runs.links import RunLinks
+from src.report.runs.tables import verdicts_html
 from tests.analysis.synthetic import Made, linear_runs, model_runs, publish, write_records
 
 SIDES, MS = ((512, 512), (4096, 4096)), (1, 16, 256, 4096)

@@ -112,7 +112,7 @@ def linear_runs(sides: Sequence[tuple[int, int]] = ((512, 512), (512, 2048), (20
 def publish(
     client: MlflowClient, experiment_id: str, runs: Sequence[Made], *, published: bool = True
 ) -> None:
-    """Write runs to MLflow as `src.records.tracking` does, one second apart."""
+    """Write runs to MLflow as `src.records.mlflow.tracking` does, one second apart."""
     for index, run in enumerate(runs):
         record, now = run.record, START_MS + 1000 * index
         tags = {"kind": "run", "run_key": record.run_key, "attempt": str(record.attempt)}

@@ -135,7 +135,7 @@ def test_only_linear_runs_say_how_to_get_the_others(store, analysing):
 
 
 def test_a_tracker_lost_after_reading_costs_only_the_logging(store, analysing, monkeypatch):
-    from src.analysis.tracker import Tracker
+    from src.analysis.runs.tracker import Tracker
 
     def lost(*_: object) -> str:
         raise ConnectionError("gone")

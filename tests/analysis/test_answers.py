@@ -8,15 +8,15 @@ import torch
 from src.analysis.advice import advised
 from src.analysis.answers import Goal, answers
 from src.analysis.commands import repeat, surer
-from src.analysis.frame import standing, tidy
-from src.analysis.tracker import Tracker
+from src.analysis.runs.frame import standing, tidy
+from src.analysis.runs.tracker import Tracker
 from src.analysis.verdicts import random_weights
 from src.config.schema import TrackingConf
 from src.quality.pictures import keep_pictures
 from src.records.store import run_folder
 from src.report import answer_words as words
-from src.report.filters import Filters
-from src.report.pictures import pictures_section
+from src.report.runs.filters import Filters
+from src.report.runs.pictures import pictures_section
 from tests.analysis.synthetic import made
 
 FASTEST, SMALLEST, GOOD = Goal

@@ -6,12 +6,12 @@ from itertools import count
 import pytest
 from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 
-from src.analysis.frame import compared, standing, tidy
 from src.analysis.provenance import Provenance, warnings
+from src.analysis.runs.frame import compared, standing, tidy
 from src.analysis.shapes import breakeven_table
-from src.records import content
+from src.records.mlflow import content
 from src.records.record import Outcome
-from src.report.figures import speedup_range
+from src.report.runs.figures import speedup_range
 from src.report.words import sentences
 from src.statistics.pooling import in_words
 from tests.analysis.synthetic import START_MS, Made, made

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from src.analysis import calibrated
-from src.analysis.tracker import Tracker
+from src.analysis.runs import calibrated
+from src.analysis.runs.tracker import Tracker
 from src.calibration.record import Calibration
 from src.calibration.report import write_files
 from src.calibration.summary import summarize
 from src.calibration.tracking import publish
-from src.records.connection import connect
+from src.records.mlflow.connection import connect
 from tests.analysis.synthetic import CPU, made, write_records
 from tests.calibration.synthetic import MEASURE, instrument, write_raw
 

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from src.analysis.frame import WORKLOAD, compared, layer_level, model_level, of_sweep, standing, tidy
+from src.analysis.runs.frame import WORKLOAD, compared, layer_level, model_level, of_sweep, standing, tidy
+from src.analysis.runs.tracker import Tracker, sweep_keys
 from src.analysis.shapes import breakeven_table, shapes
-from src.analysis.tracker import Tracker, sweep_keys
 from src.analysis.verdicts import image_metrics, workload_text
 from src.config.errors import ConfigError
 from src.config.schema import TrackingConf

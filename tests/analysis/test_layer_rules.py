@@ -2,9 +2,9 @@
 
 import pytest
 
-from src.analysis.frame import standing, tidy
 from src.analysis.layer_rules import against, layer_rules
-from src.analysis.tracker import Tracker
+from src.analysis.runs.frame import standing, tidy
+from src.analysis.runs.tracker import Tracker
 from src.config.schema import TrackingConf
 from tests.analysis.synthetic import made
 

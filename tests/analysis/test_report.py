@@ -12,14 +12,14 @@ import pytest
 
 from src.analysis.advice import advised
 from src.analysis.answers import answers
-from src.analysis.frame import standing, tidy
 from src.analysis.provenance import Provenance
+from src.analysis.runs.frame import standing, tidy
+from src.analysis.runs.tracker import Tracker
 from src.analysis.shapes import breakeven_table
-from src.analysis.tracker import Tracker
 from src.config.schema import TrackingConf
-from src.report.figures import forest, speedup_range
 from src.report.report import Report
 from src.report.report import page as page_of
+from src.report.runs.figures import forest, speedup_range
 from tests.analysis.synthetic import NO_FLOAT8, REMEDY, made
 
 HASH = "#verdicts&scheme=int8dq&verdict=helps"

@@ -7,8 +7,8 @@ import tarfile
 import pytest
 
 from docs.make_scheme_tables import ARCHIVE, PAGES, page_with, tables
-from src.analysis.frame import standing
-from src.analysis.recorded import recorded
+from src.analysis.runs.frame import standing
+from src.analysis.runs.recorded import recorded
 from src.analysis.schemes import scheme_tables, with_layers
 from src.app.listing import scheme_names
 from src.devices.capability import Status, capability

@@ -5,9 +5,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from src.report.figures import bare_figure
-from src.report.palette import VERDICTS, scheme_lines
-from src.report.svg import drawing
+from src.report.graphics.palette import VERDICTS, scheme_lines
+from src.report.graphics.svg import drawing
+from src.report.runs.figures import bare_figure
 
 
 def drawn(figure, **more):

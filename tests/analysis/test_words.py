@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from src.analysis.frame import standing, tidy
+from src.analysis.runs.frame import standing, tidy
+from src.analysis.runs.tracker import Tracker
 from src.analysis.shapes import breakeven_table, shapes
-from src.analysis.tracker import Tracker
 from src.config.schema import TrackingConf
 from src.records.record import Outcome
 from src.report.words import sentences

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from src.analysis.tracker import Tracker
+from src.analysis.runs.tracker import Tracker
 from src.app.application import main
 from src.calibrate import _task
 from src.config.schema import CalibrateConf, CollectConf, TrackingConf

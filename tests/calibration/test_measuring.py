@@ -32,7 +32,7 @@ def conf() -> CalibrateConf:
 def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     def use(foreign_cpus: float) -> None:
         seen = Load(own_cpus=1.0, foreign_cpus=foreign_cpus, cpus=1, seconds=1.0)
-        monkeypatch.setattr("src.tasks.timing.cpu_load", lambda: nullcontext(seen))
+        monkeypatch.setattr("src.tasks.arms.timing.cpu_load", lambda: nullcontext(seen))
 
     return use
 

@@ -10,9 +10,9 @@ import torch
 
 from src.context import RunContext
 from src.records.record import Outcome
+from src.tasks.arms.untreated import untreated
 from src.tasks.joint import Turn
 from src.tasks.latency import measure_latency
-from src.tasks.untreated import untreated
 
 _LEAKED: list[torch.Tensor] = []
 

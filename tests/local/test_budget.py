@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from src.analysis.left import left_to_forecast
+from src.analysis.runs.left import left_to_forecast
 from src.config.durations import seconds
 from src.config.errors import ConfigError
 from src.launching.preparation import PRELOAD
@@ -17,7 +17,7 @@ from src.local.left import in_words, write_left
 from src.planning.prospects import Prospect
 from src.processes.isolated import Preloaded
 from src.records.record import Outcome, Record
-from src.report.left import left_in_words, left_section
+from src.report.runs.left import left_in_words, left_section
 from tests.conftest import Called
 from tests.fork_server import own_fork_server
 
@@ -32,7 +32,7 @@ RUNS, ABLE = 36, 18
 @pytest.fixture(scope="module")
 def server() -> Iterator[Preloaded]:
     with own_fork_server():
-        yield Preloaded([*PRELOAD, "src.regimes.promises", "mlflow.entities"])  # of each asking 2 s
+        yield Preloaded([*PRELOAD, "src.forecasts.models.promises", "mlflow.entities"])  # of each asking 2 s
 
 
 @pytest.mark.usefixtures("server")

@@ -14,7 +14,7 @@ from src.measurement import ceilings, rates
 from src.measurement.ceilings import device_ceilings, measure_ceilings
 from src.measurement.rates import RATES, Rate, best_rate
 from src.records.record import Record, read_record
-from src.tasks.ceilings import ceiling_metrics
+from src.tasks.arms.ceilings import ceiling_metrics
 from tests.conftest import ROOT, SMALL_LINEAR
 
 MIB = 2**20

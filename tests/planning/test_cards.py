@@ -6,7 +6,7 @@ from src.config.schema import GpuConf
 from src.devices.capability import capability
 from src.planning.cards import card_of
 from tests.conftest import canonical
-from tests.treatments.test_capability import DEVICES, FORETOLD, LETTERS
+from tests.devices.test_capability import DEVICES, FORETOLD, LETTERS
 
 COLUMNS = {device.compute_capability: place for place, device in enumerate(DEVICES)}
 CARDS = sorted({*canonical("gpu")} - {"auto", "cpu"})

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 
 import pytest
 
+from src.forecasts.models.promises import Promises
 from src.planning.footprint import Footprints
 from src.planning.matrix import HERE, Launch
 from src.planning.planning import plan_runs, show_plan
 from src.records.key import axes_of
 from src.records.record import Outcome, Record
 from src.records.store import run_folder
-from src.regimes.promises import Promises
 
 ELSEWHERE = Launch(elsewhere=True)
 LINEAR = ("model=linear", "model.dims={M:2048,K:4096,N:4096}", "compile=default", "gpu=h100")

@@ -25,7 +25,7 @@ from src.profiling.kernels import (
 )
 from src.profiling.snapshots import write_snapshot
 from src.profiling.trace import write_trace
-from src.records.content import artifacts
+from src.records.mlflow.content import artifacts
 from src.records.record import Outcome
 from src.records.store import next_attempt, run_folder
 from src.workloads.workload import Whole
@@ -269,7 +269,7 @@ def test_a_profile_that_fails_leaves_the_numbers(compose, execute_run, monkeypat
     def fail(*_):
         raise RuntimeError("CUPTI: no permission")
 
-    monkeypatch.setattr("src.tasks.profiled.write_snapshot", fail)
+    monkeypatch.setattr("src.tasks.arms.profiled.write_snapshot", fail)
     record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo", "measure.profile=true"))
     assert record.outcome is Outcome.OK
     assert record.verdict

@@ -8,7 +8,7 @@ import pytest
 from run_folders import local
 from servers import Server
 
-from src.records.tracking import Tracker, open_tracker
+from src.records.mlflow.tracking import Tracker, open_tracker
 
 
 @pytest.fixture

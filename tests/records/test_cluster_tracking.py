@@ -27,11 +27,11 @@ from src.collect import collect
 from src.config.schema import CollectConf, RootConf, TrackingConf
 from src.launching import publication as publishing
 from src.launching.publication import left_to_its_job, publish_own
-from src.records.connection import within
-from src.records.content import params, points, settings
+from src.records.mlflow.connection import within
+from src.records.mlflow.content import params, points, settings
+from src.records.mlflow.tracking import Tracker, open_tracker
 from src.records.record import read_record
 from src.records.store import MARKER_NAME, SweepManifest, sweep_folder
-from src.records.tracking import Tracker, open_tracker
 
 ROOT = Path(__file__).resolve().parents[2]
 GIVES_UP_S = 100  # "seconds" on a busy machine; MLflow alone waits for 246

@@ -16,8 +16,8 @@ from src.collect import collect, main
 from src.config.errors import ConfigError
 from src.config.schema import CollectConf, TrackingConf
 from src.jobs.followed import Patience
+from src.records.mlflow.tracking import open_tracker
 from src.records.record import Outcome, read_record
-from src.records.tracking import open_tracker
 
 
 def run_collect(

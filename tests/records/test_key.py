@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from src.analysis.frame import CELL
-from src.analysis.variants import variants
+from src.analysis.runs.frame import CELL
+from src.analysis.runs.variants import variants
 from src.config.schema import RootConf, SerializeConf
 from src.records import key as key_module
-from src.records.content import settings
 from src.records.environment import versions
 from src.records.key import axes_of, run_key
+from src.records.mlflow.content import settings
 from src.records.record import Record
 
 AXES = [name for name in CELL if name != "variant"]

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from src.records import content
+from src.records.mlflow import content
 from src.records.pooled import pooled_record, process_folder
 from src.records.record import Outcome, Record, write_json
 

@@ -16,14 +16,14 @@ from alembic.config import Config
 from run_folders import free_port, local, make_run, make_sweep
 
 from src.config.schema import TrackingConf
-from src.records.connection import mend_folder
-from src.records.content import label, params, settings
-from src.records.options import OPTIONS_TAG
+from src.records.mlflow.connection import mend_folder
+from src.records.mlflow.content import label, params, settings
+from src.records.mlflow.options import OPTIONS_TAG
+from src.records.mlflow.summary import answer
+from src.records.mlflow.tracking import Tracker, TrackingError, UnpublishableError, open_tracker
+from src.records.mlflow.view import ui_command
 from src.records.record import Outcome, Record, read_record
 from src.records.store import SweepManifest, sweep_folder, unpublished
-from src.records.summary import answer
-from src.records.tracking import Tracker, TrackingError, UnpublishableError, open_tracker
-from src.records.view import ui_command
 
 
 def runs(tracker: Tracker, query: str = "tags.kind = 'run'"):
@@ -369,7 +369,8 @@ def test_tracking_off_is_told():
 
 
 def test_importing_costs_nothing():
-    script = "import sys, src.records.tracking; print([m for m in ('mlflow', 'torch', 'pandas') if m in sys.modules])"
+    look = "print([m for m in ('mlflow', 'torch', 'pandas') if m in sys.modules])"
+    script = f"import sys, src.records.mlflow.tracking; {look}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -411,7 +412,9 @@ def test_the_command_that_is_printed_calls_mlflow_by_a_path_without_a_percent_si
     (place / "bin" / "python").write_text('#!/bin/sh\necho "$0" "$@"\n')
     (place / "bin" / "python").chmod(0o755)
     monkeypatch.setattr("sys.prefix", str(place))
-    monkeypatch.setattr("src.records.view.find_spec", lambda _: Mock(origin=f"{place}/mlflow/__init__.py"))
+    monkeypatch.setattr(
+        "src.records.mlflow.view.find_spec", lambda _: Mock(origin=f"{place}/mlflow/__init__.py")
+    )
     told = subprocess.run(
         ["sh", "-c", ui_command("sqlite:///my db")], capture_output=True, text=True, check=True
     )

@@ -18,8 +18,8 @@ import mlflow.tracking  # noqa: F401
 
 from src.config.schema import TrackingConf
 from src.launching.publication import publish_own
+from src.records.mlflow.tracking import open_tracker
 from src.records.store import MANIFEST_NAME, read_manifest, sweep_folder
-from src.records.tracking import open_tracker
 
 
 def at_once(jobs: Sequence[Callable[[], object]]) -> list[str]:

@@ -8,10 +8,10 @@ from itertools import product
 import pytest
 
 from src.autoquant.plan import read_plan
+from src.forecasts.models.asking import Rules
 from src.records.key import axes_of
 from src.records.record import Outcome, Record
 from src.records.store import run_folder
-from src.regimes.asking import Rules
 from src.statistics.speedup import SpeedupEstimate, verdict
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR
 from tests.fork_server import own_fork_server
@@ -23,9 +23,9 @@ SHORT = ("measure.budget_s=0.1",)
 @pytest.fixture
 def here(monkeypatch):
     """The rules are asked in this process, and no trial is timed."""
-    monkeypatch.setattr("src.regimes.asking.fork_server", lambda: None)
+    monkeypatch.setattr("src.forecasts.models.asking.fork_server", lambda: None)
     monkeypatch.setattr(
-        "src.regimes.asking.ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(count)
+        "src.forecasts.models.asking.ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(count)
     )
     monkeypatch.setattr("src.autoquant.trials.measure_jointly", None)
 

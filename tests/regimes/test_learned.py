@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from src.regimes.cells import cells, evenly
+from src.forecasts.evidence.cells import cells, evenly
 from src.regimes.learned import keep, recall
 from src.regimes.rules import Condition, Rule
 from src.regimes.trials import Trial

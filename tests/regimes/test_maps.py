@@ -10,20 +10,20 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from src.analysis.frame import compared, model_level
-from src.analysis.layer_tables import layer_tables
-from src.analysis.recorded import recorded
-from src.regimes.forecast import Forecaster, Place
+from src.analysis.runs.frame import compared, model_level
+from src.analysis.runs.layer_tables import layer_tables
+from src.analysis.runs.recorded import recorded
+from src.forecasts.forecast import Forecaster, Place
+from src.forecasts.models.layers import ModelLayer, layer_names
 from src.regimes.maps import inside, map_cells, regime_maps
-from src.regimes.model_layers import ModelLayer, layer_names
 from src.regimes.regimes import Regimes, regimes
 from src.regimes.rooflines import BASELINE, rooflines
-from src.report.filters import Filters
-from src.report.palette import scheme_lines
-from src.report.regime_map import coverage, regime_map, regime_maps_section
-from src.report.roofline import in_words, roofline, roofline_section
-from src.report.svg import drawing
-from tests.regimes.synthetic import DEVICE, made_cells
+from src.report.graphics.palette import scheme_lines
+from src.report.graphics.svg import drawing
+from src.report.regimes.maps import coverage, regime_map, regime_maps_section
+from src.report.regimes.roofline import in_words, roofline, roofline_section
+from src.report.runs.filters import Filters
+from tests.forecasts.synthetic import DEVICE, made_cells
 
 PUBLISHED = Path("outputs/published/nvidia-h100-80gb-hbm3")
 SCHEMES = ["float8dq", "float8wo", "int4wo", "int8dq", "int8wo"]

@@ -8,7 +8,7 @@ import pytest
 
 from src.regimes.rivals import RIVALS
 from src.regimes.trials import FITTED, LEFT_OUT, trials
-from tests.regimes.synthetic import made_cells
+from tests.forecasts.synthetic import made_cells
 
 
 @pytest.fixture(scope="module")

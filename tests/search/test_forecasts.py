@@ -5,10 +5,10 @@ import math
 import pytest
 
 from src.config.errors import ConfigError
-from src.regimes.forecast import Forecaster
+from src.forecasts.forecast import Forecaster
 from src.search.forecasts import device_like, guesses, refuse_unchanged
 from tests.conftest import Compose
-from tests.regimes.synthetic import DEVICE, made_cells, speedup
+from tests.forecasts.synthetic import DEVICE, made_cells, speedup
 
 LINEAR = (
     "model=linear",

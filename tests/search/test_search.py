@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.regimes.forecast import Forecaster, Query
-from src.regimes.imports import read_imports
+from src.forecasts.evidence.imports import read_imports
+from src.forecasts.forecast import Forecaster, Query
 from src.search.axis import AxisSearch, Guess, Point
 from src.search.forecasts import guess_of
 from src.search.found import break_evens, in_words

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from src.records.content import artifacts
 from src.records.key import run_key
+from src.records.mlflow.content import artifacts
 from src.records.record import Outcome
 from src.serialization import fresh
 from src.serialization.files import sha256_of

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from src.measurement.rounds import Other
-from src.records.content import note
+from src.records.mlflow.content import note
 from src.records.record import Outcome
 from src.workloads.dtype import DtypeRates
 from tests.conftest import ROOT, SMALL_LINEAR, synthetic_rounds
@@ -106,7 +106,7 @@ def test_a_rival_that_fails_is_said(compose, execute_run, rates, monkeypatch):
     def out_of_memory(*_):
         raise MemoryError("no more")
 
-    monkeypatch.setattr("src.tasks.baseline.build_workload", out_of_memory)
+    monkeypatch.setattr("src.tasks.arms.baseline.build_workload", out_of_memory)
     record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo"))
     assert record.outcome is Outcome.OK
     assert "unquantized float32: oom" in record.reason

@@ -11,7 +11,7 @@ from src.compilation.scopes import forget_all_compiled
 from src.config.schema import RootConf
 from src.devices.device import Device
 from src.records.record import Outcome, Record
-from src.tasks.ahead import compile_arms
+from src.tasks.arms.ahead import compile_arms
 from tests.composing import Compose
 from tests.conftest import SMALL_LINEAR, identity
 

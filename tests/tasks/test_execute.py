@@ -14,9 +14,9 @@ from src.devices.device import GIB
 from src.measurement.memory import Peaks
 from src.records.record import Outcome, read_record
 from src.run import execute
-from src.tasks.arm import Arm
-from src.tasks.metrics import compile_metrics, memory_metrics
-from src.tasks.untreated import build
+from src.tasks.arms.arm import Arm
+from src.tasks.arms.untreated import build
+from src.tasks.conclusions.metrics import compile_metrics, memory_metrics
 from src.treatments.scheme import Unquantized
 from src.workloads.model import build_model
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR, identity, synthetic_rounds
@@ -229,7 +229,7 @@ def test_a_busy_machine_gives_no_verdict(compose, execute_run, monkeypatch, quie
 
 
 def test_what_does_not_fit_twice_is_measured_in_turn(compose, execute_run, monkeypatch):
-    monkeypatch.setattr("src.tasks.untreated.fits_twice", lambda *_: False)
+    monkeypatch.setattr("src.tasks.arms.untreated.fits_twice", lambda *_: False)
     record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo"))
     assert record.outcome is Outcome.OK, record.reason
     assert record.details["pairing"] == "in_turn"

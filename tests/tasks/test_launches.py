@@ -12,10 +12,10 @@ from src.devices.load import Load
 from src.devices.monitor import Blind
 from src.measurement.power_blocks import Block, PowerBlocks
 from src.measurement.rounds import Rounds, estimate_speedup
-from src.tasks.conclusion import conclude
-from src.tasks.launches import host_metrics, uses_cuda_graphs
-from src.tasks.power_cap import counting_estimate
-from src.tasks.timing import Timed, Watch, host_times
+from src.tasks.arms.timing import Timed, Watch, host_times
+from src.tasks.conclusions.conclusion import conclude
+from src.tasks.conclusions.launches import host_metrics, uses_cuda_graphs
+from src.tasks.conclusions.power_cap import counting_estimate
 from src.timers.host import HostTime
 from tests.conftest import synthetic_rounds
 
@@ -136,7 +136,7 @@ def test_what_is_asked_of_the_host(composed, run_context, monkeypatch, overrides
     """How the call was timed, and the wall time of a whole model."""
     heard = []
     monkeypatch.setattr(
-        "src.tasks.timing.host_time",
+        "src.tasks.arms.timing.host_time",
         lambda call, device, *, cold, wall_ms: heard.append((cold, wall_ms)) or FAST_HOST,
     )
     arm = SimpleNamespace(call=lambda: None)

@@ -9,7 +9,7 @@ import torch
 from src.devices.monitor import Blind, Reading
 from src.measurement.paired import measure_interleaved
 from src.records.record import Outcome
-from src.tasks.timing import cold_caches
+from src.tasks.arms.timing import cold_caches
 from src.timers.timer import RoundTimer
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR
 
@@ -69,7 +69,7 @@ class Troubled(Blind):
     ids=["throttled", "shared"],
 )
 def test_a_troubled_device_gives_no_verdict(compose, execute_run, monkeypatch, tmp_path, trouble, reason):
-    monkeypatch.setattr("src.tasks.timing.open_monitor", lambda *_: trouble)
+    monkeypatch.setattr("src.tasks.arms.timing.open_monitor", lambda *_: trouble)
     record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo", "measure.budget_s=0.1"))
     assert (record.outcome, record.verdict) == (Outcome.OK, "inconclusive")
     assert reason in record.reason
@@ -146,8 +146,8 @@ class Capped(Blind):
 def quick_blocks(monkeypatch):
     monkeypatch.setattr("src.measurement.power_blocks.BLOCK_S", 0.01)
     monkeypatch.setattr("src.measurement.power_blocks.SETTLE_S", 0.005)
-    monkeypatch.setattr("src.tasks.timing.stands_at_cap", lambda rounds: bool(rounds.states))
-    monkeypatch.setattr("src.tasks.timing.open_monitor", lambda *_: Capped())
+    monkeypatch.setattr("src.tasks.arms.timing.stands_at_cap", lambda rounds: bool(rounds.states))
+    monkeypatch.setattr("src.tasks.arms.timing.open_monitor", lambda *_: Capped())
 
 
 @pytest.mark.usefixtures("quick_blocks")
@@ -169,8 +169,8 @@ def test_at_the_power_cap_blocks_count(compose, execute_run, tmp_path):
 
 def test_alternating_rounds_do_not_tell_the_arms_power_apart(compose, execute_run, monkeypatch):
     """NVML's power is a mean over a second: of both arms."""
-    monkeypatch.setattr("src.tasks.timing.open_monitor", lambda *_: Capped())
-    monkeypatch.setattr("src.tasks.timing.stands_at_cap", lambda _: False)
+    monkeypatch.setattr("src.tasks.arms.timing.open_monitor", lambda *_: Capped())
+    monkeypatch.setattr("src.tasks.arms.timing.stands_at_cap", lambda _: False)
     metrics = execute_run(compose(*SMALL_LINEAR, "quant=int8wo")).metrics
     assert metrics["device/both_power_w"] == 690.0
     assert not {"device/power_w", "device/baseline_power_w"} & metrics.keys()

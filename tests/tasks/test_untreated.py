@@ -90,7 +90,7 @@ def test_weights_of_the_baseline_that_a_run_wrote_to_are_told(
 def test_without_memory_for_a_second_copy_there_is_no_equal_pair(
     compose: Compose, shared: Callable[[RootConf], Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.tasks.untreated.fits_twice", lambda *_: False)
+    monkeypatch.setattr("src.tasks.arms.untreated.fits_twice", lambda *_: False)
     record = shared(as_equal_pair(compose(*SMALL_LINEAR)))
     assert record.outcome is Outcome.UNSUPPORTED
     assert "second copy" in record.reason

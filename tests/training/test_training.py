@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from src.config.errors import ConfigError
 from src.context import RunContext
 from src.outcomes import RunEndedError
-from src.records.content import points
 from src.records.key import run_key
+from src.records.mlflow.content import points
 from src.records.record import Outcome
 from src.tasks.train import Training, train_model
 from src.training.checkpoint import NAME

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torchao.quantization import quant_api
 
-from src.analysis.frame import compared, tidy
+from src.analysis.runs.frame import compared, tidy
 from src.launching.progress import result
-from src.records import content
+from src.records.mlflow import content
 from src.records.record import Outcome
 from src.treatments.emulation import lifted
 from src.treatments.scheme import make_scheme

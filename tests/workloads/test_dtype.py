@@ -7,7 +7,7 @@ from src.config.errors import ConfigError
 from src.devices.device import Device
 from src.measurement.dtypes import quick_rates, rates_of
 from src.records.key import axes_of, requested, run_key
-from src.tasks.baseline import with_dtype
+from src.tasks.arms.baseline import with_dtype
 from src.workloads.dtype import DtypeRates, auto_dtype, faster_dtype, foretold
 
 ZEN3 = DtypeRates({"bfloat16": 0.015, "float32": 0.139, "float16": 0.012})

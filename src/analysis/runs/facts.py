@@ -1,0 +1,85 @@
+"""What records say of how their runs were measured, which MLflow's metrics do not: read once, and kept."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from src.analysis.runs.kept import Kept, kept_folder
+from src.analysis.runs.tracker import Tracker
+from src.records.mlflow.content import identity_text
+from src.records.record import RECORD_NAME, Record, RecordError, read_record
+from src.records.store import run_folder
+
+VERSIONS = (
+    "protocol",
+    "torch",
+    "torchao",
+    "diffusers",
+    "triton",
+    "cuda",
+    "driver",
+    "container",
+    "python",
+    "commit",
+    "dirty",
+    "host",
+)
+DETAILS = ("pairing", "stop_reason", "fell_back")
+_COLUMNS = ["run_id", "quant", "verdict", "device_name", "device_identity", *DETAILS, *VERSIONS]
+_DOWNLOADS = 25  # records fetched from the tracker when they are not on this disk
+
+
+def facts(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> pd.DataFrame:
+    """A row per run whose record can be read: it is on this disk, or was; of some others it comes from the tracker.
+
+    Texts, empty where a record says nothing. A record that changes is another run in MLflow, so a row stays true.
+    """
+    kept = Kept(kept_folder(outputs), {"what": "records"})
+    before = kept.read()
+    known = pd.DataFrame(columns=_COLUMNS, dtype="str") if before is None else before
+    known = known[known["run_id"].isin(runs["run_id"])]
+    missing = runs[~runs["run_id"].isin(known["run_id"])].sort_values("started_at", ascending=False)
+    new = pd.DataFrame(list(_read(missing, outputs, tracker)), columns=_COLUMNS, dtype="str")
+    if new.empty:
+        return known
+    found = pd.concat([known, new], ignore_index=True)
+    kept.write(found, new, anew=before is None)
+    return found
+
+
+def fact(run_id: str, record: Record) -> dict[str, str]:
+    """The row of one record."""
+    row: dict[str, Any] = {"run_id": run_id, "quant": record.axes.get("quant", ""), "verdict": record.verdict}
+    row |= {"device_name": record.device.get("name", ""), "device_identity": identity_text(record.device)}
+    row |= {name: record.details.get(name, "") for name in DETAILS}
+    row |= {name: record.environment.get(name, "") for name in VERSIONS}
+    return {name: str(value) for name, value in row.items()}
+
+
+def _read(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> Iterator[dict[str, str]]:
+    downloads = _DOWNLOADS
+    columns = (runs[name].tolist() for name in ("run_key", "attempt", "run_id"))
+    with tempfile.TemporaryDirectory() as folder:
+        for run_key, attempt, run_id in zip(*columns, strict=True):
+            path: Path | None = run_folder(outputs, run_key, attempt) / RECORD_NAME
+            if path is not None and not path.is_file():
+                downloads -= 1
+                path = _download(tracker, run_id, Path(folder) / run_id) if downloads >= 0 else None
+            record = _readable(path)
+            if record is not None:
+                yield fact(run_id, record)
+
+
+def _download(tracker: Tracker, run_id: str, target: Path) -> Path | None:
+    target.mkdir()
+    return tracker.artifact(run_id, RECORD_NAME, target)
+
+
+def _readable(path: Path | None) -> Record | None:
+    try:
+        return None if path is None else read_record(path)
+    except RecordError:
+        return None

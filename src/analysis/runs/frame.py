@@ -1,0 +1,193 @@
+"""From MLflow runs to a tidy frame: one row per run key."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from src.analysis.runs.attempts import one_per_key, pool_rows
+from src.analysis.runs.devices import told_apart
+from src.analysis.runs.source import SHAPE, Runs, attempts
+from src.analysis.runs.variants import variants_of
+from src.records.pooled import ESTIMATE
+from src.records.record import EMULATED, FINDINGS, Outcome
+from src.statistics.bootstrap import Array
+from src.statistics.speedup import Verdict, verdicts
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    Row: TypeAlias = pd.Series[Any]
+else:
+    Row = pd.Series  # one run, as frame.iterrows() gives it
+
+WORKLOAD = ["model", "target", "batch", "resolution", "frames", "dtype"]
+TREATMENT = ["quant", "compile", "variant"]
+CELL = [*WORKLOAD, *SHAPE, *TREATMENT, "device", "task"]  # what makes two runs measurements of the same thing
+MODES_OF = [*WORKLOAD, *SHAPE, "device", "task"]  # what compile modes are compared within
+_INTEGERS = ["batch", "resolution", "frames", "attempt", *SHAPE]
+_METRICS = [  # always columns, empty where no run has them
+    *(f"speedup/{part}" for part in ("ratio", "ci_low", "ci_high", "pairs")),
+    *(f"speedup/{part}" for part in ("processes", "between_sd", "within_low", "within_high")),
+    *("latency/median_ms", "latency/baseline_median_ms"),
+    *("memory/model_gib", "memory/baseline_model_gib"),
+    *("quality/sqnr_db", "quality/psnr_db", "quality/lpips", "quality/accuracy"),
+]
+_COLUMNS = [
+    *("run_key", "sweep", "sweeps", "outcome", "reason", "remedy", "attempt", *CELL, "gpu"),
+    *("device_name", "device_identity", "baseline_dtype", "weights", "verdict", "withheld", "finding"),
+    *("interval", "started_at", "run_id", *_METRICS),
+]
+_ASKED = "gpu="
+
+
+def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
+    """`tidied` runs of MLflow."""
+    return tidied(attempts(Runs(runs)), margin)
+
+
+def tidied(found: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """One row per run key: axes, shape, device, outcome, verdict at the margin, reason, and all metrics.
+
+    Runs of tasks that compare no speed (``task.compares=false``: serialize) are left out.
+    The newest attempt with a finding stands for a key, with the speedup pooled from all that measured one, and
+    ``interval`` says what its interval contains. ``variant`` names the options by which runs with the
+    same axes differ (``group_size=64``); ``stands`` is False for a run that a newer one of the same workload,
+    treatment and device replaces (other versions, seed or measurement settings).
+
+    Args:
+        found: `attempts`.
+        margin: a speedup within it is neutral.
+    """
+    frame = one_per_key(_typed(found[found["compares"] != "false"]))
+    pairs = [*zip(frame["device_name"], frame["device_identity"], strict=True)]
+    called = told_apart(dict.fromkeys(pairs))
+    frame["device"] = pd.Series([called[pair] for pair in pairs], index=frame.index, dtype="str")
+    pool_rows(frame)
+    frame["variant"] = variants_of(frame, [name for name in CELL if name != "variant"])
+    said = _interval_verdicts(frame, np.full(len(frame), margin))
+    frame["verdict"] = np.where((said != "") & frame["withheld"], frame["recorded"], said)
+    frame["withheld"] &= frame["verdict"] != ""
+    others = sorted(name for name in map(str, frame) if "/" in name and name not in _METRICS)
+    frame = frame.reindex(columns=[*_COLUMNS, *others, "confidence"])
+    frame[_METRICS] = frame[_METRICS].astype(float)
+    frame["memory/saved"] = 1 - frame["memory/model_gib"] / frame["memory/baseline_model_gib"]
+    frame["stands"] = ~_newest_first(frame).duplicated(CELL)
+    frame = _in_few_blocks(frame.join(_against_fastest_mode(frame)))
+    return frame.sort_values([*CELL, "started_at", "run_id"], na_position="first").reset_index(drop=True)
+
+
+def of_sweep(frame: pd.DataFrame, sweep: str, keys: set[str]) -> pd.DataFrame:
+    """The rows of a sweep: those it measured, and those it skipped as measured before."""
+    listed = frame["sweeps"].str.split().map(lambda names: sweep in names)
+    return frame[listed | (frame["sweep"] == sweep) | frame["run_key"].isin(keys)].reset_index(drop=True)
+
+
+def standing(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that tables and figures show: the newest of each workload, treatment and device."""
+    return frame[frame["stands"]].reset_index(drop=True)
+
+
+def compared(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that have a speedup with an interval."""
+    return frame[frame["verdict"] != ""].reset_index(drop=True)
+
+
+def devices(frame: pd.DataFrame) -> list[str]:
+    """The devices that runs opened, in order; a run that opened none stands under what it asked for."""
+    return [name for name in dict.fromkeys(frame["device"]) if not name.startswith(_ASKED)]
+
+
+def model_level(frame: pd.DataFrame) -> pd.DataFrame:
+    """Runs of blocks and whole models: those that are not one Linear."""
+    return frame[frame["M"].isna()].reset_index(drop=True)
+
+
+def layer_level(frame: pd.DataFrame) -> pd.DataFrame:
+    """Runs of one Linear, of M x K x N."""
+    return frame[frame["M"].notna()].reset_index(drop=True)
+
+
+def _typed(found: pd.DataFrame) -> pd.DataFrame:
+    """Attempts with numbers as numbers, and what a run said of itself under names of its own."""
+    frame = found.reset_index(drop=True)
+    frame = frame.reindex(columns=[*frame, *(name for name in _METRICS if name not in frame)])
+    frame["recorded"], frame["told_withheld"] = frame["verdict"], frame["withheld"] == "1"
+    for name in (*_INTEGERS, *(f"asked_{name}" for name in SHAPE)):
+        frame[name] = _integers(frame[name])
+    frame[["attempt", "frames"]] = frame[["attempt", "frames"]].fillna(0)  # no frames: of images
+    frame[SHAPE] = _shapes(frame)
+    frame[["own_margin", "confidence"]] = frame[["own_margin", "confidence"]].astype(float)
+    frame["device_name"] = frame["device"].where(frame["device"] != "", _ASKED + frame["gpu"])
+    frame["started_at"] = pd.to_datetime(frame["start_ms"], unit="ms", utc=True)
+    frame["finding"] = frame["outcome"].isin([*FINDINGS])
+    ran_for_quality = frame["recorded"] == EMULATED  # it has no speedup to compare
+    frame["outcome"] = frame["outcome"].where(~ran_for_quality, EMULATED)
+    own = _interval_verdicts(frame, frame["own_margin"].to_numpy())
+    differs = (own != "") & (frame["recorded"] != "") & (frame["recorded"] != own)
+    frame["withheld"] = frame["told_withheld"] | differs  # of before there was the tag
+    return frame
+
+
+def _shapes(frame: pd.DataFrame) -> pd.DataFrame:
+    """M, K, N; for a run that ended before it was built, from the dimensions asked for (M times batch)."""
+    asked = frame[[f"asked_{name}" for name in SHAPE]].set_axis(SHAPE, axis=1)
+    asked = asked.assign(M=asked["M"] * frame["batch"])
+    asked = asked.where(asked.notna().all(axis=1))
+    return frame[SHAPE].where(frame[SHAPE].notna().all(axis=1), asked)
+
+
+def _integers(texts: "pd.Series[str]") -> "pd.Series[int]":
+    codes, known = pd.factorize(texts)
+    numbers = pd.array([_integer(text) for text in known], dtype="Int64")
+    return pd.Series(numbers.take(codes) if len(codes) else numbers, index=texts.index)
+
+
+def _integer(text: str) -> int | None:
+    try:
+        return int(text) if text else None
+    except ValueError:
+        return None
+
+
+def _interval_verdicts(frame: pd.DataFrame, margin: Array) -> npt.NDArray[np.object_]:
+    """The verdicts at a margin; empty unless the run ended well and has an interval."""
+    parts = frame[[*ESTIMATE]].to_numpy(dtype=np.float64)
+    good = np.isfinite(parts).all(axis=1) & (np.nan_to_num(parts) > 0).all(axis=1)
+    good &= (frame["outcome"] == Outcome.OK).to_numpy(dtype=bool)
+    return np.where(good, verdicts(parts[:, 1], parts[:, 2], margin), "").astype(object)
+
+
+def _against_fastest_mode(frame: pd.DataFrame) -> pd.DataFrame:
+    """Where a workload stands in several compile modes: its fastest one unquantized, and the speedup against that.
+
+    The baseline of another run, so of another process: there is no interval.
+    """
+    ran = frame[frame["stands"] & (frame["verdict"] != "")]
+    workload = ran.groupby(MODES_OF, dropna=False, sort=False).ngroup()
+    baseline_ms = ran["latency/baseline_median_ms"].groupby([workload, ran["compile"]])
+    modes = baseline_ms.median().rename_axis(["workload", "mode"]).reset_index(name="ms")
+    several = modes[modes["workload"].duplicated(keep=False)]
+    fastest = several.sort_values(["ms", "mode"]).drop_duplicates("workload").set_index("workload")
+    mode, least_ms = workload.map(fastest["mode"]), workload.map(fastest["ms"])
+    columns = {"fastest_mode": mode, "speedup/fastest_mode": least_ms / ran["latency/median_ms"]}
+    return pd.DataFrame(columns).reindex(frame.index)
+
+
+def _in_few_blocks(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same with texts as Python's: rows are looked at one by one later, which is 20 times slower otherwise."""
+    texts: dict[str, pd.Series[Any]] = {}
+    for name in map(str, frame.select_dtypes("str")):
+        codes, known = pd.factorize(frame[name])
+        shared = np.append(known.to_numpy(dtype=object), None)[codes]
+        texts[name] = pd.Series(shared, frame.index, dtype=object)
+    return frame.assign(**texts).copy()
+
+
+def _newest_first(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.sort_values(["finding", "started_at"], ascending=False, kind="stable")
+
+
+VERDICTS = tuple(str(v) for v in Verdict)

@@ -1,0 +1,51 @@
+"""Runs from the records on this disk, as the tracker would give them: for records that were kept without it."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from src.analysis.runs.facts import VERSIONS
+from src.analysis.runs.frame import standing, tidy
+from src.records.mlflow import content
+from src.records.record import Record
+from src.records.store import iter_records
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+def recorded(outputs: Path, margin: float) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """The standing runs of a folder of records, and the versions that made them: name -> values, commonest first."""
+    found = [(record, folder) for folder, record in iter_records(outputs) if isinstance(record, Record)]
+    environments = [record.environment for record, _ in found]
+    versions = {name: Counter(str(e[name]) for e in environments if name in e) for name in VERSIONS}
+    met = {name: [value for value, _ in values.most_common()] for name, values in versions.items() if values}
+    return standing(tidy([as_run(record, folder) for record, folder in found], margin)), met
+
+
+def as_run(record: Record, folder: Path, *, side: str = "") -> "Run":
+    """A record as MLflow gives it; with a side its key begins with that, so that both sides' attempts stay apart."""
+    from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
+
+    tags = content.tags(record) | {
+        "run_key": f"{side}/{record.run_key}" if side else record.run_key,
+        "attempt": str(record.attempt),
+        "sweep": record.sweep,
+    }
+    info = RunInfo(
+        run_id=f"{record.run_key}/{record.attempt}",
+        experiment_id="",
+        user_id="",
+        status=content.status(record),
+        start_time=content.milliseconds(record.started_at),
+        end_time=content.milliseconds(record.finished_at),
+        lifecycle_stage="active",
+    )
+    data = RunData(
+        [Metric(name, value, 0, 0) for name, value in record.metrics.items()],
+        [Param(name, text) for name, text in content.settings(record, folder).items()],
+        [RunTag(name, text) for name, text in tags.items()],
+    )
+    return Run(info, data)

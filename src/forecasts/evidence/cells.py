@@ -1,0 +1,90 @@
+"""Cells: one Linear layer, one scheme, one device, its speedup; of own runs and of imports, never under one name."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from src.analysis.runs.frame import compared, layer_level
+
+SHAPE = ["M", "K", "N"]
+PLACE = ["device", "compile", "dtype"]  # what a model of costs is fitted within
+COLUMNS = [*PLACE, *SHAPE, "quant", "speedup", "low", "high", "baseline_ms", "treated_ms", "source"]
+OWN = ""  # source of a cell that was measured here; an import's is its file's name
+PUBLISHED_WEIGHT = 0.5  # of a cell from elsewhere, a single sample, against an own run's 1
+_WIDTHS = 2 * 1.96  # standard errors in a 95 % interval
+_NARROW = 0.05  # standard error of log speedup that halves a cell's weight
+_CONTROL = "none"
+_NUMBERS = ["speedup", "low", "high", "baseline_ms", "treated_ms"]
+_OF_RUNS = {
+    "speedup/ratio": "speedup",
+    "speedup/ci_low": "low",
+    "speedup/ci_high": "high",
+    "latency/baseline_median_ms": "baseline_ms",
+    "latency/median_ms": "treated_ms",
+}
+
+
+def cells(rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
+    """A frame of cells; numbers that a row lacks are empty."""
+    frame = pd.DataFrame(list(rows), columns=COLUMNS)
+    return frame.astype(dict.fromkeys(SHAPE, "int64") | dict.fromkeys(_NUMBERS, "float64"))
+
+
+def own_cells(runs: pd.DataFrame) -> pd.DataFrame:
+    """The cells of standing runs, the newest last: single layers that were compared, their verdict not withheld.
+
+    A scheme's options are part of its name (`int4wo (group_size=64)`): they are other kernels.
+    """
+    if runs.empty:
+        return cells([])
+    ran = compared(layer_level(runs))
+    ran = (
+        ran[(ran["quant"] != _CONTROL) & ~ran["withheld"]].rename(columns=_OF_RUNS).sort_values("started_at")
+    )
+    parts = zip(ran["quant"], ran["variant"], strict=True)
+    named = [f"{quant} ({variant})" if variant else quant for quant, variant in parts]
+    frame = ran.assign(quant=named, source=OWN)
+    kinds = dict.fromkeys(SHAPE, "int64") | dict.fromkeys(_NUMBERS, "float64")
+    return frame[COLUMNS].astype(kinds).reset_index(drop=True)
+
+
+def together(own: pd.DataFrame, published: pd.DataFrame, devices: Iterable[str] = ()) -> pd.DataFrame:
+    """All cells. A published device's name is the own one's where it is the beginning of one alone.
+
+    `NVIDIA H200` is `NVIDIA H200 (140 GiB, 700 W)`, if runs know one such card; `devices` are more that they know.
+    """
+    known = list(dict.fromkeys([*own["device"], *devices]))
+    found = {
+        name: [each for each in known if each.startswith(f"{name} (")] for name in set(published["device"])
+    }
+    same = {name: each[0] for name, each in found.items() if len(each) == 1 and name not in known}
+    parts = [own, published.assign(device=published["device"].replace(same))]
+    return pd.concat([part for part in parts if len(part)] or [published], ignore_index=True)
+
+
+def evenly(frame: pd.DataFrame, most: int) -> pd.DataFrame:
+    """At most so many cells, at least half, as many of each place and scheme: which ones hangs on their shapes."""
+    if len(frame) <= most:
+        return frame
+    order = pd.util.hash_pandas_object(frame[SHAPE], index=False).sort_values(kind="stable").index
+    groups = [*PLACE, "quant"]
+    share = max(1, most // frame[groups].drop_duplicates().shape[0])
+    each = 2 ** (share.bit_length() - 1)  # a new scheme does not change how many there are of the others
+    chosen = frame.loc[order].groupby(groups, sort=False).head(each).index
+    return frame.loc[chosen.sort_values()].head(most).reset_index(drop=True)
+
+
+def weights(frame: pd.DataFrame) -> "pd.Series[float]":
+    """What a cell counts: own runs 1, published ones less, and less the wider its interval is."""
+    told = (frame["source"] == OWN).map({True: 1.0, False: PUBLISHED_WEIGHT})
+    width = (frame["high"] / frame["low"]).fillna(1.0)
+    error = np.log(width.to_numpy(dtype=np.float64)) / _WIDTHS
+    found: pd.Series[float] = told / (1 + (error / _NARROW) ** 2)
+    return found
+
+
+def is_cpu(device: str) -> bool:
+    """Whether a device's name is a CPU's (`AMD EPYC, 2 threads [cache_mib=16]`): its costs say nothing of a GPU's."""
+    return device.partition(" [")[0].rstrip().endswith(("thread", "threads"))

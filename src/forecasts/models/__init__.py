@@ -1,0 +1,1 @@
+"""What whole models will gain: their layers by the forecasts and the rest of a call, put together."""

@@ -1,0 +1,71 @@
+"""`predict=FILE.csv`: the shapes that a user asks about."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from src.config.errors import ConfigError
+from src.forecasts.evidence.cells import OWN, PLACE, SHAPE
+from src.forecasts.evidence.csv_rows import RefusedError, Row, read_table
+from src.forecasts.forecast import Query
+
+NEEDS = ("M", "K", "N", "quant")
+
+
+def read_queries(
+    path: Path, cells: pd.DataFrame, names: Mapping[str, str], place: Mapping[str, str]
+) -> tuple[list[Query], list[str]]:
+    """The queries of a file, and a sentence for each row that is none.
+
+    Args:
+        path: a CSV file with the columns M, K, N, quant and optionally device, compile, dtype.
+        cells: of all devices that are known.
+        names: other names of schemes -> this program's.
+        place: what a row does not name.
+
+    Raises:
+        ConfigError: the file cannot be read, or lacks a column.
+    """
+    table = read_table(path, "predict")
+    if missing := [name for name in NEEDS if name not in table.columns]:
+        raise ConfigError(
+            f"predict={path}: column {', '.join(missing)} is missing; wanted are {', '.join(NEEDS)}"
+        )
+    devices = list(dict.fromkeys(cells["device"]))
+    queries, refused = [], list(table.refused)
+    for row in table.rows:
+        try:
+            queries.append(_query(row, place, devices, names))
+        except RefusedError as reason:
+            refused.append(table.told(row.line, reason))
+    return queries, refused
+
+
+def usual_place(cells: pd.DataFrame, device: str | None = None) -> dict[str, str]:
+    """The device of the newest own cell, of imports the one with most cells; the commonest compile mode and dtype.
+
+    Args:
+        cells: at least one.
+        device: that is taken instead; a part of its name is enough.
+    """
+    own = cells[cells["source"] == OWN]
+    usual = own["device"].iloc[-1] if len(own) else cells["device"].mode().iloc[0]
+    chosen = device_named(device, list(dict.fromkeys(cells["device"]))) if device else str(usual)
+    there = cells[cells["device"] == chosen]
+    among = there if len(there) else cells
+    return {"device": chosen} | {name: str(among[name].mode().iloc[0]) for name in PLACE[1:]}
+
+
+def _query(row: Row, usual: Mapping[str, str], devices: list[str], names: Mapping[str, str]) -> Query:
+    quant = row.text("quant")
+    place = {name: row.text(name, usual[name]) for name in PLACE}
+    place["device"] = device_named(place["device"], devices)
+    m, k, n = (row.shape()[name] for name in SHAPE)
+    return Query(place["device"], place["compile"], place["dtype"], m, k, n, names.get(quant, quant))
+
+
+def device_named(asked: str, devices: list[str]) -> str:
+    """The one known device whose name has this in it (`h100`); else what was asked for."""
+    named = [device for device in devices if asked.lower() in device.lower()]
+    return named[0] if len(named) == 1 and asked not in devices else asked

@@ -1,0 +1,1 @@
+"""The sections of the report that say why: rules, forecasts, maps, whole models."""

@@ -1,0 +1,64 @@
+"""Verdicts over M and K x N, as HTML tables: a colour and a number per cell, blank where nothing was measured."""
+
+from html import escape
+
+import pandas as pd
+
+from src.analysis.runs.frame import Row, layer_level
+from src.analysis.verdicts import interval_text, status
+from src.report.graphics.palette import look
+from src.report.runs.filters import Filters
+
+_PANEL = ["device", "dtype", "quant", "variant", "compile"]
+_MOST_CELLS = 1500  # of all panels; of a panel with more the first
+_CELL = ["model", "target", "K", "N", "M"]
+
+
+def heatmaps(runs: pd.DataFrame, filters: Filters) -> tuple[list[str], int]:
+    """One panel per scheme x compile mode x device, and how many more there would be: of many cells the first."""
+    layers = layer_level(runs)
+    layers = layers[layers["quant"] != "none"]
+    several = {name: layers[name].nunique() > 1 for name in ("device", "dtype")}
+    layers = layers.sort_values("started_at", kind="stable").drop_duplicates([*_PANEL, *_CELL], keep="last")
+    panels, places = [], layers.groupby(_PANEL).ngroup()
+    sizes = places.value_counts().sort_index()
+    shown = max(1, int((sizes.cumsum() <= _MOST_CELLS).sum()))
+    for values, rows in layers[places < shown].groupby(_PANEL):
+        names = dict(zip(_PANEL, values, strict=True))
+        title = f"{names['quant']} · {names['compile']}"
+        title += f" ({names['variant']})" if names["variant"] else ""
+        beside = [str(names[name]) for name, differs in several.items() if differs]
+        own = filters.attribute(rows.iloc[0], "device", "dtype", "scheme")
+        panels.append(_panel(title, ", ".join(beside), rows, own))
+    return panels, max(0, len(sizes) - shown)
+
+
+def _panel(title: str, beside: str, rows: pd.DataFrame, own: str) -> str:
+    ms = sorted(int(m) for m in rows["M"].unique())
+    head = "".join(f'<th scope="col">{m}</th>' for m in ms)
+    body = "".join(_line(group, ms) for _, group in rows.groupby(["K", "N", "model", "target"]))
+    note = f" <small>{escape(beside)}</small>" if beside else ""
+    return (
+        f'<figure class="panel"{own}><figcaption>{escape(title)}{note}</figcaption><div class="scroll">'
+        f'<table class="heat"><thead><tr><th scope="col" class="corner">K×N \\ M</th>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div></figure>"
+    )
+
+
+def _line(group: pd.DataFrame, ms: list[int]) -> str:
+    by_m = {int(row["M"]): row for _, row in group.iterrows()}
+    cells = "".join(_cell(by_m.get(m)) for m in ms)
+    first = group.iloc[0]
+    return f'<tr><th scope="row">{first["K"]}×{first["N"]}</th>{cells}</tr>'
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return '<td class="blank" title="not measured"></td>'
+    if not row["verdict"]:
+        why = f"{row['outcome']}: {row['reason']}" + (f" → {row['remedy']}" if row["remedy"] else "")
+        return (
+            f'<td class="hatched" title="{escape(why)}"><span class="sr">{escape(row["outcome"])}</span></td>'
+        )
+    told = f"M = {row['M']}: {row['speedup/ratio']:.3f}× ({interval_text(row)}), {status(row)}"
+    return f'<td style="background:{look(status(row)).tint}" title="{escape(told)}">{row["speedup/ratio"]:.2f}</td>'

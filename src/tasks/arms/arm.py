@@ -1,0 +1,78 @@
+"""One arm of a comparison: a workload compiled, called for the first time, and looked at."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from src.compilation.inductor import options_in_effect
+from src.compilation.scopes import FirstCall, compile_module, forget_compiled, timed_first_call
+from src.context import RunContext
+from src.measurement.memory import Peaks, peak_memory
+from src.quality.sqnr import on_cpu
+from src.tasks.arms.ahead import note_ahead
+from src.timers.steps import mark_step
+from src.workloads.model import size_bytes
+from src.workloads.workload import Workload
+
+
+@dataclass
+class Arm:
+    """A workload ready to be timed."""
+
+    name: str  # baseline, treated
+    workload: Workload
+    first_call: FirstCall | None  # None: made by an earlier run of this process
+    peaks: Peaks  # of one call, in a pass of its own
+    compile_peaks: Peaks  # of the first call, compiling included
+    output: Any  # of one call, on the CPU
+    model_bytes: int
+
+    def call(self) -> Any:
+        """What is timed."""
+        return self.workload.call()
+
+
+def prepare(name: str, workload: Workload, run: RunContext) -> Arm:
+    """Compile the workload, make its first call, and measure the memory of a call."""
+    with run.phase(f"compile {name}"), peak_memory(run.device) as compile_peaks:
+        compile_module(workload.denoiser(), run.cfg.compile)
+        run.record.details.setdefault("inductor", {})[name] = options_in_effect()
+        first_call, output = timed_first_call(workload, run.device)
+        first_call = note_ahead(first_call, name, run)
+        output = on_cpu(output)
+    with run.phase("memory"), peak_memory(run.device) as peaks:
+        mark_step(run.device)
+        workload.call()
+    return Arm(name, workload, first_call, peaks, compile_peaks, output, size_bytes(workload.module))
+
+
+def prepare_again(arm: Arm, beside_bytes: int, run: RunContext) -> Arm:
+    """An arm that an earlier run of this process made, compiled again from the cache: its first call says nothing.
+
+    Args:
+        arm: as it was kept.
+        beside_bytes: what other arms hold meanwhile; taken off its peaks.
+        run: the present one.
+    """
+    with run.phase(f"compile {arm.name}"):
+        arm.call()
+        run.device.synchronize()
+    with run.phase("memory"), peak_memory(run.device) as peaks:
+        mark_step(run.device)
+        arm.call()
+    return replace(arm, first_call=None, peaks=peaks.less(beside_bytes), compile_peaks=Peaks())
+
+
+def warm_first_call(arm: Arm, run: RunContext) -> FirstCall | None:
+    """The first call again with everything in the cache; None when it already was, was not this run's, or nothing
+    is compiled.
+
+    Dynamo's state of the whole process is reset: call this when timing is over.
+    """
+    if run.cfg.compile.scope == "none" or not run.cfg.measure.warm_compile:
+        return None
+    if arm.first_call is None or not arm.first_call.cold:
+        return None
+    forget_compiled()
+    with run.phase("compile again, cached"):
+        first_call, _ = timed_first_call(arm.workload, run.device)
+    return first_call

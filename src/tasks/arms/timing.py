@@ -1,0 +1,150 @@
+"""Timing of both arms: threads bound, the device watched, the rounds on disk whatever happens."""
+
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from src.config.model_schema import PIPELINE
+from src.config.schema import RootConf
+from src.context import RunContext
+from src.devices.device import Device
+from src.devices.load import Load, cpu_load
+from src.devices.monitor import Monitor, open_monitor
+from src.measurement.energy import energy_per_call_j
+from src.measurement.paired import Arms, measure_alone
+from src.measurement.power_blocks import PowerBlocks, measure_power_blocks, stands_at_cap
+from src.measurement.rounds import Rounds, rounds_in_turn
+from src.records.record import write_json
+from src.tasks.arms.arm import Arm
+from src.timers.host import HostTime, host_time
+from src.timers.threads import pinned_threads
+from src.timers.timer import RoundTimer
+
+
+@dataclass
+class Watch:
+    """What else went on while something was measured."""
+
+    monitor: Monitor
+    load: Load
+    pinned_cpus: list[int]
+    others: set[str] = field(default_factory=set)  # other processes on the device
+
+
+@dataclass
+class Timed:
+    """Rounds, what went on beside them; joules per call, and the host's and device's time, by metric prefix."""
+
+    rounds: Rounds
+    watches: list[Watch]
+    energy_j: dict[str, float] = field(default_factory=dict)
+    others: dict[str, "Timed"] = field(default_factory=dict)  # in turn: further unquantized arms, each alone
+    host: dict[str, HostTime] = field(default_factory=dict)
+    blocks: PowerBlocks | None = None  # where the device stood at its power cap
+
+    @property
+    def counted(self) -> Rounds:
+        """The rounds that the speedup comes from."""
+        return self.blocks.rounds() if self.blocks else self.rounds
+
+
+def time_alone(arm: Arm, run: RunContext, prefix: str | None, against: Rounds | None = None) -> Timed:
+    """Rounds of one arm by itself, as `measure_alone` gives them, then its energy under the metric prefix, if any."""
+    with run.phase("measure"), watched(run.device, arm.call) as watch:
+        rounds = measure_alone(
+            arm.call,
+            run.device,
+            run.cfg.measure,
+            cold=cold_caches(run.cfg),
+            launches=not is_part(run.cfg),
+            monitor=watch.monitor,
+            against=against,
+        )
+    write_json(run.folder / f"rounds_{arm.name}.json", asdict(rounds))
+    arms = {} if prefix is None else {prefix: (arm, rounds.calls_per_round[0])}
+    timed = Timed(rounds, [watch], energy_j(arms, watch.monitor, run))
+    if prefix is not None:
+        timed.host |= host_times({prefix: (arm, rounds.baseline_ms)}, run)
+    return timed
+
+
+def time_after(baseline: Timed, treated: Arm, run: RunContext) -> Timed:
+    """The treated arm by itself, after the baseline was measured and freed."""
+    timed = time_alone(treated, run, "", against=baseline.rounds)
+    others = {name: each.rounds for name, each in baseline.others.items()}
+    rounds = rounds_in_turn(baseline.rounds, timed.rounds, others).against_fastest(run.cfg.dtype)
+    write_json(run.folder / "rounds.json", asdict(rounds))
+    watches = [each for other in baseline.others.values() for each in other.watches]
+    energy, host = baseline.energy_j | timed.energy_j, baseline.host | timed.host
+    return Timed(rounds, [*baseline.watches, *watches, *timed.watches], energy, host=host)
+
+
+def cold_caches(cfg: RootConf) -> bool:
+    """Whether each call must find the caches cold: a part of a model does, for the rest of it is read in between."""
+    if cfg.measure.cache != "auto":
+        return cfg.measure.cache == "cold"
+    return is_part(cfg)
+
+
+def is_part(cfg: RootConf) -> bool:
+    """Whether a part of a model is measured: in the model its launches are hidden behind what comes before it."""
+    return cfg.model.probe or bool(cfg.model.targets.get(cfg.target))
+
+
+def power_blocks(
+    baseline: Arm, treated: Arm, rounds: Rounds, monitor: Monitor, run: RunContext
+) -> PowerBlocks | None:
+    """Blocks of both arms where their alternating rounds stood at the device's power cap; on disk on return."""
+    if not stands_at_cap(rounds):
+        return None
+    timer = RoundTimer(run.device, cold=cold_caches(run.cfg), launches=not is_part(run.cfg))
+    arms = Arms(baseline.call, treated.call, timer, monitor, rounds.calls_per_round)
+    blocks = PowerBlocks()
+    try:
+        with run.phase("power blocks"):
+            measure_power_blocks(arms, run.cfg.measure, blocks)
+    finally:
+        write_json(run.folder / "power_blocks.json", blocks.as_dict())
+    return blocks
+
+
+@contextmanager
+def watched(device: Device, work: Callable[[], Any]) -> Iterator[Watch]:
+    """Bind the threads that compute `work`, and watch the device and the machine while the block runs."""
+    with cpu_load() as load, pinned_threads(device, work) as cpus:  # the load of all CPUs that it may use
+        watch = Watch(open_monitor(device, cpus), load, cpus)
+        watch.others.update(watch.monitor.others())
+        yield watch
+        watch.others.update(watch.monitor.others())
+
+
+def energy_j(arms: dict[str, tuple[Arm, int]], monitor: Monitor, run: RunContext) -> dict[str, float]:
+    """Joules per call by metric prefix; none for flushed caches, as flushing would be counted."""
+    if not arms or cold_caches(run.cfg) or monitor.energy_j() is None:
+        return {}
+    calls, sizes = [arm.call for arm, _ in arms.values()], [size for _, size in arms.values()]
+    with run.phase("energy"):
+        joules = energy_per_call_j(calls, sizes, run.device, monitor, run.cfg.measure.energy_s)
+    return dict(zip(arms, joules, strict=False))
+
+
+def host_times(arms: dict[str, tuple[Arm, list[float]]], run: RunContext) -> dict[str, HostTime]:
+    """What launching a call takes, by metric prefix; none on a CPU, nor of a pipeline, which waits for the device.
+
+    Args:
+        arms: each with the times of its rounds, ms per call.
+        run: its context.
+    """
+    if run.device.kind != "cuda" or run.cfg.target == PIPELINE:
+        return {}
+    cold, part = cold_caches(run.cfg), is_part(run.cfg)
+    with run.phase("host time"):
+        found = {
+            prefix: host_time(
+                arm.call, run.device, cold=cold, wall_ms=None if part else statistics.median(times_ms)
+            )
+            for prefix, (arm, times_ms) in arms.items()
+        }
+    return {prefix: host for prefix, host in found.items() if host}

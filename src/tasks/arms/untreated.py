@@ -1,0 +1,179 @@
+"""What a run has before its treatment: the workload, its layers, the unquantized arms.
+
+In a process that takes several runs of one workload the first makes them, and the others find them.
+"""
+
+import gc
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from src.context import RunContext
+from src.measurement.memory import Peaks, fits_twice, peak_memory
+from src.records.key import workload_key
+from src.tasks.arms.arm import Arm, prepare, prepare_again
+from src.tasks.arms.baseline import choose_rival, prepare_rival
+from src.tasks.arms.numbers import check_baseline_numbers, check_rival_numbers
+from src.tasks.arms.profiled import profile_arms
+from src.tasks.arms.timing import Timed, time_alone
+from src.treatments.layers import LayerRow, capture_layers, linear_shape
+from src.workloads.model import size_bytes
+from src.workloads.workload import Workload, build_workload
+
+_DETAILS = ("pairing", "inductor", "baseline_not_measured")  # of a record: what making the arms finds out
+
+
+@dataclass
+class Untreated:
+    """The unquantized arms, ready to be timed."""
+
+    workload: Workload
+    rows: list[LayerRow]  # for the run to fill in
+    baseline: Arm
+    rival: Arm | None = None  # in a faster dtype
+    alone: Timed | None = None  # in turn: the baseline's rounds; it is freed then
+    shape: dict[str, int] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    made_by: str = ""  # the run's key
+
+    @property
+    def together(self) -> bool:
+        """Whether all arms are held at once, so that their rounds can alternate."""
+        return self.alone is None
+
+    @property
+    def beside_bytes(self) -> int:
+        """What they hold while a treated arm is measured."""
+        if self.alone is not None:
+            return 0
+        arms = filter(None, (self.baseline, self.rival))
+        return sum(arm.model_bytes + arm.workload.state_bytes() for arm in arms)
+
+    @property
+    def held_bytes(self) -> int:
+        """What they hold between two runs: weights, and the arguments of a call."""
+        arms = filter(None, (self.baseline, self.rival))
+        leaves = [
+            leaf
+            for arm in arms
+            for leaf in tree_leaves((arm.workload.args, arm.workload.kwargs))
+            if isinstance(leaf, torch.Tensor)
+        ]
+        return self.beside_bytes + sum(leaf.nbytes for leaf in leaves)
+
+    def writes(self) -> tuple[int, ...]:
+        """How often each weight was written to since it was made."""
+        arms = filter(None, (self.baseline, self.rival))
+        return tuple(weight._version for arm in arms for weight in arm.workload.module.parameters())
+
+    def second(self, run: RunContext) -> Workload:
+        """A second copy of the same weights and inputs: beside the first, or built again after it was freed."""
+        with run.phase("build"):
+            return self.workload.twin() if self.together else build_workload(run.cfg, run.device)
+
+
+def untreated(run: RunContext) -> Untreated:
+    """The run's unquantized arms: those of an earlier run of this process, where they are the same, or new ones.
+
+    Raises:
+        RunEndedError: the baseline gives no numbers, or the device has no kernel for the dtype.
+    """
+    kept = run.kept
+    if kept is None:
+        return _made(run)
+    workload = workload_key(run.cfg, run.record.device)
+    if kept.workload == workload:
+        return _found(kept.content, run)
+    kept.workload, kept.content = "", None  # the old ones go before new ones are made
+    gc.collect()
+    if run.device.kind == "cuda":
+        torch.cuda.empty_cache()
+    made = _made(run)
+    if made.together:
+        kept.workload, kept.content = workload, replace(made, rows=_copied(made.rows))
+    return made
+
+
+def build(run: RunContext) -> tuple[Workload, list[LayerRow]]:
+    """The unquantized workload and its layer table."""
+    with run.phase("build"), peak_memory(run.device) as peaks:
+        workload = build_workload(run.cfg, run.device)
+        rows, _ = capture_layers(workload, run.cfg.quant.components, keep=False)
+    run.record.metrics |= peaks.phase_metrics("build")
+    run.record.shape = linear_shape(rows)
+    return workload, rows
+
+
+def _made(run: RunContext) -> Untreated:
+    faster = choose_rival(run)
+    workload, rows = build(run)
+    together = _together(workload, faster, run)
+    baseline = prepare("baseline", workload, run)
+    check_baseline_numbers(workload, baseline.output, run)
+    alone = None if together else _measure_and_free(baseline, run, "baseline_")
+    rival = prepare_rival(faster, run)
+    if rival and not check_rival_numbers(rival, run):
+        rival = None
+    if alone and rival:
+        alone.others[rival.name] = _measure_and_free(rival, run, None)
+    record = run.record
+    details = {name: record.details[name] for name in _DETAILS if name in record.details}
+    return Untreated(workload, rows, baseline, rival, alone, record.shape, details, record.run_key)
+
+
+def in_the_same_rounds(arms: Untreated, run: RunContext) -> Untreated:
+    """The arms of another run, for one that is measured beside it in this process."""
+    assert run.kept is not None
+    kept: Untreated = run.kept.content
+    _tell(kept, run)
+    baseline = replace(arms.baseline, first_call=None, compile_peaks=Peaks())
+    return replace(arms, rows=_copied(kept.rows), baseline=baseline)
+
+
+def _found(kept: Untreated, run: RunContext) -> Untreated:
+    """The kept arms for one more run; they are compiled again, from the cache."""
+    _tell(kept, run)
+    rival = kept.rival
+    baseline = prepare_again(kept.baseline, rival.model_bytes if rival else 0, run)
+    if rival:
+        rival = prepare_again(rival, baseline.model_bytes, run)
+    return replace(kept, rows=_copied(kept.rows), baseline=baseline, rival=rival)
+
+
+def _tell(kept: Untreated, run: RunContext) -> None:
+    """Put into the record what making the arms found out."""
+    run.record.shape = dict(kept.shape)
+    run.record.details |= {name: _copy(value) for name, value in kept.details.items()}
+    run.record.details["baseline_made_by"] = kept.made_by
+
+
+def _together(workload: Workload, faster: str | None, run: RunContext) -> bool:
+    pairing, more = run.cfg.measure.pairing, 0.0
+    if faster is not None:
+        more = getattr(torch, faster).itemsize / getattr(torch, run.cfg.dtype).itemsize
+    added_bytes = int((1 + more) * size_bytes(workload.module))
+    together = fits_twice(added_bytes, run.device) if pairing == "auto" else pairing != "in_turn"
+    run.record.details["pairing"] = "interleaved" if together else "in_turn"
+    return together
+
+
+def _measure_and_free(arm: Arm, run: RunContext, prefix: str | None) -> Timed:
+    """Rounds of an arm by itself; with a metric prefix also its energy and its profile, if asked."""
+    timed = time_alone(arm, run, prefix)
+    if prefix is not None:
+        profile_arms(run, arm)
+    arm.workload.module.to_empty(device="meta")
+    if run.device.kind == "cuda":
+        torch.cuda.empty_cache()
+    return timed
+
+
+def _copied(rows: list[LayerRow]) -> list[LayerRow]:
+    return [replace(row) for row in rows]
+
+
+def _copy(value: Any) -> Any:
+    """Of what stands in a record: the run adds to it."""
+    return dict(value) if isinstance(value, dict) else value

@@ -1,0 +1,1 @@
+"""What a run says: its metrics, its verdict, or why there is none."""

@@ -1,0 +1,167 @@
+"""What a run says: the verdict, or why there is none."""
+
+from typing import Any
+
+import numpy as np
+
+from src.context import RunContext
+from src.measurement.rounds import Rounds
+from src.records.record import EMULATED, Record
+from src.statistics.pooling import in_words
+from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
+from src.tasks.arms.timing import Timed
+from src.tasks.conclusions.launches import Note, host_bound, launch_details, launch_notes
+from src.tasks.conclusions.power_cap import power_cap_note
+
+_TIMED = (
+    "speedup/",
+    "speedup_same_dtype/",
+    "speedup_other_dtype/",
+    "latency/",
+    "throughput/",
+    "energy/",
+    "compile/cold_s",
+    "compile/warm_s",
+)
+_NOTED = ("baseline_not_measured", "plan_made_elsewhere")  # details that belong into the reason
+
+
+def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
+    """Fill in verdict, reason and remedy, and how the measuring went."""
+    conf, record, rounds = run.cfg.measure, run.record, timed.rounds
+    found, record.reason, record.remedy = verdict(estimate, conf.margin), "", ""
+    withheld = doubts(timed, run)
+    if withheld:
+        found = Verdict.INCONCLUSIVE
+        record.reason = "; ".join(reason for reason, _ in withheld)
+        record.remedy = "; ".join(remedy for _, remedy in withheld)
+    elif found is Verdict.INCONCLUSIVE:
+        record.reason = (
+            f"the interval {estimate.ci_low:.3f}-{estimate.ci_high:.3f} crosses the margin of {conf.margin:.0%}; "
+            f"measuring ended by {rounds.stop_reason} after {estimate.pairs} pairs{' of blocks' * bool(timed.blocks)}"
+        )
+        record.remedy = "a larger measure.budget_s, or measure=standard"
+        if not rounds.order:
+            record.reason += (
+                f"; measured in turn, it holds a drift of {conf.in_turn_drift:.0%} that no round shows"
+            )
+            record.remedy = "a device that holds both arms (measure.pairing=interleaved)"
+    elif found is Verdict.HURTS and run.cfg.compile.scope != "none":
+        record.reason = run.cfg.quant.slow_compiled.get(run.device.kind, "")
+    told = [_baseline(rounds, run), *(record.details.get(name) for name in _NOTED), record.reason]
+    record.reason = "; ".join(filter(None, told))
+    record.verdict = found
+    _add_notes([(power_cap_note(record), ""), *launch_notes(timed, found, run.cfg)], record)
+    record.metrics["speedup/processes"], record.details["interval"] = 1.0, in_words(1, None)
+    if emulated := record.details.get("emulated"):
+        record.verdict, record.reason, record.remedy = EMULATED, _emulated(emulated), emulated["remedy"]
+    loads = [watch.load for watch in timed.watches]
+    record.metrics["load/foreign_cpus"] = round(max(load.foreign_cpus for load in loads), 3)
+    calls = sum(rounds.calls_per_round) * len(rounds.baseline_ms)
+    record.metrics["load/page_faults_per_call"] = round(rounds.page_faults / max(calls, 1), 2)
+    record.details |= {
+        "stop_reason": rounds.stop_reason,
+        "block_length": estimate.block_length,
+        "warmup_pairs": rounds.warmup_pairs,
+        "calls_per_round": list(rounds.calls_per_round),
+        "measured_s": rounds.seconds,
+        "cache": rounds.cache,
+        "pinned_cpus": timed.watches[-1].pinned_cpus,
+        "not_watched": timed.watches[-1].monitor.blind,
+        "retaken_pairs": len(rounds.retaken),
+        "throttled_pairs": len(rounds.throttled),
+        "withheld": bool(withheld) and not emulated,  # measured again, it would be emulated again
+    }
+    if run.device.kind == "cuda":
+        record.details |= launch_details(timed)
+
+
+def _baseline(rounds: Rounds, run: RunContext) -> str:
+    """Note what the verdict is against; a sentence, where that is faster than the run's own dtype."""
+    own, compiled = run.cfg.dtype, run.cfg.compile.name
+    against = rounds.baseline or own
+    run.record.details["baseline"] = {
+        "dtype": against,
+        "compile": compiled,
+        "text": f"unquantized {against}, compile={compiled}",
+    }
+    if against == own:
+        return ""
+    times = float(np.median(rounds.others[own].ms) / np.median(rounds.baseline_ms))
+    text = f"{times:.{1 if times >= 2 else 2}f}"
+    return f"unquantized {against} is {text}x faster than the {own} baseline on this device"
+
+
+def doubts(timed: Timed, run: RunContext) -> list[tuple[str, str]]:
+    """What disturbed the measuring, so that no verdict can be given: reason and remedy of each."""
+    return [*_neighbours(timed, run), *_throttling(timed), *_recompiling(timed.rounds)]
+
+
+def set_aside_emulated(record: Record) -> None:
+    """Call the timing of an emulated arm ``emulated/...``, so that nothing takes it for the scheme's own."""
+    if "emulated" in record.details:
+        record.metrics = {
+            f"emulated/{name}" if name.startswith(_TIMED) and "/baseline_" not in name else name: value
+            for name, value in record.metrics.items()
+        }
+
+
+def _emulated(how: dict[str, Any]) -> str:
+    return f"emulated by {how['how']}, so only the quality counts; {how['reason']}"
+
+
+def _add_notes(notes: list[Note], record: Record) -> None:
+    """Put what a reader must know behind the reason and the remedy."""
+    record.reason = "; ".join(filter(None, [record.reason, *(reason for reason, _ in notes)]))
+    remedies = dict.fromkeys(filter(None, [record.remedy, *(remedy for _, remedy in notes)]))
+    record.remedy = "; ".join(remedies)
+
+
+def _neighbours(timed: Timed, run: RunContext) -> list[tuple[str, str]]:
+    """Other processes that took what was being measured: reason and remedy.
+
+    On CUDA the host's CPUs matter to arms that wait for the host: one thread of it launches.
+    """
+    found, watches = [], timed.watches
+    threads = 1 if host_bound(timed) else run.device.threads
+    crowd = [watch.load for watch in watches if threads is not None and watch.load.crowds(threads)]
+    if crowd:
+        load = max(crowd, key=lambda load: load.foreign_cpus)
+        measured = (
+            f"{threads} threads were measured" if run.device.threads else "the device waited for the host"
+        )
+        fewer = "; or fewer threads (gpu=cpu gpu.threads=1)" if run.device.threads else ""
+        found.append((
+            f"other processes used {load.foreign_cpus:.1f} of {load.cpus} CPUs while {measured}",
+            f"a quiet machine, then the same command{fewer}",
+        ))  # fmt: skip
+    others = sorted(set().union(*(watch.others for watch in watches)))
+    if others:
+        found.append((
+            f"other processes were on {run.device.name}: {', '.join(others)}",
+            "end them or take another device, then the same command",
+        ))  # fmt: skip
+    return found
+
+
+def _throttling(timed: Timed) -> list[tuple[str, str]]:
+    rounds, remedy = timed.rounds, "better cooling or a lower power limit, then the same command"
+    if timed.blocks and (slowed := timed.blocks.slowdowns()):
+        return [(f"the device slowed itself down ({', '.join(slowed)}) in blocks of one arm", remedy)]
+    if not rounds.throttled:
+        return []
+    why = sorted({name for names in rounds.throttled.values() for name in names})
+    return [(
+        f"the device slowed itself down ({', '.join(why)}) in {len(rounds.retaken)} pairs that were retaken and, the "
+        f"budget spent, in {len(rounds.throttled)} of {rounds.counted} that count",
+        f"{remedy}; or a larger measure.budget_s",
+    )]  # fmt: skip
+
+
+def _recompiling(rounds: Rounds) -> list[tuple[str, str]]:
+    if not rounds.recompiles:
+        return []
+    return [(
+        f"{rounds.recompiles} graphs were compiled again while rounds were timed",
+        "TORCH_LOGS=recompiles says which guard failed; compile.dynamic=true, or compile=none",
+    )]  # fmt: skip

@@ -1,0 +1,97 @@
+"""What launching has to do with a run's numbers: metrics, and in words."""
+
+from typing import Any
+
+from src.compilation.inductor import options_of_mode
+from src.config.schema import CompileConf, RootConf
+from src.measurement.rounds import Rounds
+from src.statistics.speedup import Verdict
+from src.tasks.arms.timing import Timed, is_part
+from src.timers.host import HostTime
+
+Note = tuple[str, str]  # a reason and a remedy; both may be empty
+
+
+def host_metrics(host: dict[str, HostTime]) -> dict[str, float]:
+    """``latency/host_ms``, ``device_ms`` and ``waiting_share`` of each arm that has them.
+
+    Args:
+        host: by metric prefix (``baseline_`` or nothing).
+    """
+    metrics = {}
+    for prefix, arm in host.items():
+        metrics[f"latency/{prefix}host_ms"] = arm.host_ms
+        metrics[f"latency/{prefix}device_ms"] = arm.device_ms
+        metrics[f"latency/{prefix}waiting_share"] = arm.waiting_share
+    return metrics
+
+
+def launch_details(timed: Timed) -> dict[str, Any]:
+    """For the record's details: how launches were timed, where that failed, and both times of each arm."""
+    return {
+        "launches": "counted" if timed.rounds.launches else "hidden",
+        "late_calls": list(timed.rounds.late_calls),
+        "host": {prefix.rstrip("_") or "treated": arm.as_dict() for prefix, arm in timed.host.items()},
+    }
+
+
+def host_bound(timed: Timed) -> bool:
+    """Whether the host sets the pace of an arm where its launches count."""
+    return timed.rounds.launches and any(arm.bound for arm in timed.host.values())
+
+
+def launch_notes(timed: Timed, found: Verdict | str, cfg: RootConf) -> list[Note]:
+    """What a reader must know of launches: a treated arm that is host-bound, and times that contain waiting."""
+    notes = [_late(timed.rounds)]
+    treated, baseline = timed.host.get(""), timed.host.get("baseline_")
+    if treated and treated.bound:
+        said = _of_a_part(treated) if is_part(cfg) else _of_a_whole(treated, baseline, found)
+        notes.append((said, _remedy(cfg.compile)))
+    return [note for note in notes if note[0]]
+
+
+def _of_a_whole(treated: HostTime, baseline: HostTime | None, found: Verdict | str) -> str:
+    most, least = ("", "") if treated.ahead else ("at most ", "at least ")
+    said = (
+        f"the host takes {treated.host_ms:.3g} ms to launch a call that the device computes in "
+        f"{most}{treated.device_ms:.3g} ms: the device waits {least}{treated.waiting_share:.0%} of the time"
+    )
+    if baseline is None:
+        return said
+    said += f" (baseline: {baseline.waiting_share:.0%})"
+    alone = baseline.device_ms / treated.device_ms
+    if found == Verdict.HURTS and alone > 1 and treated.host_ms > baseline.host_ms:
+        said += (
+            f"; quantization hurts here because launches cost more: on the device alone it is {alone:.2f}x"
+        )
+    return said
+
+
+def _of_a_part(treated: HostTime) -> str:
+    return (
+        f"the times are the device's own; the host takes {treated.host_ms:.3g} ms to launch a treated call "
+        f"that the device computes in {treated.device_ms:.3g} ms: a model of nothing else would have it wait "
+        f"{treated.waiting_share:.0%} of the time"
+    )
+
+
+def _remedy(conf: CompileConf) -> str:
+    return "" if uses_cuda_graphs(conf) else "CUDA graphs launch a call at once: compile=reduce-overhead"
+
+
+def uses_cuda_graphs(conf: CompileConf) -> bool:
+    """Whether the compile mode, or an option given beside it, turns CUDA graphs on."""
+    if conf.scope == "none" or conf.backend != "inductor":
+        return False
+    return bool((options_of_mode(conf.mode) | conf.options).get("triton.cudagraphs"))
+
+
+def _late(rounds: Rounds) -> Note:
+    if not any(rounds.late_calls):
+        return "", ""
+    baseline, treated = rounds.late_calls
+    return (
+        f"waiting for the host is in the times: {baseline} calls of the baseline and {treated} of the treated arm "
+        "could not be launched ahead of the device (they wait for it, or have more kernels than its queue holds)",
+        "CUDA graphs, or a smaller part of the model",
+    )

@@ -1,0 +1,36 @@
+"""Cells of own runs and of imports: told apart, and of one device where the names say so."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from src.forecasts.evidence.cells import OWN, cells, is_cpu, own_cells, together, weights
+from tests.forecasts.synthetic import made_cells
+
+
+def test_a_published_device_is_the_own_one_whose_name_begins_so():
+    own = made_cells(OWN, device="NVIDIA H200 (140 GiB, 700 W)").head(2)
+    published = made_cells("grid.csv", device="NVIDIA H200").head(3)
+    assert set(together(own, published)["device"]) == {"NVIDIA H200 (140 GiB, 700 W)"}
+    two = pd.concat([own, own.assign(device="NVIDIA H200 (70 GiB, 700 W)")])
+    assert "NVIDIA H200" in set(together(two, published)["device"])
+
+
+def test_published_cells_count_less():
+    both = together(
+        made_cells(OWN).head(1), made_cells("grid.csv").head(1).assign(low=math.nan, high=math.nan)
+    )
+    assert list(weights(both)) == pytest.approx([1.0, 0.5], rel=0.02)
+    assert weights(both.assign(low=0.5, high=2.0)).max() < 0.05
+
+
+def test_no_runs_no_cells():
+    assert own_cells(pd.DataFrame()).empty
+    assert together(cells([]), cells([])).empty
+
+
+def test_a_cpu_is_known_by_its_threads():
+    assert is_cpu("AMD EPYC (Zen 5, AVX-512, bf16), 2 threads")
+    assert is_cpu("AMD EPYC (Zen 5, AVX-512, bf16), 2 threads [cache_mib=16]")
+    assert not is_cpu("NVIDIA H100 80GB HBM3")
