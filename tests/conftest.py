@@ -241,15 +241,9 @@ def int8_matmul_saturates() -> bool:
 def schemes() -> list[str]:
     """The schemes; of the two families whose members differ in a number of bits only, one stands for all.
 
-    Without regime, which says nothing before single layers were measured (`tests/regimes/test_by_rules.py`), and
-    without the recipes that train (`tests/tasks/test_training.py`).
+    Without regime, which says nothing before single layers were measured (`tests/regimes/test_by_rules.py`).
     """
-    recipes = {
-        name
-        for name in canonical("quant")
-        if "trains: true" in (ROOT / f"conf/quant/{name}.yaml").read_text()
-    }
-    names = [name for name in canonical("quant") if name != "regime" and name not in recipes]
+    names = [name for name in canonical("quant") if name != "regime"]
     return [name for name in names if not name.startswith(("fp", "uint")) or name in FAMILIES]
 
 

@@ -12,13 +12,13 @@ from src.context import RunContext
 from src.devices.device import GIB
 from src.outcomes import RunEndedError
 from src.quality.sqnr import compare
-from src.records.content import LOSSES_NAME
+from src.records.mlflow.content import LOSSES_NAME
 from src.records.record import Outcome, write_json
-from src.tasks.arm import Arm, prepare
-from src.tasks.ceilings import ceiling_metrics, note_ceilings
-from src.tasks.conclusion import set_aside_emulated
+from src.tasks.arms.arm import Arm, prepare
+from src.tasks.arms.ceilings import ceiling_metrics, note_ceilings
+from src.tasks.arms.untreated import Untreated, build
+from src.tasks.conclusions.conclusion import set_aside_emulated
 from src.tasks.latency import interleaved, tell_timed
-from src.tasks.untreated import Untreated, build
 from src.training.arm import FirstLook, TrainingArm, training_arm
 from src.training.curves import curve_distance, gradient_sqnr_db
 from src.treatments.making import make_treated

@@ -65,13 +65,14 @@ class TrainingArm(Workload):
 
     def first_look(self) -> FirstLook:
         """Output and gradients of the weights as they are; call it before the first step."""
-        own = {parameter.data_ptr() for parameter in self.module.parameters() if parameter.numel()}
+        own = {part.data_ptr() for parameter in self.module.parameters() for part in _stored(parameter)}
         seen: dict[int, int] = {}  # storage -> bytes
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
-            if not hasattr(tensor, "__tensor_flatten__") and tensor.data_ptr() not in own:
-                storage = tensor.untyped_storage()
-                seen[storage.data_ptr()] = storage.nbytes()
+            for part in _stored(tensor):
+                if part.data_ptr() not in own:
+                    storage = part.untyped_storage()
+                    seen[storage.data_ptr()] = storage.nbytes()
             return tensor
 
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -125,3 +126,13 @@ def floats(output: Any) -> list[torch.Tensor]:
     """The tensors of an output that can have a gradient."""
     leaves = tree_leaves(output)
     return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
+
+
+def _stored(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The plain tensors that a tensor is stored in."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        names, _ = tensor.__tensor_flatten__()
+        for name in names:
+            yield from _stored(getattr(tensor, name))
+    else:
+        yield tensor

@@ -108,4 +108,4 @@ def trained_with(scheme: Scheme, conf: QuantConf) -> None:
     if isinstance(scheme, (TrainingRecipe, Unquantized)):
         return
     why = conf.no_gradient or "it is for inference: no optimizer can step weights that are stored so"
-    raise unsupported(f"quant={conf.name} does not train: {why}", "a recipe: quant=float8_training_rowwise")
+    raise unsupported(f"quant={conf.name} does not train: {why}", "a recipe: quant=training/float8_rowwise")

@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 
 from src.checks.validation import check
 from src.config.errors import ConfigError
-from src.records.content import points
 from src.records.key import run_key
+from src.records.mlflow.content import points
 from src.records.record import EMULATED, Outcome
 from tests.conftest import SMALL_FLUX
 
@@ -27,7 +27,7 @@ def losses(tmp_path):
 def test_an_emulated_recipe_trains_nearly_as_the_model_does_without_it(
     compose, execute_run, tmp_path, recipe
 ):
-    record = execute_run(compose(*FLUX, f"quant=float8_training_{recipe}", "training.emulate=true"))
+    record = execute_run(compose(*FLUX, f"quant=training/float8_{recipe}", "training.emulate=true"))
     assert record.outcome is Outcome.OK, record.reason
     assert record.verdict == EMULATED
     assert "speedup/ratio" not in record.metrics
@@ -59,9 +59,9 @@ def test_equal_arms_from_the_same_seed_have_the_same_curve_bit_for_bit(compose, 
 
 
 def test_a_recipe_without_its_device_says_so_and_what_can_be_had(compose, execute_run):
-    record = execute_run(compose(*LINEAR, "quant=float8_training_rowwise"))
+    record = execute_run(compose(*LINEAR, "quant=training/float8_rowwise"))
     assert record.outcome is Outcome.UNSUPPORTED
-    assert "float8_training_rowwise needs a cuda device" in record.reason
+    assert "training/float8_rowwise needs a cuda device" in record.reason
     assert record.remedy.endswith("or training.emulate=true, for its loss curve alone")
 
 
@@ -73,11 +73,11 @@ def test_a_scheme_for_inference_does_not_train(compose, execute_run, quant, why)
     record = execute_run(compose(*LINEAR, f"quant={quant}"))
     assert record.outcome is Outcome.UNSUPPORTED
     assert record.reason.startswith(f"quant={quant} does not train: {why}")
-    assert record.remedy == "a recipe: quant=float8_training_rowwise"
+    assert record.remedy == "a recipe: quant=training/float8_rowwise"
 
 
 def test_rules_that_leave_no_layer_say_which_took_it(compose, execute_run):
-    emulated = ("quant=float8_training_tensorwise", "training.emulate=true")
+    emulated = ("quant=training/float8_tensorwise", "training.emulate=true")
     record = execute_run(compose(*LINEAR, *emulated, "quant.layers.min_side=1024"))
     assert record.outcome is Outcome.UNSUPPORTED
     assert "fits none of the 1 Linear layers (1 x a side below quant.layers.min_side=1024" in record.reason
@@ -86,7 +86,7 @@ def test_rules_that_leave_no_layer_say_which_took_it(compose, execute_run):
 
 
 def test_int8_matmuls_train_on_this_device(compose, execute_run, tmp_path):
-    record = execute_run(compose(*LINEAR, "quant=int8_mixed_precision_training"))
+    record = execute_run(compose(*LINEAR, "quant=training/int8_mixed_precision"))
     assert record.outcome is Outcome.OK, record.reason
     assert record.verdict
     assert 25 < record.metrics["quality/sqnr_db"] < 50
@@ -112,7 +112,7 @@ def test_a_loss_that_is_no_number_is_told_with_its_step(compose, execute_run, tm
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (("quant=adamw8bit",), "quant=adamw8bit: a recipe to train by; give task=training"),
+        (("quant=training/adamw8bit",), "quant=training/adamw8bit: a recipe to train by; give task=training"),
         (("task=training", "target=pipeline"), "target=pipeline: task=training trains a denoiser"),
         (("task=training", "measure.pairing=in_turn"), "task=training holds both arms at once"),
         (("task=training", "quant.where=cpu"), "task=training takes device and direct alone"),
