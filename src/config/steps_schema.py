@@ -11,6 +11,15 @@ def _adamw() -> dict[str, Any]:
 
 
 @dataclass
+class LoraConf:
+    """Adapters of low rank (peft), which are then all that is trained."""
+
+    rank: int = bounded(0, min=0, max=4096)  # 0: no adapters, the whole model is trained
+    alpha: int = bounded(16, min=1)  # an adapter counts alpha / rank times
+    layers: str = r"(.*\.)?(to_q|to_k|to_v|to_out\.0)"  # which Linear layers, matching their whole names
+
+
+@dataclass
 class StepsConf:
     """What one step of both arms is; it is part of the run key of such runs alone."""
 
@@ -19,6 +28,7 @@ class StepsConf:
     optimizer: dict[str, Any] = field(
         default_factory=_adamw
     )  # of both arms, but where the recipe brings its own: a class and its arguments
+    lora: LoraConf = field(default_factory=LoraConf)
     emulate: bool = aside(
         False
     )  # a recipe whose kernels are not here: the curve without a speed; it becomes quant.emulate

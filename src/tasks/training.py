@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from src.compilation.scopes import Compiled, compiler_counts, compiler_options, graph_break_reasons
 from src.context import RunContext
 from src.devices.device import GIB
-from src.outcomes import RunEndedError
+from src.outcomes import RunEndedError, unsupported
 from src.quality.sqnr import compare
 from src.records.mlflow.content import LOSSES_NAME
 from src.records.record import Outcome, write_json
@@ -19,8 +19,9 @@ from src.tasks.arms.ceilings import ceiling_metrics, note_ceilings
 from src.tasks.arms.untreated import Untreated, build
 from src.tasks.conclusions.conclusion import set_aside_emulated
 from src.tasks.latency import interleaved, tell_timed
-from src.training.arm import FirstLook, TrainingArm, training_arm
+from src.training.arm import FirstLook, TrainingArm, train_everything, training_arm
 from src.training.curves import curve_distance, gradient_sqnr_db
+from src.training.lora import adapters, add_adapters, gradient_stops, put_adapters, saved_and_loaded
 from src.treatments.making import make_treated
 from src.treatments.recipes import same_compiler_for_both, trained_with
 from src.treatments.scheme import make_scheme
@@ -38,15 +39,15 @@ def measure_training(run: RunContext) -> None:
         RunEndedError: any outcome but ok.
     """
     scheme = make_scheme(run.cfg.quant)
-    trained_with(scheme, run.cfg.quant)
+    trained_with(scheme, run.cfg.quant, adapters=run.cfg.training.lora.rank > 0)
     scheme.check(run.device, run.cfg.dtype)
     check_weights(run.cfg)
     note_ceilings(run)
     with compiler_options(run.cfg.compile, run.cfg.quant, run.device.kind):
         same_compiler_for_both()
         workload, rows = build(run)
-        own, look = _looked_at("baseline_", workload, {}, run)
-        baseline = prepare("baseline", own, run)
+        own_baseline, look = _looked_at("baseline_", workload, {}, run)
+        baseline = prepare("baseline", own_baseline, run)
         if run.device.kind == "cpu":  # what was seen is in the same memory
             baseline.peaks = baseline.peaks.less(look.held_bytes)
         second = partial(build_workload, run.cfg, run.device)  # the first one is trained already
@@ -58,6 +59,8 @@ def measure_training(run: RunContext) -> None:
         arms = Untreated(workload, rows, baseline)
         _note_state(baseline, treated, run)
         _compare_curves(baseline, treated, run)
+        if run.cfg.training.lora.rank:
+            _compare_adapted(own_baseline, own, run)
         _time(arms, treated, run)
     write_json(run.folder / "layers.json", [row.as_dict() for row in rows])
     set_aside_emulated(run.record)
@@ -71,15 +74,41 @@ def _looked_at(
     """An arm before its first step, and what that step will do; the memory of its phases, under a metric prefix."""
     conf = run.cfg.training
     make = instantiate(optimizer or conf.optimizer, _partial_=True, _convert_="all")
+    seed = run.cfg.seed + _TARGET_SEED
     with run.phase("gradients"):
-        seed = run.cfg.seed + _TARGET_SEED
+        if conf.lora.rank:
+            add_adapters(workload.module, conf.lora, seed)
+        else:
+            train_everything(workload.module)
         arm = training_arm(workload, partial(make, lr=conf.learning_rate), conf.steps, seed)
-        look = arm.first_look()
+        look = _first_look(arm, run)
     run.record.metrics |= {
         f"memory/{prefix}gradients_gib": look.gradient_bytes / GIB,
         f"memory/{prefix}activations_gib": look.saved_bytes / GIB,
     }
     return arm, look
+
+
+def _first_look(arm: TrainingArm, run: RunContext) -> FirstLook:
+    """What the first step will do.
+
+    Raises:
+        RunEndedError: `unsupported`, a layer passes no gradient on: what is before it would learn wrongly.
+    """
+    with gradient_stops(arm.module) as stopped:
+        try:
+            look = arm.first_look()
+        except RuntimeError as error:
+            if not stopped and "does not require grad" not in str(error):
+                raise
+            stopped.append("the last of them")
+    if stopped:
+        places = f"{stopped[0]}{f' and {len(stopped) - 1} more' * (len(stopped) > 1)}"
+        raise unsupported(
+            f"quant={run.cfg.quant.name} does not train: its layers pass no gradient on ({places})",
+            "a scheme of weights alone, as quant=int8wo; or a recipe: quant=training/float8_rowwise",
+        )
+    return look
 
 
 def _note_state(baseline: Arm, treated: Arm, run: RunContext) -> None:
@@ -123,6 +152,33 @@ def _compare_curves(baseline: Arm, treated: Arm, run: RunContext) -> None:
         "training/baseline_loss": curves["baseline"][-1],
         "training/loss": curves["treated"][-1],
         "quality/loss_distance": curve_distance(curves["baseline"], curves["treated"]),
+    }
+
+
+def _compare_adapted(baseline: TrainingArm, treated: TrainingArm, run: RunContext) -> None:
+    """Save and load the trained adapters, and tell what the baseline's give beside quantized weights.
+
+    Raises:
+        RunEndedError: `failed`, what was loaded does not give what was saved.
+    """
+    every = sum(parameter.numel() for parameter in treated.module.parameters())
+    own, others = adapters(treated.module), adapters(baseline.module)
+    with run.phase("adapters"), torch.compiler.set_stance("force_eager"):
+        before, wanted = treated.output(), baseline.output()
+        size = saved_and_loaded(treated.module, run.folder)
+        after = treated.output()
+        put_adapters(treated.module, others)
+        adapted = compare(wanted, treated.output())
+        put_adapters(treated.module, own)
+    if not all(torch.equal(one, other) for one, other in zip(before, after, strict=True)):
+        raise RunEndedError(
+            Outcome.FAILED, "the adapters that were loaded give another output than those saved"
+        )
+    if "quality/sqnr_db" in adapted:
+        run.record.metrics["quality/adapted_sqnr_db"] = adapted["quality/sqnr_db"]
+    run.record.metrics |= {
+        "training/trained_share": sum(each.numel() for each in own.values()) / every,
+        "training/adapters_gib": size / GIB,
     }
 
 

@@ -58,6 +58,11 @@ class TrainingArm(Workload):
             self.losses.append(loss.detach().clone())
         return loss.detach()
 
+    @torch.no_grad()
+    def output(self) -> list[torch.Tensor]:
+        """What the weights give as they are now, on the host."""
+        return [each.to("cpu", copy=True) for each in floats(self.module(*self.args, **self.kwargs))]
+
     def loss(self, output: Any) -> torch.Tensor:
         """Mean squared error of each tensor of the output, added up; a float32 number."""
         pairs = zip(floats(output), self.targets, strict=True)
@@ -99,26 +104,30 @@ class TrainingArm(Workload):
         return [float(loss) for loss in self.losses]
 
 
+def train_everything(module: torch.nn.Module) -> None:
+    """Let every weight have a gradient that can have one."""
+    for parameter in module.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+
+
 def training_arm(workload: Workload, optimizer: MakeOptimizer, steps: int, seed: int) -> TrainingArm:
     """A workload made ready for its first step.
 
     It stays in eval mode: what a step computes is then the same in both arms.
 
     Args:
-        workload: its weights are changed by every call.
+        workload: those of its weights that want a gradient are changed by every call.
         optimizer: makes one of parameters.
         steps: whose losses are kept.
         seed: of the target.
     """
     module = workload.module.eval()
-    for parameter in module.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
     with torch.no_grad():
         output = floats(module(*workload.args, **workload.kwargs))
     generator = torch.Generator().manual_seed(seed)
     targets = [torch.randn(each.shape, generator=generator).to(each.device) for each in output]
     arm = TrainingArm(module, workload.args, workload.kwargs, workload.path, targets, None, steps)
-    arm.optimizer = optimizer(module.parameters())
+    arm.optimizer = optimizer(parameter for parameter in module.parameters() if parameter.requires_grad)
     return arm
 
 

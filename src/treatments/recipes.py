@@ -99,13 +99,21 @@ def emulated_float8(recipe_name: str) -> "Float8LinearConfig":
     return replace(Float8LinearConfig.from_recipe_name(recipe_name), emulate=True)
 
 
-def trained_with(scheme: Scheme, conf: QuantConf) -> None:
+def trained_with(scheme: Scheme, conf: QuantConf, *, adapters: bool) -> None:
     """Refuse a scheme that no model can be trained with.
+
+    Args:
+        scheme: of the run.
+        conf: its entry.
+        adapters: they are what is trained, beside weights that stay as they are.
 
     Raises:
         RunEndedError: `unsupported`, it is for inference.
     """
-    if isinstance(scheme, (TrainingRecipe, Unquantized)):
+    if isinstance(scheme, (TrainingRecipe, Unquantized)) or (adapters and not conf.no_gradient):
         return
     why = conf.no_gradient or "it is for inference: no optimizer can step weights that are stored so"
-    raise unsupported(f"quant={conf.name} does not train: {why}", "a recipe: quant=training/float8_rowwise")
+    remedy = "a recipe: quant=training/float8_rowwise"
+    if not conf.no_gradient:
+        remedy += "; or adapters beside its weights: training.lora.rank=16"
+    raise unsupported(f"quant={conf.name} does not train: {why}", remedy)
