@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from src.compilation.scopes import Compiled, compiler_counts, compiler_options, graph_break_reasons
 from src.context import RunContext
 from src.devices.device import GIB
-from src.outcomes import RunEndedError, unsupported
+from src.outcomes import RunEndedError, ended, unsupported
 from src.quality.sqnr import compare
 from src.records.mlflow.content import LOSSES_NAME
 from src.records.record import Outcome, write_json
@@ -22,12 +22,14 @@ from src.tasks.latency import interleaved, tell_timed
 from src.training.arm import FirstLook, TrainingArm, train_everything, training_arm
 from src.training.curves import curve_distance, gradient_sqnr_db
 from src.training.lora import adapters, add_adapters, gradient_stops, put_adapters, saved_and_loaded
+from src.treatments.applied import first_line
 from src.treatments.making import make_treated
 from src.treatments.recipes import same_compiler_for_both, trained_with
 from src.treatments.scheme import make_scheme
 from src.workloads.pipeline import check_weights
 from src.workloads.workload import Workload, build_workload
 
+_OTHERS = "a scheme of weights alone, as quant=int8wo; or a recipe: quant=training/float8_rowwise"
 _TARGET_SEED = 2  # beside the run's own, for weights and inputs
 
 
@@ -81,7 +83,7 @@ def _looked_at(
         else:
             train_everything(workload.module)
         arm = training_arm(workload, partial(make, lr=conf.learning_rate), conf.steps, seed)
-        look = _first_look(arm, run)
+        look = _first_look(arm, run) if not prefix else arm.first_look()
     run.record.metrics |= {
         f"memory/{prefix}gradients_gib": look.gradient_bytes / GIB,
         f"memory/{prefix}activations_gib": look.saved_bytes / GIB,
@@ -90,24 +92,25 @@ def _looked_at(
 
 
 def _first_look(arm: TrainingArm, run: RunContext) -> FirstLook:
-    """What the first step will do.
+    """What the treated arm's first step will do.
 
     Raises:
-        RunEndedError: `unsupported`, a layer passes no gradient on: what is before it would learn wrongly.
+        RunEndedError: `unsupported`, a scheme for inference has no gradient; or one that ends in some layer, so
+            that what is before it would learn wrongly.
     """
+    conf, why, look = run.cfg.quant, "", None
     with gradient_stops(arm.module) as stopped:
         try:
             look = arm.first_look()
-        except RuntimeError as error:
-            if not stopped and "does not require grad" not in str(error):
+        except (RuntimeError, AssertionError) as error:
+            if conf.trains or ended(error).outcome is not Outcome.FAILED:
                 raise
-            stopped.append("the last of them")
+            why = first_line(error)
     if stopped:
-        places = f"{stopped[0]}{f' and {len(stopped) - 1} more' * (len(stopped) > 1)}"
-        raise unsupported(
-            f"quant={run.cfg.quant.name} does not train: its layers pass no gradient on ({places})",
-            "a scheme of weights alone, as quant=int8wo; or a recipe: quant=training/float8_rowwise",
-        )
+        more = f" and {len(stopped) - 1} more" * (len(stopped) > 1)
+        why = f"its layers pass no gradient on ({stopped[0]}{more})"
+    if look is None or stopped:
+        raise unsupported(f"quant={conf.name} does not train: {why}", _OTHERS)
     return look
 
 
