@@ -51,7 +51,7 @@ class TrainingArm(Workload):
         assert self.optimizer is not None
         with torch.enable_grad():
             loss = self.loss(self.module(*self.args, **self.kwargs))
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if len(self.losses) < self.steps:
@@ -83,7 +83,7 @@ class TrainingArm(Workload):
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             output = self.module(*self.args, **self.kwargs)
             loss = self.loss(output)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         named = self.module.named_parameters()
         gradients = {name: each.grad.to("cpu", copy=True) for name, each in named if each.grad is not None}
         self.module.zero_grad(set_to_none=True)

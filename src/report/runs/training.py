@@ -46,7 +46,7 @@ def training_section(runs: pd.DataFrame, filters: Filters, outputs: Path) -> str
     found = trained(runs)
     if found.empty:
         return ""
-    body, panels = "", []
+    body, panels = "", list[str]()
     for _, rows in found.groupby(["device", *WORKLOAD, "M", "K", "N"], dropna=False, sort=True):
         name = f"{workload_text(rows.iloc[0])}, {rows.iloc[0]['device']}"
         body += f"<h3>{escape(name)}</h3>{_table(rows, filters)}"
