@@ -10,7 +10,8 @@ import pandas as pd
 import yaml
 
 from src.analysis.runs.frame import Row
-from src.analysis.runs.source import SHAPE
+from src.analysis.runs.source import BESIDES, SHAPE
+from src.config.arms import overrides_of
 from src.config.paths import ROOT, command, outputs_argument, override
 from src.records.key import AXES
 from src.records.record import RECORD_NAME, RecordError, read_record
@@ -68,6 +69,8 @@ def _own(row: Row, axes: Mapping[str, Any]) -> dict[str, str]:
     own = {name: str(row[name]) for name in AXES if name in row and pd.notna(row[name])} | {
         name: str(value) for name, value in axes.items() if name in AXES
     }
+    own["compile"] = own["compile"].partition(BESIDES)[0]
+    own |= overrides_of(own.pop("recipe", ""), own.pop("treatment", ""))
     probe = bool(pd.notna(row["M"])) and own.get("resolution", "0") == "0"
     own = {name: value for name, value in own.items() if value and _USUAL.get(name) != value}
     if probe:

@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any
 
 from src.config.model_schema import PIPELINE
+from src.config.recipe_schema import AUTO_ATTENTION, DIFFUSERS, SDPA
 
 _NUMBER = re.compile(r"\d+")
 _LIST = re.compile(r"(\w+)\.\d+\.")
@@ -24,6 +25,11 @@ for hook in hooks:
 for name, (largest, dims) in seen.items():
     scale = torch.full([1] * dims, max(largest / {most}, 1e-12), device=model.device)
     quantize_(model, {config}, lambda m, n: n == name)"""
+
+_BESIDE = {
+    ("fused_qkv", True): "model.fuse_qkv_projections()",
+    ("memory_format", "channels_last"): "model.to(memory_format=torch.channels_last)",
+}
 
 Layers = Sequence[Mapping[str, Any]]
 
@@ -46,7 +52,7 @@ def recipe(config: Mapping[str, Any], layers: Layers, kind: str) -> str:
     else:
         calls = [(imports.call(_config(quant, kind, name)), conditions[name]) for name in schemes]
         lines = [_quantize(call, condition) for call, condition in calls]
-    lines += _compile_lines(config, layers, kind)
+    lines = [*_beside_lines(config), *lines, *_compile_lines(config, layers, kind)]
     imports.add("torchao.quantization.quantize_")
     text = "\n".join(lines)
     for module in ("re", "torch", "torchao"):
@@ -151,6 +157,18 @@ def _config(quant: Mapping[str, Any], kind: str, scheme: str = "") -> Mapping[st
     return config
 
 
+def _beside_lines(config: Mapping[str, Any]) -> list[str]:
+    """What both arms of the run had done to the model before it was quantized."""
+    given = config.get("recipe") or {}
+    lines = [line for (name, value), line in _BESIDE.items() if given.get(name) == value]
+    attention = str(given.get("attention", AUTO_ATTENTION))
+    if attention.startswith(DIFFUSERS):
+        lines.append(f'model.set_attention_backend("{attention.removeprefix(DIFFUSERS)}")')
+    elif attention in SDPA:
+        lines.append(f"# calls: with torch.nn.attention.sdpa_kernel(...) around each attention: {attention}")
+    return lines
+
+
 def _compile_lines(config: Mapping[str, Any], layers: Layers, kind: str) -> list[str]:
     """What compiles the model as the run did, with inductor's options set before."""
     conf, quant = config["compile"], config["quant"]
@@ -161,12 +179,25 @@ def _compile_lines(config: Mapping[str, Any], layers: Layers, kind: str) -> list
     lines = [f"torch._inductor.config.{name} = {value!r}" for name, value in options.items()]
     if conf.get("tuning", "none") == "recommended":
         lines.append("torchao.quantization.utils.recommended_inductor_config_setter()")
+    if conf.get("package"):
+        return [*lines, *_package_lines(conf)]
     given = {name: conf.get(name) for name in ("fullgraph", "dynamic", "mode")}
     given |= {"backend": conf["backend"]} if conf["backend"] != "inductor" else {}
     arguments = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
     if conf["scope"] == "regional":
         return [*lines, _regional(config, layers, arguments)]
     return [*lines, f"model.compile({arguments})"]
+
+
+def _package_lines(conf: Mapping[str, Any]) -> list[str]:
+    """What exports, compiles and loads the whole model; of blocks, whose weights are handed over, where they lie."""
+    if conf["scope"] == "regional":
+        return ["# each kind of block is a package: packages/treated in the run's folder (docs/aot.md)"]
+    return [
+        "exported = torch.export.export(model, (), inputs)  # inputs: the keyword arguments of a call",
+        'path = torch._inductor.aoti_compile_and_package(exported, package_path="model.pt2")',
+        "model = torch._inductor.aoti_load_package(path)",
+    ]
 
 
 def _regional(config: Mapping[str, Any], layers: Layers, arguments: str) -> str:

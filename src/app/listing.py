@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.app.listing_text import Listed, listing
 from src.app.loader import Loader
-from src.checks.validation import check
+from src.checks.validation import check, validated
 from src.config.aliases import aliases, without_aliases
 from src.config.errors import ConfigError
 from src.config.paths import ROOT, command, config_source
 from src.config.quant_schema import QuantConf, RequiresConf
-from src.config.schema import AUTO, GpuConf
+from src.config.schema import AUTO, GpuConf, RootConf
 
 if TYPE_CHECKING:
     from src.devices.capability import Capability
@@ -62,7 +63,15 @@ def list_schemes(compose: Compose, loader: Loader, overrides: Sequence[str]) -> 
         told += "; *: here with quant.emulate=true, for its quality alone"
     width = shutil.get_terminal_size((_WIDTH, 24)).columns
     print(listing(f"{device.name}, {asked}{told}", listed, [_HERE, _ELSEWHERE, _NEVER], width))
-    print(f"\nOther names of schemes: {command('run', '--help', 'quant')}")
+    print(f"\n{_recipes(config, device, width)}Other names of schemes: {command('run', '--help', 'quant')}")
+
+
+def _recipes(config: DictConfig, device: "Device", width: int) -> str:
+    """What of a recipe this device cannot have, whatever the model; empty where it can have all."""
+    from src.treatments.recipe_check import missing_on
+
+    missing = ", ".join(missing_on(validated(config, RootConf), device.kind))
+    return textwrap.fill(f"Not for recipes here: {missing}", width) + "\n" if missing else ""
 
 
 def _dtypes(

@@ -7,8 +7,11 @@ from typing import Any
 
 from src.autoquant.plan import read_plan
 from src.checks.model_rules import model_mistakes
+from src.checks.package_rules import calibration_mistakes, package_mistakes
+from src.checks.recipe_rules import recipe_mistakes
 from src.checks.scheme_rules import scheme_mistakes
 from src.checks.signatures import mistakes
+from src.config.arms import is_usual, recipe_text
 from src.config.cluster_schema import ClusterConf, SlurmRequest, problems_of_extra, problems_of_runs_per_job
 from src.config.durations import seconds
 from src.config.errors import ConfigError, accepted
@@ -46,9 +49,11 @@ def _root(root: RootConf, path: str) -> Iterator[str]:
     yield from _components(root)
     if root.compile.scope == "none" and root.compile.tuning != "none":
         yield f"compile.tuning={root.compile.tuning}: compile={root.compile.name} compiles nothing"
+    yield from package_mistakes(root)
     yield from _checkpoint(root.serialize)
     yield from _training(root)
     yield from _steps(root)
+    yield from recipe_mistakes(root)
     yield from _model(root)
     try:
         if root.quant.plan is not None:
@@ -97,7 +102,7 @@ def _steps(root: RootConf) -> Iterator[str]:
     quant, name = root.quant, root.task.name
     if not root.task.steps:
         if quant.trains:
-            yield f"quant={quant.name}: a recipe to train by; give task=training, or a scheme for inference"
+            yield f"quant={quant.name}: a training recipe; give task=training, or a scheme for inference"
         return
     if root.target == PIPELINE:
         yield f"target={PIPELINE}: task={name} trains a denoiser or a part of it; give target=denoiser, or block"
@@ -105,6 +110,12 @@ def _steps(root: RootConf) -> Iterator[str]:
         yield f"quant.where={quant.where}, quant.via={quant.via}: task={name} takes device and direct alone"
     if root.measure.pairing == "in_turn":
         yield f"measure.pairing=in_turn: task={name} holds both arms at once; give measure.pairing=auto"
+    if root.compile.package:
+        yield f"compile={root.compile.name}: makes packages, which do not train; give compile=regional"
+    if not is_usual(root):
+        yield f"treatment=[{','.join(root.treatment)}]: task={name} compares quant alone; give treatment=[quant]"
+    if doing := recipe_text(root.recipe):
+        yield f"recipe: task={name} takes models as they are, not with {doing}; give recipe=plain"
     yield from mistakes(root.training.optimizer, "training.optimizer", later=True)
     if "_target_" not in root.training.optimizer:
         yield "training.optimizer: no _target_; give training.optimizer={_target_: torch.optim.AdamW}"
@@ -133,6 +144,7 @@ def _calibration(conf: CalibrateConf, path: str) -> Iterator[str]:
             yield f"slowdowns={value}: must be above 0 and at most 1: 0.03 is a delay of 3 % of a call"
     if len({*conf.slowdowns}) < len(conf.slowdowns):
         yield f"slowdowns={conf.slowdowns}: each of them once"
+    yield from calibration_mistakes(conf)
     yield from _model(conf)
 
 

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from src.checks.input_types import leaves, type_inputs
 from src.checks.rules import RULES
+from src.config.arms import on_step
 from src.config.errors import ConfigError, accepted, explain, lacking, several
 from src.config.schema import RootConf
 
@@ -43,7 +44,10 @@ def check(config: DictConfig) -> None:
 
 
 def validated(config: DictConfig, schema: type[T]) -> T:
-    """The composed configuration as an object of the dataclass `schema`; see `validate`."""
+    """The composed configuration as an object of the dataclass `schema`; see `validate`.
+
+    A run on a step of a ladder is what that step measures.
+    """
     if OmegaConf.get_type(config) is not schema:
         config = _typed(config, schema)
     with _told():
@@ -54,7 +58,7 @@ def validated(config: DictConfig, schema: type[T]) -> T:
         raise several([f"{key}: unknown key; {accepted(key, names)}" for key in unknown])
     checked = schema(**{name: _resolved(config, name) for name in names})
     check_values(checked)
-    return checked
+    return cast(T, on_step(checked)) if isinstance(checked, RootConf) else checked
 
 
 def check_values(node: Any, path: str = "") -> None:

@@ -1,1 +1,1 @@
-"""torch.compile as part of a treatment, and inductor's settings."""
+"""torch.compile and AOTInductor as part of a treatment, and inductor's settings."""

@@ -113,18 +113,22 @@ def compiler_options(conf: CompileConf, quant: QuantConf | None = None, kind: st
         yield
 
 
-def compile_module(module: nn.Module, conf: CompileConf) -> None:
-    """Compile a module in place, by the scope of its compile mode.
+def compile_module(module: nn.Module, conf: CompileConf, *, whole: bool = False) -> None:
+    """Compile a module in place, by the scope of its compile mode; `whole`: as one, whatever that scope.
 
     ``regional`` compiles each repeated block: the classes that the model names in ``_repeated_blocks``
     (diffusers' ``compile_repeated_blocks``), else the members of its module lists (but for plain layers of
     torch.nn, which Dynamo does not compile by themselves), else the module itself.
     """
-    if conf.scope == "none":
-        return
-    parts = repeated_blocks(module) if conf.scope == "regional" else [module]
-    for part in parts:
+    for part in [module] if whole and conf.scope != "none" else compiler_parts(module, conf):
         part.compile(fullgraph=conf.fullgraph, dynamic=conf.dynamic, backend=conf.backend, mode=conf.mode)
+
+
+def compiler_parts(module: nn.Module, conf: CompileConf) -> list[nn.Module]:
+    """What is compiled, each by itself."""
+    if conf.scope == "none":
+        return []
+    return repeated_blocks(module) if conf.scope == "regional" else [module]
 
 
 def repeated_blocks(module: nn.Module) -> list[nn.Module]:

@@ -39,6 +39,7 @@ class MeasureConf:
         2.0, min=0.0, key=False
     )  # of each of an arm's two windows on the energy counter
     warm_compile: bool = True  # time the first call again from the cache, after the steady state
+    startup: bool = aside(True)  # of packages: start in fresh processes, from them and by torch.compile
     ceilings: bool = aside(True)  # measure the device's bandwidth and matmul rates, once per device
     profile: bool = aside(False)  # traces, kernel table and memory of one call per arm, after timing
     timeout_s: float = bounded(

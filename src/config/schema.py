@@ -7,11 +7,12 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from src.config.cluster_schema import SlurmRequest
-from src.config.fields import aside, bounded, one_of
+from src.config.fields import GIVEN, aside, bounded, one_of
 from src.config.measure_schema import MeasureConf
 from src.config.model_schema import DOUBLED, ModelConf
 from src.config.paths import database_uri
 from src.config.quant_schema import QuantConf
+from src.config.recipe_schema import LadderConf, RecipeConf
 from src.config.steps_schema import StepsConf
 
 AUTO = "auto"
@@ -38,6 +39,12 @@ class CompileConf:
         "none", "none", "recommended"
     )  # recommended: the options that torchao sets, for both arms
     options: dict[str, Any] = field(default_factory=dict)  # inductor config, set once for both arms
+    package: bool = field(
+        default=False, metadata={"key": GIVEN}
+    )  # exported, compiled ahead of time into a file, loaded from it (docs/aot.md)
+    dynamic_shapes: dict[str, Any] = field(
+        default_factory=dict, metadata={"key": GIVEN}
+    )  # of a package: axis or dimension -> [least, most]; all others are fixed
 
 
 @dataclass
@@ -65,7 +72,7 @@ class TaskConf:
         ""
     )  # callable(RunContexts, turn): runs of one probe in the same rounds; empty: none
     compares: bool = aside(True)  # whether its runs have a speedup and a verdict for the analysis
-    trains: bool = aside(False)  # whether model.training says what it does
+    trains: bool = field(default=False, metadata={"key": GIVEN})  # whether model.training says what it does
     steps: bool = aside(False)  # whether it compares steps of a training, which `training` says more of
 
 
@@ -121,6 +128,11 @@ class RootConf:
     tracking: TrackingConf = field(default=MISSING, metadata={"key": False})
     serialize: SerializeConf = field(default_factory=SerializeConf)
     training: StepsConf = field(default_factory=StepsConf)
+    recipe: RecipeConf = field(default_factory=RecipeConf, metadata={"key": GIVEN})  # of both arms
+    treatment: list[str] = field(
+        default_factory=lambda: ["quant"], metadata={"key": GIVEN}
+    )  # the keys that the baseline lacks: docs/recipes.md
+    ladder: LadderConf = field(default_factory=LadderConf, metadata={"key": False})
     launch: LaunchConf = field(default_factory=LaunchConf, metadata={"key": False})
     batch: int = bounded(1, min=1, max=65536)
     resolution: int = bounded("${model.resolution}", min=0, max=16384)
@@ -196,6 +208,11 @@ class CalibrateConf:
     slowdowns: list[float] = field(default_factory=lambda: [0.02, 0.03, 0.05, 0.1])  # relative
     processes: int = bounded(12, min=1, max=1000)  # that the experiments are dealt out to
     outputs: str = "outputs"
+
+
+def training_steps(cfg: RootConf) -> int:
+    """Of a run that trains; 0 of any other."""
+    return cfg.model.training.steps if cfg.task.trains else 0
 
 
 def sizes(cfg: RootConf | CalibrateConf) -> dict[str, int]:

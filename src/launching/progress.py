@@ -40,7 +40,11 @@ def label(cfg: RootConf) -> str:
         "frames": cfg.model.frames,
         "target": "denoiser" if cfg.resolution else cfg.target,
         "seed": 0,
+        "recipe": "",
+        "treatment": "quant",
     }
+    if any(key.startswith("recipe.") for key in cfg.varied):  # told by those
+        axes.pop("recipe", None)
     told = {
         "layers": cfg.quant.layers.name,
         "quant.where": cfg.quant.where,

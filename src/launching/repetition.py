@@ -63,7 +63,9 @@ def run_processes(cfg: RootConf, record: Record, folder: Path, start: Start) -> 
 
 def further(cfg: RootConf, folder: Path) -> RootConf:
     """What the processes after the first are asked: the same treatment, its time alone."""
-    measure = replace(cfg.measure, warm_compile=False, energy_s=0.0, ceilings=False, profile=False)
+    measure = replace(
+        cfg.measure, warm_compile=False, startup=False, energy_s=0.0, ceilings=False, profile=False
+    )
     quant = cfg.quant
     if (folder / PLAN_NAME).exists():
         quant = replace(quant, plan=str(_applied_plan(folder)))

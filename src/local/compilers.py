@@ -36,7 +36,7 @@ def compiles_ahead(cfg: RootConf, device: dict[str, Any]) -> bool:
         (asked == "always" or (asked == "auto" and roomy))
         and "absent" not in device
         and cfg.dtype != AUTO
-        and (cfg.compile.scope != "none" and cfg.compile.backend == "inductor")
+        and (cfg.compile.scope != "none" and cfg.compile.backend == "inductor" and not cfg.compile.package)
         and (cfg.task.compares and not cfg.task.steps and cfg.target != PIPELINE)
         and (quant.where, quant.via) == ("device", "direct")
         and not quant.candidates

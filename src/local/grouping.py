@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from src.config.arms import is_usual
 from src.config.schema import AUTO, RootConf
 from src.launching.repetition import processes_of
 from src.launching.standing import standing
@@ -53,6 +54,7 @@ def group_key(cfg: RootConf, device: dict[str, Any]) -> str | None:
         or (measure.pairing == "in_turn" or measure.profile)
         or (quant.where, quant.via) != ("device", "direct")
         or quant.candidates
+        or not is_usual(cfg)
     )
     return None if own else workload_key(cfg, device, any_size=True)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from src.compilation.inductor import options_of_mode
+from src.config.arms import compiled_as
 from src.config.quant_schema import QuantConf, RequiresConf
 from src.config.schema import CompileConf, RootConf
 from src.devices.device import GIB
@@ -60,7 +61,7 @@ def forecast(
     largest = max((footprint.layer_bytes[row.fqn] for row in chosen), default=0)
     together = _together(cfg, footprint, kind, card_gib)
     beside = weights if together else 0
-    kept = footprint.activations if together and keeps_graphs(cfg.compile, kind) else 0
+    kept = footprint.activations if together and keeps_graphs(compiled_as(cfg), kind) else 0
     work = _WORK * largest
     making = {
         "device": weights + work,

@@ -6,12 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from src.config.arms import is_usual, recipe_keys
 from src.config.durations import duration
 from src.config.noise import quiet_libraries
-from src.config.schema import AUTO, GpuConf, RootConf
+from src.config.schema import AUTO, GpuConf, RootConf, training_steps
 from src.devices.capability import EMULATE, Capability, Status, capability
 from src.launching.repetition import processes_of
 from src.launching.standing import standing
+from src.outcomes import RunEndedError
 from src.planning.cards import Card, card_of
 from src.planning.footprint import Footprints
 from src.planning.hours import GUESS, Estimate, History, guess_s
@@ -24,6 +26,7 @@ from src.records.key import axes_of, run_key
 from src.records.record import Record
 from src.records.store import iter_records
 from src.treatments.layers import LayerRow
+from src.treatments.recipe_check import settled
 from src.workloads.dtype import DtypeRates, auto_dtype, scheme_takes
 
 ALL = "all"  # plan=all: every run in a row of its own
@@ -58,7 +61,7 @@ def _promised(run: PlannedRun, cfg: RootConf, promises: Callable[[RootConf], Pro
     """With its foretold speedup, if it would be measured and compares any."""
     sent = run.fate in (Fate.RUN, Fate.OOM, Fate.TIMEOUT)
     treats = bool(cfg.quant.config or cfg.quant.candidates)
-    if promises is None or not (sent and treats and cfg.task.compares):
+    if promises is None or not (sent and treats and cfg.task.compares and is_usual(cfg)):
         return run
     return replace(run, promise=promises(replace(cfg, dtype=run.axes["dtype"])))
 
@@ -98,7 +101,8 @@ class _Planner:
         shapes = len({row.shape for row in self.footprints.of(cfg).rows})
         count = processes_of(cfg)
         slow_s = self._least_s(cfg, card)
-        guess = max(guess_s(cfg.measure, cfg.quant, shapes, count, probe=cfg.model.probe), count * slow_s)
+        probe, steps = cfg.model.probe, training_steps(cfg)
+        guess = max(guess_s(cfg.measure, cfg.quant, shapes, count, probe=probe, steps=steps), count * slow_s)
         estimate = self.history.estimate(axes_of(cfg), self._places(cfg, card), cfg.measure, guess, count)
         estimate = self._with_parts(estimate, cfg, card, count)
         if memory.exceeds(card.memory_gib):
@@ -188,6 +192,11 @@ class _Planner:
         """Why the card cannot run the scheme, and what would: the words of the record that a run would write."""
         if card.device is None:
             return None if self.launch.elsewhere else (card.source, card.remedy)
+        if recipe_keys(cfg.recipe) or not is_usual(cfg):
+            try:
+                cfg, _ = settled(cfg, card.device)
+            except RunEndedError as error:
+                return error.reason, error.remedy
         if cfg.quant.plan is not None:
             return None
         key = (repr(cfg.quant), repr(cfg.gpu), cfg.dtype)

@@ -8,15 +8,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from src.config.arms import is_usual, recipe_keys, recipe_text
 from src.config.fields import GIVEN
 from src.config.model_schema import PIPELINE, TOKENS, WeightsConf
 from src.config.quant_schema import EmulationConf, QuantConf, RequiresConf, SchemeVariantConf
 from src.config.schema import GpuConf, RootConf, SerializeConf, sizes
 from src.records.environment import counted_variables, versions
 
-# The axes that every run has, `frames` where it makes a video; a sweep may have others beside them.
+# The axes that every run has, `frames` where it makes a video, `recipe` and `treatment` where they are not the usual
+# ones; a sweep may have others beside them.
 AXES = (
-    "model", "quant", "compile", "batch", "gpu", "resolution", "frames", "target", "dtype", "task", "seed",
+    "model", "quant", "compile", "batch", "gpu", "resolution", "frames", "target", "dtype", "task", "seed", "recipe",
+    "treatment",
 )  # fmt: skip
 PROSE = (
     frozenset(  # keys of a scheme that change nothing; autoquant's candidates are plain mappings of this form
@@ -88,6 +91,8 @@ def workload_key(cfg: RootConf, device: dict[str, Any], *, any_size: bool = Fals
         "components": cfg.quant.components,
         "ceilings": cfg.measure.ceilings,  # by them the unquantized arm in another dtype is chosen
     }
+    if recipe_keys(cfg.recipe):
+        content["recipe"] = _keyed(cfg.recipe)
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -96,6 +101,11 @@ def _keyed_device(device: dict[str, Any]) -> dict[str, Any]:
     if not device.get("identity"):
         return device
     return {name: device.get(name) for name in ("identity", "toolchain")}
+
+
+def count_alike(one: Any, other: Any) -> bool:
+    """Whether two parts of configurations are the same in a run key."""
+    return bool(_keyed(one) == _keyed(other))
 
 
 def requested(gpu: GpuConf) -> dict[str, Any]:
@@ -121,6 +131,8 @@ def axes_of(cfg: RootConf) -> dict[str, Any]:
         "dtype": cfg.dtype,
         "task": cfg.task.name,
         "seed": cfg.seed,
+        **({"recipe": told} if (told := recipe_text(cfg.recipe)) else {}),
+        **({} if is_usual(cfg) else {"treatment": ", ".join(cfg.treatment)}),
     }
     return axes | {name: value for name, value in cfg.varied.items() if name not in axes}
 
@@ -145,7 +157,8 @@ def _counts(field: Field[Any], value: Any) -> bool:
     kind = field.metadata.get("key", True)
     if kind != GIVEN:
         return bool(kind)
-    return bool(value != (field.default if field.default_factory is MISSING else field.default_factory()))
+    usual = field.default if field.default_factory is MISSING else field.default_factory()
+    return not count_alike(value, usual)
 
 
 def _files(weights: WeightsConf) -> dict[str, Any]:

@@ -10,7 +10,16 @@ from rich.console import Console
 from src.analysis.advice import advised
 from src.analysis.answers import answers
 from src.analysis.provenance import Provenance, provenance, warnings
-from src.analysis.runs.frame import VERDICTS, compared, model_level, of_sweep, standing, tidied, tidy
+from src.analysis.runs.frame import (
+    VERDICTS,
+    compared,
+    model_level,
+    of_sweep,
+    standing,
+    steps_of,
+    tidied,
+    tidy,
+)
 from src.analysis.runs.kept import kept_folder
 from src.analysis.runs.layer_tables import layer_tables
 from src.analysis.runs.left import left_to_forecast, write_left_out
@@ -30,6 +39,7 @@ from src.report.answer_words import paragraph
 from src.report.regimes.sections import published
 from src.report.regimes.sections import show as show_regimes
 from src.report.report import Report, write_report
+from src.report.runs.ladder import ladder_in_words
 from src.report.runs.left import left_in_words
 from src.report.words import sentences
 
@@ -54,10 +64,11 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
     for line in told:
         console.print(f"note: {line}", soft_wrap=True, markup=False)
     frame = tidied(attempts, conf.margin)
+    steps = _of_the_sweep(steps_of(attempts, conf.margin), conf)
     if frame.empty:
         why = f"experiment={tracker.experiment}: no finished runs yet in {tracker.uri}; {command('run')} makes one"
-        return _without_runs(conf, why, console)
-    frame = _only_sweep(frame, conf)
+        return _without_runs(conf, why, console, steps)
+    frame = _only_sweep(frame, conf, also=len(steps) > 0)
     runs = standing(frame)
     found_regimes = _regimes(conf, runs, tracker)
     breakeven = breakeven_table(runs)
@@ -77,6 +88,7 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
         unanswered=unanswered,
         outputs=Path(conf.outputs),
         left=left,
+        steps=steps,
         answers=advised(answered, Path(conf.outputs), tracker.artifact),
     )
     tables = [*write_tables(frame, breakeven, folder), *write_predictions(found_regimes, folder)]
@@ -85,7 +97,7 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
     paths = [write_report(report, folder), *tables]
     terminal.show(console, runs, breakeven, report.sentences, report.warnings, report.answers)
     show_regimes(console, found_regimes)
-    for line in left_in_words(left):
+    for line in [*left_in_words(left), *ladder_in_words(steps)]:
         console.print(line, soft_wrap=True, markup=False)
     _log(tracker, conf, report, paths, console)
     terminal.closing(console, paths[0], tracker.view_hint, report.answers)
@@ -103,22 +115,32 @@ def headline(runs: pd.DataFrame, breakeven: pd.DataFrame) -> dict[str, float]:
     return metrics | {"breakeven/crossings": float(breakeven["m"].notna().sum())}
 
 
-def _without_runs(conf: AnalyzeConf, why: str, console: Console) -> int:
-    """What imports alone can tell: rules and forecasts, in a report of their own; and why there are no runs."""
-    console.print(why, soft_wrap=True, markup=False)
-    if not conf.imports and not conf.predict:
+def _without_runs(conf: AnalyzeConf, why: str, console: Console, steps: pd.DataFrame | None = None) -> int:
+    """What imports alone, or other treatments, can tell, in a report of their own; and why there are no runs."""
+    steps = pd.DataFrame() if steps is None else steps
+    for line in ladder_in_words(steps) if len(steps) else (why,):
+        console.print(line, soft_wrap=True, markup=False)
+    if not conf.imports and not conf.predict and steps.empty:
         return 1
     runs = tidy([], conf.margin)
     found = _regimes(conf, runs)
     show_regimes(console, found)
-    if not found.imported.sources and not len(found.predictions) and not found.models:
+    if not found.imported.sources and not len(found.predictions) and not found.models and steps.empty:
         return 1
     folder = report_folder(Path(conf.report))
     source = (
         f"{', '.join(found.imported.sources)}, published" if found.imported.sources else "forecasts alone"
     )
     report = Report(
-        runs, breakeven_table(runs), [*published(found)], Provenance(0), [], conf.margin, source, found
+        runs,
+        breakeven_table(runs),
+        [*published(found)],
+        Provenance(0),
+        [],
+        conf.margin,
+        source,
+        found,
+        steps=steps,
     )
     tables = write_predictions(found, folder)
     paths = [write_report(report, folder), *tables]
@@ -144,11 +166,16 @@ def _regimes(conf: AnalyzeConf, runs: pd.DataFrame, tracker: Tracker | None = No
         )
 
 
-def _only_sweep(frame: pd.DataFrame, conf: AnalyzeConf) -> pd.DataFrame:
-    if conf.sweep is None:
+def _of_the_sweep(frame: pd.DataFrame, conf: AnalyzeConf) -> pd.DataFrame:
+    if conf.sweep is None or frame.empty:
         return frame
-    chosen = of_sweep(frame, conf.sweep, sweep_keys(conf.sweep, Path(conf.outputs)))
-    if chosen.empty:
+    return of_sweep(frame, conf.sweep, sweep_keys(conf.sweep, Path(conf.outputs)))
+
+
+def _only_sweep(frame: pd.DataFrame, conf: AnalyzeConf, *, also: bool = False) -> pd.DataFrame:
+    """The rows of the sweep that was asked for; `also`: it has runs of another kind, and may have none here."""
+    chosen = _of_the_sweep(frame, conf)
+    if chosen.empty and not also:
         newest = frame.sort_values("started_at", ascending=False)["sweep"].drop_duplicates().head(5)
         raise ConfigError(f"sweep={conf.sweep}: no finished runs; the newest sweeps are {', '.join(newest)}")
     return chosen

@@ -21,6 +21,7 @@ from src.report.regimes.maps import regime_maps_section
 from src.report.regimes.roofline import roofline_section
 from src.report.regimes.sections import regimes_sections
 from src.report.runs.filters import Filters
+from src.report.runs.ladder import ladder_section
 from src.report.runs.left import left_section
 from src.report.runs.links import RunLinks
 from src.report.runs.pictures import pictures_section
@@ -33,6 +34,7 @@ from src.report.runs.sections import (
     protocol_section,
     verdicts_section,
 )
+from src.report.runs.starts import starts_section
 from src.report.runs.training import training_section
 
 REPORT_NAME = "report.html"
@@ -66,6 +68,7 @@ class Report:
     unanswered: int = 0  # workloads beside those
     outputs: Path = Path("outputs")  # where the runs' folders are
     left: pd.DataFrame = field(default_factory=pd.DataFrame)  # runs that sweeps left to the forecast
+    steps: pd.DataFrame = field(default_factory=pd.DataFrame)  # of ladders, and with other treatments
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -126,6 +129,8 @@ def _files(folder: Path) -> str:
 def _sections(report: Report, filters: Filters, links: RunLinks) -> Iterator[str]:
     runs, margin = report.runs, report.margin
     found = report.regimes
+    if len(report.steps):
+        yield ladder_section(report.steps, margin)
     if found is not None and runs.empty:
         yield regime_maps_section(found, runs, margin, filters)
         yield from regimes_sections(found)
@@ -141,6 +146,7 @@ def _sections(report: Report, filters: Filters, links: RunLinks) -> Iterator[str
     if found is not None:
         yield regime_maps_section(found, runs, margin, filters)
     yield roofline_section(runs, filters)
+    yield starts_section(runs, filters)
     yield from regimes_sections(found) if found is not None else ()
     if len(report.left):
         yield left_section(report.left)

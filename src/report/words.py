@@ -12,6 +12,7 @@ from src.analysis.shapes import Case, bounds, number
 from src.analysis.verdicts import not_run
 from src.config.model_schema import PIPELINE
 from src.records.record import EMULATED, Outcome
+from src.report.runs.starts import starts_in_words
 from src.statistics.pooling import in_words
 from src.statistics.speedup import Verdict
 
@@ -37,7 +38,7 @@ _SAYS = {
 
 
 def sentences(runs: pd.DataFrame, breakeven: pd.DataFrame, margin: float) -> list[str]:
-    """Sentences: counts, faster baselines, each model, modes, layer rules, one Linear, what did not run, quality.
+    """Sentences: counts, faster baselines, each model, modes, rules, one Linear, packages, what did not run, quality.
 
     The last one says what the intervals contain.
     """
@@ -50,6 +51,7 @@ def sentences(runs: pd.DataFrame, breakeven: pd.DataFrame, margin: float) -> lis
         *fastest_modes(runs, margin),
         *layer_rules(runs, margin),
         *_linears(breakeven),
+        *starts_in_words(runs),
         *_did_not_run(runs),
         *_quality(runs),
         *_intervals(runs),

@@ -18,16 +18,38 @@ from hydra.utils import get_class
 from src.compilation.scopes import compile_module, compiler_options
 from src.config.schema import RootConf
 from src.devices.device import Device
+from src.devices.load import Load, cpu_load
 from src.measurement.memory import Peaks, peak_memory
+from src.measurement.paired import measure_alone
+from src.measurement.rounds import Rounds
 from src.outcomes import RunEndedError, ended, log_text
 from src.processes.children import spawning
 from src.quality.sqnr import on_cpu
 from src.records.record import Outcome
 from src.serialization.checkpoint import load_into, verify
 from src.serialization.info import read_info
+from src.serialization.package import load_packages
+from src.serialization.package_info import read_package
 from src.workloads.workload import Workload, empty_workload
 
 Tensors = list[torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the fresh process is to do with the loaded model, beside one call."""
+
+    packages: Path | None = None  # run these; None: compile by the run's compile mode
+    cache: Path | None = None  # of the compiler, in place of this machine's own
+    rounds: bool = False  # time calls
+
+
+@dataclass
+class TimedCalls:
+    """Calls of a workload by itself, and what else the machine did meanwhile."""
+
+    rounds: Rounds
+    load: Load
 
 
 @dataclass
@@ -38,6 +60,8 @@ class Answer:
     outputs: bytes = b""  # the output tensors, as a torch file
     load_s: float = 0.0
     load_peaks: Peaks = field(default_factory=Peaks)
+    start_s: float = 0.0  # from the loaded weights to the end of the first call
+    timed: TimedCalls | None = None
     failure: tuple[str, str, str] | None = None  # outcome, reason, remedy
 
     def tensors(self) -> Tensors:
@@ -50,7 +74,20 @@ def call(workload: Workload, cfg: RootConf) -> Tensors:
     """The output tensors of one call in the run's compile state, on the CPU."""
     with compiler_options(cfg.compile, cfg.quant, next(workload.module.parameters()).device.type):
         output = on_cpu(workload.call())
-    return [leaf for leaf in torch.utils._pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor)]
+    return tensors_of(output)
+
+
+def tensors_of(output: object) -> Tensors:
+    """The tensors of an output."""
+    leaves = torch.utils._pytree.tree_leaves(output)
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def time_calls(workload: Workload, cfg: RootConf, device: Device) -> TimedCalls:
+    """Time calls for half the budget of a run's rounds."""
+    with cpu_load() as load:
+        rounds = measure_alone(workload.call, device, cfg.measure)
+    return TimedCalls(rounds, load)
 
 
 def digest(outputs: Sequence[torch.Tensor]) -> str:
@@ -62,8 +99,14 @@ def digest(outputs: Sequence[torch.Tensor]) -> str:
     return found.hexdigest()
 
 
-def call_fresh(cfg: RootConf, device: Device, folder: Path) -> Answer:
+def call_fresh(cfg: RootConf, device: Device, folder: Path, asked: Asked = Asked()) -> Answer:
     """Load and call in a new Python process with as many threads as here.
+
+    Args:
+        cfg: of the run.
+        device: as opened here.
+        folder: of the checkpoint.
+        asked: what else is done.
 
     Raises:
         RunEndedError: it could not; the reason says that it was the fresh process.
@@ -72,8 +115,8 @@ def call_fresh(cfg: RootConf, device: Device, folder: Path) -> Answer:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             with spawning():  # the process starts when it is first asked
-                asked = pool.submit(_answer, cfg, folder)
-            answer = asked.result()
+                future = pool.submit(_answer, cfg, folder, asked)
+            answer = future.result()
         except BrokenProcessPool as error:
             remedy = "run.log in the run's folder has its last words"
             raise RunEndedError(Outcome.FAILED, "the fresh process died while loading", remedy) from error
@@ -84,24 +127,43 @@ def call_fresh(cfg: RootConf, device: Device, folder: Path) -> Answer:
 
 
 @torch.no_grad()
-def _answer(cfg: RootConf, folder: Path) -> Answer:
+def _answer(cfg: RootConf, folder: Path, asked: Asked = Asked()) -> Answer:
     """In the fresh process."""
     try:
         device: Device = get_class(cfg.gpu._target_)(cfg.gpu).open()
         info = read_info(folder)
         verify(folder, info)
         workload = empty_workload(cfg, device)
+        answer = Answer(os.getpid())
         started = time.perf_counter()
-        with peak_memory(device) as peaks:
+        with peak_memory(device) as answer.load_peaks:
             trust, dtype = cfg.serialize.trust, getattr(torch, cfg.dtype)
             load_into(workload.denoiser(), folder, info, device.torch, trust, dtype)
             device.synchronize()
-        load_s = time.perf_counter() - started
-        compile_module(workload.denoiser(), cfg.compile)
-        buffer = io.BytesIO()
-        torch.save(call(workload, cfg), buffer)
+        answer.load_s = time.perf_counter() - started
+        _start(workload, cfg, device, asked, answer)
     except Exception as error:
         print(log_text(error), file=sys.stderr)
         end = ended(error)
         return Answer(os.getpid(), failure=(str(end.outcome), end.reason, end.remedy))
-    return Answer(os.getpid(), buffer.getvalue(), load_s, peaks)
+    return answer
+
+
+def _start(workload: Workload, cfg: RootConf, device: Device, asked: Asked, answer: Answer) -> None:
+    """From weights to an output, and then what else is asked."""
+    if asked.cache is not None:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(asked.cache)
+        os.environ["TRITON_CACHE_DIR"] = str(asked.cache / "triton")
+    started = time.perf_counter()
+    if asked.packages is None:
+        compile_module(workload.denoiser(), cfg.compile)
+    else:
+        load_packages(workload.denoiser(), asked.packages, read_package(asked.packages), device)
+    outputs = call(workload, cfg)
+    device.synchronize()
+    answer.start_s = time.perf_counter() - started
+    if asked.rounds:
+        answer.timed = time_calls(workload, cfg, device)
+    buffer = io.BytesIO()
+    torch.save(outputs, buffer)
+    answer.outputs = buffer.getvalue()

@@ -21,6 +21,7 @@ from src.tasks.arms.arm import Arm, prepare, warm_first_call
 from src.tasks.arms.ceilings import ceiling_metrics, note_ceilings
 from src.tasks.arms.numbers import check_treated_numbers
 from src.tasks.arms.profiled import profile_arms
+from src.tasks.arms.recipe import settle_recipe
 from src.tasks.arms.timing import (
     Timed,
     Watch,
@@ -45,6 +46,7 @@ from src.tasks.conclusions.metrics import (
 from src.tasks.conclusions.power_cap import counting_estimate
 from src.tasks.planned import PlannedArms, measure_planned
 from src.tasks.samples import compare_samples
+from src.tasks.startup import measure_startup
 from src.treatments.loading import check_loading
 from src.treatments.making import make_treated
 from src.treatments.scheme import Scheme, make_scheme
@@ -77,6 +79,7 @@ def admitted(run: RunContext) -> Scheme:
     Raises:
         RunEndedError: it cannot.
     """
+    settle_recipe(run)
     scheme = make_scheme(run.cfg.quant)
     scheme.check(run.device, run.cfg.dtype)
     check_loading(run.cfg)
@@ -109,13 +112,20 @@ def _as_a_layer(run: RunContext) -> dict[str, str]:
 
 
 def compare_outputs(arms: Untreated, treated: Arm, run: RunContext) -> None:
-    """How far the treated arm's output is from the baseline's.
+    """How far the treated arm's output is from the baseline's; where that is quantized too, each from the
+    unquantized model's.
 
     Raises:
         RunEndedError: `bad_numerics`, when it holds NaN or infinity.
     """
     check_treated_numbers(treated.workload, treated.output, run)
-    run.record.metrics |= compare(arms.baseline.output, treated.output)
+    if arms.reference is None:
+        run.record.metrics |= compare(arms.baseline.output, treated.output)
+        return
+    own = compare(arms.reference, arms.baseline.output)
+    run.record.metrics |= compare(arms.reference, treated.output)
+    run.record.metrics |= {name.replace("/", "/baseline_"): value for name, value in own.items()}
+    run.record.details["quality_against"] = "the unquantized model, uncompiled"
 
 
 def measure_and_conclude(arms: Untreated, run: RunContext, treated: Arm) -> None:
@@ -134,6 +144,7 @@ def measure_and_conclude(arms: Untreated, run: RunContext, treated: Arm) -> None
 def fill_in(timed: Timed, compiled: Compiled, arms: Untreated, treated: Arm, run: RunContext) -> None:
     """What the record says of arms that were timed; profile and warm first calls follow, if asked."""
     tell_timed(timed, compiled, arms, treated, run)
+    measure_startup(treated, arms.rows, run)
     if run.cfg.target == PIPELINE:
         with run.phase("compare images"):
             images, run.record.details["lpips"] = compare_images(arms.baseline.output, treated.output)

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from src.context import RunContext
+from src.measurement.rounds import estimate_speedup, rounds_in_turn
 from src.outcomes import RunEndedError
 from src.quality.sqnr import compare
 from src.records.record import Outcome
-from src.serialization.fresh import Tensors, digest
+from src.serialization.fresh import Tensors, TimedCalls, digest
 
 _NOISE_DB = 3.0  # how much further apart than two calls of one model a loaded one may be
 # by whether serialize.load is given
@@ -28,6 +29,7 @@ class Reference:
 
     outputs: Tensors
     repeat_db: float  # SQNR of a second call against the first; infinite: equal bit for bit
+    timed: TimedCalls | None = None  # of packages
 
 
 def judged(where: str, reference: Reference, outputs: Tensors, run: RunContext) -> dict[str, Any]:
@@ -62,6 +64,20 @@ def sqnr_db(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> fl
     return compare(list(first), list(second)).get("quality/sqnr_db", math.inf)
 
 
+def note_speed(here: TimedCalls, there: TimedCalls, run: RunContext) -> None:
+    """How quick packages are in a fresh process, against the process that built them; measured in turn."""
+    told = run.record.details["serialize"]
+    for load in (here.load, there.load):
+        if run.device.threads and load.crowds(run.device.threads):
+            told["speed"] = f"not timed, as others used {load.foreign_cpus:.1f} of {load.cpus} CPUs"
+            return
+    found = estimate_speedup(rounds_in_turn(here.rounds, there.rounds), run.cfg.measure)
+    values = {"ratio": found.ratio, "ci_low": found.ci_low, "ci_high": found.ci_high}
+    run.record.metrics |= {f"package/fresh_speed_{name}": value for name, value in values.items()}
+    same = "" if found.ci_low <= 1 <= found.ci_high else f"{found.ratio:.2f}x "
+    told["speed"] = f"{same}as quick as where it was built ({found.ci_low:.3f}-{found.ci_high:.3f})"
+
+
 def in_words(found: dict[str, Any], run: RunContext) -> str:
     """What became of the checkpoint, for the record."""
     size, baseline = (run.record.metrics[f"serialize/{name}size_gib"] for name in ("", "baseline_"))
@@ -71,5 +87,6 @@ def in_words(found: dict[str, Any], run: RunContext) -> str:
         else "as near to the saved model as two calls of that are to each other"
     )
     carried = f", an unsafe pickle that carries {', '.join(found['unsafe'])}" if found["unsafe"] else ""
+    speed = f"; its package there {found['speed']}" if "speed" in found else ""
     kept = f"; kept in {found['checkpoint']}" if found["checkpoint"] else ""
-    return f"{found['format']}{carried}: {size:.3g} of {baseline:.3g} GiB, loaded {same}{kept}"
+    return f"{found['format']}{carried}: {size:.3g} of {baseline:.3g} GiB, loaded {same}{speed}{kept}"

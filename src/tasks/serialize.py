@@ -15,11 +15,15 @@ from src.measurement.memory import Peaks, peak_memory
 from src.outcomes import RunEndedError, unsupported
 from src.records.record import Outcome
 from src.serialization.checkpoint import FOLDER, load_into, remove, verify, write_info, write_weights
-from src.serialization.fresh import Tensors, call, call_fresh, digest
+from src.serialization.fresh import Asked, Tensors, call, call_fresh, digest, time_calls
 from src.serialization.info import CheckpointInfo, check_same_run, other_versions, read_info
+from src.serialization.package import FOLDER as PACKAGES
+from src.serialization.package import load_packages, remove_packages
+from src.serialization.package_info import check_device, read_package
 from src.serialization.pretrained import PRETRAINED, layers_apart
+from src.tasks.arms.packaged import compile_arm
 from src.tasks.arms.untreated import build
-from src.tasks.saved_and_loaded import Reference, in_words, judged, sqnr_db
+from src.tasks.saved_and_loaded import Reference, in_words, judged, note_speed, sqnr_db
 from src.treatments.layers import LayerRow
 from src.treatments.loading import check_loading
 from src.treatments.making import make_treated
@@ -48,17 +52,17 @@ def check_serialization(run: RunContext) -> None:
     run.record.details["serialize"] = found
     if conf.load is not None:
         check_same_run(folder, read_info(folder), run.cfg)
+        if packages := _packages(folder, run):
+            check_device(packages, read_package(packages), run.device)
     try:
         reference = _quantize_and_save(scheme, folder, run)
         _free(run)
         found["loaded"] = judged("here", reference, _load_and_call(folder, run), run)
         _free(run)
-        with run.phase("fresh process"):
-            answer = call_fresh(run.cfg, run.device, folder)
-        run.record.metrics |= _load_metrics("fresh_", answer.load_s, answer.load_peaks)
-        found["fresh"] = judged("in a fresh process", reference, answer.tensors(), run) | {"pid": answer.pid}
+        found["fresh"] = _fresh(reference, folder, run)
     finally:
         if not kept:
+            remove_packages(folder / PACKAGES)
             remove(folder)
     found["equal"] = found["loaded"]["equal"] and found["fresh"]["equal"]
     run.record.reason = in_words(found, run)
@@ -93,7 +97,7 @@ def _quantize_and_save(scheme: Scheme, folder: Path, run: RunContext) -> Referen
             f"{run.cfg.quant.name} changes which tensors the model has ({changed[0]}, ...): "
             "its state does not fit into an empty model"
         )
-    reference = _reference(workload, run)
+    reference = _reference(workload, None if run.cfg.serialize.load else folder / PACKAGES, run)
     if run.cfg.serialize.load is None:
         _save(workload, rows, folder, run)
     else:
@@ -107,9 +111,33 @@ def _quantize_and_save(scheme: Scheme, folder: Path, run: RunContext) -> Referen
     return reference
 
 
-def _reference(workload: Workload, run: RunContext) -> Reference:
+def _fresh(reference: Reference, folder: Path, run: RunContext) -> dict[str, Any]:
+    """What a fresh process makes of the checkpoint, and of the packages in it."""
+    packages = _packages(folder, run)
+    with run.phase("fresh process"):
+        answer = call_fresh(run.cfg, run.device, folder, Asked(packages, rounds=packages is not None))
+    run.record.metrics |= _load_metrics("fresh_", answer.load_s, answer.load_peaks)
+    found = judged("in a fresh process", reference, answer.tensors(), run) | {"pid": answer.pid}
+    if reference.timed and answer.timed:
+        run.record.metrics["package/start_s"] = round(answer.start_s, 4)
+        note_speed(reference.timed, answer.timed, run)
+    return found
+
+
+def _packages(folder: Path, run: RunContext) -> Path | None:
+    """Where a checkpoint has its packages; None: the run makes none."""
+    return folder / PACKAGES if run.cfg.compile.package else None
+
+
+def _reference(workload: Workload, packages: Path | None, run: RunContext) -> Reference:
+    """What the quantized model gives, and how quick it is where it is compiled into packages.
+
+    Args:
+        packages: the folder that they are put into; None: the run's own, for there is a checkpoint.
+    """
+    with compiler_options(run.cfg.compile, run.cfg.quant, run.device.kind):
+        compile_arm("treated", workload, run, packages)
     with run.phase("call"):
-        compile_module(workload.denoiser(), run.cfg.compile)
         first, second = call(workload, run.cfg), call(workload, run.cfg)
     if not all(torch.isfinite(output).all() for output in first):
         raise RunEndedError(
@@ -119,7 +147,10 @@ def _reference(workload: Workload, run: RunContext) -> Reference:
     repeat_db = math.inf if digest(first) == digest(second) else sqnr_db(first, second)
     found = run.record.details["serialize"]
     found["deterministic"], found["output_sha256"] = math.isinf(repeat_db), digest(first)
-    return Reference(first, repeat_db)
+    if not run.cfg.compile.package:
+        return Reference(first, repeat_db)
+    with run.phase("measure"):
+        return Reference(first, repeat_db, time_calls(workload, run.cfg, run.device))
 
 
 def _save(workload: Workload, rows: list[LayerRow], folder: Path, run: RunContext) -> None:
@@ -157,7 +188,10 @@ def _load_and_call(folder: Path, run: RunContext) -> Tensors:
         run.device.synchronize()
     run.record.metrics |= _load_metrics("", run.record.phases_s["load"], peaks)
     with run.phase("call"):
-        compile_module(workload.denoiser(), run.cfg.compile)
+        if packages := _packages(folder, run):
+            load_packages(workload.denoiser(), packages, read_package(packages), run.device)
+        else:
+            compile_module(workload.denoiser(), run.cfg.compile)
         return call(workload, run.cfg)
 
 

@@ -29,7 +29,7 @@ from src.treatments.scheme import make_scheme
 from src.workloads.pipeline import check_weights
 from src.workloads.workload import Workload, build_workload
 
-_OTHERS = "a scheme of weights alone, as quant=int8wo; or a recipe: quant=training/float8_rowwise"
+_OTHERS = "a scheme of weights alone, as quant=int8wo; or a training recipe: quant=training/float8_rowwise"
 _TARGET_SEED = 2  # beside the run's own, for weights and inputs
 
 

@@ -36,7 +36,8 @@ def make_treated(
     """
     conf, record = run.cfg.quant, run.record
     warnings = unmatched(conf.layers, rows, conf.components)
-    record.details |= {"where": conf.where, "via": conf.via, "warnings": warnings}
+    record.details |= {"where": conf.where, "via": conf.via}
+    warnings = [*record.details.get("warnings", ()), *warnings]
     with _table_kept(rows, run), kept_options():
         if conf.via == "direct" and conf.where == "device":
             workload = _on_device(scheme, second, rows, run)
@@ -46,7 +47,7 @@ def make_treated(
             workload = make(scheme.choose(rows, run), baseline, rows, run)
     record.metrics["quantize/layers"] = float(sum(bool(row.scheme) for row in rows))
     record.details["components"] = by_component(workload, rows)
-    record.details["warnings"] += mostly_others(workload, rows)
+    record.details["warnings"] = [*dict.fromkeys([*warnings, *mostly_others(workload, rows)])]
     return workload
 
 

@@ -113,7 +113,7 @@ def trained_with(scheme: Scheme, conf: QuantConf, *, adapters: bool) -> None:
     if isinstance(scheme, (TrainingRecipe, Unquantized)) or (adapters and not conf.no_gradient):
         return
     why = conf.no_gradient or "it is for inference: no optimizer can step weights that are stored so"
-    remedy = "a recipe: quant=training/float8_rowwise"
+    remedy = "a training recipe: quant=training/float8_rowwise"
     if not conf.no_gradient:
         remedy += "; or adapters beside its weights: training.lora.rank=16"
     raise unsupported(f"quant={conf.name} does not train: {why}", remedy)

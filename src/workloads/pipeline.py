@@ -14,6 +14,7 @@ from src.config.schema import RootConf
 from src.workloads.dims import resolved
 from src.workloads.inputs import make_inputs
 from src.workloads.model import build_model, weights_made_on
+from src.workloads.recipe import restructured
 from src.workloads.tokens import PROMPT, TokenIds
 from src.workloads.unquantized import refuse_quantized_files
 
@@ -83,7 +84,8 @@ class ImagePipeline(nn.Module):
 
         A scheduler starts afresh at every call: pipelines set its timesteps first.
         """
-        generator = torch.Generator(device=self.pipeline.device).manual_seed(self.seed)
+        device = self.pipeline._execution_device  # with offloading its modules are elsewhere
+        generator = torch.Generator(device=device).manual_seed(self.seed)
         images = self.pipeline(**arguments, generator=generator, output_type="pt", return_dict=False)[0]
         assert isinstance(images, torch.Tensor)
         return images.float()
@@ -96,12 +98,14 @@ def build_pipeline(
 
     Raises:
         ConfigError: the class has no such component, or weights or shapes don't resolve.
+        RunEndedError: `unsupported`, a recipe that the models cannot have.
     """
     conf, dtype = cfg.model.pipeline, getattr(torch, cfg.dtype)
     modules = {conf.denoiser: denoiser}
     for name, part in pipeline_parts(cfg).items():
         if name not in modules:
             modules[name] = build_model(part.conf, device, dtype, part.seed, part.where, weights_made_on(cfg))
+    restructured(denoiser, cfg.recipe, modules[VAE])
     if conf.prompt == TOKENS:
         given = resolved(conf.call | conf.call_with_tokens, dims, f"{_WHERE}.call")
         prompt = {"prompt": [PROMPT] * cfg.batch} | given

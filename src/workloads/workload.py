@@ -16,6 +16,7 @@ from src.workloads.dims import resolve
 from src.workloads.inputs import make_inputs
 from src.workloads.model import Heard, build_model, empty_model, fill, outline, weights_made_on
 from src.workloads.pipeline import ImagePipeline, assemble, build_pipeline, parts_of
+from src.workloads.recipe import restructured
 
 
 @dataclass
@@ -78,14 +79,17 @@ def build_workload(cfg: RootConf, device: Device, model: nn.Module | None = None
     Args:
         cfg: says what.
         device: where it is to be.
-        model: taken instead of building one.
+        model: taken as it is instead of building one, whatever the recipe.
 
     Raises:
         ConfigError: dimensions or weights that don't resolve, or a target that the model does not have or call.
+        RunEndedError: `unsupported`, a recipe that the model cannot have.
     """
     dtype = getattr(torch, cfg.dtype)
     if model is None:
         model = build_model(cfg.model, device.torch, dtype, cfg.seed, "model", weights_made_on(cfg))
+        if cfg.target != PIPELINE:
+            restructured(model, cfg.recipe)
     if cfg.target == PIPELINE:
         of_pipeline = resolve(cfg.model.dims, sizes(cfg), "model.dims")
         return Workload(*build_pipeline(cfg, model, of_pipeline, device.torch))

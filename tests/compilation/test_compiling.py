@@ -192,7 +192,7 @@ def test_both_arms_are_compiled_with_the_same_options(compose, execute_run, monk
     def spy(module, conf):
         seen.append(inductor_config.save_config_portable())
 
-    monkeypatch.setattr("src.tasks.arms.arm.compile_module", spy)
+    monkeypatch.setattr("src.tasks.arms.packaged.compile_module", spy)
     before = inductor_config.save_config_portable()
     cfg = compose(*SMALL_LINEAR, "quant=int8dq", "compile=default", "+compile.options.epilogue_fusion=false")
     record = execute_run(cfg)

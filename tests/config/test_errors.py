@@ -97,6 +97,12 @@ MISTAKES = {
     "--cfg job --package nope": ["--package nope"],
     "--nonsense": ["--nonsense", "--help"],
     "--help nonsense": ["--help nonsense", "quant"],
+    "+compile.dynamic_shapes.batch=[1,4]": ["only packages have them; give compile=aot"],
+    "compile=aot +compile.dynamic_shapes.bach=[1,4]": ["dynamic_shapes.bach: no axis", "did you mean batch?"],
+    "compile=aot +compile.dynamic_shapes.batch=4": ["compile.dynamic_shapes.batch=4: no range", "[1, 4]"],
+    "compile=aot +compile.dynamic_shapes.batch=[2,4]": ["this run's batch is 1, which is not inside"],
+    "compile=aot compile.scope=none": ["compile.scope=none compiles nothing"],
+    "compile=aot compile.backend=eager": ["compile.backend=eager: packages are inductor's"],
     "task=serialize serialize.load=/nope": [
         "serialize.load=/nope: no checkpoint",
         "serialize.keep=true keeps one",

@@ -31,7 +31,7 @@ def printed() -> str:
     """By a real process, for this CPU."""
     command = [sys.executable, "-m", "src.run", "--list", "gpu=cpu"]
     surroundings = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    done = subprocess.run(command, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=240)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -137,3 +137,7 @@ def test_a_device_that_is_not_here_is_a_mistake(call: Call) -> None:
 def test_commands_without_schemes_say_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main("analyze", lambda _: 0, ["--list"], prog="x") == 2
     assert "--list: only python -m src.run has schemes" in capsys.readouterr().err
+
+
+def test_it_says_what_of_recipes_is_not_here(printed: str) -> None:
+    assert "\nNot for recipes here: attention=efficient/cudnn, cuda_graphs, offload\n" in printed

@@ -64,8 +64,8 @@ class Noisy(nn.Linear):
 def in_this_process(monkeypatch):
     """What the fresh process does, done here: the same function, without the seconds of a new interpreter."""
 
-    def called(cfg, device, folder):
-        answer = fresh._answer(cfg, folder)
+    def called(cfg, device, folder, asked):
+        answer = fresh._answer(cfg, folder, asked)
         assert answer.failure is None, answer.failure
         return answer
 

@@ -73,7 +73,7 @@ def test_a_scheme_for_inference_does_not_train(compose, execute_run, quant, why)
     record = execute_run(compose(*LINEAR, f"quant={quant}"))
     assert record.outcome is Outcome.UNSUPPORTED
     assert record.reason.startswith(f"quant={quant} does not train: {why}")
-    assert record.remedy.startswith("a recipe: quant=training/float8_rowwise")
+    assert record.remedy.startswith("a training recipe: quant=training/float8_rowwise")
 
 
 def test_rules_that_leave_no_layer_say_which_took_it(compose, execute_run):
@@ -112,7 +112,7 @@ def test_a_loss_that_is_no_number_is_told_with_its_step(compose, execute_run, tm
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (("quant=training/adamw8bit",), "quant=training/adamw8bit: a recipe to train by; give task=training"),
+        (("quant=training/adamw8bit",), "quant=training/adamw8bit: a training recipe; give task=training"),
         (("task=training", "target=pipeline"), "target=pipeline: task=training trains a denoiser"),
         (("task=training", "measure.pairing=in_turn"), "task=training holds both arms at once"),
         (("task=training", "quant.where=cpu"), "task=training takes device and direct alone"),

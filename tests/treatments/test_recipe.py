@@ -74,6 +74,9 @@ def test_other_compile_modes_and_models_have_lines_of_their_own(compose):
     )
     assert "torchao.quantization.utils.recommended_inductor_config_setter()\n" in recipe(whole, rows, "cpu")
     assert model_words(whole) == "pipeline.transformer, in bfloat16"
+    aot = recipe(asdict(compose("compile=aot")), rows, "cpu")
+    assert aot.endswith("model = torch._inductor.aoti_load_package(path)")
+    assert "packages/treated" in recipe(asdict(compose("compile=aot-regional")), rows, "cpu")
 
 
 def test_patterns_take_these_layers_and_no_others():

@@ -9,7 +9,7 @@ import pandas as pd
 
 from src.analysis.runs.attempts import one_per_key, pool_rows
 from src.analysis.runs.devices import told_apart
-from src.analysis.runs.source import SHAPE, Runs, attempts
+from src.analysis.runs.source import BESIDES, NO_STEP, QUANTIZED, SHAPE, Runs, attempts
 from src.analysis.runs.variants import variants_of
 from src.records.pooled import ESTIMATE
 from src.records.record import EMULATED, FINDINGS, Outcome
@@ -39,6 +39,7 @@ _METRICS = [  # always columns, empty where no run has them
 _COLUMNS = [
     *("run_key", "sweep", "sweeps", "outcome", "reason", "remedy", "attempt", *CELL, "gpu"),
     *("device_name", "device_identity", "baseline_dtype", "weights", "verdict", "withheld", "finding"),
+    *("treatment", "step", "steps"),
     *("interval", "started_at", "run_id", *_METRICS),
 ]
 _ASKED = "gpu="
@@ -52,17 +53,30 @@ def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
 def tidied(found: pd.DataFrame, margin: float) -> pd.DataFrame:
     """One row per run key: axes, shape, device, outcome, verdict at the margin, reason, and all metrics.
 
-    Runs of tasks that compare no speed (``task.compares=false``: serialize) are left out.
+    Runs of tasks that compare no speed (``task.compares=false``: serialize) are left out, and those whose treatment
+    is another one than quantizing (`src.analysis.ladder` has them).
     The newest attempt with a finding stands for a key, with the speedup pooled from all that measured one, and
     ``interval`` says what its interval contains. ``variant`` names the options by which runs with the
-    same axes differ (``group_size=64``); ``stands`` is False for a run that a newer one of the same workload,
+    same axes differ (``group_size=64``); ``compile`` has with it what the recipe does in both arms
+    (``regional + fused_qkv``); ``stands`` is False for a run that a newer one of the same workload,
     treatment and device replaces (other versions, seed or measurement settings).
 
     Args:
         found: `attempts`.
         margin: a speedup within it is neutral.
     """
-    frame = one_per_key(_typed(found[found["compares"] != "false"]))
+    return _tidied(found[(found["compares"] != "false") & (found["treatment"] == QUANTIZED)], margin, CELL)
+
+
+def steps_of(found: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """The same of steps of ladders, and of runs with another treatment than quantizing: one row each that stands."""
+    step = ~found["step"].isin(["", NO_STEP])
+    chosen = (found["compares"] != "false") & (step | (found["treatment"] != QUANTIZED))
+    return standing(_tidied(found[chosen], margin, [*CELL, "treatment", "step"]))
+
+
+def _tidied(found: pd.DataFrame, margin: float, cell: list[str]) -> pd.DataFrame:
+    frame = one_per_key(_typed(found))
     pairs = [*zip(frame["device_name"], frame["device_identity"], strict=True)]
     called = told_apart(dict.fromkeys(pairs))
     frame["device"] = pd.Series([called[pair] for pair in pairs], index=frame.index, dtype="str")
@@ -75,7 +89,7 @@ def tidied(found: pd.DataFrame, margin: float) -> pd.DataFrame:
     frame = frame.reindex(columns=[*_COLUMNS, *others, "confidence"])
     frame[_METRICS] = frame[_METRICS].astype(float)
     frame["memory/saved"] = 1 - frame["memory/model_gib"] / frame["memory/baseline_model_gib"]
-    frame["stands"] = ~_newest_first(frame).duplicated(CELL)
+    frame["stands"] = ~_newest_first(frame).duplicated(cell)
     frame = _in_few_blocks(frame.join(_against_fastest_mode(frame)))
     return frame.sort_values([*CELL, "started_at", "run_id"], na_position="first").reset_index(drop=True)
 
@@ -120,6 +134,8 @@ def _typed(found: pd.DataFrame) -> pd.DataFrame:
     """Attempts with numbers as numbers, and what a run said of itself under names of its own."""
     frame = found.reset_index(drop=True)
     frame = frame.reindex(columns=[*frame, *(name for name in _METRICS if name not in frame)])
+    with_recipe = frame["compile"] + BESIDES + frame["recipe"]
+    frame["compile"] = frame["compile"].where(frame["recipe"] == "", with_recipe)
     frame["recorded"], frame["told_withheld"] = frame["verdict"], frame["withheld"] == "1"
     for name in (*_INTEGERS, *(f"asked_{name}" for name in SHAPE)):
         frame[name] = _integers(frame[name])

@@ -15,18 +15,36 @@ from src.records.record import renamed
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-AXES = ["model", "quant", "compile", "batch", "gpu", "resolution", "frames", "target", "dtype", "task"]
+AXES = [
+    "model",
+    "quant",
+    "compile",
+    "batch",
+    "gpu",
+    "resolution",
+    "frames",
+    "target",
+    "dtype",
+    "task",
+    "recipe",
+]
+BESIDES = " + "  # in a frame's compile mode, before what a recipe does in both arms
 SHAPE = ["M", "K", "N"]
 TAGS = [
     *("run_key", "attempt", "sweep", "sweeps", "outcome", "verdict", "withheld", "reason", "remedy"),
     *("device", "device_identity", "baseline_dtype", "processes"),
 ]
 SERIES = ("rounds/", "distribution/")  # of their metrics MLflow gives the last points
+NO_STEP = "null"  # ladder.step of a run that is on none
+QUANTIZED = '["quant"]'  # a run's usual treatment
 ALONE = {  # options that are columns of their own -> what an attempt without one is taken to have
     "weights": ("model.weights.source", ""),
     "own_margin": ("measure.margin", str(MeasureConf.margin)),
     "confidence": ("measure.confidence", str(MeasureConf.confidence)),
     "compares": ("task.compares", ""),
+    "treatment": ("treatment", QUANTIZED),
+    "step": ("ladder.step", ""),
+    "steps": ("ladder.order", ""),
     **{f"asked_{name}": (f"model.dims.{name}", "") for name in SHAPE},
 }
 TEXT = [*AXES, *SHAPE, *TAGS, *ALONE, "options"]

@@ -11,8 +11,8 @@ import pandas as pd
 
 from src.records.mlflow.options import is_prose
 
-_TREATED_BY = ("quant.", "compile.", "model.")  # parameters that can tell two treatments apart
-_FREE = ("quant.config.", "compile.options.", "model.factory.")
+_TREATED_BY = ("quant.", "compile.", "recipe.", "model.")  # parameters that can tell two treatments apart
+_FREE = ("quant.config.", "compile.options.", "recipe.", "model.factory.")
 _NOT_A_VARIANT = (".name", ".description", "._target_", ".dims.M", ".dims.K", ".dims.N")
 _LAYERS = "quant.layers."  # the rules for layers, and the name of their preset
 _PRESET = _LAYERS + "name"

@@ -13,9 +13,11 @@ from src.records.key import PROSE
 
 OPTIONS_TAG = "mlflow.quantpay.options"  # MLflow's UI shows no tag whose name begins so
 _MOST = 8000  # characters of a tag
-_TOLD_BY = ("quant.", "compile.", "model.factory.", "model.weights.", "model.dims.", "model.pipeline.")
+_TOLD_BY = (
+    "quant.", "compile.", "recipe.", "model.factory.", "model.weights.", "model.dims.", "model.pipeline.",
+)  # fmt: skip
 _TOLD_BESIDE = ("model.pipeline.classifier.", "model.pipeline.samples")  # they change no time
-_ALONE = ("task.compares", "measure.margin", "measure.confidence")
+_ALONE = ("task.compares", "measure.margin", "measure.confidence", "treatment", "ladder.step", "ladder.order")
 
 
 def options(settings: Mapping[str, str]) -> dict[str, str]:

@@ -65,7 +65,7 @@ def forest(rows: pd.DataFrame, span: Range, margin: float) -> go.Figure:
             customdata=[_hover(row) for _, row in part.iterrows()], hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
     figure.update_yaxes(categoryorder="array", categoryarray=labels[::-1], automargin=True, showgrid=False)
-    figure.update_xaxes(**_speedup_axis(span), title={"text": "speedup over the baseline", "standoff": 6})
+    figure.update_xaxes(**speedup_axis(span), title={"text": "speedup over the baseline", "standoff": 6})
     figure.add_vrect(1 / (1 + margin), 1 + margin, fillcolor=_BAND, line_width=0, layer="below")
     figure.add_vline(1, line={"color": _INK, "width": 1}, layer="below")
     return figure
@@ -91,7 +91,7 @@ def over_m(curves: list[Shapes], lines: dict[str, Line], span: Range, margin: fl
         type="log", range=[math.log10(measured[0] / air), math.log10(measured[-1] * air)],
         tickvals=ticks, ticktext=[f"{m}" for m in ticks], title={"text": "M (rows of the input)", "standoff": 6},
     )  # fmt: skip
-    figure.update_yaxes(**_speedup_axis(span), title={"text": "speedup", "standoff": 4})
+    figure.update_yaxes(**speedup_axis(span), title={"text": "speedup", "standoff": 4})
     return figure
 
 
@@ -111,7 +111,7 @@ def memory_against_speedup(runs: pd.DataFrame, lines: dict[str, Line], margin: f
     figure.add_hline(1, line={"color": _INK, "width": 1}, layer="below")
     figure.update_xaxes(title={"text": "model memory saved", "standoff": 6}, ticksuffix=" %", zeroline=False)
     figure.update_yaxes(
-        **_speedup_axis(speedup_range(runs, margin)),
+        **speedup_axis(speedup_range(runs, margin)),
         title={"text": "speedup over the baseline", "standoff": 4},
     )
     return figure
@@ -154,7 +154,8 @@ def bare_figure(height: int) -> go.Figure:
     return figure
 
 
-def _speedup_axis(span: Range) -> dict[str, Any]:
+def speedup_axis(span: Range) -> dict[str, Any]:
+    """A logarithmic axis of ratios over a range, with as many ticks as fit."""
     low, high = span
     choices = [[tick for tick in every if low <= tick <= high] for every in _TICKS]
     ticks = next((chosen for chosen in choices if len(chosen) <= _MOST_TICKS), choices[-1])

@@ -49,11 +49,11 @@ def verdicts_html(runs: pd.DataFrame, filters: Filters, links: RunLinks) -> str:
         return table(heads, _each(ordered, row), attributes)
 
     if len(every) == len(runs):
-        return _per_device(runs, rows_of)
+        return per_device(runs, rows_of)
     told = f"The newest {len(runs):,} of {len(every):,} runs; all are in"
     return (
         f'{grouped_html(every, filters)}<p class="note">{told} <a href="verdicts.csv">verdicts.csv</a>.</p>'
-        f"{_per_device(runs, rows_of)}"
+        f"{per_device(runs, rows_of)}"
     )
 
 
@@ -104,10 +104,10 @@ def breakeven_html(breakeven: pd.DataFrame, filters: Filters) -> str:
     more = (
         f'<p class="note">{left:,} more in <a href="breakeven.csv">breakeven.csv</a>.</p>' if left > 0 else ""
     )
-    return _per_device(breakeven.head(_MOST_BREAKEVENS), rows_of) + more
+    return per_device(breakeven.head(_MOST_BREAKEVENS), rows_of) + more
 
 
-def _per_device(frame: pd.DataFrame, html: Callable[[pd.DataFrame], str]) -> str:
+def per_device(frame: pd.DataFrame, html: Callable[[pd.DataFrame], str]) -> str:
     """HTML of each device's rows, under its name where there are several."""
     if frame["device"].nunique() == 1:
         return html(frame)

@@ -15,6 +15,7 @@ from hydra.utils import get_class
 from src.compilation.ahead import compile_alone, compile_only, needs_the_device, without_content
 from src.compilation.inductor import kept_options
 from src.compilation.scopes import FirstCall, compiler_options
+from src.config.arms import compiled_as, is_usual
 from src.config.schema import RootConf
 from src.context import RunContext
 from src.devices.device import Device
@@ -52,23 +53,25 @@ def compile_ahead(cfg: RootConf, record: Record, cpus: frozenset[int]) -> None:
 def compile_arms(cfg: RootConf, record: Record, device: Device) -> None:
     """Compile both arms, and tell the run the seconds of the first call of each that was not in the cache.
 
-    Nothing is done for a scheme that goes by values, or where kernels are chosen by timing them.
+    Nothing is done for a scheme that goes by values, where kernels are chosen by timing them, or for a treatment that
+    is not quantizing alone.
 
     Raises:
         Exception: whatever building, quantizing and compiling raise without content.
     """
     scheme = make_scheme(cfg.quant)
     scheme.check(device, cfg.dtype)
-    if scheme.observes(device) or needs_the_device(cfg.compile):
+    compiled = compiled_as(cfg)
+    if scheme.observes(device) or needs_the_device(compiled) or not is_usual(cfg):
         return
     with compiler_options(cfg.compile, cfg.quant, device.kind), without_content():
         workload = build_workload(cfg, device)
         rows, _ = capture_layers(workload, cfg.quant.components, keep=False)
-        seconds = {"baseline": compile_only(workload, cfg.compile)}
+        seconds = {"baseline": compile_only(workload, compiled)}
         treated = workload.twin()
         with kept_options():
             scheme.apply(treated, rows, RunContext(cfg, record, Path(), device, lambda _: None))
-        seconds["treated"] = compile_only(treated, cfg.compile)
+        seconds["treated"] = compile_only(treated, compiled)
     found = {name: round(took_s, 3) for name, took_s in seconds.items() if took_s is not None}
     write_json(_place(cfg, record), found)
 

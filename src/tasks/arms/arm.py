@@ -4,12 +4,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from src.compilation.inductor import options_in_effect
-from src.compilation.scopes import FirstCall, compile_module, forget_compiled, timed_first_call
+from src.compilation.scopes import FirstCall, forget_compiled, timed_first_call
+from src.config.model_schema import PIPELINE
+from src.config.recipe_schema import SDPA
 from src.context import RunContext
 from src.measurement.memory import Peaks, peak_memory
+from src.profiling.attention import attention_kinds
 from src.quality.sqnr import on_cpu
 from src.tasks.arms.ahead import note_ahead
+from src.tasks.arms.packaged import compile_arm
 from src.timers.steps import mark_step
+from src.treatments.attached import attach
 from src.workloads.model import size_bytes
 from src.workloads.workload import Workload
 
@@ -32,17 +37,37 @@ class Arm:
 
 
 def prepare(name: str, workload: Workload, run: RunContext) -> Arm:
-    """Compile the workload, make its first call, and measure the memory of a call."""
-    with run.phase(f"compile {name}"), peak_memory(run.device) as compile_peaks:
-        compile_module(workload.denoiser(), run.cfg.compile)
+    """Compile the workload, attach what the recipe says, make its first call, and measure the memory of a call.
+
+    Raises:
+        RunEndedError: `unsupported`, diffusers refuses what the recipe says.
+    """
+    with peak_memory(run.device) as compile_peaks:
+        compile_arm(name, workload, run)
+        attach(workload, run.cfg, run.device)
         run.record.details.setdefault("inductor", {})[name] = options_in_effect()
-        first_call, output = timed_first_call(workload, run.device)
+        with run.phase(f"compile {name}"):
+            first_call, output = timed_first_call(workload, run.device)
         first_call = note_ahead(first_call, name, run)
         output = on_cpu(output)
     with run.phase("memory"), peak_memory(run.device) as peaks:
         mark_step(run.device)
         workload.call()
+    _note_attention(name, workload, run)
     return Arm(name, workload, first_call, peaks, compile_peaks, output, size_bytes(workload.module))
+
+
+def _note_attention(name: str, workload: Workload, run: RunContext) -> None:
+    """Say which attention kernels ran where one was asked for; of a pipeline the VAE's would be among them."""
+    asked = run.cfg.recipe.attention
+    if asked not in SDPA or run.cfg.target == PIPELINE:
+        return
+    with run.phase("attention kernels"):
+        ran = attention_kinds(workload.call)
+    run.record.details.setdefault("attention", {})[name] = ran
+    if ran != [asked]:
+        said = f"recipe.attention={asked}: compiled, the {name} arm runs {' and '.join(ran)} instead"
+        run.record.details.setdefault("warnings", []).append(said)
 
 
 def prepare_again(arm: Arm, beside_bytes: int, run: RunContext) -> Arm:

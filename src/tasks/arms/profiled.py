@@ -60,7 +60,7 @@ def _profile(run: RunContext, arms: tuple[Arm, ...]) -> None:
 def _visible(run: RunContext, arms: tuple[Arm, ...]) -> AbstractContextManager[None]:
     conf = run.cfg.compile
     compiled_cpp = run.device.kind == "cpu" and conf.scope != "none" and conf.backend == "inductor"
-    if not compiled_cpp:
+    if not compiled_cpp or conf.package:  # what is in a package stays as it is
         return nullcontext()
     return compiled_apart(_SEEN_ON_CPU, again=lambda: [arm.call() for arm in arms])
 

@@ -10,18 +10,29 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
+from src.config.arms import is_usual
+from src.config.schema import RootConf
 from src.context import RunContext
 from src.measurement.memory import Peaks, fits_twice, peak_memory
+from src.quality.sqnr import on_cpu
 from src.records.key import workload_key
+from src.records.record import Record
+from src.serialization.package import unload_packages
 from src.tasks.arms.arm import Arm, prepare, prepare_again
 from src.tasks.arms.baseline import choose_rival, prepare_rival
 from src.tasks.arms.numbers import check_baseline_numbers, check_rival_numbers
 from src.tasks.arms.profiled import profile_arms
+from src.tasks.arms.recipe import baseline_run
 from src.tasks.arms.timing import Timed, time_alone
+from src.treatments.attached import has_hooks
 from src.treatments.layers import LayerRow, capture_layers, linear_shape
+from src.treatments.making import make_treated
+from src.treatments.scheme import make_scheme
 from src.workloads.model import size_bytes
+from src.workloads.recipe import changes, recipe_refusals
 from src.workloads.workload import Workload, build_workload
 
+UNQUANTIZED = "none"  # the scheme
 _DETAILS = ("pairing", "inductor", "baseline_not_measured")  # of a record: what making the arms finds out
 
 
@@ -34,6 +45,8 @@ class Untreated:
     baseline: Arm
     rival: Arm | None = None  # in a faster dtype
     alone: Timed | None = None  # in turn: the baseline's rounds; it is freed then
+    apart: bool = False  # the treated arm is no copy of the baseline: it is built anew
+    reference: Any = None  # of a quantized baseline: the unquantized model's output, on the CPU
     shape: dict[str, int] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     made_by: str = ""  # the run's key
@@ -69,9 +82,10 @@ class Untreated:
         return tuple(weight._version for arm in arms for weight in arm.workload.module.parameters())
 
     def second(self, run: RunContext) -> Workload:
-        """A second copy of the same weights and inputs: beside the first, or built again after it was freed."""
+        """The same weights and inputs once more, to be treated: a copy, or built again where none can be made."""
         with run.phase("build"):
-            return self.workload.twin() if self.together else build_workload(run.cfg, run.device)
+            twin = self.together and not self.apart
+            return self.workload.twin() if twin else build_workload(run.cfg, run.device)
 
 
 def untreated(run: RunContext) -> Untreated:
@@ -100,17 +114,25 @@ def build(run: RunContext) -> tuple[Workload, list[LayerRow]]:
     """The unquantized workload and its layer table."""
     with run.phase("build"), peak_memory(run.device) as peaks:
         workload = build_workload(run.cfg, run.device)
-        rows, _ = capture_layers(workload, run.cfg.quant.components, keep=False)
+        with recipe_refusals(run.cfg.recipe):
+            rows, _ = capture_layers(workload, run.cfg.quant.components, keep=False)
     run.record.metrics |= peaks.phase_metrics("build")
     run.record.shape = linear_shape(rows)
     return workload, rows
 
 
 def _made(run: RunContext) -> Untreated:
-    faster = choose_rival(run)
-    workload, rows = build(run)
-    together = _together(workload, faster, run)
-    baseline = prepare("baseline", workload, run)
+    base = baseline_run(run)
+    faster = choose_rival(run) if is_usual(run.cfg) else None  # else the baseline is what was asked for
+    workload, rows = build(base)
+    apart = _apart(run.cfg, base.cfg)
+    if changes(run.cfg.recipe) != changes(base.cfg.recipe):
+        rows = _rows_of_treated(run)
+    reference, together = None, _together(workload, faster, run)
+    if base.cfg.quant.name != UNQUANTIZED:
+        reference = on_cpu(workload.call())
+        workload = _quantized(workload, base)
+    baseline = prepare("baseline", workload, base)
     check_baseline_numbers(workload, baseline.output, run)
     alone = None if together else _measure_and_free(baseline, run, "baseline_")
     rival = prepare_rival(faster, run)
@@ -120,7 +142,40 @@ def _made(run: RunContext) -> Untreated:
         alone.others[rival.name] = _measure_and_free(rival, run, None)
     record = run.record
     details = {name: record.details[name] for name in _DETAILS if name in record.details}
-    return Untreated(workload, rows, baseline, rival, alone, record.shape, details, record.run_key)
+    return Untreated(
+        workload, rows, baseline, rival, alone, apart, reference, record.shape, details, record.run_key
+    )
+
+
+def _apart(treated: RootConf, base: RootConf) -> bool:
+    """Whether the treated arm cannot be a copy of the baseline."""
+    return (
+        base.quant.name != UNQUANTIZED
+        or changes(treated.recipe) != changes(base.recipe)
+        or has_hooks(base.recipe)
+    )
+
+
+def _rows_of_treated(run: RunContext) -> list[LayerRow]:
+    """The layer table of a model with the treated arm's recipe, which may have other layers than the baseline."""
+    with run.phase("build"):
+        workload = build_workload(run.cfg, run.device)
+        with recipe_refusals(run.cfg.recipe):
+            rows, _ = capture_layers(workload, run.cfg.quant.components, keep=False)
+    run.record.shape = linear_shape(rows)
+    return rows
+
+
+def _quantized(workload: Workload, base: RunContext) -> Workload:
+    """The baseline's workload with its own scheme; what was done is told apart, in the folder ``baseline``."""
+    scheme = make_scheme(base.cfg.quant)
+    scheme.check(base.device, base.cfg.dtype)
+    rows, _ = capture_layers(workload, base.cfg.quant.components, keep=False)
+    folder = base.folder / "baseline"
+    folder.mkdir(parents=True, exist_ok=True)
+    record = Record(base.record.run_key, base.record.attempt, base.record.sweep, base.record.axes)
+    aside = replace(base, record=record, folder=folder)
+    return make_treated(scheme, workload, lambda: workload, rows, aside)
 
 
 def in_the_same_rounds(arms: Untreated, run: RunContext) -> Untreated:
@@ -164,6 +219,7 @@ def _measure_and_free(arm: Arm, run: RunContext, prefix: str | None) -> Timed:
     timed = time_alone(arm, run, prefix)
     if prefix is not None:
         profile_arms(run, arm)
+    unload_packages(arm.workload.module)
     arm.workload.module.to_empty(device="meta")
     if run.device.kind == "cuda":
         torch.cuda.empty_cache()

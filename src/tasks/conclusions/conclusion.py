@@ -4,11 +4,13 @@ from typing import Any
 
 import numpy as np
 
+from src.config.arms import baseline_of, is_usual, recipe_keys, recipe_text
 from src.context import RunContext
 from src.measurement.rounds import Rounds
 from src.records.record import EMULATED, Record
 from src.statistics.pooling import in_words
 from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
+from src.tasks.arms.recipe import LEFT_OUT
 from src.tasks.arms.timing import Timed
 from src.tasks.conclusions.launches import Note, host_bound, launch_details, launch_notes
 from src.tasks.conclusions.power_cap import power_cap_note
@@ -22,8 +24,9 @@ _TIMED = (
     "energy/",
     "compile/cold_s",
     "compile/warm_s",
+    "package/",
 )
-_NOTED = ("baseline_not_measured", "plan_made_elsewhere")  # details that belong into the reason
+_NOTED = ("baseline_not_measured", "plan_made_elsewhere", LEFT_OUT)  # details that belong into the reason
 
 
 def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
@@ -85,6 +88,14 @@ def _baseline(rounds: Rounds, run: RunContext) -> str:
         "compile": compiled,
         "text": f"unquantized {against}, compile={compiled}",
     }
+    if not is_usual(run.cfg) or recipe_keys(run.cfg.recipe):
+        base = baseline_of(run.cfg)
+        quant = "unquantized" if base.quant.name == "none" else f"{base.quant.name} of"
+        parts = [f"{quant} {against}", f"compile={base.compile.name}", recipe_text(base.recipe)]
+        run.record.details["baseline"] |= {
+            "compile": base.compile.name,
+            "text": ", ".join(filter(None, parts)),
+        }
     if against == own:
         return ""
     times = float(np.median(rounds.others[own].ms) / np.median(rounds.baseline_ms))

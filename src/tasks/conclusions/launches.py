@@ -3,6 +3,7 @@
 from typing import Any
 
 from src.compilation.inductor import options_of_mode
+from src.config.arms import compiled_as
 from src.config.schema import CompileConf, RootConf
 from src.measurement.rounds import Rounds
 from src.statistics.speedup import Verdict
@@ -46,7 +47,7 @@ def launch_notes(timed: Timed, found: Verdict | str, cfg: RootConf) -> list[Note
     treated, baseline = timed.host.get(""), timed.host.get("baseline_")
     if treated and treated.bound:
         said = _of_a_part(treated) if is_part(cfg) else _of_a_whole(treated, baseline, found)
-        notes.append((said, _remedy(cfg.compile)))
+        notes.append((said, _remedy(compiled_as(cfg))))
     return [note for note in notes if note[0]]
 
 

@@ -1,0 +1,115 @@
+"""Ladders: what each step gives against the one before, and all of them together against the first baseline."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from src.analysis.runs.frame import WORKLOAD, Row
+from src.analysis.runs.source import BESIDES, NO_STEP
+
+_NONE = "none"  # of quant and compile, before their step
+_PARTS = ("ratio", "ci_low", "ci_high")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A speedup and its interval."""
+
+    ratio: float = 1.0
+    low: float = 1.0
+    high: float = 1.0
+
+    def times(self, other: "Estimate") -> "Estimate":
+        """Of two speedups measured apart that of both: their logarithms' errors are independent."""
+        ratio = self.ratio * other.ratio
+        below = math.hypot(*(math.log(each.ratio / each.low) for each in (self, other)))
+        above = math.hypot(*(math.log(each.high / each.ratio) for each in (self, other)))
+        return Estimate(ratio, ratio * math.exp(-below), ratio * math.exp(above))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: its run, if there is one, and where it leads."""
+
+    name: str
+    row: Row | None  # None: it has not been run
+    own: Estimate | None  # against the step before; None: no speedup
+    total: Estimate  # of all steps so far
+
+    @property
+    def verdict(self) -> str:
+        """Its verdict, else its outcome."""
+        return "not run" if self.row is None else str(self.row["verdict"] or self.row["outcome"])
+
+    @property
+    def reason(self) -> str:
+        """Why it has no speedup; or what its run says."""
+        if self.row is None:
+            return "no run of it was found"
+        parts = [self.row["reason"], self.row["remedy"] if self.own is None else ""]
+        return " → ".join(str(part) for part in parts if part and not pd.isna(part))
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The steps of one workload on one device, in their order."""
+
+    first: Row  # any of its runs, for its names
+    quant: str
+    compile: str
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def total(self) -> Estimate:
+        """What all steps give together."""
+        return self.steps[-1].total
+
+    @property
+    def eager_ms(self) -> float:
+        """A call before the first step, ms."""
+        rows = [step.row for step in self.steps if step.row is not None and step.own]
+        return float(rows[0]["latency/baseline_median_ms"]) if rows else math.nan
+
+
+def ladders(rows: pd.DataFrame) -> list[Ladder]:
+    """A ladder per device, workload, order of steps, scheme and compile mode; `rows` are of `steps_of`.
+
+    Runs before the step that quantizes, or compiles, belong to the ladders of every scheme, or mode.
+    """
+    on_steps = rows[~rows["step"].isin(["", NO_STEP])]
+    on_steps = on_steps.assign(_mode=[text.partition(BESIDES)[0] for text in on_steps["compile"]])
+    keys = ["device", *WORKLOAD, "steps"]
+    groups = on_steps.groupby(keys, dropna=False, sort=False)
+    return [ladder for _, part in groups for ladder in _ladders(part)]
+
+
+def others(rows: pd.DataFrame) -> pd.DataFrame:
+    """The runs with another treatment than quantizing that are on no ladder."""
+    return rows[rows["step"].isin(["", NO_STEP])].reset_index(drop=True)
+
+
+def _ladders(part: pd.DataFrame) -> Iterator[Ladder]:
+    names = json.loads(part.iloc[0]["steps"])
+    for quant in _kinds(part["quant"]):
+        for mode in _kinds(part["_mode"]):
+            own = part[part["quant"].isin([quant, _NONE]) & part["_mode"].isin([mode, _NONE])]
+            steps = [*_steps(own.sort_values("started_at"), names)]
+            if any(step.row is not None for step in steps):
+                yield Ladder(own.iloc[0], quant, mode, steps)
+
+
+def _kinds(column: "pd.Series[str]") -> list[str]:
+    return [name for name in dict.fromkeys(column) if name != _NONE] or [_NONE]
+
+
+def _steps(rows: pd.DataFrame, names: list[str]) -> Iterator[Step]:
+    total = Estimate()
+    for name in names:
+        found = rows[rows["step"] == name]
+        row = found.iloc[-1] if len(found) else None
+        own = None if row is None or not row["verdict"] else Estimate(*(row[f"speedup/{p}"] for p in _PARTS))
+        total = total.times(own) if own else total
+        yield Step(name, row, own, total)

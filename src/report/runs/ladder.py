@@ -1,0 +1,182 @@
+"""Ladders in the report and on the terminal: a figure of steps, each from where the one before ended."""
+
+from collections.abc import Iterator
+from html import escape
+from textwrap import wrap
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from src.analysis.ladder import Estimate, Ladder, Step, ladders, others
+from src.analysis.verdicts import decibels, milliseconds, workload_text
+from src.report.graphics.markup import Cell, chip, number_cell, table, text_cell
+from src.report.graphics.palette import look
+from src.report.runs.figures import bare_figure, speedup_axis
+from src.report.runs.sections import panel, section
+
+_INK, _SOFT = "#30343A", "#8A8F98"
+_WIDTH, _ROW, _THICK = 560, 46, 13  # px
+_WIDEST = 46  # characters beside a step
+_NOTE = (
+    "One thing is added after the other. Each step is measured against the one before it, both arms alternating. Its "
+    "bar begins where the step before ended, on a scale of how many times as fast as at the start. The thin line is "
+    "its own 95 % interval. What all steps give together is their product; its interval holds the errors of all. A "
+    "step without a bar could not be taken here, and the later ones do without it."
+)
+
+
+def ladder_section(rows: pd.DataFrame, margin: float) -> str:
+    """All ladders, each with its figure and its table, then the runs with another treatment that are on none."""
+    found, alone = ladders(rows), others(rows)
+    parts = [_ladder(each, margin) for each in found]
+    if len(alone):
+        parts.append(f"<h3>Other treatments than quantizing</h3>{_others(alone)}")
+    return section("Step by step", _NOTE if found else "", "".join(parts)) if parts else ""
+
+
+def ladder_in_words(rows: pd.DataFrame) -> Iterator[str]:
+    """A few lines on the terminal for each ladder."""
+    for ladder in ladders(rows):
+        yield f"ladder of {workload_text(ladder.first)} on {ladder.first['device']}:"
+        for step in ladder.steps:
+            told = _interval(step.own) if step.own else step.reason
+            so_far = f"; together {step.total.ratio:.2f}×" if step.own else ""
+            yield f"  {step.name}: {step.verdict} {told}{so_far}"
+
+
+def _ladder(ladder: Ladder, margin: float) -> str:
+    total = ladder.total
+    beside = f"{ladder.first['device']}: together {_interval(total)}"
+    figure = ladder_figure(ladder, margin)
+    return panel(workload_text(ladder.first), beside, figure, width=_WIDTH) + _table(ladder)
+
+
+def ladder_figure(ladder: Ladder, margin: float) -> go.Figure:
+    """From top to bottom a row per step; from left to right how many times as fast as at the start."""
+    names = ["eager", *(step.name for step in ladder.steps)]
+    labels = dict(zip(names, [_start(ladder), *map(_label, ladder.steps)], strict=True))
+    figure = bare_figure(height=70 + _ROW * len(names))
+    span = _span(ladder, margin)
+    before, place = Estimate(), labels["eager"]
+    figure.add_scatter(
+        x=[1.0], y=[place], mode="markers", marker={"color": _INK, "symbol": "circle", "size": 9}
+    )
+    for step in ladder.steps:
+        here = labels[step.name]
+        figure.add_scatter(
+            x=[before.ratio] * 2, y=[place, here], mode="lines",
+            line={"color": _SOFT, "width": 1, "dash": "dot"}, hoverinfo="skip",
+        )  # fmt: skip
+        _add_step(figure, step, before.ratio, here)
+        before, place = step.total, here
+    figure.update_yaxes(
+        categoryorder="array", categoryarray=[labels[name] for name in names][::-1], showgrid=False
+    )
+    figure.update_xaxes(**speedup_axis(span), title={"text": "times as fast as at the start", "standoff": 6})
+    return figure
+
+
+def _add_step(figure: go.Figure, step: Step, begins: float, place: str) -> None:
+    style = look(step.verdict)
+    if step.own is None:
+        figure.add_scatter(
+            x=[begins], y=[place], mode="markers",
+            marker={"color": style.ink, "symbol": style.symbol, "size": 8},
+            customdata=[f"{escape(step.name)}: {escape(step.reason)}"], hovertemplate="%{customdata}<extra></extra>",
+        )  # fmt: skip
+        return
+    figure.add_scatter(
+        x=[begins, step.total.ratio], y=[place] * 2, mode="lines",
+        line={"color": style.tint, "width": _THICK}, hoverinfo="skip",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[step.total.ratio], y=[place], mode="markers",
+        marker={"color": style.ink, "symbol": style.symbol, "size": 9},
+        error_x={
+            "type": "data", "symmetric": False, "color": style.ink, "thickness": 1.5, "width": 0,
+            "array": [begins * step.own.high - step.total.ratio],
+            "arrayminus": [step.total.ratio - begins * step.own.low],
+        },
+        customdata=[f"{escape(step.name)}: {_interval(step.own)} against the step before, {_interval(step.total)} "
+                    "against the start"],
+        hovertemplate="%{customdata}<extra></extra>",
+    )  # fmt: skip
+
+
+def _span(ladder: Ladder, margin: float) -> tuple[float, float]:
+    ends = [1 / (1 + 2 * margin), 1 + 2 * margin]
+    begins = 1.0
+    for step in ladder.steps:
+        if step.own:
+            ends += [begins * step.own.low, begins * step.own.high]
+            begins = step.total.ratio
+    air = (max(ends) / min(ends)) ** 0.06
+    return min(ends) / air, max(ends) * air
+
+
+def _start(ladder: Ladder) -> str:
+    ms = milliseconds(ladder.eager_ms)
+    return f"as it is, eager<br>{ms} ms per call" if ms else "as it is, eager"
+
+
+def _label(step: Step) -> str:
+    if step.own:
+        return f"{escape(step.name)}  <b>{step.own.ratio:.2f}×</b><br>{step.own.low:.3f}–{step.own.high:.3f}"
+    short = [*wrap(step.reason, _WIDEST), ""][0]
+    return f"{escape(step.name)}: {escape(step.verdict)}<br>{escape(short)}{'…' * (len(short) < len(step.reason))}"
+
+
+def _table(ladder: Ladder) -> str:
+    heads = [
+        "Step",
+        "Adds",
+        "Verdict",
+        "Against the step before",
+        "Together",
+        "ms per call",
+        "SQNR dB",
+        "Why",
+    ]
+    return table(heads, [_cells(step) for step in ladder.steps])
+
+
+def _cells(step: Step) -> list[Cell]:
+    row, times, adds, sqnr = step.row, ["", ""], "", ""
+    if row is not None:
+        times = [milliseconds(row[f"latency/{arm}median_ms"]) for arm in ("baseline_", "")]
+        adds = str(row["treatment"]).strip('[]"')
+        sqnr = decibels(row["quality/sqnr_db"]) if row["quant"] != "none" else ""
+    return [
+        text_cell(step.name),
+        text_cell(adds),
+        Cell(chip(step.verdict), step.verdict),
+        number_cell(_interval(step.own) if step.own else "", step.own.ratio if step.own else None),
+        number_cell(_interval(step.total) if step.own else "", step.total.ratio if step.own else None),
+        number_cell(" → ".join(times) if all(times) else "", None),
+        number_cell(sqnr, None),
+        text_cell(step.reason),
+    ]
+
+
+def _others(rows: pd.DataFrame) -> str:
+    heads = ["Run", "Treatment", "Verdict", "Speedup", "Why"]
+    cells = []
+    for row in rows.to_dict("records"):
+        ran = bool(row["verdict"])
+        own = Estimate(*(row[f"speedup/{part}"] for part in ("ratio", "ci_low", "ci_high"))) if ran else None
+        name = f"{row['model']} {row['target']} batch {row['batch']}, {row['quant']}, {row['compile']}"
+        status = str(row["verdict"] or row["outcome"])
+        cells.append(
+            [
+                text_cell(name),
+                text_cell(str(row["treatment"])),
+                Cell(chip(status), status),
+                number_cell(_interval(own) if own else "", own.ratio if own else None),
+                text_cell(str(row["reason"] or "")),
+            ]
+        )
+    return table(heads, cells)
+
+
+def _interval(found: Estimate) -> str:
+    return f"{found.ratio:.3f}× ({found.low:.3f}–{found.high:.3f})"

@@ -1,0 +1,142 @@
+"""What ``package.json`` beside packages says, and whether this device and torch can run them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from src.config.paths import command
+from src.devices.device import Device
+from src.outcomes import RunEndedError
+from src.records.environment import versions
+from src.records.record import Outcome
+
+INFO_NAME = "package.json"
+KIND, SCHEMA_VERSION = "quantpay package", 1
+
+
+@dataclass
+class Part:
+    """One file of code, and the modules that it is the code of."""
+
+    file: str
+    bytes: int
+    sha256: str
+    constants: str | None  # a file of tensors that are in the model's code and not among its weights
+    kind: str  # the class
+    modules: list[str]  # paths in the denoiser; empty text: the whole of it
+    inputs: list[str]  # dtypes and shapes of the tensors of a call; of a dynamic side its range, ``1-8``
+    weights: dict[str, str]  # dtypes and shapes, by the names in the code
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether it takes calls of more than one size."""
+        return any("-" in text for text in self.inputs)
+
+
+@dataclass
+class PackageInfo:
+    """All packages in a folder. It is data: nothing in it is called."""
+
+    parts: list[Part]
+    device: dict[str, Any]  # that they were compiled on and for
+    compile: dict[str, Any]  # conf/compile as resolved
+    model: str
+    quant: str
+    target: str
+    dtype: str
+    versions: dict[str, str]
+    kind: str = KIND
+    schema_version: int = SCHEMA_VERSION
+
+
+def inputs_of(tensors: Sequence[torch.Tensor], shapes: Sequence[Sequence[Any]] | None) -> list[str]:
+    """What the tensors of a call are: ``bfloat16 [1-8, 256, 64]`` is one whose first side may be 1 to 8.
+
+    Args:
+        tensors: of a call.
+        shapes: of each the sides, a dynamic one as [least, most]; None: all are fixed.
+    """
+    found = [[*tensor.shape] for tensor in tensors] if shapes is None else shapes
+    return [
+        f"{str(tensor.dtype)[6:]} [{', '.join(map(_side, sides))}]"
+        for tensor, sides in zip(tensors, found, strict=True)
+    ]
+
+
+def fits(text: str, tensor: torch.Tensor) -> bool:
+    """Whether a tensor is one that `inputs_of` describes."""
+    dtype, _, shape = text.partition(" ")
+    sides = [side.split("-") for side in shape[1:-1].split(", ") if side]
+    return (
+        dtype == str(tensor.dtype)[6:]
+        and len(sides) == tensor.dim()
+        and all(int(s[0]) <= size <= int(s[-1]) for s, size in zip(sides, tensor.shape, strict=True))
+    )
+
+
+def _side(side: Any) -> str:
+    return "-".join(map(str, side)) if isinstance(side, (list, tuple)) else str(side)
+
+
+def read_package(folder: Path) -> PackageInfo:
+    """Read ``package.json`` in a folder.
+
+    Raises:
+        RunEndedError: there is none, or it is damaged or of a newer schema.
+    """
+    path = folder / INFO_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise unusable_package(path, f"cannot be read ({error.strerror}), so there is no package") from error
+    except ValueError as error:
+        raise unusable_package(path, f"not JSON ({error}), so there is no package") from error
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        raise unusable_package(path, "not written by compile=aot")
+    if isinstance(content["schema_version"], int) and content["schema_version"] > SCHEMA_VERSION:
+        raise unusable_package(path, f"schema {content['schema_version']} is newer than {SCHEMA_VERSION}")
+    known = {field.name for field in fields(PackageInfo)}
+    try:
+        info = PackageInfo(**{name: value for name, value in content.items() if name in known})
+        info.parts = [Part(**part) for part in content["parts"]]
+    except (TypeError, KeyError) as error:
+        raise unusable_package(path, f"not complete ({error})") from error
+    return info
+
+
+def check_device(folder: Path, info: PackageInfo, device: Device) -> None:
+    """Whether the code can run here.
+
+    Raises:
+        RunEndedError: it was compiled by another torch, or for a device that can do something else: one line.
+    """
+    here = versions()["torch"]
+    if info.versions.get("torch") != here:
+        raise unusable_package(folder, f"built with torch {info.versions.get('torch')}, this is {here}")
+    lacks = missing(info.device, device.as_dict())
+    if lacks:
+        raise unusable_package(folder, f"built for {info.device.get('name')}; this is {device.name}: {lacks}")
+
+
+def missing(built: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """What a device lacks that code of another one needs, in words; empty where it runs.
+
+    A CPU's code uses all instruction sets that were there, a CUDA device's one compute capability.
+    """
+    if built.get("kind") != here["kind"]:
+        return f"a {here['kind']} device"
+    if built.get("compute_capability") != here["compute_capability"]:
+        return f"compute capability {here['compute_capability']}, not {built.get('compute_capability')}"
+    there = set(built.get("identity", {}).get("instruction_sets", []))
+    absent = sorted(there - set(here["identity"].get("instruction_sets", [])))
+    return f"it has no {', '.join(absent)}" if absent else ""
+
+
+def unusable_package(path: Path, why: str) -> RunEndedError:
+    """How a run ends that was given a package which cannot be used, and what to do."""
+    again = f"build it here: {command('run', 'task=serialize', 'compile=aot', 'serialize.keep=true')}"
+    return RunEndedError(Outcome.FAILED, f"{path}: {why}", again)

@@ -1,0 +1,112 @@
+"""Ladders: which runs are steps of one, what they come to together, and how they are told."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from src.analysis.ladder import Estimate, ladders, others
+from src.analysis.runs.frame import steps_of, tidied
+from src.analysis.runs.source import Runs, attempts
+from src.records.record import Outcome
+from src.report.runs.ladder import ladder_in_words, ladder_section
+from tests.analysis.synthetic import CPU, made
+
+STEPS = ["compiled", "fused_qkv", "quantized", "cuda_graphs"]
+ADDS = {"compiled": "compile", "fused_qkv": "recipe.fused_qkv", "cuda_graphs": "recipe.cuda_graphs"}
+
+
+def step(name, speedup=None, *, quant="none", steps=STEPS, **given):
+    params = {"ladder.step": name, "ladder.order": json.dumps(steps)}
+    if name in ADDS:
+        params["treatment"] = ADDS[name]
+    recipe = {"recipe": "fused_qkv"} if name not in STEPS[:1] else {}
+    return made(f"{name}-{quant}", speedup, quant=quant, params=params | recipe, **given)
+
+
+def runs(quant="int8wo", last=1.2):
+    return [
+        step("compiled", 2.0),
+        step("fused_qkv", 1.1),
+        step("quantized", last, quant=quant, spread=0.03),
+        step("cuda_graphs", quant=quant, outcome=Outcome.UNSUPPORTED, reason="needs CUDA"),
+    ]
+
+
+def frame(several):
+    """Attempts as MLflow's client gives them."""
+    found = []
+    for at_ms, each in enumerate(several):
+        record = each.record
+        tags = {
+            name: str(getattr(record, name)) for name in ("run_key", "outcome", "reason", "sweep", "verdict")
+        }
+        params = {name: str(value) for name, value in record.axes.items()} | each.params
+        data = SimpleNamespace(
+            params=params, tags=tags | {"device": CPU, "attempt": "1"}, metrics=record.metrics
+        )
+        found.append(
+            SimpleNamespace(info=SimpleNamespace(run_id=record.run_key, start_time=at_ms), data=data)
+        )
+    return attempts(Runs(found))
+
+
+def test_steps_come_to_their_product_and_hold_the_errors_of_all():
+    (ladder,) = ladders(steps_of(frame(runs()), 0.02))
+    assert [each.name for each in ladder.steps] == STEPS
+    assert ladder.total.ratio == pytest.approx(2.0 * 1.1 * 1.2)
+    error = math.sqrt(0.01**2 + 0.01**2 + 0.03**2)
+    assert math.log(ladder.total.high / ladder.total.ratio) == pytest.approx(error, rel=1e-6)
+    last = ladder.steps[-1]
+    assert (last.own, last.verdict, last.total) == (None, "unsupported", ladder.total)
+    assert "needs CUDA" in last.reason
+
+
+def test_what_comes_before_the_scheme_belongs_to_the_ladders_of_all_schemes():
+    found = ladders(steps_of(frame([*runs(), *runs("float8dq", 1.5)[2:]]), 0.02))
+    assert {each.quant: round(each.total.ratio, 2) for each in found} == {"int8wo": 2.64, "float8dq": 3.3}
+
+
+def test_a_step_that_was_not_run_is_told():
+    (ladder,) = ladders(steps_of(frame(runs()[:2]), 0.02))
+    assert ladder.steps[2].verdict == "not run"
+    assert ladder.total.ratio == pytest.approx(2.2)
+
+
+def test_other_treatments_stay_out_of_what_is_about_quantization():
+    alone = made("alone", 1.3, quant="none", params={"treatment": "recipe.fused_qkv", "recipe": "fused_qkv"})
+    found = frame([*runs(), alone, made("usual", 1.1)])
+    main, steps = tidied(found, 0.02), steps_of(found, 0.02)
+    assert {*main["run_key"]} == {"usual", "quantized-int8wo"}
+    assert "alone" in {*steps["run_key"]}
+    assert [*others(steps)["treatment"]] == ["recipe.fused_qkv"]
+    assert {*main["compile"]} == {"default", "default + fused_qkv"}
+
+
+def test_both_are_shown():
+    alone = made("alone", 1.3, quant="none", params={"treatment": "compile"}, reason="<so>")
+    steps = steps_of(frame([*runs(), alone]), 0.02)
+    html = ladder_section(steps, 0.02)
+    for text in (
+        "Step by step",
+        "<svg",
+        "fused_qkv",
+        "needs CUDA",
+        "Other treatments",
+        "&lt;so&gt;",
+        "2.640×",
+    ):
+        assert text in html
+    lines = [*ladder_in_words(steps)]
+    assert "  fused_qkv: helps 1.100× (1.089–1.111); together 2.20×" in lines
+    assert any(line.startswith("  cuda_graphs: unsupported needs CUDA") for line in lines)
+
+
+def test_there_is_no_section_without_any():
+    assert ladder_section(steps_of(frame([made("usual", 1.1)]), 0.02), 0.02) == ""
+
+
+def test_estimates_multiply():
+    found = Estimate(2.0, 1.9, 2.1).times(Estimate())
+    assert (found.ratio, found.low, found.high) == pytest.approx((2.0, 1.9, 2.1))

@@ -1,0 +1,81 @@
+"""Runs with a recipe, from configuration to record: in both arms, as the treatment, refused."""
+
+import json
+
+import pytest
+
+from src.records.record import Outcome
+from tests.conftest import SMALL_FLUX
+
+PIPELINE = (*SMALL_FLUX, "target=pipeline", "model.pipeline.steps=3", "quant=none")
+
+
+def test_a_recipe_in_both_arms_is_quantized_as_it_is(compose, execute_run, tmp_path):
+    record = execute_run(compose(*SMALL_FLUX, "quant=int8wo", "recipe.fused_qkv=true"))
+    assert record.outcome is Outcome.OK, record.reason
+    rows = json.loads((tmp_path / "run" / "layers.json").read_text())
+    assert {row["scheme"] for row in rows if row["fqn"].endswith("to_qkv")} == {"int8wo"}
+    assert record.details["baseline"]["text"] == "unquantized bfloat16, compile=none, fused_qkv"
+
+
+def test_a_recipe_as_the_treatment_with_a_quantized_baseline(compose, execute_run, tmp_path):
+    record = execute_run(
+        compose(*SMALL_FLUX, "quant=int8wo", "recipe.fused_qkv=true", "treatment=[recipe.fused_qkv]")
+    )
+    assert record.outcome is Outcome.OK, record.reason
+    tables = [json.loads((tmp_path / "run" / name / "layers.json").read_text()) for name in ("", "baseline")]
+    quantized = [{row["fqn"].rpartition(".")[2] for row in rows if row["scheme"]} for rows in tables]
+    assert "to_qkv" in quantized[0]
+    assert "to_qkv" not in quantized[1]
+    assert "to_q" in quantized[1]
+    assert record.details["baseline"]["text"] == "int8wo of bfloat16, compile=none"
+    own, other = (record.metrics[f"quality/{arm}sqnr_db"] for arm in ("", "baseline_"))
+    assert own == pytest.approx(other, abs=3)
+    assert 20 < own < 60
+    assert record.axes["treatment"] == "recipe.fused_qkv"
+
+
+def test_fewer_layers_as_the_treatment(compose, execute_run):
+    cfg = compose(*SMALL_FLUX, "quant=int8wo", "quant.layers.exclude=[attn]", "treatment=[quant.layers]")
+    record = execute_run(cfg)
+    assert record.outcome is Outcome.OK, record.reason
+    assert record.metrics["memory/model_gib"] > record.metrics["memory/baseline_model_gib"]
+
+
+def test_step_caches_change_the_image(compose, execute_run):
+    record = execute_run(compose(*PIPELINE, "cache=taylorseer", "recipe.cache.config.disable_cache_before_step=1",
+                                 "treatment=[recipe.cache]"))  # fmt: skip
+    assert record.outcome is Outcome.OK, record.reason
+    assert record.metrics["quality/max_abs_error"] > 0
+    assert record.axes["recipe"] == "cache=taylorseer"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["recipe.offload=model"], "this is a CPU"),
+        (["recipe.cuda_graphs=true"], "CUDA graphs need a CUDA device"),
+        (["recipe.attention=cudnn"], "torch has this kind for GPUs only"),
+        (["recipe.vae_tiling=true", "target=denoiser"], "for whole pipelines: this is target=denoiser"),
+        (["recipe.fused_qkv=true", "quant.where=streamed"], "quant.where=streamed never has it whole"),
+        (["cache=first_block", "compile=regional"], "compile.fullgraph=true forbids"),
+        (["treatment=[recipe.fused_qkv]"], "adds nothing here: the arms would be equal"),
+        (["recipe.memory_format=channels_last", "target=denoiser"], "has no convolutions"),
+    ],
+)
+def test_what_cannot_be_is_unsupported_with_its_reason(compose, execute_run, given, said):
+    record = execute_run(compose(*PIPELINE, *given))
+    assert record.outcome is Outcome.UNSUPPORTED, record.reason
+    assert said in record.reason
+    assert record.remedy
+
+
+def test_a_ladder_leaves_out_what_an_earlier_step_could_not_add(compose, execute_run):
+    steps = {"order": ["recipe.memory_format"], "quantized": ["quant"]}
+    given = [f"+ladder.steps.{name}=[{','.join(keys)}]" for name, keys in steps.items()]
+    cfg = compose(
+        *SMALL_FLUX, "quant=int8wo", "recipe.memory_format=channels_last", *given, "ladder.step=quantized"
+    )
+    record = execute_run(cfg)
+    assert record.outcome is Outcome.OK, record.reason
+    assert "left out in both arms: recipe.memory_format: " in record.reason
