@@ -1,8 +1,6 @@
 """Draw the loss curves of a sweep's trainings: ``python docs/make_training_figure.py SWEEP [OUTPUTS]``.
 
-The sweep: ``python -m src.run -m task=training model=flux-tiny resolution=64 dtype=float32 compile=none gpu=cpu
-quant=training/float8_tensorwise,training/float8_rowwise,training/float8_rowwise_with_gw_hp training.emulate=true
-training.steps=60``
+The sweep: ``python -m src.run sweeps=training_float8``.
 """
 
 import json
@@ -40,7 +38,9 @@ def found(sweep: str, outputs: Path) -> dict[str, dict[str, list[float]]]:
         kept = path.with_name("losses.json")
         if record["sweep"] == sweep and kept.is_file():
             name = record["axes"]["quant"].removeprefix("training/")
-            print(name, {key: value for key, value in record["metrics"].items() if key.startswith("quality/")})
+            print(
+                name, {key: value for key, value in record["metrics"].items() if key.startswith("quality/")}
+            )
             curves[name] = json.loads(kept.read_text(encoding="utf-8"))
     return curves
 

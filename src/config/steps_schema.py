@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from src.config.fields import aside, bounded
+from src.config.fields import bounded
 
 
 def _adamw() -> dict[str, Any]:
@@ -21,7 +21,7 @@ class LoraConf:
 
 @dataclass
 class StepsConf:
-    """What one step of both arms is; it is part of the run key of such runs alone."""
+    """What one step of both arms is; where it is not the usual one it is part of the run key."""
 
     steps: int = bounded(20, min=2, max=100000)  # of the loss curves
     learning_rate: float = bounded(1.0e-4, min=0.0, max=10.0)
@@ -29,6 +29,6 @@ class StepsConf:
         default_factory=_adamw
     )  # of both arms, but where the recipe brings its own: a class and its arguments
     lora: LoraConf = field(default_factory=LoraConf)
-    emulate: bool = aside(
-        False
-    )  # a recipe whose kernels are not here: the curve without a speed; it becomes quant.emulate
+    emulate: bool = (
+        False  # a recipe whose kernels are not here: the curve without a speed; it becomes quant.emulate
+    )

@@ -51,8 +51,6 @@ def run_key(cfg: RootConf, device: dict[str, Any]) -> str:
             del measured["model"]["pipeline"][name]
     if measured["serialize"] == _keyed(SerializeConf()):
         del measured["serialize"]
-    if not cfg.task.steps:
-        del measured["training"]
     if cfg.serialize.load is not None:
         measured["serialize"]["load"] = stamps(Path(cfg.serialize.load))
     if cfg.quant.plan is not None:
