@@ -120,7 +120,7 @@ def distance(value: object) -> str:
 IMAGE_QUALITY = {
     "quality/psnr_db": ("PSNR, dB", decibels),
     "quality/lpips": ("LPIPS", distance),
-    "quality/accuracy": ("recognised", percent),
+    "quality/accuracy": ("hits", percent),
 }
 
 

@@ -9,6 +9,7 @@ from src.config.model_schema import DENOISER, PIPELINE
 from src.context import RunContext
 from src.quality.images import psnr
 from src.quality.pictures import keep_pictures
+from src.serialization.package import without_packages
 from src.tasks.arms.arm import Arm
 from src.tasks.arms.untreated import Untreated
 from src.workloads.dims import resolve
@@ -44,12 +45,12 @@ def drawn(denoiser: nn.Module, run: RunContext) -> torch.Tensor:
     The same labels and noise whatever the denoiser.
 
     Args:
-        denoiser: on the run's device; maybe one that was compiled.
+        denoiser: on the run's device; maybe one that was compiled or packaged.
         run: its context.
     """
     pipeline = run.cfg.model.pipeline
     module = assemble(replace(run.cfg, batch=pipeline.samples), {pipeline.denoiser: denoiser})
-    with torch.compiler.set_stance("force_eager"):
+    with torch.compiler.set_stance("force_eager"), without_packages(denoiser):
         images = module(**_prompts(run), num_inference_steps=pipeline.steps, guidance_scale=pipeline.guidance)
     assert isinstance(images, torch.Tensor)
     return images.cpu()

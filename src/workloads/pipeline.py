@@ -105,7 +105,7 @@ def build_pipeline(
     for name, part in pipeline_parts(cfg).items():
         if name not in modules:
             modules[name] = build_model(part.conf, device, dtype, part.seed, part.where, weights_made_on(cfg))
-    restructured(denoiser, cfg.recipe, modules[VAE])
+    restructured(denoiser, cfg.recipe, modules.get(VAE))
     if conf.prompt == TOKENS:
         given = resolved(conf.call | conf.call_with_tokens, dims, f"{_WHERE}.call")
         prompt = {"prompt": [PROMPT] * cfg.batch} | given
