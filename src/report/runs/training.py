@@ -34,10 +34,11 @@ _PHASES = ("model", "gradients", "optimizer", "activations")
 _INK, _HEIGHT, _UNQUANTIZED = "#30343a", 260, "unquantized"
 _MIB = 1024  # of a GiB
 _MOST_PANELS = 12
+_MOST_TOLD = 60  # characters of a reason
 _NOTE = (
-    "A step is forward, backward and optimizer, of the same weights with and without the recipe, at turns. Memory is "
+    "A step is forward, backward and optimizer, of the same weights with and without the recipe, in alternating rounds. Memory is "
     "without and with it, in MiB; what is kept for the backward is counted eagerly. Curves apart: mean distance of "
-    "the two loss curves, as a share of the unquantized one's mean."
+    "the two loss curves, as a share of the unquantized one's mean. Whole reasons: verdicts.csv."
 )
 
 
@@ -75,8 +76,12 @@ def _cells(row: Row) -> list[Cell]:
         number_cell(f"{apart:.2%}" if pd.notna(apart) else "", apart),
         number_cell(decibels(gradient), gradient),
         *(_memory(row, phase) for phase in _PHASES),
-        text_cell(str(row["reason"])),
+        text_cell(_shortened(str(row["reason"]))),
     ]
+
+
+def _shortened(reason: str) -> str:
+    return reason if len(reason) <= _MOST_TOLD else f"{reason[: _MOST_TOLD - 1]}…"
 
 
 def _memory(row: Row, phase: str) -> Cell:
