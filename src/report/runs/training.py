@@ -36,9 +36,9 @@ _MIB = 1024  # of a GiB
 _MOST_PANELS = 12
 _MOST_TOLD = 60  # characters of a reason
 _NOTE = (
-    "A step is forward, backward and optimizer, of the same weights with and without the recipe, in alternating rounds. Memory is "
-    "without and with it, in MiB; what is kept for the backward is counted eagerly. Curves apart: mean distance of "
-    "the two loss curves, as a share of the unquantized one's mean. Whole reasons: verdicts.csv."
+    "A step is forward, backward and optimizer, of the same weights with and without the recipe, in alternating "
+    "rounds. Memory is without and with it, in MiB; what is kept for the backward is counted eagerly. Curves apart: "
+    "mean distance of the two loss curves, as a share of the unquantized one's mean. Whole reasons: verdicts.csv."
 )
 
 
