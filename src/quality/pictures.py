@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
+from src.quality.media import write_png
 from src.records.pictures import PICTURES_NAME
 
 COLUMNS = 10  # of a sheet
@@ -54,16 +55,3 @@ def _sized(images: torch.Tensor) -> torch.Tensor:
         if side > _MOST_PX
         else images
     )
-
-
-def write_png(image: torch.Tensor, path: Path) -> None:
-    """Write a picture [1 or 3, height, width] in [0, 1].
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    from PIL import Image  # diffusers brings it along; importing it takes a while
-
-    values = (image.clamp(0, 1) * 255).round().byte()
-    array = values[0].numpy() if len(values) == 1 else values.permute(1, 2, 0).contiguous().numpy()
-    Image.fromarray(array).save(path, format="PNG")

@@ -13,7 +13,8 @@ from hydra.utils import get_method, instantiate
 from src.config.durations import duration
 from src.context import RunContext
 from src.outcomes import RunEndedError
-from src.quality.pictures import sheet, write_png
+from src.quality.media import write_png
+from src.quality.pictures import sheet
 from src.records.mlflow.content import LOSSES_NAME
 from src.records.record import Outcome, write_json
 from src.tasks.samples import drawn
