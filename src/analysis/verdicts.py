@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.analysis.runs.frame import TREATMENT, WORKLOAD, Row
+from src.analysis.runs.frame import TRAINING, TREATMENT, WORKLOAD, Row
 from src.analysis.runs.source import SHAPE
 from src.config.model_schema import RANDOM_WEIGHTS
 
@@ -73,6 +73,7 @@ def workload_text(row: Row) -> str:
         frames = row.get("frames")  # of videos
         parts += [f"{frames} frames"] if pd.notna(frames) and frames else []
     parts += [str(row["dtype"])] if row["dtype"] not in ("bfloat16", "") else []
+    parts += [TRAINING] if row.get("task") == TRAINING else []
     return " ".join(parts)
 
 

@@ -13,6 +13,7 @@ from src.config.model_schema import DOUBLED, ModelConf
 from src.config.paths import database_uri
 from src.config.quant_schema import QuantConf
 from src.config.recipe_schema import LadderConf, RecipeConf
+from src.config.steps_schema import StepsConf
 
 AUTO = "auto"
 DTYPES = (
@@ -72,6 +73,9 @@ class TaskConf:
     )  # callable(RunContexts, turn): runs of one probe in the same rounds; empty: none
     compares: bool = aside(True)  # whether its runs have a speedup and a verdict for the analysis
     trains: bool = field(default=False, metadata={"key": GIVEN})  # whether model.training says what it does
+    steps: bool = field(
+        default=False, metadata={"key": GIVEN}
+    )  # whether it compares steps of a training, which `training` says more of
 
 
 @dataclass
@@ -125,6 +129,7 @@ class RootConf:
     measure: MeasureConf = MISSING
     tracking: TrackingConf = field(default=MISSING, metadata={"key": False})
     serialize: SerializeConf = field(default_factory=SerializeConf)
+    training: StepsConf = field(default_factory=StepsConf, metadata={"key": GIVEN})
     recipe: RecipeConf = field(default_factory=RecipeConf, metadata={"key": GIVEN})  # of both arms
     treatment: list[str] = field(
         default_factory=lambda: ["quant"], metadata={"key": GIVEN}

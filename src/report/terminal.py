@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from src.analysis.advice import Advised
-from src.analysis.runs.frame import model_level
+from src.analysis.runs.frame import model_level, trained
 from src.analysis.verdicts import (
     IMAGE_QUALITY,
     decibels,
@@ -48,7 +48,7 @@ def show(
         _answer(console, each)
     if len(answers) > _MOST_ANSWERS:
         console.print(f"{len(answers) - _MOST_ANSWERS} more answers are in the report", "")
-    ran = verdict_table(model_level(runs))
+    ran = verdict_table(pd.concat([model_level(runs), trained(runs)]))
     ran = ran[ran["verdict"] != ""]
     for table in (_verdicts, _breakeven):
         frame = ran if table is _verdicts else breakeven

@@ -209,9 +209,10 @@ def _losses(path: Path) -> list[Point]:
     if not path.exists():
         return []
     try:
-        return _series(
-            "training/loss_of_step", [float(loss) for loss in json.loads(path.read_text())["loss"]]
-        )
+        curves = json.loads(path.read_text())
+        found = _series("training/loss_of_step", [float(loss) for loss in curves["loss"]])
+        baseline = [float(loss) for loss in curves.get("baseline_loss", [])]
+        return found + _series("training/baseline_loss_of_step", baseline)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not readable losses ({error!r})") from error
 
