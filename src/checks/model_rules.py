@@ -72,20 +72,25 @@ def _loadable(weights: WeightsConf, target: str, where: str) -> Iterator[str]:
 
 def _pipeline(conf: PipelineConf, dims: Mapping[str, int], where: str) -> Iterator[str]:
     encoders = conf.text_encoders if conf.prompt == TOKENS else {}
-    parts = {VAE: conf.vae} | {f"text_encoders.{name}": each for name, each in encoders.items()}
+    vae = {VAE: conf.vae} if conf.vae.factory else {}
+    parts = vae | {f"text_encoders.{name}": each for name, each in encoders.items()}
     for name, part in parts.items():
         yield from _component(part, f"{where}.{name}")
     if "_target_" not in conf.scheduler:
         yield f"{where}.scheduler._target_: a value is missing; give the dotted path of a scheduler's class"
     yield from mistakes(conf.scheduler, f"{where}.scheduler")
     yield from mistakes({"_target_": conf._target_}, where, later=True)
-    names = [conf.denoiser, VAE, "scheduler", *encoders, *(each.tokenizer for each in encoders.values())]
+    names = [conf.denoiser, *vae, "scheduler", *encoders, *(each.tokenizer for each in encoders.values())]
     known = _known(conf._target_)
     for name in names if known else ():
         if known and name not in known.names:
             yield f"{where}: {conf._target_} has no component {name}; {accepted(name, known.names)}"
     yield from _call_mistakes(conf, conf._target_, "__call__", where)
     yield from _feeding(conf, dims, where)
+    try:
+        shape_of(conf.latents, dims, f"{where}.latents")
+    except ConfigError as error:
+        yield str(error)
 
 
 def _known(target: str) -> Signature | None:

@@ -15,7 +15,7 @@ from src.devices.device import Device
 from src.planning.besides import Besides
 from src.planning.live import LiveBytes
 from src.treatments.layers import LayerRow, capture_layers
-from src.workloads.dims import resolve
+from src.workloads.dims import resolve, shape_of
 from src.workloads.inputs import make_inputs
 from src.workloads.model import empty_model, fill, size_bytes, tensor_bytes
 from src.workloads.workload import Workload, build_workload
@@ -83,8 +83,9 @@ class Footprints:
             if cfg.target != PIPELINE:
                 with self._mode:
                     return _of_target(cfg, model)
-            vae = self._model(cfg.model.pipeline.vae, cfg, "model.pipeline.vae")
-            weights += size_bytes(vae)
+            conf = cfg.model.pipeline.vae
+            vae = self._model(conf, cfg, "model.pipeline.vae") if conf.factory else None
+            weights += size_bytes(vae) if vae else 0
             with self._mode:
                 return _of_pipeline(cfg, model, vae)
         except (Exception, SystemExit) as error:  # whatever a model's own code cannot do without values
@@ -120,23 +121,30 @@ def _of_target(cfg: RootConf, model: nn.Module) -> Footprint:
     )
 
 
-def _of_pipeline(cfg: RootConf, model: nn.Module, vae: nn.Module) -> Footprint:
+def _of_pipeline(cfg: RootConf, model: nn.Module, vae: nn.Module | None) -> Footprint:
     """A pipeline's steps one after another need the larger of what a denoising step and the decoding need."""
     dims = resolve(cfg.model.dims, sizes_of_call(cfg), "model.dims")
     inputs = make_inputs(cfg.model, dims, _CPU.torch, getattr(torch, cfg.dtype), cfg.seed + 1)
     step = _seen(Workload(model, (), inputs))
-    end = _seen(Workload(_Decoder(vae), (_latents(vae, cfg),), {}))
-    for row in end.rows:
-        row.component, row.name = VAE, row.name.removeprefix(f"{VAE}.")
-    weights, activations = size_bytes(model) + size_bytes(vae), max(step.activations, end.activations)
+    parts = [step] if vae is None else [step, _of_decoding(vae, cfg)]
+    weights = size_bytes(model) + (size_bytes(vae) if vae else 0)
+    activations = max(part.activations for part in parts)
     return Footprint(
         weights=weights,
         inputs=step.inputs,
         activations=activations,
         building=weights + step.inputs + activations,
-        rows=step.rows + end.rows,
-        layer_bytes=step.layer_bytes | end.layer_bytes,
+        rows=[row for part in parts for row in part.rows],
+        layer_bytes={name: each for part in parts for name, each in part.layer_bytes.items()},
     )
+
+
+def _of_decoding(vae: nn.Module, cfg: RootConf) -> "_Seen":
+    given = torch.empty(latents_shape(cfg, vae), device=_CPU.torch, dtype=getattr(torch, cfg.dtype))
+    end = _seen(Workload(_Decoder(vae), (given,), {}))
+    for row in end.rows:
+        row.component, row.name = VAE, row.name.removeprefix(f"{VAE}.")
+    return end
 
 
 class _Decoder(nn.Module):
@@ -151,11 +159,16 @@ class _Decoder(nn.Module):
         return decode(latents, return_dict=False)
 
 
-def _latents(vae: Any, cfg: RootConf) -> torch.Tensor:
-    """[batch, latent channels, side, side], the image's side halved by each of the VAE's blocks but one."""
+def latents_shape(cfg: RootConf, vae: Any) -> list[int]:
+    """What a pipeline's VAE decodes: as the model's file says, else [batch, channels, side, side].
+
+    That is of square images, whose side each of the VAE's blocks but one halves.
+    """
+    if cfg.model.pipeline.latents:
+        dims = resolve(cfg.model.dims, sizes(cfg), "model.dims")
+        return shape_of(cfg.model.pipeline.latents, dims, "model.pipeline.latents")
     side = cfg.resolution // 2 ** (len(vae.config.block_out_channels) - 1)
-    shape = (cfg.batch, vae.config.latent_channels, side, side)
-    return torch.empty(shape, device=_CPU.torch, dtype=getattr(torch, cfg.dtype))
+    return [cfg.batch, vae.config.latent_channels, side, side]
 
 
 @dataclass(frozen=True)

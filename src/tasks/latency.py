@@ -8,16 +8,15 @@ import torch
 from src.autoquant.known import DETAIL, layer_config, layer_settings
 from src.autoquant.search import Autoquant
 from src.compilation.scopes import Compiled, compiler_counts, compiler_options, graph_break_reasons
-from src.config.model_schema import PIPELINE
 from src.context import RunContext
 from src.measurement.paired import measure_interleaved
 from src.measurement.power_blocks import PowerBlocks
 from src.measurement.rounds import Rounds, estimate_speedup
-from src.quality.images import compare_images
 from src.quality.sqnr import compare
 from src.records.record import Outcome, write_json
 from src.tasks.arms.arm import Arm, prepare, warm_first_call
 from src.tasks.arms.ceilings import ceiling_metrics, note_ceilings
+from src.tasks.arms.components import time_components
 from src.tasks.arms.numbers import check_treated_numbers
 from src.tasks.arms.profiled import profile_arms
 from src.tasks.arms.recipe import settle_recipe
@@ -34,6 +33,7 @@ from src.tasks.arms.timing import (
 )
 from src.tasks.arms.untreated import Untreated, untreated
 from src.tasks.conclusions.conclusion import conclude, set_aside_emulated
+from src.tasks.conclusions.generated import compare_generated
 from src.tasks.conclusions.launches import host_metrics
 from src.tasks.conclusions.metrics import (
     both_speedups,
@@ -44,6 +44,7 @@ from src.tasks.conclusions.metrics import (
 )
 from src.tasks.conclusions.power_cap import counting_estimate
 from src.tasks.planned import PlannedArms, measure_planned
+from src.tasks.samples import compare_samples
 from src.tasks.startup import measure_startup
 from src.treatments.loading import check_loading
 from src.treatments.making import make_treated
@@ -134,13 +135,21 @@ def measure_and_conclude(arms: Untreated, run: RunContext, treated: Arm) -> None
             for arm in filter(None, (arms.baseline, arms.rival)):
                 arm.call()  # autoquant's trials and warm first calls made Dynamo forget it
     compiled = compiler_counts()
-    timed = _interleaved(arms, treated, run) if arms.alone is None else time_after(arms.alone, treated, run)
+    timed = interleaved(arms, treated, run) if arms.alone is None else time_after(arms.alone, treated, run)
     recompiles = compiler_counts().since(compiled).graphs
     fill_in(timed, Compiled(compiler_counts(), graph_break_reasons(), recompiles), arms, treated, run)
 
 
 def fill_in(timed: Timed, compiled: Compiled, arms: Untreated, treated: Arm, run: RunContext) -> None:
     """What the record says of arms that were timed; profile and warm first calls follow, if asked."""
+    tell_timed(timed, compiled, arms, treated, run)
+    measure_startup(treated, arms.rows, run)
+    compare_generated(arms.baseline, treated, run)
+    compare_samples(arms, treated, run)
+
+
+def tell_timed(timed: Timed, compiled: Compiled, arms: Untreated, treated: Arm, run: RunContext) -> None:
+    """What times, memory and the compiler say."""
     record, baseline, alone = run.record, arms.baseline, arms.alone
     estimate = counting_estimate(estimate_speedup(timed.rounds, run.cfg.measure), timed, run)
     conclude(estimate, timed, run)
@@ -148,6 +157,7 @@ def fill_in(timed: Timed, compiled: Compiled, arms: Untreated, treated: Arm, run
     record.metrics |= both_speedups(timed.rounds, estimate, run.cfg)
     record.metrics |= device_metrics(timed, run.cfg.batch) | host_metrics(timed.host)
     record.metrics |= memory_metrics(baseline, treated, arms.beside_bytes, run.device)
+    time_components(run, {"": treated} if alone else {"baseline_": baseline, "": treated})
     profile_arms(run, *([treated] if alone else [baseline, treated]))
     firsts = {
         prefix: (arm.first_call, None if alone and arm is baseline else warm_first_call(arm, run))
@@ -156,14 +166,9 @@ def fill_in(timed: Timed, compiled: Compiled, arms: Untreated, treated: Arm, run
     }
     record.metrics |= compile_metrics(firsts, compiled.counts, compiled.recompiles)
     record.details["graph_breaks"] = compiled.breaks
-    measure_startup(treated, arms.rows, run)
-    if run.cfg.target == PIPELINE:
-        with run.phase("compare images"):
-            images, record.details["lpips"] = compare_images(baseline.output, treated.output)
-        record.metrics |= images
 
 
-def _interleaved(arms: Untreated, treated: Arm, run: RunContext) -> Timed:
+def interleaved(arms: Untreated, treated: Arm, run: RunContext) -> Timed:
     """Rounds of all arms in turn, then the energy of each; the rounds are on disk whatever happens."""
     rounds, baseline, rival = Rounds(), arms.baseline, arms.rival
     others = {rival.name: rival.call} if rival else {}

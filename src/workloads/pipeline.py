@@ -30,13 +30,11 @@ class Part(NamedTuple):
 
 
 def pipeline_parts(cfg: RootConf) -> dict[str, Part]:
-    """The modules of the run's pipeline, by what its class calls them: denoiser, VAE, the text encoders it uses."""
+    """The modules of the run's pipeline, by its names: denoiser, VAE if any, the text encoders it uses."""
     conf = cfg.model.pipeline
     encoders = conf.text_encoders if conf.prompt == TOKENS else {}
-    return {
-        conf.denoiser: Part(cfg.model, cfg.seed, "model"),
-        VAE: Part(conf.vae, cfg.seed + 2, f"{_WHERE}.vae"),
-    } | {
+    vae = {VAE: Part(conf.vae, cfg.seed + 2, f"{_WHERE}.vae")} if conf.vae.factory else {}
+    return {conf.denoiser: Part(cfg.model, cfg.seed, "model"), **vae} | {
         name: Part(encoder, cfg.seed + 4 + index, f"{_WHERE}.text_encoders.{name}")
         for index, (name, encoder) in enumerate(encoders.items())
     }
@@ -59,12 +57,12 @@ def check_weights(cfg: RootConf) -> None:
 
 
 class ImagePipeline(nn.Module):
-    """A diffusers pipeline whose forward generates images, from the same initial latents at each call.
+    """A diffusers pipeline whose forward generates images or videos, from the same initial latents at each call.
 
     Its modules are submodules under the names that the pipeline gives them.
 
     Args:
-        pipeline: a text-to-image DiffusionPipeline.
+        pipeline: a DiffusionPipeline from text to images or videos.
         cfg: says which modules it has, what it calls its denoiser, and the seed of the initial latents and of
             whatever else the scheduler draws.
     """
@@ -82,7 +80,7 @@ class ImagePipeline(nn.Module):
         return self.get_submodule(self.denoiser_name)
 
     def forward(self, **arguments: Any) -> torch.Tensor:
-        """Images [batch, 3, height, width] in [0, 1], float32.
+        """Images [batch, 3, height, width] or videos [batch, frames, 3, height, width] in [0, 1], float32.
 
         A scheduler starts afresh at every call: pipelines set its timesteps first.
         """
@@ -107,18 +105,18 @@ def build_pipeline(
     for name, part in pipeline_parts(cfg).items():
         if name not in modules:
             modules[name] = build_model(part.conf, device, dtype, part.seed, part.where, weights_made_on(cfg))
-    restructured(denoiser, cfg.recipe, modules[VAE])
+    restructured(denoiser, cfg.recipe, modules.get(VAE))
     if conf.prompt == TOKENS:
         given = resolved(conf.call | conf.call_with_tokens, dims, f"{_WHERE}.call")
         prompt = {"prompt": [PROMPT] * cfg.batch} | given
     else:
         prompt = make_inputs(conf, dims, device, dtype, cfg.seed + 1, _WHERE)
-    arguments = prompt | {
+    arguments = {
         "num_inference_steps": conf.steps,
         "guidance_scale": conf.guidance,
         "height": cfg.resolution,
         "width": cfg.resolution,
-    }
+    } | prompt
     return assemble(cfg, modules), (), arguments
 
 

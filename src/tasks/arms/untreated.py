@@ -20,6 +20,7 @@ from src.records.record import Record
 from src.serialization.package import unload_packages
 from src.tasks.arms.arm import Arm, prepare, prepare_again
 from src.tasks.arms.baseline import choose_rival, prepare_rival
+from src.tasks.arms.components import time_components
 from src.tasks.arms.numbers import check_baseline_numbers, check_rival_numbers
 from src.tasks.arms.profiled import profile_arms
 from src.tasks.arms.recipe import baseline_run
@@ -61,7 +62,8 @@ class Untreated:
         """What they hold while a treated arm is measured."""
         if self.alone is not None:
             return 0
-        return self.baseline.model_bytes + (self.rival.model_bytes if self.rival else 0)
+        arms = filter(None, (self.baseline, self.rival))
+        return sum(arm.model_bytes + arm.workload.state_bytes() for arm in arms)
 
     @property
     def held_bytes(self) -> int:
@@ -217,6 +219,7 @@ def _measure_and_free(arm: Arm, run: RunContext, prefix: str | None) -> Timed:
     """Rounds of an arm by itself; with a metric prefix also its energy and its profile, if asked."""
     timed = time_alone(arm, run, prefix)
     if prefix is not None:
+        time_components(run, {prefix: arm})
         profile_arms(run, arm)
     unload_packages(arm.workload.module)
     arm.workload.module.to_empty(device="meta")
