@@ -1,8 +1,10 @@
 import json
 
 import pytest
+from pandas.testing import assert_frame_equal
 
 from src.analysis.runs.frame import WORKLOAD, compared, layer_level, model_level, of_sweep, standing, tidy
+from src.analysis.runs.local_store import experiment_of, files_of
 from src.analysis.runs.tracker import Tracker, sweep_keys
 from src.analysis.shapes import breakeven_table, shapes
 from src.analysis.verdicts import image_metrics, workload_text
@@ -279,3 +281,30 @@ def test_the_old_name_of_the_speedup_is_still_read(store):
     old.record.metrics["speedup/median"] = old.record.metrics.pop("speedup/ratio")
     frame = frame_of(store, [old])
     assert (frame["verdict"][0], frame["speedup/ratio"][0]) == ("helps", pytest.approx(1.2))
+
+
+def test_crossings_that_are_kept_are_those_of_the_same_numbers(store, tmp_path, monkeypatch):
+    frame = standing(frame_of(store, list(linear_runs(((512, 512), (4096, 4096)), (1, 16, 256, 4096)))))
+    monkeypatch.setattr("src.analysis.shapes._MANY", 1)
+    told = breakeven_table(frame)
+    assert told["m"].notna().any()
+    assert_frame_equal(breakeven_table(frame, tmp_path), told)
+    with monkeypatch.context() as patched:
+        patched.setattr("src.analysis.shapes.crossings", None)  # nothing is computed again
+        assert_frame_equal(breakeven_table(frame, tmp_path), told)
+    faster = frame.assign(**{"speedup/ratio": frame["speedup/ratio"] * 1.01})
+    assert_frame_equal(breakeven_table(faster, tmp_path), breakeven_table(faster))
+
+
+def test_a_runs_files_are_found_where_mlflow_keeps_them(store, tmp_path):
+    name, _ = store.experiment([made("a", 1.2)])
+    tracker = Tracker(TrackingConf(name="s", uri=store.uri), name)
+    run_id = tracker.runs()[0].info.run_id
+    store.client.log_text(run_id, "told", "a.txt")
+    assert tracker.artifact(run_id, "a.txt", tmp_path).read_text() == "told"
+    assert tracker.artifact(run_id, "b.txt", tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+    database = store.outputs / "mlflow.db"
+    assert files_of(database, "no such run") is None
+    assert experiment_of(database, name).id == tracker.experiment_id
+    assert experiment_of(database, "no such experiment") is None

@@ -2,7 +2,7 @@
 
 A folder per tracking store and experiment, with a file per time that something was added: the newest row of a run
 counts, and which runs there are the database says each time. What of a published run can change is compared each time
-(`Database.marks`): every tag that the analysis reads, the speedup, its interval and the latency. MLflow changes no
+(`Database.marks`): its tags, the speedup, its interval and the latency. MLflow changes no
 parameter. Whatever is wrong with a file, all are made anew.
 """
 
