@@ -26,6 +26,7 @@ from src.outcomes import RunEndedError, unsupported
 from src.quality.sqnr import compare, on_cpu
 from src.records.record import Outcome, write_json
 from src.regimes.sensitivity import Kind, Settled, by_kind, curve, in_db, settle
+from src.serialization.package import without_packages
 from src.treatments.applied import Choices
 from src.treatments.layers import LayerRow, capture_layers
 from src.treatments.observing import Inputs
@@ -101,7 +102,7 @@ class Sensitive:
         self, workload: Workload, kinds: Mapping[str, list[LayerRow]], run: RunContext
     ) -> Iterator[tuple[str, float]]:
         """Each kind with the noise of the output when it alone is quantized; not one that torchao refuses."""
-        with torch.compiler.set_stance("force_eager"):
+        with torch.compiler.set_stance("force_eager"), without_packages(workload.module):
             call = one_call(workload)
             plain = on_cpu(call())
             for number, (name, rows) in enumerate(kinds.items(), 1):
@@ -225,13 +226,20 @@ def _kind(name: str, rows: list[LayerRow], noise: float, gains: Gains) -> Kind:
 
 
 def _earlier(kinds: Iterable[str], run: RunContext) -> list[Kind]:
-    """What was measured for a baseline that is quantized with these kinds, too: both arms leave the same alone."""
-    try:
-        content = json.loads((run.folder / _BASELINE / NAME).read_text(encoding="utf-8"))
-    except OSError:
-        return []
-    found = [Kind.from_dict(each) for each in content["kinds"]]
-    return found if {kind.name for kind in found} == {*kinds} else []
+    """What was measured of these kinds for a quantized baseline, or in an earlier process of the run.
+
+    So both arms, and all processes, leave the same alone, whatever a probe would say now.
+    """
+    places = [run.folder / _BASELINE]
+    if "process" in run.record.details:
+        places.append(run.folder.parents[1])  # where the files of the first one are
+    for place in places:
+        if (place / NAME).is_file():
+            content = json.loads((place / NAME).read_text(encoding="utf-8"))
+            found = [Kind.from_dict(each) for each in content["kinds"]]
+            if {kind.name for kind in found} == {*kinds}:
+                return found
+    return []
 
 
 def _cost(kind: Kind) -> str:
