@@ -13,6 +13,7 @@ import pandas as pd
 from src.analysis.advice import Advised
 from src.analysis.provenance import Provenance
 from src.analysis.runs.frame import devices
+from src.analysis.weighed import Weighed
 from src.regimes.regimes import Regimes
 from src.report.answer_cards import answer_section
 from src.report.graphics.markup import chip
@@ -34,6 +35,7 @@ from src.report.runs.sections import (
     verdicts_section,
 )
 from src.report.runs.starts import starts_section
+from src.report.runs.weighed import weighed_section
 
 REPORT_NAME = "report.html"
 _CLASSES = {"helps": "helps", "pays": "helps", "hurts": "hurts"}
@@ -67,6 +69,7 @@ class Report:
     outputs: Path = Path("outputs")  # where the runs' folders are
     left: pd.DataFrame = field(default_factory=pd.DataFrame)  # runs that sweeps left to the forecast
     steps: pd.DataFrame = field(default_factory=pd.DataFrame)  # of ladders, and with other treatments
+    weighed: Sequence[Weighed] = ()  # of layers=sensitive
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -135,6 +138,7 @@ def _sections(report: Report, filters: Filters, links: RunLinks) -> Iterator[str
         return
     yield verdicts_section(runs, filters, links)
     yield forest_section(runs, margin, filters)
+    yield weighed_section(report.weighed)
     yield memory_section(runs, margin)
     yield breakeven_section(runs, report.breakeven, filters)
     yield curves_section(runs, margin, filters)
