@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIMIT = os.environ.get("ATEN_CPU_CAPABILITY", "")  # code for other instruction sets lies apart
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(ROOT / "outputs" / "cache" / f"inductor{LIMIT}"))
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")  # g++ knows this CPU: asking it takes 5 s
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 for name in (
@@ -30,6 +31,7 @@ os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # an
 
 # a shell's `&` starts us, and all tests' processes, deaf
 signal.signal(signal.SIGINT, signal.default_int_handler)
+gc.disable()  # until all is imported
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -43,11 +45,13 @@ from src.devices.capability import quant_conf  # noqa: E402
 from src.devices.device import CpuDevice, Device  # noqa: E402
 from src.devices.load import Load  # noqa: E402
 from src.measurement.rounds import Rounds  # noqa: E402
+from src.processes.isolated import Preloaded  # noqa: E402
 from src.records.key import axes_of  # noqa: E402
 from src.records.record import Record, read_record  # noqa: E402
 from src.run import execute, main  # noqa: E402
 from src.workloads.dtype import DtypeRates  # noqa: E402
 from tests.composing import Compose, composer  # noqa: E402
+from tests.fork_server import WARM, own_fork_server  # noqa: E402
 
 settings.register_profile(  # one for all: how long an example takes says how busy the machine is
     "quantpay", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
@@ -80,6 +84,7 @@ def pytest_runtest_setup() -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000)
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -156,6 +161,13 @@ def as_before() -> Iterator[None]:
     signal.signal(signal.SIGTERM, on_sigterm)
     os.environ.clear()
     os.environ.update(environment)
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[Preloaded]:
+    """Runs that `called` starts are forked from it: it has imported what they need."""
+    with own_fork_server():
+        yield Preloaded(WARM)
 
 
 @pytest.fixture(scope="session")

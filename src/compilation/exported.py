@@ -137,9 +137,9 @@ def compile_ahead_of_time(part: nn.Module, call: Call, conf: CompileConf, dynami
     """
     program = export(part, call, dynamic)
     args, kwargs = program.example_inputs
-    made: Any = torch._inductor.aot_compile(
-        program.module(check_guards=False), args, kwargs, options=options_of_mode(conf.mode) | _PACKAGED
-    )
+    # Torch writes into this one: into its own, all that is compiled later would have another key in its cache.
+    options = options_of_mode(conf.mode) | _PACKAGED | {"aot_inductor.metadata": {}}
+    made: Any = torch._inductor.aot_compile(program.module(check_guards=False), args, kwargs, options=options)
     own = constants_of(part).keys()
     needed = {name: weight[0] for each in made if isinstance(each, Weights) for name, weight in each.items()}
     return Code(

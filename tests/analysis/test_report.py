@@ -91,7 +91,7 @@ def browser(page, tmp_path_factory) -> dict:
              "--allow-file-access-from-files", f"--user-data-dir={folder}/profile", "--window-size=1300,2000",
              "--virtual-time-budget=5000", "--dump-dom"]  # fmt: skip
     done = subprocess.run(
-        [chromium, *flags, f"file://{folder}/probe.html"], capture_output=True, text=True, timeout=90
+        [chromium, *flags, f"file://{folder}/probe.html"], capture_output=True, text=True, timeout=240
     )
     found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stderr[-2000:]

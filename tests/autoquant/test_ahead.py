@@ -1,53 +1,22 @@
 """Candidates compiled beside each other: by the same code as their trials, in real processes."""
 
-import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
+import torch
 
 from src.autoquant import ahead
 from src.autoquant.ahead import Ahead, Piece
-from src.treatments.layers import LayerRow
-from tests.conftest import ROOT, SMALL_LINEAR
+from src.autoquant.search import Autoquant
+from src.processes.children import PRELOAD_VARIABLE
+from src.treatments.layers import LayerRow, capture_layers
+from src.workloads.workload import build_workload
+from tests.conftest import SMALL_LINEAR
 from tests.fork_server import own_fork_server
 
 AUTOQUANT = ("quant=autoquant", "compile=default")
 LAYER = LayerRow("inner", 16, 256, 128, 1)
-IN_TWO = """
-import json, sys
-from pathlib import Path
-
-
-def main():
-    import torch
-
-    from src.context import RunContext
-    from src.autoquant import ahead
-    from src.autoquant.search import Autoquant
-    from src.treatments.layers import capture_layers
-    from src.devices.device import CpuDevice
-    from src.workloads.workload import build_workload
-    from tests.composing import composer
-    from tests.conftest import SMALL_LINEAR, identity
-
-    ahead._LEAST_WORKERS, ahead._LEAST_PIECES = 2, 1
-    ahead.os.sched_getaffinity = lambda _: {0, 1}
-    others = [f"~quant.candidates.{name}" for name in ("int8dq", "float8wo", "float8dq", "float8_e4m3_row", "int4wo")]
-    cfg = composer()(*SMALL_LINEAR, "quant=autoquant", "compile=default", *others, "quant.layer_budget_s=0.01")
-    device = CpuDevice(cfg.gpu).open()
-    run = RunContext(cfg, identity(cfg), Path(sys.argv[1]), device, lambda _: None)
-    workload = build_workload(cfg, device)
-    with torch.no_grad():
-        Autoquant(cfg.quant).search(workload, capture_layers(workload)[0], run)
-    print(json.dumps(run.record.details["compiled_ahead"]))
-
-
-if __name__ == "__main__":
-    main()
-"""
 
 
 def dies(*_):
@@ -92,21 +61,24 @@ def test_few_pieces_or_cpus_are_left_to_the_trials(compose, cpu, many_cpus, monk
     assert found.workers(100) == 0
 
 
+@pytest.mark.usefixtures("fork_server")
 def test_a_worker_that_dies_ends_no_search(compose, cpu, monkeypatch):
     monkeypatch.setattr(ahead, "_compile", dies)
-    monkeypatch.setenv("QUANTPAY_PRELOAD", "")
     pieces = [Piece(16, 256, 128, False, None)] * 2
-    with own_fork_server():
-        assert [*Ahead(3, cpu).compile(pieces, 1)] == []  # type: ignore[arg-type]
+    assert [*Ahead(3, cpu).compile(pieces, 1)] == []  # type: ignore[arg-type]
 
 
-def test_the_trials_find_what_was_compiled(tmp_path):
-    script = tmp_path / "in_two.py"
-    script.write_text(IN_TWO)
-    surroundings = {"PYTHONPATH": str(ROOT), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor")}
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
-        env=os.environ | surroundings, cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    found = json.loads(done.stdout.splitlines()[-1])
+@pytest.mark.usefixtures("cold_cache")
+def test_the_trials_find_what_was_compiled(compose, cpu, run_context, monkeypatch):
+    monkeypatch.setattr(ahead, "_LEAST_WORKERS", 2)
+    monkeypatch.setattr(ahead, "_LEAST_PIECES", 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setenv(PRELOAD_VARIABLE, "")
+    others = ("int8dq", "float8wo", "float8dq", "float8_e4m3_row", "int4wo")
+    less = (*(f"~quant.candidates.{name}" for name in others), "quant.layer_budget_s=0.01")
+    run = run_context(compose(*SMALL_LINEAR, *AUTOQUANT, *less))
+    workload = build_workload(run.cfg, cpu)
+    with own_fork_server(), torch.no_grad():  # whose children see the empty cache
+        Autoquant(run.cfg.quant).search(workload, capture_layers(workload)[0], run)
+    found = run.record.details["compiled_ahead"]
     assert found == {"pieces": 2, "workers": 2, "hits": 2, "misses": 0}

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,12 @@ from src.analysis.runs.tracker import Tracker
 from src.app.application import main
 from src.calibrate import _task
 from src.config.schema import CalibrateConf, CollectConf, TrackingConf
-from src.processes.isolated import EndedBy, Ending
+from src.processes.isolated import EndedBy, Ending, Preloaded
 from src.records.record import SCHEMA_VERSION
 from tests.calibration.test_measuring import TINY
-from tests.conftest import ROOT
+from tests.conftest import ROOT, as_before
 
-COMMAND = [sys.executable, "-m", "src.calibrate", *TINY, "slowdowns=[0.5]"]
+QUICK = (*TINY, "slowdowns=[0.5]")
 
 
 class Calibrated:
@@ -38,11 +40,12 @@ class Calibrated:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
-    outputs = tmp_path_factory.mktemp("outputs")
-    command = [*COMMAND, "experiments=4", "processes=2", f"outputs={outputs}"]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
-    return Calibrated(outputs, ran.returncode, ran.stdout, ran.stderr)
+def done(tmp_path_factory: pytest.TempPathFactory, fork_server: Preloaded) -> Calibrated:
+    outputs, out, err = tmp_path_factory.mktemp("outputs"), StringIO(), StringIO()
+    overrides = [*QUICK, "experiments=4", "processes=2", f"outputs={outputs}"]
+    with as_before(), redirect_stdout(out), redirect_stderr(err):
+        status = main("calibrate", _task, overrides, prog="x")
+    return Calibrated(outputs, status, out.getvalue(), err.getvalue())
 
 
 def test_it_leaves_a_record_a_table_a_report_and_every_round(done: Calibrated) -> None:
@@ -120,12 +123,13 @@ def test_the_report_is_self_contained(done: Calibrated) -> None:
 
 
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
-    command = [*COMMAND, "dtype=float32", "experiments=500", "processes=1", f"outputs={tmp_path}"]
+    overrides = [*QUICK, "dtype=float32", "experiments=500", "processes=1", f"outputs={tmp_path}"]
+    command = [sys.executable, "-m", "src.calibrate", *overrides]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    end = time.monotonic() + 100
+    end = time.monotonic() + 240
     while (
         process.poll() is None
         and time.monotonic() < end
@@ -133,7 +137,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     ):
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
-    printed, errors = process.communicate(timeout=60)
+    printed, errors = process.communicate(timeout=240)
     found = Calibrated(tmp_path, process.returncode, printed, errors)
     assert (found.status, found.record["interrupted"], found.record["passed"]) == (130, True, False)
     assert len(pd.read_csv(found.folder / "experiments.csv")) >= 1

@@ -47,7 +47,7 @@ def test_it_renders_in_a_browser_on_a_phone(tmp_path: Path) -> None:
              "--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path}/profile",
              "--window-size=500,2000", "--virtual-time-budget=5000", "--dump-dom"]  # fmt: skip
     done = subprocess.run(
-        [chromium, *flags, f"file://{tmp_path}/probed.html"], capture_output=True, text=True, timeout=90
+        [chromium, *flags, f"file://{tmp_path}/probed.html"], capture_output=True, text=True, timeout=240
     )
     found = re.search(r"<title>(\d+) (-?\d+) (\d+)</title>", done.stdout)
     assert found, done.stderr[-1000:]

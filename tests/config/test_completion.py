@@ -95,7 +95,7 @@ def test_tab_in_an_interactive_shell() -> None:
 
 def _bash(script: str) -> str:
     done = subprocess.run(
-        ["bash", "-c", script], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=60
+        ["bash", "-c", script], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=240
     )
     return done.stdout
 

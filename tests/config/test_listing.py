@@ -31,7 +31,7 @@ def printed() -> str:
     """By a real process, for this CPU."""
     command = [sys.executable, "-m", "src.run", "--list", "gpu=cpu"]
     surroundings = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    done = subprocess.run(command, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=240)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

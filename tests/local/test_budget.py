@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +11,12 @@ import pytest
 from src.analysis.runs.left import left_to_forecast
 from src.config.durations import seconds
 from src.config.errors import ConfigError
-from src.launching.preparation import PRELOAD
 from src.local.budget import Budget
 from src.local.left import in_words, write_left
 from src.planning.prospects import Prospect
-from src.processes.isolated import Preloaded
 from src.records.record import Outcome, Record
 from src.report.runs.left import left_in_words, left_section
 from tests.conftest import Called
-from tests.fork_server import own_fork_server
 
 SWEEP = (
     "-m", "model=linear", "quant=int8wo,float8dq", "model.dims.M=1,4,16,64,256,1024", "model.dims.K=256,512,1024",
@@ -29,13 +26,7 @@ SWEEP = (
 RUNS, ABLE = 36, 18
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Preloaded]:
-    with own_fork_server():
-        yield Preloaded([*PRELOAD, "src.forecasts.models.promises", "mlflow.entities"])  # of each asking 2 s
-
-
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 def test_a_sweep_ends_when_every_verdict_is_known_well_enough(
     tmp_path: Path, called: Callable[..., Called]
 ) -> None:
@@ -64,7 +55,7 @@ def test_a_sweep_ends_when_every_verdict_is_known_well_enough(
     assert len([*tmp_path.glob("runs/*/*/record.json")]) == len(measured)
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 def test_where_no_run_fits_all_is_left(tmp_path: Path, called: Callable[..., Called]) -> None:
     done = called(*SWEEP, "launch.budget=1s", f"outputs={tmp_path}")
     assert done.status == 0, done.stderr

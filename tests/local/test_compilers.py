@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from src.launching.preparation import PRELOAD
 from src.local import compilers
 from src.local.compilers import Compilers, Work, compiles_ahead
 from src.processes.isolated import Preloaded
@@ -17,19 +16,12 @@ from src.records.key import axes_of
 from src.records.record import Record
 from tests.composing import Compose
 from tests.conftest import Called
-from tests.fork_server import own_fork_server
 from tests.launching import jobs
 from tests.local.test_sweep import SMALL
 from tests.processes.test_isolated import is_gone
 
 CUDA = {"kind": "cuda", "memory_gib": 80.0}
 COMPILED = ("compile=regional", "launch.compile_ahead=auto")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Preloaded]:
-    with own_fork_server():
-        yield Preloaded(PRELOAD)
 
 
 @pytest.fixture
@@ -39,10 +31,10 @@ def log(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def at_work(server: Preloaded, log: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Compilers]:
+def at_work(fork_server: Preloaded, log: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Compilers]:
     monkeypatch.setattr(compilers, "_compile", jobs.compile_by_seed)
     monkeypatch.setattr(compilers, "_number", lambda: 1)
-    found = Compilers(server, log)
+    found = Compilers(fork_server, log)
     yield found
     found.close()
 
@@ -143,7 +135,7 @@ def test_one_that_hangs_ends_with_the_sweep(
 
 
 def test_compilers_that_die_cost_a_sweep_nothing(
-    server: Preloaded, outputs: Path, called: Callable[..., Called], monkeypatch: pytest.MonkeyPatch
+    fork_server: Preloaded, outputs: Path, called: Callable[..., Called], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compilers, "_compile", jobs.compile_by_seed)
     ahead = ("compile=default", "launch.compile_ahead=always", "seed=1")

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,9 @@ import pytest
 import yaml
 
 from src.config.schema import RootConf
-from src.launching.preparation import PRELOAD
 from src.local import group
 from src.local.grouping import LARGEST, brought_together, group_key
-from src.processes.isolated import Preloaded
 from tests.conftest import Called, Compose
-from tests.fork_server import own_fork_server
 from tests.local.test_sweep import SMALL, command, published, started
 
 TASKS = "tests.launching.tasks"
@@ -31,12 +28,6 @@ APART = "task.together="
 TASK = f"task._target_={TASKS}.by_rule"
 FATES = (*(each.replace("M:4", "M:16") for each in SMALL), "gpu=cpu", "quant=int8wo", TASK, APART)
 CPU = {"kind": "cpu", "identity": {"model": "one"}, "toolchain": {}}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Preloaded]:
-    with own_fork_server():
-        yield Preloaded(PRELOAD)
 
 
 @pytest.fixture
@@ -108,7 +99,7 @@ def test_probes_of_any_size_share(compose: Compose) -> None:
 # ---- what becomes of them
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 def test_a_bad_run_ends_alone_and_a_new_process_goes_on(
     outputs: Path, called: Callable[..., Called], pairs: Callable[[str], None]
 ) -> None:
@@ -134,7 +125,7 @@ def test_a_bad_run_ends_alone_and_a_new_process_goes_on(
     assert sum(published(outputs).values()) == 4
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 def test_what_a_run_leaves_in_the_process_ends_it_and_the_others_are_unharmed(
     outputs: Path, called: Callable[..., Called], pairs: Callable[[str], None]
 ) -> None:
@@ -155,7 +146,7 @@ def test_what_a_run_leaves_in_the_process_ends_it_and_the_others_are_unharmed(
     assert sorted(Counter(processes).values()) == [1, 1, 1, 3]
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 def test_a_hang_ends_by_its_time_limit_and_the_group_goes_on(
     outputs: Path, called: Callable[..., Called], pairs: Callable[[str], None]
 ) -> None:
@@ -168,7 +159,7 @@ def test_a_hang_ends_by_its_time_limit_and_the_group_goes_on(
     assert outcomes == {0: ["ok"], 6: ["timeout"], 8: ["ok"]}
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 def test_one_process_makes_the_baseline_once_and_each_run_has_its_own_files(
     outputs: Path, called: Callable[..., Called], pairs: Callable[[str], None]
 ) -> None:
@@ -213,7 +204,7 @@ def test_one_process_makes_the_baseline_once_and_each_run_has_its_own_files(
     assert len(keys) == 4
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 def test_runs_whose_common_rounds_end_in_a_crash_are_measured_one_by_one(
     outputs: Path, called: Callable[..., Called], pairs: Callable[[str], None]
 ) -> None:
@@ -228,7 +219,7 @@ def test_runs_whose_common_rounds_end_in_a_crash_are_measured_one_by_one(
     assert {(each["process"], each["together"]) for each in shared} == {(2, 1)}
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 def test_where_the_last_place_is_not_equal_each_is_measured_again_in_a_process_of_its_own(
     outputs: Path, called: Callable[..., Called], pairs: Callable[[str], None]
 ) -> None:
@@ -255,7 +246,7 @@ def test_where_the_last_place_is_not_equal_each_is_measured_again_in_a_process_o
         ]
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 def test_where_the_first_place_is_not_equal_nothing_is_shared(
     outputs: Path, called: Callable[..., Called], pairs: Callable[[str], None]
 ) -> None:
@@ -277,7 +268,7 @@ def _driver(outputs: Path, *overrides: str) -> subprocess.Popen[str]:
     return started(asked, "waiting")
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_driver_that_ends_between_two_runs_of_a_group_loses_and_doubles_nothing(
     outputs: Path, called: Callable[..., Called], number: signal.Signals

@@ -14,17 +14,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from src.launching.preparation import PRELOAD
+from src.collect import collect
+from src.config.schema import CollectConf, TrackingConf
 from src.processes.isolated import EndedBy, Preloaded
 from src.records.record import Record
 from tests.conftest import SMALL_LINEAR, Called, Compose, identity
-from tests.fork_server import own_fork_server
 from tests.launching import jobs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,13 +70,6 @@ def started(asked: list[str], word: str) -> subprocess.Popen[str]:
     return driver
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Preloaded]:
-    """A fork server that has what the runs here import, and nothing of an earlier module's."""
-    with own_fork_server():
-        yield Preloaded([*PRELOAD, "diffusers.SD3Transformer2DModel"])
-
-
 def records(outputs: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(outputs.glob("runs/*/*/record.json"))]
 
@@ -117,7 +110,7 @@ def test_every_run_has_its_record_its_artifacts_and_its_mlflow_run(
     assert published(outputs) == {"ok": 2, "unsupported": 1}
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 def test_what_is_done_is_skipped_a_broken_record_is_measured_again_rerun_measures_all(
     swept: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, called: Callable[..., Called]
 ) -> None:
@@ -137,7 +130,7 @@ def test_what_is_done_is_skipped_a_broken_record_is_measured_again_rerun_measure
     assert len(unquantized) >= 2
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 def test_every_fate_of_a_run_is_an_outcome_and_the_sweep_goes_on(
     outputs: Path, called: Callable[..., Called]
 ) -> None:
@@ -166,7 +159,7 @@ def test_every_fate_of_a_run_is_an_outcome_and_the_sweep_goes_on(
     assert sum(published(outputs).values()) == 6
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 def test_no_two_runs_of_a_sweep_read_alike_and_their_ends_are_summed_up_on_any_terminal(
     outputs: Path, called: Callable[..., Called], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +188,7 @@ def test_no_two_runs_of_a_sweep_read_alike_and_their_ends_are_summed_up_on_any_t
     assert " -> a GPU with float8" in ended
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 def test_thread_counts_are_devices_of_their_own(tmp_path: Path, called: Callable[..., Called]) -> None:
     threads = ("quant=int8wo", "gpu=cpu", "gpu.threads=1,2", "tracking=none")
     done = called("-m", *threads, *SMALL, f"outputs={tmp_path}")
@@ -218,7 +211,7 @@ def test_ctrl_c_keeps_what_is_done_marks_what_is_on_and_leaves_no_process(output
     assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists() and mine in p.read_bytes()]
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 def test_a_tracker_that_is_down_costs_a_message_and_collect_publishes_later(
     outputs: Path, called: Callable[..., Called]
 ) -> None:
@@ -229,8 +222,8 @@ def test_a_tracker_that_is_down_costs_a_message_and_collect_publishes_later(
     assert "src.collect" in done.stderr
     assert time.monotonic() - started < 120
     assert len(records(outputs)) == 1
-    collected = call("collect", f"outputs={outputs}")
-    assert collected.returncode == 0, collected.stdout + collected.stderr
+    tracking = TrackingConf("sqlite", True, f"sqlite:///{outputs}/mlflow.db")
+    assert collect(CollectConf(tracking=tracking, outputs=str(outputs))) == 0
     assert published(outputs) == {"ok": 1}
 
 
@@ -243,7 +236,7 @@ def test_outputs_that_cannot_be_written_are_refused_at_once(tmp_path: Path) -> N
 
 
 def test_parallel_runs_share_an_empty_compile_cache(
-    server: Preloaded, compose: Compose, tmp_path: Path
+    fork_server: Preloaded, compose: Compose, tmp_path: Path
 ) -> None:
     """Two processes compile the same graphs at once into one cache; a third finds them all there.
 
@@ -261,7 +254,7 @@ def test_parallel_runs_share_an_empty_compile_cache(
             folder.mkdir()
             runs.append((cfg, identity(cfg), folder))
         given = (cache, runs)
-        ending = server.run(jobs.execute_at_once, given, log=tmp_path / "run.log", timeout_s=240)
+        ending = fork_server.run(jobs.execute_at_once, given, log=tmp_path / "run.log", timeout_s=240)
         assert ending.by is EndedBy.ITSELF, (tmp_path / "run.log").read_text()
         return list(ending.answer)
 
@@ -287,7 +280,7 @@ def test_a_disk_that_takes_no_more_is_told_before_anything_runs(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 def test_a_device_that_cannot_be_imported_is_one_line(tmp_path: Path, called: Callable[..., Called]) -> None:
     device = ("gpu=cpu", "gpu._target_=no_such_module.Device", "tracking=none")
     done = called("quant=int8wo", *SMALL, *device, f"outputs={tmp_path}")
@@ -296,7 +289,7 @@ def test_a_device_that_cannot_be_imported_is_one_line(tmp_path: Path, called: Ca
     assert line == "error: gpu._target_=no_such_module.Device: no package no_such_module is installed"
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 def test_one_of_three_processes_that_dies_is_named_and_the_others_are_pooled(
     outputs: Path, called: Callable[..., Called]
 ) -> None:

@@ -15,7 +15,7 @@ from tests.planning.test_memory import foretold
 
 QUIET = (
     "gpu=cpu", "gpu.threads=1", "tracking=none", "compile=none", "measure.ceilings=false", "measure.budget_s=0.1",
-    "measure.max_warmup_s=0", "measure.min_pairs=8", "measure.min_round_ms=0.01", "measure.bootstrap_samples=200",
+    "measure.max_warmup_s=0", "measure.min_pairs=3", "measure.min_round_ms=0.01", "measure.bootstrap_samples=200",
 )  # fmt: skip
 LINEAR = ("model=linear", "quant=int8wo", "model.dims.M=4")
 FLUX = (*SMALL_FLUX, "model.factory.num_attention_heads=4", "resolution=256", "quant=int8wo")

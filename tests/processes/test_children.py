@@ -14,6 +14,7 @@ import pytest
 from src.config.errors import ConfigError
 from src.processes import children
 from src.processes.isolated import EndedBy, Preloaded
+from tests.fork_server import own_fork_server
 from tests.launching import jobs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,12 +35,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr("sys.path", [each for each in sys.path if each] + [str(here)])
-    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
     config: Any = process.current_process()._config  # type: ignore[attr-defined]
-    server._stop()
     before = config.pop("tempdir", None)
-    yield here
-    server._stop()
+    with own_fork_server():
+        yield here
     config["tempdir"] = before
 
 

@@ -14,7 +14,6 @@ from src.records.record import Outcome, Record
 from src.records.store import run_folder
 from src.statistics.speedup import SpeedupEstimate, verdict
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR
-from tests.fork_server import own_fork_server
 
 SPEEDUPS = {"int8wo": 1.5, "float8wo": 0.5}
 SHORT = ("measure.budget_s=0.1",)
@@ -132,10 +131,10 @@ def test_where_nothing_is_known_the_run_fails_and_says_what_to_measure(
     assert "sweeps=linear_shapes" in record.remedy
 
 
-def test_the_rules_are_asked_in_a_process_apart(known, compose, cpu, monkeypatch):
-    monkeypatch.setenv("QUANTPAY_PRELOAD", "")
+@pytest.mark.usefixtures("fork_server")
+def test_the_rules_are_asked_in_a_process_apart(known, compose, cpu):
     cfg = compose(*SMALL_LINEAR, *known(64, 256))
-    with own_fork_server(), Rules(cfg, cpu.as_dict()) as rules:
+    with Rules(cfg, cpu.as_dict()) as rules:
         told = rules.layers({(16, 256, 128): ["int8wo"]})
         whole, model_ms = rules.whole({((16, 256, 128), "int8wo", ""): 1})
     layer = told.shapes[16, 256, 128]

@@ -2,18 +2,15 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from src.launching.preparation import PRELOAD
-from src.processes.isolated import Preloaded
 from tests.config.conftest import Call
 from tests.config.conftest import call as call
 from tests.conftest import Called
-from tests.fork_server import own_fork_server
 
 TASK = ("task._target_=tests.search.tasks.pays_from_1000", "task.together=", "compile=none", "gpu=cpu")
 QUICK = (*TASK, "dtype=float32", "launch.share=never", "tracking=none", "measure.ceilings=false")
@@ -21,17 +18,11 @@ SEARCH = ("sweeps=breakeven", *QUICK)
 WHOLE_GRID = 37
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Preloaded]:
-    with own_fork_server():
-        yield Preloaded(PRELOAD)
-
-
 def records(outputs: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(outputs.glob("runs/*/*/record.json"))]
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 def test_it_finds_the_break_even_in_a_quarter_of_the_grids_runs_and_goes_on_where_it_was(
     tmp_path: Path, called: Callable[..., Called]
 ) -> None:

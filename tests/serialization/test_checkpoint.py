@@ -126,7 +126,7 @@ for name in {list(names)}:
         print(end.outcome, "|", end.reason, "|", end.remedy)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=240
     )
     for line, name in zip(done.stdout.splitlines(), names.values(), strict=True):
         outcome, reason, remedy = line.split(" | ")

@@ -13,6 +13,8 @@ FLUX = (
     "target=pipeline",
     "model.pipeline.steps=1",
     "model.pipeline.prompt=tokens",
+    "measure.min_pairs=3",
+    "measure.max_pairs=3",
 )
 T5_STD = "model.pipeline.text_encoders.text_encoder_2.weights.std"
 

@@ -76,6 +76,6 @@ def test_an_entry_can_be_a_candidate(compose):
 
 def test_what_entries_share_is_no_option():
     command = [sys.executable, "-m", "src.run", "--help"]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240).stdout
     assert "uint3wo" in shown
     assert not re.search("quant_(uintx|fpx)", shown)
