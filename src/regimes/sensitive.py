@@ -25,7 +25,7 @@ from src.forecasts.models.asking import Rules
 from src.outcomes import RunEndedError, unsupported
 from src.quality.sqnr import compare, on_cpu
 from src.records.record import Outcome, write_json
-from src.regimes.sensitivity import Kind, Settled, by_kind, curve, in_db, settle
+from src.regimes.sensitivity import Kind, Settled, by_kind, curve, in_db, settle, together
 from src.serialization.package import without_packages
 from src.treatments.applied import Choices
 from src.treatments.layers import LayerRow, capture_layers
@@ -38,6 +38,7 @@ NAME = "sensitive.json"
 RULES, PROBE = "rules", "probe"
 _BASELINE = "baseline"  # the folder of a quantized baseline's own files
 _UNKNOWN = "unknown"  # a verdict of the rules
+_NEIGHBOUR = 1.1  # of a number's last place, from below to above: as far as two roundings of it lie apart
 _KEY = "quant.layers.sensitive.min_sqnr_db"
 Gains = dict[Shape, tuple[float, str]]  # ms of a call of one such layer, and who says so
 
@@ -100,8 +101,12 @@ class Sensitive:
 
     def _noises(
         self, workload: Workload, kinds: Mapping[str, list[LayerRow]], run: RunContext
-    ) -> Iterator[tuple[str, float]]:
-        """Each kind with the noise of the output when it alone is quantized; not one that torchao refuses."""
+    ) -> Iterator[tuple[str, tuple[float, float]]]:
+        """Each kind with the noise of the output when it alone is quantized; not one that torchao refuses.
+
+        What rounding makes of it stands apart: any small change has all later layers round otherwise, which in a
+        narrow dtype is as much as some kinds' own noise.
+        """
         with torch.compiler.set_stance("force_eager"), without_packages(workload.module):
             call = one_call(workload)
             plain = on_cpu(call())
@@ -114,7 +119,21 @@ class Sensitive:
                         if end.outcome is not Outcome.UNSUPPORTED:
                             raise
                         continue
-                    yield name, noise_of(plain, on_cpu(call()))
+                    noise = noise_of(plain, on_cpu(call()))
+                rounding = min(self._rounding(workload, rows, plain, call), noise)
+                yield name, (noise - rounding if noise < math.inf else noise, rounding)
+
+    def _rounding(
+        self, workload: Workload, rows: list[LayerRow], plain: Any, call: Callable[[], Any]
+    ) -> float:
+        """The noise of the output when these layers' outputs are rounded up or down at random."""
+        layers = [workload.module.get_submodule(row.fqn) for row in rows]
+        handles = [layer.register_forward_hook(rounded_otherwise) for layer in layers]
+        try:
+            return noise_of(plain, on_cpu(call()))
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def _gains(self, workload: Workload, shapes: Mapping[Shape, LayerRow], run: RunContext) -> Gains:
         """What one call of a layer of each shape gains, by the rules where they know it, else by timing it."""
@@ -193,6 +212,13 @@ def copied(module: nn.Module, names: Iterable[str]) -> Iterator[None]:
             module.set_submodule(name, layer)
 
 
+def rounded_otherwise(layer: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
+    """A layer's output as another order of summation might have rounded it: some numbers are their neighbours."""
+    random = torch.Generator(output.device).manual_seed(output.shape[-1])
+    shift = torch.rand(output.shape, generator=random, device=output.device, dtype=torch.float64) - 0.5
+    return (output.double() * (1 + _NEIGHBOUR * torch.finfo(output.dtype).eps * shift)).to(output.dtype)
+
+
 def noise_of(plain: Any, treated: Any) -> float:
     """The power of the error over that of the output; inf where the treated output is no number.
 
@@ -219,10 +245,10 @@ def told(scheme: str, shapes: Iterable[Shape], run: RunContext) -> dict[Shape, f
     }
 
 
-def _kind(name: str, rows: list[LayerRow], noise: float, gains: Gains) -> Kind:
+def _kind(name: str, rows: list[LayerRow], noises: tuple[float, float], gains: Gains) -> Kind:
     known = [(row.calls, *gains[row.shape]) for row in rows if row.shape in gains]
-    by = sorted({by for _, _, by in known})
-    return Kind(name, len(rows), noise, sum(calls * ms for calls, ms, _ in known), " and ".join(by))
+    by, (noise, rounding) = sorted({by for _, _, by in known}), noises
+    return Kind(name, len(rows), noise, sum(calls * ms for calls, ms, _ in known), " and ".join(by), rounding)
 
 
 def _earlier(kinds: Iterable[str], run: RunContext) -> list[Kind]:
@@ -244,15 +270,15 @@ def _earlier(kinds: Iterable[str], run: RunContext) -> list[Kind]:
 
 def _cost(kind: Kind) -> str:
     """A kind's noise and gain in words."""
-    noise = f"{10 * -math.log10(kind.noise):.1f} dB alone" if 0 < kind.noise < math.inf else "NaN or infinity"
+    alone, noise = together([kind]), "no error"
+    if alone:
+        noise = f"{-10 * math.log10(alone):.1f} dB alone" if alone < math.inf else "NaN or infinity"
     gain = f"gains {kind.gain_ms:.3g} ms" if kind.gain_by else "its gain is not known"
-    return (
-        f"{kind.name} gives {noise if kind.noise else 'no error'}, {gain} ({kind.gain_by or 'no probe ran'})"
-    )
+    return f"{kind.name} gives {noise}, {gain} ({kind.gain_by or 'no probe ran'})"
 
 
 def _unmet(settled: Settled, conf: QuantConf) -> RunEndedError:
-    least = min(settled.order, key=lambda kind: kind.noise)
+    least = min(settled.order, key=lambda kind: together([kind]))
     reason = (
         f"layers={conf.layers.name}: no kind of layer can be quantized within {_KEY}="
         f"{conf.layers.sensitive.min_sqnr_db:g}; of {len(settled.order)} the least noisy: {_cost(least)}"

@@ -17,9 +17,12 @@ class Kind:
 
     name: str  # block numbers left out: transformer_blocks.*.attn.to_q
     layers: int
-    noise: float  # power of the output's error over that of the output; inf: the output holds NaN or infinity
+    noise: float  # power of the output's error over the output's, without rounding's; inf: NaN or infinity
     gain_ms: float  # of one call of the target; below 0: it becomes slower
     gain_by: str = ""  # rules, probe, both; empty: not known, and taken as 0
+    rounding: float = (
+        0.0  # likewise, of what happens when nothing but the rounding of these layers' outputs changes
+    )
 
     @property
     def noise_per_ms(self) -> float:
@@ -29,7 +32,7 @@ class Kind:
     def as_dict(self) -> dict[str, Any]:
         """For JSON, with the noise in dB beside it; noise: None where it is no number."""
         noise = self.noise if self.noise < math.inf else None
-        return asdict(self) | {"noise": noise, "sqnr_db": in_db(self.noise)}
+        return asdict(self) | {"noise": noise, "sqnr_db": in_db(together([self]))}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Kind":
@@ -48,8 +51,16 @@ class Settled:
 
     @property
     def foretold_noise(self) -> float:
-        """Of the output, with what stays quantized: powers add up."""
-        return sum(kind.noise for kind in self.quantized)
+        """Of the output, with what stays quantized."""
+        return together(self.quantized)
+
+
+def together(kinds: Sequence[Kind]) -> float:
+    """The noise of several kinds: powers add up.
+
+    But for what rounding makes of any change in later layers: that comes once, however many kinds are quantized.
+    """
+    return max((kind.rounding for kind in kinds), default=0.0) + sum(kind.noise for kind in kinds)
 
 
 def settle(kinds: Iterable[Kind], min_sqnr_db: float) -> Settled:
@@ -64,10 +75,10 @@ def settle(kinds: Iterable[Kind], min_sqnr_db: float) -> Settled:
     """
     order = sorted(kinds, key=lambda kind: (kind.noise_per_ms, kind.noise), reverse=True)
     most = 10 ** (-min_sqnr_db / 10)
-    first = next(n for n in range(len(order) + 1) if sum(kind.noise for kind in order[n:]) <= most)
+    first = next(n for n in range(len(order) + 1) if together(order[n:]) <= most)
     kept = [*order[first:]]
     for kind in reversed(order[:first]):
-        fits = sum(each.noise for each in kept) + kind.noise <= most
+        fits = together([*kept, kind]) <= most
         if fits and (kind.gain_ms > 0 or not kept):
             kept.append(kind)
     return Settled(order, [kind for kind in order if kind not in kept], kept)
@@ -78,7 +89,7 @@ def curve(order: Sequence[Kind]) -> list[dict[str, Any]]:
     points = []
     for n in range(len(order)):
         rest = order[n:]
-        noise, saved_ms = sum(kind.noise for kind in rest), sum(kind.gain_ms for kind in rest)
+        noise, saved_ms = together(rest), sum(kind.gain_ms for kind in rest)
         left = order[n - 1].name if n else ""
         points.append({"left": left, "sqnr_db": in_db(noise), "saved_ms": round(saved_ms, 6)})
     return points

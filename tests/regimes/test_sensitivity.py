@@ -1,6 +1,7 @@
 """Which kinds of layers are left alone, from given noise and gains."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from torch import nn
@@ -40,6 +41,13 @@ def test_one_that_comes_late_does_not_make_others_go_in_vain():
 def test_where_no_kind_will_do_nothing_is_quantized():
     assert settle([kind("a", 12, 1.0), Kind("nan", 1, math.inf, 9.0)], 20).quantized == []
     assert settle([], 20).quantized == []
+
+
+def test_rounding_counts_once():
+    kinds = [replace(kind("a", 30, 1.0), rounding=1e-3), replace(kind("b", 30, 2.0), rounding=5e-4)]
+    assert in_db(settle(kinds, 20).foretold_noise) == pytest.approx(-10 * math.log10(3e-3), abs=0.01)
+    assert names(settle(kinds, 26).left) == ["a"]
+    assert settle(kinds, 29).quantized == []
 
 
 def test_the_curve_begins_with_every_layer():
