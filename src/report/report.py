@@ -25,6 +25,7 @@ from src.report.runs.filters import Filters
 from src.report.runs.ladder import ladder_section
 from src.report.runs.left import left_section
 from src.report.runs.links import RunLinks
+from src.report.runs.pictures import pictures_section
 from src.report.runs.sections import (
     breakeven_section,
     curves_section,
@@ -35,6 +36,7 @@ from src.report.runs.sections import (
     verdicts_section,
 )
 from src.report.runs.starts import starts_section
+from src.report.runs.training import training_section
 from src.report.runs.weighed import weighed_section
 
 REPORT_NAME = "report.html"
@@ -139,6 +141,8 @@ def _sections(report: Report, filters: Filters, links: RunLinks) -> Iterator[str
     yield verdicts_section(runs, filters, links)
     yield forest_section(runs, margin, filters)
     yield weighed_section(report.weighed)
+    yield pictures_section(runs, filters, report.outputs)
+    yield training_section(runs, filters, report.outputs)
     yield memory_section(runs, margin)
     yield breakeven_section(runs, report.breakeven, filters)
     yield curves_section(runs, margin, filters)
