@@ -53,7 +53,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def made(tmp_path: Path, compose: Callable[..., RootConf]) -> Made:
     """made(task, seed=0, ...) -> the folder of a run as it is sent to a cluster."""
 
-    def make(task: str = FATES, timeout_s: float = 60.0, processes: int = 1, **identity: Any) -> Path:
+    def make(task: str = FATES, timeout_s: float = 240.0, processes: int = 1, **identity: Any) -> Path:
         cfg = compose(f"seed={identity.pop('seed', 0)}", f"measure.timeout_s={timeout_s}")
         cfg.measure.processes = processes
         cfg.gpu = GpuConf("h100", _target_="tests.slurm.stubs.StubDevice")
@@ -157,8 +157,8 @@ def test_processes_of_one_job_are_pooled_a_killed_one_does_not_count(made: Made)
 @pytest.mark.parametrize(
     ("seed", "timeout_s", "outcome", "reason"),
     [
-        (RAISES, 60, "failed", "ZeroDivisionError: a bug"),
-        (KILLED, 60, "killed", "SIGKILL"),
+        (RAISES, 240, "failed", "ZeroDivisionError: a bug"),
+        (KILLED, 240, "killed", "SIGKILL"),
         (SLEEPS, 1, "timeout", "measure.timeout_s=1"),
     ],
 )
