@@ -40,6 +40,11 @@ _COMPILER_MODULES = (
     "torch.fx.experimental",
     "triton",
 )
+_OTHER_MODE = "compile=none, or another compile mode"
+_KNOWN_BUGS = {  # of inductor -> what goes around them
+    # store_reduction declares a converted value once for each buffer that it is stored in
+    "conflicting declaration": "dtype=float32, or compile=none: inductor's C++ stores one reduction twice, its bug",
+}
 _NOTHING_COMPILED = "torch.compile with fullgraph=True found no compiled frames"  # a plain RuntimeError
 # They come out of the compiler's modules but speak of the process it runs in, not of what it was given.
 _NOT_THE_COMPILER = (KeyboardInterrupt, OSError, ImportError)
@@ -55,9 +60,9 @@ def ended(error: BaseException) -> RunEndedError:
             Outcome.OOM, _one_line(error), "a smaller batch or resolution, or a larger device"
         )
     if any(_is_compiler_error(e) for e in chain):
-        return RunEndedError(
-            Outcome.COMPILE_ERROR, _compiler_says(chain), "compile=none, or another compile mode"
-        )
+        said = _compiler_says(chain)
+        remedy = next((known for pattern, known in _KNOWN_BUGS.items() if pattern in said), _OTHER_MODE)
+        return RunEndedError(Outcome.COMPILE_ERROR, said, remedy)
     faulted = any(_DEVICE_FAULT.search(str(e)) for e in chain)
     remedy = (
         "nvidia-smi and dmesg (Xid) say what became of the device; then the same command" if faulted else ""

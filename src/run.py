@@ -60,13 +60,18 @@ def execute(
 
     from src.outcomes import ending_in
     from src.records.environment import environment
+    from src.records.record import Outcome
     from src.tasks.execution import opened, written
 
-    record.environment = environment()
+    record.environment, run = environment(), None
     with ending_in(record):
         run = opened(cfg, record, folder, tell, kept)
         task = get_method(cfg.task._target_)  # conf/task/latency.yaml: src.tasks.latency.measure_latency
         task(run)
+    if record.outcome is Outcome.OOM and run and cfg.resolution:
+        from src.planning.smaller import after_oom
+
+        record.remedy = after_oom(run.cfg, run.device) or record.remedy
     return written(record, folder)
 
 

@@ -126,11 +126,12 @@ def test_the_log_holds_the_whole_chain():
 
 
 def test_the_reason_of_a_cpp_error_is_what_the_compiler_says_not_its_command():
-    output = "/tmp/x.main.cpp:131:30: error: conflicting 'b'\n"
+    output = "/tmp/x.main.cpp:131:30: error: conflicting declaration ‘auto b’\n"
     command = subprocess.CalledProcessError(1, ["g++", "/tmp/x.main.cpp"])
     end = ended(raised(torch._inductor.exc.CppCompileError(["g++"], output), cause=command))
     assert end.outcome == "compile_error"
-    assert end.reason == "C++ compiler: error: conflicting 'b'"
+    assert end.reason == "C++ compiler: error: conflicting declaration ‘auto b’"
+    assert end.remedy.startswith("dtype=float32")
 
 
 def test_the_compilers_own_mistake_is_told_with_its_kind_and_place():

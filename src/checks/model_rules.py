@@ -86,6 +86,10 @@ def _pipeline(conf: PipelineConf, dims: Mapping[str, int], where: str) -> Iterat
             yield f"{where}: {conf._target_} has no component {name}; {accepted(name, known.names)}"
     yield from _call_mistakes(conf, conf._target_, "__call__", where)
     yield from _feeding(conf, dims, where)
+    try:
+        shape_of(conf.latents, dims, f"{where}.latents")
+    except ConfigError as error:
+        yield str(error)
 
 
 def _known(target: str) -> Signature | None:

@@ -42,6 +42,9 @@ class MeasureConf:
     startup: bool = aside(True)  # of packages: start in fresh processes, from them and by torch.compile
     ceilings: bool = aside(True)  # measure the device's bandwidth and matmul rates, once per device
     profile: bool = aside(False)  # traces, kernel table and memory of one call per arm, after timing
+    components: bool = aside(
+        True
+    )  # of a pipeline, after timing: what each component and step takes, and samples of both arms as files
     timeout_s: float = bounded(
         900.0, min=1.0, key=False
     )  # of each process of the run; past it: outcome timeout

@@ -79,7 +79,7 @@ class TextEncoderConf(ComponentConf):
 
 @dataclass
 class PipelineConf:
-    """A diffusers pipeline around a model: what `target=pipeline` measures, from prompt to images."""
+    """A diffusers pipeline around a model: what `target=pipeline` measures, from prompt to images or a video."""
 
     _target_: str = ""  # the pipeline's class; what is not given here is left out; empty: none
     denoiser: str = "transformer"  # what the class calls the model
@@ -87,6 +87,10 @@ class PipelineConf:
     scheduler: dict[str, Any] = field(default_factory=dict)  # `_target_` and constructor arguments
     steps: int = bounded(4, min=1)  # num_inference_steps
     guidance: float = 4.0  # guidance_scale
+    frames_per_s: int = bounded(8, min=1, max=240, key=False)  # at which a video is shown
+    latents: list[Any] = field(
+        default_factory=list, metadata=_GIVEN
+    )  # shape of what the VAE decodes; empty: of square images, by the VAE's blocks
     inputs: dict[str, Any] = field(default_factory=dict)  # as a model's, in place of the encoded prompt
     call: dict[str, Any] = field(
         default_factory=dict

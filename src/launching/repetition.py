@@ -1,7 +1,7 @@
 """A run in several processes, one after the other, each isolated as a single one would be.
 
-The first is measured as any run. What it found once and for all (memory, energy, compile times, a profile, the plan
-of autoquant) the others do not find again: they build, treat and time.
+The first is measured as any run. What it found once and for all (memory, energy, compile times, a profile, a plan of
+autoquant, what a pipeline's components take) the others do not find again: they build, treat and time.
 """
 
 import json
@@ -64,7 +64,13 @@ def run_processes(cfg: RootConf, record: Record, folder: Path, start: Start) -> 
 def further(cfg: RootConf, folder: Path) -> RootConf:
     """What the processes after the first are asked: the same treatment, its time alone."""
     measure = replace(
-        cfg.measure, warm_compile=False, startup=False, energy_s=0.0, ceilings=False, profile=False
+        cfg.measure,
+        warm_compile=False,
+        startup=False,
+        energy_s=0.0,
+        ceilings=False,
+        profile=False,
+        components=False,
     )
     quant = cfg.quant
     if (folder / PLAN_NAME).exists():

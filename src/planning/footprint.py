@@ -15,7 +15,7 @@ from src.devices.device import Device
 from src.planning.besides import Besides
 from src.planning.live import LiveBytes
 from src.treatments.layers import LayerRow, capture_layers
-from src.workloads.dims import resolve
+from src.workloads.dims import resolve, shape_of
 from src.workloads.inputs import make_inputs
 from src.workloads.model import empty_model, fill, size_bytes, tensor_bytes
 from src.workloads.workload import Workload, build_workload
@@ -125,7 +125,8 @@ def _of_pipeline(cfg: RootConf, model: nn.Module, vae: nn.Module) -> Footprint:
     dims = resolve(cfg.model.dims, sizes_of_call(cfg), "model.dims")
     inputs = make_inputs(cfg.model, dims, _CPU.torch, getattr(torch, cfg.dtype), cfg.seed + 1)
     step = _seen(Workload(model, (), inputs))
-    end = _seen(Workload(_Decoder(vae), (_latents(vae, cfg),), {}))
+    given = torch.empty(latents_shape(cfg, vae), device=_CPU.torch, dtype=getattr(torch, cfg.dtype))
+    end = _seen(Workload(_Decoder(vae), (given,), {}))
     for row in end.rows:
         row.component, row.name = VAE, row.name.removeprefix(f"{VAE}.")
     weights, activations = size_bytes(model) + size_bytes(vae), max(step.activations, end.activations)
@@ -151,11 +152,16 @@ class _Decoder(nn.Module):
         return decode(latents, return_dict=False)
 
 
-def _latents(vae: Any, cfg: RootConf) -> torch.Tensor:
-    """[batch, latent channels, side, side], the image's side halved by each of the VAE's blocks but one."""
+def latents_shape(cfg: RootConf, vae: Any) -> list[int]:
+    """What a pipeline's VAE decodes: as the model's file says, else [batch, channels, side, side].
+
+    That is of square images, whose side each of the VAE's blocks but one halves.
+    """
+    if cfg.model.pipeline.latents:
+        dims = resolve(cfg.model.dims, sizes(cfg), "model.dims")
+        return shape_of(cfg.model.pipeline.latents, dims, "model.pipeline.latents")
     side = cfg.resolution // 2 ** (len(vae.config.block_out_channels) - 1)
-    shape = (cfg.batch, vae.config.latent_channels, side, side)
-    return torch.empty(shape, device=_CPU.torch, dtype=getattr(torch, cfg.dtype))
+    return [cfg.batch, vae.config.latent_channels, side, side]
 
 
 @dataclass(frozen=True)

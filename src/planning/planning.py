@@ -20,8 +20,9 @@ from src.planning.hours import GUESS, Estimate, History, guess_s
 from src.planning.matrix import HERE, Fate, Group, Launch, Matrix, PlannedRun, Promise
 from src.planning.memory import Forecast, forecast, nothing_fits, reasoned
 from src.planning.parts import CEILINGS, CEILINGS_S, guessed_parts
+from src.planning.smaller import SMALLER, sizes_that_fit
 from src.planning.terminal import print_matrix
-from src.planning.work import least_s, rate_tflop_s
+from src.planning.work import least_of_run_s, rate_elsewhere_tflop_s, rate_tflop_s
 from src.records.key import axes_of, run_key
 from src.records.record import Record
 from src.records.store import iter_records
@@ -104,13 +105,15 @@ class _Planner:
         guess = max(guess_s(cfg.measure, cfg.quant, shapes, count, probe=cfg.model.probe), count * slow_s)
         estimate = self.history.estimate(axes_of(cfg), self._places(cfg, card), cfg.measure, guess, count)
         estimate = self._with_parts(estimate, cfg, card, count)
-        if memory.exceeds(card.memory_gib):
+        if card.memory_gib and memory.exceeds(card.memory_gib):
+            kind = card.device.kind if card.device else "cuda"
+            remedy = sizes_that_fit(cfg, self.footprints.of(cfg), kind, card.memory_gib)
             reason = f"GiB of {card.memory_gib:.3g}, in the phase {memory.peak_phase}"
-            return PlannedRun(axes, group.name, Fate.OOM, estimate, reason, _SMALLER, memory)
+            return PlannedRun(axes, group.name, Fate.OOM, estimate, reason, remedy, memory)
         if estimate.source == GUESS and slow_s > cfg.measure.timeout_s:
             limit = f"measure.timeout_s={cfg.measure.timeout_s:g}"
-            reason = f"its Linear layers alone take {duration(slow_s)} here, and {limit} ends it before"
-            return PlannedRun(axes, group.name, Fate.TIMEOUT, estimate, reason, _SMALLER, memory)
+            reason = f"its products alone take {duration(slow_s)} there, and {limit} ends it before"
+            return PlannedRun(axes, group.name, Fate.TIMEOUT, estimate, reason, SMALLER, memory)
         return PlannedRun(axes, group.name, Fate.RUN, estimate, memory=memory)
 
     def _with_parts(self, estimate: Estimate, cfg: RootConf, card: Card, processes: int) -> Estimate:
@@ -127,10 +130,13 @@ class _Planner:
 
     def _least_s(self, cfg: RootConf, card: Card) -> float:
         """Seconds that multiplying takes in one process; 0: not known, or the run compares no speed."""
-        if card.device is None or not card.here or self.launch.elsewhere or not cfg.task.compares:
+        if card.device is None or not cfg.task.compares:
             return 0.0
-        rate = rate_tflop_s(card.device, cfg.dtype)
-        return least_s(self.footprints.of(cfg).rows, rate, cfg.measure) if rate else 0.0
+        here = card.here and not self.launch.elsewhere
+        rate = (
+            rate_tflop_s(card.device, cfg.dtype) if here else rate_elsewhere_tflop_s(cfg.gpu.name, cfg.dtype)
+        )
+        return least_of_run_s(cfg, rate, self.footprints) if rate else 0.0
 
     def _unsupported(self, cfg: RootConf, card: Card, reason: str, remedy: str) -> PlannedRun:
         estimate = self.history.unsupported(self._places(cfg, card))
@@ -223,7 +229,6 @@ class _Planner:
         return self._forecasts[key]
 
 
-_SMALLER = "a smaller batch or resolution, or a larger device"
 _OF_SOME = ("resolution", "frames")  # 0: the model has none
 
 

@@ -1,4 +1,4 @@
-"""How far a pipeline's images are from the baseline's: PSNR, and LPIPS by a library that is optional."""
+"""How far a pipeline's images or videos are from the baseline's: PSNR, and LPIPS by a library that is optional."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -11,19 +11,21 @@ _FETCH = "python -c \"from torchvision.models import alexnet; alexnet(weights='D
 
 
 def compare_images(baseline: torch.Tensor, treated: torch.Tensor) -> tuple[dict[str, float], str]:
-    """PSNR and LPIPS of images [batch, 3, height, width] in [0, 1], on the CPU.
+    """PSNR and LPIPS of images [batch, 3, height, width] or videos [batch, frames, 3, height, width] in [0, 1].
+
+    They are on the CPU. A video's LPIPS is the mean over its frames.
 
     Returns:
         The metrics, and how LPIPS was measured or why it was not.
     """
-    distances, how = lpips(baseline, treated)
+    distances, how = lpips(*(each.flatten(0, -4) for each in (baseline, treated)))
     return psnr(baseline, treated) | distances, how
 
 
 def psnr(baseline: torch.Tensor, treated: torch.Tensor) -> dict[str, float]:
-    """Peak signal-to-noise ratio in dB per image, its mean and its worst; the peak is 1.
+    """Peak signal-to-noise ratio in dB per image or video, its mean and its worst; the peak is 1.
 
-    An image equal to the last bit has no finite PSNR and does not count; without any other there is no metric.
+    One equal to the last bit has no finite PSNR and does not count; without any other there is no metric.
     """
     errors = (baseline.double() - treated.double()).square().flatten(1).mean(1)
     found_db = -10 * errors[errors > 0].log10()

@@ -8,16 +8,15 @@ import torch
 from src.autoquant.known import DETAIL, layer_config, layer_settings
 from src.autoquant.search import Autoquant
 from src.compilation.scopes import Compiled, compiler_counts, compiler_options, graph_break_reasons
-from src.config.model_schema import PIPELINE
 from src.context import RunContext
 from src.measurement.paired import measure_interleaved
 from src.measurement.power_blocks import PowerBlocks
 from src.measurement.rounds import Rounds, estimate_speedup
-from src.quality.images import compare_images
 from src.quality.sqnr import compare
 from src.records.record import Outcome, write_json
 from src.tasks.arms.arm import Arm, prepare, warm_first_call
 from src.tasks.arms.ceilings import ceiling_metrics, note_ceilings
+from src.tasks.arms.components import time_components
 from src.tasks.arms.numbers import check_treated_numbers
 from src.tasks.arms.profiled import profile_arms
 from src.tasks.arms.recipe import settle_recipe
@@ -34,6 +33,7 @@ from src.tasks.arms.timing import (
 )
 from src.tasks.arms.untreated import Untreated, untreated
 from src.tasks.conclusions.conclusion import conclude, set_aside_emulated
+from src.tasks.conclusions.generated import compare_generated
 from src.tasks.conclusions.launches import host_metrics
 from src.tasks.conclusions.metrics import (
     both_speedups,
@@ -148,6 +148,7 @@ def fill_in(timed: Timed, compiled: Compiled, arms: Untreated, treated: Arm, run
     record.metrics |= both_speedups(timed.rounds, estimate, run.cfg)
     record.metrics |= device_metrics(timed, run.cfg.batch) | host_metrics(timed.host)
     record.metrics |= memory_metrics(baseline, treated, arms.beside_bytes, run.device)
+    time_components(run, {"": treated} if alone else {"baseline_": baseline, "": treated})
     profile_arms(run, *([treated] if alone else [baseline, treated]))
     firsts = {
         prefix: (arm.first_call, None if alone and arm is baseline else warm_first_call(arm, run))
@@ -157,10 +158,7 @@ def fill_in(timed: Timed, compiled: Compiled, arms: Untreated, treated: Arm, run
     record.metrics |= compile_metrics(firsts, compiled.counts, compiled.recompiles)
     record.details["graph_breaks"] = compiled.breaks
     measure_startup(treated, arms.rows, run)
-    if run.cfg.target == PIPELINE:
-        with run.phase("compare images"):
-            images, record.details["lpips"] = compare_images(baseline.output, treated.output)
-        record.metrics |= images
+    compare_generated(baseline, treated, run)
 
 
 def _interleaved(arms: Untreated, treated: Arm, run: RunContext) -> Timed:

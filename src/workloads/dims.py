@@ -2,10 +2,13 @@
 
 import ast
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from src.config.errors import ConfigError
+
+_SIZES = ("resolution", "frames")  # the axes whose sizes a patch or a VAE must divide
+_FAR = 512  # from a size: nearer ones are proposed
 
 
 class _RemainderError(ArithmeticError):
@@ -60,8 +63,20 @@ def resolve(dims: Mapping[str, Any], axes: Mapping[str, int], where: str) -> dic
     """Evaluate dimensions in order; each may use the axes and the dimensions before it.
 
     Raises:
-        ConfigError: as `evaluate`, or a dimension below 1.
+        ConfigError: as `evaluate`, or a dimension below 1; of a division that leaves a remainder the message says
+            which sizes of an axis are the next ones without.
     """
+    try:
+        return _resolved(dims, axes, where)
+    except ConfigError as error:
+        if not isinstance(error.__cause__, _RemainderError):
+            raise
+        given = ", ".join(f"{axis}={axes[axis]}" for axis in _SIZES if axis in axes)
+        fit = " or ".join(_fitting(dims, axes, where))
+        raise ConfigError(f"{error} (with {given}{f'; {fit} would do' if fit else ''})") from error
+
+
+def _resolved(dims: Mapping[str, Any], axes: Mapping[str, int], where: str) -> dict[str, int]:
     known = dict(axes)
     for name, expression in dims.items():
         value = evaluate(expression, known, f"{where}.{name}")
@@ -72,6 +87,20 @@ def resolve(dims: Mapping[str, Any], axes: Mapping[str, int], where: str) -> dic
             )
         known[name] = value
     return known
+
+
+def _fitting(dims: Mapping[str, Any], axes: Mapping[str, int], where: str) -> Iterator[str]:
+    """The nearest sizes, below and above, of the one axis by which the dimensions come out."""
+    for axis in _SIZES:
+        size = axes.get(axis, 0)
+        for ways in (range(size - 1, max(0, size - _FAR), -1), range(size + 1, size + _FAR)) if size else ():
+            for other in ways:
+                try:
+                    _resolved(dims, {**axes, axis: other}, where)
+                except ConfigError:
+                    continue
+                yield f"{axis}={other}"
+                break
 
 
 def resolved(value: Any, dims: Mapping[str, int], where: str) -> Any:

@@ -59,12 +59,12 @@ def check_weights(cfg: RootConf) -> None:
 
 
 class ImagePipeline(nn.Module):
-    """A diffusers pipeline whose forward generates images, from the same initial latents at each call.
+    """A diffusers pipeline whose forward generates images or videos, from the same initial latents at each call.
 
     Its modules are submodules under the names that the pipeline gives them.
 
     Args:
-        pipeline: a text-to-image DiffusionPipeline.
+        pipeline: a DiffusionPipeline from text to images or videos.
         cfg: says which modules it has, what it calls its denoiser, and the seed of the initial latents and of
             whatever else the scheduler draws.
     """
@@ -82,7 +82,7 @@ class ImagePipeline(nn.Module):
         return self.get_submodule(self.denoiser_name)
 
     def forward(self, **arguments: Any) -> torch.Tensor:
-        """Images [batch, 3, height, width] in [0, 1], float32.
+        """Images [batch, 3, height, width] or videos [batch, frames, 3, height, width] in [0, 1], float32.
 
         A scheduler starts afresh at every call: pipelines set its timesteps first.
         """
@@ -113,12 +113,12 @@ def build_pipeline(
         prompt = {"prompt": [PROMPT] * cfg.batch} | given
     else:
         prompt = make_inputs(conf, dims, device, dtype, cfg.seed + 1, _WHERE)
-    arguments = prompt | {
+    arguments = {
         "num_inference_steps": conf.steps,
         "guidance_scale": conf.guidance,
         "height": cfg.resolution,
         "width": cfg.resolution,
-    }
+    } | prompt
     return assemble(cfg, modules), (), arguments
 
 

@@ -341,10 +341,10 @@ def test_home_on_a_command_line(call: Call, checkpoints: Path, monkeypatch: pyte
     ("words", "said"),
     [
         (["frames=9"], "frames=9: flux-tiny makes no videos"),
-        (["model=cogvideox-tiny", "frames=0"], "frames=0: cogvideox-tiny makes videos; give frames=5"),
+        (["model=cogvideox-tiny", "frames=0"], "frames=0: cogvideox-tiny makes videos; give frames=9"),
         (
             ["model=cogvideox-tiny", "frames=8"],
-            "(frames - 1) / 4 + 1: 7 is no multiple of 4; next to it: 4 and 8",
+            "((frames - 1) / 8) + 1: 7 is no multiple of 8; next to it: 8 (with resolution=64, frames=8; frames=1 or",
         ),
         (["model=flux-tiny", "resolution=100"], "side=resolution / 16: 100 is no multiple of 16"),
         (["model=ltx-video", "frames=160"], "(frames - 1) / 8 + 1: 159 is no multiple of 8"),

@@ -12,7 +12,7 @@ from src.config.model_schema import InputConf, ModelConf
 from src.planning.hours import GUESS
 from src.planning.matrix import Fate, Launch
 from src.planning.planning import plan_runs, show_plan
-from src.planning.work import least_s
+from src.planning.work import least_s, linear_flop
 from src.records.key import axes_of, run_key
 from src.records.record import Outcome, Record
 from src.records.store import run_folder
@@ -86,7 +86,8 @@ def test_a_device_too_slow_for_a_model_is_told(compose, tmp_path):
 def test_the_least_time_is_that_of_all_calls_of_both_arms():
     rows = [LayerRow("a", 8, 1000, 1000, calls=2), LayerRow("b", 8, 500, 1000, calls=1)]
     flop = 2 * 8 * 1000 * (2 * 1000 + 500)
-    assert least_s(rows, 1e-6, MeasureConf(min_pairs=3)) == pytest.approx(14 * flop / 1e6)
+    assert linear_flop(rows) == flop
+    assert least_s(flop, 1e-6, MeasureConf(min_pairs=3)) == pytest.approx(14 * flop / 1e6)
 
 
 def test_without_data_a_cluster_run_is_not_refused(compose, tmp_path):

@@ -15,6 +15,7 @@ from src.checks.validation import validate
 from src.compilation.scopes import compile_module, compiler_counts
 from src.config.errors import ConfigError
 from src.config.schema import CompileConf
+from src.timers.components import timed_components
 from src.treatments.layers import capture_layers
 from src.treatments.scheme import make_scheme
 from src.workloads.dims import resolve
@@ -119,6 +120,10 @@ def test_the_denoiser_is_compiled_and_all_steps_share_its_graphs(compose, cpu, s
     images, before = workload.call(), compiler_counts()
     compile_module(workload.denoiser(), CompileConf(name=scope, scope=scope, backend="aot_eager"))
     assert torch.allclose(workload.call(), images, atol=0.05)
+    calls = timed_components(workload.call, workload.components(), "cpu").calls
+    assert {name: len(spans) for name, spans in calls.items()} == {"denoiser": 2, "vae": 1}
+    assert "__call__" not in vars(type(workload.denoiser()))
+    assert "decode" not in vars(workload.module.vae)
     assert compiler_counts().since(before).graphs == graphs
 
 

@@ -80,9 +80,9 @@ def test_quantized_and_compiled_it_computes_nearly_the_same(compose, entries, cp
 @pytest.mark.parametrize(
     ("given", "shape"),
     [
-        ([], [2, 2, 16, 8, 12]),
-        (["frames=9", "batch=2"], [4, 3, 16, 8, 12]),
-        (["model.guidance=none", "resolution=32"], [1, 2, 16, 4, 6]),
+        ([], [2, 3, 16, 8, 12]),
+        (["frames=17", "batch=2"], [4, 5, 16, 8, 12]),
+        (["model.guidance=none", "resolution=32"], [1, 3, 16, 4, 6]),
     ],
 )
 def test_a_call_is_fed_by_frames_resolution_and_guidance(compose, cpu, given, shape):

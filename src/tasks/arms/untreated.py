@@ -20,6 +20,7 @@ from src.records.record import Record
 from src.serialization.package import unload_packages
 from src.tasks.arms.arm import Arm, prepare, prepare_again
 from src.tasks.arms.baseline import choose_rival, prepare_rival
+from src.tasks.arms.components import time_components
 from src.tasks.arms.numbers import check_baseline_numbers, check_rival_numbers
 from src.tasks.arms.profiled import profile_arms
 from src.tasks.arms.recipe import baseline_run
@@ -217,6 +218,7 @@ def _measure_and_free(arm: Arm, run: RunContext, prefix: str | None) -> Timed:
     """Rounds of an arm by itself; with a metric prefix also its energy and its profile, if asked."""
     timed = time_alone(arm, run, prefix)
     if prefix is not None:
+        time_components(run, {prefix: arm})
         profile_arms(run, arm)
     unload_packages(arm.workload.module)
     arm.workload.module.to_empty(device="meta")
