@@ -244,28 +244,15 @@ def _log(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-def test_sigterm_ends_the_child_and_leaves_the_record_to_the_next_start(made: Made, started: Any) -> None:
-    folder = made(HANGS_AT_FIRST)
-    preempted = started(folder, SLURM_JOB_ID="7")
-    until(lambda: "hanging" in _log(preempted))
-    [child] = children_of(folder)
-    preempted.send_signal(signal.SIGTERM)
-    until(lambda: (claim := read_claim(folder)) and claim.left)
-    assert child not in children_of(folder)
-    assert preempted.poll() is None  # SLURM requeues a job that it ends itself
-    preempted.kill()
-    assert not (folder / "record.json").exists()
-    again = started(folder, SLURM_JOB_ID="7", SLURM_RESTART_COUNT="1")
-    assert again.communicate(timeout=240)[0].splitlines()[-1] == "ok"
-    assert record(folder).details["restarts"] == {"number": 1, "reasons": [TERMINATED]}
-
-
-def test_a_job_of_several_runs_goes_on_where_it_was_ended(made: Made, started: Any) -> None:
+def test_sigterm_ends_the_child_and_a_job_of_several_runs_goes_on_there(made: Made, started: Any) -> None:
     folders = (made(seed=SEEN), made(HANGS_AT_FIRST), made(seed=SEEN))
     preempted = started(*folders, SLURM_JOB_ID="7")
     until(lambda: "hanging" in _log(preempted))
+    [child] = children_of(folders[1])
     preempted.send_signal(signal.SIGTERM)
     until(lambda: (claim := read_claim(folders[1])) and claim.left)
+    assert child not in children_of(folders[1])
+    assert preempted.poll() is None  # SLURM requeues a job that it ends itself
     preempted.kill()
     assert [(folder / "record.json").exists() for folder in folders] == [True, False, False]
     assert read_claim(folders[2]) is None
