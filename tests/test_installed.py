@@ -13,6 +13,7 @@ from src.config.paths import database_path, override
 from tools.wheelhouse import copied
 
 ROOT = Path(__file__).resolve().parents[1]
+COMES_ALONG = (".yaml", ".html", ".safetensors")
 NOT_OURS = "raise SystemExit('a module of the current folder')\n"
 MODEL = """
 name: mine
@@ -50,12 +51,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_group_sweep_and_page_comes_along(site: Path) -> None:
-    packed = {path.relative_to(site) for path in site.rglob("*.*") if path.suffix in (".yaml", ".html")}
+    packed = {path.relative_to(site) for path in site.rglob("*.*") if path.suffix in COMES_ALONG}
     here = {
         path.relative_to(ROOT)
         for folder in ("conf", "conf/sweeps", "src")
         for path in (ROOT / folder).rglob("*.*")
-        if path.suffix in (".yaml", ".html")
+        if path.suffix in COMES_ALONG
     }
     assert here == packed
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from src.analysis.runs.frame import TREATMENT, WORKLOAD, Row
+from src.analysis.runs.frame import TRAINING, TREATMENT, WORKLOAD, Row
 from src.analysis.runs.source import SHAPE
+from src.config.model_schema import RANDOM_WEIGHTS
 
 _FIRST = [
     *("device", *WORKLOAD, *SHAPE, *TREATMENT, "outcome", "verdict"),
@@ -72,6 +73,7 @@ def workload_text(row: Row) -> str:
         frames = row.get("frames")  # of videos
         parts += [f"{frames} frames"] if pd.notna(frames) and frames else []
     parts += [str(row["dtype"])] if row["dtype"] not in ("bfloat16", "") else []
+    parts += [TRAINING] if row.get("task") == TRAINING else []
     return " ".join(parts)
 
 
@@ -115,7 +117,18 @@ def distance(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) and pd.notna(value) else ""
 
 
-IMAGE_QUALITY = {"quality/psnr_db": ("PSNR, dB", decibels), "quality/lpips": ("LPIPS", distance)}
+IMAGE_QUALITY = {
+    "quality/psnr_db": ("PSNR, dB", decibels),
+    "quality/lpips": ("LPIPS", distance),
+    "quality/accuracy": ("hits", percent),
+}
+
+
+def random_weights(runs: pd.DataFrame) -> str:
+    """Of which models a quality says nothing of how images look; empty where all have real weights."""
+    random = runs[(runs["weights"] == "random") & runs["quality/sqnr_db"].notna()]
+    named = ", ".join(dict.fromkeys(random["model"]))
+    return f"{RANDOM_WEIGHTS}: {named}; their quality says nothing of how images look" if named else ""
 
 
 def image_metrics(runs: pd.DataFrame) -> list[str]:

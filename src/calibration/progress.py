@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from src.calibration.plan import Experiment, Kind
-from src.launching.progress import duration
+from src.config.durations import duration
 from src.statistics.speedup import Verdict
 
 

@@ -72,14 +72,15 @@ def _loadable(weights: WeightsConf, target: str, where: str) -> Iterator[str]:
 
 def _pipeline(conf: PipelineConf, dims: Mapping[str, int], where: str) -> Iterator[str]:
     encoders = conf.text_encoders if conf.prompt == TOKENS else {}
-    parts = {VAE: conf.vae} | {f"text_encoders.{name}": each for name, each in encoders.items()}
+    vae = {VAE: conf.vae} if conf.vae.factory else {}
+    parts = vae | {f"text_encoders.{name}": each for name, each in encoders.items()}
     for name, part in parts.items():
         yield from _component(part, f"{where}.{name}")
     if "_target_" not in conf.scheduler:
         yield f"{where}.scheduler._target_: a value is missing; give the dotted path of a scheduler's class"
     yield from mistakes(conf.scheduler, f"{where}.scheduler")
     yield from mistakes({"_target_": conf._target_}, where, later=True)
-    names = [conf.denoiser, VAE, "scheduler", *encoders, *(each.tokenizer for each in encoders.values())]
+    names = [conf.denoiser, *vae, "scheduler", *encoders, *(each.tokenizer for each in encoders.values())]
     known = _known(conf._target_)
     for name in names if known else ():
         if known and name not in known.names:

@@ -22,6 +22,7 @@ def scheme_mistakes(quant: QuantConf, path: str) -> Iterator[str]:
     yield from _foreign_parameters(quant, path)
     yield from _where_and_via(quant, path)
     yield from mistakes({"_target_": quant._target_}, path.removesuffix("."), later=True)
+    yield from mistakes(quant.optimizer, f"{path}optimizer", later=True)
     configs = {"config": quant.config, "emulation.config": quant.emulation.config}
     configs |= {f"per_device.{kind}.config": each.config for kind, each in quant.per_device.items()}
     for key, config in configs.items():

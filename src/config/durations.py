@@ -24,3 +24,13 @@ def seconds(text: str, key: str) -> float:
             f"{key}={text}: not a time; accepted: seconds, or a number with s, min or h: 600, 10min, 2h"
         )
     return float(found[1]) * _SECONDS[found[2]]
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 45 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

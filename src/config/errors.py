@@ -148,7 +148,12 @@ def _no_option(error: Any, _: str) -> str:
     where = f" (named in {parent[1]})" if parent and parent[1] != "hydra/config" else ""
     unlisted = aliases(group, GlobalHydra.instance().config_loader()) if _groups("") else {}
     rule = next((f"; {said}" for name, said in _NAMING if re.fullmatch(name, error.missing_cfg_file)), "")
-    return f"{group}={option}: no such option{where}{rule}; {accepted(option, error.options, unlisted)}"
+    known, (head, _, folder) = error.options, group.partition("/")
+    loader = GlobalHydra.instance().config_loader() if _groups("") else None
+    inside = loader.get_group_options(group) if loader and folder and head != "hydra" else []
+    if inside:  # a folder of a group's options
+        group, option, known = head, f"{folder}/{option}", [f"{folder}/{name}" for name in inside]
+    return f"{group}={option}: no such option{where}{rule}; {accepted(option, known, unlisted)}"
 
 
 def _syntax(error: Any, _: str) -> str:

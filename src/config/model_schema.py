@@ -7,13 +7,16 @@ from typing import Any
 from omegaconf import MISSING
 
 from src.config.fields import GIVEN, aside, bounded, one_of
-from src.config.paths import at_home
+from src.config.paths import ROOT, at_home
+from src.config.training_schema import TrainingConf
 
 PIPELINE = "pipeline"  # the target that is no part of the model but the pipeline around it
 DOUBLED = "doubled"  # model.guidance: prompt and negative prompt in one call of the denoiser
 DENOISER, VAE = "denoiser", "vae"  # components of a pipeline, as quant.components names them
+RANDOM_WEIGHTS = "random weights"  # whose quality says nothing of how images look
 TOKENS = "tokens"  # model.pipeline.prompt: the text encoders are part of the pipeline
 _GIVEN = {"key": GIVEN}
+BOX = ROOT / "src" / "workloads" / "box"  # weights that this project has trained and brings along
 TENSOR_DTYPES = (
     "bfloat16", "float16", "float32", "float64", "bool", "uint8", "int8", "int16", "int32", "int64",
 )  # fmt: skip
@@ -23,10 +26,15 @@ TENSOR_DTYPES = (
 class WeightsConf:
     """Where a model's weights come from."""
 
-    source: str = one_of("random", "random", "local", "hub")
-    id: str | None = None  # local: a folder that from_pretrained reads; hub: a repository id
+    source: str = one_of("random", "random", "box", "local", "hub")
+    id: str | None = (
+        None  # box: one that quantpay brings along; local: a folder that from_pretrained reads; hub: a
+    )
+    # repository id
     subfolder: str | None = None
-    std: float = bounded(0.02, min=0.0)  # of random weights
+    std: float | None = bounded(
+        None, min=0.0
+    )  # of random weights; null: by what each is and how deep the model is
     variant: str | None = field(
         default=None, metadata=_GIVEN
     )  # of the files: fp16 for diffusion_pytorch_model.fp16.safetensors
@@ -42,8 +50,20 @@ class WeightsConf:
             self.id = at_home(self.id)
 
     def folder(self) -> Path | None:
-        """Where the files of local weights lie; None for others."""
-        return Path(self.id, self.subfolder or "") if self.source == "local" and self.id else None
+        """Where the files of weights on this machine lie; None for others."""
+        return (
+            Path(self.place(), self.subfolder or "") if self.source in ("box", "local") and self.id else None
+        )
+
+    def in_words(self) -> str:
+        """What a reader of a quality must know: ``random weights``, or which ones."""
+        if self.source == "random":
+            return RANDOM_WEIGHTS
+        return f"trained weights ({self.id})" if self.source == "box" else f"weights of {self.id}"
+
+    def place(self) -> str:
+        """What from_pretrained is given: a folder or a repository id."""
+        return str(BOX / str(self.id)) if self.source == "box" else str(self.id)
 
 
 @dataclass
@@ -83,7 +103,7 @@ class PipelineConf:
 
     _target_: str = ""  # the pipeline's class; what is not given here is left out; empty: none
     denoiser: str = "transformer"  # what the class calls the model
-    vae: ComponentConf = field(default_factory=ComponentConf)
+    vae: ComponentConf = field(default_factory=ComponentConf)  # without a factory the pipeline has none
     scheduler: dict[str, Any] = field(default_factory=dict)  # `_target_` and constructor arguments
     steps: int = bounded(4, min=1)  # num_inference_steps
     guidance: float = 4.0  # guidance_scale
@@ -102,6 +122,12 @@ class PipelineConf:
         default_factory=dict
     )  # with prompt=tokens; by the class's names
     call_with_tokens: dict[str, Any] = field(default_factory=dict)  # in place of those of `call`
+    classifier: ComponentConf = field(
+        default_factory=ComponentConf, metadata={"key": False}
+    )  # tells the class of a picture [n, channels, height, width] in [-1, 1]
+    samples: int = bounded(
+        0, min=0, max=4096, key=False
+    )  # pictures of which each arm draws so many after timing, for what they say of the quality
 
 
 @dataclass
@@ -128,6 +154,9 @@ class ModelConf:
         default_factory=dict
     )  # further arguments of forward(), texts are expressions
     targets: dict[str, str] = field(default_factory=dict)  # target name -> module path inside the model
+    training: TrainingConf = field(
+        default_factory=TrainingConf, metadata={"key": False}
+    )  # the recipe of task=train, whose runs have it in their key
     probe: bool = False  # stands for a part of a larger model: each call finds the caches cold
     pipeline: PipelineConf = field(default_factory=PipelineConf)  # around the model
 
@@ -137,5 +166,7 @@ class ModelConf:
 
     def component_names(self, target: str) -> list[str]:
         """What `quant.components` may name for a target."""
-        encoders = self.pipeline.text_encoders if self.pipeline.prompt == TOKENS else {}
-        return [DENOISER, VAE, *encoders] if target == PIPELINE else [DENOISER]
+        if target != PIPELINE:
+            return [DENOISER]
+        vae = [VAE] if self.pipeline.vae.factory else []
+        return [DENOISER, *vae, *(self.pipeline.text_encoders if self.pipeline.prompt == TOKENS else {})]

@@ -23,6 +23,9 @@ class RequiresConf:
     n_multiple: int = bounded(1, min=1)  # likewise out_features
     kn_multiple: int = bounded(1, min=1)  # likewise the number of weights, K * N
     least_m: int = bounded(1, min=1)  # rows that a layer is called with, else it is left alone
+    m_multiple: int = field(
+        default=1, metadata={"min": 1, "max": None, "key": GIVEN}
+    )  # of those rows, else it is left alone
     input_dims: int | None = None  # of the tensors that a layer is called with, else it is left alone
     never: str = aside("")  # why no device can: a name that people know and that has nothing behind it
     remedy: str = aside("")  # what the user can do instead
@@ -128,6 +131,11 @@ class QuantConf:
         default="auto", metadata={"choices": ("auto", "never"), "key": GIVEN}
     )  # autoquant: auto: what earlier runs timed is not timed again
     plan: str | None = None  # autoquant: a plan.json made earlier; applied instead of searching
+    trains: bool = aside(False)  # a recipe of task=training, and of no other
+    optimizer: dict[str, Any] = field(
+        default_factory=dict, metadata={"key": GIVEN}
+    )  # a recipe: what steps the treated arm; empty: what steps the baseline
+    no_gradient: str = aside("")  # why nothing can be trained through it
     foretells: bool = aside(False)  # chooses by forecasts alone: nothing is timed before the whole model is
 
     def on(self, device: str) -> SchemeVariantConf:

@@ -13,6 +13,7 @@ from src.config.model_schema import DOUBLED, ModelConf
 from src.config.paths import database_uri
 from src.config.quant_schema import QuantConf
 from src.config.recipe_schema import LadderConf, RecipeConf
+from src.config.steps_schema import StepsConf
 
 AUTO = "auto"
 DTYPES = (
@@ -71,6 +72,10 @@ class TaskConf:
         ""
     )  # callable(RunContexts, turn): runs of one probe in the same rounds; empty: none
     compares: bool = aside(True)  # whether its runs have a speedup and a verdict for the analysis
+    trains: bool = field(default=False, metadata={"key": GIVEN})  # whether model.training says what it does
+    steps: bool = field(
+        default=False, metadata={"key": GIVEN}
+    )  # whether it compares steps of a training, which `training` says more of
 
 
 @dataclass
@@ -124,6 +129,7 @@ class RootConf:
     measure: MeasureConf = MISSING
     tracking: TrackingConf = field(default=MISSING, metadata={"key": False})
     serialize: SerializeConf = field(default_factory=SerializeConf)
+    training: StepsConf = field(default_factory=StepsConf, metadata={"key": GIVEN})
     recipe: RecipeConf = field(default_factory=RecipeConf, metadata={"key": GIVEN})  # of both arms
     treatment: list[str] = field(
         default_factory=lambda: ["quant"], metadata={"key": GIVEN}
@@ -204,6 +210,11 @@ class CalibrateConf:
     slowdowns: list[float] = field(default_factory=lambda: [0.02, 0.03, 0.05, 0.1])  # relative
     processes: int = bounded(12, min=1, max=1000)  # that the experiments are dealt out to
     outputs: str = "outputs"
+
+
+def training_steps(cfg: RootConf) -> int:
+    """Of a run that trains; 0 of any other."""
+    return cfg.model.training.steps if cfg.task.trains else 0
 
 
 def sizes(cfg: RootConf | CalibrateConf) -> dict[str, int]:

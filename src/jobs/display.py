@@ -13,8 +13,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from src.config.durations import duration
 from src.jobs.states import STUCK
-from src.launching.progress import duration, endings, result
+from src.launching.progress import endings, result
 from src.records.mlflow import content
 from src.records.record import Record
 

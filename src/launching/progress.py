@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from src.config.durations import duration
+from src.config.model_schema import RANDOM_WEIGHTS
 from src.config.paths import command
 from src.config.schema import RootConf
 from src.records.key import axes_of
@@ -22,16 +24,6 @@ _ALWAYS = ("model", "quant", "compile", "batch")  # in a run's line without thei
 _MOST_REASONS, _MOST_SCHEMES = 8, 4
 _SHORT = re.compile(r"^(quant\.(?=where$|via$)|model\.dims\.)")
 STYLES = {"helps": "green", "hurts": "red", "neutral": "default", "inconclusive": "yellow"}
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 45 s, 3 min 20 s, 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def label(cfg: RootConf) -> str:
@@ -75,7 +67,9 @@ def result(record: Record) -> str:
     m = record.metrics
     why = f"; {escape(record.reason)}" if record.reason else ""
     if record.verdict == EMULATED:
-        return "".join([f"{EMULATED}, {m.get('quality/sqnr_db', math.inf):.1f} dB SQNR{why}", *warnings])
+        random = f" of {RANDOM_WEIGHTS}" if record.details.get("weights") == RANDOM_WEIGHTS else ""
+        sqnr = f"{m.get('quality/sqnr_db', math.inf):.1f} dB SQNR{random}"
+        return "".join([f"{EMULATED}, {sqnr}{why}", *warnings])
     if "speedup/ratio" not in m:
         return "".join([f"[green]{record.outcome}[/]{why}", *warnings])
     interval = f"{m['speedup/ci_low']:.3f}-{m['speedup/ci_high']:.3f}"

@@ -15,6 +15,7 @@ from src.config.schema import RootConf, TrackingConf
 from src.config.tracking_uri import without_password
 from src.records.mlflow.connection import within
 from src.records.mlflow.tracking import Tracker, TrackingError, open_tracker
+from src.records.pictures import SHEET_NAME, write_sheet
 from src.records.store import SweepManifest
 
 _OWN_S = (
@@ -55,7 +56,7 @@ class SweepPublisher:
 
     def close(self, *, over: bool = True) -> list[str]:
         """Finish the parent run if the sweep is over; returns what the user should know, line by line."""
-        lines = []
+        lines = self._pictures() if over else []
         if self._tracker is not None and over:
             try:
                 self._tracker.close_sweep(self._parent, self.folder)
@@ -70,6 +71,15 @@ class SweepPublisher:
             kept = "1 record is" if self._kept == 1 else f"{self._kept} records are"
             lines.append(f"{kept} kept on disk; to publish: {publish}")
         return lines
+
+    def _pictures(self) -> list[str]:
+        """The sheet of the pictures that the sweep's runs left, where they left any."""
+        path = self.folder / SHEET_NAME
+        try:
+            there = write_sheet(self.manifest.folders(self.folder.parents[1]), path)
+        except OSError as error:
+            return [f"warning: {path} cannot be written: {error.strerror or error}"]
+        return [f"pictures: {path}"] if there else []
 
     def _which(self) -> list[str]:
         """What the analysis needs to be told to find this sweep."""

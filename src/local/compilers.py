@@ -37,7 +37,7 @@ def compiles_ahead(cfg: RootConf, device: dict[str, Any]) -> bool:
         and "absent" not in device
         and cfg.dtype != AUTO
         and (cfg.compile.scope != "none" and cfg.compile.backend == "inductor" and not cfg.compile.package)
-        and (cfg.task.compares and cfg.target != PIPELINE)
+        and (cfg.task.compares and not cfg.task.steps and cfg.target != PIPELINE)
         and (quant.where, quant.via) == ("device", "direct")
         and not quant.candidates
         and cfg.model.weights.source == "random"

@@ -49,6 +49,7 @@ def group_key(cfg: RootConf, device: dict[str, Any]) -> str | None:
         or "absent" in device
         or cfg.dtype == AUTO
         or not cfg.task.compares
+        or cfg.task.steps
         or processes_of(cfg) > 1
         or (measure.pairing == "in_turn" or measure.profile)
         or (quant.where, quant.via) != ("device", "direct")

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from src.config.durations import duration
 from src.config.paths import this_command
-from src.config.schema import RootConf
+from src.config.schema import RootConf, training_steps
 from src.context import Execute
 from src.launching.preparation import new_sweep
-from src.launching.progress import SweepProgress, duration, endings, label
+from src.launching.progress import SweepProgress, endings, label
 from src.launching.publication import SweepPublisher
 from src.launching.repetition import processes_of
 from src.local.budget import budget_of, groups_within, noted
@@ -96,7 +97,14 @@ class LocalSweep:
     def run(self) -> list[int]:
         """All runs in turn, whatever becomes of each."""
         guesses_s = [
-            guess_s(cfg.measure, cfg.quant, _SHAPES, processes_of(cfg), probe=cfg.model.probe)
+            guess_s(
+                cfg.measure,
+                cfg.quant,
+                _SHAPES,
+                processes_of(cfg),
+                probe=cfg.model.probe,
+                steps=training_steps(cfg),
+            )
             for cfg in self.configs
         ]
         with SweepProgress(guesses_s) as progress:

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from src.config.durations import duration
 from src.config.paths import command
-from src.launching.progress import duration
 from src.planning.hours import GUESS, sources
 from src.planning.matrix import Matrix, PlannedRun, hours
 from src.planning.parts import ROUNDS

@@ -83,8 +83,9 @@ class Footprints:
             if cfg.target != PIPELINE:
                 with self._mode:
                     return _of_target(cfg, model)
-            vae = self._model(cfg.model.pipeline.vae, cfg, "model.pipeline.vae")
-            weights += size_bytes(vae)
+            conf = cfg.model.pipeline.vae
+            vae = self._model(conf, cfg, "model.pipeline.vae") if conf.factory else None
+            weights += size_bytes(vae) if vae else 0
             with self._mode:
                 return _of_pipeline(cfg, model, vae)
         except (Exception, SystemExit) as error:  # whatever a model's own code cannot do without values
@@ -120,24 +121,30 @@ def _of_target(cfg: RootConf, model: nn.Module) -> Footprint:
     )
 
 
-def _of_pipeline(cfg: RootConf, model: nn.Module, vae: nn.Module) -> Footprint:
+def _of_pipeline(cfg: RootConf, model: nn.Module, vae: nn.Module | None) -> Footprint:
     """A pipeline's steps one after another need the larger of what a denoising step and the decoding need."""
     dims = resolve(cfg.model.dims, sizes_of_call(cfg), "model.dims")
     inputs = make_inputs(cfg.model, dims, _CPU.torch, getattr(torch, cfg.dtype), cfg.seed + 1)
     step = _seen(Workload(model, (), inputs))
-    given = torch.empty(latents_shape(cfg, vae), device=_CPU.torch, dtype=getattr(torch, cfg.dtype))
-    end = _seen(Workload(_Decoder(vae), (given,), {}))
-    for row in end.rows:
-        row.component, row.name = VAE, row.name.removeprefix(f"{VAE}.")
-    weights, activations = size_bytes(model) + size_bytes(vae), max(step.activations, end.activations)
+    parts = [step] if vae is None else [step, _of_decoding(vae, cfg)]
+    weights = size_bytes(model) + (size_bytes(vae) if vae else 0)
+    activations = max(part.activations for part in parts)
     return Footprint(
         weights=weights,
         inputs=step.inputs,
         activations=activations,
         building=weights + step.inputs + activations,
-        rows=step.rows + end.rows,
-        layer_bytes=step.layer_bytes | end.layer_bytes,
+        rows=[row for part in parts for row in part.rows],
+        layer_bytes={name: each for part in parts for name, each in part.layer_bytes.items()},
     )
+
+
+def _of_decoding(vae: nn.Module, cfg: RootConf) -> "_Seen":
+    given = torch.empty(latents_shape(cfg, vae), device=_CPU.torch, dtype=getattr(torch, cfg.dtype))
+    end = _seen(Workload(_Decoder(vae), (given,), {}))
+    for row in end.rows:
+        row.component, row.name = VAE, row.name.removeprefix(f"{VAE}.")
+    return end
 
 
 class _Decoder(nn.Module):

@@ -25,6 +25,7 @@ LADDER: dict[str, tuple[str, ...]] = {
     "another quantization and size": (*_WORKLOAD, "compile"),
 }
 GUESS = "guess"
+_STEP_S = 1.0  # of a training of which nothing is known
 _UNSUPPORTED_S = 10.0  # to start a process that finds it cannot
 
 
@@ -111,7 +112,13 @@ def _estimate(step: str, took: list[Took], measure: MeasureConf, processes: int)
 
 
 def guess_s(
-    measure: MeasureConf, quant: QuantConf, shapes: int, processes: int = 1, *, probe: bool = False
+    measure: MeasureConf,
+    quant: QuantConf,
+    shapes: int,
+    processes: int = 1,
+    *,
+    probe: bool = False,
+    steps: int = 0,
 ) -> float:
     """Three times the rounds' budget and 30 s to build and compile; autoquant's trials and wholes come on top.
 
@@ -123,7 +130,10 @@ def guess_s(
         shapes: distinct layer shapes of the workload.
         processes: that the run is measured in.
         probe: whether the model is a probe.
+        steps: of a training, which is nothing else.
     """
+    if steps:
+        return 30 + steps * _STEP_S
     if probe:
         return processes * (measure.budget_s + 5)
     searches = quant.plan is None and not quant.foretells

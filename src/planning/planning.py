@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from src.config.arms import is_usual, recipe_keys
+from src.config.durations import duration
 from src.config.noise import quiet_libraries
-from src.config.schema import AUTO, GpuConf, RootConf
+from src.config.schema import AUTO, GpuConf, RootConf, training_steps
 from src.devices.capability import EMULATE, Capability, Status, capability
-from src.launching.progress import duration
 from src.launching.repetition import processes_of
 from src.launching.standing import standing
 from src.outcomes import RunEndedError
@@ -102,7 +102,8 @@ class _Planner:
         shapes = len({row.shape for row in self.footprints.of(cfg).rows})
         count = processes_of(cfg)
         slow_s = self._least_s(cfg, card)
-        guess = max(guess_s(cfg.measure, cfg.quant, shapes, count, probe=cfg.model.probe), count * slow_s)
+        probe, steps = cfg.model.probe, training_steps(cfg)
+        guess = max(guess_s(cfg.measure, cfg.quant, shapes, count, probe=probe, steps=steps), count * slow_s)
         estimate = self.history.estimate(axes_of(cfg), self._places(cfg, card), cfg.measure, guess, count)
         estimate = self._with_parts(estimate, cfg, card, count)
         if card.memory_gib and memory.exceeds(card.memory_gib):

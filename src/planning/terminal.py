@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from src.launching.progress import duration
+from src.config.durations import duration
 from src.planning.closing import UNKNOWN, closing_lines
 from src.planning.matrix import Fate, Matrix, PlannedRun, fates, hours
 from src.planning.memory import Forecast

@@ -33,14 +33,16 @@ def keep_samples(name: str, output: torch.Tensor, folder: Path, frames_per_s: in
 
 
 def write_png(image: torch.Tensor, path: Path) -> None:
-    """Write an image [3, height, width] in [0, 1].
+    """Write an image [1 or 3, height, width] in [0, 1].
 
     Raises:
         OSError: it cannot be written.
     """
     from PIL import Image  # diffusers brings it along; importing it takes a while
 
-    Image.fromarray(_bytes(image).permute(1, 2, 0).contiguous().numpy()).save(path, format="PNG")
+    values = _bytes(image)
+    array = values[0] if len(values) == 1 else values.permute(1, 2, 0)
+    Image.fromarray(array.contiguous().numpy()).save(path, format="PNG")
 
 
 def write_mp4(video: torch.Tensor, path: Path, frames_per_s: int) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ def run_key(cfg: RootConf, device: dict[str, Any]) -> str:
     measured = _keyed(cfg)
     if not cfg.frames:
         del measured["frames"]
+    if cfg.task.trains:
+        measured["model"]["training"] = _keyed(cfg.model.training)
     if cfg.target != PIPELINE:
         del measured["model"]["pipeline"]
     elif cfg.model.pipeline.prompt != TOKENS:  # there are no text encoders then
@@ -159,7 +162,21 @@ def _counts(field: Field[Any], value: Any) -> bool:
 def _files(weights: WeightsConf) -> dict[str, Any]:
     """The files of a local checkpoint, each with its size and time: another one in the same folder is another run."""
     folder = weights.folder()
-    return {} if folder is None or not folder.is_dir() else {"files": stamps(folder)}
+    if folder is None or not folder.is_dir():
+        return {}
+    return {"files": _digests(folder) if weights.source == "box" else stamps(folder)}
+
+
+def _digests(folder: Path) -> list[tuple[str, str]]:
+    """Name and hash of the files in a folder of the box: an installed copy of them is the same weights."""
+    files = (path for path in sorted(folder.iterdir()) if path.is_file())
+    return [(path.name, _digest(path, path.stat().st_mtime_ns)) for path in files]
+
+
+@cache
+def _digest(path: Path, modified_ns: int) -> str:
+    """Hash of a file as it was modified last."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def stamps(folder: Path) -> list[tuple[str, int, int]]:

@@ -24,6 +24,7 @@ from src.report.runs.filters import Filters
 from src.report.runs.ladder import ladder_section
 from src.report.runs.left import left_section
 from src.report.runs.links import RunLinks
+from src.report.runs.pictures import pictures_section
 from src.report.runs.sections import (
     breakeven_section,
     curves_section,
@@ -34,6 +35,7 @@ from src.report.runs.sections import (
     verdicts_section,
 )
 from src.report.runs.starts import starts_section
+from src.report.runs.training import training_section
 
 REPORT_NAME = "report.html"
 _CLASSES = {"helps": "helps", "pays": "helps", "hurts": "hurts"}
@@ -135,6 +137,8 @@ def _sections(report: Report, filters: Filters, links: RunLinks) -> Iterator[str
         return
     yield verdicts_section(runs, filters, links)
     yield forest_section(runs, margin, filters)
+    yield pictures_section(runs, filters, report.outputs)
+    yield training_section(runs, filters, report.outputs)
     yield memory_section(runs, margin)
     yield breakeven_section(runs, report.breakeven, filters)
     yield curves_section(runs, margin, filters)

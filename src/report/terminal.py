@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from src.analysis.advice import Advised
-from src.analysis.runs.frame import model_level
+from src.analysis.runs.frame import model_level, trained
 from src.analysis.verdicts import (
     IMAGE_QUALITY,
     decibels,
@@ -20,6 +20,7 @@ from src.analysis.verdicts import (
     milliseconds,
     not_run,
     percent,
+    random_weights,
     speedup_text,
     status,
     treatment_text,
@@ -47,7 +48,7 @@ def show(
         _answer(console, each)
     if len(answers) > _MOST_ANSWERS:
         console.print(f"{len(answers) - _MOST_ANSWERS} more answers are in the report", "")
-    ran = verdict_table(model_level(runs))
+    ran = verdict_table(pd.concat([model_level(runs), trained(runs)]))
     ran = ran[ran["verdict"] != ""]
     for table in (_verdicts, _breakeven):
         frame = ran if table is _verdicts else breakeven
@@ -124,8 +125,8 @@ def _verdicts(device: str, rows: pd.DataFrame, most: int) -> Table:
             *(IMAGE_QUALITY[name][1](row[name]) for name in images),
             Text(status(row), style=_STYLES.get(status(row), "dim")),
         )
-    if len(rows) > most:
-        table.caption = f"{len(rows) - most:,} more rows in verdicts.csv"
+    more = f"{len(rows) - most:,} more rows in verdicts.csv" if len(rows) > most else ""
+    table.caption = "; ".join(filter(None, [random_weights(rows), more])) or None
     return table
 
 

@@ -23,6 +23,8 @@ def opened(
     device = get_class(cfg.gpu._target_)(cfg.gpu).open()
     record.device = device.as_dict()
     record.environment["hardware"] |= device.hardware()
+    if not cfg.task.trains:
+        record.details["weights"] = cfg.model.weights.in_words()
     run = RunContext(cfg, record, folder, device, tell, kept)
     if cfg.dtype == AUTO:
         # It imports torch, which a device that torch does not know can do without.

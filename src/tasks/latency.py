@@ -44,6 +44,7 @@ from src.tasks.conclusions.metrics import (
 )
 from src.tasks.conclusions.power_cap import counting_estimate
 from src.tasks.planned import PlannedArms, measure_planned
+from src.tasks.samples import compare_samples
 from src.tasks.startup import measure_startup
 from src.treatments.loading import check_loading
 from src.treatments.making import make_treated
@@ -134,13 +135,21 @@ def measure_and_conclude(arms: Untreated, run: RunContext, treated: Arm) -> None
             for arm in filter(None, (arms.baseline, arms.rival)):
                 arm.call()  # autoquant's trials and warm first calls made Dynamo forget it
     compiled = compiler_counts()
-    timed = _interleaved(arms, treated, run) if arms.alone is None else time_after(arms.alone, treated, run)
+    timed = interleaved(arms, treated, run) if arms.alone is None else time_after(arms.alone, treated, run)
     recompiles = compiler_counts().since(compiled).graphs
     fill_in(timed, Compiled(compiler_counts(), graph_break_reasons(), recompiles), arms, treated, run)
 
 
 def fill_in(timed: Timed, compiled: Compiled, arms: Untreated, treated: Arm, run: RunContext) -> None:
     """What the record says of arms that were timed; profile and warm first calls follow, if asked."""
+    tell_timed(timed, compiled, arms, treated, run)
+    measure_startup(treated, arms.rows, run)
+    compare_generated(arms.baseline, treated, run)
+    compare_samples(arms, treated, run)
+
+
+def tell_timed(timed: Timed, compiled: Compiled, arms: Untreated, treated: Arm, run: RunContext) -> None:
+    """What times, memory and the compiler say."""
     record, baseline, alone = run.record, arms.baseline, arms.alone
     estimate = counting_estimate(estimate_speedup(timed.rounds, run.cfg.measure), timed, run)
     conclude(estimate, timed, run)
@@ -157,11 +166,9 @@ def fill_in(timed: Timed, compiled: Compiled, arms: Untreated, treated: Arm, run
     }
     record.metrics |= compile_metrics(firsts, compiled.counts, compiled.recompiles)
     record.details["graph_breaks"] = compiled.breaks
-    measure_startup(treated, arms.rows, run)
-    compare_generated(baseline, treated, run)
 
 
-def _interleaved(arms: Untreated, treated: Arm, run: RunContext) -> Timed:
+def interleaved(arms: Untreated, treated: Arm, run: RunContext) -> Timed:
     """Rounds of all arms in turn, then the energy of each; the rounds are on disk whatever happens."""
     rounds, baseline, rival = Rounds(), arms.baseline, arms.rival
     others = {rival.name: rival.call} if rival else {}

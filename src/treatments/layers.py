@@ -121,6 +121,8 @@ def _reasons(row: LayerRow, layers: LayersConf, requires: RequiresConf) -> Itera
         yield f"K x N={row.K}x{row.N} is not a multiple of {requires.kn_multiple}"
     if requires.least_m > row.M:
         yield f"M={row.M} is below {requires.least_m}"
+    if row.M % requires.m_multiple:
+        yield f"M={row.M} is not a multiple of {requires.m_multiple}"
 
 
 def _diffusers_matches(module: str, layer: str) -> bool:

@@ -112,9 +112,8 @@ def _models(cfg: RootConf) -> tuple[nn.Module, nn.Module | None]:
     cpu, dtype = torch.device("cpu"), getattr(torch, cfg.dtype, torch.float32)
     vae = cfg.model.pipeline.vae
     where = "model.pipeline.vae"
-    return empty_model(cfg.model, cpu, dtype), empty_model(vae, cpu, dtype, where) if (
-        cfg.target == PIPELINE
-    ) else None
+    there = cfg.target == PIPELINE and vae.factory
+    return empty_model(cfg.model, cpu, dtype), empty_model(vae, cpu, dtype, where) if there else None
 
 
 def _whether(name: str, cfg: RootConf, kind: str) -> None:
@@ -122,6 +121,8 @@ def _whether(name: str, cfg: RootConf, kind: str) -> None:
         raise unsupported(
             f"recipe.{name} is for whole pipelines: this is target={cfg.target}", "target=pipeline"
         )
+    if name.startswith("vae_") and not cfg.model.pipeline.vae.factory:
+        raise unsupported(f"recipe.{name}: {cfg.model.name} has no VAE", f"recipe.{name}=false")
     if name in CHANGES and (cfg.quant.where != "device" or cfg.quant.via != "direct"):
         how = (
             f"quant.where={cfg.quant.where}" if cfg.quant.where != "device" else f"quant.via={cfg.quant.via}"

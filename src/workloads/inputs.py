@@ -1,5 +1,6 @@
 """Example inputs: tensors made from shapes of named dimensions, nested as the model takes them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,13 @@ def coordinates(
     """Where each cell of a grid lies, [cells, axes of the grid]: of Flux's image tokens 0, their row and column."""
     axes = [torch.arange(side, device=device, dtype=dtype) for side in shape]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, len(shape))
+
+
+def classes_of_ten(
+    shape: list[int], generator: torch.Generator | None, device: torch.device, dtype: torch.dtype
+) -> torch.Tensor:
+    """Class labels: 0, 1, ..., 9, and again from 0."""
+    return torch.arange(math.prod(shape), device=device).remainder(10).reshape(shape).to(dtype)
 
 
 @dataclass

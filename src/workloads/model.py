@@ -1,7 +1,8 @@
 """Models from their YAML: random weights made in place, local or hub weights through from_pretrained."""
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
@@ -14,6 +15,7 @@ from torch import nn
 from src.config.errors import ConfigError
 from src.config.model_schema import ComponentConf, ModelConf
 from src.config.schema import RootConf
+from src.workloads.initial import Scales
 from src.workloads.sources import HYDRAS, factory_of, load_pretrained, pretrained_config
 from src.workloads.unquantized import refuse_quantized
 
@@ -103,6 +105,31 @@ def _constructed(conf: ModelConf | ComponentConf, where: str) -> nn.Module:
     return _tied(model)
 
 
+def initial_model(conf: ModelConf, seed: int, zero: Sequence[str] = ()) -> nn.Module:
+    """The model as its constructor makes it, in float32 on the host, from the seed: where a training begins.
+
+    Args:
+        conf: of the model; its weights are not looked at.
+        seed: of what the constructor draws.
+        zero: patterns of the names of modules whose parameters are 0 instead.
+
+    Raises:
+        ConfigError: a pattern that no module's name has.
+    """
+    named = {name: _argument(value) for name, value in conf.factory.items() if name not in HYDRAS}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = factory_of(conf, "model")(*_argument(conf.factory.get("_args_", [])), **named)
+    assert isinstance(model, nn.Module)
+    for pattern in zero:
+        found = [module for path, module in model.named_modules() if fnmatchcase(path, pattern)]
+        if not found:
+            raise ConfigError(f"model.training.zero: {conf.name} has no module {pattern}")
+        for parameter in (each for module in found for each in module.parameters()):
+            nn.init.zeros_(parameter)
+    return model
+
+
 def _tied(model: nn.Module) -> nn.Module:
     """What transformers ties is not, once it is on meta: tied again."""
     tie: Any = getattr(model, "tie_weights", None)
@@ -151,7 +178,7 @@ def fill(
         filled: hears of each wanted module as soon as its own parameters and buffers are on the device.
     """
     generator = torch.Generator(device=made_on or device).manual_seed(seed)
-    own = _own_dtypes(model, dtype)
+    own, scales = _own_dtypes(model, dtype), Scales(model, conf.weights.std)
     there: WeakValueDictionary[int, nn.Parameter] = WeakValueDictionary()  # what is shared stays shared
     for path, module in model.named_modules():
         wanted = only is None or module in only
@@ -159,7 +186,8 @@ def fill(
             if wanted:
                 _move(module, device, there)
         else:
-            _make(module, partial(own, path), conf.weights.std, generator, device, there if wanted else None)
+            std_of = partial(scales.of, path, module)
+            _make(module, partial(own, path), std_of, generator, device, there if wanted else None)
         if wanted and filled:
             filled(module)
 
@@ -167,7 +195,7 @@ def fill(
 def _make(
     module: nn.Module,
     own: Callable[[str], torch.dtype],
-    std: float,
+    std_of: Callable[[str, torch.Tensor], float],
     generator: torch.Generator,
     device: torch.device,
     there: WeakValueDictionary[int, nn.Parameter] | None,
@@ -181,7 +209,7 @@ def _make(
         made = None if there is None else there.get(id(parameter))
         if made is None:
             value = torch.empty(parameter.shape, device=generator.device, dtype=own(name))
-            _initialize(value, name, std, generator)
+            _initialize(value, name, std_of, generator)
             if there is None:
                 continue
             made = there[id(parameter)] = nn.Parameter(value.to(device), requires_grad=False)
@@ -217,12 +245,14 @@ def _move(module: nn.Module, device: torch.device, there: WeakValueDictionary[in
         module._buffers[name] = buffer.to(device)
 
 
-def _initialize(value: torch.Tensor, name: str, std: float, generator: torch.Generator) -> None:
+def _initialize(
+    value: torch.Tensor, name: str, std_of: Callable[[str, torch.Tensor], float], generator: torch.Generator
+) -> None:
     """Vectors as a norm layer has them (weight 1, bias 0), everything else normal."""
     if value.dim() <= 1:
         value.fill_(1.0 if name == "weight" else 0.0)
     else:
-        value.normal_(0.0, std, generator=generator)
+        value.normal_(0.0, std_of(name, value), generator=generator)
 
 
 def size_bytes(model: nn.Module) -> int:

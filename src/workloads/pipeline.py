@@ -30,13 +30,11 @@ class Part(NamedTuple):
 
 
 def pipeline_parts(cfg: RootConf) -> dict[str, Part]:
-    """The modules of the run's pipeline, by what its class calls them: denoiser, VAE, the text encoders it uses."""
+    """The modules of the run's pipeline, by its names: denoiser, VAE if any, the text encoders it uses."""
     conf = cfg.model.pipeline
     encoders = conf.text_encoders if conf.prompt == TOKENS else {}
-    return {
-        conf.denoiser: Part(cfg.model, cfg.seed, "model"),
-        VAE: Part(conf.vae, cfg.seed + 2, f"{_WHERE}.vae"),
-    } | {
+    vae = {VAE: Part(conf.vae, cfg.seed + 2, f"{_WHERE}.vae")} if conf.vae.factory else {}
+    return {conf.denoiser: Part(cfg.model, cfg.seed, "model"), **vae} | {
         name: Part(encoder, cfg.seed + 4 + index, f"{_WHERE}.text_encoders.{name}")
         for index, (name, encoder) in enumerate(encoders.items())
     }
@@ -107,7 +105,7 @@ def build_pipeline(
     for name, part in pipeline_parts(cfg).items():
         if name not in modules:
             modules[name] = build_model(part.conf, device, dtype, part.seed, part.where, weights_made_on(cfg))
-    restructured(denoiser, cfg.recipe, modules[VAE])
+    restructured(denoiser, cfg.recipe, modules.get(VAE))
     if conf.prompt == TOKENS:
         given = resolved(conf.call | conf.call_with_tokens, dims, f"{_WHERE}.call")
         prompt = {"prompt": [PROMPT] * cfg.batch} | given

@@ -37,9 +37,9 @@ def pretrained_config(cls: Any, conf: ModelConf | ComponentConf, where: str) -> 
         ConfigError: a class of another library, or no folder.
     """
     if hasattr(cls, "load_config"):  # diffusers
-        return cls.load_config(conf.weights.id, **_place(conf, where))
+        return cls.load_config(conf.weights.place(), **_place(conf, where))
     if hasattr(cls, "config_class"):  # transformers
-        return cls.config_class.from_pretrained(conf.weights.id, **_place(conf, where))
+        return cls.config_class.from_pretrained(conf.weights.place(), **_place(conf, where))
     raise ConfigError(
         f"{where}.weights.source={conf.weights.source}: {cls.__name__} cannot be made from its config alone"
     )
@@ -62,7 +62,7 @@ def load_pretrained(
         raise ConfigError(f"{where}.weights.id=null: needed with {where}.weights.source={weights.source}")
     variant = {} if weights.variant is None else {"variant": weights.variant}
     given = _place(conf, where) | variant | weights.arguments | loading
-    model = cls.from_pretrained(weights.id, torch_dtype=dtype, **given)
+    model = cls.from_pretrained(weights.place(), torch_dtype=dtype, **given)
     assert isinstance(model, nn.Module)
     return model.eval().requires_grad_(False)
 
@@ -77,4 +77,4 @@ def _place(conf: ModelConf | ComponentConf, where: str) -> dict[str, Any]:
     if folder is not None and not folder.is_dir():
         raise ConfigError(f"{where}.weights.id={weights.id}: no folder {folder}")
     given = {"subfolder": weights.subfolder, "revision": weights.revision}
-    return {"local_files_only": weights.source == "local"} | {k: v for k, v in given.items() if v is not None}
+    return {"local_files_only": weights.source != "hub"} | {k: v for k, v in given.items() if v is not None}

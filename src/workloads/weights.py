@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from src.config.model_schema import WeightsConf
+from src.config.errors import accepted
+from src.config.model_schema import BOX, WeightsConf
 from src.config.paths import at_home
 from src.workloads.files import FOLDER, counted, damage, quantized_files, variant_of
 
@@ -39,6 +40,9 @@ def problems_of_weights(weights: WeightsConf, where: str) -> Iterator[str]:
     for name in weights.arguments.keys() & _OURS.keys():
         yield f"{where}.arguments.{name}: is not given here; {_OURS[name].replace('weights.', f'{where}.')}"
     folder = weights.folder()
+    if weights.source == "box" and (folder is None or not folder.is_dir()):
+        yield f"{where}.id={weights.id}: none that comes along; {accepted(str(weights.id), _in_the_box())}"
+        return
     if folder is None:
         yield from _of_repository(weights, where)
         return
@@ -46,6 +50,10 @@ def problems_of_weights(weights: WeightsConf, where: str) -> Iterator[str]:
         yield from [*_of_folder(weights, folder, where)]
     except OSError as error:
         yield f"{where}.id={weights.id}: {error.filename} cannot be read ({error.strerror})"
+
+
+def _in_the_box() -> list[str]:
+    return sorted(path.name for path in BOX.glob("*/")) if BOX.is_dir() else []
 
 
 def _of_folder(weights: WeightsConf, folder: Path, where: str) -> Iterator[str]:

@@ -32,6 +32,10 @@ class Workload:
         """One forward of the target."""
         return self.module(*self.args, **self.kwargs)
 
+    def state_bytes(self) -> int:
+        """What it holds between two calls beside its weights."""
+        return 0
+
     def twin(self) -> "Workload":
         """The same weights in a second copy, fed the same inputs."""
         return Workload(copy.deepcopy(self.module), self.args, self.kwargs, self.path)

@@ -3,14 +3,20 @@
 import json
 
 import pytest
+import torch
 
 from src.analysis.advice import advised
 from src.analysis.answers import Goal, answers
 from src.analysis.commands import repeat, surer
 from src.analysis.runs.frame import standing, tidy
 from src.analysis.runs.tracker import Tracker
+from src.analysis.verdicts import random_weights
 from src.config.schema import TrackingConf
+from src.quality.pictures import keep_pictures
+from src.records.store import run_folder
 from src.report import answer_words as words
+from src.report.runs.filters import Filters
+from src.report.runs.pictures import pictures_section
 from tests.analysis.synthetic import made
 
 FASTEST, SMALLEST, GOOD = Goal
@@ -168,3 +174,17 @@ def test_code_comes_from_the_runs_own_files_or_the_tracker_or_not_at_all(store, 
         "# model: a Net, in bfloat16\nfrom torchao.quantization import Some, quantize_\n"
         "quantize_(model, Some(n=2))\nmodel.compile()"
     )
+
+
+def test_pictures_of_runs_are_in_the_page(framed, tmp_path):
+    random = {"model.weights.source": "random"}
+    frame = framed([made("a", 1.2, quant="int4wo", params=random), made("b", 0.9, params=random)])
+    assert pictures_section(frame, Filters(frame), tmp_path) == ""
+    for key in "ab":
+        folder = run_folder(tmp_path, key, 1)
+        folder.mkdir(parents=True)
+        keep_pictures(torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16), folder)
+    html = pictures_section(frame, Filters(frame), tmp_path)
+    assert html.count('src="data:image/png;base64,') == 1 + 2 * 2
+    assert "random weights" in html
+    assert "random weights: flux-tiny; their quality says nothing" in random_weights(frame)

@@ -43,6 +43,13 @@ def test_a_footprint_is_that_of_the_built_workload(compose, cpu, overrides):
     assert found.building >= found.weights + found.inputs + found.activations
 
 
+def test_a_pipeline_needs_no_vae(compose):
+    found = Footprints().of(compose("model=digits", "target=pipeline"))
+    assert found.trouble == ""
+    assert found.weights > 0
+    assert {row.component for row in found.rows} == {"denoiser"}
+
+
 def test_a_linears_activations_are_its_output(compose):
     found = Footprints().of(compose(*SMALL_LINEAR, "batch=4"))
     assert found.activations == 4 * 16 * 128 * 2

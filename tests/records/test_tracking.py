@@ -116,7 +116,7 @@ def test_the_view_has_the_answers_columns_and_only_the_axes_that_differ(tracker,
     view = json.loads(experiment.tags["mlflow.sharedViewState.sweep-1"])
     named = [column.partition(".")[2].strip("`") for column in view["selectedColumns"]]
     numbers = ["speedup", "low", "high", "pairs", "ms", "saved_percent", "sqnr_db"]
-    assert named == ["outcome", "verdict", *numbers, "reason", "quant", "device"]
+    assert named == ["outcome", "verdict", *numbers, "weights", "reason", "quant", "device"]
     [best] = tracker.client.search_runs(
         [experiment.experiment_id],
         view["searchFilter"],

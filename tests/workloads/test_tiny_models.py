@@ -12,6 +12,7 @@ from src.treatments.layers import capture_layers, is_quantized
 from src.treatments.scheme import make_scheme
 from src.workloads.workload import build_workload
 from tests.conftest import ROOT, int8_matmul_saturates
+from tests.workloads.rms import heard_blocks
 
 TINY = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*-tiny.yaml"))
 LEAST_DB = {"int8wo": 30, "int8dq": 25}
@@ -49,7 +50,10 @@ def test_quantized_and_compiled_it_computes_nearly_the_same(compose, entries, cp
     baseline = build_workload(cfg, cpu)
     rows, _ = capture_layers(baseline, keep=False)
     assert refused(rows, entries) == []
-    expected = baseline.call()
+    with heard_blocks(baseline.module) as rms:
+        expected = baseline.call()
+    assert max(rms) < 4 * min(rms)
+    assert 0.25 < rms[0] < 4
 
     def quantize(workload, quant, layers):
         run = run_context(replace(cfg, quant=replace(entries[quant], layers=cfg.quant.layers)))

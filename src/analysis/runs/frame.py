@@ -27,13 +27,14 @@ WORKLOAD = ["model", "target", "batch", "resolution", "frames", "dtype"]
 TREATMENT = ["quant", "compile", "variant"]
 CELL = [*WORKLOAD, *SHAPE, *TREATMENT, "device", "task"]  # what makes two runs measurements of the same thing
 MODES_OF = [*WORKLOAD, *SHAPE, "device", "task"]  # what compile modes are compared within
+TRAINING = "training"  # the task that compares steps of a training
 _INTEGERS = ["batch", "resolution", "frames", "attempt", *SHAPE]
 _METRICS = [  # always columns, empty where no run has them
     *(f"speedup/{part}" for part in ("ratio", "ci_low", "ci_high", "pairs")),
     *(f"speedup/{part}" for part in ("processes", "between_sd", "within_low", "within_high")),
     *("latency/median_ms", "latency/baseline_median_ms"),
     *("memory/model_gib", "memory/baseline_model_gib"),
-    *("quality/sqnr_db", "quality/psnr_db", "quality/lpips"),
+    *("quality/sqnr_db", "quality/psnr_db", "quality/lpips", "quality/accuracy"),
 ]
 _COLUMNS = [
     *("run_key", "sweep", "sweeps", "outcome", "reason", "remedy", "attempt", *CELL, "gpu"),
@@ -115,13 +116,18 @@ def devices(frame: pd.DataFrame) -> list[str]:
 
 
 def model_level(frame: pd.DataFrame) -> pd.DataFrame:
-    """Runs of blocks and whole models: those that are not one Linear."""
-    return frame[frame["M"].isna()].reset_index(drop=True)
+    """Runs of blocks and whole models: those that are not one Linear. Of inference alone."""
+    return frame[frame["M"].isna() & (frame["task"] != TRAINING)].reset_index(drop=True)
 
 
 def layer_level(frame: pd.DataFrame) -> pd.DataFrame:
-    """Runs of one Linear, of M x K x N."""
-    return frame[frame["M"].notna()].reset_index(drop=True)
+    """Runs of one Linear, of M x K x N. Of inference alone."""
+    return frame[frame["M"].notna() & (frame["task"] != TRAINING)].reset_index(drop=True)
+
+
+def trained(frame: pd.DataFrame) -> pd.DataFrame:
+    """Runs that compare steps of a training, of whatever size."""
+    return frame[frame["task"] == TRAINING].reset_index(drop=True)
 
 
 def _typed(found: pd.DataFrame) -> pd.DataFrame:

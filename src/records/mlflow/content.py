@@ -12,6 +12,7 @@ import yaml
 from src.config.model_schema import DENOISER, PIPELINE, TOKENS
 from src.records.key import AXES
 from src.records.mlflow.shown import shown
+from src.records.pictures import quality_words
 from src.records.pooled import ESTIMATE, FOLDER_NAME
 from src.records.record import EMULATED, RECORD_NAME, Outcome, Record
 from src.records.store import MARKER_NAME
@@ -25,6 +26,7 @@ _NOT_MEASURED = ("tracking", "outputs", "rerun", "plan", "varied")
 _PERCENTILES = range(0, 101, 5)
 _USUAL = {"target": DENOISER, "task": "latency"}
 _OF_SHAPE = ("model.dims.M", "model.dims.K", "model.dims.N")
+LOSSES_NAME = "losses.json"  # in the folder of a training: the loss of each step
 _STATUS = {Outcome.KILLED: "KILLED"}
 
 
@@ -61,6 +63,7 @@ def tags(record: Record) -> dict[str, str]:
         "baseline_dtype": str(record.details.get("baseline", {}).get("dtype", "")),
         "reason": record.reason,
         "remedy": record.remedy,
+        "weights": str(record.details.get("weights", "")),
         "withheld": "1" if record.details.get("withheld") else "",
         "processes": json.dumps(processes(record)) if "speedup/processes" in record.metrics else "",
         "mlflow.note.content": note(record),
@@ -95,6 +98,8 @@ def note(record: Record) -> str:
         lines.append(f"in the interval: {record.details['interval']}")
     if "latency/median_ms" in m:
         lines.append(f"latency {latency(m)}, baseline {latency(m, 'baseline_')}")
+    if (said := quality_words(record)) and "weights" in record.details:
+        lines.append(f"quality, with {record.details['weights']}: {said}")
     if record.remedy:
         lines.append(f"remedy: {record.remedy}")
     return "\n\n".join(lines)
@@ -173,14 +178,15 @@ def _text(value: Any) -> str:
 
 
 def points(record: Record, folder: Path) -> list[Point]:
-    """Every metric of a run: single numbers at step 0, series from ``rounds.json``.
+    """Every metric of a run: single numbers at step 0, series from ``rounds.json``, of a training ``losses.json``.
 
     Raises:
-        ValueError: ``rounds.json`` cannot be read.
+        ValueError: one of them cannot be read.
     """
     path = folder / "rounds.json"
     first = shown(record)  # what comes first, run pages and parallel coordinates open with
     found = [(name, float(value), 0) for name, value in (first | record.metrics).items()]
+    found += _losses(folder / LOSSES_NAME)
     if "processes" in record.details:
         each = enumerate(processes(record), 1)
         found += [("rounds/speedup_of_process", own[0], step) for step, own in each if own]
@@ -196,6 +202,19 @@ def points(record: Record, folder: Path) -> list[Point]:
         found += _distribution(f"distribution/{arm}_ms", times)
     pairs = zip(arms["baseline"], arms["treated"], strict=False)
     return found + _series("rounds/speedup", [base / treated for base, treated in pairs])
+
+
+def _losses(path: Path) -> list[Point]:
+    """The loss of a training's steps; none where nothing was trained."""
+    if not path.exists():
+        return []
+    try:
+        curves = json.loads(path.read_text())
+        found = _series("training/loss_of_step", [float(loss) for loss in curves["loss"]])
+        baseline = [float(loss) for loss in curves.get("baseline_loss", [])]
+        return found + _series("training/baseline_loss_of_step", baseline)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not readable losses ({error!r})") from error
 
 
 def _series(name: str, values: list[float]) -> list[Point]:

@@ -16,6 +16,7 @@ _MOST = 8000  # characters of a tag
 _TOLD_BY = (
     "quant.", "compile.", "recipe.", "model.factory.", "model.weights.", "model.dims.", "model.pipeline.",
 )  # fmt: skip
+_TOLD_BESIDE = ("model.pipeline.classifier.", "model.pipeline.samples")  # they change no time
 _ALONE = ("task.compares", "measure.margin", "measure.confidence", "treatment", "ladder.step", "ladder.order")
 
 
@@ -24,7 +25,8 @@ def options(settings: Mapping[str, str]) -> dict[str, str]:
     return {
         name: text
         for name, text in sorted(settings.items())
-        if name in _ALONE or (name.startswith(_TOLD_BY) and not is_prose(name))
+        if name in _ALONE
+        or (name.startswith(_TOLD_BY) and not name.startswith(_TOLD_BESIDE) and not is_prose(name))
     }
 
 

@@ -19,6 +19,7 @@ from src.records.mlflow.options import OPTIONS_TAG, options_text
 from src.records.mlflow.summary import NOTE, headline, sweep_note, sweep_status
 from src.records.mlflow.tagged import TaggedRuns
 from src.records.mlflow.view import publish_view, sweep_link
+from src.records.pictures import SHEET_NAME, write_sheet
 from src.records.record import RECORD_NAME, Record, RecordError, read_record
 from src.records.store import (
     MANIFEST_NAME,
@@ -126,6 +127,8 @@ class Tracker:
             now_ms = round(time.time() * 1000)  # of two at one moment MLflow shows the larger
             publish_view(self.connection, manifest.sweep, records)
             self.runs.log(parent_run_id, points, {}, {NOTE: note}, now_ms)
+            if write_sheet(manifest.folders(outputs), folder / SHEET_NAME):
+                self.client.log_artifact(parent_run_id, str(folder / SHEET_NAME))
             self.client.set_terminated(parent_run_id, sweep_status(manifest, records), at_ms)
         mark_published(folder, self.connection.destination, parent_run_id, version=last)
 

@@ -31,6 +31,7 @@ _COLUMNS = {  # in this order, with their widths in pixels; then the axes that d
     "metrics.`ms`": 90,
     "metrics.`saved_percent`": 120,
     "metrics.`sqnr_db`": 85,
+    "tags.`weights`": 120,
     "tags.`reason`": 330,
 }
 _DEVICE = {"tags.`device`": 160}

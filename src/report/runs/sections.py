@@ -8,7 +8,7 @@ import pandas as pd
 from src.analysis.provenance import Provenance
 from src.analysis.runs.frame import WORKLOAD, compared, devices, layer_level, model_level
 from src.analysis.shapes import Shapes, shapes
-from src.analysis.verdicts import workload_text
+from src.analysis.verdicts import random_weights, workload_text
 from src.report.graphics.markup import chip, definitions, empty, heading, legend
 from src.report.graphics.palette import VERDICTS, scheme_lines
 from src.report.graphics.svg import WIDTH, drawing
@@ -45,6 +45,7 @@ def verdicts_section(runs: pd.DataFrame, filters: Filters, links: RunLinks) -> s
         "is faster on this device, which the row then says. Click a column to sort; a row unfolds to its command and "
         "folder. All of it: verdicts.csv."
     )
+    note += f" {text[0].upper()}{text[1:]}." if (text := random_weights(runs)) else ""
     return section("Verdicts", note, body)
 
 
@@ -88,6 +89,7 @@ def memory_section(runs: pd.DataFrame, margin: float) -> str:
     keys = legend(lines, newest["quant"]) if newest["quant"].nunique() <= _MOST_KEYS else ""
     body = keys + panel("Speedup over model memory saved", "", drawn, width=_BROAD)
     note = "Top right is better. The number is the SQNR in dB; a mark's own text has the rest, and so has the table."
+    note += f" {text[0].upper()}{text[1:]}." if (text := random_weights(newest)) else ""
     note += f" Shown are the newest {_MOST_POINTS} of {len(ran):,} runs." if len(ran) > _MOST_POINTS else ""
     return section("Memory against speed", note, body)
 

@@ -62,7 +62,8 @@ class Untreated:
         """What they hold while a treated arm is measured."""
         if self.alone is not None:
             return 0
-        return self.baseline.model_bytes + (self.rival.model_bytes if self.rival else 0)
+        arms = filter(None, (self.baseline, self.rival))
+        return sum(arm.model_bytes + arm.workload.state_bytes() for arm in arms)
 
     @property
     def held_bytes(self) -> int:

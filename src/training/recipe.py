@@ -1,0 +1,24 @@
+"""What tells one training from another, as settings and values that a checkpoint can be compared by."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from typing import Any
+
+from src.config.schema import RootConf
+from src.config.training_schema import TrainingConf
+
+
+def recipe_of(cfg: RootConf) -> dict[str, str]:
+    """Every setting that the weights depend on -> its value; where and how often something is written is none."""
+    aside = {each.name for each in fields(TrainingConf) if not each.metadata.get("key", True)}
+    training = {name: value for name, value in asdict(cfg.model.training).items() if name not in aside}
+    told = {"model.factory": cfg.model.factory, "model.training": training, "seed": cfg.seed}
+    return {key: str(value) for name, each in told.items() for key, value in _flat(name, each)}
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(f"{name}.{key}", inner)
+    else:
+        yield name, value

@@ -1,0 +1,90 @@
+"""One step of a training: a batch, its loss and gradient, the optimizer, and the average of the weights so far."""
+
+import copy
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from src.config.training_schema import TrainingConf
+from src.training.digits import Pictures
+from src.training.objectives import Objective
+
+_FIRST_STEPS = 10  # of the average: early weights are forgotten soon
+
+
+@dataclass
+class Trainee:
+    """A model in training and all that a next step depends on."""
+
+    model: nn.Module
+    average: nn.Module  # the exponential average of its weights: what is kept in the end
+    optimizer: Optimizer
+    losses: list[float] = field(default_factory=list)  # one per step done
+
+    @property
+    def done(self) -> int:
+        """Steps done."""
+        return len(self.losses)
+
+
+def trainee(model: nn.Module, conf: TrainingConf) -> Trainee:
+    """A model before its first step.
+
+    It stays in eval mode: diffusers' label embedding drops labels in train mode, in every block others.
+    """
+    model.eval().requires_grad_(True)
+    average = copy.deepcopy(model).requires_grad_(False)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=conf.learning_rate, betas=(0.9, 0.95), weight_decay=conf.weight_decay
+    )
+    return Trainee(model, average, optimizer)
+
+
+def step(trainee: Trainee, objective: Objective, pictures: Pictures, conf: TrainingConf, seed: int) -> float:
+    """The next step; its loss.
+
+    What is drawn depends on the seed and the step's number alone, so a training that goes on draws what one in a
+    single piece would have drawn.
+
+    Args:
+        trainee: changed in place.
+        objective: gives the loss.
+        pictures: to train on, on the model's device.
+        conf: the recipe.
+        seed: of the training.
+    """
+    number = trainee.done
+    generator = torch.Generator().manual_seed((seed << 32) + number)
+    chosen = torch.randint(len(pictures), (conf.batch,), generator=generator).to(pictures.labels.device)
+    batch = Pictures(pictures.images[chosen], pictures.labels[chosen])
+    for group in trainee.optimizer.param_groups:
+        group["lr"] = learning_rate(number, conf)
+    device = pictures.labels.device.type
+    with torch.enable_grad():
+        with torch.autocast(device, torch.bfloat16, enabled=conf.precision == "bfloat16"):
+            loss = objective.loss(trainee.model, batch, generator)
+        loss.backward()
+    nn.utils.clip_grad_norm_(trainee.model.parameters(), conf.max_gradient_norm)
+    trainee.optimizer.step()
+    trainee.optimizer.zero_grad(set_to_none=True)
+    _take_into_average(trainee, number, conf.average)
+    trainee.losses.append(float(loss.detach()))
+    return trainee.losses[-1]
+
+
+def learning_rate(number: int, conf: TrainingConf) -> float:
+    """Of a step: linear from 0 during `warmup`, then half a cosine down to 0."""
+    if number < conf.warmup:
+        return conf.learning_rate * (number + 1) / conf.warmup
+    share = (number - conf.warmup) / max(1, conf.steps - conf.warmup)
+    return conf.learning_rate * (1 + math.cos(math.pi * min(1.0, share))) / 2
+
+
+@torch.no_grad()
+def _take_into_average(trainee: Trainee, number: int, decay: float) -> None:
+    weight = 1 - min(decay, (1 + number) / (_FIRST_STEPS + number))
+    for kept, now in zip(trainee.average.parameters(), trainee.model.parameters(), strict=True):
+        kept.lerp_(now, weight)

@@ -1,0 +1,119 @@
+"""Training recipes: Linear layers with quantized matmuls forward and backward, optimizers with a small state."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torchao.quantization import quantize_
+
+from src.config.quant_schema import QuantConf
+from src.context import RunContext
+from src.devices.capability import Status, capability
+from src.devices.device import Device
+from src.outcomes import unsupported
+from src.treatments.applied import Choices, another_scheme, refusals
+from src.treatments.layers import LayerRow, is_quantized
+from src.treatments.scheme import Scheme, TorchaoScheme, Unquantized
+from src.workloads.workload import Workload
+
+if TYPE_CHECKING:
+    from torchao.float8 import Float8LinearConfig
+
+_EMULATE = "or training.emulate=true, for its loss curve alone"
+_OPTIMIZER_ALONE = "the recipe is of the optimizer alone"
+
+
+class TrainingRecipe(TorchaoScheme):
+    """What `config` makes of Linear layers, and `optimizer` of the steps: one of them or both."""
+
+    def check(self, device: Device, dtype: str) -> None:
+        """Compare what the recipe needs with what the device has."""
+        self.found = capability(self.conf, device, dtype)
+        if self.found.status is Status.OK or self._emulated():
+            return
+        emulate = [_EMULATE] * (self.found.status is Status.EMULATED)
+        raise unsupported(self.found.reason, "; ".join(filter(None, [self.found.remedy, *emulate])))
+
+    def observes(self, device: Device) -> bool:
+        """The layer table says enough."""
+        return False
+
+    def search(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
+        """There is nothing to find out."""
+
+    def apply(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
+        """Convert every layer that the recipe takes, and say in each row what was done."""
+        if not self.conf.config:
+            for row in rows:
+                row.reason = row.reason or _OPTIMIZER_ALONE
+            return
+        choices = self.choose(rows, run)
+        with refusals(choices):
+            convert(workload.module, self.torchao_config(run.device), set(choices))
+        self._note(workload.module, choices, rows)
+        if self._emulated() and self.found is not None:
+            how, reason, remedy = self.conf.emulation.how, self.found.reason, self.found.remedy
+            run.record.details["emulated"] = {"how": how, "reason": reason, "remedy": remedy}
+
+    def _note(self, module: nn.Module, choices: Choices, rows: list[LayerRow]) -> None:
+        """Say in each row what was applied, by what became of the layer."""
+        for row in rows:
+            if row.fqn in choices:
+                layer = module.get_submodule(row.fqn)
+                assert isinstance(layer, nn.Linear)
+                became = is_quantized(layer) or type(layer) is not nn.Linear
+                row.scheme = choices[row.fqn][0] if became else ""
+                row.reason = "" if became else "torchao left it alone"
+        if not any(row.scheme for row in rows):
+            raise unsupported(f"torchao left all {len(choices)} selected layers alone", another_scheme())
+
+
+def convert(module: nn.Module, config: Any, names: set[str]) -> None:
+    """Change the named Linear layers of a module, by torchao's way for this kind of config."""
+    from torchao.float8 import Float8LinearConfig, convert_to_float8_training
+
+    def chosen(_: nn.Module, name: str) -> bool:
+        return name in names
+
+    if isinstance(config, Float8LinearConfig):
+        convert_to_float8_training(module, module_filter_fn=chosen, config=config)
+    else:
+        quantize_(module, config, filter_fn=chosen)
+
+
+def same_compiler_for_both() -> None:
+    """Let torchao.float8 change what inductor makes of minima and maxima now, before either arm is compiled.
+
+    It does so in the whole process when a first layer is converted (torchao 0.18, for triton-lang/triton#11111).
+    """
+    from torchao.float8 import convert_to_float8_training
+
+    convert_to_float8_training(nn.Sequential(nn.Linear(16, 16, device="meta", dtype=torch.bfloat16)))
+
+
+def emulated_float8(recipe_name: str) -> "Float8LinearConfig":
+    """A recipe of torchao.float8 with operands that are rounded and multiplied in the model's dtype."""
+    from torchao.float8 import Float8LinearConfig
+
+    return replace(Float8LinearConfig.from_recipe_name(recipe_name), emulate=True)
+
+
+def trained_with(scheme: Scheme, conf: QuantConf, *, adapters: bool) -> None:
+    """Refuse a scheme that no model can be trained with.
+
+    Args:
+        scheme: of the run.
+        conf: its entry.
+        adapters: they are what is trained, beside weights that stay as they are.
+
+    Raises:
+        RunEndedError: `unsupported`, it is for inference.
+    """
+    if isinstance(scheme, (TrainingRecipe, Unquantized)) or (adapters and not conf.no_gradient):
+        return
+    why = conf.no_gradient or "it is for inference: no optimizer can step weights that are stored so"
+    remedy = "a training recipe: quant=training/float8_rowwise"
+    if not conf.no_gradient:
+        remedy += "; or adapters beside its weights: training.lora.rank=16"
+    raise unsupported(f"quant={conf.name} does not train: {why}", remedy)

@@ -1,0 +1,54 @@
+"""Runs of training steps in the analysis: a section of their own, and no part of what is said of inference."""
+
+import json
+
+import pandas as pd
+
+from src.analysis.runs.frame import layer_level, model_level, standing, tidy, trained
+from src.analysis.runs.tracker import Tracker
+from src.config.schema import TrackingConf
+from src.records.store import run_folder
+from src.report.runs.filters import Filters
+from src.report.runs.training import training_section
+from tests.analysis.synthetic import made
+
+RECIPE = "training/float8_rowwise"
+
+
+def frame_of(store, runs) -> pd.DataFrame:
+    name, _ = store.experiment(runs)
+    return standing(tidy(Tracker(TrackingConf(name="s", uri=store.uri), name).runs(), 0.02))
+
+
+def test_trainings_have_a_section_with_curves_and_are_not_among_inference(store, tmp_path):
+    training = made("t", 1.25, quant=RECIPE, task="training")
+    training.record.metrics |= {
+        "quality/loss_distance": 0.0123,
+        "memory/baseline_optimizer_gib": 0.5,
+        "memory/optimizer_gib": 0.125,
+    }
+    linear = made("l", 1.5, quant=RECIPE, task="training", shape=(512, 4096, 4096))
+    frame = frame_of(store, [training, linear, made("i", 1.1)])
+    assert len(trained(frame)) == 2
+    assert [*model_level(frame)["quant"]] == ["int8dq"]
+    assert layer_level(frame).empty
+    folder = run_folder(tmp_path, "t", 1)
+    folder.mkdir(parents=True)
+    (folder / "losses.json").write_text(json.dumps({"loss": [2.0, 1.0], "baseline_loss": [2.0, 0.9]}))
+    html = training_section(frame, Filters(frame), tmp_path)
+    for said in (
+        RECIPE,
+        "flux-tiny",
+        "512×4096×4096",
+        "1.25×",
+        "1.23%",
+        "512.0 → 128.0",
+        "<svg",
+        "unquantized",
+    ):
+        assert said in html, said
+
+
+def test_without_trainings_there_is_no_section(store, tmp_path):
+    frame = frame_of(store, [made("i", 1.1)])
+    assert training_section(frame, Filters(frame), tmp_path) == ""

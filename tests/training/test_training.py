@@ -1,0 +1,216 @@
+"""task=train: a recipe's steps, a kill between two of them, what a checkpoint refuses, what is left in the end."""
+
+import json
+import resource
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from src.config.errors import ConfigError
+from src.context import RunContext
+from src.outcomes import RunEndedError
+from src.records.key import run_key
+from src.records.mlflow.content import points
+from src.records.record import Outcome
+from src.tasks.train import Training, train_model
+from src.training.checkpoint import NAME
+from src.training.digits import digits
+from src.training.step import learning_rate
+from tests.conftest import identity
+
+TINY = (
+    "task=train",
+    "model=digits",
+    "model.factory.num_layers=1",
+    "model.factory.num_attention_heads=1",
+    "model.factory.attention_head_dim=16",
+    "model.training.batch=8",
+    "model.training.steps=6",
+    "model.training.save_every=2",
+    "model.training.samples_every=3",
+    "model.pipeline.samples=10",
+    "model.pipeline.steps=2",
+)
+WEIGHTS = "weights/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture
+def trained(compose, cpu, tmp_path):
+    """trained(name, *overrides): a context whose run lies in a folder of that name; the checkpoint is beside it."""
+
+    def made(name, *overrides, like=TINY):
+        cfg = compose(*like, "dtype=float32", *overrides)
+        folder = tmp_path / name / "001"
+        folder.mkdir(parents=True, exist_ok=True)
+        return RunContext(cfg, identity(cfg), folder, cpu, lambda _: None)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def small_files():
+    """Files end after 20 kB, as on a disk that is full: what is longer cannot be written."""
+
+    class Limited:
+        def __enter__(self):
+            self.before = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, self.before[1]))
+
+        def __exit__(self, *_):
+            resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
+
+    return Limited()
+
+
+def losses(run):
+    return json.loads((run.folder / "losses.json").read_text())["loss"]
+
+
+def test_after_a_kill_the_same_command_goes_on_and_ends_at_the_same_bits(trained):
+    whole = trained("whole")
+    train_model(whole)
+    begun = Training(trained("killed"))
+    for _ in range(5):  # the checkpoint is of step 4: what came after is lost
+        begun.step()
+    again = trained("killed")
+    train_model(again)
+    assert again.record.details["resumed_at_step"] == 4
+    assert losses(again) == losses(whole)
+    first, second = (load_file(run.folder / WEIGHTS) for run in (whole, again))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert {tensor.dtype for tensor in first.values()} == {torch.bfloat16}
+
+
+def test_what_a_training_leaves(trained):
+    run = trained("run")
+    train_model(run)
+    assert run.record.outcome is Outcome.OK
+    assert "held out loss" in run.record.reason
+    assert sorted(path.name for path in run.folder.iterdir()) == [
+        "losses.json",
+        "samples_000003.png",
+        "samples_000006.png",
+        "weights",
+    ]
+    assert not (run.folder.parent / "checkpoint").exists()
+    series = [(value, step) for name, value, step in points(run.record, run.folder) if "of_step" in name]
+    assert series == [(loss, index) for index, loss in enumerate(losses(run))]
+    loaded = replace(run.cfg.model.weights, source="local", id=str(run.folder / "weights"))
+    from src.workloads.model import build_model
+
+    model = build_model(replace(run.cfg.model, weights=loaded), torch.device("cpu"), torch.float32, 0)
+    assert model.config.num_layers == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("model.training.learning_rate=0.5", "model.training.learning_rate was 0.001 and is 0.5"),
+        ("model.factory.num_layers=2", "model.factory.num_layers was 1 and is 2"),
+        ("seed=1", "seed was 0 and is 1"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(trained, change, said):
+    begun = Training(trained("run"))
+    begun.step()
+    begun.step()
+    with pytest.raises(ConfigError, match=said) as refused:
+        train_model(trained("run", change))
+    assert "\n" not in str(refused.value)
+    assert (begun.folder / NAME).is_file()
+
+
+def test_a_broken_checkpoint_is_named(trained):
+    run = trained("run")
+    (run.folder.parent / "checkpoint").mkdir()
+    (run.folder.parent / "checkpoint" / NAME).write_bytes(b"half a file")
+    with pytest.raises(ConfigError, match=r"checkpoint\.safetensors cannot be read .*move it away"):
+        train_model(run)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(trained, small_files):
+    begun = Training(trained("run", "model.training.samples_every=0"))
+    for _ in range(3):
+        begun.step()
+    with (
+        small_files,
+        pytest.raises(RunEndedError, match="the checkpoint of step 4 cannot be written") as full,
+    ):
+        begun.step()
+    assert full.value.outcome is Outcome.FAILED
+    assert "it goes on from the checkpoint" in full.value.remedy
+    assert [path.name for path in begun.folder.iterdir()] == [NAME]
+    later = Training(trained("run", "model.training.samples_every=0"))
+    later.go_on()
+    assert later.trainee.losses == begun.trainee.losses[:2]
+
+
+def test_a_loss_that_is_no_number_ends_the_run(trained):
+    run = trained("run", "model.training.learning_rate=1e30", "model.training.max_gradient_norm=1e30")
+    with pytest.raises(RunEndedError, match=r"the loss of step \d is (nan|inf)") as ended:
+        train_model(run)
+    assert ended.value.outcome is Outcome.BAD_NUMERICS
+    assert losses(run)
+
+
+def test_a_classifier_learns_in_half_a_minute_what_digits_look_like(trained):
+    shorter = ("task=train", "model=digits-classifier", "model.training.steps=60", "model.factory.width=8")
+    run = trained("run", like=shorter)
+    train_model(run)
+    assert run.record.metrics["training/held_out_accuracy"] > 0.5
+
+
+def test_pictures_are_the_same_every_time_and_some_are_held_out():
+    given, held_out = digits()
+    assert (len(given), len(held_out)) == (1437, 360)
+    assert given.images.shape[1:] == (1, 16, 16)
+    assert (given.images.min(), given.images.max()) == (-1, 1)
+    assert set(held_out.labels.tolist()) == set(range(10))
+
+
+def test_the_learning_rate_rises_then_falls(compose):
+    conf = replace(compose(*TINY).model.training, steps=100, warmup=10, learning_rate=1.0)
+    rates = [learning_rate(number, conf) for number in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == rates[10] == 1.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] < 0.01
+
+
+def test_a_key_has_the_recipe_where_it_is_followed_and_the_weights_where_they_are_used(compose, tmp_path):
+    device = {"kind": "cpu"}
+
+    def key(*overrides):
+        return run_key(compose(*overrides), device)
+
+    train = ("task=train", "model=digits")
+    assert key(*train) != key(*train, "model.training.steps=7")
+    assert key(*train) == key(*train, "model.training.save_every=7", f"model.training.checkpoint={tmp_path}")
+    assert key("model=digits") == key("model=digits", "model.training.steps=7")
+    assert key("model=digits") != key("model=digits", "model.weights.id=digits-classifier")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["task=train"], "flux-tiny has no recipe; give model=digits"),
+        (["task=train", "model=digits", "quant=int8wo"], "trains the model as it is; give quant=none"),
+        (
+            ["task=train", "model=digits", "model.training.steps=0"],
+            "model.training.steps=0: must be at least 1",
+        ),
+        (
+            ["task=train", "model=digits", "model.training.objective.no_clas=1"],
+            "model.training.objective.no_clas",
+        ),
+        (["model=digits", "model.weights.id=digit"], "none that comes along; did you mean digits?"),
+    ],
+)
+def test_mistakes_are_one_line(called, words, said):
+    done = called(*words, "tracking=none")
+    assert done.status == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
