@@ -57,7 +57,7 @@ def made(tmp_path: Path, compose: Callable[..., RootConf]) -> Made:
         cfg = compose(f"seed={identity.pop('seed', 0)}", f"measure.timeout_s={timeout_s}")
         cfg.measure.processes = processes
         cfg.gpu = GpuConf("h100", _target_="tests.slurm.stubs.StubDevice")
-        cfg.task = TaskConf("stub", task, processes > 1)
+        cfg.task = TaskConf("stub", task, compares=processes > 1)
         cfg.outputs = str(tmp_path)
         attempt = next_attempt(tmp_path, "0123456789abcdef")
         folder = run_folder(tmp_path, "0123456789abcdef", attempt)

@@ -41,7 +41,7 @@ def run(
     )
     gpu = GpuConf(kind, _target_="tests.slurm.stubs.StubDevice", slurm=asked)
     return replace(
-        cfg, gpu=gpu, task=TaskConf("stub", f"tests.slurm.stubs.{task}", False), outputs=str(outputs)
+        cfg, gpu=gpu, task=TaskConf("stub", f"tests.slurm.stubs.{task}", compares=False), outputs=str(outputs)
     )
 
 
