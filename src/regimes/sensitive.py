@@ -8,7 +8,6 @@ import copy
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -23,22 +22,21 @@ from src.context import RunContext
 from src.devices.device import Device
 from src.forecasts.models.asking import Rules
 from src.outcomes import RunEndedError, unsupported
-from src.quality.sqnr import compare, on_cpu
+from src.quality.sqnr import on_cpu
 from src.records.record import Outcome, write_json
+from src.regimes.noise import copied, noise_of, one_call, rounded_otherwise
 from src.regimes.sensitivity import Kind, Settled, by_kind, curve, in_db, settle, together
 from src.serialization.package import without_packages
 from src.treatments.applied import Choices
 from src.treatments.layers import LayerRow, capture_layers
 from src.treatments.observing import Inputs
 from src.treatments.scheme import Scheme, TorchaoScheme
-from src.workloads.pipeline import ImagePipeline
 from src.workloads.workload import Workload
 
 NAME = "sensitive.json"
 RULES, PROBE = "rules", "probe"
 _BASELINE = "baseline"  # the folder of a quantized baseline's own files
 _UNKNOWN = "unknown"  # a verdict of the rules
-_NEIGHBOUR = 1.1  # of a number's last place, from below to above: as far as two roundings of it lie apart
 _KEY = "quant.layers.sensitive.min_sqnr_db"
 Gains = dict[Shape, tuple[float, str]]  # ms of a call of one such layer, and who says so
 
@@ -183,56 +181,6 @@ class Sensitive:
             run.record.metrics["sensitive/foretold_sqnr_db"] = foretold_db
 
 
-def one_call(workload: Workload) -> Callable[[], Any]:
-    """One forward of the target; of a pipeline one of its denoiser, with what the first step calls it with."""
-    if not isinstance(workload.module, ImagePipeline):
-        return workload.call
-    denoiser, seen = workload.denoiser(), list[tuple[tuple[Any, ...], dict[str, Any]]]()
-    handle = denoiser.register_forward_pre_hook(
-        lambda _, args, kwargs: seen.append(_detached((args, kwargs))) if not seen else None, with_kwargs=True
-    )
-    try:
-        workload.call()
-    finally:
-        handle.remove()
-    args, kwargs = seen[0]
-    return lambda: denoiser(*args, **kwargs)
-
-
-@contextmanager
-def copied(module: nn.Module, names: Iterable[str]) -> Iterator[None]:
-    """Copies in place of these layers, which come back afterwards, whatever became of the copies."""
-    layers = {name: module.get_submodule(name) for name in names}
-    try:
-        for name, layer in layers.items():
-            module.set_submodule(name, copy.deepcopy(layer))
-        yield
-    finally:
-        for name, layer in layers.items():
-            module.set_submodule(name, layer)
-
-
-def rounded_otherwise(layer: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
-    """A layer's output as another order of summation might have rounded it: some numbers are their neighbours."""
-    random = torch.Generator(output.device).manual_seed(output.shape[-1])
-    shift = torch.rand(output.shape, generator=random, device=output.device, dtype=torch.float64) - 0.5
-    return (output.double() * (1 + _NEIGHBOUR * torch.finfo(output.dtype).eps * shift)).to(output.dtype)
-
-
-def noise_of(plain: Any, treated: Any) -> float:
-    """The power of the error over that of the output; inf where the treated output is no number.
-
-    Raises:
-        RunEndedError: `bad_numerics`, when the unquantized output is none.
-    """
-    compare(plain, plain)
-    try:
-        quality = compare(plain, treated)
-    except RunEndedError:
-        return math.inf
-    return 10 ** (-quality["quality/sqnr_db"] / 10) if "quality/sqnr_db" in quality else 0.0
-
-
 def told(scheme: str, shapes: Iterable[Shape], run: RunContext) -> dict[Shape, float]:
     """ms that a call of a layer of each shape is foretold to gain; of what the rules do not know nothing."""
     with Rules(run.cfg, run.record.device) as rules:
@@ -284,7 +232,3 @@ def _unmet(settled: Settled, conf: QuantConf) -> RunEndedError:
         f"{conf.layers.sensitive.min_sqnr_db:g}; of {len(settled.order)} the least noisy: {_cost(least)}"
     )
     return unsupported(reason, f"a lower {_KEY}, a scheme with more bits, or layers=field_default")
-
-
-def _detached(value: Any) -> Any:
-    return torch.utils._pytree.tree_map_only(torch.Tensor, lambda t: t.detach().clone(), value)
