@@ -8,9 +8,12 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -45,13 +48,45 @@ class Counted:
     flop: int  # of all products, convolutions and attention
 
 
+class SameShapes(TorchDispatchMode):
+    """On the meta device: an operation whose arguments were met before gives a tensor like the one it gave then.
+
+    Blocks of a kind repeat each other, and torch finds out most shapes in Python.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._known: dict[Any, tuple[Any, ...]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Make the result, or find it out."""
+        leaves, tree = tree_flatten((args, kwargs or {}))
+        if any(result.alias_info for result in func._schema.returns):  # a view, or in place
+            return func(*args, **(kwargs or {}))
+        met = (func, tree, *map(_likeness, leaves))
+        if met not in self._known:
+            result = func(*args, **(kwargs or {}))
+            if not isinstance(result, torch.Tensor):
+                return result
+            self._known[met] = _likeness(result)
+            return result
+        shape, stride, dtype, device = self._known[met]
+        return torch.empty_strided(shape, stride, dtype=dtype, device=device)
+
+
+def _likeness(leaf: Any) -> tuple[Any, ...]:
+    if isinstance(leaf, torch.Tensor):
+        return leaf.shape, leaf.stride(), leaf.dtype, leaf.device
+    return type(leaf), leaf
+
+
 @torch.no_grad()
 def counted(cfg: RootConf) -> Counted:
     """Call the model on the meta device, whose tensors are shapes."""
     dims = resolve(cfg.model.dims, sizes_of_call(cfg), "model.dims")
     inputs = make_inputs(cfg.model, dims, _META, torch.bfloat16, 0)
     model = outline(cfg.model, torch.bfloat16).to(_META, torch.bfloat16)
-    with Besides() as work:
+    with SameShapes(), Besides() as work:
         rows, _ = capture_layers(Workload(model, (), inputs), keep=False)
     return Counted(model, inputs, rows, work.flop)
 

@@ -70,7 +70,8 @@ def _own(row: Row, axes: Mapping[str, Any]) -> dict[str, str]:
         name: str(value) for name, value in axes.items() if name in AXES
     }
     own["compile"] = own["compile"].partition(BESIDES)[0]
-    own |= overrides_of(own.pop("recipe", ""), own.pop("treatment", ""))
+    own.pop("treatment", "")  # of the row: as its parameter was logged
+    own |= overrides_of(own.pop("recipe", ""), str(axes.get("treatment", "")))
     probe = bool(pd.notna(row["M"])) and own.get("resolution", "0") == "0"
     own = {name: value for name, value in own.items() if value and _USUAL.get(name) != value}
     if probe:

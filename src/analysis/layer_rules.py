@@ -9,7 +9,7 @@ from src.analysis.runs.frame import WORKLOAD, Row, compared, model_level
 from src.analysis.verdicts import percent, workload_text
 from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
 
-_PRESET = r"(?:^|, )layers=([^,]+)"  # in a run's variant
+PRESET = r"(?:^|, )layers=([^,]+)"  # in a run's variant
 _ALL = "all"
 _MOST = 2
 _FOUND = {
@@ -24,8 +24,8 @@ def layer_rules(runs: pd.DataFrame, margin: float) -> Iterator[str]:
     """A sentence per workload that was measured with several presets: what became of each, by scheme."""
     ran = compared(model_level(runs))
     ran = ran[ran["variant"].str.contains("layers=", regex=False)]  # few of very many
-    preset = ran["variant"].str.extract(_PRESET)[0]
-    rest = ran["variant"].str.replace(_PRESET, "", regex=True)
+    preset = ran["variant"].str.extract(PRESET)[0]
+    rest = ran["variant"].str.replace(PRESET, "", regex=True)
     ran = ran.assign(_preset=preset, _rest=rest)[preset.notna()]
     groups = sorted(ran.groupby(["device", *WORKLOAD], dropna=False), key=lambda item: -len(item[1]))
     for (device, *_), group in groups[:_MOST]:

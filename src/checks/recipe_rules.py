@@ -32,3 +32,21 @@ def recipe_mistakes(root: RootConf) -> Iterator[str]:
         )
     if root.quant.candidates and root.recipe.cuda_graphs:
         yield f"recipe.cuda_graphs=true: for {root.quant.name} give compile=reduce-overhead"
+    if root.quant.layers.sensitive._target_:
+        yield from _not_sensitive(root)
+
+
+def _not_sensitive(root: RootConf) -> Iterator[str]:
+    """What layers=sensitive cannot be with."""
+    quant, what = root.quant, f"layers={root.quant.layers.name}"
+    if quant.candidates:
+        yield f"{what}: quant={quant.name} chooses layer by layer itself; give layers=all, or a single scheme"
+    if quant.emulate:
+        yield f"{what}: weighs noise against time, and quant.emulate=true saves none; give layers=field_default"
+    if quant.where == "cpu":
+        yield f"{what}: quantizes on the device to see what that costs; give quant.where=device or streamed"
+    for key, wanted in (("offload", "none"), ("cache", "none")):
+        given = getattr(root.recipe, key)
+        given = getattr(given, "name", given)
+        if given != wanted:
+            yield f"{what}: calls the model in part, which recipe.{key}={given} does not allow; give {wanted}"

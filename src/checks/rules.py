@@ -17,7 +17,7 @@ from src.config.durations import seconds
 from src.config.errors import ConfigError, accepted
 from src.config.measure_schema import MeasureConf
 from src.config.model_schema import PIPELINE, TOKENS, WeightsConf
-from src.config.quant_schema import LayersConf, QuantConf
+from src.config.quant_schema import LayersConf, QuantConf, SensitiveConf
 from src.config.schema import (
     CalibrateConf,
     CollectConf,
@@ -185,6 +185,11 @@ def _layer_rules(layers: LayersConf, path: str) -> Iterator[str]:
     yield from _patterns(f"{path}exclude", *layers.exclude)
     if layers.max_m is not None and layers.min_m > layers.max_m:
         yield f"{path}min_m={layers.min_m}: must be at most {path}max_m={layers.max_m}"
+    sensitive, key = layers.sensitive, f"{path}sensitive."
+    if sensitive._target_:
+        yield from mistakes({"_target_": sensitive._target_}, key.removesuffix("."), later=True)
+    elif sensitive != SensitiveConf():
+        yield f"{key}min_sqnr_db={sensitive.min_sqnr_db:g}: nothing is chosen by it; give layers=sensitive beside it"
 
 
 def _device(gpu: GpuConf, path: str) -> Iterator[str]:

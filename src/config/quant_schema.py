@@ -32,6 +32,14 @@ class RequiresConf:
 
 
 @dataclass
+class SensitiveConf:
+    """What leaves further layers alone by what they cost and gain, beside the rules; `_target_` is empty: nothing."""
+
+    _target_: str = ""  # a class that is given the scheme's configuration and the scheme
+    min_sqnr_db: float = bounded(20.0, min=0.0, max=120.0)  # of one call's output, foretold
+
+
+@dataclass
 class LayersConf:
     """Which Linear layers a scheme is applied to. A layer's name is the one it has inside its model."""
 
@@ -45,6 +53,9 @@ class LayersConf:
     max_m: int | None = bounded(None, min=1)  # and at most this; modulation layers see one row per sample
     k_multiple: int = bounded(1, min=1)  # of in_features, beside what the scheme requires
     n_multiple: int = bounded(1, min=1)  # likewise of out_features
+    sensitive: SensitiveConf = field(
+        default_factory=SensitiveConf, metadata={"key": GIVEN}
+    )  # layers=sensitive: which more are left alone is measured
 
 
 SERIALIZES = ("safetensors", "torch", "unsafe", "none")

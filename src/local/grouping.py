@@ -54,6 +54,7 @@ def group_key(cfg: RootConf, device: dict[str, Any]) -> str | None:
         or (measure.pairing == "in_turn" or measure.profile)
         or (quant.where, quant.via) != ("device", "direct")
         or quant.candidates
+        or quant.layers.sensitive._target_  # its trials make Dynamo forget what others compiled
         or not is_usual(cfg)
     )
     return None if own else workload_key(cfg, device, any_size=True)

@@ -28,6 +28,7 @@ from src.analysis.runs.tracker import Tracker, sweep_keys
 from src.analysis.schemes import write_schemes
 from src.analysis.shapes import breakeven_table
 from src.analysis.verdicts import write_tables
+from src.analysis.weighed import weighed
 from src.app.composing import run_configs
 from src.app.listing import scheme_aliases, scheme_names
 from src.config.errors import ConfigError
@@ -95,6 +96,7 @@ def _of_runs(conf: AnalyzeConf, tracker: Tracker, logbook: Logbook, console: Con
         outputs=Path(conf.outputs),
         left=left,
         steps=steps,
+        weighed=weighed(runs, Path(conf.outputs), tracker),
         answers=advised(answered, Path(conf.outputs), tracker.artifact),
     )
     tables = [*write_tables(frame, breakeven, folder), *write_predictions(found_regimes, folder)]

@@ -13,6 +13,7 @@ import pandas as pd
 from src.analysis.advice import Advised
 from src.analysis.provenance import Provenance
 from src.analysis.runs.frame import devices
+from src.analysis.weighed import Weighed
 from src.regimes.regimes import Regimes
 from src.report.answer_cards import answer_section
 from src.report.graphics.markup import chip
@@ -36,6 +37,7 @@ from src.report.runs.sections import (
 )
 from src.report.runs.starts import starts_section
 from src.report.runs.training import training_section
+from src.report.runs.weighed import weighed_section
 
 REPORT_NAME = "report.html"
 _CLASSES = {"helps": "helps", "pays": "helps", "hurts": "hurts"}
@@ -69,6 +71,7 @@ class Report:
     outputs: Path = Path("outputs")  # where the runs' folders are
     left: pd.DataFrame = field(default_factory=pd.DataFrame)  # runs that sweeps left to the forecast
     steps: pd.DataFrame = field(default_factory=pd.DataFrame)  # of ladders, and with other treatments
+    weighed: Sequence[Weighed] = ()  # of layers=sensitive
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -137,6 +140,7 @@ def _sections(report: Report, filters: Filters, links: RunLinks) -> Iterator[str
         return
     yield verdicts_section(runs, filters, links)
     yield forest_section(runs, margin, filters)
+    yield weighed_section(report.weighed)
     yield pictures_section(runs, filters, report.outputs)
     yield training_section(runs, filters, report.outputs)
     yield memory_section(runs, margin)

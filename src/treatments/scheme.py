@@ -56,8 +56,10 @@ class Scheme(Protocol):
 
 
 def make_scheme(conf: QuantConf) -> Scheme:
-    """The scheme that a conf/quant entry describes."""
+    """The scheme that a conf/quant entry describes; inside what chooses its layers, if `quant.layers` names one."""
     scheme: Scheme = get_class(conf._target_)(conf)
+    if chooser := conf.layers.sensitive._target_:
+        scheme = get_class(chooser)(conf, scheme)
     return scheme
 
 

@@ -64,7 +64,7 @@ MISTAKES = {
     "seed=-1": ["seed=-1: must be at least 0"],
     "measure.margin=nan": ["measure.margin=nan: must be between"],
     "dtype=bf16": ["dtype=bf16", "did you mean bfloat16?", "float32"],
-    "model.weights.source=disk": ["model.weights.source=disk", "random, local, hub"],
+    "model.weights.source=disk": ["model.weights.source=disk", "random, box, local, hub"],
     "model.weights.source=hub": ["give model.weights.id="],
     "measure.min_pairs=500": ["at most measure.max_pairs=400"],
     "quant.layers.include=['(']": ["not a regular expression"],

@@ -55,6 +55,24 @@ def test_the_rules_of_a_scheme_of_ones_own_stand(call: Call, tmp_path) -> None: 
             ["model.pipeline.prompt=words"],
             "model.pipeline.prompt=words: no such choice; accepted: embeddings, tokens",
         ),
+        (
+            ["layers=sensitive", "quant=autoquant"],
+            "layers=sensitive: quant=autoquant chooses layer by layer itself",
+        ),
+        (["layers=sensitive", "quant=regime"], "give layers=all, or a single scheme"),
+        (["layers=sensitive", "quant.where=cpu"], "give quant.where=device or streamed"),
+        (
+            ["layers=sensitive", "recipe.offload=model", "target=pipeline"],
+            "recipe.offload=model does not allow",
+        ),
+        (
+            ["layers=sensitive", "quant.layers.sensitive.min_sqnr_db=-1"],
+            "min_sqnr_db=-1.0: must be between 0.0 and 120.0",
+        ),
+        (
+            ["quant.layers.sensitive.min_sqnr_db=25"],
+            "min_sqnr_db=25: nothing is chosen by it; give layers=sensitive",
+        ),
         (["quant.via=diffusers", "quant=autoquant"], "takes one scheme for all layers"),
         (["quant.where=cpu", "quant=autoquant"], "quant.where=cpu: autoquant searches on the device"),
     ],

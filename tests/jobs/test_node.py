@@ -53,11 +53,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def made(tmp_path: Path, compose: Callable[..., RootConf]) -> Made:
     """made(task, seed=0, ...) -> the folder of a run as it is sent to a cluster."""
 
-    def make(task: str = FATES, timeout_s: float = 60.0, processes: int = 1, **identity: Any) -> Path:
+    def make(task: str = FATES, timeout_s: float = 240.0, processes: int = 1, **identity: Any) -> Path:
         cfg = compose(f"seed={identity.pop('seed', 0)}", f"measure.timeout_s={timeout_s}")
         cfg.measure.processes = processes
         cfg.gpu = GpuConf("h100", _target_="tests.slurm.stubs.StubDevice")
-        cfg.task = TaskConf("stub", task, processes > 1)
+        cfg.task = TaskConf("stub", task, compares=processes > 1)
         cfg.outputs = str(tmp_path)
         attempt = next_attempt(tmp_path, "0123456789abcdef")
         folder = run_folder(tmp_path, "0123456789abcdef", attempt)
@@ -157,8 +157,8 @@ def test_processes_of_one_job_are_pooled_a_killed_one_does_not_count(made: Made)
 @pytest.mark.parametrize(
     ("seed", "timeout_s", "outcome", "reason"),
     [
-        (RAISES, 60, "failed", "ZeroDivisionError: a bug"),
-        (KILLED, 60, "killed", "SIGKILL"),
+        (RAISES, 240, "failed", "ZeroDivisionError: a bug"),
+        (KILLED, 240, "killed", "SIGKILL"),
         (SLEEPS, 1, "timeout", "measure.timeout_s=1"),
     ],
 )
@@ -244,28 +244,15 @@ def _log(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-def test_sigterm_ends_the_child_and_leaves_the_record_to_the_next_start(made: Made, started: Any) -> None:
-    folder = made(HANGS_AT_FIRST)
-    preempted = started(folder, SLURM_JOB_ID="7")
-    until(lambda: "hanging" in _log(preempted))
-    [child] = children_of(folder)
-    preempted.send_signal(signal.SIGTERM)
-    until(lambda: (claim := read_claim(folder)) and claim.left)
-    assert child not in children_of(folder)
-    assert preempted.poll() is None  # SLURM requeues a job that it ends itself
-    preempted.kill()
-    assert not (folder / "record.json").exists()
-    again = started(folder, SLURM_JOB_ID="7", SLURM_RESTART_COUNT="1")
-    assert again.communicate(timeout=240)[0].splitlines()[-1] == "ok"
-    assert record(folder).details["restarts"] == {"number": 1, "reasons": [TERMINATED]}
-
-
-def test_a_job_of_several_runs_goes_on_where_it_was_ended(made: Made, started: Any) -> None:
+def test_sigterm_ends_the_child_and_a_job_of_several_runs_goes_on_there(made: Made, started: Any) -> None:
     folders = (made(seed=SEEN), made(HANGS_AT_FIRST), made(seed=SEEN))
     preempted = started(*folders, SLURM_JOB_ID="7")
     until(lambda: "hanging" in _log(preempted))
+    [child] = children_of(folders[1])
     preempted.send_signal(signal.SIGTERM)
     until(lambda: (claim := read_claim(folders[1])) and claim.left)
+    assert child not in children_of(folders[1])
+    assert preempted.poll() is None  # SLURM requeues a job that it ends itself
     preempted.kill()
     assert [(folder / "record.json").exists() for folder in folders] == [True, False, False]
     assert read_claim(folders[2]) is None

@@ -22,6 +22,7 @@ from src.local.pool import DevicePool
 from src.local.workstation import devices_of
 from src.records.record import write_json
 from src.records.store import read_manifest
+from tests.conftest import Called
 from tests.launching.scripted import make_manifest
 from tests.slurm.jobs import wait
 
@@ -48,7 +49,7 @@ def command(outputs: Path, *overrides: str) -> list[str]:
 
 def sweep(outputs: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(outputs, *overrides), env=env(outputs), cwd=ROOT, capture_output=True, text=True, timeout=100
+        command(outputs, *overrides), env=env(outputs), cwd=ROOT, capture_output=True, text=True, timeout=240
     )
 
 
@@ -65,7 +66,7 @@ def collect(outputs: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     newest = max(outputs.glob("sweeps/*"), key=lambda path: path.name).name
     python = [sys.executable, "-m", "src.collect", "tracking=none", f"outputs={outputs}", f"sweep={newest}"]
     return subprocess.run(
-        [*python, "poll_s=0.5", *overrides], cwd=ROOT, capture_output=True, text=True, timeout=100
+        [*python, "poll_s=0.5", *overrides], cwd=ROOT, capture_output=True, text=True, timeout=240
     )
 
 
@@ -131,9 +132,6 @@ def test_each_device_has_one_run_at_a_time(tmp_path: Path) -> None:
     assert again.returncode == 0
     assert "4 measured before" in again.stderr
     assert len(records(outputs)) == 4
-    refused = sweep(tmp_path / "50%j", "gpu=h100")
-    assert refused.returncode == 2
-    assert "50%j: SLURM and submitit put a number or a name in place of %j" in refused.stderr
 
 
 def test_every_end_is_an_outcome(tmp_path: Path) -> None:
@@ -184,36 +182,30 @@ def test_what_runs_outlives_a_killed_driver_and_every_run_has_its_end(tmp_path: 
     assert "1 measured before" in again.stderr
 
 
-def test_what_still_runs_is_waited_for_and_not_sent_again(tmp_path: Path) -> None:
+def test_what_still_runs_is_waited_for_not_sent_again_and_left_alone_by_anothers_ctrl_c(
+    tmp_path: Path,
+) -> None:
     sent = ("gpu=h100", "seed=range(3)", "task=until_released", "measure.budget_s=300")
-    driver = started(tmp_path, *sent)
+    first = started(tmp_path, *sent)
     until(lambda: both_run(tmp_path))
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.wait()
+    second = started(tmp_path, *sent)
+    assert second.stdout is not None
+    assert any("under way already" in line for line in second.stdout)  # it follows
+    os.killpg(second.pid, signal.SIGINT)
+    text = second.communicate(timeout=240)[0]
+    assert second.returncode == 130, text
+    assert len(running(tmp_path)) == 2
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
     again = started(tmp_path, *sent)
-    until(lambda: len(list(tmp_path.glob("sweeps/*/sweep.json"))) == 2)
+    until(lambda: len(list(tmp_path.glob("sweeps/*/sweep.json"))) == 3)
     (tmp_path / "release").touch()
     text = again.communicate(timeout=240)[0]
     assert again.returncode == 0, text
     assert "2 under way already" in text
     assert outcomes(tmp_path) == ["ok", "ok", "ok"]
-    first, second, third = in_order(records(tmp_path))
-    assert started_s(third) > min(ended_s(first), ended_s(second))  # never two on a device
-
-
-def test_ctrl_c_leaves_alone_what_another_command_runs(tmp_path: Path) -> None:
-    sent = ("gpu=h100", "seed=range(3)", "task=sleep", "measure.budget_s=8")
-    first = started(tmp_path, *sent)
-    until(lambda: both_run(tmp_path))
-    second = started(tmp_path, *sent)
-    until(lambda: len(list(tmp_path.glob("sweeps/*/sweep.json"))) == 2)
-    assert second.stdout is not None
-    assert any("under way already" in line for line in second.stdout)  # it follows
-    os.killpg(second.pid, signal.SIGINT)
-    text = second.communicate(timeout=60)[0]
-    assert second.returncode == 130, text
-    assert first.wait(timeout=100) == 0, first.communicate()[0]
-    assert outcomes(tmp_path) == ["ok", "ok", "ok"]
+    one, other, third = in_order(records(tmp_path))
+    assert started_s(third) > min(ended_s(one), ended_s(other))  # never two on a device
 
 
 def test_another_process_can_cancel(tmp_path: Path) -> None:
@@ -225,13 +217,24 @@ def test_another_process_can_cancel(tmp_path: Path) -> None:
     assert outcomes(tmp_path) == ["killed", "killed"]
 
 
-def test_cpu_runs_are_not_put_side_by_side(tmp_path: Path) -> None:
-    done = sweep(tmp_path, "gpu=cpu", "batch=1,2")
-    assert done.returncode == 2, done.stderr
-    assert "gpu=cpu" in done.stderr
-    assert "hydra.launcher.devices=[]" in done.stderr
-    assert not list(tmp_path.glob("runs/*"))
-    assert not list(tmp_path.glob("sweeps/*"))
+REFUSED = {
+    "gpu=cpu": ("gpu=cpu", "hydra.launcher.devices=[]"),  # side by side they would disturb each other
+    "outputs=50%j": ("50%j: SLURM and submitit put a number or a name in place of %j",),
+}
+
+
+@pytest.mark.parametrize("shown", REFUSED)
+def test_what_the_pool_does_not_take_is_said_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, called: Callable[..., Called], shown: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ENV["CUDA_VISIBLE_DEVICES"])
+    outputs = tmp_path / shown.removeprefix("outputs=")
+    gpu = shown if shown.startswith("gpu") else "gpu=h100"
+    done = called(*command(outputs, gpu, "batch=1,2")[3:])
+    assert done.status == 2, done.stderr
+    assert all(words in done.stderr for words in REFUSED[shown])
+    assert not list(outputs.glob("runs/*"))
+    assert not list(outputs.glob("sweeps/*"))
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_ctrl_c_keeps_what_is_done_marks_what_is_on_and_leaves_no_process(output
     assert driver.stderr is not None
     os.kill(driver.pid, signal.SIGINT)
     rest = driver.stderr.read()
-    assert driver.wait(60) == 130
+    assert driver.wait(240) == 130
     assert "Traceback" not in rest
     assert Counter(record["outcome"] for record in records(outputs)) == {"ok": 1, "killed": 1}
     assert published(outputs) == {"ok": 1, "killed": 1}
@@ -220,7 +220,7 @@ def test_a_tracker_that_is_down_costs_a_message_and_collect_publishes_later(
     done = called("quant=int8wo", *SMALL, *down, f"outputs={outputs}")
     assert done.status == 0, done.stderr
     assert "src.collect" in done.stderr
-    assert time.monotonic() - started < 120
+    assert time.monotonic() - started < 240
     assert len(records(outputs)) == 1
     tracking = TrackingConf("sqlite", True, f"sqlite:///{outputs}/mlflow.db")
     assert collect(CollectConf(tracking=tracking, outputs=str(outputs))) == 0
@@ -274,7 +274,7 @@ def test_a_disk_that_takes_no_more_is_told_before_anything_runs(tmp_path: Path) 
         f"prepared(Path({str(tmp_path)!r}))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=240
     )
     assert f"outputs={tmp_path}: cannot be written (File too large); give a folder" in done.stderr
     assert list(tmp_path.iterdir()) == []

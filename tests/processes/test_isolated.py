@@ -21,9 +21,9 @@ def server() -> Iterator[Preloaded]:
 
 
 def is_gone(pid: int) -> bool:
-    """Within 10 seconds, but for a zombie that nobody reaps."""
+    """Soon, but for a zombie that nobody reaps."""
     stat = Path(f"/proc/{pid}/stat")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         try:
             if stat.read_text().rpartition(")")[2].split()[0] == "Z":
@@ -50,38 +50,38 @@ def test_compiled_code_lies_where_torch_can_work(
 def test_a_job_answers_and_its_output_goes_to_the_log(server: Preloaded, tmp_path: Path) -> None:
     heard: list[str] = []
     log = tmp_path / "run.log"
-    ending = server.run(jobs.answer, (21,), log=log, timeout_s=60, hear=heard.append)
+    ending = server.run(jobs.answer, (21,), log=log, timeout_s=240, hear=heard.append)
     assert (ending.by, ending.answer) == (EndedBy.ITSELF, 42)
     assert heard == ["computing"]
     assert "to the log" in log.read_text()
 
 
 def test_children_start_with_the_modules_imported(server: Preloaded, tmp_path: Path) -> None:
-    ending = server.run(jobs.has_imported, ("json.tool",), log=tmp_path / "log", timeout_s=60)
+    ending = server.run(jobs.has_imported, ("json.tool",), log=tmp_path / "log", timeout_s=240)
     assert ending.answer is True
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
 def test_death_by_a_signal_is_named(server: Preloaded, tmp_path: Path, number: signal.Signals) -> None:
-    ending = server.run(jobs.kill_itself, (number,), log=tmp_path / "log", timeout_s=60)
+    ending = server.run(jobs.kill_itself, (number,), log=tmp_path / "log", timeout_s=240)
     assert (ending.by, ending.code) == (EndedBy.SIGNAL, -number)
     assert number.name in ending.reason
     assert ("out-of-memory" in ending.reason) == (number == signal.SIGKILL)
 
 
 def test_death_in_the_middle_of_an_answer_is_one_too(server: Preloaded, tmp_path: Path) -> None:
-    ending = server.run(jobs.die_in_mid_sentence, (), log=tmp_path / "log", timeout_s=60)
+    ending = server.run(jobs.die_in_mid_sentence, (), log=tmp_path / "log", timeout_s=240)
     assert (ending.by, ending.code) == (EndedBy.SIGNAL, -signal.SIGKILL)
 
 
 def test_an_exit_without_an_answer_gives_its_status(server: Preloaded, tmp_path: Path) -> None:
-    ending = server.run(jobs.leave, (3,), log=tmp_path / "log", timeout_s=60)
+    ending = server.run(jobs.leave, (3,), log=tmp_path / "log", timeout_s=240)
     assert (ending.by, ending.code) == (EndedBy.EXIT, 3)
     assert "3" in ending.reason
 
 
 def test_an_exception_leaves_its_traceback_in_the_log(server: Preloaded, tmp_path: Path) -> None:
-    ending = server.run(jobs.raise_error, (), log=tmp_path / "log", timeout_s=60)
+    ending = server.run(jobs.raise_error, (), log=tmp_path / "log", timeout_s=240)
     assert (ending.by, ending.code) == (EndedBy.EXIT, 1)
     assert "a bug in the run" in (tmp_path / "log").read_text()
 
@@ -90,7 +90,7 @@ def test_a_hang_ends_with_all_that_it_started(server: Preloaded, tmp_path: Path)
     started = time.monotonic()
     ending = server.run(jobs.hang_with_grandchild, (tmp_path / "pids",), log=tmp_path / "log", timeout_s=1)
     assert ending.by is EndedBy.TIMEOUT
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 240
     for pid in map(int, (tmp_path / "pids").read_text().split()):
         assert is_gone(pid)
 
@@ -106,7 +106,7 @@ def test_an_interrupt_ends_the_child_and_goes_on_upwards(server: Preloaded, tmp_
                 jobs.hang_with_grandchild,
                 (tmp_path / "pids",),
                 log=tmp_path / "log",
-                timeout_s=60,
+                timeout_s=240,
                 hear=interrupt,
             )
     finally:
@@ -116,8 +116,8 @@ def test_an_interrupt_ends_the_child_and_goes_on_upwards(server: Preloaded, tmp_
 
 
 def test_the_next_job_runs_as_if_nothing_had_happened(server: Preloaded, tmp_path: Path) -> None:
-    server.run(jobs.kill_itself, (signal.SIGKILL,), log=tmp_path / "log", timeout_s=60)
-    assert server.run(jobs.answer, (1,), log=tmp_path / "log", timeout_s=60).answer == 2
+    server.run(jobs.kill_itself, (signal.SIGKILL,), log=tmp_path / "log", timeout_s=240)
+    assert server.run(jobs.answer, (1,), log=tmp_path / "log", timeout_s=240).answer == 2
 
 
 def test_a_child_that_stays_keeps_its_state_and_writes_to_the_log_of_each_question(
@@ -125,7 +125,7 @@ def test_a_child_that_stays_keeps_its_state_and_writes_to_the_log_of_each_questi
 ) -> None:
     child, heard = server.stay(jobs.Counting()), []
     for number, what in enumerate(["first", "second", "third"], start=1):
-        ending = child.ask((what,), log=tmp_path / what, timeout_s=60, hear=heard.append)
+        ending = child.ask((what,), log=tmp_path / what, timeout_s=240, hear=heard.append)
         assert ending.answer[0] == number
         assert (tmp_path / what).read_text() == f"to the log of {what}\n"
     assert heard == ["first", "second", "third"]
@@ -136,8 +136,8 @@ def test_a_child_that_stays_keeps_its_state_and_writes_to_the_log_of_each_questi
 
 def test_a_child_that_stays_dies_of_one_question(server: Preloaded, tmp_path: Path) -> None:
     child = server.stay(jobs.Counting())
-    assert child.ask(("first",), log=tmp_path / "log", timeout_s=60).answer[0] == 1
-    ending = child.ask(("die",), log=tmp_path / "log", timeout_s=60)
+    assert child.ask(("first",), log=tmp_path / "log", timeout_s=240).answer[0] == 1
+    ending = child.ask(("die",), log=tmp_path / "log", timeout_s=240)
     assert (ending.by, ending.code, child.alive) == (EndedBy.SIGNAL, -signal.SIGKILL, False)
 
 
@@ -145,16 +145,16 @@ def test_a_child_that_was_killed_between_two_questions_is_an_ending(
     server: Preloaded, tmp_path: Path
 ) -> None:
     child = server.stay(jobs.Counting())
-    pid = child.ask(("first",), log=tmp_path / "log", timeout_s=60).answer[1]
+    pid = child.ask(("first",), log=tmp_path / "log", timeout_s=240).answer[1]
     os.kill(pid, signal.SIGKILL)
     assert is_gone(pid)
-    ending = child.ask(("second",), log=tmp_path / "log", timeout_s=60)
+    ending = child.ask(("second",), log=tmp_path / "log", timeout_s=240)
     assert (ending.by, ending.code) == (EndedBy.SIGNAL, -signal.SIGKILL)
 
 
 def test_a_copy_that_a_job_forked_answers_nothing(server: Preloaded, tmp_path: Path) -> None:
     child = server.stay(jobs.Counting())
-    pid = child.ask(("first",), log=tmp_path / "log", timeout_s=60).answer[1]
-    assert child.ask(("fork",), log=tmp_path / "log", timeout_s=60).answer == (2, pid)
-    assert child.ask(("third",), log=tmp_path / "log", timeout_s=60).answer == (3, pid)
+    pid = child.ask(("first",), log=tmp_path / "log", timeout_s=240).answer[1]
+    assert child.ask(("fork",), log=tmp_path / "log", timeout_s=240).answer == (2, pid)
+    assert child.ask(("third",), log=tmp_path / "log", timeout_s=240).answer == (3, pid)
     child.close()

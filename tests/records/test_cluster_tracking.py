@@ -34,7 +34,7 @@ from src.records.record import read_record
 from src.records.store import MARKER_NAME, SweepManifest, sweep_folder
 
 ROOT = Path(__file__).resolve().parents[2]
-GIVES_UP_S = 100  # "seconds" on a busy machine; MLflow alone waits for 246
+GIVES_UP_S = 240  # "seconds" on a busy machine; MLflow alone waits for 246
 
 
 def over(uri: str, sweep: str) -> TrackingConf:

@@ -92,6 +92,14 @@ def test_shapes_of_which_nothing_is_known_stay_as_they_are(here, known, compose,
     assert told["unknown"] > 0
 
 
+def test_layers_by_their_worth_ask_the_same_rules(here, known, compose, execute_run, tmp_path):
+    outputs, *_ = known(64, 256)
+    record = execute_run(compose(*SMALL_LINEAR, outputs, "quant=int8wo", "layers=sensitive", *SHORT))
+    assert record.outcome is Outcome.OK, record.reason
+    (kind,) = json.loads((tmp_path / "run" / "sensitive.json").read_text())["kinds"]
+    assert (kind["gain_by"], kind["gain_ms"] > 0) == ("rules", True)
+
+
 def test_the_quality_floor_holds(here, known, compose, execute_run):
     record = execute_run(compose(*SMALL_LINEAR, *known(64, 256), "quant.min_sqnr_db=90"))
     assert record.metrics["quantize/layers"] == 0

@@ -48,7 +48,7 @@ def prepare_database(folder: Path) -> None:
         return subprocess.run(["mariadb-admin", *client, "ping"], capture_output=True).returncode == 0
 
     wait_until(answers, f"mariadbd did not come up; see {folder / 'log'}")
-    subprocess.run(["mariadb", *client], input=_GRANTS, text=True, check=True, timeout=30)
+    subprocess.run(["mariadb", *client], input=_GRANTS, text=True, check=True, timeout=240)
 
 
 def register_account(cluster: "Cluster") -> None:

@@ -74,7 +74,7 @@ class Cluster:
             del os.environ["SLURM_CONF"]
             os.environ |= {"SLURM_CONF": before} if before else {}
 
-    def call(self, *command: str, patience_s: float = 60) -> str:
+    def call(self, *command: str, patience_s: float = 240) -> str:
         """Run a command on the cluster; returns what it prints.
 
         Raises:
@@ -175,7 +175,7 @@ class Cluster:
             self.call("scancel", "--quiet", f"--user={getpass.getuser()}")
         except (ClusterError, subprocess.TimeoutExpired):
             return
-        deadline = time.monotonic() + 8
+        deadline = time.monotonic() + 60
         while self._said("squeue", "--noheader") and time.monotonic() < deadline:
             time.sleep(0.1)
 

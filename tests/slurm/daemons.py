@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-_PATIENCE_S = 10.0
+_PATIENCE_S = 60.0
 
 
 class ClusterError(RuntimeError):

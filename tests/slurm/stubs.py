@@ -90,7 +90,7 @@ def sleep_at_first(run: "RunContext") -> None:
 
 def by_seed(run: "RunContext") -> None:
     """What happens is chosen by the seed, so that one array holds every fate."""
-    FATES[run.cfg.seed](run)
+    FATES[run.cfg.seed % len(FATES)](run)
 
 
 def _raise(run: "RunContext") -> None:

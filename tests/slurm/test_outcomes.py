@@ -41,7 +41,7 @@ def run(
     )
     gpu = GpuConf(kind, _target_="tests.slurm.stubs.StubDevice", slurm=asked)
     return replace(
-        cfg, gpu=gpu, task=TaskConf("stub", f"tests.slurm.stubs.{task}", False), outputs=str(outputs)
+        cfg, gpu=gpu, task=TaskConf("stub", f"tests.slurm.stubs.{task}", compares=False), outputs=str(outputs)
     )
 
 
@@ -57,7 +57,7 @@ class Sent:
             target=lambda: self.statuses.extend(run_on_cluster(configs, conf, backend, execute)), daemon=True
         )
         self.thread.start()
-        until(lambda: self.manifest and all("job" in entry for entry in self.manifest.runs), 120)
+        until(lambda: self.manifest and all("job" in entry for entry in self.manifest.runs), 240)
         manifest = self.manifest
         assert manifest is not None
         self.job = {name: str(entry["job"]) for name, entry in zip(self.names, manifest.runs, strict=True)}
@@ -70,7 +70,7 @@ class Sent:
 
     def node_of(self, name: str) -> str:
         """The node on which a run's own process is seen to be on."""
-        until(lambda: "sleeping" in self.output(name), 120)
+        until(lambda: "sleeping" in self.output(name), 240)
         return wait_for(self.cluster, [self.job[name]], lambda state: state.state == "RUNNING")[
             self.job[name]
         ].node
@@ -198,7 +198,7 @@ def test_a_network_that_parts_gives_one_record(
         cluster.kill_node(node, steps=False)
         try:
             found = sent.records()["parted"]
-            until(lambda: "given up" in sent.output("parted") or not _of_run(sent.folder["parted"]), 60)
+            until(lambda: "given up" in sent.output("parted") or not _of_run(sent.folder["parted"]), 240)
         finally:
             cluster.start_node(node)
     assert found.outcome == "ok"

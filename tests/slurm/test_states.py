@@ -162,7 +162,7 @@ def test_many_jobs_are_asked_about_at_once(fates: Fates, monkeypatch: pytest.Mon
 @pytest.mark.slow
 def test_a_job_at_its_time_limit(fates: Fates) -> None:
     """Slow: SLURM looks at time limits every 30 s, and the shortest is a minute."""
-    fates.wait("long", word="TIMEOUT", patience_s=180)
+    fates.wait("long", word="TIMEOUT", patience_s=300)
     if fates.cluster.accounting:
         assert accounted(fates.cluster, [fates.ids["long"]])[fates.ids["long"]].state == "TIMEOUT"
 

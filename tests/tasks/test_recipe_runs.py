@@ -7,20 +7,21 @@ import pytest
 from src.records.record import Outcome
 from tests.conftest import SMALL_FLUX
 
-PIPELINE = (*SMALL_FLUX, "target=pipeline", "model.pipeline.steps=3", "quant=none")
+SMALL = (*SMALL_FLUX, "dtype=float32")
+PIPELINE = (*SMALL, "target=pipeline", "model.pipeline.steps=3", "quant=none")
 
 
 def test_a_recipe_in_both_arms_is_quantized_as_it_is(compose, execute_run, tmp_path):
-    record = execute_run(compose(*SMALL_FLUX, "quant=int8wo", "recipe.fused_qkv=true"))
+    record = execute_run(compose(*SMALL, "quant=int8wo", "recipe.fused_qkv=true"))
     assert record.outcome is Outcome.OK, record.reason
     rows = json.loads((tmp_path / "run" / "layers.json").read_text())
     assert {row["scheme"] for row in rows if row["fqn"].endswith("to_qkv")} == {"int8wo"}
-    assert record.details["baseline"]["text"] == "unquantized bfloat16, compile=none, fused_qkv"
+    assert record.details["baseline"]["text"] == "unquantized float32, compile=none, fused_qkv"
 
 
 def test_a_recipe_as_the_treatment_with_a_quantized_baseline(compose, execute_run, tmp_path):
     record = execute_run(
-        compose(*SMALL_FLUX, "quant=int8wo", "recipe.fused_qkv=true", "treatment=[recipe.fused_qkv]")
+        compose(*SMALL, "quant=int8wo", "recipe.fused_qkv=true", "treatment=[recipe.fused_qkv]")
     )
     assert record.outcome is Outcome.OK, record.reason
     tables = [json.loads((tmp_path / "run" / name / "layers.json").read_text()) for name in ("", "baseline")]
@@ -28,7 +29,7 @@ def test_a_recipe_as_the_treatment_with_a_quantized_baseline(compose, execute_ru
     assert "to_qkv" in quantized[0]
     assert "to_qkv" not in quantized[1]
     assert "to_q" in quantized[1]
-    assert record.details["baseline"]["text"] == "int8wo of bfloat16, compile=none"
+    assert record.details["baseline"]["text"] == "int8wo of float32, compile=none"
     own, other = (record.metrics[f"quality/{arm}sqnr_db"] for arm in ("", "baseline_"))
     assert own == pytest.approx(other, abs=3)
     assert 20 < own < 60
@@ -36,7 +37,7 @@ def test_a_recipe_as_the_treatment_with_a_quantized_baseline(compose, execute_ru
 
 
 def test_fewer_layers_as_the_treatment(compose, execute_run):
-    cfg = compose(*SMALL_FLUX, "quant=int8wo", "quant.layers.exclude=[attn]", "treatment=[quant.layers]")
+    cfg = compose(*SMALL, "quant=int8wo", "quant.layers.exclude=[attn]", "treatment=[quant.layers]")
     record = execute_run(cfg)
     assert record.outcome is Outcome.OK, record.reason
     assert record.metrics["memory/model_gib"] > record.metrics["memory/baseline_model_gib"]
@@ -74,7 +75,7 @@ def test_a_ladder_leaves_out_what_an_earlier_step_could_not_add(compose, execute
     steps = {"order": ["recipe.memory_format"], "quantized": ["quant"]}
     given = [f"+ladder.steps.{name}=[{','.join(keys)}]" for name, keys in steps.items()]
     cfg = compose(
-        *SMALL_FLUX, "quant=int8wo", "recipe.memory_format=channels_last", *given, "ladder.step=quantized"
+        *SMALL, "quant=int8wo", "recipe.memory_format=channels_last", *given, "ladder.step=quantized"
     )
     record = execute_run(cfg)
     assert record.outcome is Outcome.OK, record.reason

@@ -1,11 +1,11 @@
-"""The layer tables of measured models: which Linear layers a run had, and what each was given."""
+"""What lies in runs' folders, above all layer tables: which Linear layers a run had, and what each was given."""
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -17,27 +17,35 @@ _DOWNLOADS = 25  # of runs whose records are not on this disk
 _LOOKED_AT = 2000  # runs, the newest
 MOST_TABLES = 48  # that are read, the newest runs'
 
+T = TypeVar("T")
 Table = list[dict[str, Any]]  # the fields of src.treatments.layers.LayerRow
 
 
 def layer_tables(runs: pd.DataFrame, outputs: Path, tracker: Tracker | None = None) -> dict[str, Table]:
     """Run key -> its table, of the newest runs that have one here; of some others it is fetched."""
     newest = runs.sort_values("started_at", ascending=False).head(_LOOKED_AT)
-    return dict(islice(_found(newest, outputs, tracker), MOST_TABLES))
+    return dict(islice(from_folders(newest, NAME, read_layers, outputs, tracker), MOST_TABLES))
 
 
-def _found(runs: pd.DataFrame, outputs: Path, tracker: Tracker | None) -> Iterator[tuple[str, Table]]:
+def from_folders(
+    runs: pd.DataFrame,
+    name: str,
+    read: Callable[[Path | None], T],
+    outputs: Path,
+    tracker: Tracker | None,
+) -> Iterator[tuple[str, T]]:
+    """Run key -> what is read of a file in its folder, of those that hold something; of some others it is fetched."""
     downloads = _DOWNLOADS if tracker else 0
     with tempfile.TemporaryDirectory() as folder:
         for run_key, attempt, run_id in zip(runs["run_key"], runs["attempt"], runs["run_id"], strict=True):
-            path: Path | None = run_folder(outputs, run_key, attempt) / NAME
+            path: Path | None = run_folder(outputs, run_key, attempt) / name
             if path is not None and not path.is_file() and tracker and downloads:
                 downloads -= 1
                 target = Path(folder) / str(downloads)
                 target.mkdir()
-                path = tracker.artifact(run_id, NAME, target)
-            if rows := read_layers(path):
-                yield run_key, rows
+                path = tracker.artifact(run_id, name, target)
+            if content := read(path):
+                yield run_key, content
 
 
 def read_layers(path: Path | None) -> Table:

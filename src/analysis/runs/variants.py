@@ -16,6 +16,7 @@ _FREE = ("quant.config.", "compile.options.", "recipe.", "model.factory.")
 _NOT_A_VARIANT = (".name", ".description", "._target_", ".dims.M", ".dims.K", ".dims.N")
 _LAYERS = "quant.layers."  # the rules for layers, and the name of their preset
 _PRESET = _LAYERS + "name"
+_TARGET = _LAYERS + "sensitive.min_sqnr_db"  # of a preset that chooses by it
 _EVERY_LAYER = "all"  # conf/layers
 
 
@@ -83,8 +84,15 @@ def _by_preset(differing: list[str], params: Sequence[dict[str, str]]) -> list[s
     rules = [name for name in differing if name.startswith(_LAYERS)]
     settings = {tuple(given.get(name, "") for name in [_PRESET, *rules]) for given in params}
     if not rules or len(settings) > len({preset for preset, *_ in settings}):
-        return differing
+        return differing if _TARGET not in rules else _with_target(differing, params)
     return [*(name for name in differing if name not in rules), _PRESET]
+
+
+def _with_target(differing: list[str], params: Sequence[dict[str, str]]) -> list[str]:
+    """The target beside the preset, where runs of one differ in nothing else."""
+    without = [{name: value for name, value in given.items() if name != _TARGET} for given in params]
+    named = _by_preset([name for name in differing if name != _TARGET], without)
+    return [*named, _TARGET] if _PRESET in named else differing
 
 
 def _short(name: str) -> str:

@@ -140,7 +140,7 @@ class ModelForecaster:
         place, times = asked.place, self.times(asked.place)
         layers = times.layers(chosen)
         rest = self._rest(asked, times, sum(each.baseline_ms for each in layers))
-        notes = [self.knowledge.note(place.device), *_notes(times, layers)]
+        notes = [self.knowledge.note(place.device), *_notes(times, layers), _all_of(asked.cfg.quant)]
         whole = put_together(layers, rest, [note for note in notes if note])
         whole = replace(whole, borrowed=times.timed_on != place.device)
         rows = self._footprints.of(asked.cfg).rows
@@ -234,6 +234,12 @@ def _notes(times: LayerTimes, layers: Sequence[Layers]) -> Iterator[str]:
             f"{calls} calls of layers that would be quantized and that nothing foretells ({ms:.3g} ms) count as "
             f"unquantized: {unknown[0].unknown}"
         )
+
+
+def _all_of(conf: QuantConf) -> str:
+    if not conf.layers.sensitive._target_:
+        return ""
+    return f"layers={conf.layers.name}: which layers to leave alone is measured; foretold as if none were"
 
 
 def _at_most(whole: Whole) -> str:
