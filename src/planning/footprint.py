@@ -17,7 +17,8 @@ from src.planning.live import LiveBytes
 from src.treatments.layers import LayerRow, capture_layers
 from src.workloads.dims import resolve, shape_of
 from src.workloads.inputs import make_inputs
-from src.workloads.model import empty_model, fill, size_bytes, tensor_bytes
+from src.workloads.model import empty_model
+from src.workloads.parameters import fill, size_bytes, tensor_bytes
 from src.workloads.workload import Workload, build_workload
 
 _CPU = Device(kind="cpu", name="fake", memory_gib=math.nan)

@@ -12,6 +12,7 @@ from src.planning.cards import Card
 from src.planning.hours import Estimate
 from src.planning.memory import Forecast
 from src.planning.parts import added
+from src.records.key import axes_of
 
 
 class Fate(StrEnum):
@@ -159,3 +160,16 @@ def _by(runs: Iterable[PlannedRun], names: list[str]) -> dict[tuple[str, ...], l
     for run in runs:
         found.setdefault(tuple(run.axes.get(name, "") for name in names), []).append(run)
     return found
+
+
+_OF_SOME = ("resolution", "frames")  # 0: the model has none
+
+
+def plan_axes(cfg: RootConf) -> dict[str, str]:
+    """What runs of a plan are told apart by: the record's axes, the device first, and a few keys more."""
+    dims = {} if cfg.resolution else {f"model.dims.{name}": size for name, size in cfg.model.dims.items()}
+    axes = {"gpu": cfg.gpu.name, "model": cfg.model.name, "resolution": cfg.resolution, "frames": cfg.frames}
+    axes |= dims
+    axes |= {"target": cfg.target, "batch": cfg.batch} | axes_of(cfg) | dims
+    axes |= {"layers": cfg.quant.layers.name, "quant.where": cfg.quant.where, "quant.via": cfg.quant.via}
+    return {name: str(value) for name, value in axes.items() if name not in _OF_SOME or value}

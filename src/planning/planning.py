@@ -17,7 +17,7 @@ from src.outcomes import RunEndedError
 from src.planning.cards import Card, card_of
 from src.planning.footprint import Footprints
 from src.planning.hours import GUESS, Estimate, History, guess_s
-from src.planning.matrix import HERE, Fate, Group, Launch, Matrix, PlannedRun, Promise
+from src.planning.matrix import HERE, Fate, Group, Launch, Matrix, PlannedRun, Promise, plan_axes
 from src.planning.memory import Forecast, forecast, nothing_fits, reasoned
 from src.planning.parts import CEILINGS, CEILINGS_S, guessed_parts
 from src.planning.smaller import SMALLER, sizes_that_fit
@@ -228,19 +228,6 @@ class _Planner:
             misfit = ("", "") if footprint.trouble else nothing_fits(rows, cfg.quant, kind)
             self._forecasts[key] = foretold, misfit
         return self._forecasts[key]
-
-
-_OF_SOME = ("resolution", "frames")  # 0: the model has none
-
-
-def plan_axes(cfg: RootConf) -> dict[str, str]:
-    """What runs of a plan are told apart by: the record's axes, the device first, and a few keys more."""
-    dims = {} if cfg.resolution else {f"model.dims.{name}": size for name, size in cfg.model.dims.items()}
-    axes = {"gpu": cfg.gpu.name, "model": cfg.model.name, "resolution": cfg.resolution, "frames": cfg.frames}
-    axes |= dims
-    axes |= {"target": cfg.target, "batch": cfg.batch} | axes_of(cfg) | dims
-    axes |= {"layers": cfg.quant.layers.name, "quant.where": cfg.quant.where, "quant.via": cfg.quant.via}
-    return {name: str(value) for name, value in axes.items() if name not in _OF_SOME or value}
 
 
 def own_request(cfg: RootConf) -> Mapping[str, Any]:

@@ -28,7 +28,7 @@ from src.treatments.layers import LayerRow
 from src.treatments.loading import check_loading
 from src.treatments.making import make_treated
 from src.treatments.scheme import Scheme, make_scheme
-from src.workloads.model import tensor_bytes
+from src.workloads.parameters import tensor_bytes
 from src.workloads.pipeline import check_weights
 from src.workloads.workload import Workload, empty_workload
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
-from src.workloads.model import tensor_bytes
+from src.workloads.parameters import tensor_bytes
 from src.workloads.workload import Workload
 
 MakeOptimizer = Callable[[Iterator[torch.nn.Parameter]], Optimizer]

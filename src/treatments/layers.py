@@ -218,9 +218,8 @@ def mostly_others(workload: Workload, rows: Iterable[LayerRow]) -> list[str]:
         module = workload.components()[component]
         others = _other_weights(module)
         if counts["quantized"] and 2 * sum(others.values()) > sum(p.numel() for p in module.parameters()):
-            kinds = ", ".join(
-                f"{n} {kind}" for kind, n in Counter(type(m).__name__ for m in others).most_common()
-            )
+            counted = Counter(type(m).__name__ for m in others).most_common()
+            kinds = ", ".join(f"{n} {kind}" for kind, n in counted)
             warnings.append(
                 f"{component}: the {counts['quantized']:.0f} quantized Linear layers hold "
                 f"{counts['quantized_share']:.1%} of its weights; {kinds} stay as they are"

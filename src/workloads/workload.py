@@ -14,7 +14,8 @@ from src.config.schema import RootConf, sizes, sizes_of_call
 from src.devices.device import Device
 from src.workloads.dims import resolve
 from src.workloads.inputs import make_inputs
-from src.workloads.model import Heard, build_model, empty_model, fill, outline, weights_made_on
+from src.workloads.model import build_model, empty_model, outline, weights_made_on
+from src.workloads.parameters import Heard, fill
 from src.workloads.pipeline import ImagePipeline, assemble, build_pipeline, parts_of
 from src.workloads.recipe import restructured
 
@@ -111,7 +112,7 @@ def rebuild(
     Args:
         like: a workload of this configuration; its own weights may be gone.
         hear: given the target while it is an outline, returns what hears of each module of the target as soon as
-            its own weights are on the device (`src.workloads.model.fill`).
+            its own weights are on the device (`src.workloads.parameters.fill`).
     """
     dtype = getattr(torch, cfg.dtype)
     parts = parts_of(cfg)

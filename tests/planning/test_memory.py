@@ -9,7 +9,7 @@ from src.planning.footprint import Footprints
 from src.planning.live import LiveBytes
 from src.planning.memory import Forecast, forecast, keeps_graphs, nothing_fits, reasoned
 from src.treatments.layers import capture_layers
-from src.workloads.model import size_bytes
+from src.workloads.parameters import size_bytes
 from src.workloads.workload import build_workload
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR
 

@@ -176,9 +176,8 @@ def device_asked(cfg: RootConf, knowledge: Knowledge) -> str:
         return usual_place(knowledge.measured)["device"] if len(knowledge.measured) else ""
     if cfg.gpu.match:
         cells = (knowledge.measured, knowledge.beyond)
-        known = [
-            name for each in cells for name in each["device"].value_counts().index
-        ]  # the most cells first
+        # the most cells first
+        known = [name for each in cells for name in each["device"].value_counts().index]
         named = [name for name in known if re.search(cfg.gpu.match, name)]
         return named[0] if named else cfg.gpu.description or cfg.gpu.name
     card = card_of(cfg.gpu)
@@ -221,8 +220,8 @@ def gaining(conf: QuantConf, told: Mapping[str, Forecast]) -> list[str]:
 
 
 def _why_not(conf: QuantConf, row: LayerRow, requires: RequiresConf) -> str:
-    outside = f"{row.component} is not in quant.components"
-    return why_not(row, conf.layers, requires) if row.component in conf.components else outside
+    inside = row.component in conf.components
+    return why_not(row, conf.layers, requires) if inside else f"{row.component} is not in quant.components"
 
 
 def _notes(times: LayerTimes, layers: Sequence[Layers]) -> Iterator[str]:
@@ -237,9 +236,8 @@ def _notes(times: LayerTimes, layers: Sequence[Layers]) -> Iterator[str]:
 
 
 def _all_of(conf: QuantConf) -> str:
-    if not conf.layers.sensitive._target_:
-        return ""
-    return f"layers={conf.layers.name}: which layers to leave alone is measured; foretold as if none were"
+    why = f"layers={conf.layers.name}: which layers to leave alone is measured; foretold as if none were"
+    return why if conf.layers.sensitive._target_ else ""
 
 
 def _at_most(whole: Whole) -> str:

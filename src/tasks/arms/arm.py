@@ -15,7 +15,7 @@ from src.tasks.arms.ahead import note_ahead
 from src.tasks.arms.packaged import compile_arm
 from src.timers.steps import mark_step
 from src.treatments.attached import attach
-from src.workloads.model import size_bytes
+from src.workloads.parameters import size_bytes
 from src.workloads.workload import Workload
 
 

@@ -29,7 +29,7 @@ from src.treatments.attached import has_hooks
 from src.treatments.layers import LayerRow, capture_layers, linear_shape
 from src.treatments.making import make_treated
 from src.treatments.scheme import make_scheme
-from src.workloads.model import size_bytes
+from src.workloads.parameters import size_bytes
 from src.workloads.recipe import changes, recipe_refusals
 from src.workloads.workload import Workload, build_workload
 
