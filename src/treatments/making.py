@@ -35,9 +35,9 @@ def make_treated(
         RunEndedError: `unsupported`, when no layer can be quantized, or not there, or not through that.
     """
     conf, record = run.cfg.quant, run.record
-    warnings = unmatched(conf.layers, rows, conf.components)
-    record.details |= {"where": conf.where, "via": conf.via}
-    warnings = [*record.details.get("warnings", ()), *warnings]
+    earlier, own = record.details.get("warnings", ()), unmatched(conf.layers, rows, conf.components)
+    warnings = [*dict.fromkeys([*earlier, *own])]
+    record.details |= {"where": conf.where, "via": conf.via, "warnings": warnings}
     with _table_kept(rows, run), kept_options():
         if conf.via == "direct" and conf.where == "device":
             workload = _on_device(scheme, second, rows, run)

