@@ -27,7 +27,7 @@ from tests.forecasts.synthetic import DEVICE, made_cells
 
 PUBLISHED = Path("outputs/published/nvidia-h100-80gb-hbm3")
 SCHEMES = ["float8dq", "float8wo", "int4wo", "int8dq", "int8wo"]
-NO_RUNS = pd.DataFrame(columns=["M", "quant", "variant", "compile", "verdict", "outcome"])
+NO_RUNS = pd.DataFrame(columns=["task", "M", "quant", "variant", "compile", "verdict", "outcome"])
 
 
 @pytest.fixture(scope="module")

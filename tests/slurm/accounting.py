@@ -23,9 +23,11 @@ _SMALL = ("--innodb-log-file-size=8M", "--innodb-buffer-pool-size=64M")
 
 def database_commands(folder: Path, ports: dict[str, int]) -> dict[str, list[str]]:
     """Make the database's files; returns the daemon to start, by name."""
-    user, files = f"--user={getpass.getuser()}", f"--datadir={folder / 'mysql'}"
+    user, temporary = f"--user={getpass.getuser()}", folder / "mysql-tmp"
+    temporary.mkdir()  # of its own: a server that starts removes what others have in theirs
+    files = (f"--datadir={folder / 'mysql'}", f"--tmpdir={temporary}")
     rights = "--auth-root-authentication-method=normal"
-    install = ["mariadb-install-db", "--no-defaults", user, files, "--skip-test-db", rights, *_SMALL]
+    install = ["mariadb-install-db", "--no-defaults", user, *files, "--skip-test-db", rights, *_SMALL]
     with (folder / "log" / "mariadb-install.log").open("wb") as log:
         subprocess.run(install, stdout=log, stderr=log, check=True, timeout=240)
     where = [f"--socket={_socket(folder)}", "--bind-address=127.0.0.1", f"--port={ports['mariadbd']}"]
@@ -37,7 +39,7 @@ def database_commands(folder: Path, ports: dict[str, int]) -> dict[str, list[str
         "--innodb-lock-wait-timeout=900",
         "--innodb-flush-log-at-trx-commit=0",
     ]  # slurmdbd asks for the former
-    return {"mariadbd": ["mariadbd", "--no-defaults", user, files, *where, *names, *_SMALL, *wanted]}
+    return {"mariadbd": ["mariadbd", "--no-defaults", user, *files, *where, *names, *_SMALL, *wanted]}
 
 
 def prepare_database(folder: Path) -> None:

@@ -82,7 +82,7 @@ def test_layer_table_of_a_block_agrees_with_its_weights(treat, quant):
         assert (row.scheme == quant) == quantized
         assert bool(row.scheme) != bool(row.reason)
     assert all(row.scheme for row in treated.rows)
-    assert treated.quality["quality/sqnr_db"] > 15
+    assert treated.quality["quality/sqnr_db"] > 12
 
 
 @pytest.mark.parametrize("quant", ["int8wo", "int8dq", "float8wo", "int4wo"])

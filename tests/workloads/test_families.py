@@ -59,4 +59,6 @@ def test_a_function_makes_a_model_as_a_class_does(compose, cpu):
 
 def test_the_documentations_example_is_sdxl():
     text = (ROOT / "docs" / "models.md").read_text().split("```yaml\n")[1].split("```")[0]
-    assert yaml.safe_load(text) == yaml.safe_load((ROOT / "conf" / "model" / "sdxl.yaml").read_text())
+    model = yaml.safe_load((ROOT / "conf" / "model" / "sdxl.yaml").read_text())
+    del model["pipeline"]  # the page has it apart
+    assert yaml.safe_load(text) == model
