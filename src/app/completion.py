@@ -75,8 +75,13 @@ def _function(command: str) -> str:
 
 
 def _hydras(loader: ConfigLoader, config_name: str, overrides: list[str], word: str) -> list[str]:
-    """Groups, their options and keys; `-m` because earlier words may be sweeps."""
-    return BashCompletion(loader)._query(config_name, " ".join(["-m", *overrides, word]))
+    """Groups, their options and keys; `-m` because earlier words may be sweeps.
+
+    Hydra completes a group that holds another one, such as `quant`, without its equals sign.
+    """
+    found = BashCompletion(loader)._query(config_name, " ".join(["-m", *overrides, word]))
+    bare = [each for each in found if each.replace("/", "").isidentifier()]
+    return [*found, *(f"{each}=" for each in bare if loader.get_group_options(each))]
 
 
 def _choices(loader: ConfigLoader, config_name: str, overrides: list[str], word: str) -> Iterator[str]:

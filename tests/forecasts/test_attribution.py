@@ -84,7 +84,8 @@ def test_the_report_shows_it(published):
 
 
 def run(**changed: object) -> dict[str, object]:
-    row = {"model": "a", "target": "denoiser", "batch": 1, "resolution": 0, "frames": 0, "dtype": "bfloat16",
+    row = {"task": "latency", "model": "a",
+           "target": "denoiser", "batch": 1, "resolution": 0, "frames": 0, "dtype": "bfloat16",
            "device": DEVICE, "M": None, "K": None, "N": None, "compile": "regional", "quant": "float8dq",
            "variant": "", "run_key": "key", "verdict": "helps", "started_at": pd.Timestamp("2026-01-01"),
            "speedup/ratio": 1.25, "speedup/ci_low": 1.2, "speedup/ci_high": 1.3, "latency/baseline_median_ms": 1.0,
