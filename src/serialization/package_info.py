@@ -97,8 +97,11 @@ def read_package(folder: Path) -> PackageInfo:
         raise unusable_package(path, f"not JSON ({error}), so there is no package") from error
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise unusable_package(path, "not written by compile=aot")
-    if isinstance(content["schema_version"], int) and content["schema_version"] > SCHEMA_VERSION:
-        raise unusable_package(path, f"schema {content['schema_version']} is newer than {SCHEMA_VERSION}")
+    version = content.get("schema_version")
+    if not isinstance(version, int):
+        raise unusable_package(path, "not complete (no schema_version)")
+    if version > SCHEMA_VERSION:
+        raise unusable_package(path, f"schema {version} is newer than {SCHEMA_VERSION}")
     known = {field.name for field in fields(PackageInfo)}
     try:
         info = PackageInfo(**{name: value for name, value in content.items() if name in known})

@@ -171,6 +171,7 @@ def test_whether_a_package_is_as_quick_there(compose, run_context, there_ms, for
         ({"versions": {"torch": "2.0.0"}}, "built with torch 2.0.0, this is"),
         ({"device": {"kind": "cuda", "name": "a GPU"}}, "built for a GPU; this is .*: a cpu device"),
         ({"schema_version": 99}, "schema 99 is newer"),
+        ({"schema_version": None}, "no schema_version"),
         ({"kind": "else"}, "not written by compile=aot"),
         ({"parts": [{}]}, "not complete"),
     ],
