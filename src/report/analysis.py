@@ -43,6 +43,7 @@ from src.report.regimes.sections import show as show_regimes
 from src.report.report import Report, write_report
 from src.report.runs.ladder import ladder_in_words
 from src.report.runs.left import left_in_words
+from src.report.unchanged import Told
 from src.report.words import sentences
 
 
@@ -62,13 +63,21 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
         if not conf.imports and not conf.predict:
             raise
         return _without_runs(conf, str(error), console)
+    told = Told(conf, console)
+    if told.untouched:
+        told.again()
+        return 0
     with Logbook(tracker) as logbook:
-        return _of_runs(conf, tracker, logbook, console)
+        return _of_runs(conf, tracker, logbook, told, console)
 
 
-def _of_runs(conf: AnalyzeConf, tracker: Tracker, logbook: Logbook, console: Console) -> int:
-    attempts, told = tracker.attempts(kept_folder(Path(conf.outputs)))
-    for line in told:
+def _of_runs(conf: AnalyzeConf, tracker: Tracker, logbook: Logbook, told: Told, console: Console) -> int:
+    read = tracker.attempts(kept_folder(Path(conf.outputs)), told.same)
+    if read is None:
+        told.again()
+        return 0
+    attempts, notes = read
+    for line in notes:
         console.print(f"note: {line}", soft_wrap=True, markup=False)
     frame = tidied(attempts, conf.margin)
     steps = _of_the_sweep(steps_of(attempts, conf.margin), conf)
@@ -107,8 +116,10 @@ def _of_runs(conf: AnalyzeConf, tracker: Tracker, logbook: Logbook, console: Con
     show_regimes(console, found_regimes)
     for line in [*left_in_words(left), *ladder_in_words(steps)]:
         console.print(line, soft_wrap=True, markup=False)
-    _log(logbook, tracker.uri, conf, report, paths, console)
+    logged = _log(logbook, tracker.uri, conf, report, paths, console)
     terminal.closing(console, paths[0], tracker.view_hint, report.answers)
+    if logged and not notes:
+        told.keep(paths)
     return 0
 
 
@@ -204,7 +215,7 @@ def report_folder(folder: Path) -> Path:
 
 def _log(
     logbook: Logbook, uri: str, conf: AnalyzeConf, report: Report, paths: list[Path], console: Console
-) -> None:
+) -> bool:
     """Log the analysis, also with the sweep it is of; the report is on disk, so a tracker gone away is only said."""
     sweep = conf.sweep or ""
     entry = Entry(
@@ -215,5 +226,7 @@ def _log(
         sweep=sweep,
         answer=paragraph([each.answer for each in report.answers]),
     )
-    if why := logbook.log(entry):
+    why = logbook.log(entry)
+    if why:
         console.print(f"the analysis could not be logged to {uri}: {why}", markup=False)
+    return not why

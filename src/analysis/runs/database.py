@@ -14,6 +14,7 @@ from hashlib import md5
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from src.analysis.runs.local_store import connected
@@ -28,7 +29,9 @@ _TAGGED = """
     CROSS JOIN tags AS t ON t.run_uuid = runs.run_uuid
     WHERE runs.experiment_id = ? AND runs.lifecycle_stage = 'active' GROUP BY runs.rowid"""
 _SEPARATOR = "\x1f"  # char(31)
-_RUN, _PUBLISHED = (f"{_SEPARATOR}{tag}{_SEPARATOR}" for tag in ("kind=run", "published=1"))
+_RUN, _CALIBRATION, _PUBLISHED = (
+    f"{_SEPARATOR}{tag}{_SEPARATOR}" for tag in ("kind=run", "kind=calibration", "published=1")
+)
 _EACH = """
     SELECT id, t.key, {value} FROM asked CROSS JOIN {table} AS t ON t.run_uuid = id WHERE {those}"""
 _EVERY = "SELECT t.run_uuid, t.key, {value} FROM latest_metrics AS t WHERE +t.key IN ({names})"
@@ -48,8 +51,13 @@ class Database:
 
     def __init__(self, connection: sqlite3.Connection, experiment_id: str) -> None:
         self._connection = connection
-        tagged = connection.execute(_TAGGED, (int(experiment_id),))
-        each = [(run_id, start_ms or 0, _print(text)) for run_id, start_ms, text in tagged if _is_run(text)]
+        each: list[tuple[str, int, str]] = []
+        self._calibrated: list[str] = []
+        for run_id, start_ms, text in connection.execute(_TAGGED, (int(experiment_id),)):
+            if _is(text, _RUN):
+                each.append((run_id, start_ms or 0, _print(text)))
+            elif _is(text, _CALIBRATION):
+                self._calibrated.append(_print(f"{run_id} {start_ms} {text}"))
         self._published = pd.DataFrame(each, columns=["run_id", "start_ms", PRINT]).set_index("run_id")
 
     def marks(self) -> pd.DataFrame:
@@ -58,6 +66,11 @@ class Database:
         found = _columns(self._published.index, self._connection.execute(query, _DECIDING))
         numbers = {name: pd.array(found[name], dtype="float64") for name in _DECIDING}
         return self._published[[PRINT]].astype("str").assign(**numbers)
+
+    def told_apart(self, marks: pd.DataFrame) -> str:
+        """Tells these runs, as `marks` has them, and the calibrations beside them from others."""
+        each = np.sort(pd.util.hash_pandas_object(marks).to_numpy())
+        return md5(each.tobytes() + str(sorted(self._calibrated)).encode(), usedforsecurity=False).hexdigest()
 
     def attempts(self, ids: Iterable[str] | None) -> pd.DataFrame:
         """The rows of some runs; None: of all."""
@@ -127,10 +140,10 @@ def _unknown(names: Sequence[str]) -> str:
     return ",".join("?" * len(names))
 
 
-def _is_run(tags: str) -> bool:
-    """Whether it is a published run of the program, no sweep, calibration or analysis."""
+def _is(tags: str, kind: str) -> bool:
+    """Whether it is a published run of a kind: of the program, or a calibration."""
     told = f"{_SEPARATOR}{tags}{_SEPARATOR}"
-    return _RUN in told and _PUBLISHED in told
+    return kind in told and _PUBLISHED in told
 
 
 def _print(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -73,21 +73,30 @@ class Tracker:
         with suppress(ConfigError):
             _ = self._client
 
-    def attempts(self, folder: Path) -> tuple[pd.DataFrame, list[str]]:
+    def attempts(
+        self, folder: Path, same: Callable[[str], bool] = lambda _: False
+    ) -> tuple[pd.DataFrame, list[str]] | None:
         """All published runs as `src.analysis.runs.source.attempts`, and what is to be said of how they were read.
 
         A database is read directly, and what was read is kept; a server is asked for everything each time.
 
         Args:
             folder: where rows are kept.
+            same: asked, where that can be told, whether what tells these runs from others is known.
+
+        Returns:
+            The runs; None where they are the same.
         """
         if self._database is None:
             return attempts(Runs(self.runs())), []
         kept = Kept(folder, {"uri": self.uri, "id": self.experiment_id, "made": self._created_ms})
         try:
             with opened(self._database, self.experiment_id) as database:
+                marks = database.marks()
+                if same(database.told_apart(marks)):
+                    return None
                 before = kept.read()
-                rows, new = refreshed(before, database.marks(), database.attempts)
+                rows, new = refreshed(before, marks, database.attempts)
         except OtherTablesError:
             return attempts(Runs(self.runs())), []
         if len(new):

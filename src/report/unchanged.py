@@ -1,0 +1,132 @@
+"""What an analysis told, kept: where nothing changed that it is made of, it is told again instead of computed.
+
+What it is made of: the program's own files, the arguments, the terminal, which folders of runs and sweeps there are,
+and the published runs and calibrations. These are not even read where the database is the very same file as when they
+were read last. What an analysis of one sweep, an import or a forecast says is not kept.
+"""
+
+import contextlib
+import json
+import platform
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from src.analysis.runs.kept import kept_folder
+from src.config.paths import ROOT, command, database_path
+from src.config.schema import AnalyzeConf
+from src.records.record import write_json
+from src.records.store import LEFT_NAME, MANIFEST_NAME
+
+SCHEMA = 1
+_PROGRAM = ("src", "conf")
+_DRAWN_WITH = ("pandas", "plotly", "rich")
+_Stamp = list[str | int]
+
+
+class Told:
+    """What the analysis before told, of the same arguments.
+
+    Args:
+        conf: the arguments.
+        console: what is printed on; all of that is recorded.
+    """
+
+    def __init__(self, conf: AnalyzeConf, console: Console) -> None:
+        self._console, console.record = console, True
+        self._database = database_path(conf.tracking.uri)
+        asked = json.dumps([asdict(conf), str(Path.cwd())], sort_keys=True)
+        self._path = kept_folder(Path(conf.outputs)) / f"told-{_digest(asked)}.json"
+        self._kept = not (conf.sweep or conf.imports or conf.predict) and self._database is not None
+        self._made_of = _digest(json.dumps([_program(), _terminal(console), [*_folders(Path(conf.outputs))]]))
+        self._stamps = [*_stamps(self._files())]  # from before anything is read
+        self._before = self._read() if self._kept else {}
+        self._runs = ""
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the database is the same file as when its runs were found to be those of that analysis."""
+        return bool(self._before) and self._before["database"] == self._stamps
+
+    def same(self, runs: str) -> bool:
+        """Whether these runs are those of that analysis.
+
+        Args:
+            runs: tells them from others.
+        """
+        self._runs = runs
+        if not self._before or self._before["runs"] != runs:
+            return False
+        self._write(self._before | {"database": self._stamps})
+        return True
+
+    def again(self) -> None:
+        """Print what that analysis printed."""
+        since = f"nothing new since {self._before['made']}: the answer and the report of then"
+        self._console.print(since, soft_wrap=True, markup=False)
+        self._console.file.write(self._before["text"])
+
+    def keep(self, reports: Iterable[Path]) -> None:
+        """Keep what was printed, as told of the runs that `same` was asked about, beside these files."""
+        if self._kept and self._runs:
+            styled = self._console.color_system is not None
+            self._write({
+                "schema": SCHEMA, "made_of": self._made_of, "runs": self._runs, "database": None,
+                "reports": [*_stamps(reports)], "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+                "text": self._console.export_text(clear=False, styles=styled),
+            })  # fmt: skip
+
+    def _read(self) -> dict[str, Any]:
+        """What is kept; empty where there is nothing, or that was made of something else."""
+        try:
+            kept: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
+            reports = [*_stamps(Path(name) for name, *_ in kept["reports"])]
+            true = (kept["schema"], kept["made_of"], kept["reports"]) == (SCHEMA, self._made_of, reports)
+            return kept if true and all(name in kept for name in ("runs", "made", "text", "database")) else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def _write(self, kept: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):
+            write_json(self._path, kept)
+
+    def _files(self) -> list[Path]:
+        """The database, and what SQLite may have beside it."""
+        names = (f"{self._database}{end}" for end in ("", "-wal", "-journal"))
+        return [Path(name) for name in names] if self._database else []
+
+
+def _program() -> list[Any]:
+    """Tells this program and what it computes and draws with from other versions."""
+    every = (path for name in _PROGRAM for path in sorted((ROOT / name).rglob("*.*")))
+    files = (path for path in every if path.suffix != ".pyc")
+    return [*_stamps(files), platform.python_version(), [version(name) for name in _DRAWN_WITH]]
+
+
+def _terminal(console: Console) -> list[Any]:
+    return [console.width, console.color_system, console.encoding, command("run")]
+
+
+def _folders(outputs: Path) -> Iterator[_Stamp]:
+    """Which folders of runs there are, and of each sweep what it says of them."""
+    sweeps = outputs / "sweeps"
+    names = [sweep / name for sweep in sorted(sweeps.glob("*")) for name in (MANIFEST_NAME, LEFT_NAME)]
+    yield from _stamps([outputs / "runs", sweeps, *names])
+
+
+def _stamps(files: Iterable[Path]) -> Iterator[_Stamp]:
+    """Each file that is there with what is another once its content is."""
+    for path in files:
+        with contextlib.suppress(OSError):
+            found = path.stat()
+            yield [str(path), found.st_ino, found.st_size, found.st_mtime_ns]
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:16]
