@@ -1,6 +1,5 @@
 """Speedup over M of one Linear, per scheme, compile mode, device and (K, N), and the break-even table."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -15,7 +14,7 @@ import pandas as pd
 
 from src.analysis.breakeven import Array, Crossing, Direction, crossings, curve
 from src.analysis.runs.frame import compared, layer_level
-from src.analysis.runs.kept import Kept
+from src.analysis.runs.kept import pieces
 from src.statistics.speedup import Verdict
 
 GROUP = ["device", "model", "target", "dtype", "compile", "quant", "variant", "K", "N"]
@@ -146,22 +145,13 @@ def known_crossings(curves: Sequence[Shapes], folder: Path | None, seed: int) ->
     """The crossings of each curve; of very many, those are kept that the same numbers had before."""
     if folder is None or len(curves) < _MANY:
         return [each.crossings(seed) for each in curves]
-    kept = Kept(folder, {"what": "crossings", "seed": seed})
-    before = kept.read()
-    known: dict[str, str] = (
-        {} if before is None else dict(zip(before["run_id"], before["found"], strict=True))
+    found = pieces(
+        folder,
+        {"what": "crossings", "seed": seed},
+        [each.print for each in curves],
+        lambda place: [asdict(crossing) for crossing in curves[place].crossings(seed)],
     )
-    prints = [each.print for each in curves]
-    new = {
-        name: json.dumps([asdict(found) for found in each.crossings(seed)])
-        for name, each in zip(prints, curves, strict=True)
-        if name not in known
-    }
-    known |= new
-    every = pd.DataFrame({"run_id": prints, "found": [known[name] for name in prints]})
-    if new:
-        kept.write(every, every[every["run_id"].isin([*new])], anew=before is None)
-    return [[_crossing(told) for told in json.loads(text)] for text in every["found"]]
+    return [[_crossing(told) for told in each] for each in found]
 
 
 def _crossing(told: dict[str, Any]) -> Crossing:

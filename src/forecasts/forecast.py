@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from hashlib import md5
 
 import numpy as np
 import pandas as pd
@@ -108,6 +109,12 @@ class Forecaster:
         for key in self._rows:
             if (fitted := self._fitted(key)) is not None:
                 yield key[1], key[2], fitted
+
+    def rests_on(self, place: Place) -> str:
+        """Tells what forecasts for a place rest on from anything else."""
+        rows = self._rows.get((is_cpu(place.device), like(place.compile), place.dtype))
+        each = b"" if rows is None else pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes()
+        return md5(each + str(self.margin).encode(), usedforsecurity=False).hexdigest()
 
     def _fitted(self, key: tuple[bool, str, str]) -> Family | None:
         if key not in self._families and key in self._rows:

@@ -24,7 +24,7 @@ MANIFEST_VERSION = 1
 
 def run_folder(outputs: Path, run_key: str, attempt: int) -> Path:
     """The folder of one attempt at a run."""
-    return outputs / "runs" / run_key / f"{attempt:03d}"
+    return outputs.joinpath("runs", run_key, f"{attempt:03d}")
 
 
 def next_attempt(outputs: Path, run_key: str) -> int:

@@ -2,16 +2,21 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from itertools import groupby, pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from src.analysis.runs.frame import layer_level
+from src.analysis.runs.kept import pieces
+from src.config.program import program
 from src.forecasts.evidence.cells import OWN
 from src.forecasts.evidence.kernels import like
 from src.forecasts.forecast import UNKNOWN, Forecaster, Place
+from src.forecasts.knowledge import Knowledge
 from src.forecasts.models.layers import ModelLayer
 from src.statistics.speedup import Verdict
 
@@ -20,6 +25,7 @@ _STEPS = (20, 14)  # of the foretold ground: along K x N, along M
 _FARTHEST = 2.0  # times M, K and N of the cells, as far as ground is foretold: a forecast from afar is no map
 _AIR = 1.35  # beyond what is drawn along K x N, times
 _TALL = 1.8  # the same along M
+_MANY = 2000  # cells; of fewer the ground is foretold each time
 _SIDE = 16  # sides of foretold layers are its multiples
 _COLUMNS = ["device", "compile", "dtype", "quant", "M", "K", "N", "status", "speedup", "low", "high"]
 _COLUMNS += ["source", "reason"]
@@ -48,20 +54,51 @@ class RegimeMap:
     kn_span: Span
     m_span: Span
 
+    def rests_on(self, forecaster: Forecaster) -> str:
+        """Tells what the ground rests on from anything else."""
+        told = f"{self.place} {self.quant} {self._sides()} {forecaster.rests_on(self.place)} {program()}"
+        return sha256(told.encode()).hexdigest()
+
     def ground(self, forecaster: Forecaster) -> list[Ground]:
         """What is foretold of square layers around the cells; nothing where it is unknown."""
-        kn = self.cells["K"] * self.cells["N"]
-        xs = np.geomspace(*_near(kn, _FARTHEST**2, self.kn_span), _STEPS[0] + 1)
-        ys = np.geomspace(*_near(self.cells["M"], _FARTHEST, self.m_span), _STEPS[1] + 1)
+        x, y = self._sides()
+        xs, ys = np.geomspace(*x, _STEPS[0] + 1), np.geomspace(*y, _STEPS[1] + 1)
         shapes = [
             _square(math.sqrt(a * b), math.sqrt(c * d)) for c, d in pairwise(ys) for a, b in pairwise(xs)
         ]
         asked = [self.place.query(shape, self.quant) for shape in shapes]
         told = forecaster(asked)["verdict"].to_numpy().reshape(_STEPS[1], _STEPS[0])
         return [
-            Ground(xs[left], xs[right], ys[low], ys[high], verdict)
+            Ground(float(xs[left]), float(xs[right]), float(ys[low]), float(ys[high]), verdict)
             for left, right, low, high, verdict in _pieces(told.tolist())
         ]
+
+    def _sides(self) -> tuple[Span, Span]:
+        """Of the ground: from and to which K x N, and which M."""
+        kn = self.cells["K"] * self.cells["N"]
+        x = _near(kn, _FARTHEST**2, self.kn_span)
+        return x, _near(self.cells["M"], _FARTHEST, self.m_span)
+
+
+def grounds(
+    maps: Sequence[RegimeMap], knowledge: Knowledge | None, folder: Path | None
+) -> list[list[Ground]]:
+    """The ground of each map; where there are very many cells one that rests on the same as before is kept.
+
+    Args:
+        maps: of any places.
+        knowledge: what foretells; None: there is no ground.
+        folder: of everything that is kept; None: nothing is.
+    """
+    if knowledge is None:
+        return [[] for _ in maps]
+    folder = folder if len(knowledge.measured) >= _MANY else None
+    by = [knowledge.of(each.place.device) for each in maps]
+    prints = [each.rests_on(told) if folder else "" for each, told in zip(maps, by, strict=True)]
+    found = pieces(
+        folder, {"what": "grounds"}, prints, lambda place: [*map(asdict, maps[place].ground(by[place]))]
+    )
+    return [[Ground(**piece) for piece in each] for each in found]
 
 
 def map_cells(runs: pd.DataFrame, published: pd.DataFrame, margin: float) -> pd.DataFrame:
@@ -117,7 +154,7 @@ def _spans(cells: pd.DataFrame, layers: Sequence[ModelLayer]) -> tuple[Span, Spa
 
 def _near(values: "pd.Series[int]", times: float, span: Span) -> Span:
     """From below the values to above them, within the map."""
-    return max(span[0], values.min() / times), min(span[1], values.max() * times)
+    return float(max(span[0], values.min() / times)), float(min(span[1], values.max() * times))
 
 
 def _square(kn: float, m: float) -> tuple[int, int, int]:

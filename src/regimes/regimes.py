@@ -65,10 +65,6 @@ class Regimes:
         parts = (here, beyond[beyond["device"].isin(asked)])
         return pd.concat([part for part in parts if len(part)] or [here], ignore_index=True)
 
-    def forecaster(self, device: str) -> Forecaster | None:
-        """What foretells single layers on a device."""
-        return self.knowledge.of(device) if self.knowledge is not None else None
-
 
 def regimes(
     runs: pd.DataFrame,

@@ -13,6 +13,7 @@ import pandas as pd
 from src.analysis.advice import Advised
 from src.analysis.provenance import Provenance
 from src.analysis.runs.frame import devices
+from src.analysis.runs.kept import kept_folder
 from src.analysis.weighed import Weighed
 from src.regimes.regimes import Regimes
 from src.report.answer_cards import answer_section
@@ -148,7 +149,7 @@ def _sections(report: Report, filters: Filters, links: RunLinks) -> Iterator[str
     yield curves_section(runs, margin, filters)
     yield heatmap_section(runs, filters)
     if found is not None:
-        yield regime_maps_section(found, runs, margin, filters)
+        yield regime_maps_section(found, runs, margin, filters, kept_folder(report.outputs))
     yield roofline_section(runs, filters)
     yield starts_section(runs, filters)
     yield from regimes_sections(found) if found is not None else ()

@@ -7,27 +7,23 @@ were read last. What an analysis of one sweep, an import or a forecast says is n
 
 import contextlib
 import json
-import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from src.analysis.runs.kept import kept_folder
-from src.config.paths import ROOT, command, database_path
+from src.config.paths import command, database_path
+from src.config.program import Stamp, program, stamps
 from src.config.schema import AnalyzeConf
 from src.records.record import write_json
 from src.records.store import LEFT_NAME, MANIFEST_NAME
 
 SCHEMA = 1
-_PROGRAM = ("src", "conf")
-_DRAWN_WITH = ("pandas", "plotly", "rich")
-_Stamp = list[str | int]
 
 
 class Told:
@@ -44,8 +40,8 @@ class Told:
         asked = json.dumps([asdict(conf), str(Path.cwd())], sort_keys=True)
         self._path = kept_folder(Path(conf.outputs)) / f"told-{_digest(asked)}.json"
         self._kept = not (conf.sweep or conf.imports or conf.predict) and self._database is not None
-        self._made_of = _digest(json.dumps([_program(), _terminal(console), [*_folders(Path(conf.outputs))]]))
-        self._stamps = [*_stamps(self._files())]  # from before anything is read
+        self._made_of = _digest(json.dumps([program(), _terminal(console), [*_folders(Path(conf.outputs))]]))
+        self._stamps = [*stamps(self._files())]  # from before anything is read
         self._before = self._read() if self._kept else {}
         self._runs = ""
 
@@ -78,7 +74,7 @@ class Told:
             styled = self._console.color_system is not None
             self._write({
                 "schema": SCHEMA, "made_of": self._made_of, "runs": self._runs, "database": None,
-                "reports": [*_stamps(reports)], "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+                "reports": [*stamps(reports)], "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
                 "text": self._console.export_text(clear=False, styles=styled),
             })  # fmt: skip
 
@@ -86,7 +82,7 @@ class Told:
         """What is kept; empty where there is nothing, or that was made of something else."""
         try:
             kept: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
-            reports = [*_stamps(Path(name) for name, *_ in kept["reports"])]
+            reports = [*stamps(Path(name) for name, *_ in kept["reports"])]
             true = (kept["schema"], kept["made_of"], kept["reports"]) == (SCHEMA, self._made_of, reports)
             return kept if true and all(name in kept for name in ("runs", "made", "text", "database")) else {}
         except (OSError, ValueError, KeyError, TypeError):
@@ -102,30 +98,15 @@ class Told:
         return [Path(name) for name in names] if self._database else []
 
 
-def _program() -> list[Any]:
-    """Tells this program and what it computes and draws with from other versions."""
-    every = (path for name in _PROGRAM for path in sorted((ROOT / name).rglob("*.*")))
-    files = (path for path in every if path.suffix != ".pyc")
-    return [*_stamps(files), platform.python_version(), [version(name) for name in _DRAWN_WITH]]
-
-
 def _terminal(console: Console) -> list[Any]:
     return [console.width, console.color_system, console.encoding, command("run")]
 
 
-def _folders(outputs: Path) -> Iterator[_Stamp]:
+def _folders(outputs: Path) -> Iterator[Stamp]:
     """Which folders of runs there are, and of each sweep what it says of them."""
     sweeps = outputs / "sweeps"
     names = [sweep / name for sweep in sorted(sweeps.glob("*")) for name in (MANIFEST_NAME, LEFT_NAME)]
-    yield from _stamps([outputs / "runs", sweeps, *names])
-
-
-def _stamps(files: Iterable[Path]) -> Iterator[_Stamp]:
-    """Each file that is there with what is another once its content is."""
-    for path in files:
-        with contextlib.suppress(OSError):
-            found = path.stat()
-            yield [str(path), found.st_ino, found.st_size, found.st_mtime_ns]
+    yield from stamps([outputs / "runs", sweeps, *names])
 
 
 def _digest(text: str) -> str:

@@ -40,8 +40,9 @@ def facts(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> pd.DataFrame:
     kept = Kept(kept_folder(outputs), {"what": "records"})
     before = kept.read()
     known = pd.DataFrame(columns=_COLUMNS, dtype="str") if before is None else before
-    known = known[known["run_id"].isin(runs["run_id"])]
-    missing = runs[~runs["run_id"].isin(known["run_id"])].sort_values("started_at", ascending=False)
+    ids = known["run_id"].astype(object)  # whose `isin` takes a tenth of the time
+    known = known[ids.isin(runs["run_id"])]
+    missing = runs[~runs["run_id"].isin(ids)].sort_values("started_at", ascending=False)
     new = pd.DataFrame(list(_read(missing, outputs, tracker)), columns=_COLUMNS, dtype="str")
     if new.empty:
         return known

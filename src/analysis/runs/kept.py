@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,32 @@ class Kept:
         unfinished = path.with_suffix(f".{os.getpid()}")
         parquet.write_table(table, unfinished, compression="zstd")
         unfinished.replace(path)
+
+
+def pieces(
+    folder: Path | None, about: Mapping[str, Any], prints: Sequence[str], make: Callable[[int], Any]
+) -> list[Any]:
+    """What can be written as JSON, by what it is made of: what is kept, and the rest made now, and kept.
+
+    Args:
+        folder: of everything that is kept; None: nothing is.
+        about: what all of it comes from.
+        prints: of each piece, what tells what it is made of from anything else.
+        make: the piece at a place of `prints`.
+    """
+    if folder is None:
+        return [make(place) for place in range(len(prints))]
+    kept = Kept(folder, about)
+    before = kept.read()
+    known: dict[str, str] = (
+        {} if before is None else dict(zip(before["run_id"], before["found"], strict=True))
+    )
+    new = {each: json.dumps(make(place)) for place, each in enumerate(prints) if each not in known}
+    known |= new
+    every = pd.DataFrame({"run_id": prints, "found": [known[each] for each in prints]})
+    if new:
+        kept.write(every, every[every["run_id"].isin([*new])], anew=before is None)
+    return [json.loads(text) for text in every["found"]]
 
 
 def refreshed(

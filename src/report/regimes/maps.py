@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,7 +14,7 @@ from src.forecasts.evidence.cells import OWN, evenly
 from src.forecasts.forecast import Place
 from src.forecasts.models.layers import ModelLayer
 from src.regimes.features import millions, whole
-from src.regimes.maps import Ground, RegimeMap, inside, map_cells, regime_maps
+from src.regimes.maps import Ground, RegimeMap, grounds, inside, map_cells, regime_maps
 from src.regimes.regimes import Regimes
 from src.report.graphics.marks import hollow
 from src.report.graphics.markup import number_cell, table, text_cell
@@ -33,13 +34,24 @@ _FEW_TICKS = 2
 _ELSEWHERE = "published elsewhere"
 
 
-def regime_maps_section(found: Regimes, runs: pd.DataFrame, margin: float, filters: Filters) -> str:
-    """The maps of each place below each other; empty where no single layer has a speedup."""
+def regime_maps_section(
+    found: Regimes, runs: pd.DataFrame, margin: float, filters: Filters, kept: Path | None = None
+) -> str:
+    """The maps of each place below each other; empty where no single layer has a speedup.
+
+    Args:
+        found: with what foretells their ground.
+        runs: standing ones.
+        margin: a speedup within it is neutral.
+        filters: of the page.
+        kept: the folder of what analyses keep; None: nothing is kept.
+    """
     cells = map_cells(runs, found.map_cells, margin)
     maps, most = [*regime_maps(cells, found.layers)], min(_MOST_MAPS, most_panels(runs))
+    shown = maps[:most]
+    drawn = zip(shown, grounds(shown, found.knowledge, kept), strict=True)
     body = "".join(
-        _of_place(place, [*members], found, filters)
-        for place, members in groupby(maps[:most], key=lambda each: each.place)
+        _of_place(place, [*members], filters) for place, members in groupby(drawn, lambda each: each[0].place)
     )
     more = f" {len(maps) - most:,} more maps would be of what verdicts.csv has." if len(maps) > most else ""
     note = "One mark per layer shape: what quantizing this Linear alone gains."
@@ -98,19 +110,17 @@ def coverage(layers: Sequence[ModelLayer], cells: pd.DataFrame) -> Iterator[str]
         yield f"{lie}{told} {verb} within what was measured, M = {ms} and K×N = {kn}{why}."
 
 
-def _of_place(place: Place, maps: list[RegimeMap], found: Regimes, filters: Filters) -> str:
+def _of_place(place: Place, maps: list[tuple[RegimeMap, list[Ground]]], filters: Filters) -> str:
     """The maps of one device, compile mode and dtype, and what is to be said of the models on them."""
     title = f"{place.device}, compile={place.compile}"
     title += f", {place.dtype}" if place.dtype != "bfloat16" else ""
-    forecaster = found.forecaster(place.device)
     drawn = []
-    for each in maps:
+    for each, ground in maps:
         row = {"device": place.device, "dtype": place.dtype, "quant": each.quant.partition(" (")[0]}
         own = filters.attribute(row, "device", "dtype", "scheme")
-        figure = regime_map(each, each.ground(forecaster) if forecaster else [])
-        drawn.append(panel(each.quant, "", figure, own, width=_SMALL))
-    layers = maps[0].layers
-    measured = pd.concat([each.cells for each in maps]).dropna(subset="speedup")
+        drawn.append(panel(each.quant, "", regime_map(each, ground), own, width=_SMALL))
+    layers = maps[0][0].layers
+    measured = pd.concat([each.cells for each, _ in maps]).dropna(subset="speedup")
     told = "".join(f'<p class="map-words">{escape(line)}</p>' for line in coverage(layers, measured))
     return f"<h3>{escape(title)}</h3>{told}{_legend(layers)}{grid(drawn)}{_layers_table(layers)}"
 

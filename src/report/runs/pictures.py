@@ -1,6 +1,7 @@
 """What runs drew, with and without their quantization: a table of strips per workload."""
 
 from base64 import b64encode
+from collections.abc import Iterator
 from html import escape
 from io import BytesIO
 from pathlib import Path
@@ -26,7 +27,8 @@ _MOST_PX = 560  # of a strip's width
 
 def pictures_section(runs: pd.DataFrame, filters: Filters, outputs: Path) -> str:
     """The pictures of each workload's runs below each other; empty where no run left any on this disk."""
-    drawn = [(row, found) for _, row in model_level(runs).iterrows() if (found := _found(row, outputs))]
+    models = model_level(runs)
+    drawn = [(models.iloc[place], found) for place, found in _found(models, outputs)]
     left = len(drawn) - _MOST_ROWS
     tables: dict[str, list[tuple[Row, Strips]]] = {}
     for row, found in drawn[:_MOST_ROWS]:
@@ -42,9 +44,13 @@ def pictures_section(runs: pd.DataFrame, filters: Filters, outputs: Path) -> str
     return section("Pictures", note, body)
 
 
-def _found(row: Row, outputs: Path) -> Strips | None:
-    folder = run_folder(outputs, str(row["run_key"]), int(row["attempt"]))
-    return strips(folder) if (folder / PICTURES_NAME).is_file() else None
+def _found(models: pd.DataFrame, outputs: Path) -> Iterator[tuple[int, Strips]]:
+    """The places of runs with pictures, and these."""
+    each = zip(models["run_key"].tolist(), models["attempt"].tolist(), strict=True)
+    for place, (run_key, attempt) in enumerate(each):
+        folder = run_folder(outputs, run_key, attempt)
+        if (folder / PICTURES_NAME).is_file() and (found := strips(folder)):
+            yield place, found
 
 
 def _workload(row: Row) -> str:
