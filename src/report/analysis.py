@@ -1,6 +1,7 @@
 """The way of one analysis: read runs, tidy, tell, write the report, log it."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -85,14 +86,31 @@ def _of_runs(conf: AnalyzeConf, tracker: Tracker, logbook: Logbook, told: Told, 
         why = f"experiment={tracker.experiment}: no finished runs yet in {tracker.uri}; {command('run')} makes one"
         return _without_runs(conf, why, console, steps)
     frame = _only_sweep(frame, conf, also=len(steps) > 0)
-    runs = standing(frame)
-    found_regimes = _regimes(conf, runs, tracker)
-    breakeven = breakeven_table(runs, kept_folder(Path(conf.outputs)))
-    left = left_to_forecast(Path(conf.outputs), conf.sweep, set(frame["run_key"]))
-    found = provenance(runs, Path(conf.outputs), tracker)
-    folder = report_folder(Path(conf.report))
+    folder, outputs = report_folder(Path(conf.report)), Path(conf.outputs)
+    breakeven = breakeven_table(standing(frame), kept_folder(outputs))
+    with ThreadPoolExecutor(1) as beside:
+        written = beside.submit(write_tables, frame, breakeven, folder)  # hardly any of it is Python's
+        report = _report(conf, tracker, frame, breakeven, steps)
+        tables = write_predictions(report.regimes, folder) if report.regimes else []
+        tables += write_left_out(report.left, folder)
+        tables += write_schemes(report.runs, outputs, scheme_names(), report.provenance.versions, folder)
+        tables = [*written.result(), *tables]
+    paths = [write_report(report, folder), *tables]
+    _show(console, report)
+    logged = _log(logbook, tracker.uri, conf, report, paths, console)
+    terminal.closing(console, paths[0], tracker.view_hint, report.answers)
+    if logged and not notes:
+        told.keep(paths)
+    return 0
+
+
+def _report(
+    conf: AnalyzeConf, tracker: Tracker, frame: pd.DataFrame, breakeven: pd.DataFrame, steps: pd.DataFrame
+) -> Report:
+    runs, outputs = standing(frame), Path(conf.outputs)
+    found = provenance(runs, outputs, tracker)
     answered, unanswered = answers(runs)
-    report = Report(
+    return Report(
         runs=runs,
         breakeven=breakeven,
         sentences=sentences(runs, breakeven, conf.margin),
@@ -100,27 +118,22 @@ def _of_runs(conf: AnalyzeConf, tracker: Tracker, logbook: Logbook, told: Told, 
         warnings=warnings(runs, found, replaced=len(frame) - len(runs)),
         margin=conf.margin,
         source=f"experiment {tracker.experiment}" + (f", sweep {conf.sweep}" if conf.sweep else ""),
-        regimes=found_regimes,
+        regimes=_regimes(conf, runs, tracker),
         unanswered=unanswered,
-        outputs=Path(conf.outputs),
-        left=left,
+        outputs=outputs,
+        left=left_to_forecast(outputs, conf.sweep, set(frame["run_key"])),
         steps=steps,
-        weighed=weighed(runs, Path(conf.outputs), tracker),
-        answers=advised(answered, Path(conf.outputs), tracker.artifact),
+        weighed=weighed(runs, outputs, tracker),
+        answers=advised(answered, outputs, tracker.artifact),
     )
-    tables = [*write_tables(frame, breakeven, folder), *write_predictions(found_regimes, folder)]
-    tables += write_left_out(left, folder)
-    tables += write_schemes(runs, Path(conf.outputs), scheme_names(), found.versions, folder)
-    paths = [write_report(report, folder), *tables]
-    terminal.show(console, runs, breakeven, report.sentences, report.warnings, report.answers)
-    show_regimes(console, found_regimes)
-    for line in [*left_in_words(left), *ladder_in_words(steps)]:
+
+
+def _show(console: Console, report: Report) -> None:
+    terminal.show(console, report.runs, report.breakeven, report.sentences, report.warnings, report.answers)
+    if report.regimes:
+        show_regimes(console, report.regimes)
+    for line in [*left_in_words(report.left), *ladder_in_words(report.steps)]:
         console.print(line, soft_wrap=True, markup=False)
-    logged = _log(logbook, tracker.uri, conf, report, paths, console)
-    terminal.closing(console, paths[0], tracker.view_hint, report.answers)
-    if logged and not notes:
-        told.keep(paths)
-    return 0
 
 
 def headline(runs: pd.DataFrame, breakeven: pd.DataFrame) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """What is kept of runs: an analysis with it says the same as one without, whatever happened in between."""
 
 import os
+import random
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -11,7 +12,7 @@ from pandas.testing import assert_frame_equal
 
 from benchmarks.scale import Store, records
 from src.analysis.runs.frame import tidied, tidy
-from src.analysis.runs.kept import Kept
+from src.analysis.runs.kept import Kept, pieces
 from src.analysis.runs.tracker import Tracker
 from src.config.schema import TrackingConf
 
@@ -133,6 +134,32 @@ def test_many_files_become_one(tmp_path):
         kept.write(every[:end], every[end - 1 : end] if end > 60 else every[:end], anew=end == 60)
         assert_frame_equal(kept.read(), every[:end])
     assert len(list(kept.folder.iterdir())) <= 20
+
+
+def test_pieces_are_what_they_would_be_if_made_anew(tmp_path):
+    chance, made_now = random.Random(0), []
+
+    def asked(numbers: list[int]) -> list[int]:
+        def make(place: int) -> dict[str, float]:
+            made_now.append(numbers[place])
+            return {"third": numbers[place] / 3}
+
+        made_now.clear()
+        found = pieces(tmp_path, {"what": "thirds"}, [str(number) for number in numbers], make)
+        assert found == [{"third": number / 3} for number in numbers]
+        return sorted(made_now)
+
+    for turn in range(25):
+        numbers = chance.choices(range(40), k=12)
+        asked(numbers)
+        assert asked(numbers) == []
+        new = 100 + turn
+        assert asked([new, *numbers]) == [new]
+        if turn % 5 == 4:
+            for file in tmp_path.rglob("*.parquet"):
+                file.write_bytes(file.read_bytes()[: chance.randrange(200)])
+            assert asked(numbers) == sorted({*numbers})
+    assert len(list(tmp_path.rglob("*.parquet"))) <= 20
 
 
 def test_a_database_of_other_tables_is_read_through_mlflow(tracker, made, tmp_path, monkeypatch):

@@ -14,8 +14,10 @@ from src.analysis.runs.frame import compared, model_level
 from src.analysis.runs.layer_tables import layer_tables
 from src.analysis.runs.recorded import recorded
 from src.forecasts.forecast import Forecaster, Place
+from src.forecasts.knowledge import Knowledge
 from src.forecasts.models.layers import ModelLayer, layer_names
-from src.regimes.maps import inside, map_cells, regime_maps
+from src.regimes import maps as maps_of
+from src.regimes.maps import RegimeMap, grounds, inside, map_cells, regime_maps
 from src.regimes.regimes import Regimes, regimes
 from src.regimes.rooflines import BASELINE, rooflines
 from src.report.graphics.palette import scheme_lines
@@ -98,6 +100,26 @@ def test_ground_is_what_is_foretold_and_blank_where_nothing_is():
     assert {piece.verdict for piece in ground} >= {"helps", "hurts"}
     assert all(piece.x0 < piece.x1 and piece.y0 < piece.y1 for piece in ground)
     assert next(regime_maps(map_cells(NO_RUNS, cells, 0.02), [])).ground(Forecaster(cells[:0])) == []
+
+
+def test_ground_that_is_kept_is_what_would_be_foretold_now(tmp_path, monkeypatch):
+    monkeypatch.setattr(maps_of, "_MANY", 1)
+    foretold, foretell = [], RegimeMap.ground
+
+    def counted(each: RegimeMap, forecaster: Forecaster) -> object:
+        foretold.append(each.quant)
+        return foretell(each, forecaster)
+
+    monkeypatch.setattr(RegimeMap, "ground", counted)
+    cells = made_cells()
+    faster = cells.assign(speedup=cells["speedup"].where(cells.index != 7, cells["speedup"] * 1.5))
+    for now, new in ((cells, True), (cells, False), (faster, True)):
+        drawn, known = [*regime_maps(map_cells(NO_RUNS, now, 0.02), [])], Knowledge(now, 0.02)
+        foretold.clear()
+        found = grounds(drawn, known, tmp_path)
+        assert len(foretold) == len(drawn) * new
+        assert found == grounds(drawn, known, None)
+    assert grounds(drawn, None, tmp_path) == [[] for _ in drawn]
 
 
 def test_numbers_in_names_may_be_any():

@@ -67,6 +67,11 @@ class Database:
         numbers = {name: pd.array(found[name], dtype="float64") for name in _DECIDING}
         return self._published[[PRINT]].astype("str").assign(**numbers)
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether there is a published calibration."""
+        return bool(self._calibrated)
+
     def told_apart(self, marks: pd.DataFrame) -> str:
         """Tells these runs, as `marks` has them, and the calibrations beside them from others."""
         each = np.sort(pd.util.hash_pandas_object(marks).to_numpy())

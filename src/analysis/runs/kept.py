@@ -102,7 +102,8 @@ def pieces(
     known: dict[str, str] = (
         {} if before is None else dict(zip(before["run_id"], before["found"], strict=True))
     )
-    new = {each: json.dumps(make(place)) for place, each in enumerate(prints) if each not in known}
+    places = {each: place for place, each in enumerate(prints) if each not in known}
+    new = {each: json.dumps(make(place)) for each, place in places.items()}
     known |= new
     every = pd.DataFrame({"run_id": prints, "found": [known[each] for each in prints]})
     if new:

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -60,6 +61,7 @@ class Tracker:
     def __init__(self, conf: TrackingConf, experiment: str | None = None) -> None:
         self.uri, self.experiment = without_password(conf.uri), experiment or conf.experiment
         self.conf, self._database = conf, _database(conf)
+        self._calibrated = True  # or not yet known
         here = experiment_of(self._database, self.experiment) if self._database else None
         self.experiment_id, self._created_ms = here or self._find_experiment()
 
@@ -91,12 +93,14 @@ class Tracker:
             return attempts(Runs(self.runs())), []
         kept = Kept(folder, {"uri": self.uri, "id": self.experiment_id, "made": self._created_ms})
         try:
-            with opened(self._database, self.experiment_id) as database:
-                marks = database.marks()
-                if same(database.told_apart(marks)):
-                    return None
-                before = kept.read()
-                rows, new = refreshed(before, marks, database.attempts)
+            with ThreadPoolExecutor(1) as beside:
+                reading = beside.submit(kept.read)  # while SQLite reads: hardly any of either is Python's
+                with opened(self._database, self.experiment_id) as database:
+                    marks, self._calibrated = database.marks(), database.calibrated
+                    if same(database.told_apart(marks)):
+                        return None
+                    before = reading.result()
+                    rows, new = refreshed(before, marks, database.attempts)
         except OtherTablesError:
             return attempts(Runs(self.runs())), []
         if len(new):
@@ -109,6 +113,8 @@ class Tracker:
 
     def calibrations(self) -> list[Tagged]:
         """All published calibrations, newest first."""
+        if not self._calibrated:
+            return []
         if self._database is not None:
             try:
                 return tagged(self._database, self.experiment_id, "calibration")
