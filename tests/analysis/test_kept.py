@@ -149,7 +149,7 @@ def test_pieces_are_what_they_would_be_if_made_anew(tmp_path):
         assert found == [{"third": number / 3} for number in numbers]
         return sorted(made_now)
 
-    for turn in range(25):
+    for turn in range(10):
         numbers = chance.choices(range(40), k=12)
         asked(numbers)
         assert asked(numbers) == []
