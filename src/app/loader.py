@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
-from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import ResultDefault
@@ -26,6 +26,10 @@ from src.config.aliases import without_aliases
 from src.config.errors import ConfigError, accepted
 from src.config.paths import literal
 from src.config.schema import RootConf
+
+
+_KEPT = 200  # compositions, of about 50 kB each
+_MERGED: dict[tuple[object, ...], tuple[list[object], bytes]] = {}  # files -> their states, what they compose to
 
 
 @contextmanager
@@ -102,9 +106,21 @@ class Loader(ConfigLoaderImpl):
     def _compose_config_from_defaults_list(
         self, defaults: list[ResultDefault], repo: IConfigRepository
     ) -> DictConfig:
-        """Compose the files; then the inputs of the model have their type, whatever nesting they are given in."""
+        """Compose the files; then the inputs of the model have their type, whatever nesting they are given in.
+
+        The same files are composed once as long as they stay as they are.
+        """
+        key = tuple((each.config_path, each.package, each.primary) for each in defaults)
+        states = [cast(CachingConfigRepository, repo).delegate.state(path) for path, *_ in key]
+        known, told = _MERGED.get(key), None not in states
+        if told and known is not None and known[0] == states:
+            return cast(DictConfig, pickle.loads(known[1]))  # noqa: S301 - our own bytes
         config = super()._compose_config_from_defaults_list(defaults, repo)
         type_inputs(config)
+        if told:
+            if len(_MERGED) >= _KEPT:
+                del _MERGED[next(iter(_MERGED))]
+            _MERGED[key] = states, pickle.dumps(config)
         return config
 
     def list_groups(self, parent_name: str) -> list[str]:
