@@ -27,7 +27,6 @@ from src.config.errors import ConfigError, accepted
 from src.config.paths import literal
 from src.config.schema import RootConf
 
-
 _KEPT = 200  # compositions, of about 50 kB each
 _MERGED: dict[tuple[object, ...], tuple[list[object], bytes]] = {}  # files -> their states, what they compose to
 
@@ -62,6 +61,7 @@ class Loader(ConfigLoaderImpl):
         self.repository = Repository(config_search_path)
         self._composed: dict[tuple[str, ...], bytes] = {}
         self.checked: dict[tuple[str, ...], bytes] = {}
+        self._overrides: dict[str, Override] = {}
         self._primary: str | None = None
 
     def load_configuration(
@@ -85,7 +85,7 @@ class Loader(ConfigLoaderImpl):
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Compose one job of a sweep, from a copy of what it shares with the others."""
-        parsed = OverridesParser.create(self).parse_overrides(sweep_overrides)
+        parsed = self._parsed(sweep_overrides)
         if any(override.is_hydra_override() for override in parsed) or self._has_searchpath(master_config):
             return super().load_sweep_config(master_config, sweep_overrides)
         self.validate_sweep_overrides_legal(parsed, RunMode.RUN, from_shell=True)
@@ -140,6 +140,12 @@ class Loader(ConfigLoaderImpl):
             self._composed[key] = pickle.dumps(self.load_configuration(name, overrides, RunMode.RUN))
         config: DictConfig = pickle.loads(self._composed[key])  # noqa: S301 - our own bytes, copied faster than by deepcopy
         return config
+
+    def _parsed(self, lines: Sequence[str]) -> list[Override]:
+        """Each line read once: it stands in many jobs of a sweep."""
+        new = [line for line in dict.fromkeys(lines) if line not in self._overrides]
+        self._overrides |= zip(new, OverridesParser.create(self).parse_overrides(new), strict=True)
+        return [self._overrides[line] for line in lines]
 
     def _chooses_option(self, override: Override) -> bool:
         return self.repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
