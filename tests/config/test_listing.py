@@ -86,26 +86,16 @@ def test_a_reason_stands_once_above_the_schemes_that_share_it(printed: str) -> N
     )
 
 
-def test_it_is_as_wide_as_the_terminal(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_follows_the_command_line_and_is_as_wide_as_the_terminal(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "150")
-    wide = call("--list", "gpu=cpu").out
-    assert 110 < max(map(len, wide.splitlines())) <= 150
-
-
-def test_it_follows_the_command_line(call: Call) -> None:
     result = call("--list", "gpu=cpu", "dtype=float16", "quant=int4wo")
     assert (result.status, result.err, result.runs) == (0, "", [])
     told = " ".join(groups(result.out)[ELSEWHERE].split())
     assert "dtype bfloat16" in told
     assert "mxfp8 " in told, "not emulated in this dtype"
-
-
-def test_a_scheme_of_ones_own_is_listed(call: Call, tmp_path: Path) -> None:
-    (tmp_path / "quant").mkdir()
-    (tmp_path / "quant" / "mine.yaml").write_text(
-        "name: mine\nrequires: {never: no kernel, remedy: another}\n"
-    )
-    assert "  mine: no kernel → another\n" in groups(call("-cd", str(tmp_path), "--list").out)[NEVER]
+    assert 110 < max(map(len, result.out.splitlines())) <= 150
 
 
 def test_what_a_scheme_asks_of_its_layers_is_listed(printed: str) -> None:
@@ -118,8 +108,14 @@ def test_what_a_scheme_asks_of_its_layers_is_listed(printed: str) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the card may be here")
-def test_a_card_that_is_not_here_is_foretold_from_its_data(call: Call) -> None:
-    result = call("--list", "gpu=h100")
+def test_a_card_that_is_not_here_is_foretold_from_its_data_and_a_scheme_of_ones_own_is_listed(
+    call: Call, tmp_path: Path
+) -> None:
+    (tmp_path / "quant").mkdir()
+    (tmp_path / "quant" / "mine.yaml").write_text(
+        "name: mine\nrequires: {never: no kernel, remedy: another}\n"
+    )
+    result = call("-cd", str(tmp_path), "--list", "gpu=h100")
     assert (result.status, result.err) == (0, "")
     first = "NVIDIA H100, bfloat16 (dtype=auto); foretold from conf/gpu/h100.yaml: this machine does not"
     assert " ".join(result.out.split()).startswith(first)
@@ -127,6 +123,7 @@ def test_a_card_that_is_not_here_is_foretold_from_its_data(call: Call) -> None:
     assert "float8dq" in names(found[HERE])
     assert "mxfp8" in names(found[ELSEWHERE])
     assert "compute capability" in found[ELSEWHERE]
+    assert "  mine: no kernel → another\n" in found[NEVER]
 
 
 def test_a_device_that_is_not_here_is_a_mistake(call: Call) -> None:
