@@ -28,7 +28,9 @@ from src.config.paths import literal
 from src.config.schema import RootConf
 
 _KEPT = 200  # compositions, of about 50 kB each
-_MERGED: dict[tuple[object, ...], tuple[list[object], bytes]] = {}  # files -> their states, what they compose to
+_MERGED: dict[
+    tuple[object, ...], tuple[list[object], bytes]
+] = {}  # files -> their states, what they compose to
 
 
 @contextmanager
@@ -111,7 +113,8 @@ class Loader(ConfigLoaderImpl):
         The same files are composed once as long as they stay as they are.
         """
         key = tuple((each.config_path, each.package, each.primary) for each in defaults)
-        states = [cast(CachingConfigRepository, repo).delegate.state(path) for path, *_ in key]
+        files = cast(Repository, cast(CachingConfigRepository, repo).delegate)
+        states = [files.state(str(each.config_path)) for each in defaults]
         known, told = _MERGED.get(key), None not in states
         if told and known is not None and known[0] == states:
             return cast(DictConfig, pickle.loads(known[1]))  # noqa: S301 - our own bytes
