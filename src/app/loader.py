@@ -28,9 +28,8 @@ from src.config.paths import literal
 from src.config.schema import RootConf
 
 _KEPT = 200  # compositions, of about 50 kB each
-_MERGED: dict[
-    tuple[object, ...], tuple[list[object], bytes]
-] = {}  # files -> their states, what they compose to
+_Files = tuple[Sequence[object], bytes]  # their states, and what they compose to
+_MERGED: dict[tuple[object, ...], _Files] = {}
 
 
 @contextmanager
