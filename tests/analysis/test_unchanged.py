@@ -119,7 +119,7 @@ def test_an_analysis_says_the_same_until_a_run_comes(store, analysing):
         assert analysing(conf) == (status, f"{_head(analysing(conf)[1])}\n{first}")
     assert page.stat().st_mtime_ns == made_at
     assert len(store.client.search_runs([experiment_id], "tags.kind = 'analysis'")) == 1
-    publish(store.client, experiment_id, [made("c", 1.5, batch=8)])
+    publish(store.database, experiment_id, [made("c", 1.5, batch=8)])
     now = analysing(conf)[1]
     assert "nothing new" not in now
     assert "batch 8" in now
