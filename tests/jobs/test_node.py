@@ -34,6 +34,11 @@ SEEN, RAISES, KILLED, SLEEPS = 0, 1, 2, 4  # seeds of tests.slurm.stubs.by_seed
 Made = Callable[..., Path]
 
 
+@pytest.fixture(autouse=True)
+def computes() -> None:
+    """Nothing is computed in this process, which does without torch."""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def a_fork_server_of_a_node() -> Iterator[None]:
     """One that an earlier test started would have that test's environment; one of this module would go on."""

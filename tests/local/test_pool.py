@@ -33,6 +33,11 @@ LAUNCHER = ("hydra/launcher=submitit_local", "hydra.launcher.poll_s=0.2")
 ENV = {"SLURMD_NODENAME": "h100-1", "CUDA_VISIBLE_DEVICES": "3,GPU-5"}  # what the stubs look at
 
 
+@pytest.fixture(autouse=True)
+def computes() -> None:
+    """Nothing is computed in this process, which does without torch."""
+
+
 def env(outputs: Path) -> dict[str, str]:
     """Other test sessions on this machine do not see the made-up devices as theirs."""
     return (
