@@ -66,7 +66,16 @@ SMALL_FLUX = (  # width 128 instead of 512, 64 pixels: what it computes costs ne
 )
 
 
+MADE_ONCE = {"fork_server", "analysed"}  # what takes seconds to make, and many files share
+
 _frozen = 0  # modules
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files whose tests share what is `MADE_ONCE` come first: the same process has them all, and makes it once."""
+    first = {item.path for item in items if MADE_ONCE.intersection(getattr(item, "fixturenames", ()))}
+    items.sort(key=lambda item: item.path not in first)
 
 
 def pytest_runtest_setup() -> None:

@@ -45,6 +45,7 @@ def a_fork_server_of_a_node() -> Iterator[None]:
     with own_fork_server(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURMD_NODENAME", "h100-1")
         patch.delenv("SLURM_RESTART_COUNT", raising=False)
+        patch.setattr(node, "PRELOAD", ())  # no run needs torch
         yield
 
 
