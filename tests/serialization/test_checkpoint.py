@@ -114,7 +114,9 @@ def small_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize(("format", "name"), [("safetensors", "weights.safetensors"), ("torch", "weights.pt")])
+@pytest.mark.parametrize(
+    ("format", "name"), [("safetensors", "weights.safetensors"), ("torch", "weights.pt")]
+)
 @pytest.mark.usefixtures("small_files")
 def test_a_disk_that_takes_no_more_keeps_the_old_file(tmp_path, format, name):
     (tmp_path / name).write_text("old")

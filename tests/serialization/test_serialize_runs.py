@@ -130,7 +130,9 @@ def test_what_goes_wrong_in_the_fresh_process_is_said(compose, cpu, tmp_path, mo
 
 @pytest.mark.usefixtures("in_this_process")
 def test_so_does_a_model_of_diffusers(compose, execute_run, tmp_path):
-    record = execute_run(compose(SERIALIZE, *SMALL_FLUX, "quant=int8wo", "dtype=float32", "serialize.keep=true"))
+    record = execute_run(
+        compose(SERIALIZE, *SMALL_FLUX, "quant=int8wo", "dtype=float32", "serialize.keep=true")
+    )
     is_equal_and_kept(record, tmp_path, "int8wo", "safetensors", 8.0)
 
 

@@ -76,6 +76,7 @@ def _rss_can_be_reset():
 def test_streamed_never_holds_the_unquantized_model(make):
     deep = (
         "model=flux-tiny",
+        "model.factory.num_attention_heads=4",
         "model.factory.num_layers=3",
         "model.factory.num_single_layers=6",
         "resolution=64",
