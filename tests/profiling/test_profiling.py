@@ -256,14 +256,13 @@ def test_what_a_profile_compiles_is_not_of_the_run(compose, execute_run):
     metrics = execute_run(compose(*options, "measure.profile=true")).metrics
     assert metrics["profile/quantize_ms"] > 0
     told = {name.removeprefix("compile/"): n for name, n in metrics.items() if name.startswith("compile/")}
-    took = {f"{arm}{kind}_s" for arm in ("", "baseline_") for kind in ("cold", "warm")}
-    assert {name: n for name, n in told.items() if name not in took} == {
+    assert min(told.pop(name) for name in ("baseline_cold_s", "cold_s", "warm_s")) > 0
+    assert told == {
         "graph_breaks": 0,
         "recompiles": 0,
         "cache_hits": 0,
         "cache_misses": 2,
     }
-    assert took < told.keys()
 
 
 def test_a_profile_that_fails_leaves_the_numbers(compose, execute_run, monkeypatch, capsys):

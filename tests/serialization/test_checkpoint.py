@@ -4,6 +4,7 @@ import errno
 import json
 import resource
 from collections import namedtuple
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,22 +106,23 @@ def test_what_no_format_can_carry_is_unsupported(saved, tmp_path, quant, conf, r
 # ---- the disk
 
 
-@pytest.fixture
+@contextmanager
 def small_files():
     """This process may write files of 64 KiB only: the kernel ends a write half way, as a full disk does."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(
     ("format", "name"), [("safetensors", "weights.safetensors"), ("torch", "weights.pt")]
 )
-@pytest.mark.usefixtures("small_files")
 def test_a_disk_that_takes_no_more_keeps_the_old_file(tmp_path, format, name):
     (tmp_path / name).write_text("old")
-    with pytest.raises(RunEndedError, match="could not be written") as end:
+    with small_files(), pytest.raises(RunEndedError, match="could not be written") as end:
         write_weights({"w": torch.zeros(1_000_000)}, tmp_path, SerializeConf(format=format))
     assert end.value.outcome is Outcome.FAILED
     assert str(tmp_path / name) in end.value.reason
