@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -60,10 +59,9 @@ class SameShapes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Make the result, or find it out."""
-        leaves, tree = tree_flatten((args, kwargs or {}))
         if any(result.alias_info for result in func._schema.returns):  # a view, or in place
             return func(*args, **(kwargs or {}))
-        met = (func, tree, *map(_likeness, leaves))
+        met = (func, _likeness(args), _likeness(kwargs or {}))
         if met not in self._known:
             result = func(*args, **(kwargs or {}))
             if not isinstance(result, torch.Tensor):
@@ -74,10 +72,15 @@ class SameShapes(TorchDispatchMode):
         return torch.empty_strided(shape, stride, dtype=dtype, device=device)
 
 
-def _likeness(leaf: Any) -> tuple[Any, ...]:
-    if isinstance(leaf, torch.Tensor):
-        return leaf.shape, leaf.stride(), leaf.dtype, leaf.device
-    return type(leaf), leaf
+def _likeness(tree: Any) -> tuple[Any, ...]:
+    """Of an operator's arguments: equal where they differ in tensors' values only."""
+    if isinstance(tree, torch.Tensor):
+        return tree.shape, tree.stride(), tree.dtype, tree.device
+    if isinstance(tree, dict):
+        return tuple((name, _likeness(each)) for name, each in tree.items())
+    if isinstance(tree, list | tuple):
+        return tuple(map(_likeness, tree))
+    return type(tree), tree
 
 
 @torch.no_grad()

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -79,7 +78,14 @@ def _flop(func: Any, args: Any, kwargs: Any, result: Any) -> int | None:
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in tree_iter(tree) if isinstance(leaf, torch.Tensor)]
+    """Those among an operator's arguments or results; torch's pytree would take most of the time."""
+    if isinstance(tree, torch.Tensor):
+        return [tree]
+    if isinstance(tree, dict):
+        tree = tree.values()
+    elif not isinstance(tree, list | tuple):
+        return []
+    return [tensor for each in tree for tensor in _tensors(each)]
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -98,13 +98,21 @@ def test_what_is_missing_or_doubtful_is_timed(timed, measured, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "other", ["quant.known=never", "rerun=true", "dtype=float32", "measure.cache=cold", "compile=default"]
+    "other",
+    [
+        ("quant.known=never",),
+        ("rerun=true",),
+        ("dtype=float32",),
+        ("measure.cache=cold",),
+        ("compile=default", "compile.backend=eager"),
+    ],
+    ids=lambda other: other[0],
 )
 def test_what_was_measured_otherwise_is_timed(timed, measured, tmp_path, other):
     timed(1.5)
     measured("first", *candidates("int8wo"))
     left = timed(1.3)
-    measured("second", *candidates("int8wo"), other)
+    measured("second", *candidates("int8wo"), *other)
     assert left == []
     assert trials(tmp_path, "second")[0]["int8wo"].run == ""
 

@@ -45,7 +45,8 @@ def test_recommended_options_are_read_off_torchaos_own_setter():
     assert found["force_fuse_int_mm_with_mul"] is found["coordinate_descent_tuning"] is True
 
 
-def test_both_arms_get_them_and_the_record_says_so(compose, execute_run):
+def test_both_arms_get_them_and_the_record_says_so(compose, execute_run, monkeypatch):
+    monkeypatch.setattr("src.tasks.arms.packaged.compile_module", lambda *_: None)  # takes seconds
     cfg = compose(*SMALL_LINEAR, "quant=int8dq", "compile=default", "compile.tuning=recommended")
     before = options()
     record = execute_run(cfg)

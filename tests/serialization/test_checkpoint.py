@@ -3,9 +3,8 @@
 import errno
 import json
 import resource
-import subprocess
-import sys
 from collections import namedtuple
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,35 +106,28 @@ def test_what_no_format_can_carry_is_unsupported(saved, tmp_path, quant, conf, r
 # ---- the disk
 
 
-def test_a_disk_that_takes_no_more_keeps_the_old_file(tmp_path):
-    """In a process that may write files of 64 KiB only: the kernel ends a write half way, as a full disk does."""
-    names = {"safetensors": "weights.safetensors", "torch": "weights.pt"}
-    for name in names.values():
-        (tmp_path / name).write_text("old")
-    script = f"""
-import resource, torch
-from pathlib import Path
-from src.config.schema import SerializeConf
-from src.outcomes import RunEndedError
-from src.serialization.checkpoint import write_weights
-resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
-for name in {list(names)}:
+@contextmanager
+def small_files():
+    """This process may write files of 64 KiB only: the kernel ends a write half way, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
     try:
-        write_weights({{"w": torch.zeros(1_000_000)}}, Path({str(tmp_path)!r}), SerializeConf(format=name))
-    except RunEndedError as end:
-        print(end.outcome, "|", end.reason, "|", end.remedy)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=240
-    )
-    for line, name in zip(done.stdout.splitlines(), names.values(), strict=True):
-        outcome, reason, remedy = line.split(" | ")
-        assert (outcome, str(tmp_path / name) in reason) == ("failed", True)
-        assert "could not be written" in reason
-        assert "free space" in remedy
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
-        names.values(), "old"
-    )
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("format", "name"), [("safetensors", "weights.safetensors"), ("torch", "weights.pt")]
+)
+def test_a_disk_that_takes_no_more_keeps_the_old_file(tmp_path, format, name):
+    (tmp_path / name).write_text("old")
+    with small_files(), pytest.raises(RunEndedError, match="could not be written") as end:
+        write_weights({"w": torch.zeros(1_000_000)}, tmp_path, SerializeConf(format=format))
+    assert end.value.outcome is Outcome.FAILED
+    assert str(tmp_path / name) in end.value.reason
+    assert "free space" in end.value.remedy
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "old"}
 
 
 def test_a_writer_that_finds_the_disk_full(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
+from src.serialization import fresh
 from src.serialization.info import check_same_run, read_info
 from src.serialization.pretrained import PRETRAINED, layers_apart
 from tests.workloads.factories import SEARCHED
@@ -13,7 +14,11 @@ from tests.workloads.factories import SEARCHED
 KEPT_IN_FLOAT32 = "quant.layers.modules_to_not_convert=[condition_embedder.time_embedder]"
 
 
-def test_a_checkpoint_of_diffusers_equals_what_the_run_makes(compose, execute_run, checkpoints):
+def test_a_checkpoint_of_diffusers_equals_what_the_run_makes(compose, execute_run, checkpoints, monkeypatch):
+    """The work of the fresh process is done in this one."""
+    monkeypatch.setattr(
+        "src.tasks.serialize.call_fresh", lambda cfg, _, folder, asked: fresh._answer(cfg, folder, asked)
+    )
     plain = ("model.weights.source=local", f"model.weights.id={checkpoints / 'plain'}")
     run = (SEARCHED, "model=tiny-wan", "quant=int8wo", "task=serialize", *plain)
     record = execute_run(compose(*run, f"serialize.load={checkpoints / 'int8'}", KEPT_IN_FLOAT32))

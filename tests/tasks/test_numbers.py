@@ -15,6 +15,9 @@ FLUX = (
     "model.pipeline.prompt=tokens",
     "measure.min_pairs=3",
     "measure.max_pairs=3",
+    "model.pipeline.vae.factory.block_out_channels=[16,16,16,16]",
+    "model.pipeline.text_encoders.text_encoder.factory.config.num_hidden_layers=1",
+    "model.pipeline.text_encoders.text_encoder_2.factory.config.num_layers=1",
 )
 T5_STD = "model.pipeline.text_encoders.text_encoder_2.weights.std"
 

@@ -33,7 +33,14 @@ def test_the_digits_of_a_quantized_model_are_still_recognised(compose, execute_r
 def test_a_whole_pipeline_takes_labels_for_prompts(compose, execute_run, tmp_path):
     record = execute_run(
         compose(
-            *FEW, "target=pipeline", "quant=none", "batch=3", "dtype=float32", "model.pipeline.samples=10"
+            *FEW,
+            "target=pipeline",
+            "quant=none",
+            "batch=3",
+            "dtype=float32",
+            "model.pipeline.samples=10",
+            "measure.min_pairs=3",
+            "measure.max_pairs=3",
         )
     )
     assert record.outcome is Outcome.OK, record.reason

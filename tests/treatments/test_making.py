@@ -13,7 +13,7 @@ from tests.conftest import SMALL_FLUX, SMALL_LINEAR
 from tests.treatments.conftest import assert_same
 
 CPU = torch.device("cpu")
-FLUX = (*SMALL_FLUX, "resolution=64")
+FLUX = (*SMALL_FLUX, "dtype=float32")
 PIPELINE = (*FLUX, "target=pipeline", "model.pipeline.steps=1")
 ELSEWHERE = [("quant.where=cpu",), ("quant.where=streamed",)]
 
@@ -47,7 +47,7 @@ def test_so_of_every_target(make, overrides, where):
 
 
 def test_so_of_weights_that_are_loaded(make, compose, tmp_path):
-    build_model(compose(*FLUX).model, CPU, torch.bfloat16, seed=3).save_pretrained(tmp_path)
+    build_model(compose(*FLUX).model, CPU, torch.float32, seed=3).save_pretrained(tmp_path)
     local = (*FLUX, "model.weights.source=local", f"model.weights.id={tmp_path}")
     first = make(*local)
     for way in (*ELSEWHERE, ("quant.via=diffusers",)):
@@ -76,6 +76,7 @@ def _rss_can_be_reset():
 def test_streamed_never_holds_the_unquantized_model(make):
     deep = (
         "model=flux-tiny",
+        "model.factory.num_attention_heads=4",
         "model.factory.num_layers=3",
         "model.factory.num_single_layers=6",
         "resolution=64",
@@ -131,7 +132,8 @@ def test_autoquant_sees_the_layers_of_a_compiled_baseline(compose, execute_run):
     ids=lambda overrides: " ".join(overrides),
 )
 def test_diffusers_makes_the_same(make, overrides):
-    assert_same(make(*FLUX, *overrides), make(*FLUX, *overrides, "quant.via=diffusers"))
+    """In bfloat16: how a product in float32 is summed up goes by where the weights lie in memory."""
+    assert_same(make(*SMALL_FLUX, *overrides), make(*SMALL_FLUX, *overrides, "quant.via=diffusers"))
 
 
 T5 = """

@@ -19,8 +19,8 @@ ALL = [
     *(FpxWeightOnlyConfig(e, m) for e in range(1, 8) for m in range(7) if 3 <= 1 + e + m <= 8),
 ]
 
-FEW = [PackedUintxWeightOnlyConfig(bits, 12) for bits in (1, 4, 7)]
-FEW += [FpxWeightOnlyConfig(e, m) for e, m in ((1, 1), (2, 3), (3, 2), (4, 3), (7, 0))]
+FEW = [PackedUintxWeightOnlyConfig(bits, 12) for bits in (1, 7)]
+FEW += [FpxWeightOnlyConfig(e, m) for e, m in ((1, 1), (3, 2), (7, 0))]
 
 both = pytest.mark.parametrize("config", FAMILIES, ids=["uintx", "fpx"])
 every = pytest.mark.parametrize("config", ALL, ids=repr)
@@ -94,10 +94,9 @@ def test_one_graph_for_blocks_of_equal_shape(config):
     assert sum(counters["graph_break"].values()) == 0
 
 
-@pytest.mark.parametrize("config", [PackedUintxWeightOnlyConfig(7, 12), FpxWeightOnlyConfig(3, 2)], ids=repr)
 @torch.no_grad()
-def test_inductor_computes_the_same(config):
-    block, x = quantized(config, torch.float32), inputs(4, dtype=torch.float32)
+def test_inductor_computes_the_same():
+    block, x = quantized(FpxWeightOnlyConfig(3, 2), torch.float32), inputs(4, dtype=torch.float32)
     expected = block(x)
     block.compile(fullgraph=True, dynamic=False)
     torch.testing.assert_close(block(x), expected)
@@ -116,14 +115,15 @@ def test_the_compilers_cache_tells_formats_apart(config):
 @torch.no_grad()
 def test_changed_code_is_compiled_anew(cold_cache, monkeypatch):
     """The compiler's cache knows `dequantize` by its name only: what it did before must not come back."""
-    block, x = quantized(FAMILIES[0]), inputs(4)
+    block, x = quantized(FAMILIES[0], torch.float32), inputs(4, dtype=torch.float32)
+    expected = block(x)
     block.compile(fullgraph=True, dynamic=False)
-    block(x)
+    torch.testing.assert_close(block(x), expected)
     torch._dynamo.reset()
     original = type(block.first.weight).dequantize
     monkeypatch.setattr(type(block.first.weight), "dequantize", lambda weight: 2 * original(weight))
     monkeypatch.setattr("src.treatments.packed.tensor._CODE", "changed")
-    torch.testing.assert_close(block(x), dequantized(block)(x), rtol=0.02, atol=0.02)
+    torch.testing.assert_close(block(x), dequantized(block)(x))
 
 
 @both

@@ -20,8 +20,8 @@ SATURATED_DB = {"int8dq": 12}  # where torch._int_mm saturates
 
 
 def kind_of(row):
-    """The layer's name without the number of its block."""
-    return re.sub(r"\.\d+\.", ".", row.name, count=1)
+    """The layer's name inside its block."""
+    return re.split(r"\.\d+\.", row.name)[-1]
 
 
 def refused(rows, entries):
