@@ -71,6 +71,8 @@ def load_checkpoint(trainee: Trainee, recipe: dict[str, str], folder: Path) -> b
             told = json.loads((file.metadata() or {})[_RECIPE])
             _refuse_other(told, recipe, path)
             _take(trainee, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no mapping
+    except ConfigError:
+        raise
     except (SafetensorError, OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         raise ConfigError(
             f"{_KEY}={folder}: {NAME} cannot be read ({error}); move it away to begin again"

@@ -18,7 +18,8 @@ def recipe_of(cfg: RootConf) -> dict[str, str]:
     told = {f"quant.{name}": quant[name] for name in _OF_QUANT if cfg.quant.trains}
     told = {"quant": cfg.quant.name} | told
     told |= {"model.factory": cfg.model.factory, "model.training": training, "seed": cfg.seed}
-    return {key: str(value) for name, each in told.items() for key, value in _flat(name, each)}
+    flat = {key: str(value) for name, each in told.items() for key, value in _flat(name, each)}
+    return {key: value for key, value in flat.items() if not key.endswith(".description")}
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:

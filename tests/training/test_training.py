@@ -170,6 +170,7 @@ def test_a_checkpoint_of_another_training_is_refused(trained, change, said):
     with pytest.raises(ConfigError, match=said) as refused:
         train_model(trained("run", change))
     assert "\n" not in str(refused.value)
+    assert "cannot be read" not in str(refused.value)
     assert (begun.folder / NAME).is_file()
 
 
