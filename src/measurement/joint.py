@@ -91,14 +91,46 @@ class _Taken:
 
 @dataclass
 class _Joint:
-    """What takes the rounds."""
+    """What takes the rounds of all arms.
+
+    Args:
+        timer: of them.
+        monitor: reads the device's state after each.
+        baseline: it and its calls per round.
+        contenders: the treated arms.
+        others: further unquantized ones.
+    """
 
     timer: RoundTimer
     monitor: Monitor
+    baseline: tuple[Call, int]
+    contenders: Sequence[Contender]
+    others: Mapping[str, tuple[Call, int]]
     taken: int = 0
 
-    def round(self, arms: Sequence[tuple[Call, int]]) -> _Taken:
+    def begin(self) -> None:
+        """Note how rounds are taken."""
+        calls = {name: calls for name, (_, calls) in self.others.items()}
+        for each in self.contenders:
+            each.begin(self.baseline[1], calls, self.timer, len(self.contenders))
+
+    def warm_up(self, _: int) -> Pair:
+        """The first contender's pair of a round of all arms."""
+        taken = self._round(self.contenders)
+        return taken.pair(1, range(2, len(taken.rounds)))
+
+    def measure(self) -> None:
+        """Count pairs; a contender whose ratio is known well enough drops out."""
+        while open_ := [each for each in self.contenders if not each.rounds.stop_reason]:
+            taken = self._round(open_)
+            others = range(1 + len(open_), len(taken.rounds))
+            shared_s = taken.seconds[0] + sum(taken.seconds[other] for other in others)
+            for arm, each in enumerate(open_, start=1):
+                each.take(taken.pair(arm, others), shared_s + taken.seconds[arm])
+
+    def _round(self, open_: Sequence[Contender]) -> _Taken:
         """One of each arm, in the order that is next."""
+        arms = [self.baseline, *((each.call, each.calls) for each in open_), *self.others.values()]
         order = balanced_order(len(arms), self.taken)
         self.taken += 1
         found: dict[int, tuple[Round, float]] = {}
@@ -126,21 +158,11 @@ def measure_jointly(
     """Rounds of all arms, until each treated one's ratio to the baseline is known well enough; it then drops out.
 
     The budget is each treated arm's own: the time of its rounds and of the unquantized ones beside them. All must
-    have been called before, as for `measure_interleaved`.
+    have been called before. Arguments and errors are those of `measure_interleaved`, but for:
 
     Args:
-        baseline: what is called for the baseline's rounds.
-        treated: likewise for each treated arm's.
-        device: what all run on.
-        conf: when to stop.
-        cold: flush the caches before each call.
-        launches: count what the device waits for the host's launches.
-        monitor: reads the device's state after each round.
+        treated: what is called for each treated arm's rounds.
         rounds: of each treated arm, filled in while measuring.
-        others: further unquantized arms by name.
-
-    Raises:
-        RunEndedError: `failed`, when the clock keeps giving times that cannot be right.
     """
     timer, started = RoundTimer(device, cold=cold, launches=launches), time.perf_counter()
 
@@ -149,25 +171,11 @@ def measure_jointly(
 
     first, beside = sized(baseline), {name: sized(call) for name, call in (others or {}).items()}
     contenders = [Contender(*sized(call), own, conf) for call, own in zip(treated, rounds, strict=True)]
-    for each in contenders:
-        each.begin(first[1], {name: calls for name, (_, calls) in beside.items()}, timer, len(contenders))
-    joint = _Joint(timer, monitor or Blind())
-
-    def all_of(open_: Sequence[Contender]) -> _Taken:
-        return joint.round([first, *((each.call, each.calls) for each in open_), *beside.values()])
-
-    def whole(_: int) -> Pair:
-        taken = all_of(contenders)
-        return taken.pair(1, range(2, len(taken.rounds)))
-
-    pairs = warm_up(whole, started + conf.max_warmup_s * (1 + len(contenders)) / 2)
+    joint = _Joint(timer, monitor or Blind(), first, contenders, beside)
+    joint.begin()
+    pairs = warm_up(joint.warm_up, started + conf.max_warmup_s * (1 + len(contenders)) / 2)
     faults, graphs = page_faults(), graphs_compiled()
-    while open_ := [each for each in contenders if not each.rounds.stop_reason]:
-        taken = all_of(open_)
-        last = range(1 + len(open_), len(taken.rounds))
-        shared_s = taken.seconds[0] + sum(taken.seconds[other] for other in last)
-        for arm, each in enumerate(open_, start=1):
-            each.take(taken.pair(arm, last), shared_s + taken.seconds[arm])
+    joint.measure()
     for each in contenders:
         own = each.rounds
         own.warmup_pairs, own.page_faults = pairs, page_faults() - faults

@@ -131,12 +131,7 @@ def _of_workload(name: str, runs: list[_Drawn]) -> "Image":
         sheet.paste(picture.resize((width, height)), (_LABEL_PX, top))
         if difference is not None:
             sheet.paste(difference.resize((width, height)), (_LABEL_PX + width + _GAP_PX, top))
-    draw.text(
-        (_LABEL_PX + width + _GAP_PX, _HEAD_PX),
-        "difference from unquantized, four times as bright:",
-        fill=_FAINT,
-        font=font,
-    )
+    draw.text((_LABEL_PX + width + _GAP_PX, _HEAD_PX), _BESIDE, fill=_FAINT, font=font)
     return sheet
 
 

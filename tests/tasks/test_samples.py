@@ -73,6 +73,16 @@ def test_a_sweeps_sheet_has_a_row_for_each_run_that_drew(outputs):
         assert image.height > two
 
 
+@pytest.mark.parametrize(("frames", "shown"), [(1, 2), (2, 4), (9, 6)])
+def test_of_a_video_its_first_middle_and_last_frame_are_shown(tmp_path, frames, shown):
+    videos = torch.zeros(2, frames, 3, 32, 32)
+    videos[:, -1] = 1
+    keep_pictures(videos, videos, tmp_path)
+    found = strips(tmp_path)
+    assert found.baseline.size == (shown * 36, 36)
+    assert found.baseline.getpixel((shown * 36 - 18, 18)) == (255, 255, 255)
+
+
 @pytest.mark.parametrize(("side", "shown"), [(16, 32), (20, 40), (64, 64), (512, 256)])
 def test_pictures_are_seen_at_a_size_that_can_be_looked_at(side, shown):
     assert sheet(torch.zeros(6, 1, side, side), columns=3).shape == (1, 2 * (shown + 4), 3 * (shown + 4))

@@ -149,9 +149,9 @@ class ModelForecaster:
     def _told(self, whole: Whole, place: Place) -> Forecast:
         if not (why := whole.withheld):
             return self.knowledge.of(place.device).told(float(np.log(whole.speedup)), whole.spread(), 0, "")
-        surely_slower = whole.at_most * (1 + self.knowledge.margin) < 1
-        if surely_slower:
-            return Forecast(str(Verdict.HURTS), reason=_at_most(whole))
+        if whole.at_most * (1 + self.knowledge.margin) < 1:  # whatever these layers took
+            most = f"at most {whole.at_most:.2g} times as fast, even if these layers took no time: {why}"
+            return Forecast(str(Verdict.HURTS), reason=most)
         return Forecast(UNKNOWN, reason=why)
 
     def _rest(self, asked: AskedModel, times: LayerTimes, layers_ms: float) -> Rest:
@@ -238,10 +238,6 @@ def _notes(times: LayerTimes, layers: Sequence[Layers]) -> Iterator[str]:
 def _all_of(conf: QuantConf) -> str:
     why = f"layers={conf.layers.name}: which layers to leave alone is measured; foretold as if none were"
     return why if conf.layers.sensitive._target_ else ""
-
-
-def _at_most(whole: Whole) -> str:
-    return f"at most {whole.at_most:.2g} times as fast, even if these layers took no time: {whole.withheld}"
 
 
 def _named(conf: QuantConf, words: Sequence[str]) -> str:

@@ -7,8 +7,6 @@ from src.quality.media import keep_samples
 from src.quality.pictures import keep_pictures
 from src.tasks.arms.arm import Arm
 
-_IMAGES = 4  # dimensions of a batch; of videos there are 5
-
 
 def compare_generated(baseline: Arm, treated: Arm, run: RunContext) -> None:
     """PSNR and LPIPS, and a few samples of both arms in the run's folder; nothing for other targets.
@@ -24,8 +22,7 @@ def compare_generated(baseline: Arm, treated: Arm, run: RunContext) -> None:
         if not cfg.measure.components:
             return
         try:
-            if baseline.output.dim() == _IMAGES:
-                keep_pictures(baseline.output, treated.output, run.folder)
+            keep_pictures(baseline.output, treated.output, run.folder)
             for arm in (baseline, treated):
                 keep_samples(arm.name, arm.output, run.folder, cfg.model.pipeline.frames_per_s)
         except (OSError, ImportError) as error:
