@@ -130,7 +130,7 @@ class Unstepped(Optimizer):
     def __init__(self, params: Any, lr: float = 0.0, *, fused: bool = False) -> None:
         super().__init__(params, {"lr": lr, "fused": fused})
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         """Nothing."""
 
 

@@ -27,11 +27,13 @@ class Int8Linear(torchaos.Int8MixedPrecisionTrainingLinear):  # type: ignore[mis
 
 def let_compile(module: nn.Module) -> None:
     """Change every such layer inside a module, in place."""
-    for layer in module.modules():
-        if type(layer) is torchaos.Int8MixedPrecisionTrainingLinear:
-            config = layer.config
-            layer.__class__ = Int8Linear
-            layer.matmuls = _matmuls(config.output, config.grad_input, config.grad_weight)
+    found: list[Any] = [
+        layer for layer in module.modules() if type(layer) is torchaos.Int8MixedPrecisionTrainingLinear
+    ]
+    for layer in found:
+        config = layer.config
+        layer.__class__ = Int8Linear
+        layer.matmuls = _matmuls(config.output, config.grad_input, config.grad_weight)
 
 
 @cache
