@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
-from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import ResultDefault
@@ -26,6 +26,10 @@ from src.config.aliases import without_aliases
 from src.config.errors import ConfigError, accepted
 from src.config.paths import literal
 from src.config.schema import RootConf
+
+_KEPT = 200  # compositions, of about 50 kB each
+_Files = tuple[Sequence[object], bytes]  # their states, and what they compose to
+_MERGED: dict[tuple[object, ...], _Files] = {}
 
 
 @contextmanager
@@ -58,6 +62,7 @@ class Loader(ConfigLoaderImpl):
         self.repository = Repository(config_search_path)
         self._composed: dict[tuple[str, ...], bytes] = {}
         self.checked: dict[tuple[str, ...], bytes] = {}
+        self._overrides: dict[str, Override] = {}
         self._primary: str | None = None
 
     def load_configuration(
@@ -81,7 +86,7 @@ class Loader(ConfigLoaderImpl):
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Compose one job of a sweep, from a copy of what it shares with the others."""
-        parsed = OverridesParser.create(self).parse_overrides(sweep_overrides)
+        parsed = self._parsed(sweep_overrides)
         if any(override.is_hydra_override() for override in parsed) or self._has_searchpath(master_config):
             return super().load_sweep_config(master_config, sweep_overrides)
         self.validate_sweep_overrides_legal(parsed, RunMode.RUN, from_shell=True)
@@ -102,9 +107,22 @@ class Loader(ConfigLoaderImpl):
     def _compose_config_from_defaults_list(
         self, defaults: list[ResultDefault], repo: IConfigRepository
     ) -> DictConfig:
-        """Compose the files; then the inputs of the model have their type, whatever nesting they are given in."""
+        """Compose the files; then the inputs of the model have their type, whatever nesting they are given in.
+
+        The same files are composed once as long as they stay as they are.
+        """
+        key = tuple((each.config_path, each.package, each.primary) for each in defaults)
+        files = cast(Repository, cast(CachingConfigRepository, repo).delegate)
+        states = [files.state(str(each.config_path)) for each in defaults]
+        known, told = _MERGED.get(key), None not in states
+        if told and known is not None and known[0] == states:
+            return cast(DictConfig, pickle.loads(known[1]))  # noqa: S301 - our own bytes
         config = super()._compose_config_from_defaults_list(defaults, repo)
         type_inputs(config)
+        if told:
+            if len(_MERGED) >= _KEPT:
+                del _MERGED[next(iter(_MERGED))]
+            _MERGED[key] = states, pickle.dumps(config)
         return config
 
     def list_groups(self, parent_name: str) -> list[str]:
@@ -124,6 +142,12 @@ class Loader(ConfigLoaderImpl):
             self._composed[key] = pickle.dumps(self.load_configuration(name, overrides, RunMode.RUN))
         config: DictConfig = pickle.loads(self._composed[key])  # noqa: S301 - our own bytes, copied faster than by deepcopy
         return config
+
+    def _parsed(self, lines: Sequence[str]) -> list[Override]:
+        """Each line read once: it stands in many jobs of a sweep."""
+        new = [line for line in dict.fromkeys(lines) if line not in self._overrides]
+        self._overrides |= zip(new, OverridesParser.create(self).parse_overrides(new), strict=True)
+        return [self._overrides[line] for line in lines]
 
     def _chooses_option(self, override: Override) -> bool:
         return self.repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)

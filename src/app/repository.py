@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from hydra._internal.config_repository import ConfigRepository
+from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 
 from src.config.errors import ConfigError
 
-_Stamp = tuple[int, ...]
+_Stamp = tuple[object, ...]
 _READ: dict[tuple[str, ...], tuple[_Stamp, bytes]] = {}  # pickled: a composition changes what it is given
 
 
@@ -32,7 +33,7 @@ class Repository(ConfigRepository):
         stamp = _stamp(source, config_path) if source else None
         if source is None or stamp is None:
             return super().load_config(config_path)
-        key = (source.scheme(), source.path, source.provider, config_path)
+        key = _place(source, config_path)
         known = _READ.get(key)
         if known is None or known[0] != stamp:
             try:
@@ -42,11 +43,23 @@ class Repository(ConfigRepository):
         result: ConfigResult = pickle.loads(known[1])  # noqa: S301 - our own bytes
         return result
 
+    def state(self, config_path: str) -> _Stamp | None:
+        """Where the config is from, and what is another once its content is; None where that can't be told."""
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        stamp = _stamp(source, config_path) if source else None
+        return None if source is None or stamp is None else (*_place(source, config_path), *stamp)
+
+
+def _place(source: ConfigSource, config_path: str) -> tuple[str, ...]:
+    return source.scheme(), source.path, source.provider, config_path
+
 
 def _stamp(source: ConfigSource, config_path: str) -> _Stamp | None:
     """Another one once the content is another; None where that can't be told."""
     if source.scheme() == "pkg":
         return ()
+    if source.scheme() == "structured":
+        return (ConfigStore.instance()._load(source._normalize_file_name(config_path)),)
     if source.scheme() != "file":
         return None
     found = _file(source, config_path).stat()

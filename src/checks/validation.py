@@ -53,9 +53,11 @@ def validated(config: DictConfig, schema: type[T]) -> T:
     with _told():
         type_inputs(config)
     names = [each.name for each in fields(cast(Any, schema))]
-    unknown = [str(key) for key in config if key not in (*names, "hydra")]
-    if unknown:
+    given = set(config)
+    if unknown := [str(key) for key in config if key not in (*names, "hydra")]:
         raise several([f"{key}: unknown key; {accepted(key, names)}" for key in unknown])
+    if lost := [name for name in names if name not in given]:
+        raise ConfigError(f"~{lost[0]}: every run needs it; give {lost[0]}=...")
     checked = schema(**{name: _resolved(config, name) for name in names})
     check_values(checked)
     return cast(T, on_step(checked)) if isinstance(checked, RootConf) else checked
@@ -93,8 +95,6 @@ def _told() -> Iterator[None]:
 
 def _resolved(config: DictConfig, name: str) -> Any:
     """The value of a top key, interpolations resolved, as plain and typed objects."""
-    if name not in set(config):
-        raise ConfigError(f"~{name}: every run needs it; give {name}=...")
     with _told():
         value = config[name]
         return OmegaConf.to_object(value) if OmegaConf.is_config(value) else value

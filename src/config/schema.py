@@ -1,6 +1,7 @@
 """The typed schema of the programs' configurations (Hydra structured configs); the largest groups stand beside it."""
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -227,6 +228,7 @@ def sizes_of_call(cfg: RootConf | CalibrateConf) -> dict[str, int]:
     return sizes(cfg) | {"batch": cfg.batch * (2 if cfg.model.guidance == DOUBLED else 1)}
 
 
+@cache
 def register() -> None:
     """Put the schemas where Hydra finds them: the primary configs name them in their defaults."""
     OmegaConf.register_new_resolver("quantpay.database", database_uri, replace=True)

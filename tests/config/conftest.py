@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -26,14 +27,20 @@ class Called:
 Call = Callable[..., Called]
 
 
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
+@contextmanager
+def logging_as_before() -> Iterator[None]:
     """What Hydra sets up is for a process that ends with the command."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    with logging_as_before():
+        yield
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Runs and multiruns of the application: what is run, with which status, and from which configs."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
 from src.app.application import main
+from src.app.arguments import parse
 from src.checks.validation import validated
 from src.config import schema
 from src.config.errors import ConfigError
@@ -35,6 +37,8 @@ hydra:
       model.dims.M: 1,4
 """
 
+SWEEPS = sorted(path for path in (ROOT / "sweeps").glob("*.yaml") if not path.stem.startswith("schemes_"))
+
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> list[str]:
@@ -52,11 +56,11 @@ def test_a_run_gets_the_composed_configuration(call: Call) -> None:
     ]
 
 
-@pytest.mark.parametrize("flag_at", [0, 1, 2])
-def test_a_multirun_is_the_product_wherever_its_flag_stands(call: Call, flag_at: int) -> None:
-    argv = ["quant=int8wo,none", "batch=1,2"]
-    argv.insert(flag_at, "-m")
-    result = call(*argv)
+def test_a_multirun_is_the_product_wherever_its_flag_stands(call: Call) -> None:
+    axes = ["quant=int8wo,none", "batch=1,2"]
+    first, between, last = (parse([*axes[:at], "-m", *axes[at:]], "x") for at in range(3))
+    assert first == between == last
+    result = call(axes[0], "-m", axes[1])
     assert [(run.quant.name, run.batch) for run in result.runs] == [
         ("int8wo", 1),
         ("int8wo", 2),
@@ -188,20 +192,20 @@ def test_a_sweep_file_without_its_header_is_told_what_it_lacks(call: Call, tmp_p
     assert (result.status, "# @package _global_" in result.err) == (2, True)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_every_sweep_of_the_project_is_right(
     call: Call, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those over every scheme with two of them: each by itself is composed elsewhere (tests/treatments)."""
+    """Those over every scheme: test_sweeps.py. Of an axis of rising numbers both ends are tried."""
     done = JobReturn(status=JobStatus.COMPLETED, _return_value=0)
     launcher = Mock(launch=Mock(side_effect=lambda jobs, **_: [done] * len(jobs)))
     monkeypatch.setattr(Plugins, "instantiate_launcher", lambda self, **_: launcher)
-    few = ["quant=none,int8wo"] if "/schemes@" in path.read_text() else []
-    result = call(f"sweeps={path.stem}", f"outputs={tmp_path}", *few)
+    axes = re.findall(r" (\S+): (\d+),[\d,]+,(\d+)\n", path.read_text())
+    ends = [f"{key}={least},{most}" for key, least, most in axes]
+    result = call(f"sweeps={path.stem}", f"outputs={tmp_path}", *ends)
     assert result.status == 0
     assert all(line.startswith("search: ") for line in result.err.splitlines())
     assert len(launcher.launch.call_args.args[0]) > 1
-    assert path.read_text().startswith("# @package _global_\n# python -m src.run ")
 
 
 def test_a_config_folder_adds_options(call: Call, tmp_path: Path) -> None:

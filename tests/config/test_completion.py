@@ -50,23 +50,36 @@ def test_what_the_last_word_may_become(
 
 
 @pytest.mark.parametrize(
-    ("program", "line", "reply"),
+    ("program", "replies"),
     [
-        ("quantpay", "quantpay compile=m", ["max-autotune", "max-autotune-no-cudagraphs"]),
-        ("quantpay", "quantpay -m quant=none,autoq", ["none,autoquant"]),
-        ("python -m src.run", "python -m src.run compile=reg", ["regional"]),
-        ("python -m src.run", "python -m src.analyze tracking=sq", ["sqlite"]),
-        ("python -m src.run", "python -m pytest quant=int8", []),
+        (
+            "quantpay",
+            {
+                "quantpay compile=m": ["max-autotune", "max-autotune-no-cudagraphs"],
+                "quantpay -m quant=none,autoq": ["none,autoquant"],
+            },
+        ),
+        (
+            "python -m src.run",
+            {
+                "python -m src.run compile=reg": ["regional"],
+                "python -m src.analyze tracking=sq": ["sqlite"],
+                "python -m pytest quant=int8": [],
+            },
+        ),
     ],
 )
-def test_bash_gets_what_follows_its_last_word_break(program: str, line: str, reply: list[str]) -> None:
-    script = f"""
-        eval "$({program} -sc install=bash)"
-        COMP_LINE='{line}' COMP_POINT={len(line)} COMP_WORDS=({line.split()[0]})
+def test_bash_gets_what_follows_its_last_word_break(program: str, replies: dict[str, list[str]]) -> None:
+    asked = "".join(
+        f"""
+        COMP_LINE='{line}' COMP_POINT={len(line)} COMP_WORDS=({line.split()[0]}) COMPREPLY=()
         {"_quantpay_" + program.split()[0]}
-        printf '%s\\n' "${{COMPREPLY[@]}}"
-    """
-    assert _bash(script).split() == reply
+        echo "${{COMPREPLY[@]}}"
+        """
+        for line in replies
+    )
+    told = _bash(f'eval "$({program} -sc install=bash)"\n{asked}').split("\n")[-len(replies) - 1 : -1]
+    assert [line.split() for line in told] == [*replies.values()]
 
 
 def test_uninstalling_takes_it_back() -> None:

@@ -11,7 +11,7 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from yaml import YAMLError
 
 from src.app.loader import Loader, check_job, checked_jobs
@@ -66,6 +66,22 @@ def test_a_job_equals_hydras_own(
         plain = _outcome(lambda: ConfigLoaderImpl.load_sweep_config(loader, config, job))  # noqa: B023
         shared = [_outcome(lambda: loader.load_sweep_config(config, job)) for _ in range(2)]  # noqa: B023
         assert shared == [plain, plain], job
+
+
+@pytest.mark.parametrize("overrides", CHOICES[:2], ids=" ".join)
+def test_what_was_composed_before_equals_what_is_composed_anew(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch, overrides: list[str]
+) -> None:
+    def composed() -> DictConfig:
+        return loader.load_configuration("config", [*overrides, "batch=2"], RunMode.RUN)
+
+    monkeypatch.setattr("src.app.loader._MERGED", {})
+    anew = _outcome(composed)
+    changed = composed()
+    changed.batch, changed.quant.name = 3, "changed"
+    with open_dict(changed):
+        changed.quant.config.x = 1
+    assert _outcome(composed) == anew
 
 
 def test_options_found_by_a_search_path_are_known(loader: Loader, tmp_path: Path) -> None:

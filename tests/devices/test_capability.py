@@ -63,10 +63,9 @@ def test_a_package_inside_one_that_is_absent_is_absent():
 
 
 @pytest.mark.parametrize("quant", FORETOLD)
-def test_what_is_foretold(compose, packages, quant):
+def test_what_is_foretold(entries, packages, quant):
     packages("mslk")
-    conf = compose(f"quant={quant}").quant
-    found = [capability(conf, device, "bfloat16") for device in DEVICES]
+    found = [capability(entries[quant], device, "bfloat16") for device in DEVICES]
     assert "".join(LETTERS[each.status] for each in found) == FORETOLD[quant]
     for each in found:
         assert (each.status is Status.OK) == (each.reason == "")

@@ -8,6 +8,7 @@ import pytest
 from src.config.cluster_schema import SlurmRequest
 from src.devices.cores import dealt_cpus
 from src.local.pool import DevicePool
+from tests.launching.jobs import Affinity
 from tests.local.test_pool import until
 
 
@@ -61,16 +62,6 @@ def test_fewer_cores_than_devices_are_everyone_s(machine: Path) -> None:
 
 def test_a_machine_that_does_not_tell_its_cores(tmp_path: Path) -> None:
     assert dealt_cpus(["0", "1"], ["0", "1"], {0, 1}, tmp_path) == {"0": {0}, "1": {1}}
-
-
-class Affinity:
-    """Writes down the CPUs of the process that it runs in."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __call__(self) -> None:
-        self.path.write_text(f"{sorted(os.sched_getaffinity(0))}")
 
 
 def test_a_job_runs_on_its_device_s_cpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,16 @@ from src.records.record import Record
 Tell = Callable[[str], None]
 
 
+class Affinity:
+    """Writes down the CPUs of the process that it runs in."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self) -> None:
+        self.path.write_text(f"{sorted(os.sched_getaffinity(0))}")
+
+
 def answer(value: int, tell: Tell) -> int:
     tell("computing")
     print("to the log")

@@ -14,6 +14,7 @@ from src.workloads.workload import build_workload
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR
 
 CARD_GIB = 80.0
+FLUX = Footprints()
 
 
 def foretold(cfg: RootConf, footprints: Footprints, kind: str, card_gib: float | None) -> Forecast:
@@ -74,7 +75,7 @@ def test_activations_grow_with_the_batch_and_weights_do_not(compose):
 
 
 def test_flux_dev_is_known_without_its_24_gb(compose):
-    found = Footprints().of(compose("model=flux-dev"))
+    found = FLUX.of(compose("model=flux-dev"))
     assert found.trouble == ""
     assert found.weights / 2 == pytest.approx(11.9e9, rel=0.01)
     assert 0.2 < found.activations / GIB < 5
@@ -127,9 +128,6 @@ def test_the_treated_arm_weighs_what_torchao_makes_of_it(compose, run_context, c
 def _flux(compose, *overrides: str, card_gib: float | None = CARD_GIB) -> Forecast:
     cfg = compose("model=flux-dev", *overrides)
     return foretold(cfg, FLUX, "cuda", card_gib)
-
-
-FLUX = Footprints()
 
 
 def test_two_arms_that_fit_are_there_at_once(compose):

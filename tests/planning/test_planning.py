@@ -54,8 +54,10 @@ def test_elsewhere_the_card_is_asked_and_not_this_machine(compose, tmp_path):
     configs = [
         compose(
             "model=flux-dev",
+            "model.factory.num_layers=1",
+            "model.factory.num_single_layers=1",
             "compile=regional",
-            "batch=4",
+            "batch=64",
             f"outputs={tmp_path}",
             f"quant={quant}",
             f"gpu={gpu}",
