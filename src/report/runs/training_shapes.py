@@ -21,7 +21,7 @@ _HEADS = [
 _MOST_ROWS = 200
 _NOTE = (
     "Steps of one Linear, y[M, N] = x[M, K] W[N, K]ᵀ: three matmuls of as much work and other shapes. The number in "
-    "a map is a step's speedup."
+    "a map is a step's speedup; hatched: emulated, or did not run; a cell says why when it is pointed at."
 )
 
 
@@ -36,7 +36,7 @@ def shapes_html(runs: pd.DataFrame, filters: Filters) -> str:
     drawn = f"{verdict_legend(hatched=True)}{grid(panels, 'wide')}{more}"
     listed = [row for _, row in found.sort_values(["M", "K", "N", "quant"]).head(_MOST_ROWS).iterrows()]
     rows = table(_HEADS, [_cells(row) for row in listed], [filters.attribute(row) for row in listed])
-    return f"<h3>By shape</h3><p>{escape(_NOTE)}</p>{words}{drawn}{rows}"
+    return f"<h3>By shape</h3><p class="note">{escape(_NOTE)}</p>{words}{drawn}{rows}"
 
 
 def training_in_words(runs: pd.DataFrame) -> Iterator[str]:
