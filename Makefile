@@ -11,8 +11,9 @@ READY  := $(VENV)/.ready
 # point TORCH_INDEX at an index of CPU wheels: make sweep TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 WHEELHOUSE_TORCH ?= no
-# What is hardly ever imported is compiled when it is: a quarter of the sources.
-SELDOM := /(tests?|transformers/models|diffusers/pipelines|plotly/graph_objs|plotly/validators|databricks|pip)/
+# What is hardly ever imported is compiled when it is: a third of the sources.
+SELDOM := /(tests?|testing|transformers/models|diffusers/pipelines|diffusers/modular_pipelines|plotly/graph_objs|plotly/validators
+SELDOM := $(SELDOM)|databricks|pip|matplotlib|mpl_toolkits|fontTools|mypyc?|pygments/lexers|sympy/physics|torchao/prototype)/
 
 .PHONY: sweep calibrate test check wheelhouse clean
 sweep: $(READY)

@@ -1,7 +1,8 @@
 """Shared parts: composed configurations, an opened CPU, run contexts that write into a temporary folder.
 
 Set before torch is imported: threads, and an inductor cache that sessions share, so that only the first one
-pays for compiling. A test of cold compilation takes the fixture `cold_cache`.
+pays for compiling. A test of cold compilation takes the fixture `cold_cache`. Nothing heavy is imported until a test
+wants it: the process that only deals out tests to others and the tests on clusters do without torch.
 """
 
 import gc
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = os.environ.get("ATEN_CPU_CAPABILITY", "")  # code for other instruction sets lies apart
@@ -34,24 +35,19 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 gc.disable()  # until all is imported
 
 import pytest  # noqa: E402
-import torch  # noqa: E402
-import torch._inductor.config as inductor_config  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
-from src.config.quant_schema import QuantConf  # noqa: E402
-from src.config.schema import RootConf, TrackingConf  # noqa: E402
-from src.context import RunContext  # noqa: E402
-from src.devices.capability import quant_conf  # noqa: E402
-from src.devices.device import CpuDevice, Device  # noqa: E402
-from src.devices.load import Load  # noqa: E402
-from src.measurement.rounds import Rounds  # noqa: E402
-from src.processes.isolated import Preloaded  # noqa: E402
-from src.records.key import axes_of  # noqa: E402
-from src.records.record import Record, read_record  # noqa: E402
-from src.run import execute, main  # noqa: E402
-from src.workloads.dtype import DtypeRates  # noqa: E402
-from tests.composing import Compose, composer  # noqa: E402
-from tests.fork_server import WARM, own_fork_server  # noqa: E402
+if TYPE_CHECKING:
+    from src.config.quant_schema import QuantConf
+    from src.config.schema import RootConf
+    from src.context import RunContext
+    from src.devices.device import Device
+    from src.devices.load import Load
+    from src.measurement.rounds import Rounds
+    from src.processes.isolated import Preloaded
+    from src.records.record import Record
+    from src.workloads.dtype import DtypeRates
+    from tests.composing import Compose
 
 settings.register_profile(  # one for all: how long an example takes says how busy the machine is
     "quantpay", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
@@ -70,7 +66,16 @@ SMALL_FLUX = (  # width 128 instead of 512, 64 pixels: what it computes costs ne
 )
 
 
+MADE_ONCE = {"fork_server", "analysed"}  # what takes seconds to make, and many files share
+
 _frozen = 0  # modules
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files whose tests share what is `MADE_ONCE` come first: the same process has them all, and makes it once."""
+    first = {item.path for item in items if MADE_ONCE.intersection(getattr(item, "fixturenames", ()))}
+    items.sort(key=lambda item: item.path not in first)
 
 
 def pytest_runtest_setup() -> None:
@@ -88,39 +93,48 @@ def pytest_runtest_setup() -> None:
 
 
 @pytest.fixture(scope="session")
-def compose() -> Compose:
+def compose() -> "Compose":
     """compose(*overrides) -> RootConf, as a sweep does: once per set of options; `QUIET` underneath."""
+    from tests.composing import composer
+
     return composer()
 
 
 @pytest.fixture(scope="session")
-def entries(compose: Compose) -> dict[str, QuantConf]:
+def entries(compose: "Compose") -> "dict[str, QuantConf]":
     """Scheme -> its entry, all of conf/quant; composed at once, as candidates of autoquant's."""
+    from src.devices.capability import quant_conf
+
     nested = [f"+quant@quant.candidates.{name}={name}" for name in canonical("quant")]
     candidates = compose("quant=none", *nested).quant.candidates
     return {name: quant_conf(entry) for name, entry in candidates.items()}
 
 
 @pytest.fixture
-def cpu(compose: Compose) -> Device:
+def cpu(compose: "Compose") -> "Device":
+    from src.devices.device import CpuDevice
+
     return CpuDevice(compose().gpu).open()
 
 
 @pytest.fixture
-def run_context(tmp_path: Path, cpu: Device) -> Callable[..., RunContext]:
+def run_context(tmp_path: Path, cpu: "Device") -> "Callable[..., RunContext]":
     """run_context(cfg, device=cpu): what a task is handed; phases are heard by nobody."""
+    from src.context import RunContext
 
-    def made(cfg: RootConf, device: Device = cpu) -> RunContext:
+    def made(cfg: "RootConf", device: "Device" = cpu) -> RunContext:
         return RunContext(cfg, identity(cfg), tmp_path, device, lambda _: None)
 
     return made
 
 
 @pytest.fixture
-def execute_run(tmp_path: Path) -> Callable[[RootConf], Record]:
+def execute_run(tmp_path: Path) -> "Callable[[RootConf], Record]":
     """One run in this process, by `execute`; returns the record as read back from its file."""
+    from src.records.record import read_record
+    from src.run import execute
 
-    def run(cfg: RootConf) -> Record:
+    def run(cfg: "RootConf") -> "Record":
         folder = tmp_path / "run"
         folder.mkdir(exist_ok=True)
         execute(cfg, identity(cfg), folder, lambda _: None)
@@ -142,6 +156,7 @@ def called(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Called]]:
     """called("-m", "quant=int8wo", ...): `python -m src.run` in this process."""
+    from src.run import main
 
     def call(*arguments: str) -> Called:
         monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
@@ -164,8 +179,11 @@ def as_before() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def fork_server() -> Iterator[Preloaded]:
+def fork_server() -> "Iterator[Preloaded]":
     """Runs that `called` starts are forked from it: it has imported what they need."""
+    from src.processes.isolated import Preloaded
+    from tests.fork_server import WARM, own_fork_server
+
     with own_fork_server():
         yield Preloaded(WARM)
 
@@ -183,6 +201,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow takes 1 to 7 s to make its tables; tests copy these."""
+    from src.config.schema import TrackingConf
     from src.records.mlflow.tracking import open_tracker
 
     folder = tmp_path_factory.mktemp("database")
@@ -210,25 +229,32 @@ def cold_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     monkeypatch.undo()
 
 
-@pytest.fixture(autouse=True)
-def known_rates(monkeypatch: pytest.MonkeyPatch) -> DtypeRates:
+@pytest.fixture
+def known_rates(monkeypatch: pytest.MonkeyPatch) -> "DtypeRates":
     """What this machine computes faster, the same on all: no test may depend on a clock."""
+    from src.workloads.dtype import DtypeRates
+
     rates = DtypeRates({"bfloat16": 1.1, "float32": 1.0, "float16": 1.0})
     monkeypatch.setattr("src.measurement.dtypes.quick_rates", lambda _: rates)
     return rates
 
 
-@pytest.fixture(autouse=True)
-def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> Load:
+@pytest.fixture
+def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> "Load":
     """Whatever else runs here, a run sees this load; nothing foreign unless a test says otherwise."""
+    from src.devices.load import Load
+
     load = Load(own_cpus=1.0, foreign_cpus=0.0, cpus=1, seconds=1.0)
     monkeypatch.setattr("src.tasks.arms.timing.cpu_load", lambda: nullcontext(load))
     return load
 
 
-@pytest.fixture(autouse=True)
-def _fresh_compiler() -> Iterator[None]:
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
     """No test sees what another compiled, counted or set."""
+    import torch
+    import torch._inductor.config as inductor_config
+
     before = inductor_config.get_config_copy()
     yield
     for name, value in inductor_config.get_config_copy().items():
@@ -236,6 +262,11 @@ def _fresh_compiler() -> Iterator[None]:
             setattr(inductor_config, name, before[name])
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
+
+
+@pytest.fixture(autouse=True)
+def computes(known_rates: "DtypeRates", quiet_machine: "Load", fresh_compiler: None) -> None:
+    """What this process computes depends on no other test and no clock; overridden where it computes nothing."""
 
 
 def canonical(group: str) -> list[str]:
@@ -246,6 +277,8 @@ def canonical(group: str) -> list[str]:
 
 def int8_matmul_saturates() -> bool:
     """A CPU with VNNI that is told to do without it (ONEDNN_MAX_CPU_ISA=AVX2): sums of products in 16 bits."""
+    import torch
+
     largest = torch.full((8, 64), 127, dtype=torch.int8)
     return int(torch._int_mm(largest, largest.t()).max()) != 64 * 127**2
 
@@ -259,8 +292,12 @@ def schemes() -> list[str]:
     return [name for name in names if not name.startswith(("fp", "uint")) or name in FAMILIES]
 
 
-def synthetic_rounds(speedup: float, pairs: int = 40, spread: float = 0.001) -> Rounds:
+def synthetic_rounds(speedup: float, pairs: int = 40, spread: float = 0.001) -> "Rounds":
     """Interleaved rounds of a baseline of 1 ms and a treatment `speedup` times as fast, with a little noise."""
+    import torch
+
+    from src.measurement.rounds import Rounds
+
     noise = torch.randn(2, pairs, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * spread
     baseline, treated = noise.exp().tolist()
     return Rounds(
@@ -271,5 +308,8 @@ def synthetic_rounds(speedup: float, pairs: int = 40, spread: float = 0.001) -> 
     )
 
 
-def identity(cfg: RootConf) -> Record:
+def identity(cfg: "RootConf") -> "Record":
+    from src.records.key import axes_of
+    from src.records.record import Record
+
     return Record("0123456789abcdef", 1, "sweep", axes_of(cfg))

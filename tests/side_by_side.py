@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PYTEST = [sys.executable, "-m", "pytest"]
 SPREAD = ["--dist", "worksteal", "-n", "auto"]
-WAITING = ["--dist", "loadfile", "-n", "3"]  # each process has clusters of its own
+WAITING = ["--dist", "loadfile", "-n", "2"]  # each process has clusters of its own
 APART = (  # they wait more than they compute
     "tests/slurm",
     "tests/jobs/test_node.py",

@@ -37,6 +37,7 @@ class Family:
     cells: pd.DataFrame  # one row per device, kernel and shape; with `kernel`, `log`, `weight`
     switches: dict[str, Switch] = field(default_factory=dict)  # by scheme
     smooth: Smoothness = field(default_factory=Smoothness)
+    fitted: dict[tuple[str, str], Costs] = field(default_factory=dict)  # of `treated`, what is known already
 
     @cached_property
     def devices(self) -> list[str]:
@@ -60,7 +61,10 @@ class Family:
     def treated(self) -> dict[tuple[str, str], Costs]:
         """What each kernel costs on each device that it was measured on."""
         groups = self.cells.groupby(["device", "kernel"], sort=False)
-        return {(str(d), str(k)): _treated(rows, self.baselines[str(d)]) for (d, k), rows in groups}
+        return {
+            (str(d), str(k)): self.fitted.get((str(d), str(k))) or _treated(rows, self.baselines[str(d)])
+            for (d, k), rows in groups
+        }
 
     @cached_property
     def correction(self) -> Correction:
@@ -164,7 +168,10 @@ def family(cells: pd.DataFrame, smooth: Smoothness | None = None) -> Family:
     switches = {quant: switch for quant, switch in known.items() if switch}
     first = _labelled(rows, switches, smooth or _smoothness(rows))
     seen = dict(seen_switches(first.cells, first.left))
-    return _labelled(rows, switches | seen, first.smooth) if seen else first
+    if not seen:
+        return first
+    fitted = {key: costs for key, costs in first.treated.items() if key[1] not in seen}
+    return replace(_labelled(rows, switches | seen, first.smooth), fitted=fitted)
 
 
 def _kind(device: str) -> str:

@@ -141,7 +141,8 @@ class _Start:
             sys.path.append(self.identity.cwd)  # the user's own modules, which hide nothing
         self.cfg = load_config(self.folder)
         share_caches(Path(self.identity.outputs))
-        server = Preloaded(PRELOAD if self.shares else ())
+        several = self.shares or self.cfg.measure.processes > 1
+        server = Preloaded(PRELOAD if several else ())
 
         def process(cfg: RootConf, record: Record, folder: Path, called: str) -> Record:
             ending = server.run(

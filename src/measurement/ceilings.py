@@ -94,7 +94,7 @@ def _apart(device: Device) -> dict[str, Any]:
         started = multiprocessing.get_context("spawn").Pool(1)
     with started as pool:
         try:
-            return pool.apply_async(measure_ceilings, (device,)).get(_HANG_S)
+            return pool.apply_async(measure_ceilings, (device, BUDGET_S)).get(_HANG_S)
         except multiprocessing.TimeoutError:
             reason = f"the process that measured them died or was not done after {_HANG_S:g} s"
             return {"entries": {}, "crowded": False, "reason": reason}

@@ -27,8 +27,8 @@ def log_times(times_ms: Array, name: str, at_least: int = MIN_PAIRS) -> Array:
     times = np.asarray(times_ms, dtype=np.float64)
     if times.ndim != 1 or times.size < at_least:
         raise ValueError(f"{name} has shape {times.shape}, must be a row of at least {at_least} round times")
-    bad = np.flatnonzero(~(np.isfinite(times) & (times > 0)))
-    if bad.size:
+    if times.size and not (times.min() > 0 and times.max() < np.inf):  # neither is true of what is no number
+        bad = np.flatnonzero(~(np.isfinite(times) & (times > 0)))
         raise ValueError(f"{name}[{bad[0]}] is {times[bad[0]]} ms, must be finite and positive")
     return np.log(times)
 
@@ -71,7 +71,9 @@ def location(values: Array, fitted: int = 1) -> Location:
 def _standard_error(clipped: Array, block: int) -> Array:
     """Of trimmed means over the last axis, from their winsorised values in independent blocks."""
     n = clipped.shape[-1]
-    blocks = clipped.reshape(*clipped.shape[:-1], n // block, block).mean(axis=-1)
+    blocks = clipped
+    if block > 1:
+        blocks = clipped.reshape(*clipped.shape[:-1], n // block, block).mean(axis=-1)
     kept = 1 - 2 * trimmed(n) / n
     return np.asarray(blocks.std(axis=-1, ddof=1) / (math.sqrt(n // block) * kept))
 

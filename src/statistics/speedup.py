@@ -157,8 +157,14 @@ def _without_order(ratios: Array, first: npt.NDArray[np.bool_]) -> Array:
     """
     if first.all() or not first.any():
         return ratios
-    effect = (np.median(ratios[first]) - np.median(ratios[~first])) / 2
+    effect = (_median(ratios[first]) - _median(ratios[~first])) / 2
     return np.asarray(ratios - effect * np.where(first, 1.0, -1.0))
+
+
+def _median(values: Array) -> float:
+    """NumPy's, which takes ten times as long for few values."""
+    ordered, half = np.sort(values), values.size // 2
+    return float(ordered[half] if values.size % 2 else (ordered[half - 1] + ordered[half]) / 2)
 
 
 def _estimate(parts: list[Array], fitted: int, confidence: float, samples: int, seed: int) -> SpeedupEstimate:

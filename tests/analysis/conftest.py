@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -34,14 +35,18 @@ class Store:
     names: "count[int]"
 
     @property
+    def database(self) -> Path:
+        return self.outputs / "mlflow.db"
+
+    @property
     def uri(self) -> str:
-        return f"sqlite:///{self.outputs}/mlflow.db"
+        return f"sqlite:///{self.database}"
 
     def experiment(self, runs: list[Made] | None = None) -> tuple[str, str]:
         """Name and id of a new experiment, with these runs."""
         name = f"experiment-{next(self.names)}"
         experiment_id = self.client.create_experiment(name, str(self.outputs / "artifacts" / name))
-        publish(self.client, experiment_id, runs or [])
+        publish(self.database, experiment_id, runs or [])
         return name, experiment_id
 
     def conf(self, experiment: str, **changed: object) -> AnalyzeConf:
@@ -63,8 +68,9 @@ class Analysed:
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory) -> Store:
+def store(tmp_path_factory, empty_database: Path) -> Store:
     outputs = tmp_path_factory.mktemp("outputs")
+    shutil.copy(empty_database, outputs / "mlflow.db")
     return Store(outputs, MlflowClient(f"sqlite:///{outputs}/mlflow.db"), count())
 
 

@@ -1,13 +1,13 @@
 """Runs as `src.records` publishes them, made up: flux-tiny x schemes x batch, and one Linear over M, K and N."""
 
 import math
+import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from uuid import uuid4
 
 from src.records.record import Outcome, Record
 from src.statistics.speedup import SpeedupEstimate, verdict
@@ -109,27 +109,47 @@ def linear_runs(sides: Sequence[tuple[int, int]] = ((512, 512), (512, 2048), (20
                    shape=(m, k, n), quant="float8dq", compile=mode)  # fmt: skip
 
 
-def publish(
-    client: MlflowClient, experiment_id: str, runs: Sequence[Made], *, published: bool = True
+def publish(database: Path, experiment_id: str, runs: Sequence[Made], *, published: bool = True) -> None:
+    """Write runs into MLflow's database as `src.records.mlflow.tracking` has them, one second apart.
+
+    Not through MLflow, which takes a second for 13 of them.
+    """
+    with closing(sqlite3.connect(database)) as connection, connection:
+        asked = "SELECT artifact_location FROM experiments WHERE experiment_id = ?"
+        (artifacts,) = connection.execute(asked, (experiment_id,)).fetchone()
+        for index, run in enumerate(runs):
+            run.run_ids.append(uuid4().hex)
+            folder, now = f"{artifacts}/{run.run_ids[-1]}/artifacts", START_MS + 1000 * index
+            _insert(connection, run, now, _tags(run.record, published), (folder, int(experiment_id)))
+
+
+def _insert(
+    connection: sqlite3.Connection, run: Made, now: int, tags: dict[str, str], where: tuple[str, int]
 ) -> None:
-    """Write runs to MLflow as `src.records.mlflow.tracking` does, one second apart."""
-    for index, run in enumerate(runs):
-        record, now = run.record, START_MS + 1000 * index
-        tags = {"kind": "run", "run_key": record.run_key, "attempt": str(record.attempt)}
-        tags |= {"sweep": record.sweep, "sweeps": f" {record.sweep} ", "outcome": str(record.outcome)}
-        optional = {"verdict": record.verdict, "reason": record.reason, "remedy": record.remedy}
-        tags |= {name: str(text) for name, text in optional.items() if text}
-        tags |= {"device": str(record.device["name"])} | ({"published": "1"} if published else {})
-        named = {name: str(value) for name, value in (record.axes | record.shape).items()}
-        created = client.create_run(experiment_id, now, run_name=record.run_key)
-        client.log_batch(
-            created.info.run_id,
-            [Metric(name, value, now, 0) for name, value in record.metrics.items()],
-            [Param(name, text) for name, text in (run.params | named).items()],
-            [RunTag(name, text) for name, text in tags.items()],
+    run_id, record = run.run_ids[-1], run.record
+    connection.execute(
+        "INSERT INTO runs (run_uuid, name, user_id, status, start_time, end_time, lifecycle_stage, artifact_uri, "
+        "experiment_id) VALUES (?, ?, 'me', 'FINISHED', ?, ?, 'active', ?, ?)",
+        (run_id, record.run_key, now, now, *where),
+    )
+    params = run.params | {name: str(value) for name, value in (record.axes | record.shape).items()}
+    for table, texts in (("params", params), ("tags", tags)):
+        rows = [(name, text, run_id) for name, text in texts.items()]
+        connection.executemany(f"INSERT INTO {table} VALUES (?, ?, ?)", rows)
+    points = [(name, value, now, run_id) for name, value in record.metrics.items()]
+    for table in ("metrics", "latest_metrics"):
+        into = (
+            f"INSERT INTO {table} (key, value, timestamp, run_uuid, step, is_nan) VALUES (?, ?, ?, ?, 0, 0)"
         )
-        client.set_terminated(created.info.run_id)
-        run.run_ids.append(created.info.run_id)
+        connection.executemany(into, points)
+
+
+def _tags(record: Record, published: bool) -> dict[str, str]:
+    tags = {"kind": "run", "run_key": record.run_key, "attempt": str(record.attempt)}
+    tags |= {"sweep": record.sweep, "sweeps": f" {record.sweep} ", "outcome": str(record.outcome)}
+    optional = {"verdict": record.verdict, "reason": record.reason, "remedy": record.remedy}
+    tags |= {name: str(text) for name, text in optional.items() if text}
+    return tags | {"device": str(record.device["name"])} | ({"published": "1"} if published else {})
 
 
 def write_records(outputs: Path, runs: Sequence[Made]) -> None:

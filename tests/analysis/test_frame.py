@@ -59,7 +59,7 @@ def test_of_doubled_runs_the_first_counts(store):
 
 def test_runs_that_are_not_published_yet_are_left_out(store):
     name, experiment_id = store.experiment([made("a", 1.2)])
-    publish(store.client, experiment_id, [made("b", 1.2)], published=False)
+    publish(store.database, experiment_id, [made("b", 1.2)], published=False)
     store.client.create_run(experiment_id, tags={"kind": "sweep", "published": "1"})
     assert len(Tracker(TrackingConf(name="s", uri=store.uri), name).runs()) == 1
 

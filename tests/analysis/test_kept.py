@@ -16,12 +16,12 @@ from src.analysis.runs.tracker import Tracker
 from src.config.schema import TrackingConf
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-RUNS = 300
+RUNS = 100
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Store:
-    """A database of some hundred runs; tests change some of them, each others."""
+    """A database of a hundred runs; tests change some of them, each others."""
     outputs = tmp_path_factory.mktemp("many")
     (outputs / "mlflow.db").write_bytes(empty_database.read_bytes())
     store = Store(outputs)

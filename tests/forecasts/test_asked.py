@@ -2,11 +2,14 @@
 
 import math
 import sys
+from collections.abc import Iterator
 
 import pandas as pd
 import pytest
+from hydra.types import RunMode
 
 from src.analyze import with_workload
+from src.app import composing
 from src.app.composing import run_configs
 from src.config.errors import ConfigError
 from src.forecasts.forecast import Place
@@ -31,6 +34,21 @@ WORDS = (*SMALL_FLUX, "compile=regional", "dtype=bfloat16")
 NO_RUNS = pd.DataFrame({name: [] for name in (
     "M", "model", "target", "batch", "resolution", "dtype", "device", "compile", "latency/baseline_median_ms",
     "started_at")})  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _composed_once() -> Iterator[None]:
+    """One loader for all, as the jobs of a sweep have."""
+    loader = composing._loader()
+    master, load = loader.load_configuration("config", [], RunMode.MULTIRUN), loader.load_configuration
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(composing, "_loader", lambda: loader)
+        patched.setattr(
+            loader,
+            "load_configuration",
+            lambda *asked: master if asked[2] is RunMode.MULTIRUN else load(*asked),
+        )
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -34,12 +34,18 @@ SEEN, RAISES, KILLED, SLEEPS = 0, 1, 2, 4  # seeds of tests.slurm.stubs.by_seed
 Made = Callable[..., Path]
 
 
+@pytest.fixture(autouse=True)
+def computes() -> None:
+    """Nothing is computed in this process, which does without torch."""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def a_fork_server_of_a_node() -> Iterator[None]:
     """One that an earlier test started would have that test's environment; one of this module would go on."""
     with own_fork_server(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURMD_NODENAME", "h100-1")
         patch.delenv("SLURM_RESTART_COUNT", raising=False)
+        patch.setattr(node, "PRELOAD", ())  # no run needs torch
         yield
 
 

@@ -20,7 +20,8 @@ from src.config.schema import RootConf
 from src.local import group
 from src.local.grouping import LARGEST, brought_together, group_key
 from src.processes.isolated import Ending
-from tests.conftest import Called, Compose
+from tests.composing import Compose
+from tests.conftest import Called
 from tests.local.test_sweep import SMALL, command, published, started
 
 TASKS = "tests.launching.tasks"

@@ -24,7 +24,8 @@ from src.collect import collect
 from src.config.schema import CollectConf, TrackingConf
 from src.processes.isolated import EndedBy, Preloaded
 from src.records.record import Record
-from tests.conftest import SMALL_LINEAR, Called, Compose, identity
+from tests.composing import Compose
+from tests.conftest import SMALL_LINEAR, Called, identity
 from tests.launching import jobs
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,6 +7,7 @@ times are put on top. Disturbances are relative: 0.02 is 2 % of a round.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +76,12 @@ def autoregressive(rng: np.random.Generator, size: int, rho: float, sigma: float
     return steps
 
 
+@cache
+def places_of(arms: int, rounds: int) -> npt.NDArray[np.int64]:
+    """(rounds, arms): the place of each arm in each round."""
+    return np.array([np.argsort(balanced_order(arms, index)) for index in range(rounds)])
+
+
 @dataclass(frozen=True)
 class Scenario:
     """A noise model: what hits the rounds, and an AR(1) part of the log ratios themselves."""
@@ -102,7 +109,7 @@ class Scenario:
     ) -> Iterator[tuple[Array, Array, npt.NDArray[np.bool_]]]:
         """Of rounds of all arms: for each treated one the baseline's times, its own, where the former came first."""
         noise = self.rounds(rng, arms * rounds).reshape(rounds, arms)
-        places = np.array([np.argsort(balanced_order(arms, index)) for index in range(rounds)])
+        places = places_of(arms, rounds)
         noise = np.take_along_axis(noise, places, axis=1)  # from places in the order to arms
         for arm in range(1, arms):
             own = BASELINE_MS / speedup * np.exp(noise[:, arm])

@@ -1,9 +1,10 @@
 import json
 import math
-import subprocess
-import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
+from threading import Barrier
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from src.measurement.ceilings import device_ceilings, measure_ceilings
 from src.measurement.rates import RATES, Rate, best_rate
 from src.records.record import Record, read_record
 from src.tasks.arms.ceilings import ceiling_metrics
-from tests.conftest import ROOT, SMALL_LINEAR
+from tests.conftest import SMALL_LINEAR
 
 MIB = 2**20
 CUDA = Device(kind="cuda", name="a GPU", memory_gib=80.0)
@@ -208,36 +209,23 @@ def test_measuring_that_hangs_costs_the_ceilings_alone(cpu, tmp_path, monkeypatc
     assert ceiling_metrics(Record("k", 1, "s", {}, ceilings=found)) == {}
 
 
-TWO = """
-import sys, time
-from pathlib import Path
-from src.measurement import ceilings
-from src.devices.device import Device
-folder = Path(sys.argv[1])
+def test_two_at_once_measure_once(cpu, tmp_path, monkeypatch):
+    """Each opens the lock's file itself, as two processes do."""
+    both, measured = Barrier(2), []
 
-def slow(device):
-    with (folder / "measured").open("a") as file:
-        file.write("x")
-    time.sleep(1.0)
-    return {measured}
+    def slow(device):
+        measured.append(device)
+        time.sleep(0.2)
+        return MEASURED
 
-ceilings._apart = slow
-(folder / f"ready{{sys.argv[2]}}").touch()
-while len(list(folder.glob("ready*"))) < 2:
-    time.sleep(0.01)
-print(ceilings.device_ceilings(Device("cpu", "a CPU", 1.0, threads=1), folder)["cached"])
-"""
+    def ask(_):
+        both.wait(timeout=60)
+        return device_ceilings(cpu, tmp_path)["cached"]
 
-
-def test_two_processes_at_once_measure_once(tmp_path):
-    script = TWO.format(measured=MEASURED)
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    both = [
-        subprocess.Popen([*command, str(i)], cwd=ROOT, stdout=subprocess.PIPE, text=True) for i in range(2)
-    ]
-    answers = sorted(process.communicate(timeout=240)[0].strip() for process in both)
-    assert answers == ["False", "True"]
-    assert (tmp_path / "measured").read_text() == "x"
+    monkeypatch.setattr(ceilings, "_apart", slow)
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(ask, range(2))) == [False, True]
+    assert len(measured) == 1
 
 
 # ---- on CUDA
@@ -276,7 +264,8 @@ def test_on_cuda_nothing_is_left_behind(monkeypatch):
 # ---- in a record
 
 
-def test_a_run_records_them_and_the_next_one_reads_them(compose, execute_run, tmp_path):
+def test_a_run_records_them_and_the_next_one_reads_them(compose, execute_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(ceilings, "BUDGET_S", 1.0)
     cfg = compose(*SMALL_LINEAR, "quant=none", "measure.ceilings=true", f"outputs={tmp_path}")
     torch.set_num_threads(1)
     record = execute_run(cfg)

@@ -37,6 +37,11 @@ ROOT = Path(__file__).resolve().parents[2]
 GIVES_UP_S = 240  # "seconds" on a busy machine; MLflow alone waits for 246
 
 
+@pytest.fixture(autouse=True)
+def computes() -> None:
+    """Nothing is computed in this process, which does without torch."""
+
+
 def over(uri: str, sweep: str) -> TrackingConf:
     return TrackingConf("server", uri=uri, experiment=sweep, publish="worker")
 

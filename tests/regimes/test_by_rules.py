@@ -34,11 +34,11 @@ def known(compose, cpu, tmp_path):
     """known(*sides, speedups): runs of single layers on this CPU, of these sides; returns the words of a run."""
 
     def recorded(*sides, speedups=SPEEDUPS):
+        axes = {quant: axes_of(compose("model=linear", f"quant={quant}")) for quant in speedups}
         for number, (quant, m, k) in enumerate(product(speedups, (1, 64, 512), sides)):
-            cfg = compose("model=linear", f"quant={quant}", f"model.dims={{M:{m},K:{k},N:{k}}}")
             ratio, low, high = (speedups[quant] * factor for factor in (1, 0.99, 1.01))
             said = verdict(SpeedupEstimate(ratio, low, high, 20, block_length=1), 0.02)
-            record = Record(f"{number:016x}", 1, "sweep", axes_of(cfg), Outcome.OK, said)
+            record = Record(f"{number:016x}", 1, "sweep", axes[quant], Outcome.OK, said)
             record.device, record.shape = cpu.as_dict(), {"M": m, "K": k, "N": k}
             record.started_at = record.finished_at = datetime(2026, 1, 1, tzinfo=UTC).isoformat()
             ms = 0.01 + m * k * k / 1e9

@@ -7,7 +7,7 @@ import pytest
 from src.config.errors import ConfigError
 from src.forecasts.forecast import Forecaster
 from src.search.forecasts import device_like, guesses, refuse_unchanged
-from tests.conftest import Compose
+from tests.composing import Compose
 from tests.forecasts.synthetic import DEVICE, made_cells, speedup
 
 LINEAR = (

@@ -13,6 +13,11 @@ from tests.slurm.cluster import PACKAGES, Cluster, abandoned, lacking
 CLUSTERS = Path(tempfile.gettempdir()) / f"quantpay-slurm-{os.getuid()}"  # short: sockets' paths are limited
 
 
+@pytest.fixture(autouse=True)
+def computes() -> None:
+    """Nothing is computed in this process, which does without torch."""
+
+
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A cluster with accounting: sacct answers, and only the account `quantpay` may submit."""

@@ -18,7 +18,7 @@ from tests.slurm.waiting import accounted, sbatch, wait_for
 
 pytestmark = pytest.mark.slurm
 CLUSTERS = {"with accounting": "cluster", "without accounting": "cluster_without_accounting"}
-_TRIVIAL_JOBS = 50
+_TRIVIAL_JOBS = 20
 _BY_TASK = "case $SLURM_ARRAY_TASK_ID in 0) true;; 1) exit 3;; 2) kill -9 $$;; *) sleep 600;; esac"
 # The first start sleeps, later ones are quick; what it is to survive ends its first start.
 _TWICE = 'test -n "$SLURM_RESTART_COUNT" || sleep 600'

@@ -177,9 +177,6 @@ def test_a_driver_killed_while_it_waits_is_followed_by_the_same_command(
     assert len(jobs_of(cluster, tmp_path)) == 2
     assert {folder.name for folder in folders(tmp_path)} == {"001"}
     assert [record["outcome"] for record in records(tmp_path)] == ["ok"] * 2
-    third = sweep(cluster, tmp_path, *sent)
-    assert third.returncode == 0, third.stderr
-    assert len(jobs_of(cluster, tmp_path)) == 2
 
 
 def test_whoever_does_not_wait_collects_later(cluster: Cluster, tmp_path: Path, empty_database: Path) -> None:
@@ -200,17 +197,6 @@ def test_whoever_does_not_wait_collects_later(cluster: Cluster, tmp_path: Path, 
     )
     assert collected.returncode == 0, collected.stdout + collected.stderr
     assert "2 published" in collected.stdout
-
-
-def test_every_fate_is_an_outcome_and_the_others_have_their_result(cluster: Cluster, tmp_path: Path) -> None:
-    """Of more runs than devices: five on four."""
-    done = sweep(cluster, tmp_path, "gpu=h100", "task=by_seed", "seed=0,1,2,3,6", timeout_s=580)
-    assert done.returncode == 1, done.stderr
-    found = records(tmp_path)
-    reasons = [record["reason"] for record in found]
-    assert Counter(record["outcome"] for record in found) == {"ok": 2, "failed": 1, "killed": 2}, reasons
-    assert any("ZeroDivisionError" in reason for reason in reasons)
-    assert len(folders(tmp_path)) == 5
 
 
 REFUSED = {
