@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from src.config.schema import (
     TrackingConf,
     sizes_of_call,
 )
+from src.config.steps_schema import StepsConf
 from src.config.tracking_uri import problem_of_uri, without_password
 
 
@@ -91,8 +93,11 @@ def _training(root: RootConf) -> Iterator[str]:
         return
     yield from mistakes(conf.objective, "model.training.objective")
     yield from mistakes({"_target_": conf.data}, "model.training.data")
-    if root.quant.config or root.quant.candidates:
-        yield f"quant={root.quant.name}: task={root.task.name} trains the model as it is; give quant=none"
+    if (root.quant.config or root.quant.candidates) and not root.quant.trains:
+        wanted = "give quant=none, or a recipe: quant=training/float8_rowwise"
+        yield f"quant={root.quant.name}: task={root.task.name} trains the model as it is, or by a recipe; {wanted}"
+    if replace(root.training, emulate=False) != StepsConf():
+        yield f"training: of task=training, but for training.emulate; task={root.task.name} takes model.training"
     if conf.checkpoint is not None and Path(conf.checkpoint).is_file():
         yield f"model.training.checkpoint={conf.checkpoint}: a file; give the folder that it is in"
 
@@ -101,7 +106,7 @@ def _steps(root: RootConf) -> Iterator[str]:
     """What `task=training` can compare, and what only it can."""
     quant, name = root.quant, root.task.name
     if not root.task.steps:
-        if quant.trains:
+        if quant.trains and not root.task.trains:
             yield f"quant={quant.name}: a training recipe; give task=training, or a scheme for inference"
         return
     if root.target == PIPELINE:

@@ -13,6 +13,7 @@ from src.analysis.verdicts import not_run
 from src.config.model_schema import PIPELINE
 from src.records.record import EMULATED, Outcome
 from src.report.runs.starts import starts_in_words
+from src.report.runs.training_shapes import training_in_words
 from src.statistics.pooling import in_words
 from src.statistics.speedup import Verdict
 
@@ -52,6 +53,7 @@ def sentences(runs: pd.DataFrame, breakeven: pd.DataFrame, margin: float) -> lis
         *layer_rules(runs, margin),
         *_linears(breakeven),
         *starts_in_words(runs),
+        *training_in_words(runs),
         *_did_not_run(runs),
         *_quality(runs),
         *_intervals(runs),

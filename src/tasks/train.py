@@ -4,12 +4,15 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.utils import get_method, instantiate
 
+from src.compilation.scopes import compile_module, compiler_options
+from src.config.arms import compiled_as
 from src.config.durations import duration
 from src.context import RunContext
 from src.outcomes import RunEndedError
@@ -17,6 +20,7 @@ from src.quality.media import write_png
 from src.quality.pictures import sheet
 from src.records.mlflow.content import LOSSES_NAME
 from src.records.record import Outcome, write_json
+from src.tasks.converted import convert, mark_emulated, optimizer_of
 from src.tasks.samples import drawn
 from src.training.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
 from src.training.digits import Pictures
@@ -35,12 +39,14 @@ def train_model(run: RunContext) -> None:
 
     Raises:
         ConfigError: the checkpoint is of another training.
-        RunEndedError: `bad_numerics`, the loss is no number; `failed`, something cannot be written.
+        RunEndedError: `unsupported`, the recipe cannot be had here; `bad_numerics`, the loss is no number; `failed`,
+            something cannot be written.
     """
     training = Training(run)
     training.go_on()
+    compile_module(training.trainee.model, compiled_as(run.cfg))
     try:
-        with run.phase("train"):
+        with run.phase("train"), compiler_options(run.cfg.compile, run.cfg.quant, run.device.kind):
             while training.trainee.done < run.cfg.model.training.steps:
                 training.step()
     finally:
@@ -61,7 +67,8 @@ class Training:
             self.pictures: Pictures = given.to(device)
             self.held_out: Pictures = held_out.to(device)
             model = initial_model(run.cfg.model, run.cfg.seed, self.conf.zero).to(device)
-        self.trainee: Trainee = trainee(model, self.conf)
+        made = partial(convert, objective=self.objective, pictures=self.pictures, run=run)
+        self.trainee: Trainee = trainee(model, self.conf, made, optimizer_of(run))
         self.recipe = recipe_of(run.cfg)
         self._began, self._told = (0, time.monotonic()), 0.0
 
@@ -115,6 +122,7 @@ class Training:
         words = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in found.items())
         record.reason = f"{self.trainee.done} steps: {words}; weights in {folder / WEIGHTS_FOLDER}"
         record.outcome = Outcome.OK
+        mark_emulated(self.run)
 
     def _write_weights(self, folder: Path) -> None:
         """As diffusers' from_pretrained reads them."""

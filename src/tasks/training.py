@@ -13,13 +13,15 @@ from src.devices.device import GIB
 from src.outcomes import RunEndedError, ended, unsupported
 from src.quality.sqnr import compare
 from src.records.mlflow.content import LOSSES_NAME
+from src.records.products import share_taken, with_products
 from src.records.record import Outcome, write_json
 from src.tasks.arms.arm import Arm, prepare
 from src.tasks.arms.ceilings import ceiling_metrics, note_ceilings
+from src.tasks.arms.timing import is_part
 from src.tasks.arms.untreated import Untreated, build
 from src.tasks.conclusions.conclusion import set_aside_emulated
 from src.tasks.latency import interleaved, tell_timed
-from src.training.arm import FirstLook, TrainingArm, train_everything, training_arm
+from src.training.arm import FirstLook, TrainingArm, gradients_wanted, train_everything, training_arm
 from src.training.curves import curve_distance, gradient_sqnr_db
 from src.training.lora import adapters, add_adapters, gradient_stops, put_adapters, saved_and_loaded
 from src.treatments.applied import first_line
@@ -48,7 +50,8 @@ def measure_training(run: RunContext) -> None:
     with compiler_options(run.cfg.compile, run.cfg.quant, run.device.kind):
         same_compiler_for_both()
         workload, rows = build(run)
-        own_baseline, look = _looked_at("baseline_", workload, {}, run)
+        with gradients_wanted(workload.module) as wanted:
+            own_baseline, look = _looked_at("baseline_", workload, {}, run)
         baseline = prepare("baseline", own_baseline, run)
         if run.device.kind == "cpu":  # what was seen is in the same memory
             baseline.peaks = baseline.peaks.less(look.held_bytes)
@@ -64,7 +67,7 @@ def measure_training(run: RunContext) -> None:
         if run.cfg.training.lora.rank:
             _compare_adapted(own_baseline, own, run)
         _time(arms, treated, run)
-    write_json(run.folder / "layers.json", [row.as_dict() for row in rows])
+    _tell_products([row.as_dict() for row in rows], wanted, run)
     set_aside_emulated(run.record)
     run.record.metrics |= ceiling_metrics(run.record)
     run.record.outcome = Outcome.OK
@@ -82,7 +85,8 @@ def _looked_at(
             add_adapters(workload.module, conf.lora, seed)
         else:
             train_everything(workload.module)
-        arm = training_arm(workload, partial(make, lr=conf.learning_rate), conf.steps, seed)
+        rated = partial(make, lr=conf.learning_rate)
+        arm = training_arm(workload, rated, conf.steps, seed, inner=is_part(run.cfg))
         look = _first_look(arm, run) if not prefix else arm.first_look()
     run.record.metrics |= {
         f"memory/{prefix}gradients_gib": look.gradient_bytes / GIB,
@@ -112,6 +116,13 @@ def _first_look(arm: TrainingArm, run: RunContext) -> FirstLook:
     if look is None or stopped:
         raise unsupported(f"quant={conf.name} does not train: {why}", _OTHERS)
     return look
+
+
+def _tell_products(rows: list[dict[str, Any]], wanted: dict[str, set[str]], run: RunContext) -> None:
+    """The layer table with each layer's three matmuls; what share of their work the recipe took."""
+    told = with_products(rows, wanted)
+    write_json(run.folder / "layers.json", told)
+    run.record.metrics["training/flop_share"] = share_taken(told)
 
 
 def _note_state(baseline: Arm, treated: Arm, run: RunContext) -> None:

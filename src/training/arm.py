@@ -1,6 +1,7 @@
 """An arm whose call is a step of training: forward, backward, optimizer, against a target that stays the same."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
+from src.records.products import GRAD_INPUT, GRAD_WEIGHT
 from src.workloads.parameters import tensor_bytes
 from src.workloads.workload import Workload
 
@@ -45,6 +47,7 @@ class TrainingArm(Workload):
     optimizer: Optimizer | None = None
     steps: int = 0  # whose losses are kept
     losses: list[torch.Tensor] = field(default_factory=list)  # on the device: reading one would wait for it
+    inputs: list[torch.Tensor] = field(default_factory=list)  # of a part of a model: they have gradients too
 
     def call(self) -> torch.Tensor:
         """One step; its loss, before the weights change."""
@@ -54,6 +57,7 @@ class TrainingArm(Workload):
             loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self._forget_inputs()
         if len(self.losses) < self.steps:
             self.losses.append(loss.detach().clone())
         return loss.detach()
@@ -87,6 +91,7 @@ class TrainingArm(Workload):
         named = self.module.named_parameters()
         gradients = {name: each.grad.to("cpu", copy=True) for name, each in named if each.grad is not None}
         self.module.zero_grad(set_to_none=True)
+        self._forget_inputs()
         found = [tensor.detach().to("cpu", copy=True) for tensor in floats(output)]
         return FirstLook(found, gradients, sum(seen.values()))
 
@@ -96,6 +101,10 @@ class TrainingArm(Workload):
             return 0
         states = (value for state in self.optimizer.state.values() for value in state.values())
         return sum(tensor_bytes(value) for value in states if isinstance(value, torch.Tensor))
+
+    def _forget_inputs(self) -> None:
+        for each in self.inputs:
+            each.grad = None
 
     def curve(self) -> list[float]:
         """The losses of the first steps; those that were not done yet are done now."""
@@ -110,7 +119,50 @@ def train_everything(module: torch.nn.Module) -> None:
         parameter.requires_grad_(parameter.is_floating_point())
 
 
-def training_arm(workload: Workload, optimizer: MakeOptimizer, steps: int, seed: int) -> TrainingArm:
+class Unstepped(Optimizer):
+    """An optimizer that leaves the weights as they are: a step is then forward and backward alone.
+
+    Args:
+        params: whose gradients are dropped after each step.
+        lr: not looked at, as `fused`.
+    """
+
+    def __init__(self, params: Any, lr: float = 0.0, *, fused: bool = False) -> None:
+        super().__init__(params, {"lr": lr, "fused": fused})
+
+    def step(self, closure: Any = None) -> Any:
+        """Nothing."""
+
+
+@contextmanager
+def gradients_wanted(module: torch.nn.Module) -> Iterator[dict[str, set[str]]]:
+    """Inside, hear of each Linear that is called which gradients a step computes there: GRAD_INPUT, GRAD_WEIGHT."""
+    found: dict[str, set[str]] = {}
+
+    def hear(name: str, layer: torch.nn.Linear, given: Any) -> None:
+        wanted = found.setdefault(name, set())
+        if any(isinstance(each, torch.Tensor) and each.requires_grad for each in tree_leaves(given)):
+            wanted.add(GRAD_INPUT)
+        if layer.weight.requires_grad:
+            wanted.add(GRAD_WEIGHT)
+
+    handles = [
+        each.register_forward_pre_hook(
+            lambda layer, args, kwargs, name=name: hear(name, layer, (args, kwargs)), with_kwargs=True
+        )
+        for name, each in module.named_modules()
+        if isinstance(each, torch.nn.Linear)
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def training_arm(
+    workload: Workload, optimizer: MakeOptimizer, steps: int, seed: int, *, inner: bool = False
+) -> TrainingArm:
     """A workload made ready for its first step.
 
     It stays in eval mode: what a step computes is then the same in both arms.
@@ -120,13 +172,17 @@ def training_arm(workload: Workload, optimizer: MakeOptimizer, steps: int, seed:
         optimizer: makes one of parameters.
         steps: whose losses are kept.
         seed: of the target.
+        inner: it is a part of a model, where what comes in has a gradient as well.
     """
     module = workload.module.eval()
     with torch.no_grad():
         output = floats(module(*workload.args, **workload.kwargs))
     generator = torch.Generator().manual_seed(seed)
     targets = [torch.randn(each.shape, generator=generator).to(each.device) for each in output]
-    arm = TrainingArm(module, workload.args, workload.kwargs, workload.path, targets, None, steps)
+    inputs = [each.requires_grad_() for each in floats((workload.args, workload.kwargs)) if inner]
+    arm = TrainingArm(
+        module, workload.args, workload.kwargs, workload.path, targets, None, steps, inputs=inputs
+    )
     arm.optimizer = optimizer(parameter for parameter in module.parameters() if parameter.requires_grad)
     return arm
 

@@ -4,12 +4,14 @@ import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch.optim import Optimizer
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from src.config.errors import ConfigError
 from src.training.step import Trainee
@@ -69,6 +71,8 @@ def load_checkpoint(trainee: Trainee, recipe: dict[str, str], folder: Path) -> b
             told = json.loads((file.metadata() or {})[_RECIPE])
             _refuse_other(told, recipe, path)
             _take(trainee, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no mapping
+    except ConfigError:
+        raise
     except (SafetensorError, OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         raise ConfigError(
             f"{_KEY}={folder}: {NAME} cannot be read ({error}); move it away to begin again"
@@ -89,25 +93,48 @@ def _refuse_other(told: dict[str, str], recipe: dict[str, str], path: Path) -> N
 
 
 def _tensors(trainee: Trainee) -> dict[str, torch.Tensor]:
+    """What is saved, by name: the losses, and the plain tensors that everything else is stored in."""
     found = {_LOSSES: torch.tensor(trainee.losses, dtype=torch.float64)}
-    for name, module in (("model", trainee.model), ("average", trainee.average)):
-        found |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+    return found | {name: value.contiguous() for name, value in _stored(trainee)}
+
+
+def _stored(trainee: Trainee) -> Iterator[tuple[str, torch.Tensor]]:
+    """Weights, their average and the optimizer's state, by name, as they are in memory."""
+    for part, module in (("model", trainee.model), ("average", trainee.average)):
+        for key, value in module.state_dict().items():
+            yield from _plain(f"{part}.{key}", value)
     for index, state in trainee.optimizer.state_dict()["state"].items():
-        found |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
-    return {name: value.contiguous() for name, value in found.items()}
+        for key, value in state.items():
+            yield from _plain(f"optimizer.{index}.{key}", value)
 
 
+def _plain(name: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """A tensor, or those that a quantized one consists of."""
+    if is_traceable_wrapper_subclass(tensor):
+        for part in tensor.__tensor_flatten__()[0]:
+            yield from _plain(f"{name}.{part}", getattr(tensor, part))
+    else:
+        yield name, tensor
+
+
+@torch.no_grad()
 def _take(trainee: Trainee, tensors: dict[str, torch.Tensor]) -> None:
-    parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
-    trainee.losses[:] = tensors.pop(_LOSSES).tolist()
+    """Write what was saved over what is in memory."""
+    losses = tensors.pop(_LOSSES).tolist()
+    _make_state(trainee.optimizer)
+    own = dict(_stored(trainee))
+    if own.keys() != tensors.keys():
+        raise KeyError(min(own.keys() ^ tensors.keys()))
     for name, value in tensors.items():
-        part, _, key = name.partition(".")
-        parts[part][key] = value
-    trainee.model.load_state_dict(parts["model"])
-    trainee.average.load_state_dict(parts["average"])
-    state: dict[int, dict[str, Any]] = {}
-    for name, value in parts["optimizer"].items():
-        index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = value
-    groups = trainee.optimizer.state_dict()["param_groups"]
-    trainee.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        if own[name].shape != value.shape:
+            raise ValueError(f"{name} is {list(value.shape)}, not {list(own[name].shape)}")
+        own[name].copy_(value)
+    trainee.losses[:] = losses
+
+
+def _make_state(optimizer: Optimizer) -> None:
+    """Let an optimizer that has not stepped have a state, of whatever form: by a step with gradients of zero."""
+    for parameter in (each for group in optimizer.param_groups for each in group["params"]):
+        parameter.grad = torch.zeros(parameter.shape, dtype=parameter.dtype, device=parameter.device)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)

@@ -7,13 +7,19 @@ from typing import Any
 from src.config.schema import RootConf
 from src.config.training_schema import TrainingConf
 
+_OF_QUANT = ("config", "optimizer", "emulate", "layers")  # what a recipe does, beside its name
+
 
 def recipe_of(cfg: RootConf) -> dict[str, str]:
     """Every setting that the weights depend on -> its value; where and how often something is written is none."""
     aside = {each.name for each in fields(TrainingConf) if not each.metadata.get("key", True)}
     training = {name: value for name, value in asdict(cfg.model.training).items() if name not in aside}
-    told = {"model.factory": cfg.model.factory, "model.training": training, "seed": cfg.seed}
-    return {key: str(value) for name, each in told.items() for key, value in _flat(name, each)}
+    quant = asdict(cfg.quant)
+    told = {f"quant.{name}": quant[name] for name in _OF_QUANT if cfg.quant.trains}
+    told = {"quant": cfg.quant.name} | told
+    told |= {"model.factory": cfg.model.factory, "model.training": training, "seed": cfg.seed}
+    flat = {key: str(value) for name, each in told.items() for key, value in _flat(name, each)}
+    return {key: value for key, value in flat.items() if not key.endswith(".description")}
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:

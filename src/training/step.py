@@ -2,17 +2,20 @@
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from src.config.training_schema import TrainingConf
 from src.training.digits import Pictures
 from src.training.objectives import Objective
 
 _FIRST_STEPS = 10  # of the average: early weights are forgotten soon
+Convert = Callable[[nn.Module], object]  # what a recipe makes of a model, in place
 
 
 @dataclass
@@ -20,7 +23,7 @@ class Trainee:
     """A model in training and all that a next step depends on."""
 
     model: nn.Module
-    average: nn.Module  # the exponential average of its weights: what is kept in the end
+    average: nn.Module  # the exponential average of its weights, without a recipe: what is kept in the end
     optimizer: Optimizer
     losses: list[float] = field(default_factory=list)  # one per step done
 
@@ -30,17 +33,29 @@ class Trainee:
         return len(self.losses)
 
 
-def trainee(model: nn.Module, conf: TrainingConf) -> Trainee:
+def trainee(
+    model: nn.Module,
+    conf: TrainingConf,
+    convert: Convert = nn.Module.eval,
+    optimizer: Callable[..., Optimizer] = torch.optim.AdamW,
+) -> Trainee:
     """A model before its first step.
 
     It stays in eval mode: diffusers' label embedding drops labels in train mode, in every block others.
+
+    Args:
+        model: changed in place.
+        conf: how it is trained.
+        convert: what a recipe makes of the model; the average is of the model as it was.
+        optimizer: takes what AdamW takes.
     """
+    average = copy.deepcopy(model).eval().requires_grad_(False)
     model.eval().requires_grad_(True)
-    average = copy.deepcopy(model).requires_grad_(False)
-    optimizer = torch.optim.AdamW(
+    convert(model)
+    made = optimizer(
         model.parameters(), lr=conf.learning_rate, betas=(0.9, 0.95), weight_decay=conf.weight_decay
     )
-    return Trainee(model, average, optimizer)
+    return Trainee(model, average, made)
 
 
 def step(trainee: Trainee, objective: Objective, pictures: Pictures, conf: TrainingConf, seed: int) -> float:
@@ -57,18 +72,20 @@ def step(trainee: Trainee, objective: Objective, pictures: Pictures, conf: Train
         seed: of the training.
     """
     number = trainee.done
-    generator = torch.Generator().manual_seed((seed << 32) + number)
+    own_seed = (seed << 32) + number
+    generator = torch.Generator().manual_seed(own_seed)
     chosen = torch.randint(len(pictures), (conf.batch,), generator=generator).to(pictures.labels.device)
     batch = Pictures(pictures.images[chosen], pictures.labels[chosen])
-    for group in trainee.optimizer.param_groups:
-        group["lr"] = learning_rate(number, conf)
-    device = pictures.labels.device.type
-    with torch.enable_grad():
-        with torch.autocast(device, torch.bfloat16, enabled=conf.precision == "bfloat16"):
-            loss = objective.loss(trainee.model, batch, generator)
-        loss.backward()
-    nn.utils.clip_grad_norm_(trainee.model.parameters(), conf.max_gradient_norm)
-    trainee.optimizer.step()
+    _set_rate(trainee.optimizer, learning_rate(number, conf))
+    device = pictures.labels.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(own_seed)  # a recipe that rounds stochastically draws from torch's own generator
+        with torch.enable_grad():
+            with torch.autocast(device.type, torch.bfloat16, enabled=conf.precision == "bfloat16"):
+                loss = objective.loss(trainee.model, batch, generator)
+            loss.backward()
+        nn.utils.clip_grad_norm_(trainee.model.parameters(), conf.max_gradient_norm)
+        trainee.optimizer.step()
     trainee.optimizer.zero_grad(set_to_none=True)
     _take_into_average(trainee, number, conf.average)
     trainee.losses.append(float(loss.detach()))
@@ -83,8 +100,16 @@ def learning_rate(number: int, conf: TrainingConf) -> float:
     return conf.learning_rate * (1 + math.cos(math.pi * min(1.0, share))) / 2
 
 
+def _set_rate(optimizer: Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):  # torchao's optimizers compile their step with it
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
 @torch.no_grad()
 def _take_into_average(trainee: Trainee, number: int, decay: float) -> None:
     weight = 1 - min(decay, (1 + number) / (_FIRST_STEPS + number))
     for kept, now in zip(trainee.average.parameters(), trainee.model.parameters(), strict=True):
-        kept.lerp_(now, weight)
+        kept.lerp_(now.dequantize() if is_traceable_wrapper_subclass(now) else now, weight)

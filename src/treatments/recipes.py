@@ -79,7 +79,10 @@ def convert(module: nn.Module, config: Any, names: set[str]) -> None:
     if isinstance(config, Float8LinearConfig):
         convert_to_float8_training(module, module_filter_fn=chosen, config=config)
     else:
+        from src.treatments.int8_training import let_compile
+
         quantize_(module, config, filter_fn=chosen)
+        let_compile(module)
 
 
 def same_compiler_for_both() -> None:

@@ -3,10 +3,13 @@
 import json
 
 import pandas as pd
+import pytest
 
 from src.analysis.runs.frame import layer_level, model_level, standing, tidy, trained
 from src.analysis.runs.tracker import Tracker
+from src.analysis.training_shapes import regimes, training_shapes
 from src.config.schema import TrackingConf
+from src.records.record import EMULATED
 from src.records.store import run_folder
 from src.report.runs.filters import Filters
 from src.report.runs.training import training_section
@@ -47,6 +50,36 @@ def test_trainings_have_a_section_with_curves_and_are_not_among_inference(store,
         "unquantized",
     ):
         assert said in html, said
+
+
+def test_where_a_recipe_pays_is_told_by_the_shapes_of_its_three_matmuls(store, tmp_path):
+    steps = {"quant": RECIPE, "task": "training"}
+    frame = frame_of(
+        store,
+        [
+            made("a", 0.8, shape=(256, 512, 1024), **steps),
+            made("b", 1.3, shape=(4096, 512, 1024), **steps),
+            made("c", 1.6, shape=(16384, 512, 1024), **steps),
+        ],
+    )
+    (regime,) = regimes(training_shapes(frame))
+    assert regime.counts == {"helps": 2, "hurts": 1}
+    assert regime.pays_from_gflop == pytest.approx(2e-9 * 4096 * 512 * 1024)
+    html = training_section(frame, Filters(frame), tmp_path)
+    for said in ("4096×512×1024", "4096×1024×512", "1024×4096×512", "pays from 4.29 GFLOP", "512×1024</th>"):
+        assert said in html, said
+
+
+def test_an_emulated_recipe_has_no_speed_at_any_shape(store, tmp_path):
+    run = made("e", 1.0, shape=(256, 512, 1024), quant=RECIPE, task="training")
+    run.record.verdict = EMULATED
+    run.record.metrics = {
+        name: x for name, x in run.record.metrics.items() if not name.startswith("speedup/")
+    }
+    frame = frame_of(store, [run])
+    (regime,) = regimes(training_shapes(frame))
+    assert regime.text.endswith("1 shape, emulated: no speed.")
+    assert "emulated: no speed" in training_section(frame, Filters(frame), tmp_path)
 
 
 def test_without_trainings_there_is_no_section(store, tmp_path):

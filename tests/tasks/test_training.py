@@ -4,13 +4,16 @@ import json
 import re
 
 import pytest
+import torch
 from omegaconf import OmegaConf
+from torch import nn
 
 from src.checks.validation import check
 from src.config.errors import ConfigError
 from src.records.key import run_key
 from src.records.mlflow.content import points
 from src.records.record import EMULATED, Outcome
+from src.treatments.recipes import convert
 from tests.conftest import SMALL_FLUX, int8_matmul_saturates
 
 FAST = ("task=training", "dtype=float32", "training.steps=4", "training.learning_rate=0.001")
@@ -40,6 +43,11 @@ def test_an_emulated_recipe_trains_nearly_as_the_model_does_without_it(
     assert 15 < record.metrics["quality/gradient_sqnr_db"] < 40
     layers = json.loads((tmp_path / "run" / "layers.json").read_text())
     assert record.metrics["quantize/layers"] == sum(bool(layer["scheme"]) for layer in layers) > 10
+    computed = {layer["fqn"]: {*layer["products"]} for layer in layers}
+    assert computed["x_embedder"] == {"forward", "grad_weight"}  # nothing is learned of the model's input
+    assert computed["transformer_blocks.0.attn.to_q"] == {"forward", "grad_input", "grad_weight"}
+    assert sum(each["share"] for layer in layers for each in layer["products"].values()) == pytest.approx(1)
+    assert 0.5 < record.metrics["training/flop_share"] < 1
 
 
 def test_equal_arms_from_the_same_seed_have_the_same_curve_bit_for_bit(compose, execute_run, tmp_path):
@@ -91,6 +99,39 @@ def test_int8_matmuls_train_on_this_device(compose, execute_run, tmp_path):
     assert record.verdict
     assert (15 if int8_matmul_saturates() else 25) < record.metrics["quality/sqnr_db"] < 50
     assert losses(tmp_path)["loss"][-1] < losses(tmp_path)["loss"][0]
+
+
+def test_a_probe_has_three_matmuls_and_can_do_without_an_optimizer(compose, execute_run, tmp_path):
+    unstepped = ("training.optimizer._target_=src.training.arm.Unstepped", "measure.budget_s=0.1")
+    record = execute_run(
+        compose(*LINEAR, "quant=training/float8_rowwise", "training.emulate=true", *unstepped)
+    )
+    assert record.outcome is Outcome.OK, record.reason
+    assert record.shape == {"M": 32, "K": 64, "N": 128}
+    assert len({*losses(tmp_path)["loss"]}) == 1
+    (layer,) = json.loads((tmp_path / "run" / "layers.json").read_text())
+    third = pytest.approx(1 / 3)
+    assert layer["products"] == {
+        "forward": {"M": 32, "K": 64, "N": 128, "share": third},
+        "grad_input": {"M": 32, "K": 128, "N": 64, "share": third},
+        "grad_weight": {"M": 128, "K": 32, "N": 64, "share": third},
+    }
+    assert record.metrics["training/flop_share"] == pytest.approx(1)
+
+
+@torch.enable_grad()
+def test_int8_layers_compile_forward_and_backward():
+    from torchao.prototype.quantized_training import Int8MixedPrecisionTrainingConfig
+
+    layer = nn.Sequential(nn.Linear(16, 16))
+    convert(layer, Int8MixedPrecisionTrainingConfig(module_swap=True), {"0"})
+    given, seen = torch.randn(32, 16), []
+    for call in (layer[0], torch.compile(layer[0].forward, backend="aot_eager", fullgraph=True)):
+        layer.zero_grad()
+        output = call(given)
+        output.sum().backward()
+        seen.append((output.detach(), layer[0].weight.grad.clone()))
+    torch.testing.assert_close(seen[0], seen[1])
 
 
 def test_a_loss_that_is_no_number_is_told_with_its_step(compose, execute_run, tmp_path):

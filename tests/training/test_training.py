@@ -13,7 +13,7 @@ from src.context import RunContext
 from src.outcomes import RunEndedError
 from src.records.key import run_key
 from src.records.mlflow.content import points
-from src.records.record import Outcome
+from src.records.record import EMULATED, Outcome
 from src.tasks.train import Training, train_model
 from src.training.checkpoint import NAME
 from src.training.digits import digits
@@ -33,6 +33,7 @@ TINY = (
     "model.pipeline.samples=10",
     "model.pipeline.steps=2",
 )
+NO_SAMPLES = ("model.pipeline.samples=0", "model.training.steps=4")
 WEIGHTS = "weights/diffusion_pytorch_model.safetensors"
 
 
@@ -84,6 +85,54 @@ def test_after_a_kill_the_same_command_goes_on_and_ends_at_the_same_bits(trained
     assert {tensor.dtype for tensor in first.values()} == {torch.bfloat16}
 
 
+@pytest.mark.parametrize("recipe", ["float8_rowwise", "int8_weight_only"])
+def test_a_recipe_goes_on_after_a_kill_and_ends_at_the_same_bits(trained, recipe):
+    wider = "model.factory.attention_head_dim=32"  # small states are not quantized
+    words = (
+        f"quant=training/{recipe}",
+        "training.emulate=true",
+        "model.training.batch=16",
+        wider,
+        *NO_SAMPLES,
+    )
+    with torch.compiler.set_stance("force_eager"):  # torchao's optimizers compile their step
+        whole = trained("whole", *words)
+        train_model(whole)
+        begun = Training(trained("killed", *words))
+        for _ in range(3):
+            begun.step()
+        again = trained("killed", *words)
+        train_model(again)
+    assert again.record.details["resumed_at_step"] == 2
+    assert losses(again) == losses(whole)
+    first, second = (load_file(run.folder / WEIGHTS) for run in (whole, again))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_an_emulated_recipe_says_so_and_tells_no_speed(trained):
+    words = ("training.emulate=true", "model.training.batch=16", *NO_SAMPLES)
+    run, plain = trained("run", "quant=training/float8_rowwise", *words), trained("plain", *words)
+    train_model(run)
+    train_model(plain)
+    assert run.record.outcome is Outcome.OK
+    assert run.record.verdict == EMULATED
+    assert "so its speed says nothing" in run.record.reason
+    assert "training/step_ms" not in run.record.metrics
+    assert run.record.metrics["emulated/training/step_ms"] > 0
+    assert losses(run) == pytest.approx(losses(plain), rel=0.1)
+    assert losses(run)[1:] != losses(plain)[1:]
+    layers = {row["fqn"]: row for row in json.loads((run.folder / "layers.json").read_text())}
+    assert layers["proj_out_2"]["reason"] == "N=4 is not a multiple of 16"
+    assert run.record.metrics["quantize/layers"] == sum(bool(row["scheme"]) for row in layers.values()) > 4
+
+
+def test_a_recipe_without_its_device_is_unsupported(trained):
+    with pytest.raises(RunEndedError, match="training/float8_rowwise needs a cuda device") as ended:
+        train_model(trained("run", "quant=training/float8_rowwise"))
+    assert ended.value.outcome is Outcome.UNSUPPORTED
+    assert "training.emulate=true" in ended.value.remedy
+
+
 def test_what_a_training_leaves(trained):
     run = trained("run")
     train_model(run)
@@ -111,6 +160,7 @@ def test_what_a_training_leaves(trained):
         ("model.training.learning_rate=0.5", "model.training.learning_rate was 0.001 and is 0.5"),
         ("model.factory.num_layers=2", "model.factory.num_layers was 1 and is 2"),
         ("seed=1", "seed was 0 and is 1"),
+        ("quant=training/adamw8bit", "quant was none and is training/adamw8bit and "),
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused(trained, change, said):
@@ -120,6 +170,7 @@ def test_a_checkpoint_of_another_training_is_refused(trained, change, said):
     with pytest.raises(ConfigError, match=said) as refused:
         train_model(trained("run", change))
     assert "\n" not in str(refused.value)
+    assert "cannot be read" not in str(refused.value)
     assert (begun.folder / NAME).is_file()
 
 
@@ -197,7 +248,11 @@ def test_a_key_has_the_recipe_where_it_is_followed_and_the_weights_where_they_ar
     ("words", "said"),
     [
         (["task=train"], "flux-tiny has no recipe; give model=digits"),
-        (["task=train", "model=digits", "quant=int8wo"], "trains the model as it is; give quant=none"),
+        (
+            ["task=train", "model=digits", "quant=int8wo"],
+            "trains the model as it is, or by a recipe; give quant=none",
+        ),
+        (["task=train", "model=digits", "training.steps=9"], "task=train takes model.training"),
         (
             ["task=train", "model=digits", "model.training.steps=0"],
             "model.training.steps=0: must be at least 1",

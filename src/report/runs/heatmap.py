@@ -16,7 +16,11 @@ _CELL = ["model", "target", "K", "N", "M"]
 
 def heatmaps(runs: pd.DataFrame, filters: Filters) -> tuple[list[str], int]:
     """One panel per scheme x compile mode x device, and how many more there would be: of many cells the first."""
-    layers = layer_level(runs)
+    return maps(layer_level(runs), filters)
+
+
+def maps(layers: pd.DataFrame, filters: Filters) -> tuple[list[str], int]:
+    """`heatmaps` of runs of one Linear, of whatever task."""
     layers = layers[layers["quant"] != "none"]
     several = {name: layers[name].nunique() > 1 for name in ("device", "dtype")}
     layers = layers.sort_values("started_at", kind="stable").drop_duplicates([*_PANEL, *_CELL], keep="last")

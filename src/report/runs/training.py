@@ -25,6 +25,7 @@ from src.report.graphics.palette import Line, scheme_lines
 from src.report.runs.figures import bare_figure
 from src.report.runs.filters import Filters
 from src.report.runs.sections import grid, panel, section
+from src.report.runs.training_shapes import shapes_html
 
 _HEADS = [
     *("Recipe", "Says", "Step, ms", "Speedup", "Interval", "Curves apart", "Gradient, dB"),
@@ -48,7 +49,8 @@ def training_section(runs: pd.DataFrame, filters: Filters, outputs: Path) -> str
     if found.empty:
         return ""
     body, panels = "", list[str]()
-    for _, rows in found.groupby(["device", *WORKLOAD, "M", "K", "N"], dropna=False, sort=True):
+    models = found[found["M"].isna()]
+    for _, rows in models.groupby(["device", *WORKLOAD], dropna=False, sort=True):
         name = f"{workload_text(rows.iloc[0])}, {rows.iloc[0]['device']}"
         body += f"<h3>{escape(name)}</h3>{_table(rows, filters)}"
         curves = _curves(rows, outputs)
@@ -56,7 +58,8 @@ def training_section(runs: pd.DataFrame, filters: Filters, outputs: Path) -> str
             lines = _lines(curves)
             body += legend(lines, curves)
             panels.append(panel(f"loss, {name}", "", _figure(curves, lines)))
-    return section("Training", _NOTE, body + (grid(panels, "wide") if panels else ""))
+    curves_html = grid(panels, "wide") if panels else ""
+    return section("Training", _NOTE, body + curves_html + shapes_html(found, filters))
 
 
 def _table(rows: pd.DataFrame, filters: Filters) -> str:

@@ -25,6 +25,7 @@ _TIMED = (
     "compile/cold_s",
     "compile/warm_s",
     "package/",
+    "training/step_ms",
 )
 _NOTED = ("baseline_not_measured", "plan_made_elsewhere", LEFT_OUT)  # details that belong into the reason
 

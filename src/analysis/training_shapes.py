@@ -1,0 +1,64 @@
+"""Where a training recipe pays, by shape: steps of one Linear, whose three matmuls a recipe computes its own way."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from src.analysis.runs.frame import trained
+from src.analysis.verdicts import statuses, treatment_text
+from src.records.record import EMULATED
+from src.statistics.speedup import Verdict
+
+_PLACE = ["device", "dtype", "quant", "variant", "compile"]
+_FLOP = 2  # multiply and add
+_GIGA = 1e9
+
+
+@dataclass(frozen=True)
+class Regime:
+    """What was measured of one recipe in one place."""
+
+    recipe: str
+    device: str
+    counts: dict[str, int]  # shapes by verdict, or by outcome where there is none
+    pays_from_gflop: (
+        float | None
+    )  # per matmul: all shapes that have as much helped; None: the largest did not
+
+    @property
+    def text(self) -> str:
+        """In one sentence."""
+        shapes = sum(self.counts.values())
+        several = f"{shapes} shape{'s' * (shapes > 1)}"
+        if set(self.counts) == {EMULATED}:
+            return f"{self.recipe} on {self.device}: {several}, emulated: no speed."
+        told = ", ".join(f"{name} at {count}" for name, count in self.counts.items())
+        found = f"{self.recipe} on {self.device}: of {several} {told}"
+        if self.pays_from_gflop is None:
+            return f"{found}."
+        return f"{found}; pays from {self.pays_from_gflop:.3g} GFLOP per matmul on."
+
+
+def training_shapes(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs of the steps of one Linear by a recipe."""
+    found = trained(runs)
+    return found[found["M"].notna() & (found["quant"] != "none")].reset_index(drop=True)
+
+
+def regimes(shapes: pd.DataFrame) -> Iterator[Regime]:
+    """Of each recipe, device, dtype and compile mode among runs of `training_shapes`."""
+    for _, rows in shapes.groupby(_PLACE, dropna=False, sort=True):
+        said = statuses(rows)
+        counts = {str(name): int(count) for name, count in said.value_counts().items()}
+        first = rows.iloc[0]
+        recipe = f"{treatment_text(first)}, {first['dtype']}"
+        yield Regime(recipe, str(first["device"]), counts, _pays_from(rows, said == Verdict.HELPS))
+
+
+def _pays_from(rows: pd.DataFrame, helps: "pd.Series[bool]") -> float | None:
+    """GFLOP of the smallest shape from which on all helped."""
+    flop = _FLOP * rows["M"].astype(float) * rows["K"].astype(float) * rows["N"].astype(float)
+    most_without = flop[~helps].max() if (~helps).any() else 0.0
+    paying = flop[helps & (flop > most_without)]
+    return float(paying.min()) / _GIGA if len(paying) else None
