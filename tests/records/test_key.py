@@ -195,6 +195,8 @@ def test_versions_count(cfg, monkeypatch, package):
         ("CUDA_LAUNCH_BLOCKING", "1", True),
         ("MALLOC_ARENA_MAX", "1", True),
         ("TORCHINDUCTOR_CACHE_DIR", "/elsewhere", False),
+        ("KMP_AFFINITY", "compact", True),
+        ("KMP_INIT_AT_FORK", "FALSE", False),
     ],
 )
 def test_variables_that_change_numbers_count(cfg, monkeypatch, name, value, counts):
