@@ -33,7 +33,7 @@ def add_adapters(module: nn.Module, conf: LoraConf, seed: int) -> None:
         RunEndedError: `unsupported`, peft is not installed, refuses, or finds no layer of these names.
     """
     if find_spec("peft") is None:
-        raise unsupported("training.lora needs the package peft", 'pip install "quantpay[lora]"')
+        raise unsupported("training.lora needs the package peft", 'pip install -e ".[lora]"')
     from peft import LoraConfig, inject_adapter_in_model
 
     given = LoraConfig(r=conf.rank, lora_alpha=conf.alpha, target_modules=conf.layers)

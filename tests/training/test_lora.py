@@ -23,7 +23,7 @@ def test_without_peft_a_run_says_what_to_install(compose, execute_run, monkeypat
     monkeypatch.setattr("src.training.lora.find_spec", lambda _: None)
     record = execute_run(compose(*LORA, "quant=none"))
     assert record.outcome is Outcome.UNSUPPORTED
-    assert record.remedy == 'pip install "quantpay[lora]"'
+    assert record.remedy == 'pip install -e ".[lora]"'
 
 
 def test_adapters_beside_int8_weights_learn_are_saved_and_loaded(compose, execute_run, tmp_path):
