@@ -17,7 +17,6 @@ from src.records.products import share_taken, with_products
 from src.records.record import Outcome, write_json
 from src.tasks.arms.arm import Arm, prepare
 from src.tasks.arms.ceilings import ceiling_metrics, note_ceilings
-from src.tasks.arms.timing import is_part
 from src.tasks.arms.untreated import Untreated, build
 from src.tasks.conclusions.conclusion import set_aside_emulated
 from src.tasks.latency import interleaved, tell_timed
@@ -86,7 +85,7 @@ def _looked_at(
         else:
             train_everything(workload.module)
         rated = partial(make, lr=conf.learning_rate)
-        arm = training_arm(workload, rated, conf.steps, seed, inner=is_part(run.cfg))
+        arm = training_arm(workload, rated, conf.steps, seed, probe=run.cfg.model.probe)
         look = _first_look(arm, run) if not prefix else arm.first_look()
     run.record.metrics |= {
         f"memory/{prefix}gradients_gib": look.gradient_bytes / GIB,

@@ -47,7 +47,7 @@ class TrainingArm(Workload):
     optimizer: Optimizer | None = None
     steps: int = 0  # whose losses are kept
     losses: list[torch.Tensor] = field(default_factory=list)  # on the device: reading one would wait for it
-    inputs: list[torch.Tensor] = field(default_factory=list)  # of a part of a model: they have gradients too
+    inputs: list[torch.Tensor] = field(default_factory=list)  # arguments that have gradients too
 
     def call(self) -> torch.Tensor:
         """One step; its loss, before the weights change."""
@@ -161,25 +161,29 @@ def gradients_wanted(module: torch.nn.Module) -> Iterator[dict[str, set[str]]]:
 
 
 def training_arm(
-    workload: Workload, optimizer: MakeOptimizer, steps: int, seed: int, *, inner: bool = False
+    workload: Workload, optimizer: MakeOptimizer, steps: int, seed: int, *, probe: bool = False
 ) -> TrainingArm:
     """A workload made ready for its first step.
 
-    It stays in eval mode: what a step computes is then the same in both arms.
+    It stays in eval mode: what a step computes is then the same in both arms. Arguments that require grad have a
+    gradient in every step: of a part of a model those that earlier layers computed (`build_workload`).
 
     Args:
         workload: those of its weights that want a gradient are changed by every call.
         optimizer: makes one of parameters.
         steps: whose losses are kept.
         seed: of the target.
-        inner: it is a part of a model, where what comes in has a gradient as well.
+        probe: it stands for a layer of a larger model, so whatever comes in has a gradient as well.
     """
     module = workload.module.eval()
     with torch.no_grad():
         output = floats(module(*workload.args, **workload.kwargs))
     generator = torch.Generator().manual_seed(seed)
     targets = [torch.randn(each.shape, generator=generator).to(each.device) for each in output]
-    inputs = [each.requires_grad_() for each in floats((workload.args, workload.kwargs)) if inner]
+    given = floats((workload.args, workload.kwargs))
+    for each in given if probe else ():
+        each.requires_grad_()
+    inputs = [each for each in given if each.requires_grad]
     arm = TrainingArm(
         module, workload.args, workload.kwargs, workload.path, targets, None, steps, inputs=inputs
     )

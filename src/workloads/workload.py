@@ -14,6 +14,7 @@ from src.config.schema import RootConf, sizes, sizes_of_call
 from src.devices.device import Device
 from src.workloads.dims import resolve
 from src.workloads.inputs import make_inputs
+from src.workloads.inside import arguments_inside
 from src.workloads.model import build_model, empty_model, outline, weights_made_on
 from src.workloads.parameters import Heard, fill
 from src.workloads.pipeline import ImagePipeline, assemble, build_pipeline, parts_of
@@ -77,6 +78,8 @@ def build_workload(cfg: RootConf, device: Device, model: nn.Module | None = None
     """Build the model and cut out the target, with the arguments that it sees inside the whole model; or build the
     pipeline around it.
 
+    For `task=training` those arguments of a part of a model require grad that earlier layers computed.
+
     Args:
         cfg: says what.
         device: where it is to be.
@@ -100,7 +103,9 @@ def build_workload(cfg: RootConf, device: Device, model: nn.Module | None = None
     target = part_of(model, cfg)
     if not path:
         return Workload(target, (), kwargs)
-    args, kwargs = _arguments_inside(model, kwargs, model.get_submodule(path), _where(cfg))
+    args, kwargs = arguments_inside(
+        model, kwargs, model.get_submodule(path), _where(cfg), learned=cfg.task.steps
+    )
     return Workload(target, args, kwargs, path)
 
 
@@ -170,27 +175,3 @@ def _compilable(module: nn.Module) -> nn.Module:
 
 def _where(cfg: RootConf) -> str:
     return f"model.targets.{cfg.target}={cfg.model.targets[cfg.target]}"
-
-
-@torch.no_grad()
-def _arguments_inside(
-    model: nn.Module, inputs: dict[str, Any], target: nn.Module, where: str
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What `target` is called with during one forward of `model`."""
-    seen: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-
-    def remember(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        seen.append(_detached((args, kwargs)))
-
-    handle = target.register_forward_pre_hook(remember, with_kwargs=True)
-    try:
-        model(**inputs)
-    finally:
-        handle.remove()
-    if not seen:
-        raise ConfigError(f"{where}: a {type(target).__name__} that the model's forward does not call")
-    return seen[0]
-
-
-def _detached(value: Any) -> Any:
-    return torch.utils._pytree.tree_map_only(torch.Tensor, lambda t: t.detach().clone(), value)

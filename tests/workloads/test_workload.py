@@ -1,3 +1,5 @@
+import inspect
+
 import pytest
 import torch
 from torch import nn
@@ -108,6 +110,26 @@ def test_target_gets_what_it_sees_inside_the_whole_model(compose, cpu, target):
     assert torch.equal(flat(workload.call()), seen[0])
     linears = [m for m in workload.module.modules() if isinstance(m, nn.Linear)]
     assert (len(linears) == 1) == (target == "linear")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "learned"),
+    [
+        (
+            (*SMALL_FLUX, "task=training"),
+            {"hidden_states", "encoder_hidden_states", "temb"},
+        ),  # not the rotary
+        (("model=sdxl-tiny", "task=training"), {"hidden_states"}),  # its text comes from outside
+        (("model=pixart-tiny", "task=training"), {"hidden_states", "encoder_hidden_states", "timestep"}),
+        (SMALL_FLUX, set()),
+    ],
+)
+def test_in_a_training_requires_grad_what_earlier_layers_computed(compose, cpu, overrides, learned):
+    workload = build_workload(compose(*overrides, "resolution=64", "target=block", "dtype=float32"), cpu)
+    named = inspect.signature(workload.module.forward).parameters
+    given = dict(zip(named, workload.args, strict=False)) | workload.kwargs
+    assert {name for name, value in given.items() if getattr(value, "requires_grad", False)} == learned
+    assert not any(weight.requires_grad for weight in workload.module.parameters())
 
 
 @torch.no_grad()
