@@ -24,6 +24,7 @@ class Provenance:
 
     runs: int
     records: int = 0
+    more: bool = False  # the next analysis may read further records
     versions: dict[str, list[str]] = field(
         default_factory=dict
     )  # name -> the values met, most frequent first
@@ -39,8 +40,8 @@ class Provenance:
 
 def provenance(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> Provenance:
     """Read the records of the runs: those on this disk, and some of the others from the tracker."""
-    told = facts(runs, outputs, tracker)
-    found = Provenance(runs=len(runs), records=len(told))
+    told, more = facts(runs, outputs, tracker)
+    found = Provenance(runs=len(runs), records=len(told), more=more)
     values = {name: _counted(told[name]) for name in VERSIONS}
     found.versions = {name: [*counts] for name, counts in values.items() if counts}
     found.mixed = [

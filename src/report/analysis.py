@@ -87,25 +87,33 @@ def _of_runs(conf: AnalyzeConf, tracker: Tracker, logbook: Logbook, told: Told, 
         return _without_runs(conf, why, console, steps)
     frame = _only_sweep(frame, conf, also=len(steps) > 0)
     folder, outputs = report_folder(Path(conf.report)), Path(conf.outputs)
-    breakeven = breakeven_table(standing(frame), kept_folder(outputs))
+    runs = standing(frame)
+    learned = _regimes(conf, runs, tracker)  # a wrong import= ends the analysis: nothing is written before
+    breakeven = breakeven_table(runs, kept_folder(outputs))
     with ThreadPoolExecutor(1) as beside:
         written = beside.submit(write_tables, frame, breakeven, folder)  # hardly any of it is Python's
-        report = _report(conf, tracker, frame, breakeven, steps)
-        tables = write_predictions(report.regimes, folder) if report.regimes else []
+        report = _report(conf, tracker, frame, breakeven, steps, learned)
+        tables = write_predictions(learned, folder)
         tables += write_left_out(report.left, folder)
         tables += write_schemes(report.runs, outputs, scheme_names(), report.provenance.versions, folder)
         tables = [*written.result(), *tables]
     paths = [write_report(report, folder), *tables]
+    told.wrote(paths)
     _show(console, report)
     logged = _log(logbook, tracker.uri, conf, report, paths, console)
     terminal.closing(console, paths[0], tracker.view_hint, report.answers)
-    if logged and not notes:
-        told.keep(paths)
+    if logged and not notes and not report.provenance.more:
+        told.keep()
     return 0
 
 
 def _report(
-    conf: AnalyzeConf, tracker: Tracker, frame: pd.DataFrame, breakeven: pd.DataFrame, steps: pd.DataFrame
+    conf: AnalyzeConf,
+    tracker: Tracker,
+    frame: pd.DataFrame,
+    breakeven: pd.DataFrame,
+    steps: pd.DataFrame,
+    learned: Regimes,
 ) -> Report:
     runs, outputs = standing(frame), Path(conf.outputs)
     found = provenance(runs, outputs, tracker)
@@ -118,7 +126,7 @@ def _report(
         warnings=warnings(runs, found, replaced=len(frame) - len(runs)),
         margin=conf.margin,
         source=f"experiment {tracker.experiment}" + (f", sweep {conf.sweep}" if conf.sweep else ""),
-        regimes=_regimes(conf, runs, tracker),
+        regimes=learned,
         unanswered=unanswered,
         outputs=outputs,
         left=left_to_forecast(outputs, conf.sweep, set(frame["run_key"])),

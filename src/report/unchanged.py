@@ -44,6 +44,7 @@ class Told:
         self._stamps = [*stamps(self._files())]  # from before anything is read
         self._before = self._read() if self._kept else {}
         self._runs = ""
+        self._reports: list[Stamp] = []
 
     @property
     def untouched(self) -> bool:
@@ -68,13 +69,17 @@ class Told:
         self._console.print(since, soft_wrap=True, markup=False)
         self._console.file.write(self._before["text"])
 
-    def keep(self, reports: Iterable[Path]) -> None:
-        """Keep what was printed, as told of the runs that `same` was asked about, beside these files."""
+    def wrote(self, reports: Iterable[Path]) -> None:
+        """Hear of the files just written: what changes one of them from now on makes the analysis another one."""
+        self._reports = [*stamps(reports)]
+
+    def keep(self) -> None:
+        """Keep what was printed, as told of the runs that `same` was asked about, beside the files it `wrote`."""
         if self._kept and self._runs:
             styled = self._console.color_system is not None
             self._write({
                 "schema": SCHEMA, "made_of": self._made_of, "runs": self._runs, "database": None,
-                "reports": [*stamps(reports)], "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+                "reports": self._reports, "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
                 "text": self._console.export_text(clear=False, styles=styled),
             })  # fmt: skip
 

@@ -119,6 +119,13 @@ def test_a_report_folder_that_is_a_file_is_a_config_error(store, analysing, tmp_
         analysing(store.conf(name, report=str(tmp_path / "report")))
 
 
+def test_an_import_that_cannot_be_read_leaves_the_report_before_as_it_was(store, analysing, tmp_path):
+    name, _ = store.experiment([made("a", 1.3)])
+    with pytest.raises(ConfigError, match=r"none\.csv"):
+        analysing(store.conf(name, imports=[str(tmp_path / "none.csv")]))
+    assert not [*(store.outputs / "reports" / name).iterdir()]
+
+
 def test_only_unsupported_runs_still_make_a_report(store, analysing):
     name, _ = store.experiment([made("a", outcome=Outcome.UNSUPPORTED, reason="no", device="")])
     status, printed = analysing(store.conf(name))

@@ -50,7 +50,8 @@ def place(tmp_path: Path) -> Place:
     assert not told.untouched
     assert not told.same(RUNS)
     told._console.print(ANSWER, end="")
-    told.keep([found.report])
+    told.wrote([found.report])
+    told.keep()
     told, _ = found.told()
     assert not told.untouched  # the analysis wrote into the database since it had read it
     assert told.same(RUNS)
@@ -103,6 +104,15 @@ def test_what_changed_beside_the_runs_is_noticed(place, change):
     assert not told.same(RUNS)
 
 
+def test_a_report_that_changes_before_the_analysis_ends_is_made_again(place):
+    told, _ = place.told()
+    told.same("other runs")
+    told.wrote([place.report])
+    place.report.write_text("of another analysis")
+    told.keep()
+    assert not place.told()[0].same("other runs")
+
+
 def test_another_terminal_or_program_is_told_anew(place, monkeypatch):
     assert not place.told(width=80)[0].untouched
     monkeypatch.setattr(unchanged, "program", lambda: "another")
@@ -124,6 +134,19 @@ def test_an_analysis_says_the_same_until_a_run_comes(store, analysing):
     assert "nothing new" not in now
     assert "batch 8" in now
     assert len(store.client.search_runs([experiment_id], "tags.kind = 'analysis'")) == 2
+
+
+def test_while_further_records_are_read_it_is_told_anew(store, analysing, monkeypatch):
+    monkeypatch.setattr("src.analysis.runs.facts._DOWNLOADS", 1)
+    runs = [made("x", 1.3), made("y", 0.8, batch=4)]
+    name, _ = store.experiment(runs)
+    for run in runs:  # their records are in MLflow alone
+        folder = store.outputs / "artifacts" / name / run.run_ids[0] / "artifacts"
+        folder.mkdir(parents=True)
+        run.record.write(folder)
+    told = [analysing(store.conf(name))[1] for _ in range(3)]
+    assert "from 1 of 2 records" in " ".join(told[0].split())
+    assert ["nothing new" in each for each in told] == [False, False, True]
 
 
 def _head(text: str) -> str:

@@ -32,10 +32,13 @@ _COLUMNS = ["run_id", "quant", "verdict", "device_name", "device_identity", *DET
 _DOWNLOADS = 25  # records fetched from the tracker when they are not on this disk
 
 
-def facts(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> pd.DataFrame:
+def facts(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> tuple[pd.DataFrame, bool]:
     """A row per run whose record can be read: it is on this disk, or was; of some others it comes from the tracker.
 
     Texts, empty where a record says nothing. A record that changes is another run in MLflow, so a row stays true.
+
+    Returns:
+        The rows; whether a next call may read more: this one did, and some runs are without yet.
     """
     kept = Kept(kept_folder(outputs), {"what": "records"})
     before = kept.read()
@@ -45,10 +48,10 @@ def facts(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> pd.DataFrame:
     missing = runs[~runs["run_id"].isin(ids)].sort_values("started_at", ascending=False)
     new = pd.DataFrame(list(_read(missing, outputs, tracker)), columns=_COLUMNS, dtype="str")
     if new.empty:
-        return known
+        return known, False
     found = pd.concat([known, new], ignore_index=True)
     kept.write(found, new, anew=before is None)
-    return found
+    return found, len(found) < len(runs)
 
 
 def fact(run_id: str, record: Record) -> dict[str, str]:
