@@ -31,7 +31,7 @@ from src.config.schema import (
     TrackingConf,
     sizes_of_call,
 )
-from src.config.steps_schema import StepsConf
+from src.config.steps_schema import NO_OPTIMIZER, USUAL_OPTIMIZER, StepsConf
 from src.config.tracking_uri import problem_of_uri, without_password
 
 
@@ -121,9 +121,19 @@ def _steps(root: RootConf) -> Iterator[str]:
         yield f"treatment=[{','.join(root.treatment)}]: task={name} compares quant alone; give treatment=[quant]"
     if doing := recipe_text(root.recipe):
         yield f"recipe: task={name} takes models as they are, not with {doing}; give recipe=plain"
-    yield from mistakes(root.training.optimizer, "training.optimizer", later=True)
-    if "_target_" not in root.training.optimizer:
-        yield "training.optimizer: no _target_; give training.optimizer={_target_: torch.optim.AdamW}"
+    yield from _optimizers(root.training.optimizer, quant)
+
+
+def _optimizers(given: dict[str, Any], quant: QuantConf) -> Iterator[str]:
+    """Of steps by a recipe and without it: what `training.optimizer` can be."""
+    yield from mistakes(given, "training.optimizer", later=True)
+    if "_target_" not in given:
+        yield f"training.optimizer: no _target_; give training.optimizer={{_target_: {USUAL_OPTIMIZER}}}"
+    elif given["_target_"] == NO_OPTIMIZER and quant.optimizer:
+        yield (
+            f"training.optimizer._target_={NO_OPTIMIZER}: quant={quant.name} brings its own optimizer, so only the "
+            f"baseline would be without; give training.optimizer._target_={USUAL_OPTIMIZER}, or a recipe without one"
+        )
 
 
 def _components(root: RootConf) -> Iterator[str]:

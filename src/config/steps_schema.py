@@ -5,9 +5,12 @@ from typing import Any
 
 from src.config.fields import bounded
 
+USUAL_OPTIMIZER = "torch.optim.AdamW"
+NO_OPTIMIZER = "src.training.arm.Unstepped"  # a step is then forward and backward alone
+
 
 def _adamw() -> dict[str, Any]:
-    return {"_target_": "torch.optim.AdamW", "fused": True}
+    return {"_target_": USUAL_OPTIMIZER, "fused": True}
 
 
 @dataclass

@@ -9,6 +9,7 @@ from src.analysis.runs.frame import layer_level, model_level, standing, tidy, tr
 from src.analysis.runs.tracker import Tracker
 from src.analysis.training_shapes import regimes, training_shapes
 from src.config.schema import TrackingConf
+from src.config.steps_schema import NO_OPTIMIZER
 from src.records.record import EMULATED
 from src.records.store import run_folder
 from src.report.runs.filters import Filters
@@ -68,6 +69,19 @@ def test_where_a_recipe_pays_is_told_by_the_shapes_of_its_three_matmuls(store, t
     html = training_section(frame, Filters(frame), tmp_path)
     for said in ("4096×512×1024", "4096×1024×512", "1024×4096×512", "pays from 4.29 GFLOP", "512×1024</th>"):
         assert said in html, said
+
+
+def test_steps_with_and_without_an_optimizer_are_two_variants(store, tmp_path):
+    def by(optimizer, key, speedup):
+        told = {"task.steps": "true", "training.optimizer._target_": optimizer}
+        return made(key, speedup, quant=RECIPE, task="training", params=told)
+
+    frame = frame_of(store, [by("torch.optim.AdamW", "a", 1.1), by(NO_OPTIMIZER, "b", 1.3)])
+    assert [*frame["variant"]] == ["optimizer=src.training.arm.Unstepped", "optimizer=torch.optim.AdamW"]
+    assert frame["stands"].all()
+    alone = frame_of(store, [by(NO_OPTIMIZER, "c", 1.3)])
+    assert [*alone["variant"]] == ["optimizer=src.training.arm.Unstepped"]
+    assert f"optimizer={NO_OPTIMIZER}) ·" in training_section(alone, Filters(alone), tmp_path)
 
 
 def test_an_emulated_recipe_has_no_speed_at_any_shape(store, tmp_path):

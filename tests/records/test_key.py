@@ -15,6 +15,7 @@ from src.records import key as key_module
 from src.records.environment import versions
 from src.records.key import axes_of, run_key
 from src.records.mlflow.content import settings
+from src.records.mlflow.options import options
 from src.records.record import Record
 
 AXES = [name for name in CELL if name != "variant"]
@@ -262,11 +263,34 @@ def test_nothing_that_reads_as_prose_is_in_the_key_or_makes_a_variant(compose, t
         ),
         ("quant.min_sqnr_db", ("20.0", "30.0"), "min_sqnr_db=20.0"),
         ("compile.options.freezing", ("true", "false"), "options.freezing=true"),
+        (
+            "training.optimizer._target_",
+            ("torch.optim.SGD", "torch.optim.AdamW"),
+            "optimizer=torch.optim.SGD",
+        ),
+        ("training.optimizer.momentum", ("0.8", "0.9"), "optimizer.momentum=0.8"),
+        ("training.lora.rank", ("16", "0"), "lora.rank=16"),
+        ("training.lora.rank", ("16", "16"), "lora.rank=16"),
+        ("training.lora.rank", ("0", "0"), ""),
+        ("training.steps", ("20", "40"), ""),
     ],
 )
 def test_what_makes_two_treatments(name, values, variant):
     rows = [dict.fromkeys(CELL, "") | {"params": {name: value}} for value in values]
     assert variants(rows, AXES)[0] == variant
+
+
+def test_what_steps_the_weights_is_an_option_of_trainings_alone(compose, tmp_path):
+    told = [
+        _params(dataclasses.asdict(compose(f"task={task}")), tmp_path) for task in ("training", "latency")
+    ]
+    found = [{name for name in options(each) if name.startswith("training.")} for each in told]
+    lora, optimizer = ("rank", "alpha", "layers"), ("_target_", "fused")
+    assert found[0] == {
+        *(f"training.lora.{n}" for n in lora),
+        *(f"training.optimizer.{n}" for n in optimizer),
+    }
+    assert not found[1]
 
 
 def _texts(value: Any, path: tuple[Any, ...] = ()):

@@ -10,6 +10,7 @@ from torch import nn
 
 from src.checks.validation import check
 from src.config.errors import ConfigError
+from src.config.steps_schema import NO_OPTIMIZER
 from src.records.key import run_key
 from src.records.mlflow.content import points
 from src.records.record import EMULATED, Outcome
@@ -158,6 +159,10 @@ def test_a_loss_that_is_no_number_is_told_with_its_step(compose, execute_run, tm
         (("task=training", "measure.pairing=in_turn"), "task=training holds both arms at once"),
         (("task=training", "quant.where=cpu"), "task=training takes device and direct alone"),
         (("task=training", "training.optimizer._target_=torch.optim.Adamx"), "training.optimizer._target_"),
+        (
+            ("task=training", f"training.optimizer._target_={NO_OPTIMIZER}", "quant=training/adamw8bit"),
+            f"training.optimizer._target_={NO_OPTIMIZER}: quant=training/adamw8bit brings its own optimizer",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(compose, overrides, said):

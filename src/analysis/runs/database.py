@@ -37,8 +37,8 @@ _EACH = """
 _EVERY = "SELECT t.run_uuid, t.key, {value} FROM latest_metrics AS t WHERE +t.key IN ({names})"
 _SETTINGS = """
     (t.key LIKE 'quant.%' OR t.key LIKE 'compile.%' OR t.key LIKE 'model.%'
-        OR t.key LIKE 'recipe.%' OR t.key LIKE 'ladder.%'
-        OR t.key IN ('task.compares', 'measure.margin', 'measure.confidence', 'treatment'))"""
+        OR t.key LIKE 'recipe.%' OR t.key LIKE 'ladder.%' OR t.key LIKE 'training.%'
+        OR t.key IN ('task.compares', 'task.steps', 'measure.margin', 'measure.confidence', 'treatment'))"""
 
 
 class Database:

@@ -9,21 +9,27 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from src.config.steps_schema import USUAL_OPTIMIZER
 from src.records.mlflow.options import is_prose
 
-_TREATED_BY = ("quant.", "compile.", "recipe.", "model.")  # parameters that can tell two treatments apart
-_FREE = ("quant.config.", "compile.options.", "recipe.", "model.factory.")
+_OF_STEPS = ("training.optimizer.", "training.lora.")
+_TREATED_BY = ("quant.", "compile.", "recipe.", "model.", *_OF_STEPS)  # what can tell two treatments apart
+_FREE = ("quant.config.", "compile.options.", "recipe.", "model.factory.", *_OF_STEPS)
 _NOT_A_VARIANT = (".name", ".description", "._target_", ".dims.M", ".dims.K", ".dims.N")
 _LAYERS = "quant.layers."  # the rules for layers, and the name of their preset
 _PRESET = _LAYERS + "name"
 _TARGET = _LAYERS + "sensitive.min_sqnr_db"  # of a preset that chooses by it
-_EVERY_LAYER = "all"  # conf/layers
+_USUAL = {  # what is another is told where all runs of a scheme have it in common, too
+    _PRESET: "all",  # conf/layers
+    "training.optimizer._target_": USUAL_OPTIMIZER,
+    "training.lora.rank": "0",
+}
 
 
 def may_tell(name: str) -> bool:
     """Whether an option may tell two treatments apart."""
     telling = name.startswith(_TREATED_BY) and not name.endswith(_NOT_A_VARIANT) and not is_prose(name)
-    return telling or name == _PRESET
+    return telling or name in _USUAL
 
 
 def variants_of(frame: pd.DataFrame, cell: Sequence[str]) -> npt.NDArray[np.object_]:
@@ -31,14 +37,14 @@ def variants_of(frame: pd.DataFrame, cell: Sequence[str]) -> npt.NDArray[np.obje
     groups = frame.groupby([*cell], dropna=False, sort=False).ngroup().to_numpy()
     codes, texts = pd.factorize(frame["options"])
     parsed = [json.loads(text) for text in texts]
-    partly = [given.get(_PRESET, _EVERY_LAYER) != _EVERY_LAYER for given in parsed]
+    unusual = [bool(_unusual(given)) for given in parsed]
     members: dict[int, set[int]] = defaultdict(set)
     for group, code in {*zip(groups.tolist(), codes.tolist(), strict=True)}:
         members[group].add(code)
     told: dict[tuple[int, ...], dict[int, str]] = {}
     found: dict[int, dict[int, str]] = {}
     for group, several in members.items():
-        if len(several) > 1 or any(partly[code] for code in several):
+        if len(several) > 1 or any(unusual[code] for code in several):
             key = tuple(sorted(several))
             if key not in told:
                 rows = [{"params": parsed[code]} for code in key]
@@ -51,7 +57,8 @@ def variants_of(frame: pd.DataFrame, cell: Sequence[str]) -> npt.NDArray[np.obje
 def variants(rows: Sequence[dict[str, Any]], axes: Sequence[str]) -> list[str]:
     """Per row, the treatment's parameters by which it differs from others with the same axes.
 
-    That only some of the layers were quantized is told where all runs of a scheme have it in common, too.
+    That only some of the layers were quantized, what stepped the weights instead of AdamW and that only adapters were
+    trained is told where all runs of a scheme have it in common, too.
     """
     groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
@@ -61,8 +68,7 @@ def variants(rows: Sequence[dict[str, Any]], axes: Sequence[str]) -> list[str]:
         params = [rows[index]["params"] for index in members]
         differing = [name for name in _options(params) if len({p.get(name, "") for p in params}) > 1]
         differing = _by_preset(differing, params)
-        if not any(name.startswith(_LAYERS) for name in differing) and _PRESET in params[0]:
-            differing += [_PRESET] * (params[0][_PRESET] != _EVERY_LAYER)
+        differing += [name for name in _unusual(params[0]) if not _is_told(name, differing)]
         for index, given in zip(members, params, strict=True):
             found[index] = ", ".join(f"{_short(name)}={given.get(name, 'default')}" for name in differing)
     return found
@@ -77,6 +83,15 @@ def _options(params: Sequence[dict[str, str]]) -> list[str]:
         n for given in params for n in given if n.startswith(_FREE) or all(n in other for other in params)
     }
     return sorted(name for name in names if may_tell(name) and name != _PRESET)
+
+
+def _unusual(given: dict[str, str]) -> list[str]:
+    return [name for name, usual in _USUAL.items() if given.get(name, usual) != usual]
+
+
+def _is_told(name: str, differing: Sequence[str]) -> bool:
+    """Whether an option is among others, or the rules are that the preset stands for."""
+    return name in differing or (name == _PRESET and any(each.startswith(_LAYERS) for each in differing))
 
 
 def _by_preset(differing: list[str], params: Sequence[dict[str, str]]) -> list[str]:
@@ -96,4 +111,4 @@ def _with_target(differing: list[str], params: Sequence[dict[str, str]]) -> list
 
 
 def _short(name: str) -> str:
-    return name.split(".", 1)[1].removeprefix("config.").removesuffix(".name")
+    return name.split(".", 1)[1].removeprefix("config.").removesuffix(".name").removesuffix("._target_")

@@ -16,17 +16,19 @@ _MOST = 8000  # characters of a tag
 _TOLD_BY = (
     "quant.", "compile.", "recipe.", "model.factory.", "model.weights.", "model.dims.", "model.pipeline.",
 )  # fmt: skip
+_TOLD_OF_STEPS = ("training.optimizer.", "training.lora.")  # of task=training alone
 _TOLD_BESIDE = ("model.pipeline.classifier.", "model.pipeline.samples")  # they change no time
 _ALONE = ("task.compares", "measure.margin", "measure.confidence", "treatment", "ladder.step", "ladder.order")
 
 
 def options(settings: Mapping[str, str]) -> dict[str, str]:
     """Of all settings of a run, by dotted names, those that its treatment and its verdict depend on."""
+    told = _TOLD_BY + (_TOLD_OF_STEPS if settings.get("task.steps") == "true" else ())
     return {
         name: text
         for name, text in sorted(settings.items())
         if name in _ALONE
-        or (name.startswith(_TOLD_BY) and not name.startswith(_TOLD_BESIDE) and not is_prose(name))
+        or (name.startswith(told) and not name.startswith(_TOLD_BESIDE) and not is_prose(name))
     }
 
 

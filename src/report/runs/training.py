@@ -18,6 +18,7 @@ from src.analysis.verdicts import (
     treatment_text,
     workload_text,
 )
+from src.config.steps_schema import NO_OPTIMIZER
 from src.records.mlflow.content import LOSSES_NAME
 from src.records.store import run_folder
 from src.report.graphics.markup import Cell, chip, legend, number_cell, table, text_cell
@@ -38,8 +39,9 @@ _MOST_PANELS = 12
 _MOST_TOLD = 60  # characters of a reason
 _NOTE = (
     "A step is forward, backward and optimizer, of the same weights with and without the recipe, in alternating "
-    "rounds. Memory is without and with it, in MiB; what is kept for the backward is counted eagerly. Curves apart: "
-    "mean distance of the two loss curves, as a share of the unquantized one's mean. Whole reasons: verdicts.csv."
+    f"rounds; by a recipe that says optimizer={NO_OPTIMIZER} it is forward and backward alone. Memory is without and "
+    "with the recipe, in MiB; what is kept for the backward is counted eagerly. Curves apart: mean distance of the "
+    "two loss curves, as a share of the unquantized one's mean. Whole reasons: verdicts.csv."
 )
 
 
