@@ -70,14 +70,14 @@ class Training:
         made = partial(convert, objective=self.objective, pictures=self.pictures, run=run)
         self.trainee: Trainee = trainee(model, self.conf, made, optimizer_of(run))
         self.recipe = recipe_of(run.cfg)
-        self._began, self._told = (0, time.monotonic()), 0.0
+        self._marks, self._told = [(0, time.monotonic())], 0.0  # steps done and when; at most two of them
 
     def go_on(self) -> None:
         """From the checkpoint, where there is one."""
         with self.run.phase("load checkpoint"):
             if load_checkpoint(self.trainee, self.recipe, self.folder):
                 self.run.record.details["resumed_at_step"] = self.trainee.done
-        self._began = (self.trainee.done, time.monotonic())
+        self._marks = [(self.trainee.done, time.monotonic())]
 
     def step(self) -> None:
         """The next step, and what is due after it."""
@@ -93,6 +93,8 @@ class Training:
             self._on_disk("sheet of samples", self._draw)
         if done % self.conf.save_every == 0:
             self._on_disk("checkpoint", lambda: save_checkpoint(self.trainee, self.recipe, self.folder))
+        if len(self._marks) == 1:
+            self._marks.append((done, time.monotonic()))
         self._tell()
 
     def keep_losses(self) -> None:
@@ -103,6 +105,8 @@ class Training:
     def finish(self) -> None:
         """Write what was trained; then the checkpoint is of no more use."""
         record, folder, average = self.run.record, self.run.folder, self.trainee.average
+        if self.trainee.done > self._marks[0][0]:  # else the checkpoint was of the last step
+            record.metrics["training/step_ms"] = self._step_s() * 1e3
         with self.run.phase("judge"):
             found = self.objective.judged(average, self.held_out)
         record.metrics |= {f"training/{name}": value for name, value in found.items()}
@@ -117,7 +121,6 @@ class Training:
         record.metrics |= {
             "training/steps": float(self.trainee.done),
             "training/loss": sum(late) / len(late),
-            "training/step_ms": self._step_s() * 1e3,
         }
         words = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in found.items())
         record.reason = f"{self.trainee.done} steps: {words}; weights in {folder / WEIGHTS_FOLDER}"
@@ -161,6 +164,9 @@ class Training:
         self.run.report(f"step {done} of {steps}, loss {loss:.3f}, about {left} left")
 
     def _step_s(self) -> float:
-        """Wall seconds of a step since the training went on, with what was due after it."""
-        first, moment = self._began
-        return (time.monotonic() - moment) / max(1, self.trainee.done - first)
+        """Wall seconds of a step of this process, with what was due after it.
+
+        Without the first one, which compiles, where another follows.
+        """
+        first, moment = next(mark for mark in reversed(self._marks) if mark[0] < self.trainee.done)
+        return (time.monotonic() - moment) / (self.trainee.done - first)

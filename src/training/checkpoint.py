@@ -20,6 +20,7 @@ NAME = "checkpoint.safetensors"
 _RECIPE = "recipe"  # key of the file's metadata
 _LOSSES = "losses"
 _KEY = "model.training.checkpoint"
+_UNTOLD = {"quant": "none", "compile": "none"}  # what a checkpoint that does not name them is of
 
 
 def save_checkpoint(trainee: Trainee, recipe: dict[str, str], folder: Path) -> None:
@@ -82,6 +83,7 @@ def load_checkpoint(trainee: Trainee, recipe: dict[str, str], folder: Path) -> b
 
 def _refuse_other(told: dict[str, str], recipe: dict[str, str], path: Path) -> None:
     """Raise ConfigError unless the checkpoint is of this recipe."""
+    told = _UNTOLD | told
     names = [name for name in told | recipe if told.get(name) != recipe.get(name)]
     if names:
         name = names[0]

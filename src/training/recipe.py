@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields
 from typing import Any
 
+from src.config.arms import compiled_as
 from src.config.schema import RootConf
 from src.config.training_schema import TrainingConf
 
@@ -16,10 +17,18 @@ def recipe_of(cfg: RootConf) -> dict[str, str]:
     training = {name: value for name, value in asdict(cfg.model.training).items() if name not in aside}
     quant = asdict(cfg.quant)
     told = {f"quant.{name}": quant[name] for name in _OF_QUANT if cfg.quant.trains}
-    told = {"quant": cfg.quant.name} | told
+    told = {"quant": cfg.quant.name, **_compiled(cfg)} | told
     told |= {"model.factory": cfg.model.factory, "model.training": training, "seed": cfg.seed}
     flat = {key: str(value) for name, each in told.items() for key, value in _flat(name, each)}
     return {key: value for key, value in flat.items() if not key.endswith(".description")}
+
+
+def _compiled(cfg: RootConf) -> dict[str, Any]:
+    """The compile mode, which rounds in its own way; nothing more of one that compiles nothing."""
+    mode = asdict(compiled_as(cfg))
+    if mode["scope"] == "none":
+        return {"compile": "none"}
+    return {"compile": mode.pop("name")} | {f"compile.{name}": value for name, value in mode.items()}
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 import json
 import resource
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from src.records.key import run_key
 from src.records.mlflow.content import points
 from src.records.record import EMULATED, Outcome
 from src.tasks.train import Training, train_model
-from src.training.checkpoint import NAME
+from src.training.checkpoint import NAME, load_checkpoint, save_checkpoint
 from src.training.digits import digits
 from src.training.step import learning_rate
 from tests.conftest import identity
@@ -126,6 +127,26 @@ def test_an_emulated_recipe_says_so_and_tells_no_speed(trained):
     assert run.record.metrics["quantize/layers"] == sum(bool(row["scheme"]) for row in layers.values()) > 4
 
 
+def test_what_the_first_step_compiles_is_in_no_steps_time(trained, monkeypatch):
+    clock = SimpleNamespace(now_s=0, monotonic=lambda: clock.now_s)
+
+    def took(trainee, *_):
+        clock.now_s += 20 if trainee.losses else 600
+        trainee.losses.append(0.5)
+        return 0.5
+
+    monkeypatch.setattr("src.tasks.train.time", clock)
+    monkeypatch.setattr("src.tasks.train.step", took)
+    training, said = Training(trained("run", *NO_SAMPLES)), []
+    training.run.report = said.append
+    for _ in range(4):
+        training.step()
+    left = ["30 min 00 s left", "40 s left", "20 s left", "0 s left"]
+    assert [line.rpartition("about ")[2] for line in said] == left
+    training.finish()
+    assert training.run.record.metrics["training/step_ms"] == 20_000
+
+
 def test_a_recipe_without_its_device_is_unsupported(trained):
     with pytest.raises(RunEndedError, match="training/float8_rowwise needs a cuda device") as ended:
         train_model(trained("run", "quant=training/float8_rowwise"))
@@ -161,6 +182,7 @@ def test_what_a_training_leaves(trained):
         ("model.factory.num_layers=2", "model.factory.num_layers was 1 and is 2"),
         ("seed=1", "seed was 0 and is 1"),
         ("quant=training/adamw8bit", "quant was none and is training/adamw8bit and "),
+        ("compile=default", "compile was none and is default and "),
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused(trained, change, said):
@@ -172,6 +194,13 @@ def test_a_checkpoint_of_another_training_is_refused(trained, change, said):
     assert "\n" not in str(refused.value)
     assert "cannot be read" not in str(refused.value)
     assert (begun.folder / NAME).is_file()
+
+
+def test_a_checkpoint_that_names_no_recipe_and_no_compile_mode_is_of_none(trained):
+    begun = Training(trained("run", *NO_SAMPLES))
+    older = {name: value for name, value in begun.recipe.items() if name not in ("quant", "compile")}
+    save_checkpoint(begun.trainee, older, begun.folder)
+    assert load_checkpoint(begun.trainee, begun.recipe, begun.folder)
 
 
 def test_a_broken_checkpoint_is_named(trained):
