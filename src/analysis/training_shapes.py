@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from src.analysis.runs.frame import trained
+from src.analysis.runs.frame import PLACE, newest_of_shapes, trained
+from src.analysis.runs.source import SHAPE
 from src.analysis.verdicts import statuses, treatment_text
 from src.records.record import EMULATED
 from src.statistics.speedup import Verdict
 
-_PLACE = ["device", "dtype", "quant", "variant", "compile"]
 _FLOP = 2  # multiply and add
 _GIGA = 1e9
 
@@ -22,9 +22,7 @@ class Regime:
     recipe: str
     device: str
     counts: dict[str, int]  # shapes by verdict, or by outcome where there is none
-    pays_from_gflop: (
-        float | None
-    )  # per matmul: all shapes that have as much helped; None: the largest did not
+    pays_from_gflop: float | None  # per matmul; None: there is no such size
 
     @property
     def text(self) -> str:
@@ -48,17 +46,18 @@ def training_shapes(runs: pd.DataFrame) -> pd.DataFrame:
 
 def regimes(shapes: pd.DataFrame) -> Iterator[Regime]:
     """Of each recipe, device, dtype and compile mode among runs of `training_shapes`."""
-    for _, rows in shapes.groupby(_PLACE, dropna=False, sort=True):
+    for _, rows in newest_of_shapes(shapes).groupby(PLACE, dropna=False, sort=True):
         said = statuses(rows)
         counts = {str(name): int(count) for name, count in said.value_counts().items()}
         first = rows.iloc[0]
         recipe = f"{treatment_text(first)}, {first['dtype']}"
-        yield Regime(recipe, str(first["device"]), counts, _pays_from(rows, said == Verdict.HELPS))
+        yield Regime(recipe, str(first["device"]), counts, _pays_from(rows))
 
 
-def _pays_from(rows: pd.DataFrame, helps: "pd.Series[bool]") -> float | None:
-    """GFLOP of the smallest shape from which on all helped."""
-    flop = _FLOP * rows["M"].astype(float) * rows["K"].astype(float) * rows["N"].astype(float)
-    most_without = flop[~helps].max() if (~helps).any() else 0.0
-    paying = flop[helps & (flop > most_without)]
+def _pays_from(rows: pd.DataFrame) -> float | None:
+    """GFLOP of the smallest shape from which on all helped that have a finding; a verdict withheld counts as none."""
+    found = rows[rows["finding"] & ~rows["withheld"]]
+    helps = found["verdict"] == Verdict.HELPS
+    flop = _FLOP * found[[*SHAPE]].astype(float).prod(axis=1)
+    paying = flop[helps & ~(flop <= flop[~helps].max())]  # where all helped, there is no maximum to be above
     return float(paying.min()) / _GIGA if len(paying) else None

@@ -10,7 +10,7 @@ from src.analysis.runs.tracker import Tracker
 from src.analysis.training_shapes import regimes, training_shapes
 from src.config.schema import TrackingConf
 from src.config.steps_schema import NO_OPTIMIZER
-from src.records.record import EMULATED
+from src.records.record import EMULATED, Outcome
 from src.records.store import run_folder
 from src.report.runs.filters import Filters
 from src.report.runs.training import training_section
@@ -69,6 +69,26 @@ def test_where_a_recipe_pays_is_told_by_the_shapes_of_its_three_matmuls(store, t
     html = training_section(frame, Filters(frame), tmp_path)
     for said in ("4096×512×1024", "4096×1024×512", "1024×4096×512", "pays from 4.29 GFLOP", "512×1024</th>"):
         assert said in html, said
+
+
+def test_a_shape_counts_once_and_only_findings_say_where_it_pays(store, tmp_path, monkeypatch):
+    steps = {"quant": RECIPE, "task": "training"}
+    large = {"shape": (16384, 512, 1024), **steps}
+    withheld = made("w", 0.9, **large | {"batch": 8})
+    withheld.record.verdict = "inconclusive"  # other than its interval says
+    runs = [
+        made("a", 0.8, shape=(256, 512, 1024), **steps),
+        made("b", 1.2, shape=(4096, 512, 1024), **steps),
+        made("c", 1.3, shape=(4096, 512, 1024), batch=4, **steps),
+        made("k", outcome=Outcome.KILLED, **large | {"shape": (8192, 512, 1024)}),
+        withheld,
+    ]
+    frame = frame_of(store, runs)
+    (regime,) = regimes(training_shapes(frame))
+    assert regime.counts == {"helps": 1, "hurts": 1, "killed": 1, "inconclusive": 1}
+    assert regime.pays_from_gflop == pytest.approx(2e-9 * 4096 * 512 * 1024)
+    monkeypatch.setattr("src.report.runs.training_shapes._MOST_ROWS", 3)
+    assert '2 more in <a href="verdicts.csv">' in training_section(frame, Filters(frame), tmp_path)
 
 
 def test_steps_with_and_without_an_optimizer_are_two_variants(store, tmp_path):

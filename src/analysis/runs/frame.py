@@ -27,6 +27,7 @@ WORKLOAD = ["model", "target", "batch", "resolution", "frames", "dtype"]
 TREATMENT = ["quant", "compile", "variant"]
 CELL = [*WORKLOAD, *SHAPE, *TREATMENT, "device", "task"]  # what makes two runs measurements of the same thing
 MODES_OF = [*WORKLOAD, *SHAPE, "device", "task"]  # what compile modes are compared within
+PLACE = ["device", "dtype", "quant", "variant", "compile"]  # what a map over M and K x N is of
 TRAINING = "training"  # the task that compares steps of a training
 _INTEGERS = ["batch", "resolution", "frames", "attempt", *SHAPE]
 _METRICS = [  # always columns, empty where no run has them
@@ -104,6 +105,12 @@ def of_sweep(frame: pd.DataFrame, sweep: str, keys: set[str]) -> pd.DataFrame:
 def standing(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that tables and figures show: the newest of each workload, treatment and device."""
     return frame[frame["stands"]].reset_index(drop=True)
+
+
+def newest_of_shapes(layers: pd.DataFrame) -> pd.DataFrame:
+    """Of runs of one Linear a row per M x K x N and PLACE, of whatever batch: the newest finding, else the newest."""
+    ordered = layers.sort_values(["finding", "started_at"], kind="stable")
+    return ordered.drop_duplicates([*PLACE, "model", "target", *SHAPE], keep="last")
 
 
 def compared(frame: pd.DataFrame) -> pd.DataFrame:

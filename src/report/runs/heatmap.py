@@ -4,14 +4,12 @@ from html import escape
 
 import pandas as pd
 
-from src.analysis.runs.frame import Row, layer_level
+from src.analysis.runs.frame import PLACE, Row, layer_level, newest_of_shapes
 from src.analysis.verdicts import interval_text, status
 from src.report.graphics.palette import look
 from src.report.runs.filters import Filters
 
-_PANEL = ["device", "dtype", "quant", "variant", "compile"]
 _MOST_CELLS = 1500  # of all panels; of a panel with more the first
-_CELL = ["model", "target", "K", "N", "M"]
 
 
 def heatmaps(runs: pd.DataFrame, filters: Filters) -> tuple[list[str], int]:
@@ -23,12 +21,12 @@ def maps(layers: pd.DataFrame, filters: Filters) -> tuple[list[str], int]:
     """`heatmaps` of runs of one Linear, of whatever task."""
     layers = layers[layers["quant"] != "none"]
     several = {name: layers[name].nunique() > 1 for name in ("device", "dtype")}
-    layers = layers.sort_values("started_at", kind="stable").drop_duplicates([*_PANEL, *_CELL], keep="last")
-    panels, places = [], layers.groupby(_PANEL).ngroup()
+    layers = newest_of_shapes(layers)
+    panels, places = [], layers.groupby(PLACE).ngroup()
     sizes = places.value_counts().sort_index()
     shown = max(1, int((sizes.cumsum() <= _MOST_CELLS).sum()))
-    for values, rows in layers[places < shown].groupby(_PANEL):
-        names = dict(zip(_PANEL, values, strict=True))
+    for values, rows in layers[places < shown].groupby(PLACE):
+        names = dict(zip(PLACE, values, strict=True))
         title = f"{names['quant']} · {names['compile']}"
         title += f" ({names['variant']})" if names["variant"] else ""
         beside = [str(names[name]) for name, differs in several.items() if differs]

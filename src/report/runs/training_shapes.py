@@ -36,6 +36,8 @@ def shapes_html(runs: pd.DataFrame, filters: Filters) -> str:
     drawn = f"{verdict_legend(hatched=True)}{grid(panels, 'wide')}{more}"
     listed = [row for _, row in found.sort_values(["M", "K", "N", "quant"]).head(_MOST_ROWS).iterrows()]
     rows = table(_HEADS, [_cells(row) for row in listed], [filters.attribute(row) for row in listed])
+    cut = len(found) - len(listed)
+    rows += f'<p class="note">{cut:,} more in <a href="verdicts.csv">verdicts.csv</a>.</p>' if cut else ""
     note = f'<p class="note">{escape(_NOTE)}</p>'
     return f"<h3>By shape</h3>{note}{words}{drawn}{rows}"
 
