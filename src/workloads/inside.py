@@ -56,8 +56,8 @@ def _as_trained(model: nn.Module) -> Iterator[None]:
             weight.requires_grad_(requires_grad=False)
 
 
-def _dropped(_: Any) -> None:
-    """Nothing in place of a tensor."""
+def _dropped(_: Any) -> Any:
+    """Nothing, in place of a tensor."""
 
 
 def _copied(value: Any) -> Any:
