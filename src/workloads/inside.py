@@ -53,7 +53,7 @@ def _as_trained(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         for weight in weights:
-            weight.requires_grad_(requires_grad=False)
+            weight.requires_grad_(False)
 
 
 def _dropped(_: Any) -> Any:

@@ -198,6 +198,7 @@ def test_a_checkpoint_of_another_training_is_refused(trained, change, said):
 
 def test_a_checkpoint_that_names_no_recipe_and_no_compile_mode_is_of_none(trained):
     begun = Training(trained("run", *NO_SAMPLES))
+    begun.step()
     older = {name: value for name, value in begun.recipe.items() if name not in ("quant", "compile")}
     save_checkpoint(begun.trainee, older, begun.folder)
     assert load_checkpoint(begun.trainee, begun.recipe, begun.folder)
