@@ -120,7 +120,10 @@ def test_target_gets_what_it_sees_inside_the_whole_model(compose, cpu, target):
             {"hidden_states", "encoder_hidden_states", "temb"},
         ),  # not the rotary
         (("model=sdxl-tiny", "task=training"), {"hidden_states"}),  # its text comes from outside
-        (("model=pixart-tiny", "task=training"), {"hidden_states", "encoder_hidden_states", "timestep"}),
+        (
+            ("model=sana-tiny", "task=training"),
+            {"hidden_states", "encoder_hidden_states", "timestep"},
+        ),  # no mask
         (SMALL_FLUX, set()),
     ],
 )
