@@ -20,7 +20,6 @@ UNTIMED = {  # of a device none of whose cells has times: only ratios of these m
 }
 COVERAGE = 0.9  # of an interval
 _Z = 1.645  # half of a normal's width that holds it
-_OTHERS = 0.3  # weight of another device's cells against this one's
 _JUMP, _JUMPS = 0.25, 2  # in log speedup, and for how many (K, N) at least: a kernel's switch
 _ROWS = 64  # values of M, the commonest, among which a switch is looked for
 _MOST = 1200  # cells that a correction is made of
