@@ -1,6 +1,7 @@
 """The way of one analysis: read runs, tidy, tell, write the report, log it."""
 
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -11,21 +12,13 @@ from rich.console import Console
 from src.analysis.advice import advised
 from src.analysis.answers import answers
 from src.analysis.provenance import Provenance, provenance, warnings
-from src.analysis.runs.frame import (
-    VERDICTS,
-    compared,
-    model_level,
-    of_sweep,
-    standing,
-    steps_of,
-    tidied,
-    tidy,
-)
+from src.analysis.runs.apart import Apart, asked_sweep
+from src.analysis.runs.frame import VERDICTS, compared, model_level, standing, tidied, tidy
 from src.analysis.runs.kept import kept_folder
 from src.analysis.runs.layer_tables import layer_tables
 from src.analysis.runs.left import left_to_forecast, write_left_out
 from src.analysis.runs.logbook import Entry, Logbook
-from src.analysis.runs.tracker import Tracker, sweep_keys
+from src.analysis.runs.tracker import Tracker
 from src.analysis.schemes import write_schemes
 from src.analysis.shapes import breakeven_table
 from src.analysis.verdicts import write_tables
@@ -44,6 +37,7 @@ from src.report.regimes.sections import show as show_regimes
 from src.report.report import Report, write_report
 from src.report.runs.ladder import ladder_in_words
 from src.report.runs.left import left_in_words
+from src.report.runs.trained import trained_in_words
 from src.report.unchanged import Told
 from src.report.words import sentences
 
@@ -80,19 +74,18 @@ def _of_runs(conf: AnalyzeConf, tracker: Tracker, logbook: Logbook, told: Told, 
     attempts, notes = read
     for line in notes:
         console.print(f"note: {line}", soft_wrap=True, markup=False)
-    frame = tidied(attempts, conf.margin)
-    steps = _of_the_sweep(steps_of(attempts, conf.margin), conf)
+    frame, apart = tidied(attempts, conf.margin), Apart.of(attempts, conf)
     if frame.empty:
         why = f"experiment={tracker.experiment}: no finished runs yet in {tracker.uri}; {command('run')} makes one"
-        return _without_runs(conf, why, console, steps)
-    frame = _only_sweep(frame, conf, also=len(steps) > 0)
+        return _without_runs(conf, why, console, apart)
+    frame = _only_sweep(frame, conf, also=apart.any)
     folder, outputs = report_folder(Path(conf.report)), Path(conf.outputs)
     runs = standing(frame)
     learned = _regimes(conf, runs, tracker)  # a wrong import= ends the analysis: nothing is written before
     breakeven = breakeven_table(runs, kept_folder(outputs))
     with ThreadPoolExecutor(1) as beside:
         written = beside.submit(write_tables, frame, breakeven, folder)  # hardly any of it is Python's
-        report = _report(conf, tracker, frame, breakeven, steps, learned)
+        report = _report(conf, tracker, frame, breakeven, apart, learned)
         tables = write_predictions(learned, folder)
         tables += write_left_out(report.left, folder)
         tables += write_schemes(report.runs, outputs, scheme_names(), report.provenance.versions, folder)
@@ -112,7 +105,7 @@ def _report(
     tracker: Tracker,
     frame: pd.DataFrame,
     breakeven: pd.DataFrame,
-    steps: pd.DataFrame,
+    apart: Apart,
     learned: Regimes,
 ) -> Report:
     runs, outputs = standing(frame), Path(conf.outputs)
@@ -130,7 +123,8 @@ def _report(
         unanswered=unanswered,
         outputs=outputs,
         left=left_to_forecast(outputs, conf.sweep, set(frame["run_key"])),
-        steps=steps,
+        steps=apart.steps,
+        trainings=apart.trainings,
         weighed=weighed(runs, outputs, tracker),
         answers=advised(answered, outputs, tracker.artifact),
     )
@@ -140,8 +134,13 @@ def _show(console: Console, report: Report) -> None:
     terminal.show(console, report.runs, report.breakeven, report.sentences, report.warnings, report.answers)
     if report.regimes:
         show_regimes(console, report.regimes)
-    for line in [*left_in_words(report.left), *ladder_in_words(report.steps)]:
+    for line in [*left_in_words(report.left), *_apart_in_words(report)]:
         console.print(line, soft_wrap=True, markup=False)
+
+
+def _apart_in_words(report: Report) -> Iterator[str]:
+    yield from ladder_in_words(report.steps) if len(report.steps) else ()
+    yield from trained_in_words(report.trainings, report.outputs) if len(report.trainings) else ()
 
 
 def headline(runs: pd.DataFrame, breakeven: pd.DataFrame) -> dict[str, float]:
@@ -155,22 +154,22 @@ def headline(runs: pd.DataFrame, breakeven: pd.DataFrame) -> dict[str, float]:
     return metrics | {"breakeven/crossings": float(breakeven["m"].notna().sum())}
 
 
-def _without_runs(conf: AnalyzeConf, why: str, console: Console, steps: pd.DataFrame | None = None) -> int:
-    """What imports alone, or other treatments, can tell, in a report of their own; and why there are no runs."""
-    steps = pd.DataFrame() if steps is None else steps
-    for line in ladder_in_words(steps) if len(steps) else (why,):
-        console.print(line, soft_wrap=True, markup=False)
-    if not conf.imports and not conf.predict and steps.empty:
-        return 1
+def _without_runs(conf: AnalyzeConf, why: str, console: Console, apart: Apart | None = None) -> int:
+    """What imports, other treatments or trainings can tell, in a report of its own; or why there are no runs."""
+    apart = apart or Apart()
+    if not apart.any:
+        console.print(why, soft_wrap=True, markup=False)
+        if not conf.imports and not conf.predict:
+            return 1
     runs = tidy([], conf.margin)
     found = _regimes(conf, runs)
     show_regimes(console, found)
-    if not found.imported.sources and not len(found.predictions) and not found.models and steps.empty:
+    if not found.imported.sources and not len(found.predictions) and not found.models and not apart.any:
         return 1
     folder = report_folder(Path(conf.report))
-    source = (
-        f"{', '.join(found.imported.sources)}, published" if found.imported.sources else "forecasts alone"
-    )
+    own = f"experiment {conf.experiment or conf.tracking.experiment}"
+    others = own if apart.any else "forecasts alone"
+    source = f"{', '.join(found.imported.sources)}, published" if found.imported.sources else others
     report = Report(
         runs,
         breakeven_table(runs),
@@ -180,8 +179,12 @@ def _without_runs(conf: AnalyzeConf, why: str, console: Console, steps: pd.DataF
         conf.margin,
         source,
         found,
-        steps=steps,
+        outputs=Path(conf.outputs),
+        steps=apart.steps,
+        trainings=apart.trainings,
     )
+    for line in _apart_in_words(report):
+        console.print(line, soft_wrap=True, markup=False)
     tables = write_predictions(found, folder)
     paths = [write_report(report, folder), *tables]
     for path in paths:
@@ -206,15 +209,9 @@ def _regimes(conf: AnalyzeConf, runs: pd.DataFrame, tracker: Tracker | None = No
         )
 
 
-def _of_the_sweep(frame: pd.DataFrame, conf: AnalyzeConf) -> pd.DataFrame:
-    if conf.sweep is None or frame.empty:
-        return frame
-    return of_sweep(frame, conf.sweep, sweep_keys(conf.sweep, Path(conf.outputs)))
-
-
 def _only_sweep(frame: pd.DataFrame, conf: AnalyzeConf, *, also: bool = False) -> pd.DataFrame:
     """The rows of the sweep that was asked for; `also`: it has runs of another kind, and may have none here."""
-    chosen = _of_the_sweep(frame, conf)
+    chosen = asked_sweep(frame, conf)
     if chosen.empty and not also:
         newest = frame.sort_values("started_at", ascending=False)["sweep"].drop_duplicates().head(5)
         raise ConfigError(f"sweep={conf.sweep}: no finished runs; the newest sweeps are {', '.join(newest)}")

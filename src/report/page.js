@@ -48,7 +48,7 @@
     });
     if (!form) return;
     var rows = all("tr[data-run]"), shown = rows.filter(function (row) { return !row.hidden; }).length;
-    form.querySelector("output").textContent = shown + " of " + rows.length + " runs";
+    form.querySelector("output").textContent = rows.length ? shown + " of " + rows.length + " runs" : "";
     form.querySelector("button").hidden = !chosen.length;
   }
   function write() {

@@ -72,7 +72,13 @@ class Report:
     outputs: Path = Path("outputs")  # where the runs' folders are
     left: pd.DataFrame = field(default_factory=pd.DataFrame)  # runs that sweeps left to the forecast
     steps: pd.DataFrame = field(default_factory=pd.DataFrame)  # of ladders, and with other treatments
+    trainings: pd.DataFrame = field(default_factory=pd.DataFrame)  # from scratch: task=train
     weighed: Sequence[Weighed] = ()  # of layers=sensitive
+
+    @property
+    def every(self) -> pd.DataFrame:
+        """The runs, and those that are shown apart and can be filtered too."""
+        return pd.concat([self.runs, self.trainings]) if len(self.trainings) else self.runs
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -89,7 +95,7 @@ def page(report: Report, folder: Path) -> str:
         report: what it tells.
         folder: it will be in; the tables that are there are linked to.
     """
-    runs, filters = report.runs, Filters(report.runs)
+    runs, filters = report.every, Filters(report.every)
     sections = "\n".join(_sections(report, filters, RunLinks(report.outputs, folder)))
     told = runs if len(runs) or report.regimes is None else report.regimes.cells
     named = devices(told) or list(dict.fromkeys(told["device"]))
@@ -97,7 +103,7 @@ def page(report: Report, folder: Path) -> str:
         source=escape(report.source),
         device=escape(named[0] if len(named) == 1 else f"{len(named)} devices"),
         dates=_dates(runs),
-        tally=_tally(runs),
+        tally=_tally(report.runs),
         answers=answer_section(report.answers, report.unanswered),
         filters=filters.html(),
         links=_links(sections),
@@ -127,7 +133,8 @@ def _links(sections: str) -> str:
 
 def _files(folder: Path) -> str:
     names = [name for name in TABLES if (folder / name).is_file()]
-    return ", ".join(f'<a href="{name}">{name}</a>' for name in names)
+    told = ", ".join(f'<a href="{name}">{name}</a>' for name in names)
+    return f" Beside this file: {told}." if told else ""
 
 
 def _sections(report: Report, filters: Filters, links: RunLinks) -> Iterator[str]:
@@ -136,6 +143,7 @@ def _sections(report: Report, filters: Filters, links: RunLinks) -> Iterator[str
     if len(report.steps):
         yield ladder_section(report.steps, margin)
     if found is not None and runs.empty:
+        yield training_section(runs, filters, report.outputs, report.trainings)
         yield regime_maps_section(found, runs, margin, filters)
         yield from regimes_sections(found)
         return
@@ -143,7 +151,7 @@ def _sections(report: Report, filters: Filters, links: RunLinks) -> Iterator[str
     yield forest_section(runs, margin, filters)
     yield weighed_section(report.weighed)
     yield pictures_section(runs, filters, report.outputs)
-    yield training_section(runs, filters, report.outputs)
+    yield training_section(runs, filters, report.outputs, report.trainings)
     yield memory_section(runs, margin)
     yield breakeven_section(runs, report.breakeven, filters)
     yield curves_section(runs, margin, filters)

@@ -15,13 +15,14 @@ from src.quality.sqnr import compare
 from src.records.mlflow.content import LOSSES_NAME
 from src.records.products import share_taken, with_products
 from src.records.record import Outcome, write_json
+from src.statistics.curves import curve_distance
 from src.tasks.arms.arm import Arm, prepare
 from src.tasks.arms.ceilings import ceiling_metrics, note_ceilings
 from src.tasks.arms.untreated import Untreated, build
 from src.tasks.conclusions.conclusion import set_aside_emulated
 from src.tasks.latency import interleaved, tell_timed
 from src.training.arm import FirstLook, TrainingArm, gradients_wanted, train_everything, training_arm
-from src.training.curves import curve_distance, gradient_sqnr_db
+from src.training.gradients import gradient_sqnr_db
 from src.training.lora import adapters, add_adapters, gradient_stops, put_adapters, saved_and_loaded
 from src.treatments.applied import first_line
 from src.treatments.making import make_treated

@@ -4,24 +4,46 @@ import json
 
 import pandas as pd
 import pytest
+import yaml
 
-from src.analysis.runs.frame import layer_level, model_level, standing, tidy, trained
+from src.analysis.runs.frame import layer_level, model_level, standing, tidied, tidy, trained, trainings_of
+from src.analysis.runs.source import Runs, attempts
 from src.analysis.runs.tracker import Tracker
 from src.analysis.training_shapes import regimes, training_shapes
+from src.analysis.trainings import curves_of
 from src.config.schema import TrackingConf
 from src.config.steps_schema import NO_OPTIMIZER
 from src.records.record import EMULATED, Outcome
 from src.records.store import run_folder
 from src.report.runs.filters import Filters
-from src.report.runs.training import training_section
+from src.report.runs.trained import trained_in_words
+from src.report.runs.training import training_section as section_of
+from src.statistics.curves import beside, curve_distance, few_points
 from tests.analysis.synthetic import made
 
 RECIPE = "training/float8_rowwise"
+OF_STEPS = {"seed": 0, "training": {"steps": 2, "learning_rate": 1e-4, "emulate": False}}
+
+
+def training_section(frame, filters, outputs, whole=None):
+    return section_of(frame, filters, outputs, frame.iloc[:0] if whole is None else whole)
+
+
+def losses(outputs, key, config, loss, **others) -> None:
+    """What a run leaves in its folder."""
+    folder = run_folder(outputs, key, 1)
+    folder.mkdir(parents=True)
+    (folder / "losses.json").write_text(json.dumps({"loss": loss} | others))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def runs_of(store, runs):
+    name, _ = store.experiment(runs)
+    return Tracker(TrackingConf(name="s", uri=store.uri), name).runs()
 
 
 def frame_of(store, runs) -> pd.DataFrame:
-    name, _ = store.experiment(runs)
-    return standing(tidy(Tracker(TrackingConf(name="s", uri=store.uri), name).runs(), 0.02))
+    return standing(tidy(runs_of(store, runs), 0.02))
 
 
 def test_trainings_have_a_section_with_curves_and_are_not_among_inference(store, tmp_path):
@@ -36,19 +58,18 @@ def test_trainings_have_a_section_with_curves_and_are_not_among_inference(store,
     assert len(trained(frame)) == 2
     assert [*model_level(frame)["quant"]] == ["int8dq"]
     assert layer_level(frame).empty
-    folder = run_folder(tmp_path, "t", 1)
-    folder.mkdir(parents=True)
-    (folder / "losses.json").write_text(json.dumps({"loss": [2.0, 1.0], "baseline_loss": [2.0, 0.9]}))
+    losses(tmp_path, "t", OF_STEPS, [2.0, 1.0], baseline_loss=[2.0, 0.8])
     html = training_section(frame, Filters(frame), tmp_path)
     for said in (
         RECIPE,
         "flux-tiny",
         "512×4096×4096",
         "1.25×",
-        "1.23%",
+        "1.23 %",
         "512.0 → 128.0",
-        "<svg",
-        "unquantized",
+        "seed=0, steps=2, learning_rate=0.0001",
+        "unquantized: 2 at first, 0.8 after 2 steps",
+        f"{RECIPE}: +25 % at the end; over all steps 7.14 % apart",
     ):
         assert said in html, said
 
@@ -119,3 +140,63 @@ def test_an_emulated_recipe_has_no_speed_at_any_shape(store, tmp_path):
 def test_without_trainings_there_is_no_section(store, tmp_path):
     frame = frame_of(store, [made("i", 1.1)])
     assert training_section(frame, Filters(frame), tmp_path) == ""
+
+
+def test_curves_of_other_settings_are_other_figures(store, tmp_path):
+    runs = [made(key, 1.1, quant=RECIPE, task="training", batch=1) for key in ("a", "b")]
+    runs += [made("c", 1.1, quant="training/adamw8bit", task="training")]
+    frame = tidy(runs_of(store, runs), 0.02)
+    other = OF_STEPS | {"training": OF_STEPS["training"] | {"learning_rate": 1e-3}}
+    for key, config in (("a", OF_STEPS), ("b", other), ("c", OF_STEPS)):
+        losses(tmp_path, key, config, [2.0, 1.0], baseline_loss=[2.0, 1.0])
+    found = {each.told: [*each.by_recipe] for each in curves_of(frame, tmp_path)}
+    assert found == {
+        "seed=0, steps=2, learning_rate=0.0001, compile=default": [RECIPE, "training/adamw8bit"],
+        "seed=0, steps=2, learning_rate=0.001, compile=default": [RECIPE],
+    }
+
+
+def test_trainings_from_scratch_have_a_curve_per_recipe_held_against_the_unquantized_one(store, tmp_path):
+    def settings(precision="float32", seed=0, **more):
+        training = {"steps": 2, "batch": 8, "learning_rate": 0.001, "precision": precision} | more
+        return {"seed": seed, "model": {"factory": {"width": 4}, "training": training}}
+
+    told = [
+        ("p", "none", settings(checkpoint="/here"), [2.0, 1.0]),
+        ("r", RECIPE, settings(), [2.0, 1.5]),
+        ("h", "none", settings("bfloat16"), [2.0, 1.0]),
+        ("s", RECIPE, settings(seed=7), [3.0, 2.0]),
+    ]
+    runs = []
+    for key, quant, config, loss in told:
+        runs.append(made(key, quant=quant, compile="none", task="train", params={"task.compares": "false"}))
+        runs[-1].record.metrics = {
+            "training/steps": 2.0,
+            "training/loss": loss[-1],
+            "training/held_out_loss": 1.25,
+        }
+        losses(tmp_path, key, config, loss)
+    attempts_ = attempts(Runs(runs_of(store, runs)))
+    assert tidied(attempts_, 0.02).empty
+    frame = trainings_of(attempts_, 0.02)
+    first, second = sorted(curves_of(frame, tmp_path), key=lambda each: each.told)
+    assert (first.told, first.name) == (
+        "seed=0, steps=2, batch=8, learning_rate=0.001",
+        "unquantized, float32",
+    )
+    apart = {name: curve.distance for name, curve in first.by_recipe.items()}
+    assert apart == {f"{RECIPE}, float32": pytest.approx(0.5 / 3), "unquantized, bfloat16": 0.0}
+    assert (second.unquantized, [*second.by_recipe]) == ([], [RECIPE])
+    html = training_section(tidied(attempts_, 0.02), Filters(frame), tmp_path, frame)
+    assert "held out loss 1.25" in html
+    assert html.count("<figure") == 3, "without an unquantized one there is no distance"
+    assert f"  loss of {RECIPE}, float32, {first.told}: 16.7 % from unquantized, float32" in [
+        *trained_in_words(frame, tmp_path)
+    ]
+
+
+def test_long_curves_are_drawn_as_means():
+    drawn = few_points([float(i % 2) for i in range(1000)], most=200)
+    assert (len(drawn.steps), drawn.width, drawn.steps[0]) == (200, 5, 3.0)
+    assert beside([0.0, 2.0], [1.0, 3.0, 9.0]).values == [50.0]
+    assert curve_distance([2.0, 1.0], [2.0, 1.5]) == pytest.approx(0.5 / 3)

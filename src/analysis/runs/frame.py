@@ -29,6 +29,7 @@ CELL = [*WORKLOAD, *SHAPE, *TREATMENT, "device", "task"]  # what makes two runs 
 MODES_OF = [*WORKLOAD, *SHAPE, "device", "task"]  # what compile modes are compared within
 PLACE = ["device", "dtype", "quant", "variant", "compile"]  # what a map over M and K x N is of
 TRAINING = "training"  # the task that compares steps of a training
+_WHOLE = "train"  # the task that trains from scratch
 _INTEGERS = ["batch", "resolution", "frames", "attempt", *SHAPE]
 _METRICS = [  # always columns, empty where no run has them
     *(f"speedup/{part}" for part in ("ratio", "ci_low", "ci_high", "pairs")),
@@ -75,6 +76,11 @@ def steps_of(found: pd.DataFrame, margin: float) -> pd.DataFrame:
     step = ~found["step"].isin(["", NO_STEP])
     chosen = (found["compares"] != "false") & (step | (found["treatment"] != QUANTIZED))
     return standing(_tidied(found[chosen], margin, [*CELL, "treatment", "step"]))
+
+
+def trainings_of(found: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """The same of trainings from scratch, one row per run key: what tells them apart is in the runs' folders."""
+    return _tidied(found[found["task"] == _WHOLE], margin, CELL)
 
 
 def _tidied(found: pd.DataFrame, margin: float, cell: list[str]) -> pd.DataFrame:

@@ -43,6 +43,16 @@ _KNOWN = (
     "autoquant",
     "float8_static",
 )
+_RECIPES = (  # of trainings, which have figures of their own
+    "float8_tensorwise",
+    "float8_rowwise",
+    "float8_rowwise_with_gw_hp",
+    "int8_mixed_precision",
+    "int8_weight_only",
+    "adamw8bit",
+    "adamw4bit",
+    "adamwfp8",
+)
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon")
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
@@ -68,9 +78,11 @@ def scheme_lines(names: Iterable[str]) -> dict[str, Line]:
 
 def _line(name: str) -> Line:
     """The common schemes differ in colour; the others have a colour, a symbol and a dash by their names."""
-    if name in _KNOWN:
-        place = _KNOWN.index(name)
-        return Line(_SCHEMES[place], _SYMBOLS[place % len(_SYMBOLS)], _DASHES[0])
+    recipe = name.removeprefix("training/")
+    for known, dash in ((_KNOWN, 0), (_RECIPES, 1)):
+        if recipe in known:
+            place = known.index(recipe)
+            return Line(_SCHEMES[place], _SYMBOLS[place % len(_SYMBOLS)], _DASHES[dash])
     number = crc32(name.encode())
     colour, symbol = number % len(_SCHEMES), number // len(_SCHEMES) % len(_SYMBOLS)
     return Line(_SCHEMES[colour], _SYMBOLS[symbol], _DASHES[1 + number // 64 % (len(_DASHES) - 1)])

@@ -1,14 +1,12 @@
-"""What training steps take by a recipe and without it, and the loss curves of both."""
+"""What training steps take by a recipe and without it, and the loss curves of both; trainings from scratch."""
 
-import json
-from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from src.analysis.runs.frame import WORKLOAD, Row, trained
+from src.analysis.trainings import curves_of, share
 from src.analysis.verdicts import (
     decibels,
     interval_text,
@@ -19,49 +17,49 @@ from src.analysis.verdicts import (
     workload_text,
 )
 from src.config.steps_schema import NO_OPTIMIZER
-from src.records.mlflow.content import LOSSES_NAME
-from src.records.store import run_folder
-from src.report.graphics.markup import Cell, chip, legend, number_cell, table, text_cell
-from src.report.graphics.palette import Line, scheme_lines
-from src.report.runs.figures import bare_figure
+from src.report.graphics.markup import Cell, chip, number_cell, table, text_cell
+from src.report.runs.curves import curves_html
 from src.report.runs.filters import Filters
-from src.report.runs.sections import grid, panel, section
+from src.report.runs.sections import section
+from src.report.runs.trained import trained_html
 from src.report.runs.training_shapes import shapes_html
 
 _HEADS = [
     *("Recipe", "Says", "Step, ms", "Speedup", "Interval", "Curves apart", "Gradient, dB"),
-    *("Weights", "Gradients", "Optimizer", "Kept for backward", "Why"),
+    *("Weights", "Gradients", "Optimizer", "Kept for backward"),
 ]
 _PHASES = ("model", "gradients", "optimizer", "activations")
-_INK, _HEIGHT, _UNQUANTIZED = "#30343a", 260, "unquantized"
 _MIB = 1024  # of a GiB
-_MOST_PANELS = 12
-_MOST_TOLD = 60  # characters of a reason
+_MOST_DRAWN = 12  # figures of losses
+_MOST_TOLD = 100  # characters of a reason
 _NOTE = (
     "A step is forward, backward and optimizer, of the same weights with and without the recipe, in alternating "
     f"rounds; by a recipe that says optimizer={NO_OPTIMIZER} it is forward and backward alone. Memory is without and "
     "with the recipe, in MiB; what is kept for the backward is counted eagerly. Curves apart: mean distance of the "
-    "two loss curves, as a share of the unquantized one's mean. Whole reasons: verdicts.csv."
+    "two loss curves, of the same seed and data, as a share of the unquantized one's mean; the figure has it step by "
+    "step. Whole reasons: verdicts.csv."
 )
 
 
-def training_section(runs: pd.DataFrame, filters: Filters, outputs: Path) -> str:
-    """A table and the loss curves of each workload; empty where nothing was trained."""
-    found = trained(runs)
-    if found.empty:
-        return ""
-    body, panels = "", list[str]()
+def training_section(runs: pd.DataFrame, filters: Filters, outputs: Path, whole: pd.DataFrame) -> str:
+    """Steps by recipes and without, single layers, trainings from scratch; empty where nothing was trained.
+
+    Args:
+        runs: of all kinds.
+        filters: of the page.
+        outputs: where the runs' folders are, and in them the losses.
+        whole: of `task=train`.
+    """
+    found, body, drawn = trained(runs), "", 0
     models = found[found["M"].isna()]
     for _, rows in models.groupby(["device", *WORKLOAD], dropna=False, sort=True):
         name = f"{workload_text(rows.iloc[0])}, {rows.iloc[0]['device']}"
         body += f"<h3>{escape(name)}</h3>{_table(rows, filters)}"
-        curves = _curves(rows, outputs)
-        if curves and len(panels) < _MOST_PANELS:
-            lines = _lines(curves)
-            body += legend(lines, curves)
-            panels.append(panel(f"loss, {name}", "", _figure(curves, lines)))
-    curves_html = grid(panels, "wide") if panels else ""
-    return section("Training", _NOTE, body + curves_html + shapes_html(found, filters))
+        curves = curves_of(rows, outputs) if drawn < _MOST_DRAWN else []
+        body += "".join(map(curves_html, curves))
+        drawn += len(curves)
+    body += shapes_html(found, filters) + trained_html(whole, filters, outputs)
+    return section("Training", _NOTE if len(found) else "", body) if body else ""
 
 
 def _table(rows: pd.DataFrame, filters: Filters) -> str:
@@ -71,17 +69,25 @@ def _table(rows: pd.DataFrame, filters: Filters) -> str:
 
 def _cells(row: Row) -> list[Cell]:
     apart, gradient = row.get("quality/loss_distance"), row.get("quality/gradient_sqnr_db")
-    times = [milliseconds(row[f"latency/{arm}median_ms"]) for arm in ("baseline_", "")]
     return [
         text_cell(treatment_text(row)),
         Cell(chip(status(row)), status(row)),
+        *_speed(row),
+        number_cell(share(apart), apart),
+        number_cell(decibels(gradient), gradient),
+        *(_memory(row, phase) for phase in _PHASES),
+    ]
+
+
+def _speed(row: Row) -> list[Cell]:
+    """Times and speedup; of a run without one, why."""
+    if not row["verdict"]:
+        return [Cell(f'<span class="why">{escape(_shortened(str(row["reason"])))}</span>', columns=3)]
+    times = [milliseconds(row[f"latency/{arm}median_ms"]) for arm in ("baseline_", "")]
+    return [
         Cell(" → ".join(times) if all(times) else "", row["latency/median_ms"], number=True),
         number_cell(speedup_text(row), row["speedup/ratio"]),
         text_cell(interval_text(row)),
-        number_cell(f"{apart:.2%}" if pd.notna(apart) else "", apart),
-        number_cell(decibels(gradient), gradient),
-        *(_memory(row, phase) for phase in _PHASES),
-        text_cell(_shortened(str(row["reason"]))),
     ]
 
 
@@ -94,35 +100,3 @@ def _memory(row: Row, phase: str) -> Cell:
     if pd.isna(before) or pd.isna(after):
         return Cell("")
     return Cell(f"{before * _MIB:,.1f} → {after * _MIB:,.1f}", float(after), number=True)
-
-
-def _curves(rows: pd.DataFrame, outputs: Path) -> dict[str, list[float]]:
-    """The unquantized arm's losses once, and each recipe's, as far as they are on this disk."""
-    curves: dict[str, list[float]] = {}
-    for _, row in rows.iterrows():
-        path = run_folder(outputs, str(row["run_key"]), int(row["attempt"])) / LOSSES_NAME
-        if path.is_file():
-            read = json.loads(path.read_text(encoding="utf-8"))
-            curves.setdefault(_UNQUANTIZED, read["baseline_loss"])
-            curves[treatment_text(row)] = read["loss"]
-    return curves
-
-
-def _lines(names: Iterable[str]) -> dict[str, Line]:
-    listed = [name for name in names if name != _UNQUANTIZED]
-    return {_UNQUANTIZED: Line(_INK, "circle", "solid")} | scheme_lines(listed)
-
-
-def _figure(curves: dict[str, list[float]], lines: dict[str, Line]) -> go.Figure:
-    """The loss over steps."""
-    figure = bare_figure(_HEIGHT)
-    for name, losses in curves.items():
-        told = [f"{name}: {loss:.4g} at step {step}" for step, loss in enumerate(losses, 1)]
-        figure.add_scatter(
-            x=[*range(1, len(losses) + 1)], y=losses, mode="lines", name=escape(name),
-            line={"color": lines[name].colour, "dash": lines[name].dash, "width": 2},
-            customdata=told, hovertemplate="%{customdata}<extra></extra>",
-        )  # fmt: skip
-    figure.update_xaxes(title={"text": "step", "standoff": 6})
-    figure.update_yaxes(title={"text": "loss", "standoff": 4}, type="log")
-    return figure

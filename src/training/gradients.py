@@ -1,16 +1,8 @@
-"""How far a recipe's training is from the unquantized one: losses and gradients."""
+"""How far a recipe's gradients are from the unquantized ones."""
 
 import math
-from collections.abc import Sequence
 
 import torch
-
-
-def curve_distance(baseline: Sequence[float], treated: Sequence[float]) -> float:
-    """Mean distance of two loss curves of equal length, as a share of the baseline's mean loss; 0: they are equal."""
-    apart = sum(abs(own - other) for own, other in zip(baseline, treated, strict=True))
-    whole = sum(abs(loss) for loss in baseline)
-    return apart / whole if whole else 0.0
 
 
 def gradient_sqnr_db(baseline: dict[str, torch.Tensor], treated: dict[str, torch.Tensor]) -> float | None:

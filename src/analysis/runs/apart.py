@@ -1,0 +1,36 @@
+"""Runs that do not compare quantizing with a baseline: an analysis tells of them apart from the others."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from src.analysis.runs.frame import of_sweep, steps_of, trainings_of
+from src.analysis.runs.tracker import sweep_keys
+from src.config.schema import AnalyzeConf
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Steps of ladders and runs with other treatments; trainings from scratch."""
+
+    steps: pd.DataFrame = field(default_factory=pd.DataFrame)
+    trainings: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @classmethod
+    def of(cls, attempts: pd.DataFrame, conf: AnalyzeConf) -> "Apart":
+        """Those among all attempts, of the sweep that was asked for."""
+        each = (steps_of(attempts, conf.margin), trainings_of(attempts, conf.margin))
+        return cls(*(asked_sweep(frame, conf) for frame in each))
+
+    @property
+    def any(self) -> bool:
+        """Whether there are any."""
+        return bool(len(self.steps) or len(self.trainings))
+
+
+def asked_sweep(frame: pd.DataFrame, conf: AnalyzeConf) -> pd.DataFrame:
+    """The rows of the sweep that was asked for; all, where none was."""
+    if conf.sweep is None or frame.empty:
+        return frame
+    return of_sweep(frame, conf.sweep, sweep_keys(conf.sweep, Path(conf.outputs)))
