@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from src.config.durations import duration
 from src.config.paths import command
-from src.planning.hours import GUESS, sources
-from src.planning.matrix import Matrix, PlannedRun, hours
+from src.planning.hours import GUESS, LEAST, sources
+from src.planning.matrix import Matrix, PlannedRun, hours, is_open
 from src.planning.parts import ROUNDS
 
 UNKNOWN = "unknown"  # a verdict that nothing foretells
@@ -14,6 +14,7 @@ _WORKLOAD = ("model", "target", "batch", "resolution", "frames", "dtype")
 _MOST_REASONS = 4  # why nothing is foretold
 _SAYS = {
     "the same": "earlier runs of the same",
+    LEAST: "what their products take at least: no earlier run of the kind says how long they take",
     GUESS: "a guess from measure.budget_s, for lack of earlier runs",
 }
 
@@ -22,9 +23,13 @@ def closing_lines(matrix: Matrix, most: int) -> list[str]:
     """Sums, what the hours rest on, and what should be known of the numbers."""
     sent = [run for run in matrix.runs if not run.fate.is_skipped]
     sent_s = sum(run.seconds for run in sent)
-    of_it = f", {matrix.parts_s().get(ROUNDS, 0.0) / sent_s:.0%} of them rounds" if sent_s else ""
-    took = f"{hours(sent):.2f} device hours in all{of_it}"
-    lines = [f"{took}, {_at_once(matrix)}: about {duration(matrix.wall_s())}"]
+    open_ = is_open(sent)
+    of_it = (
+        f", {matrix.parts_s().get(ROUNDS, 0.0) / sent_s:.0%} of them rounds" if sent_s and not open_ else ""
+    )
+    took = f"{'at least ' * open_}{hours(sent):.2f} device hours in all{of_it}"
+    how = "at least" if open_ else "about"
+    lines = [f"{took}, {_at_once(matrix)}: {how} {duration(matrix.wall_s())}"]
     told = sources(run.estimate for run in sent)
     words = [
         f"{number} by {_SAYS.get(source, f'earlier runs of {source}')}" for source, number in told.items()

@@ -14,6 +14,7 @@ from src.config.schema import RootConf, sizes, sizes_of_call
 from src.devices.device import Device
 from src.planning.besides import Besides
 from src.planning.live import LiveBytes
+from src.training.arm import floats
 from src.treatments.layers import LayerRow, capture_layers
 from src.workloads.dims import resolve, shape_of
 from src.workloads.inputs import make_inputs
@@ -31,6 +32,9 @@ class Footprint:
     weights: int  # of the target, of a pipeline with its VAE
     inputs: int = 0
     activations: int = 0  # the most that one eager call holds at once beside weights and inputs
+    step: int = (
+        0  # the most that an eager step of training holds beside weights and inputs, gradients among it
+    )
     building: int = 0  # the most that building takes: of a part of a model, the whole one and its forward
     rows: list[LayerRow] = field(default_factory=list)
     layer_bytes: dict[str, int] = field(default_factory=dict)  # layer name -> of its weight
@@ -49,7 +53,8 @@ class Footprints:
     @staticmethod
     def key(cfg: RootConf) -> str:
         """Equal for runs of equal footprint."""
-        return repr((cfg.model, cfg.target, sizes(cfg), cfg.dtype))
+        step = (cfg.task.steps, cfg.training.lora.rank > 0)
+        return repr((cfg.model, cfg.target, sizes(cfg), cfg.dtype, step))
 
     @torch.no_grad()
     def of(self, cfg: RootConf) -> Footprint:
@@ -110,16 +115,40 @@ def _of_target(cfg: RootConf, model: nn.Module) -> Footprint:
     with LiveBytes() as building:
         workload = build_workload(cfg, _CPU, model)
     seen = _seen(workload)
+    step = _step(workload, frozen=cfg.training.lora.rank > 0, probe=cfg.model.probe) if cfg.task.steps else 0
     own = size_bytes(workload.module) + seen.inputs
     whole = size_bytes(model) + building.peak if workload.path else 0
     return Footprint(
         weights=size_bytes(workload.module),
         inputs=seen.inputs,
         activations=seen.activations,
+        step=step,
         building=max(own + seen.activations, whole),
         rows=seen.rows,
         layer_bytes=seen.layer_bytes,
     )
+
+
+def _step(workload: Workload, *, frozen: bool, probe: bool) -> int:
+    """The most that forward and backward hold of what they make, with the gradients at their end.
+
+    Args:
+        workload: on fake tensors.
+        frozen: only adapters are trained, which are not there: gradients then pass through and end nowhere.
+        probe: what comes in has a gradient too.
+    """
+    module, given = workload.module, floats((workload.args, workload.kwargs))
+    for parameter in module.parameters():
+        parameter.requires_grad_(parameter.is_floating_point() and not frozen)
+    for each in given if probe or frozen else ():
+        each.requires_grad_()
+    try:
+        with torch.enable_grad(), LiveBytes() as live:
+            torch.stack([each.float().square().mean() for each in floats(workload.call())]).sum().backward()
+        return live.peak
+    finally:
+        module.zero_grad(set_to_none=True)
+        module.requires_grad_(requires_grad=False)
 
 
 def _of_pipeline(cfg: RootConf, model: nn.Module, vae: nn.Module | None) -> Footprint:

@@ -16,7 +16,8 @@ from src.planning.parts import (
 from src.planning.took import Took, took_of, wall_s_of
 from src.records.record import Outcome, Record
 
-_WORKLOAD, _SIZES = ("model", "target", "dtype", "task"), ("batch", "resolution", "frames")
+_STEP = "step"  # what the time of a training step depends on beside the axes
+_WORKLOAD, _SIZES = ("model", "target", "dtype", "task", _STEP), ("batch", "resolution", "frames")
 # From the nearest to the furthest: what earlier runs are called, and the axes that they share with the run.
 LADDER: dict[str, tuple[str, ...]] = {
     "the same": (*_WORKLOAD, "quant", "compile", *_SIZES),
@@ -24,7 +25,9 @@ LADDER: dict[str, tuple[str, ...]] = {
     "another quantization": (*_WORKLOAD, "compile", *_SIZES),
     "another quantization and size": (*_WORKLOAD, "compile"),
 }
+_SAME = next(iter(LADDER))
 GUESS = "guess"
+LEAST = "least"  # nothing is known but what its products take at least
 _STEP_S = 1.0  # of a training of which nothing is known
 _UNSUPPORTED_S = 10.0  # to start a process that finds it cannot
 
@@ -34,9 +37,20 @@ class Estimate:
     """Wall seconds of a run, which earlier runs say so, and what they go into."""
 
     seconds: float
-    source: str  # a key of LADDER, or GUESS
+    source: str  # a key of LADDER, or GUESS, or LEAST
     runs: int = 0  # earlier ones that it is the median of
     parts_s: Mapping[str, float] = field(default_factory=dict, hash=False)  # by a key of PARTS
+    least_s: float = 0.0  # of LEAST
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may take any longer than is known."""
+        return self.source == LEAST
+
+    @property
+    def told_s(self) -> float:
+        """What a plan may say: of LEAST only what is sure, not what is guessed to choose by."""
+        return self.least_s if self.is_open else self.seconds
 
 
 class History:
@@ -61,8 +75,9 @@ class History:
         if record.ceilings and not record.ceilings.get("crowded"):
             self._measured_ceilings.add(place)
         took = took_of(record, wall_s)
-        for step, names in LADDER.items():
-            self._took[step, place, *_values(record.axes, names)].append(took)
+        axes = record.axes | {_STEP: record.details.get("trained", {}).get("step")}
+        for rung, names in LADDER.items():
+            self._took[rung, place, *_values(axes, names)].append(took)
 
     def has_ceilings(self, places: Iterable[str]) -> bool:
         """Whether a device's ceilings were measured, and kept."""
@@ -75,6 +90,8 @@ class History:
         measure: MeasureConf,
         guess_s: float,
         processes: int = 1,
+        steps: int = 0,
+        step: Mapping[str, str] | None = None,
     ) -> Estimate:
         """Seconds of a run that will be measured; with the device's ceilings where each run measures them again.
 
@@ -84,14 +101,16 @@ class History:
             measure: its budget, to which earlier rounds that took longer are cut, and what it leaves out.
             guess_s: what to say where there is no earlier run; its parts are not known here.
             processes: that it is measured in.
+            steps: of a training, which earlier ones of the same tell of alone: what a step takes depends on all.
+            step: what its time depends on beside the axes.
         """
-        places = list(places)
+        places, axes = list(places), {**axes, _STEP: step or None}
         if self.has_ceilings(places):
             measure = replace(measure, ceilings=False)
-        for step, names in LADDER.items():
+        for rung in [_SAME] if steps else LADDER:
             for place in places:
-                if took := self._took.get((step, place, *_values(axes, names))):
-                    return _estimate(step, took, measure, processes)
+                if took := self._took.get((rung, place, *_values(axes, LADDER[rung]))):
+                    return _estimate(rung, took, measure, processes, steps)
         return Estimate(min(guess_s, processes * measure.timeout_s), GUESS)
 
     def unsupported(self, places: Iterable[str]) -> Estimate:
@@ -101,14 +120,14 @@ class History:
         return Estimate(seconds, source, len(seen), {ELSE: seconds})
 
 
-def _estimate(step: str, took: list[Took], measure: MeasureConf, processes: int) -> Estimate:
+def _estimate(rung: str, took: list[Took], measure: MeasureConf, processes: int, steps: int) -> Estimate:
     """The median of earlier runs, as they would go now: code of the same workload, or of the same run, is cached."""
-    same_workload = "batch" in LADDER[step]
-    same = same_workload and "quant" in LADDER[step]
+    same_workload = "batch" in LADDER[rung]
+    same = same_workload and "quant" in LADDER[rung]
     counted = [each for each in took if each.cold != same] or took
-    foretold = [each.foretold(measure, processes, (same_workload, same)) for each in counted]
+    foretold = [each.foretold(measure, processes, (same_workload, same), steps) for each in counted]
     seconds = min(statistics.median(sum(parts.values()) for parts in foretold), processes * measure.timeout_s)
-    return Estimate(seconds, step, len(counted), scaled(added(foretold), seconds))
+    return Estimate(seconds, rung, len(counted), scaled(added(foretold), seconds))
 
 
 def guess_s(
@@ -145,7 +164,7 @@ def guess_s(
 def sources(estimates: Iterable[Estimate]) -> dict[str, int]:
     """How many estimates rest on what, nearest first."""
     counts = Counter(each.source for each in estimates)
-    return {source: counts[source] for source in (*LADDER, GUESS) if counts[source]}
+    return {source: counts[source] for source in (*LADDER, GUESS, LEAST) if counts[source]}
 
 
 def _values(axes: Mapping[str, Any], names: Iterable[str]) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ class PlannedRun:
     @property
     def seconds(self) -> float:
         """Wall seconds that it adds to the sweep."""
-        return 0.0 if self.fate.is_skipped else self.estimate.seconds
+        return 0.0 if self.fate.is_skipped else self.estimate.told_s
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ class Matrix:
 
     def parts_s(self) -> dict[str, float]:
         """What the time of the runs that are sent goes into, by a key of `PARTS`."""
-        return added(run.estimate.parts_s for run in self.runs if not run.fate.is_skipped)
+        sent = (run for run in self.runs if not run.fate.is_skipped)
+        return added(run.estimate.parts_s for run in sent if not run.estimate.is_open)
 
     def wall_s(self) -> float:
         """Seconds from the first start to the last end, if every run starts as soon as the launcher allows it."""
@@ -142,6 +143,11 @@ class Matrix:
 def fates(runs: Iterable[PlannedRun]) -> Counter[Fate]:
     """How many runs meet which fate."""
     return Counter(run.fate for run in runs)
+
+
+def is_open(runs: Iterable[PlannedRun]) -> bool:
+    """Whether some of the runs may take any longer than is known."""
+    return any(run.estimate.is_open and not run.fate.is_skipped for run in runs)
 
 
 def hours(runs: Iterable[PlannedRun]) -> float:

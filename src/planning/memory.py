@@ -8,6 +8,7 @@ from src.config.quant_schema import QuantConf, RequiresConf
 from src.config.schema import CompileConf, RootConf
 from src.devices.device import GIB
 from src.planning.footprint import Footprint
+from src.planning.trainings import training_phases, whole_training_phases
 from src.treatments.layers import LayerRow, fits_none, what_fits, why_not
 
 _WORK = 2  # copies of a layer's unquantized weight that quantizing it takes beside it
@@ -55,6 +56,9 @@ def forecast(
         kind: torch device type of the card.
         card_gib: its memory; None: not known.
     """
+    if cfg.task.trains:
+        own = footprint.weights / GIB
+        return Forecast(own, own, whole_training_phases(footprint), together=False, trouble=footprint.trouble)
     quant, weights, inputs = cfg.quant, footprint.weights, footprint.inputs
     chosen = [row for row in rows if not row.reason]
     treated = treated_bytes(footprint, chosen, quant.on(kind).bits)
@@ -77,6 +81,8 @@ def forecast(
     if not cfg.task.compares:
         del phases["baseline"]
     gib = {phase: size / GIB for phase, size in phases.items()}
+    if cfg.task.steps:
+        gib = training_phases(cfg, footprint, treated, largest)
     return Forecast(weights / GIB, treated / GIB, gib, together, footprint.trouble)
 
 

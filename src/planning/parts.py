@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from src.config.schema import RootConf
 
 ROUNDS, COMPILE, AGAIN, SEARCH, ENERGY = "rounds", "compile", "compile again", "autoquant's search", "energy"
+TRAINED, PACKAGES, STARTS = "training steps", "packages", "starts"
 MEMORY, CEILINGS, PROFILE, FURTHER, ELSE = "memory", "ceilings", "profile", "further processes", "all else"
 CEILINGS_S = 6.0  # their budget, once per device
 PROFILE_S = 5.0  # where no earlier run was profiled; on an H200 one of FLUX.1-dev took 3.5 s
@@ -29,6 +30,14 @@ PARTS = {
     "build and quantize": Part(
         ("build", "calibrate", "try layers", "rules", "look at outputs", "check numbers", "quantize")
     ),
+    TRAINED: Part(("train", "loss curves")),
+    PACKAGES: Part(
+        (
+            *("package baseline", "package treated", "load package baseline", "load package treated"),
+            "compare with eager",
+        )
+    ),
+    STARTS: Part(("start in fresh processes",), "measure.startup=false"),
     SEARCH: Part(("autoquant search", "autoquant wholes", "compile candidates")),
     AGAIN: Part(("compile again, cached",), "measure.warm_compile=false"),
     ENERGY: Part(("energy",), "measure.energy_s=0"),

@@ -2,30 +2,26 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from src.config.arms import is_usual, recipe_keys
 from src.config.durations import duration
 from src.config.noise import quiet_libraries
-from src.config.schema import AUTO, GpuConf, RootConf, training_steps
+from src.config.schema import AUTO, GpuConf, RootConf
 from src.devices.capability import EMULATE, Capability, Status, capability
-from src.launching.repetition import processes_of
 from src.launching.standing import standing
 from src.outcomes import RunEndedError
 from src.planning.cards import Card, card_of
 from src.planning.footprint import Footprints
-from src.planning.hours import GUESS, Estimate, History, guess_s
+from src.planning.hours import GUESS, LEAST, Estimate
 from src.planning.matrix import HERE, Fate, Group, Launch, Matrix, PlannedRun, Promise, plan_axes
 from src.planning.memory import Forecast, forecast, nothing_fits, reasoned
-from src.planning.parts import CEILINGS, CEILINGS_S, guessed_parts
 from src.planning.smaller import SMALLER, sizes_that_fit
 from src.planning.terminal import print_matrix
-from src.planning.work import least_of_run_s, rate_elsewhere_tflop_s, rate_tflop_s
-from src.records.key import axes_of, run_key
-from src.records.record import Record
-from src.records.store import iter_records
+from src.planning.times import Times
+from src.planning.trainings import of_one_step, planned_steps
+from src.records.key import run_key
 from src.treatments.layers import LayerRow
 from src.treatments.recipe_check import settled
 from src.workloads.dtype import DtypeRates, auto_dtype, scheme_takes
@@ -62,7 +58,8 @@ def _promised(run: PlannedRun, cfg: RootConf, promises: Callable[[RootConf], Pro
     """With its foretold speedup, if it would be measured and compares any."""
     sent = run.fate in (Fate.RUN, Fate.OOM, Fate.TIMEOUT)
     treats = bool(cfg.quant.config or cfg.quant.candidates)
-    if promises is None or not (sent and treats and cfg.task.compares and is_usual(cfg)):
+    steps = bool(planned_steps(cfg))  # of a training nothing is foretold
+    if promises is None or steps or not (sent and treats and cfg.task.compares and is_usual(cfg)):
         return run
     return replace(run, promise=promises(replace(cfg, dtype=run.axes["dtype"])))
 
@@ -74,17 +71,12 @@ class _Planner:
         self.launch, self.outputs = launch, outputs
         self.groups: dict[str, Group] = {}
         self.footprints = Footprints()
+        self.times = Times(outputs, self.footprints, launch)
         self._cards: dict[str, Card] = {}
         self._capabilities: dict[tuple[str, ...], Capability] = {}
         self._layers: dict[tuple[str, ...], list[LayerRow]] = {}
         self._forecasts: dict[tuple[str, ...], tuple[Forecast, tuple[str, str]]] = {}
         self._keys: set[str] = set()
-        self._ceilings: set[str] = set()  # places of the devices that an earlier run of the plan measures
-
-    @cached_property
-    def history(self) -> History:
-        """The earlier runs in the outputs folder; unreadable ones are passed over."""
-        return History(found for _, found in iter_records(self.outputs) if isinstance(found, Record))
 
     def planned(self, cfg: RootConf) -> PlannedRun:
         """One run."""
@@ -99,48 +91,21 @@ class _Planner:
         memory, misfit = self._forecast(cfg, card)
         if any(misfit):
             return self._unsupported(cfg, card, *misfit)
-        shapes = len({row.shape for row in self.footprints.of(cfg).rows})
-        count = processes_of(cfg)
-        slow_s = self._least_s(cfg, card)
-        probe, steps = cfg.model.probe, training_steps(cfg)
-        guess = max(guess_s(cfg.measure, cfg.quant, shapes, count, probe=probe, steps=steps), count * slow_s)
-        estimate = self.history.estimate(axes_of(cfg), self._places(cfg, card), cfg.measure, guess, count)
-        estimate = self._with_parts(estimate, cfg, card, count)
+        slow_s = self.times.least_s(cfg, card)
+        estimate = self.times.estimate(cfg, card, self._places(cfg, card), slow_s)
         if card.memory_gib and memory.exceeds(card.memory_gib):
             kind = card.device.kind if card.device else "cuda"
             remedy = sizes_that_fit(cfg, self.footprints.of(cfg), kind, card.memory_gib)
             reason = f"GiB of {card.memory_gib:.3g}, in the phase {memory.peak_phase}"
             return PlannedRun(axes, group.name, Fate.OOM, estimate, reason, remedy, memory)
-        if estimate.source == GUESS and slow_s > cfg.measure.timeout_s:
+        if estimate.source in (GUESS, LEAST) and slow_s > cfg.measure.timeout_s:
             limit = f"measure.timeout_s={cfg.measure.timeout_s:g}"
             reason = f"its products alone take {duration(slow_s)} there, and {limit} ends it before"
             return PlannedRun(axes, group.name, Fate.TIMEOUT, estimate, reason, SMALLER, memory)
         return PlannedRun(axes, group.name, Fate.RUN, estimate, memory=memory)
 
-    def _with_parts(self, estimate: Estimate, cfg: RootConf, card: Card, processes: int) -> Estimate:
-        """With the parts of a guess, and with the device's ceilings where this run is the first to measure them."""
-        kind, places = card.device.kind if card.device else "cuda", self._places(cfg, card)
-        parts_s, seconds = dict(estimate.parts_s), estimate.seconds
-        if estimate.source == GUESS:
-            parts_s = guessed_parts(cfg, kind, processes, seconds)
-        known = CEILINGS in parts_s or self._ceilings & {*places} or self.history.has_ceilings(places)
-        if cfg.measure.ceilings and not known:
-            self._ceilings.update(places)
-            parts_s[CEILINGS], seconds = CEILINGS_S, seconds + CEILINGS_S
-        return replace(estimate, seconds=seconds, parts_s=parts_s)
-
-    def _least_s(self, cfg: RootConf, card: Card) -> float:
-        """Seconds that multiplying takes in one process; 0: not known, or the run compares no speed."""
-        if card.device is None or not cfg.task.compares:
-            return 0.0
-        here = card.here and not self.launch.elsewhere
-        rate = (
-            rate_tflop_s(card.device, cfg.dtype) if here else rate_elsewhere_tflop_s(cfg.gpu.name, cfg.dtype)
-        )
-        return least_of_run_s(cfg, rate, self.footprints) if rate else 0.0
-
     def _unsupported(self, cfg: RootConf, card: Card, reason: str, remedy: str) -> PlannedRun:
-        estimate = self.history.unsupported(self._places(cfg, card))
+        estimate = self.times.history.unsupported(self._places(cfg, card))
         return PlannedRun(plan_axes(cfg), self._group(cfg).name, Fate.UNSUPPORTED, estimate, reason, remedy)
 
     def _with_dtype(self, cfg: RootConf, card: Card) -> RootConf:
@@ -218,9 +183,10 @@ class _Planner:
         """The memory that the run takes, and why no layer fits its scheme, if so, with the remedy."""
         kind = card.device.kind if card.device else "cuda"
         layers = (Footprints.key(cfg), repr(cfg.quant), kind)
-        key = (*layers, repr((cfg.gpu, cfg.compile, cfg.measure.pairing, cfg.task.compares)))
+        own = (planned_steps(cfg), cfg.training, cfg.task.compares)
+        key = (*layers, repr((own, cfg.gpu, cfg.compile, cfg.measure.pairing)))
         if key not in self._forecasts:
-            footprint = self.footprints.of(cfg)
+            footprint = self.footprints.of(of_one_step(cfg))
             if layers not in self._layers:
                 self._layers[layers] = reasoned(footprint, cfg.quant, kind)
             rows = self._layers[layers]

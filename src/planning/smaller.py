@@ -30,6 +30,8 @@ def sizes_that_fit(cfg: RootConf, footprint: Footprint, kind: str, card_gib: flo
         kind: torch device type.
         card_gib: the device's memory.
     """
+    if cfg.task.trains:
+        return "a smaller model.training.batch, or a larger device"
     if footprint.trouble or not cfg.resolution:
         return SMALLER
     rows = reasoned(footprint, cfg.quant, kind)
@@ -78,5 +80,6 @@ def _scaled(footprint: Footprint, ratio: float) -> Footprint:
     """With inputs and activations of so many times the size."""
     inputs, activations = round(footprint.inputs * ratio), round(footprint.activations * ratio)
     saved = footprint.inputs + footprint.activations - inputs - activations
+    step = footprint.weights + round((footprint.step - footprint.weights) * ratio) if footprint.step else 0
     building = max(footprint.weights, footprint.building - saved)
-    return replace(footprint, inputs=inputs, activations=activations, building=building)
+    return replace(footprint, inputs=inputs, activations=activations, step=step, building=building)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from src.config.durations import duration
 from src.planning.closing import UNKNOWN, closing_lines
-from src.planning.matrix import Fate, Matrix, PlannedRun, fates, hours
+from src.planning.matrix import Fate, Matrix, PlannedRun, fates, hours, is_open
 from src.planning.memory import Forecast
 from src.planning.parts import PARTS
 
@@ -86,7 +86,7 @@ def _groups(matrix: Matrix) -> Table:
         request = " ".join(f"{name}={value}" for name, value in group.request.items())
         table.add_row(
             escape(group.gpu), str(len(runs)), _fates(runs), _most(runs), _gib(group.card.memory_gib),
-            f"{hours(runs):.2f}", escape(group.card.source), escape(request),
+            f"{'≥ ' * is_open(runs)}{hours(runs):.2f}", escape(group.card.source), escape(request),
         )  # fmt: skip
     return table
 
@@ -107,9 +107,17 @@ def _runs(matrix: Matrix, most: int) -> Table:
         tight = any(run.memory and run.memory.is_tight(cards[run.group]) for run in runs)
         table.add_row(
             *map(escape, values.values()), str(len(runs)), _fates(runs), _span(runs) + (" tight" if tight else ""),
-            duration(sum(run.seconds for run in runs)), *([_promises(runs)] if foretold else []),
+            _time(runs), *([_promises(runs)] if foretold else []),
         )  # fmt: skip
     return table
+
+
+def _time(runs: Sequence[PlannedRun]) -> str:
+    """Of all runs together; of runs that nothing foretells what they take at least, if that is a second or more."""
+    seconds = sum(run.seconds for run in runs)
+    if is_open(runs):
+        return f"at least {duration(seconds)}" if seconds >= 1 else "unknown"
+    return duration(seconds)
 
 
 def _promises(runs: Sequence[PlannedRun]) -> str:

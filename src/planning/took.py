@@ -15,12 +15,14 @@ from src.planning.parts import (
     PROFILE_S,
     ROUNDS,
     SEARCH,
+    STARTS,
+    TRAINED,
     added,
     parts_of,
 )
 from src.records.record import Record
 
-_ONCE = (SEARCH, ENERGY, AGAIN, PROFILE, CEILINGS)  # parts of a run's first process alone
+_ONCE = (SEARCH, ENERGY, AGAIN, PROFILE, CEILINGS, STARTS)  # parts of a run's first process alone
 _FROM_CACHE = 0.15  # of a first call that compiles, where none from the cache was seen
 
 
@@ -46,19 +48,24 @@ class Took:
     baseline: _Arm
     treated: _Arm
     further_rest_s: float | None  # None: there was none
+    steps: int = 0  # of a training
+    step_s: float = 0.0  # of one more
 
     @property
     def cold(self) -> bool:
         """Whether the treated arm was compiled."""
         return self.treated.cold
 
-    def foretold(self, measure: MeasureConf, processes: int, cached: tuple[bool, bool]) -> dict[str, float]:
+    def foretold(
+        self, measure: MeasureConf, processes: int, cached: tuple[bool, bool], steps: int = 0
+    ) -> dict[str, float]:
         """The parts of a run like it.
 
         Args:
             measure: its budget, and what it leaves out.
             processes: that it is measured in.
             cached: whether the code of the baseline, and of the treated arm, will be in the compile cache.
+            steps: of a training.
         """
         arms = list(zip((self.baseline, self.treated), cached, strict=True))
         saved_s = sum(arm.took_s - arm.next_s(cached=there) for arm, there in arms)
@@ -71,6 +78,8 @@ class Took:
             ENERGY: self.parts_s[ENERGY] if measure.energy_s > 0 else 0.0,
             PROFILE: (self.parts_s[PROFILE] or PROFILE_S) if measure.profile else 0.0,
             CEILINGS: self.parts_s[CEILINGS] if measure.ceilings else 0.0,
+            STARTS: self.parts_s[STARTS] if measure.startup else 0.0,
+            TRAINED: max(0.0, self.parts_s[TRAINED] + (steps - self.steps) * self.step_s),
         }
         rest_s = self.further_rest_s
         if rest_s is None:
@@ -86,13 +95,25 @@ def took_of(record: Record, wall_s: float) -> Took:
     if not record.ceilings.get("crowded"):  # else they were not kept, and the next run measures them again
         phases_s, first_s = phases_s | {"ceilings": 0.0}, first_s - ceilings_s
     measure_s = phases_s.get("measure", 0.0)
+    steps, step_s = _steps(record)
     return Took(
         parts_s=parts_of(phases_s, first_s),
         measure_s=measure_s,
         baseline=_arm(record, "baseline", "baseline_"),
         treated=_arm(record, "treated", ""),
         further_rest_s=max(0.0, statistics.mean(others_s) - measure_s) if others_s else None,
+        steps=steps,
+        step_s=step_s,
     )
+
+
+def _steps(record: Record) -> tuple[int, float]:
+    """How many steps of a training a run did, and seconds of another one: of both arms where it compares two."""
+    done = int(record.details.get("trained", {}).get("steps", 0))
+    compared = ("latency/baseline_median_ms", "latency/median_ms")
+    arms = ("training/step_ms",) if "train" in record.phases_s else compared
+    times = [record.metrics.get(name, record.metrics.get(f"emulated/{name}", 0.0)) for name in arms]
+    return done, sum(times) / 1e3 if done else 0.0
 
 
 def _each_s(record: Record) -> list[float]:

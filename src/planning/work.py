@@ -12,14 +12,29 @@ from src.config.paths import ROOT
 from src.config.schema import RootConf
 from src.devices.device import Device
 from src.planning.footprint import Footprints
+from src.planning.trainings import of_one_step, planned_steps
 from src.treatments.layers import LayerRow
 
 _CALLS = 4  # of an arm beside its rounds: the first one, for memory, to size a round, to warm up
 _FLOP = 2  # multiply and add
+_PASSES = 3  # of a step, as much work each: forward, the inputs' gradients, the weights'
 _LONG_S = (
     10.0  # of Linear layers: from then on attention and convolutions are counted too, which takes a while
 )
 _TWICE = "twice"  # model.guidance: two calls of the denoiser in each step
+
+
+def least_of_training_s(cfg: RootConf, tflop_s: float, footprints: Footprints) -> float:
+    """Seconds that the products of a training's steps take: forward, and twice as much backward.
+
+    Of `task=training` those of both arms, whose rounds the curves are part of.
+    """
+    step = of_one_step(cfg)
+    flop = _PASSES * linear_flop(footprints.of(step).rows)
+    calls = (
+        max(planned_steps(cfg), _CALLS + cfg.measure.min_pairs) * 2 if cfg.task.steps else planned_steps(cfg)
+    )
+    return calls * flop / (tflop_s * 1e12)
 
 
 def least_s(flop: float, tflop_s: float, measure: MeasureConf) -> float:

@@ -25,7 +25,7 @@ from src.tasks.samples import drawn
 from src.training.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
 from src.training.digits import Pictures
 from src.training.objectives import Objective
-from src.training.recipe import recipe_of
+from src.training.recipe import recipe_of, work_of
 from src.training.step import Trainee, step, trainee
 from src.workloads.model import initial_model
 
@@ -105,7 +105,9 @@ class Training:
     def finish(self) -> None:
         """Write what was trained; then the checkpoint is of no more use."""
         record, folder, average = self.run.record, self.run.folder, self.trainee.average
-        if self.trainee.done > self._marks[0][0]:  # else the checkpoint was of the last step
+        own = self.trainee.done - self._marks[0][0]
+        record.details["trained"] = {"steps": own, "step": work_of(self.run.cfg)}
+        if own:  # else the checkpoint was of the last step
             record.metrics["training/step_ms"] = self._step_s() * 1e3
         with self.run.phase("judge"):
             found = self.objective.judged(average, self.held_out)
@@ -160,8 +162,10 @@ class Training:
             return
         self._told, late = now, self.trainee.losses[-_OF_LATE:]
         left = duration(self._step_s() * (steps - done))
-        loss = sum(late) / len(late)
-        self.run.report(f"step {done} of {steps}, loss {loss:.3f}, about {left} left")
+        told = (
+            f", about {left} left" if done > self._marks[0][0] + 1 else ""
+        )  # the first step may have compiled
+        self.run.report(f"step {done} of {steps}, loss {sum(late) / len(late):.3f}{told}")
 
     def _step_s(self) -> float:
         """Wall seconds of a step of this process, with what was due after it.

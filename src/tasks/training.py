@@ -24,6 +24,7 @@ from src.tasks.latency import interleaved, tell_timed
 from src.training.arm import FirstLook, TrainingArm, gradients_wanted, train_everything, training_arm
 from src.training.gradients import gradient_sqnr_db
 from src.training.lora import adapters, add_adapters, gradient_stops, put_adapters, saved_and_loaded
+from src.training.recipe import work_of
 from src.treatments.applied import first_line
 from src.treatments.making import make_treated
 from src.treatments.recipes import same_compiler_for_both, trained_with
@@ -160,6 +161,7 @@ def _compare_curves(baseline: Arm, treated: Arm, run: RunContext) -> None:
                 f"the {name} arm's loss of step {step} is {losses[step - 1]}",
                 "a smaller training.learning_rate; or another dtype or recipe",
             )
+    run.record.details["trained"] = {"steps": run.cfg.training.steps, "step": work_of(run.cfg)}
     run.record.metrics |= {
         "training/steps": float(run.cfg.training.steps),
         "training/baseline_first_loss": curves["baseline"][0],

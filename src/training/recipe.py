@@ -1,4 +1,4 @@
-"""What tells one training from another, as settings and values that a checkpoint can be compared by."""
+"""What tells one training from another, as settings and values: for checkpoints, and for plans."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, fields
@@ -21,6 +21,16 @@ def recipe_of(cfg: RootConf) -> dict[str, str]:
     told |= {"model.factory": cfg.model.factory, "model.training": training, "seed": cfg.seed}
     flat = {key: str(value) for name, each in told.items() for key, value in _flat(name, each)}
     return {key: value for key, value in flat.items() if not key.endswith(".description")}
+
+
+def work_of(cfg: RootConf) -> dict[str, str]:
+    """What the time of a training step depends on, beside model, sizes and recipe; of other runs nothing."""
+    if cfg.task.trains:
+        return {"batch": str(cfg.model.training.batch), "precision": cfg.model.training.precision}
+    if cfg.task.steps:
+        conf = cfg.training
+        return {"lora.rank": str(conf.lora.rank), "optimizer": str(conf.optimizer.get("_target_"))}
+    return {}
 
 
 def _compiled(cfg: RootConf) -> dict[str, Any]:
