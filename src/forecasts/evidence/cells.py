@@ -32,14 +32,18 @@ def cells(rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(SHAPE, "int64") | dict.fromkeys(_NUMBERS, "float64"))
 
 
-def own_cells(runs: pd.DataFrame) -> pd.DataFrame:
+def own_cells(runs: pd.DataFrame, layers: pd.DataFrame | None = None) -> pd.DataFrame:
     """The cells of standing runs, the newest last: single layers that were compared, their verdict not withheld.
 
     A scheme's options are part of its name (`int4wo (group_size=64)`): they are other kernels.
+
+    Args:
+        runs: of all kinds.
+        layers: those of them that count; those of inference, where not given.
     """
     if runs.empty:
         return cells([])
-    ran = compared(layer_level(runs))
+    ran = compared(layer_level(runs) if layers is None else layers)
     ran = (
         ran[(ran["quant"] != _CONTROL) & ~ran["withheld"]].rename(columns=_OF_RUNS).sort_values("started_at")
     )

@@ -1,0 +1,66 @@
+"""Steps of training are foretold by the costs of single matmuls, where enough shapes were measured."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.analysis.runs.frame import TRAINING
+from src.records.products import products
+from src.regimes.training import FEWEST, foretold_steps
+from src.regimes.trials import FITTED
+from src.report.runs.training_foretold import foretold_html
+from tests.forecasts.synthetic import BASE, DEVICE, TREATED
+
+RECIPE = "training/float8_rowwise"
+MS, SIDES = (128, 512, 2048, 8192), ((1024, 1024), (3072, 3072), (3072, 12288), (12288, 3072))
+
+
+def step_us(costs, m: int, k: int, n: int) -> float:
+    """The three matmuls of a step, each by the costs of its own shape."""
+    return sum(
+        float(costs.time_us(np.array([shape], dtype=float))[0]) for shape in products(m, k, n).values()
+    )
+
+
+def steps(ms=MS, sides=SIDES) -> pd.DataFrame:
+    rows = []
+    for m in ms:
+        for k, n in sides:
+            base, own = (step_us(costs, m, k, n) / 1e3 for costs in (BASE, TREATED["float8dq"]))
+            rows.append({
+                "task": TRAINING, "device": DEVICE, "compile": "default", "dtype": "bfloat16", "quant": RECIPE,
+                "variant": "", "M": m, "K": k, "N": n, "verdict": "helps", "withheld": False,
+                "speedup/ratio": base / own, "speedup/ci_low": base / own * 0.99, "speedup/ci_high": base / own * 1.01,
+                "latency/baseline_median_ms": base, "latency/median_ms": own, "started_at": len(rows),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_shapes_that_were_left_out_are_foretold():
+    runs = steps()
+    truth = runs["speedup/ratio"]
+    assert truth.min() < 0.9 < 1.1 < truth.max(), "else there is nothing to foretell"
+    found = foretold_steps(runs)
+    by = {(each.left_out, each.way): each for each in found.trials}
+    for left_out in ("one shape", "one (K, N)"):
+        trial = by[left_out, FITTED]
+        assert trial.error < 0.05
+        assert trial.wrong == 0
+        assert trial.right > by[left_out, "the scheme's majority"].right
+    pays = {(each.k, each.n): each.says for each in found.pays}
+    for (k, n), says in pays.items():
+        at = [
+            m
+            for m in (2**i for i in range(4, 18))
+            if step_us(BASE, m, k, n) > 1.02 * step_us(TREATED["float8dq"], m, k, n)
+        ]
+        told = int(says.removeprefix("M = ").removesuffix(" and more").replace(",", ""))
+        assert told == pytest.approx(at[0], rel=1.01), "within one doubling"
+    assert "Foretold to pay from" in foretold_html(runs)
+
+
+def test_of_few_shapes_nothing_is_foretold():
+    few = steps(ms=(512,))
+    assert foretold_steps(few).trials == []
+    assert f"that needs {FEWEST} shapes of a recipe on one device" in foretold_html(few)
+    assert foretold_steps(few.assign(task="latency")) is None
