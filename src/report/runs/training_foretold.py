@@ -1,4 +1,4 @@
-"""Of the section on training, the part on shapes that were not measured: what is foretold, and how that was tested."""
+"""Of the section on training, the part on shapes not measured: what is foretold, and how that was tested."""
 
 from html import escape
 
@@ -35,8 +35,8 @@ def foretold_html(runs: pd.DataFrame) -> str:
 
 def _too_few(found: Foretold) -> str:
     return (
-        f"Nothing is foretold of steps of other shapes: that needs {FEWEST} shapes of a recipe on one device, so that "
-        f"it can be tested; there are {found.shapes} at most."
+        f"Nothing is foretold of steps of other shapes: that needs {FEWEST} shapes of a recipe on one device, so "
+        f"that it can be tested; there are {found.shapes} at most."
     )
 
 
