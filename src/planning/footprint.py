@@ -145,7 +145,8 @@ def _step(workload: Workload, *, frozen: bool, probe: bool) -> int:
     try:
         with torch.enable_grad(), LiveBytes() as live:
             torch.stack([each.float().square().mean() for each in floats(workload.call())]).sum().backward()
-        return live.peak
+        peak: int = live.peak
+        return peak
     finally:
         module.zero_grad(set_to_none=True)
         module.requires_grad_(requires_grad=False)
