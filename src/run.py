@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.context import Kept
 from src.records.record import Record
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from src.analysis.runs.frame import WORKLOAD, Row, compared, model_level
 from src.analysis.verdicts import decibels, interval_text, speedup_text, treatment_text
-from src.config.model_schema import PIPELINE
+from src.config.schema.model import PIPELINE
 from src.statistics.speedup import Verdict
 
 GOOD_SQNR_DB = 30.0  # the quality that the third answer asks for

@@ -11,8 +11,8 @@ import yaml
 
 from src.analysis.runs.frame import Row
 from src.analysis.runs.source import BESIDES, SHAPE
-from src.config.arms import overrides_of
 from src.config.paths import ROOT, command, outputs_argument, override
+from src.config.schema.arms import overrides_of
 from src.records.key import AXES
 from src.records.record import RECORD_NAME, RecordError, read_record
 from src.records.store import MANIFEST_NAME, read_manifest, run_folder, sweep_folder

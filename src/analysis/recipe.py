@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from src.config.model_schema import PIPELINE
-from src.config.recipe_schema import AUTO_ATTENTION, DIFFUSERS, SDPA
+from src.config.schema.model import PIPELINE
+from src.config.schema.recipe import AUTO_ATTENTION, DIFFUSERS, SDPA
 
 _NUMBER = re.compile(r"\d+")
 _LIST = re.compile(r"(\w+)\.\d+\.")

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.context import Execute
 from src.jobs.admission import AGAIN, check_code, check_restarts, check_versions
 from src.jobs.claims import (

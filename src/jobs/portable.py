@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from src.config.errors import ConfigError
-from src.config.model_schema import WeightsConf
 from src.config.paths import database_path, database_uri
-from src.config.schema import RootConf, TrackingConf
+from src.config.schema.model import WeightsConf
+from src.config.schema.root import RootConf, TrackingConf
 from src.jobs.snapshot import Snapshot
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)

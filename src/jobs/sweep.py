@@ -10,10 +10,10 @@ from typing import Any
 
 from rich.console import Console
 
-from src.config.cluster_schema import ClusterConf
 from src.config.errors import ConfigError
 from src.config.paths import this_command
-from src.config.schema import RootConf, TrackingConf
+from src.config.schema.cluster import ClusterConf
+from src.config.schema.root import RootConf, TrackingConf
 from src.context import Execute
 from src.jobs.arrays import ArrayBackend, Grouping, JobArray
 from src.jobs.followed import Patience

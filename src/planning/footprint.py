@@ -9,8 +9,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_iter
 
-from src.config.model_schema import PIPELINE, VAE, ComponentConf, ModelConf, WeightsConf
-from src.config.schema import RootConf, sizes, sizes_of_call
+from src.config.schema.model import PIPELINE, VAE, ComponentConf, ModelConf, WeightsConf
+from src.config.schema.root import RootConf, sizes, sizes_of_call
 from src.devices.device import Device
 from src.planning.besides import Besides
 from src.planning.live import LiveBytes
@@ -18,7 +18,7 @@ from src.treatments.layers import LayerRow, capture_layers
 from src.workloads.dims import resolve, shape_of
 from src.workloads.inputs import make_inputs
 from src.workloads.model import empty_model
-from src.workloads.parameters import fill, size_bytes, tensor_bytes
+from src.workloads.weights.parameters import fill, size_bytes, tensor_bytes
 from src.workloads.workload import Workload, build_workload
 
 _CPU = Device(kind="cpu", name="fake", memory_gib=math.nan)

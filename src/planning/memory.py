@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 
 from src.compilation.inductor import options_of_mode
-from src.config.arms import compiled_as
-from src.config.quant_schema import QuantConf, RequiresConf
-from src.config.schema import CompileConf, RootConf
+from src.config.schema.arms import compiled_as
+from src.config.schema.quant import QuantConf, RequiresConf
+from src.config.schema.root import CompileConf, RootConf
 from src.devices.device import GIB
 from src.planning.footprint import Footprint
 from src.treatments.layers import LayerRow, fits_none, what_fits, why_not

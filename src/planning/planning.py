@@ -6,10 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from src.config.arms import is_usual, recipe_keys
 from src.config.durations import duration
 from src.config.noise import quiet_libraries
-from src.config.schema import AUTO, GpuConf, RootConf, training_steps
+from src.config.schema.arms import is_usual, recipe_keys
+from src.config.schema.root import AUTO, GpuConf, RootConf, training_steps
 from src.devices.capability import EMULATE, Capability, Status, capability
 from src.launching.repetition import processes_of
 from src.launching.standing import standing

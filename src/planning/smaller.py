@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from src.config.errors import ConfigError
-from src.config.schema import RootConf, sizes_of_call
+from src.config.schema.root import RootConf, sizes_of_call
 from src.devices.device import Device
 from src.outcomes import log_text
 from src.planning.footprint import Footprint, Footprints

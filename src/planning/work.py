@@ -6,10 +6,10 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from src.config.measure_schema import MeasureConf
-from src.config.model_schema import DENOISER, PIPELINE
 from src.config.paths import ROOT
-from src.config.schema import RootConf
+from src.config.schema.measure import MeasureConf
+from src.config.schema.model import DENOISER, PIPELINE
+from src.config.schema.root import RootConf
 from src.devices.device import Device
 from src.planning.footprint import Footprints
 from src.treatments.layers import LayerRow

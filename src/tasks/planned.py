@@ -10,7 +10,7 @@ import torch
 from src.autoquant.plan import Plan
 from src.autoquant.search import Autoquant
 from src.autoquant.whole import Seen, WholeSearch
-from src.config.measure_schema import MeasureConf
+from src.config.schema.measure import MeasureConf
 from src.context import RunContext
 from src.measurement.paired import measure_alone, measure_interleaved
 from src.measurement.rounds import estimate_speedup, rounds_in_turn

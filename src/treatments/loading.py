@@ -11,8 +11,8 @@ from hydra.utils import get_class
 from torch import nn
 
 from src.config.errors import ConfigError
-from src.config.model_schema import PIPELINE, ModelConf, WeightsConf
-from src.config.schema import RootConf
+from src.config.schema.model import PIPELINE, ModelConf, WeightsConf
+from src.config.schema.root import RootConf
 from src.context import RunContext
 from src.measurement.memory import peak_memory
 from src.outcomes import unsupported
@@ -23,7 +23,7 @@ from src.treatments.pipeline_loading import load_pipeline, saved_pipeline
 from src.treatments.torchao_configs import torchao_config
 from src.workloads.model import build_model, structure, weights_made_on
 from src.workloads.pipeline import parts_of
-from src.workloads.sources import factory_of, load_pretrained
+from src.workloads.weights.sources import factory_of, load_pretrained
 from src.workloads.workload import Workload, part_of
 
 

@@ -16,7 +16,7 @@ from src.treatments.applied import Choices, note_quantized, quantize_layers, ref
 from src.treatments.layers import LayerRow, by_component, mostly_others, unmatched
 from src.treatments.loading import load_through_diffusers
 from src.treatments.scheme import Scheme
-from src.workloads.parameters import Heard
+from src.workloads.weights.parameters import Heard
 from src.workloads.workload import Workload, rebuild
 
 Second = Callable[[], Workload]  # the unquantized workload once more, on the device

@@ -11,7 +11,7 @@ from src.analysis.commands import repeat, surer
 from src.analysis.runs.frame import standing, tidy
 from src.analysis.runs.tracker import Tracker
 from src.analysis.verdicts import random_weights
-from src.config.schema import TrackingConf
+from src.config.schema.root import TrackingConf
 from src.quality.pictures import keep_pictures
 from src.records.store import run_folder
 from src.report import answer_words as words

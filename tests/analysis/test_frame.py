@@ -9,7 +9,7 @@ from src.analysis.runs.tracker import Tracker, sweep_keys
 from src.analysis.shapes import breakeven_table, shapes
 from src.analysis.verdicts import image_metrics, workload_text
 from src.config.errors import ConfigError
-from src.config.schema import TrackingConf
+from src.config.schema.root import TrackingConf
 from src.records.record import Outcome
 from src.records.store import SweepManifest
 from tests.analysis.conftest import verdicts_table

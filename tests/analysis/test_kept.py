@@ -14,7 +14,7 @@ from benchmarks.scale import Store, records
 from src.analysis.runs.frame import tidied, tidy
 from src.analysis.runs.kept import Kept, pieces
 from src.analysis.runs.tracker import Tracker
-from src.config.schema import TrackingConf
+from src.config.schema.root import TrackingConf
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 RUNS = 100

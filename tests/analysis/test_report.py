@@ -16,7 +16,7 @@ from src.analysis.provenance import Provenance
 from src.analysis.runs.frame import standing, tidy
 from src.analysis.runs.tracker import Tracker
 from src.analysis.shapes import breakeven_table
-from src.config.schema import TrackingConf
+from src.config.schema.root import TrackingConf
 from src.report.report import Report
 from src.report.report import page as page_of
 from src.report.runs.figures import forest, speedup_range

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import submitit
 
-from src.config.schema import GpuConf, RootConf, TaskConf
+from src.config.schema.root import GpuConf, RootConf, TaskConf
 from src.jobs import claims, node
 from src.jobs.claims import SIGNALLED, TERMINATED, VANISHED, read_claim
 from src.jobs.node import RunJob

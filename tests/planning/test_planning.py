@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from src.config.measure_schema import MeasureConf
-from src.config.model_schema import InputConf, ModelConf
+from src.config.schema.measure import MeasureConf
+from src.config.schema.model import InputConf, ModelConf
 from src.planning.hours import GUESS
 from src.planning.matrix import Fate, Launch
 from src.planning.planning import plan_runs, show_plan

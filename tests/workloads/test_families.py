@@ -7,7 +7,7 @@ import yaml
 from src.planning.footprint import Footprints
 from src.records.record import Outcome
 from src.treatments.layers import capture_layers
-from src.workloads.parameters import size_bytes
+from src.workloads.weights.parameters import size_bytes
 from src.workloads.workload import build_workload
 from tests.conftest import ROOT
 from tests.workloads.factories import SEARCHED

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from src.analysis.runs.tracker import Tracker
-from src.config.schema import TrackingConf
+from src.config.schema.root import TrackingConf
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from src.analysis.runs.variants import may_tell
-from src.config.measure_schema import MeasureConf
+from src.config.schema.measure import MeasureConf
 from src.records.mlflow.options import OPTIONS_TAG, options
 from src.records.record import renamed
 

@@ -24,7 +24,7 @@ from src.analysis.runs.local_store import (
 from src.analysis.runs.source import Runs, attempts, in_order
 from src.config.errors import ConfigError
 from src.config.paths import command, database_path
-from src.config.schema import TrackingConf
+from src.config.schema.root import TrackingConf
 from src.config.tracking_uri import without_password
 from src.records.mlflow.connection import TrackingError, mend_folder, probe
 from src.records.mlflow.summary import MAX_NOTE, NOTE

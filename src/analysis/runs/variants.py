@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from src.config.steps_schema import USUAL_OPTIMIZER
+from src.config.schema.steps import USUAL_OPTIMIZER
 from src.records.mlflow.options import is_prose
 
 _OF_STEPS = ("training.optimizer.", "training.lora.")

@@ -9,9 +9,9 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from src.config.model_schema import PIPELINE
-from src.config.quant_schema import QuantConf, RequiresConf
-from src.config.schema import AUTO, RootConf
+from src.config.schema.model import PIPELINE
+from src.config.schema.quant import QuantConf, RequiresConf
+from src.config.schema.root import AUTO, RootConf
 from src.devices.capability import Status, capability, quant_conf
 from src.forecasts.evidence.cells import is_cpu
 from src.forecasts.forecast import UNKNOWN, Forecast, Place, Shape

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 
 if TYPE_CHECKING:
     from src.planning.footprint import Footprints

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.forecasts.evidence.cells import is_cpu
 from src.forecasts.forecast import Forecast
 from src.forecasts.knowledge import Knowledge, learned

@@ -6,7 +6,7 @@ from hydra.utils import get_object
 from torch import nn
 
 from src.config.errors import ConfigError
-from src.config.model_schema import ComponentConf, ModelConf
+from src.config.schema.model import ComponentConf, ModelConf
 
 HYDRAS = frozenset(
     {"_target_", "_args_", "_convert_", "_partial_", "_recursive_"}

@@ -7,14 +7,14 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
-from src.config.cluster_schema import SlurmRequest
-from src.config.fields import GIVEN, aside, bounded, one_of
-from src.config.measure_schema import MeasureConf
-from src.config.model_schema import DOUBLED, ModelConf
 from src.config.paths import database_uri
-from src.config.quant_schema import QuantConf
-from src.config.recipe_schema import LadderConf, RecipeConf
-from src.config.steps_schema import StepsConf
+from src.config.schema.cluster import SlurmRequest
+from src.config.schema.fields import GIVEN, aside, bounded, one_of
+from src.config.schema.measure import MeasureConf
+from src.config.schema.model import DOUBLED, ModelConf
+from src.config.schema.quant import QuantConf
+from src.config.schema.recipe import LadderConf, RecipeConf
+from src.config.schema.steps import StepsConf
 
 AUTO = "auto"
 DTYPES = (

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from src.config.fields import bounded
+from src.config.schema.fields import bounded
 
 USUAL_OPTIMIZER = "torch.optim.AdamW"
 NO_OPTIMIZER = "src.training.arm.Unstepped"  # a step is then forward and backward alone

@@ -5,8 +5,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from src.config.fields import GIVEN, aside, bounded, one_of
-from src.config.model_schema import DENOISER
+from src.config.schema.fields import GIVEN, aside, bounded, one_of
+from src.config.schema.model import DENOISER
 
 
 @dataclass

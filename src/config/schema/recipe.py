@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from src.config.fields import GIVEN, aside
+from src.config.schema.fields import GIVEN, aside
 
 _GIVEN = {"key": GIVEN}
 AUTO_ATTENTION = "auto"  # what torch, or the model's class, chooses

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from src.config.errors import accepted
-from src.config.model_schema import BOX, WeightsConf
 from src.config.paths import at_home
-from src.workloads.files import FOLDER, counted, damage, quantized_files, variant_of
+from src.config.schema.model import BOX, WeightsConf
+from src.workloads.weights.files import FOLDER, counted, damage, quantized_files, variant_of
 
 _BASELINE = "quant=..., for the baseline is unquantized"
 # What the run sets itself, and what would quantize the baseline: key of from_pretrained -> what to give instead.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from src.config.fields import aside, bounded, one_of
+from src.config.schema.fields import aside, bounded, one_of
 
 
 @dataclass

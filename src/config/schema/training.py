@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from src.config.fields import aside, bounded, one_of
 from src.config.paths import at_home
+from src.config.schema.fields import aside, bounded, one_of
 
 
 @dataclass

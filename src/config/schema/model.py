@@ -6,9 +6,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from src.config.fields import GIVEN, aside, bounded, one_of
 from src.config.paths import ROOT, at_home
-from src.config.training_schema import TrainingConf
+from src.config.schema.fields import GIVEN, aside, bounded, one_of
+from src.config.schema.training import TrainingConf
 
 PIPELINE = "pipeline"  # the target that is no part of the model but the pipeline around it
 DOUBLED = "doubled"  # model.guidance: prompt and negative prompt in one call of the denoiser

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from src.config.model_schema import ComponentConf, ModelConf, WeightsConf
+from src.config.schema.model import ComponentConf, ModelConf, WeightsConf
 from src.outcomes import RunEndedError, unsupported
-from src.workloads.files import counted, is_weight, method_of, quantized_files, variant_of
-from src.workloads.sources import factory_of, pretrained_config
-from src.workloads.weights import REMEDY
+from src.workloads.weights.files import counted, is_weight, method_of, quantized_files, variant_of
+from src.workloads.weights.places import REMEDY
+from src.workloads.weights.sources import factory_of, pretrained_config
 
 # Packages whose modules and tensors hold quantized weights: what a quantization_config can make.
 _QUANTIZERS = (

@@ -8,8 +8,8 @@ from weakref import WeakValueDictionary
 import torch
 from torch import nn
 
-from src.config.model_schema import ComponentConf, ModelConf
-from src.workloads.initial import Scales
+from src.config.schema.model import ComponentConf, ModelConf
+from src.workloads.weights.initial import Scales
 
 Heard = Callable[[nn.Module], None]
 

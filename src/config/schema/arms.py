@@ -9,9 +9,9 @@ from dataclasses import MISSING, fields, replace
 from typing import Any
 
 from src.config.errors import accepted
-from src.config.quant_schema import LayersConf, QuantConf
-from src.config.recipe_schema import LadderConf, RecipeConf
-from src.config.schema import CompileConf, RootConf
+from src.config.schema.quant import LayersConf, QuantConf
+from src.config.schema.recipe import LadderConf, RecipeConf
+from src.config.schema.root import CompileConf, RootConf
 
 USUAL = ["quant"]  # treatment: what is asked is whether quantization pays
 _PROSE = ("name", "description")
