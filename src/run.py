@@ -69,7 +69,7 @@ def execute(
         task = get_method(cfg.task._target_)  # conf/task/latency.yaml: src.tasks.latency.measure_latency
         task(run)
     if record.outcome is Outcome.OOM and run and cfg.resolution:
-        from src.planning.smaller import after_oom
+        from src.planning.needs.smaller import after_oom
 
         record.remedy = after_oom(run.cfg, run.device) or record.remedy
     return written(record, folder)

@@ -19,10 +19,10 @@ from src.jobs.arrays import ArrayBackend, Grouping, JobArray
 from src.jobs.followed import Patience
 from src.jobs.follower import follow, hints
 from src.jobs.in_flight import in_flight
-from src.jobs.node import RunJob
+from src.jobs.node.portable import travelling, without_placeholders
+from src.jobs.node.run import RunJob
+from src.jobs.node.snapshot import take
 from src.jobs.outputs_lock import one_at_a_time
-from src.jobs.portable import travelling, without_placeholders
-from src.jobs.snapshot import take
 from src.launching.preparation import new_sweep, writable, write_config
 from src.launching.publication import SweepPublisher
 from src.launching.repetition import total_timeout_s

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from src.analysis.advice import advised
-from src.analysis.answers import answers
+from src.analysis.answers.advice import advised
+from src.analysis.answers.picks import answers
 from src.analysis.provenance import Provenance, provenance, warnings
 from src.analysis.runs.frame import (
     VERDICTS,

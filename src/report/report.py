@@ -10,7 +10,7 @@ from string import Template
 
 import pandas as pd
 
-from src.analysis.advice import Advised
+from src.analysis.answers.advice import Advised
 from src.analysis.provenance import Provenance
 from src.analysis.runs.frame import devices
 from src.analysis.runs.kept import kept_folder

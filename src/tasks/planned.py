@@ -22,7 +22,7 @@ from src.tasks.arms.timing import Timed, cold_caches, host_times, is_part, watch
 from src.tasks.conclusions.conclusion import doubts
 from src.timers.timer import RoundTimer
 from src.treatments.layers import LayerRow
-from src.treatments.making import Second, make_treated, search_first
+from src.treatments.routes.making import Second, make_treated, search_first
 
 _LOOK_S = 3.0  # of rounds: enough to choose between plans; the one that is chosen is measured in full
 

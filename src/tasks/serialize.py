@@ -25,8 +25,8 @@ from src.tasks.arms.packaged import compile_arm
 from src.tasks.arms.untreated import build
 from src.tasks.saved_and_loaded import Reference, in_words, judged, note_speed, sqnr_db
 from src.treatments.layers import LayerRow
-from src.treatments.loading import check_loading
-from src.treatments.making import make_treated
+from src.treatments.routes.loading import check_loading
+from src.treatments.routes.making import make_treated
 from src.treatments.scheme import Scheme, make_scheme
 from src.workloads.pipeline import check_weights
 from src.workloads.weights.parameters import tensor_bytes

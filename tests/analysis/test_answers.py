@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from src.analysis.advice import advised
-from src.analysis.answers import Goal, answers
-from src.analysis.commands import repeat, surer
+from src.analysis.answers.advice import advised
+from src.analysis.answers.commands import repeat, surer
+from src.analysis.answers.picks import Goal, answers
 from src.analysis.runs.frame import standing, tidy
 from src.analysis.runs.tracker import Tracker
 from src.analysis.verdicts import random_weights

@@ -10,8 +10,8 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
-from src.analysis.advice import advised
-from src.analysis.answers import answers
+from src.analysis.answers.advice import advised
+from src.analysis.answers.picks import answers
 from src.analysis.provenance import Provenance
 from src.analysis.runs.frame import standing, tidy
 from src.analysis.runs.tracker import Tracker

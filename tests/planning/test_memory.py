@@ -5,9 +5,9 @@ import torch
 
 from src.config.schema.root import RootConf
 from src.devices.device import GIB
-from src.planning.footprint import Footprints
-from src.planning.live import LiveBytes
-from src.planning.memory import Forecast, forecast, keeps_graphs, nothing_fits, reasoned
+from src.planning.needs.footprint import Footprints
+from src.planning.needs.live import LiveBytes
+from src.planning.needs.memory import Forecast, forecast, keeps_graphs, nothing_fits, reasoned
 from src.treatments.layers import capture_layers
 from src.workloads.weights.parameters import size_bytes
 from src.workloads.workload import build_workload

@@ -4,7 +4,7 @@ import pytest
 import torch
 import yaml
 
-from src.planning.footprint import Footprints
+from src.planning.needs.footprint import Footprints
 from src.records.record import Outcome
 from src.treatments.layers import capture_layers
 from src.workloads.weights.parameters import size_bytes

@@ -21,7 +21,7 @@ from src.forecasts.models.rest import Rest, Work, computed_rest, measured_rest, 
 from src.forecasts.models.whole import Layers, Whole, put_together
 from src.forecasts.queries import usual_place
 from src.planning.cards import card_of
-from src.planning.footprint import Footprints
+from src.planning.needs.footprint import Footprints
 from src.statistics.speedup import Verdict
 from src.treatments.layers import LayerRow, why_not
 

@@ -12,8 +12,8 @@ from src.forecasts.evidence.cells import is_cpu
 from src.forecasts.forecast import Forecast
 from src.forecasts.knowledge import Knowledge, learned
 from src.forecasts.models.asked import ModelForecaster, device_asked
-from src.planning.footprint import Footprints
 from src.planning.matrix import Promise
+from src.planning.needs.footprint import Footprints
 
 
 class Promises:

@@ -27,7 +27,7 @@ from src.tasks.arms.recipe import baseline_run
 from src.tasks.arms.timing import Timed, time_alone
 from src.treatments.attached import has_hooks
 from src.treatments.layers import LayerRow, capture_layers, linear_shape
-from src.treatments.making import make_treated
+from src.treatments.routes.making import make_treated
 from src.treatments.scheme import make_scheme
 from src.workloads.recipe import changes, recipe_refusals
 from src.workloads.weights.parameters import size_bytes

@@ -14,7 +14,7 @@ from src.measurement.memory import peak_memory
 from src.records.record import write_json
 from src.treatments.applied import Choices, note_quantized, quantize_layers, refusals
 from src.treatments.layers import LayerRow, by_component, mostly_others, unmatched
-from src.treatments.loading import load_through_diffusers
+from src.treatments.routes.loading import load_through_diffusers
 from src.treatments.scheme import Scheme
 from src.workloads.weights.parameters import Heard
 from src.workloads.workload import Workload, rebuild

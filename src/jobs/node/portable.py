@@ -9,7 +9,7 @@ from src.config.errors import ConfigError
 from src.config.paths import database_path, database_uri
 from src.config.schema.model import WeightsConf
 from src.config.schema.root import RootConf, TrackingConf
-from src.jobs.snapshot import Snapshot
+from src.jobs.node.snapshot import Snapshot
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _PLACEHOLDER = re.compile(

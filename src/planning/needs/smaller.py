@@ -9,8 +9,8 @@ from src.config.errors import ConfigError
 from src.config.schema.root import RootConf, sizes_of_call
 from src.devices.device import Device
 from src.outcomes import log_text
-from src.planning.footprint import Footprint, Footprints
-from src.planning.memory import forecast, reasoned
+from src.planning.needs.footprint import Footprint, Footprints
+from src.planning.needs.memory import forecast, reasoned
 from src.workloads.dims import resolve
 
 SMALLER = "a smaller batch or resolution, or a larger device"

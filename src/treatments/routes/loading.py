@@ -19,8 +19,8 @@ from src.outcomes import unsupported
 from src.treatments.applied import Choices, note_quantized, refusals
 from src.treatments.calibrated import CalibratedScheme
 from src.treatments.layers import LayerRow
-from src.treatments.pipeline_loading import load_pipeline, saved_pipeline
-from src.treatments.torchao_configs import torchao_config
+from src.treatments.routes.pipeline_loading import load_pipeline, saved_pipeline
+from src.treatments.routes.torchao_configs import torchao_config
 from src.workloads.model import build_model, structure, weights_made_on
 from src.workloads.pipeline import parts_of
 from src.workloads.weights.sources import factory_of, load_pretrained

@@ -19,8 +19,8 @@ from typing import Any
 
 from src.config.schema.root import RootConf
 from src.context import Execute
-from src.jobs.admission import AGAIN, check_code, check_restarts, check_versions
-from src.jobs.claims import (
+from src.jobs.node.admission import AGAIN, check_code, check_restarts, check_versions
+from src.jobs.node.claims import (
     SIGNALLED,
     TERMINATED,
     Claim,

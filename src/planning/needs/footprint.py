@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_iter
 from src.config.schema.model import PIPELINE, VAE, ComponentConf, ModelConf, WeightsConf
 from src.config.schema.root import RootConf, sizes, sizes_of_call
 from src.devices.device import Device
-from src.planning.besides import Besides
-from src.planning.live import LiveBytes
+from src.planning.needs.besides import Besides
+from src.planning.needs.live import LiveBytes
 from src.treatments.layers import LayerRow, capture_layers
 from src.workloads.dims import resolve, shape_of
 from src.workloads.inputs import make_inputs

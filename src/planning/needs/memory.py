@@ -7,7 +7,7 @@ from src.config.schema.arms import compiled_as
 from src.config.schema.quant import QuantConf, RequiresConf
 from src.config.schema.root import CompileConf, RootConf
 from src.devices.device import GIB
-from src.planning.footprint import Footprint
+from src.planning.needs.footprint import Footprint
 from src.treatments.layers import LayerRow, fits_none, what_fits, why_not
 
 _WORK = 2  # copies of a layer's unquantized weight that quantizing it takes beside it

@@ -11,7 +11,7 @@ from src.config.schema.measure import MeasureConf
 from src.config.schema.model import DENOISER, PIPELINE
 from src.config.schema.root import RootConf
 from src.devices.device import Device
-from src.planning.footprint import Footprints
+from src.planning.needs.footprint import Footprints
 from src.treatments.layers import LayerRow
 
 _CALLS = 4  # of an arm beside its rounds: the first one, for memory, to size a round, to warm up

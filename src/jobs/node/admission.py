@@ -3,8 +3,8 @@
 Each check raises RunEndedError with the outcome, why, and what to do.
 """
 
-from src.jobs.claims import SIGNALLED, Claim
-from src.jobs.snapshot import SOURCES
+from src.jobs.node.claims import SIGNALLED, Claim
+from src.jobs.node.snapshot import SOURCES
 from src.outcomes import RunEndedError
 from src.records.environment import versions
 from src.records.identity import Identity

@@ -13,7 +13,7 @@ from torch import nn
 from src.context import RunContext
 from src.treatments.applied import Choices
 from src.treatments.layers import LayerRow
-from src.treatments.torchao_configs import torchao_config
+from src.treatments.routes.torchao_configs import torchao_config
 from src.workloads.model import build_model, weights_made_on
 from src.workloads.pipeline import ImagePipeline, pipeline_parts, tokenizers
 from src.workloads.workload import Workload

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from src.analysis.answers import Answer, Pick
-from src.analysis.commands import surer
-from src.analysis.recipe import model_words, recipe
+from src.analysis.answers.commands import surer
+from src.analysis.answers.picks import Answer, Pick
+from src.analysis.answers.recipe import model_words, recipe
 from src.analysis.runs.frame import Row
 from src.records.record import RECORD_NAME
 from src.records.store import run_folder

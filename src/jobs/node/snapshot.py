@@ -8,7 +8,7 @@ from pathlib import Path
 from src.records.environment import SNAPSHOT_NAME, commit
 from src.records.record import write_json
 
-SOURCES = Path(__file__).resolve().parents[2]  # a checkout, or the folder that the package is installed in
+SOURCES = Path(__file__).resolve().parents[3]  # a checkout, or the folder that the package is installed in
 _PARTS = ("src", "hydra_plugins/quantpay", "conf", "sweeps")
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.pyc", "*.egg-info")
 
