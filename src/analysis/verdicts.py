@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from src.analysis.runs.frame import TRAINING, TREATMENT, WORKLOAD, Row
-from src.analysis.runs.source import SHAPE
+from src.analysis.runs.tracked.source import SHAPE
 from src.config.schema.model import RANDOM_WEIGHTS
 
 _FIRST = [

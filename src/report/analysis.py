@@ -21,11 +21,11 @@ from src.analysis.runs.frame import (
     tidied,
     tidy,
 )
-from src.analysis.runs.kept import kept_folder
 from src.analysis.runs.layer_tables import layer_tables
 from src.analysis.runs.left import left_to_forecast, write_left_out
-from src.analysis.runs.logbook import Entry, Logbook
-from src.analysis.runs.tracker import Tracker, sweep_keys
+from src.analysis.runs.tracked.kept import kept_folder
+from src.analysis.runs.tracked.logbook import Entry, Logbook
+from src.analysis.runs.tracked.tracker import Tracker, sweep_keys
 from src.analysis.schemes import write_schemes
 from src.analysis.shapes import breakeven_table
 from src.analysis.verdicts import write_tables

@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from src.analysis.runs.kept import kept_folder
+from src.analysis.runs.tracked.kept import kept_folder
 from src.config.paths import command, database_path
 from src.config.program import Stamp, program, stamps
 from src.config.schema.root import AnalyzeConf

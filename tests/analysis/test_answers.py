@@ -9,7 +9,7 @@ from src.analysis.answers.advice import advised
 from src.analysis.answers.commands import repeat, surer
 from src.analysis.answers.picks import Goal, answers
 from src.analysis.runs.frame import standing, tidy
-from src.analysis.runs.tracker import Tracker
+from src.analysis.runs.tracked.tracker import Tracker
 from src.analysis.verdicts import random_weights
 from src.config.schema.root import TrackingConf
 from src.quality.pictures import keep_pictures

@@ -14,7 +14,7 @@ from src.analysis.answers.advice import advised
 from src.analysis.answers.picks import answers
 from src.analysis.provenance import Provenance
 from src.analysis.runs.frame import standing, tidy
-from src.analysis.runs.tracker import Tracker
+from src.analysis.runs.tracked.tracker import Tracker
 from src.analysis.shapes import breakeven_table
 from src.config.schema.root import TrackingConf
 from src.report.report import Report

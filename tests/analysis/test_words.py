@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from src.analysis.runs.frame import standing, tidy
-from src.analysis.runs.tracker import Tracker
+from src.analysis.runs.tracked.tracker import Tracker
 from src.analysis.shapes import breakeven_table, shapes
 from src.config.schema.root import TrackingConf
 from src.records.record import Outcome

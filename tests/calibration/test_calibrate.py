@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from src.analysis.runs.tracker import Tracker
+from src.analysis.runs.tracked.tracker import Tracker
 from src.app.application import main
 from src.calibrate import _task
 from src.config.schema.root import CalibrateConf, CollectConf, TrackingConf

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from src.analysis.runs.frame import CELL
-from src.analysis.runs.variants import variants
+from src.analysis.runs.tracked.variants import variants
 from src.config.schema.root import RootConf, SerializeConf
 from src.records import key as key_module
 from src.records.environment import versions

@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from src.analysis.runs.frame import Row
-from src.analysis.runs.source import BESIDES, SHAPE
+from src.analysis.runs.tracked.source import BESIDES, SHAPE
 from src.config.paths import ROOT, command, outputs_argument, override
 from src.config.schema.arms import overrides_of
 from src.records.key import AXES

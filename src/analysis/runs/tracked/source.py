@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import pandas as pd
 
-from src.analysis.runs.variants import may_tell
+from src.analysis.runs.tracked.variants import may_tell
 from src.config.schema.measure import MeasureConf
 from src.records.mlflow.options import OPTIONS_TAG, options
 from src.records.record import renamed

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from src.analysis.runs.database import opened
-from src.analysis.runs.kept import Kept, refreshed
-from src.analysis.runs.local_store import (
+from src.analysis.runs.tracked.database import opened
+from src.analysis.runs.tracked.kept import Kept, refreshed
+from src.analysis.runs.tracked.local_store import (
     Experiment,
     OtherTablesError,
     Tagged,
@@ -21,7 +21,7 @@ from src.analysis.runs.local_store import (
     files_of,
     tagged,
 )
-from src.analysis.runs.source import Runs, attempts, in_order
+from src.analysis.runs.tracked.source import Runs, attempts, in_order
 from src.config.errors import ConfigError
 from src.config.paths import command, database_path
 from src.config.schema.root import TrackingConf
@@ -78,7 +78,7 @@ class Tracker:
     def attempts(
         self, folder: Path, same: Callable[[str], bool] = lambda _: False
     ) -> tuple[pd.DataFrame, list[str]] | None:
-        """All published runs as `src.analysis.runs.source.attempts`, and what is to be said of how they were read.
+        """All published runs as `source.attempts`, and what is to be said of how they were read.
 
         A database is read directly, and what was read is kept; a server is asked for everything each time.
 

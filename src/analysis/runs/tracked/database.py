@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from src.analysis.runs.local_store import connected
-from src.analysis.runs.source import AXES, SHAPE, TAGS, Texts, as_text, attempts
+from src.analysis.runs.tracked.local_store import connected
+from src.analysis.runs.tracked.source import AXES, SHAPE, TAGS, Texts, as_text, attempts
 from src.records.mlflow.options import OPTIONS_TAG
 
 PRINT = "tags_print"  # column: all tags of a run in one short text
@@ -85,7 +85,7 @@ class Database:
 
 
 class Asked:
-    """Some runs of a database as a source (`src.analysis.runs.source.Source`)."""
+    """Some runs of a database as a source (`src.analysis.runs.tracked.source.Source`)."""
 
     def __init__(self, connection: sqlite3.Connection, ids: Sequence[str], starts_ms: Sequence[int]) -> None:
         self._connection, self.ids, self.starts_ms = connection, ids, starts_ms

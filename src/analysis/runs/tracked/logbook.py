@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 
-from src.analysis.runs.tracker import Tracker
+from src.analysis.runs.tracked.tracker import Tracker
 from src.config.schema.root import TrackingConf
 
 
