@@ -7,8 +7,8 @@ from threading import Thread
 import pytest
 import yaml
 
-from src.config.cluster_schema import ClusterConf, SlurmRequest
 from src.config.errors import ConfigError
+from src.config.schema.cluster import ClusterConf, SlurmRequest
 from src.jobs.arrays import Grouping
 from src.jobs.outputs_lock import LOCK_NAME
 from src.jobs.sweep import run_on_cluster
