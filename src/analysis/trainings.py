@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from src.analysis.runs.frame import TRAINING, Row
-from src.config.training_schema import TrainingConf
+from src.config.schema.training import TrainingConf
 from src.records.mlflow.content import LOSSES_NAME
 from src.records.store import run_folder
 from src.statistics.curves import curve_distance

@@ -5,22 +5,22 @@ from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from src.config.arms import is_usual, recipe_keys
 from src.config.durations import duration
 from src.config.noise import quiet_libraries
-from src.config.schema import AUTO, GpuConf, RootConf
+from src.config.schema.arms import is_usual, recipe_keys
+from src.config.schema.root import AUTO, GpuConf, RootConf
 from src.devices.capability import EMULATE, Capability, Status, capability
 from src.launching.standing import standing
 from src.outcomes import RunEndedError
 from src.planning.cards import Card, card_of
-from src.planning.footprint import Footprints
 from src.planning.hours import GUESS, LEAST, Estimate
 from src.planning.matrix import HERE, Fate, Group, Launch, Matrix, PlannedRun, Promise, plan_axes
-from src.planning.memory import Forecast, forecast, nothing_fits, reasoned
-from src.planning.smaller import SMALLER, sizes_that_fit
+from src.planning.needs.footprint import Footprints
+from src.planning.needs.memory import Forecast, forecast, nothing_fits, reasoned
+from src.planning.needs.smaller import SMALLER, sizes_that_fit
+from src.planning.needs.trainings import of_one_step, planned_steps
 from src.planning.terminal import print_matrix
 from src.planning.times import Times
-from src.planning.trainings import of_one_step, planned_steps
 from src.records.key import run_key
 from src.treatments.layers import LayerRow
 from src.treatments.recipe_check import settled

@@ -4,15 +4,15 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from src.config.schema import RootConf, training_steps
+from src.config.schema.root import RootConf, training_steps
 from src.launching.repetition import processes_of
 from src.planning.cards import Card
-from src.planning.footprint import Footprints
 from src.planning.hours import GUESS, LEAST, Estimate, History, guess_s
 from src.planning.matrix import Launch
+from src.planning.needs.footprint import Footprints
+from src.planning.needs.trainings import can_be_guessed, planned_steps
+from src.planning.needs.work import least_of_run_s, least_of_training_s, rate_elsewhere_tflop_s, rate_tflop_s
 from src.planning.parts import CEILINGS, CEILINGS_S, guessed_parts
-from src.planning.trainings import can_be_guessed, planned_steps
-from src.planning.work import least_of_run_s, least_of_training_s, rate_elsewhere_tflop_s, rate_tflop_s
 from src.records.key import axes_of
 from src.records.record import Record
 from src.records.store import iter_records

@@ -7,12 +7,12 @@ import pytest
 import yaml
 
 from src.analysis.runs.frame import layer_level, model_level, standing, tidied, tidy, trained, trainings_of
-from src.analysis.runs.source import Runs, attempts
-from src.analysis.runs.tracker import Tracker
+from src.analysis.runs.tracked.source import Runs, attempts
+from src.analysis.runs.tracked.tracker import Tracker
 from src.analysis.training_shapes import regimes, training_shapes
 from src.analysis.trainings import curves_of
-from src.config.schema import TrackingConf
-from src.config.steps_schema import NO_OPTIMIZER
+from src.config.schema.root import TrackingConf
+from src.config.schema.steps import NO_OPTIMIZER
 from src.records.record import EMULATED, Outcome
 from src.records.store import run_folder
 from src.report.runs.filters import Filters

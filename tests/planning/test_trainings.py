@@ -5,15 +5,15 @@ from datetime import datetime, timedelta
 import pytest
 import torch
 
-from src.config.measure_schema import MeasureConf
-from src.planning.footprint import Footprints
+from src.config.schema.measure import MeasureConf
 from src.planning.hours import GUESS, History
-from src.planning.memory import forecast, reasoned
+from src.planning.needs.footprint import Footprints
+from src.planning.needs.memory import forecast, reasoned
+from src.planning.needs.trainings import of_one_step
+from src.planning.needs.work import least_of_training_s, linear_flop
 from src.planning.parts import TRAINED
 from src.planning.planning import plan_runs
 from src.planning.terminal import print_matrix
-from src.planning.trainings import of_one_step
-from src.planning.work import least_of_training_s, linear_flop
 from src.records.record import Outcome, Record
 from src.training.arm import train_everything, training_arm
 from src.training.recipe import work_of

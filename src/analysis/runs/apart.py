@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from src.analysis.runs.frame import of_sweep, steps_of, trainings_of
-from src.analysis.runs.tracker import sweep_keys
-from src.config.schema import AnalyzeConf
+from src.analysis.runs.tracked.tracker import sweep_keys
+from src.config.schema.root import AnalyzeConf
 
 
 @dataclass(frozen=True)

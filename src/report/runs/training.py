@@ -16,7 +16,7 @@ from src.analysis.verdicts import (
     treatment_text,
     workload_text,
 )
-from src.config.steps_schema import NO_OPTIMIZER
+from src.config.schema.steps import NO_OPTIMIZER
 from src.report.graphics.markup import Cell, chip, number_cell, table, text_cell
 from src.report.runs.curves import curves_html
 from src.report.runs.filters import Filters

@@ -1,0 +1,65 @@
+"""What a plan knows of runs that are no comparison of inference: trainings, packages, checkpoints."""
+
+from dataclasses import replace
+
+from src.config.schema.root import RootConf, training_steps
+from src.devices.device import GIB
+from src.planning.needs.footprint import Footprint
+from src.training.arm import Unstepped
+
+_STATES = 2  # that AdamW keeps of each weight
+_UNSTEPPED = f"{Unstepped.__module__}.{Unstepped.__qualname__}"
+
+
+def can_be_guessed(cfg: RootConf) -> bool:
+    """Whether the rounds' budget says how long a run takes: not where packages or steps take longest."""
+    return cfg.task.compares and not cfg.task.steps and not cfg.compile.package
+
+
+def planned_steps(cfg: RootConf) -> int:
+    """Steps of a training, or of the loss curves of one; 0 of any other run."""
+    return cfg.training.steps if cfg.task.steps else training_steps(cfg)
+
+
+def of_one_step(cfg: RootConf) -> RootConf:
+    """The run whose workload is what one step of this one works on: of a training from scratch its own batch."""
+    if not cfg.task.trains:
+        return cfg
+    plain = replace(cfg.model, guidance="none")
+    task = replace(cfg.task, steps=True)
+    return replace(cfg, batch=cfg.model.training.batch, model=plain, task=task, dtype="float32")
+
+
+def training_phases(cfg: RootConf, footprint: Footprint, treated: int, largest: int) -> dict[str, float]:
+    """GiB that the phases of `task=training` hold: both arms are there at once, each with its optimizer's state.
+
+    Args:
+        cfg: the run.
+        footprint: of its workload, with its step.
+        treated: bytes of the treated weights.
+        largest: of the largest layer's weight.
+    """
+    weights, beside = footprint.weights, footprint.inputs
+    stepped = cfg.training.optimizer.get("_target_") != _UNSTEPPED and not cfg.training.lora.rank
+    state = _STATES * weights if stepped else 0
+    phases = {
+        "build": footprint.building,
+        "baseline": weights + beside + state + footprint.step,
+        "quantize": weights + state + beside + weights + largest,
+        "treated": weights + state + beside + treated + state + footprint.step,
+    }
+    return {phase: size / GIB for phase, size in phases.items()}
+
+
+def whole_training_phases(footprint: Footprint) -> dict[str, float]:
+    """The same of `task=train`: weights, their average, gradients and activations of a step, AdamW's state.
+
+    Args:
+        footprint: of one step (`of_one_step`).
+    """
+    weights = footprint.weights
+    phases = {
+        "build": 2 * weights,
+        "train": (2 + _STATES) * weights + footprint.inputs + max(footprint.step, weights),
+    }
+    return {phase: size / GIB for phase, size in phases.items()}
