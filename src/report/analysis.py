@@ -37,7 +37,7 @@ from src.report.regimes.sections import show as show_regimes
 from src.report.report import Report, write_report
 from src.report.runs.ladder import ladder_in_words
 from src.report.runs.left import left_in_words
-from src.report.runs.trained import trained_in_words
+from src.report.training.scratch import trained_in_words
 from src.report.unchanged import Told
 from src.report.words import sentences
 

@@ -37,8 +37,8 @@ from src.report.runs.sections import (
     verdicts_section,
 )
 from src.report.runs.starts import starts_section
-from src.report.runs.training import training_section
 from src.report.runs.weighed import weighed_section
+from src.report.training.section import training_section
 
 REPORT_NAME = "report.html"
 _CLASSES = {"helps": "helps", "pays": "helps", "hurts": "hurts"}

@@ -13,7 +13,7 @@ from src.analysis.verdicts import not_run
 from src.config.schema.model import PIPELINE
 from src.records.record import EMULATED, Outcome
 from src.report.runs.starts import starts_in_words
-from src.report.runs.training_shapes import training_in_words
+from src.report.training.shapes import training_in_words
 from src.statistics.pooling import in_words
 from src.statistics.speedup import Verdict
 

@@ -16,8 +16,8 @@ from src.config.schema.steps import NO_OPTIMIZER
 from src.records.record import EMULATED, Outcome
 from src.records.store import run_folder
 from src.report.runs.filters import Filters
-from src.report.runs.trained import trained_in_words
-from src.report.runs.training import training_section as section_of
+from src.report.training.scratch import trained_in_words
+from src.report.training.section import training_section as section_of
 from src.statistics.curves import beside, curve_distance, few_points
 from tests.analysis.synthetic import made
 
@@ -108,7 +108,7 @@ def test_a_shape_counts_once_and_only_findings_say_where_it_pays(store, tmp_path
     (regime,) = regimes(training_shapes(frame))
     assert regime.counts == {"helps": 1, "hurts": 1, "killed": 1, "inconclusive": 1}
     assert regime.pays_from_gflop == pytest.approx(2e-9 * 4096 * 512 * 1024)
-    monkeypatch.setattr("src.report.runs.training_shapes._MOST_ROWS", 3)
+    monkeypatch.setattr("src.report.training.shapes._MOST_ROWS", 3)
     assert '2 more in <a href="verdicts.csv">' in training_section(frame, Filters(frame), tmp_path)
 
 

@@ -8,7 +8,7 @@ from src.analysis.runs.frame import TRAINING
 from src.records.products import products
 from src.regimes.training import FEWEST, foretold_steps
 from src.regimes.trials import FITTED
-from src.report.runs.training_foretold import foretold_html
+from src.report.training.foretold import foretold_html
 from tests.forecasts.synthetic import BASE, DEVICE, TREATED
 
 RECIPE = "training/float8_rowwise"

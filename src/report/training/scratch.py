@@ -10,8 +10,8 @@ from src.analysis.runs.frame import Row
 from src.analysis.trainings import Curves, curves_of
 from src.analysis.verdicts import milliseconds, status, treatment_text
 from src.report.graphics.markup import Cell, chip, number_cell, table, text_cell
-from src.report.runs.curves import curves_html
 from src.report.runs.filters import Filters
+from src.report.training.curves import curves_html
 
 _HEADS = ["Recipe", "Says", "Steps", "A step, ms", "Loss at the end", "Judged"]
 _OWN = ("steps", "step_ms", "loss")  # of training/...: columns of their own; the others are of the objective

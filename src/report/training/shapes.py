@@ -13,7 +13,7 @@ from src.report.graphics.markup import Cell, chip, number_cell, table, text_cell
 from src.report.runs.filters import Filters
 from src.report.runs.heatmap import maps
 from src.report.runs.sections import grid, verdict_legend
-from src.report.runs.training_foretold import foretold_html
+from src.report.training.foretold import foretold_html
 
 _HEADS = [
     *("Output M×K×N", "Input's gradient", "Weights' gradient", "GFLOP each", "Recipe", "Says"),

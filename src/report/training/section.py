@@ -18,11 +18,11 @@ from src.analysis.verdicts import (
 )
 from src.config.schema.steps import NO_OPTIMIZER
 from src.report.graphics.markup import Cell, chip, number_cell, table, text_cell
-from src.report.runs.curves import curves_html
 from src.report.runs.filters import Filters
 from src.report.runs.sections import section
-from src.report.runs.trained import trained_html
-from src.report.runs.training_shapes import shapes_html
+from src.report.training.curves import curves_html
+from src.report.training.scratch import trained_html
+from src.report.training.shapes import shapes_html
 
 _HEADS = [
     *("Recipe", "Says", "Step, ms", "Speedup", "Interval", "Curves apart", "Gradient, dB"),
