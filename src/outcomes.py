@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from src.config.errors import ConfigError
 from src.records.record import Outcome, Record
 
 
@@ -67,7 +68,8 @@ def ended(error: BaseException) -> RunEndedError:
     remedy = (
         "nvidia-smi and dmesg (Xid) say what became of the device; then the same command" if faulted else ""
     )
-    return RunEndedError(Outcome.FAILED, f"{type(error).__name__}: {_one_line(error)}", remedy)
+    told = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "  # its text is a line for users
+    return RunEndedError(Outcome.FAILED, f"{told}{_one_line(error)}", remedy)
 
 
 @contextmanager

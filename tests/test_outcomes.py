@@ -77,7 +77,7 @@ def out_of_memory_while_compiling():
             "found no compiled frames",
         ),
         (lambda: ValueError("a bug"), Outcome.FAILED, "ValueError: a bug"),
-        (lambda: ConfigError("batch=0: at least 1"), Outcome.FAILED, "ConfigError: batch=0: at least 1"),
+        (lambda: ConfigError("batch=0: at least 1"), Outcome.FAILED, "batch=0: at least 1"),
         (lambda: KeyError("x"), Outcome.FAILED, "KeyError: 'x'"),
         (lambda: ValueError(), Outcome.FAILED, "ValueError"),
         (lambda: FileNotFoundError(2, "No such file", "g++"), Outcome.FAILED, "FileNotFoundError"),

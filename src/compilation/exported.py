@@ -32,6 +32,7 @@ _NOT_THE_MODEL = (
     *(module.__path__[0] for module in (torch, torchao)),
     str(Path(__file__).parent),
 )
+_ADVICE = " | consider using"  # of torch's to who writes the model, at the end of a message
 _PACKAGED = {
     "aot_inductor.package": True,
     "aot_inductor.package_constants_in_so": False,
@@ -171,7 +172,8 @@ def _not_exported(part: nn.Module, error: Exception, end: RunEndedError) -> RunE
         if not frame.filename.startswith(_NOT_THE_MODEL)
     ]
     where = code_place(frames[-1].filename, frames[-1].lineno or 0, frames[-1].name) if frames else ""
-    why = f"{where}: {end.reason}" if where and where not in end.reason else end.reason
+    said = end.reason.partition(_ADVICE)[0]
+    why = f"{where}: {said}" if where and where not in said else said
     return unsupported(
         f"torch.export cannot take {type(part).__name__}: {why}", "compile=default, or regional"
     )

@@ -276,6 +276,7 @@ def test_an_export_that_fails_names_the_line_of_the_model():
     assert end.value.outcome is Outcome.UNSUPPORTED
     assert "test_packages.py:" in str(end.value)
     assert " in forward" in str(end.value)
+    assert "consider using" not in str(end.value)
     assert "\n" not in str(end.value)
 
 
