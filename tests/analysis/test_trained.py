@@ -200,3 +200,16 @@ def test_long_curves_are_drawn_as_means():
     assert (len(drawn.steps), drawn.width, drawn.steps[0]) == (200, 5, 3.0)
     assert beside([0.0, 2.0], [1.0, 3.0, 9.0]).values == [50.0]
     assert curve_distance([2.0, 1.0], [2.0, 1.5]) == pytest.approx(0.5 / 3)
+
+
+def test_an_analysis_of_trainings_alone_has_a_report(store, analysing):
+    run = made("w", quant="none", compile="none", task="train", params={"task.compares": "false"})
+    run.record.metrics = {"training/steps": 2.0, "training/loss": 1.0, "training/held_out_loss": 1.25}
+    name, _ = store.experiment([run])
+    status, printed = analysing(store.conf(name))
+    assert status == 0
+    assert "none · none: ok, 2 steps, held out loss 1.25" in printed
+    assert "no finished runs" not in printed
+    page = (store.outputs / "reports" / name / "report.html").read_text(encoding="utf-8")
+    assert f"experiment {name}" in page
+    assert "From scratch" in page
