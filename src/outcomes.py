@@ -30,6 +30,10 @@ def unsupported(reason: str, remedy: str = "") -> RunEndedError:
 
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
+_FULL = re.compile(
+    r"No space left on device|Disk quota exceeded|File too large|File size limit exceeded", re.IGNORECASE
+)
+_ROOM = "room on the disks of outputs, temporary files (TMPDIR) and the compile cache; then the same command"
 _DEVICE_FAULT = re.compile(r"CUDA error|(?:device|GPU) is lost|cudaError", re.IGNORECASE)
 _CPP_ERROR = re.compile(r"\.(?:cpp|h|cc):\d+:\d+: (?:fatal )?(error: .*)")
 _USER_CODE = re.compile(r'^\s*File "(.+)", line (\d+), in (\S+)', re.MULTILINE)
@@ -60,6 +64,8 @@ def ended(error: BaseException) -> RunEndedError:
         return RunEndedError(
             Outcome.OOM, _one_line(error), "a smaller batch or resolution, or a larger device"
         )
+    if full := _full_disk(chain):  # whoever it is that could not write: it says nothing of the scheme
+        return RunEndedError(Outcome.FAILED, f"a disk is full: {full}", _ROOM)
     if any(_is_compiler_error(e) for e in chain):
         said = _compiler_says(chain)
         remedy = next((known for pattern, known in _KNOWN_BUGS.items() if pattern in said), _OTHER_MODE)
@@ -68,7 +74,9 @@ def ended(error: BaseException) -> RunEndedError:
     remedy = (
         "nvidia-smi and dmesg (Xid) say what became of the device; then the same command" if faulted else ""
     )
-    told = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "  # its text is a line for users
+    told = (
+        "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
+    )  # its text is a line for users
     return RunEndedError(Outcome.FAILED, f"{told}{_one_line(error)}", remedy)
 
 
@@ -95,6 +103,14 @@ def _chain(error: BaseException) -> list[BaseException]:
         chain.append(current)
         current = current.__cause__ or current.__context__
     return chain
+
+
+def _full_disk(chain: list[BaseException]) -> str:
+    """The line that says so, also one of a compiler in a process of its own; empty: none does."""
+    said = (f"{error}\n{getattr(error, 'stderr', '') or ''}" for error in chain)
+    return next(
+        (_shortened(line.strip()) for text in said for line in text.splitlines() if _FULL.search(line)), ""
+    )
 
 
 def _is_compiler_error(error: BaseException) -> bool:

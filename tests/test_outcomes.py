@@ -39,6 +39,11 @@ def backend_error():
     return caught.value
 
 
+FULL_FOR_THE_COMPILER = subprocess.CalledProcessError(
+    1, ["g++"], stderr="g++: error\nas: cannot write /tmp/x.o: No space left on device\n"
+)
+
+
 def allocation_error():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
@@ -82,6 +87,16 @@ def out_of_memory_while_compiling():
         (lambda: ValueError(), Outcome.FAILED, "ValueError"),
         (lambda: FileNotFoundError(2, "No such file", "g++"), Outcome.FAILED, "FileNotFoundError"),
         (lambda: subprocess.CalledProcessError(1, ["g++"]), Outcome.FAILED, "CalledProcessError"),
+        (
+            lambda: OSError(28, "No space left on device", "/there"),
+            Outcome.FAILED,
+            "a disk is full: [Errno 28]",
+        ),
+        (
+            lambda: raised(compiler_error(), cause=FULL_FOR_THE_COMPILER),
+            Outcome.FAILED,
+            "a disk is full: as: cannot write /tmp/x.o: No space left on device",
+        ),
         (lambda: RuntimeError("CUDA error: device-side assert"), Outcome.FAILED, "RuntimeError: CUDA error"),
     ],
 )
@@ -89,7 +104,9 @@ def test_what_an_exception_means(make, outcome, reason):
     end = ended(make())
     assert end.outcome is outcome
     assert reason in end.reason
-    curable = outcome in (Outcome.OOM, Outcome.COMPILE_ERROR) or "CUDA error" in reason
+    curable = (
+        outcome in (Outcome.OOM, Outcome.COMPILE_ERROR) or "CUDA error" in reason or "disk is full" in reason
+    )
     assert bool(end.remedy) == curable
 
 
