@@ -142,12 +142,10 @@ def compare(before: Side, after: Side, margin: float, between: float) -> Compari
     pairs = matched(first, second, dict(zip(found["run_key"], found["options"], strict=True)))
     measured = by_key(before.records), by_key(after.records)
     cells = []
-    for rows in ((first.loc[a], second.loc[b]) for a, b in pairs):
-        one, other = (
-            of.get(row["run_key"].removeprefix(f"{name}/"), [])
-            for of, row, name in zip(measured, rows, names, strict=True)
-        )
-        cells.append(_cell(*rows, (one, other), margin, between))
+    for a, b in pairs:
+        one, other = first.iloc[a], second.iloc[b]
+        times = _times_of(one, measured[0]), _times_of(other, measured[1])
+        cells.append(_cell(one, other, times, margin, between))
     cells.sort(key=lambda cell: CHANGES.index(cell.what))
     return Comparison(cells, first.drop([a for a, _ in pairs]), second.drop([b for _, b in pairs]))
 
@@ -162,6 +160,10 @@ def _of_sweep(manifest: Path, outputs: Path) -> Iterator[tuple[Record, Path]]:
             yield read_record(folder / "record.json"), folder
         except (RecordError, OSError):
             continue
+
+
+def _times_of(row: Row, measured: dict[str, Runs]) -> Runs:
+    return measured.get(str(row["run_key"]).partition("/")[2], [])
 
 
 def _cell(before: Row, after: Row, times: Times, margin: float, between: float) -> Compared:

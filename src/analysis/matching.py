@@ -3,20 +3,19 @@
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
 from src.analysis.runs.frame import CELL
 from src.analysis.runs.variants import is_same_treatment
 
-Pairs = list[tuple[Any, Any]]
+Pairs = list[tuple[int, int]]
 Options = Mapping[str, str]
 _NO_VARIANT = [name for name in CELL if name not in ("variant", "device")]
 
 
 def matched(before: pd.DataFrame, after: pd.DataFrame, options: Mapping[str, str]) -> Pairs:
-    """Indexes of the same cell on both sides.
+    """Places of the same cell on both sides.
 
     First those whose treatments have the same options; then those that differ only in options that one side does not
     know, as its schema is another one. What could be held against several others is held against none.
@@ -39,26 +38,26 @@ def matched(before: pd.DataFrame, after: pd.DataFrame, options: Mapping[str, str
 
 def _cells(
     side: pd.DataFrame, columns: Sequence[str], options: Mapping[str, str]
-) -> dict[tuple[str, ...], dict[Any, Options]]:
-    """Cell -> index -> the options of its treatment."""
-    cells: dict[tuple[str, ...], dict[Any, Options]] = defaultdict(dict)
-    for index, row in side.iterrows():
-        cells[tuple(str(row[name]) for name in columns)][index] = json.loads(options[row["run_key"]])
+) -> dict[tuple[str, ...], dict[int, Options]]:
+    """Cell -> place -> the options of its treatment."""
+    cells: dict[tuple[str, ...], dict[int, Options]] = defaultdict(dict)
+    for place, (_, row) in enumerate(side.iterrows()):
+        cells[tuple(str(row[name]) for name in columns)][place] = json.loads(options[row["run_key"]])
     return cells
 
 
-def _of_cell(first: dict[Any, Options], second: dict[Any, Options]) -> Pairs:
+def _of_cell(first: dict[int, Options], second: dict[int, Options]) -> Pairs:
     same = _only(first, second, lambda a, b: a == b)
-    left, right = ({*side} - {pair[at] for pair in same} for at, side in enumerate((first, second)))
+    taken = [{pair[at] for pair in same} for at in (0, 1)]
     rest = [
-        {index: side[index] for index in side if index in kept}
-        for side, kept in ((first, left), (second, right))
+        {place: options for place, options in side.items() if place not in gone}
+        for side, gone in zip((first, second), taken, strict=True)
     ]
     return same + _only(rest[0], rest[1], is_same_treatment)
 
 
 def _only(
-    first: dict[Any, Options], second: dict[Any, Options], agree: Callable[[Options, Options], bool]
+    first: dict[int, Options], second: dict[int, Options], agree: Callable[[Options, Options], bool]
 ) -> Pairs:
     """Pairs that agree with nothing but each other."""
     pairs = [(a, b) for a, of_a in first.items() for b, of_b in second.items() if agree(of_a, of_b)]

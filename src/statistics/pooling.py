@@ -129,23 +129,23 @@ def pool(processes: Sequence[Process], confidence: float = 0.95, prior: Between 
 def _alone(only: Process, confidence: float, prior: Between | None) -> Pooled:
     low, high, told = only.ci_low, only.ci_high, False
     if prior is not None:
-        each = (np.array([value]) for value in (only.speedup, low, high, only.error, confidence))
-        (low,), (high,), (told,) = (found.tolist() for found in widened(*each, prior))
+        each = [np.array([value]) for value in (only.speedup, low, high, only.error, confidence)]
+        (low,), (high,), (told,) = (found.tolist() for found in widened(prior, *each))
     return Pooled(only.speedup, low, high, 1, None, in_words(1, prior if told else None))
 
 
 def widened(
-    speedup: Array, ci_low: Array, ci_high: Array, error: Array, confidence: Array, prior: Between
+    prior: Between, speedup: Array, ci_low: Array, ci_high: Array, error: Array, confidence: Array
 ) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
     """`pool` of many single processes at once: the ends of their intervals; whether the prior's spread is in them.
 
     Args:
+        prior: what the other runs of the device say.
         speedup: of each.
         ci_low: of its interval within the process, which only becomes wider.
         ci_high: likewise.
         error: of its logarithm, within the process.
         confidence: of its interval.
-        prior: what the other runs of the device say.
     """
     variance = np.maximum(error, _ROUNDING) ** 2
     known = prior.known(variance)

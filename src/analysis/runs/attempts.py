@@ -84,8 +84,10 @@ def processes(frame: pd.DataFrame) -> tuple[dict[int, Each], Mask]:
         told = json.loads(texts[place])
         if len(told) > 1:
             good[place] = all(map(_is_estimate, told))
-            own = pairs[place] / len(told), confidence[place]
-            found[place] = [_process(each, *own) for each in told] if good[place] else []
+            each_pairs = pairs[place] / len(told)
+            found[place] = (
+                [_process(each, each_pairs, confidence[place]) for each in told] if good[place] else []
+            )
     return found, good
 
 
@@ -151,7 +153,7 @@ def _pool_alone(frame: pd.DataFrame, rows: pd.DataFrame, prior: Between | None) 
     frame.loc[index, "speedup/between_sd"] = math.nan
     if prior is not None:
         each = rows[[*ESTIMATE, ERROR, "confidence"]].to_numpy(dtype=np.float64).T
-        low, high, told = widened(*each, prior)
+        low, high, told = widened(prior, *each)
         frame.loc[index, ESTIMATE[1]], frame.loc[index, ESTIMATE[2]] = low, high
         frame.loc[index[told], "interval"] = in_words(1, prior)
 

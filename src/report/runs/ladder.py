@@ -18,12 +18,12 @@ _INK, _SOFT = "#30343A", "#8A8F98"
 _WIDTH, _ROW, _THICK = 560, 46, 13  # px
 _WIDEST = 46  # characters beside a step
 _NOTE = (
-    "One thing is added after the other. Each step is measured against the one before it, both arms alternating. Its "
-    "bar begins where the step before ended, on a scale of how many times as fast as at the start. The thin line is "
-    "its own 95 % interval. What all steps give together is their product; its interval holds the errors of all. "
-    "What device or model cannot have (unsupported) has no bar, and the later steps do without it. Where a step "
-    "ended otherwise without a speedup, was disturbed or was not run, the later ones have it in both arms: from there "
-    "on each says what it gives itself, and nothing what all give together."
+    "One thing is added after the other. Each step is measured against the one before it, both arms alternating. "
+    "Its bar begins where the step before ended, on a scale of how many times as fast as at the start. The thin "
+    "line is its own 95 % interval. What all steps give together is their product; its interval holds the errors "
+    "of all. What device or model cannot have (unsupported) has no bar, and the later steps do without it. Where "
+    "a step ended otherwise without a speedup, was disturbed or was not run, the later ones have it in both arms: "
+    "from there on each says what it gives itself, and nothing what all give together."
 )
 
 
