@@ -17,8 +17,8 @@ from src.analysis.matching import matched
 from src.analysis.runs.facts import VERSIONS
 from src.analysis.runs.frame import CELL, Row, standing, tidied
 from src.analysis.runs.recorded import as_run
-from src.analysis.runs.source import Runs as Sources
-from src.analysis.runs.source import attempts
+from src.analysis.runs.tracked.source import Runs as Sources
+from src.analysis.runs.tracked.source import attempts
 from src.config.errors import ConfigError
 from src.records.record import Outcome, Record, RecordError, read_record
 from src.records.store import MANIFEST_NAME, iter_records, read_manifest, sweep_folder

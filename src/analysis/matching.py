@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pandas as pd
 
 from src.analysis.runs.frame import CELL
-from src.analysis.runs.variants import is_same_treatment
+from src.analysis.runs.tracked.variants import is_same_treatment
 
 Pairs = list[tuple[int, int]]
 Options = Mapping[str, str]

@@ -65,7 +65,7 @@ def answer(records: Sequence[Record]) -> str:
 def _of_one_workload(ran: Sequence[Record], verdicts: str, on: str) -> str:
     """The fastest of those that help, if it is faster than the model is unquantized in any compile mode.
 
-    On one scale for all modes, as in `src.analysis.answers`: the unquantized time of the mode over the speedup.
+    On one scale for all modes, as in `src.analysis.answers.picks`: the unquantized time of the mode over the speedup.
     """
     unquantized_ms = _unquantized_ms(ran)
     mode, least_ms = min(unquantized_ms.items(), key=lambda item: item[1])
