@@ -168,7 +168,9 @@ def test_at_the_power_cap_blocks_count(compose, execute_run, tmp_path):
     assert record.metrics["speedup/alternating_ratio"] == both["alternating"]["ratio"]
     assert record.metrics["speedup/pairs"] == len(kept["blocks"]) / 2
     half = math.log(record.metrics["speedup/ci_high"] / record.metrics["speedup/ratio"])
-    assert record.metrics["speedup/error"] == pytest.approx(half / stdtrit(len(kept["blocks"]) / 2 - 1, 0.975))
+    assert record.metrics["speedup/error"] == pytest.approx(
+        half / stdtrit(len(kept["blocks"]) / 2 - 1, 0.975)
+    )
     assert record.metrics["device/power_w"] > 0  # from the counter, by arm
     assert "power blocks" in record.phases_s
 
