@@ -141,7 +141,7 @@ def test_what_the_first_step_compiles_is_in_no_steps_time(trained, monkeypatch):
     training.run.report = said.append
     for _ in range(4):
         training.step()
-    left = ["30 min 00 s left", "40 s left", "20 s left", "0 s left"]
+    left = ["step 1 of 4, loss 0.500", "40 s left", "20 s left", "0 s left"]
     assert [line.rpartition("about ")[2] for line in said] == left
     training.finish()
     assert training.run.record.metrics["training/step_ms"] == 20_000
