@@ -1,23 +1,28 @@
 """The report's section on packages: what code that is compiled ahead of time saves when a model starts."""
 
 from collections.abc import Iterator
+from html import escape
+from textwrap import wrap
 
 import pandas as pd
+import plotly.graph_objects as go
 
 from src.analysis.runs.frame import MODES_OF, Row
 from src.analysis.verdicts import milliseconds, treatment_text, workload_text
-from src.report.graphics.markup import Cell, number_cell, table, text_cell
+from src.report.graphics.markup import Cell, legend, number_cell, table, text_cell
+from src.report.graphics.palette import Line
+from src.report.runs.figures import bare_figure
 from src.report.runs.filters import Filters
-from src.report.runs.sections import section
+from src.report.runs.sections import panel, section
 from src.report.runs.tables import per_device
 
 START, COLD, CACHED = (f"package/{name}" for name in ("start_s", "compile_cold_s", "compile_cached_s"))
 _HEADS = (
     "Workload",
     "Treatment",
-    "Package, ms",
-    "Cached, ms",
-    "Cold, ms",
+    "Package, s",
+    "Cached, s",
+    "Cold, s",
     "Size, MiB",
     "Built in, s",
     "A call, ms",
@@ -28,6 +33,13 @@ _NOTE = (
     "with what an earlier process left in its cache, and with an empty one. A call: steady state; compiled: that of "
     "another run, by torch.compile, the fastest of the same scheme. Busy: other processes took time meanwhile."
 )
+_WAYS = {  # how a model starts -> the metric, in which colour and with which symbol
+    "from a package": (START, Line("#0072B2", "circle", "solid")),
+    "torch.compile, cached": (CACHED, Line("#CC79A7", "diamond", "solid")),
+    "torch.compile, empty cache": (COLD, Line("#8C564B", "square", "solid")),
+}
+_MOST_DRAWN = 24  # rows of a figure
+_WIDTH, _ROW, _WIDEST = 560, 40, 30  # px, px, characters of a label's line
 
 
 def starts_section(runs: pd.DataFrame, filters: Filters) -> str:
@@ -39,11 +51,39 @@ def starts_section(runs: pd.DataFrame, filters: Filters) -> str:
     def rows_of(rows: pd.DataFrame) -> str:
         each = [row for _, row in rows.iterrows()]
         names = ("model", "device", "dtype", "scheme")
-        return table(
-            _HEADS, [_row(row, runs) for row in each], [filters.attribute(row, *names) for row in each]
-        )
+        cells = [_row(row, runs) for row in each]
+        drawn = panel("Seconds to the first result", "", _figure(each[:_MOST_DRAWN]), width=_WIDTH)
+        return f"{keys}{drawn}{table(_HEADS, cells, [filters.attribute(row, *names) for row in each])}"
 
+    lines = {name: line for name, (_, line) in _WAYS.items()}
+    keys = legend(lines, lines)
     return section("Starting from a package", _NOTE, per_device(packaged, rows_of))
+
+
+def _figure(rows: list[Row]) -> go.Figure:
+    """A row per run, from top to bottom, with a mark for each way to start; logarithmic."""
+    labels = [_label(row) for row in rows]
+    figure = bare_figure(height=60 + _ROW * len(rows))
+    for name, (metric, line) in _WAYS.items():
+        times = [float(row[metric]) for row in rows]
+        each = zip(labels, times, strict=True)
+        told = [f"{label.replace('<br>', ' ')}, {name}: {time:.3g} s" for label, time in each]
+        figure.add_scatter(
+            x=times, y=labels, mode="markers", name=escape(name),
+            marker={"color": line.colour, "symbol": line.symbol, "size": 10},
+            customdata=told, hovertemplate="%{customdata}<extra></extra>",
+        )  # fmt: skip
+    figure.update_yaxes(categoryorder="array", categoryarray=labels[::-1], showgrid=False)
+    figure.update_xaxes(type="log", ticksuffix=" s", title={"text": "from loaded weights", "standoff": 6})
+    return figure
+
+
+def _label(row: Row) -> str:
+    return "<br>".join(map(escape, [*wrap(_treatment(row), _WIDEST), workload_text(row)]))
+
+
+def _treatment(row: Row) -> str:
+    return f"{treatment_text(row)}{' (busy)' * bool(row['withheld'])}"
 
 
 def starts_in_words(runs: pd.DataFrame) -> Iterator[str]:
@@ -67,11 +107,11 @@ def packages(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _row(row: Row, runs: pd.DataFrame) -> list[Cell]:
-    times = [1000 * float(row[name]) for name in (START, CACHED, COLD)]
+    times = [float(row[name]) for name in (START, CACHED, COLD)]
     beside = _compiled_ms(row, runs)
     return [
         text_cell(workload_text(row)),
-        text_cell(f"{treatment_text(row)}{' (busy)' * bool(row['withheld'])}"),
+        text_cell(_treatment(row)),
         *(number_cell(milliseconds(value), value) for value in times),
         number_cell(f"{row['package/size_mib']:.1f}", row["package/size_mib"]),
         number_cell(f"{row['package/build_s']:.0f}", row["package/build_s"]),
