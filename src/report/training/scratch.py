@@ -60,7 +60,10 @@ def _by_model(trainings: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _cells(row: Row) -> list[Cell]:
     steps, step_ms, loss = (row.get(f"training/{name}") for name in _OWN)
-    head = [text_cell(treatment_text(row)), Cell(chip(status(row)), status(row))]
+    head = [
+        Cell(f'<span class="label">{escape(treatment_text(row))}</span>', treatment_text(row)),
+        Cell(chip(status(row)), status(row)),
+    ]
     if pd.isna(steps):
         reason = str(row["reason"])
         told = reason if len(reason) <= _MOST_TOLD else f"{reason[: _MOST_TOLD - 1]}…"

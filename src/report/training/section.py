@@ -70,7 +70,7 @@ def _table(rows: pd.DataFrame, filters: Filters) -> str:
 def _cells(row: Row) -> list[Cell]:
     apart, gradient = row.get("quality/loss_distance"), row.get("quality/gradient_sqnr_db")
     return [
-        text_cell(treatment_text(row)),
+        Cell(f'<span class="label">{escape(treatment_text(row))}</span>', treatment_text(row)),
         Cell(chip(status(row)), status(row)),
         *_speed(row),
         number_cell(share(apart), apart),
