@@ -10,7 +10,7 @@ import pandas as pd
 
 from src.analysis.runs.layer_tables import Table
 from src.config.paths import command
-from src.config.schema.root import RootConf
+from src.config.schema.root import MODEL, RootConf
 from src.forecasts.evidence.cells import OWN, evenly, own_cells, together
 from src.forecasts.evidence.imports import Imported, field_names, read_imports
 from src.forecasts.forecast import UNKNOWN, Forecaster, Query
@@ -25,7 +25,6 @@ from src.regimes.trials import Trial, trials
 if TYPE_CHECKING:
     from src.forecasts.models.asked import AskedModel
 
-MODEL = "model"  # predict=model
 PREDICTIONS_NAME, LAYERS_NAME = "predictions.csv", "predicted_layers.csv"
 _LEAST = 8  # cells that rules are made of
 _FOLDS = (

@@ -35,8 +35,8 @@ from src.app.listing import scheme_aliases, scheme_names
 from src.config.errors import ConfigError
 from src.config.noise import quiet_libraries
 from src.config.paths import command
-from src.config.schema.root import AnalyzeConf
-from src.regimes.regimes import MODEL, Regimes, regimes, write_predictions
+from src.config.schema.root import MODEL, AnalyzeConf
+from src.regimes.regimes import Regimes, regimes, write_predictions
 from src.report import terminal
 from src.report.answer_words import paragraph
 from src.report.regimes.sections import published
