@@ -96,7 +96,7 @@ def _timed(ready: Sequence[_Ready]) -> list[Timed]:
     others = {rival.name: rival.call} if rival else {}
     rounds = [Rounds() for _ in ready]
     calls = [baseline.call, *(each.treated.call for each in ready), *others.values()]
-    with watched(run.device, lambda: [call() for call in calls]) as watch:
+    with watched(run.device, lambda: [call() for call in calls], run.compilers) as watch:
         run.report(f"measure {len(ready)} runs together")
         started = time.perf_counter()
         try:

@@ -174,7 +174,7 @@ def interleaved(arms: Untreated, treated: Arm, run: RunContext) -> Timed:
     rounds, baseline, rival = Rounds(), arms.baseline, arms.rival
     others = {rival.name: rival.call} if rival else {}
     calls = (baseline.call, treated.call, *others.values())
-    with watched(run.device, lambda: [call() for call in calls]) as watch:
+    with watched(run.device, lambda: [call() for call in calls], run.compilers) as watch:
         try:
             with run.phase("measure"):
                 rounds = measure_interleaved(

@@ -145,7 +145,10 @@ def test_what_another_treatment_gave_says_nothing_of_a_scheme(timed, measured, t
     searched = measured("first", *candidates("int8wo"), *compiled)
     settings = searched.details["layer_settings"]["settings"]
     configs = read_plan(tmp_path / "runs" / "first" / "001" / "plan.json").configs
-    other.details["layer_settings"] = {"settings": settings, "config": configs["int8wo"]}  # as it was once noted
+    other.details["layer_settings"] = {
+        "settings": settings,
+        "config": configs["int8wo"],
+    }  # as it was once noted
     for treated, known in (({}, "layer/001"), ({"treatment": "compile"}, "first/001")):
         other.axes = {name: value for name, value in other.axes.items() if name != "treatment"} | treated
         other.started_at = "2099-01-01T00:00:00+00:00"

@@ -11,7 +11,7 @@ from src.config.schema import RootConf
 from src.context import RunContext
 from src.devices.device import Device
 from src.devices.load import Load, cpu_load
-from src.devices.monitor import Monitor, open_monitor
+from src.devices.monitor import Monitor, Pids, open_monitor
 from src.measurement.energy import energy_per_call_j
 from src.measurement.paired import Arms, measure_alone
 from src.measurement.power_blocks import PowerBlocks, measure_power_blocks, stands_at_cap
@@ -52,7 +52,7 @@ class Timed:
 
 def time_alone(arm: Arm, run: RunContext, prefix: str | None, against: Rounds | None = None) -> Timed:
     """Rounds of one arm by itself, as `measure_alone` gives them, then its energy under the metric prefix, if any."""
-    with run.phase("measure"), watched(run.device, arm.call) as watch:
+    with run.phase("measure"), watched(run.device, arm.call, run.compilers) as watch:
         rounds = measure_alone(
             arm.call,
             run.device,
@@ -111,10 +111,16 @@ def power_blocks(
 
 
 @contextmanager
-def watched(device: Device, work: Callable[[], Any]) -> Iterator[Watch]:
-    """Bind the threads that compute `work`, and watch the device and the machine while the block runs."""
+def watched(device: Device, work: Callable[[], Any], idle: Pids = tuple) -> Iterator[Watch]:
+    """Bind the threads that compute `work`, and watch the device and the machine while the block runs.
+
+    Args:
+        device: what is measured.
+        work: all that is.
+        idle: ids of processes that hold the device and have no work for it now.
+    """
     with cpu_load() as load, pinned_threads(device, work) as cpus:  # the load of all CPUs that it may use
-        watch = Watch(open_monitor(device, cpus), load, cpus)
+        watch = Watch(open_monitor(device, cpus, idle), load, cpus)
         watch.others.update(watch.monitor.others())
         yield watch
         watch.others.update(watch.monitor.others())
