@@ -50,8 +50,8 @@ class Timed:
         return self.blocks.rounds() if self.blocks else self.rounds
 
 
-def time_alone(arm: Arm, run: RunContext, prefix: str | None, against: Rounds | None = None) -> Timed:
-    """Rounds of one arm by itself, as `measure_alone` gives them, then its energy under the metric prefix, if any."""
+def time_alone(arm: Arm, run: RunContext, prefix: str, against: Rounds | None = None) -> Timed:
+    """Rounds of one arm by itself, as `measure_alone` gives them, then its energy under the metric prefix."""
     with run.phase("measure"), watched(run.device, arm.call, run.compilers) as watch:
         rounds = measure_alone(
             arm.call,
@@ -63,21 +63,20 @@ def time_alone(arm: Arm, run: RunContext, prefix: str | None, against: Rounds | 
             against=against,
         )
     write_json(run.folder / f"rounds_{arm.name}.json", asdict(rounds))
-    arms = {} if prefix is None else {prefix: (arm, rounds.calls_per_round[0])}
-    timed = Timed(rounds, [watch], energy_j(arms, watch.monitor, run))
-    if prefix is not None:
-        timed.host |= host_times({prefix: (arm, rounds.baseline_ms)}, run)
-    return timed
+    joules = energy_j({prefix: (arm, rounds.calls_per_round[0])}, watch.monitor, run)
+    return Timed(rounds, [watch], joules, host=host_times({prefix: (arm, rounds.baseline_ms)}, run))
 
 
 def time_after(baseline: Timed, treated: Arm, run: RunContext) -> Timed:
     """The treated arm by itself, after the baseline was measured and freed."""
     timed = time_alone(treated, run, "", against=baseline.rounds)
     others = {name: each.rounds for name, each in baseline.others.items()}
-    rounds = rounds_in_turn(baseline.rounds, timed.rounds, others).against_fastest(run.cfg.dtype)
+    rounds = rounds_in_turn(baseline.rounds, timed.rounds, others)
+    fastest = baseline.others.get(rounds.fastest_other() or "", baseline)
+    rounds = rounds.against_fastest(run.cfg.dtype)
     write_json(run.folder / "rounds.json", asdict(rounds))
     watches = [each for other in baseline.others.values() for each in other.watches]
-    energy, host = baseline.energy_j | timed.energy_j, baseline.host | timed.host
+    energy, host = fastest.energy_j | timed.energy_j, fastest.host | timed.host
     return Timed(rounds, [*baseline.watches, *watches, *timed.watches], energy, host=host)
 
 
