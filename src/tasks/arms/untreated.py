@@ -118,7 +118,7 @@ def build(run: RunContext) -> tuple[Workload, list[LayerRow]]:
         workload = build_workload(run.cfg, run.device)
         with recipe_refusals(run.cfg.recipe):
             rows, _ = capture_layers(workload, run.cfg.quant.components, keep=False)
-    run.record.metrics |= peaks.phase_metrics("build")
+    run.record.metrics |= peaks.of_the_phase().phase_metrics("build")
     run.record.shape = linear_shape(rows)
     return workload, rows
 
