@@ -10,8 +10,8 @@ from src.analysis.runs import calibrated
 from src.analysis.runs.devices import Device
 from src.analysis.runs.facts import VERSIONS, facts
 from src.analysis.runs.frame import compared
-from src.analysis.runs.tracker import Tracker
-from src.config.model_schema import PIPELINE
+from src.analysis.runs.tracked.tracker import Tracker
+from src.config.schema.model import PIPELINE
 from src.statistics.pooling import in_words
 from src.statistics.speedup import Verdict
 

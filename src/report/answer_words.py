@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from src.analysis.answers import GOOD_SQNR, Answer, Goal, Pick
+from src.analysis.answers.picks import GOOD_SQNR, Answer, Goal, Pick
 from src.analysis.runs.frame import Row
 from src.analysis.verdicts import decibels, interval_text, milliseconds, speedup_text, treatment_text
-from src.config.model_schema import PIPELINE
+from src.config.schema.model import PIPELINE
 
 _OF = {PIPELINE: "a whole image", "denoiser": "one call of the denoiser"}
 _MOST_RIVALS = 4

@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 
-from src.analysis.advice import advised
-from src.analysis.answers import Goal, answers
-from src.analysis.commands import repeat, surer
+from src.analysis.answers.advice import advised
+from src.analysis.answers.commands import repeat, surer
+from src.analysis.answers.picks import Goal, answers
 from src.analysis.runs.frame import standing, tidy
-from src.analysis.runs.tracker import Tracker
+from src.analysis.runs.tracked.tracker import Tracker
 from src.analysis.verdicts import random_weights
-from src.config.schema import TrackingConf
+from src.config.schema.root import TrackingConf
 from src.quality.pictures import keep_pictures
 from src.records.store import run_folder
 from src.report import answer_words as words
