@@ -15,8 +15,8 @@ from typing import Any
 
 from src.autoquant.plan import Shape, Trial, read_plan
 from src.compilation.inductor import asked_options, merged_options
-from src.config.arms import compiled_as
 from src.config.errors import ConfigError
+from src.config.schema.arms import compiled_as
 from src.config.schema.quant import QuantConf
 from src.config.schema.root import RootConf
 from src.devices.device import Device

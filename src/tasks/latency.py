@@ -8,7 +8,7 @@ import torch
 from src.autoquant.known import DETAIL, layer_config, layer_settings
 from src.autoquant.search import Autoquant
 from src.compilation.scopes import Compiled, compiler_counts, compiler_options, graph_break_reasons
-from src.config.arms import is_usual
+from src.config.schema.arms import is_usual
 from src.context import RunContext
 from src.measurement.paired import measure_interleaved
 from src.measurement.power_blocks import PowerBlocks
