@@ -62,10 +62,8 @@ class RunJob:
                     words.append("recorded before")
                     continue
                 identity = read_identity(folder)
-            except (
-                OSError,
-                ValueError,
-            ) as error:  # the others go on; who follows the sweep finds no record of it
+            except (OSError, ValueError) as error:
+                # Whoever follows the sweep records its end; the others go on.
                 words.append(f"not run: {type(error).__name__}: {error}")
                 print(words[-1], flush=True)
                 continue
