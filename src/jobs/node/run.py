@@ -63,7 +63,7 @@ class RunJob:
                     continue
                 identity = read_identity(folder)
             except (OSError, ValueError) as error:
-                # Whoever follows the sweep records its end; the others go on.
+                # This one is left without a record; those behind it go on.
                 words.append(f"not run: {type(error).__name__}: {error}")
                 print(words[-1], flush=True)
                 continue
