@@ -117,8 +117,7 @@ def _said(asked: "AskedModel") -> str:
     if math.isnan(told.speedup):
         return f"{told.verdict}: {told.reason}."
     reason = f" ({told.reason})" if told.reason else ""
-    sure = f"{told.sure:.0%}" if told.sure < 0.99 else "over 99%"
-    sure = "" if told.verdict == UNKNOWN else f", {sure} sure"
+    sure = "" if told.verdict == UNKNOWN else f", sure {told.sure:.0%}"
     return f"{told.verdict} {_times(told.speedup)}× ({_times(told.low)}–{_times(told.high)}){sure}{reason}."
 
 
