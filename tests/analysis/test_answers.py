@@ -102,6 +102,14 @@ def test_quality_in_words(framed, sqnr_db, told):
     assert told in words.quality(framed([run]).iloc[0])
 
 
+def test_no_sqnr_is_asked_of_pictures(framed):
+    run = made("a", 1.25, target="pipeline")
+    run.record.metrics["quality/psnr_db"] = 31.0
+    frame = framed([run])
+    assert set(picks(frame)) == {FASTEST, SMALLEST}
+    assert words.quality(frame.iloc[0]) == "PSNR 31.0 dB against the unquantized"
+
+
 def test_devices_and_workloads_are_answered_apart_and_single_layers_not(framed):
     runs = [
         made("a", 1.2),

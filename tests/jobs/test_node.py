@@ -291,7 +291,7 @@ def test_sigterm_without_slurm_is_the_end(made: Made, started: Any) -> None:
     assert "SIGTERM" in record(folder).reason
 
 
-@pytest.mark.parametrize(("max_num_timeout", "signal_s", "outcome"), [(1, 15, "ok"), (0, 8, "timeout")])
+@pytest.mark.parametrize(("max_num_timeout", "signal_s", "outcome"), [(1, 25, "ok"), (0, 20, "timeout")])
 def test_submitit_sends_a_run_again_at_its_time_limit(
     made: Made,
     tmp_path: Path,
