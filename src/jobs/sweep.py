@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -59,27 +60,30 @@ def run_on_cluster(
             first array is refused; then nothing is left behind.
         KeyboardInterrupt: Ctrl-C; what was sent goes on.
     """
+    sweep = _sent(configs, conf, backend, execute)
+    statuses = sweep.finish()
+    if folders is not None:
+        folders += sweep.folders()
+    return statuses
+
+
+def _sent(
+    configs: Iterable[RootConf], conf: ClusterConf, backend: ArrayBackend, execute: Execute
+) -> "ClusterSweep":
+    """The sweep, once all of it is sent; no other command sends into its outputs meanwhile."""
     remaining = iter(configs)
     first = next(remaining)
     outputs = without_placeholders(writable(Path(first.outputs)))
     with one_at_a_time(outputs):
         sweep = ClusterSweep(outputs, first.tracking, conf, backend, execute)
         try:
-            sweep.add(first)
-            for cfg in remaining:
+            for cfg in chain([first], remaining):
                 sweep.add(cfg)
             sweep.send()
         except BaseException:
-            if sweep.may_be_sent and backend.detached:
-                sweep.say(f"what was sent goes on; {hints(sweep.sweep, sweep.outputs)}")
-            elif not sweep.may_be_sent:
-                sweep.withdraw()
+            sweep.leave()
             raise
-    statuses = sweep.finish()
-    if folders is not None:
-        there = sweep.manifest.folders(outputs)
-        folders += [there[index] for index in sweep.asked]
-    return statuses
+    return sweep
 
 
 class ClusterSweep:
@@ -160,6 +164,13 @@ class ClusterSweep:
             self.manifest.write(self.outputs)
             self.say(f"  {_described(array)}: job {jobs[0].partition('_')[0]}")
 
+    def leave(self) -> None:
+        """Give up sending: what the cluster has goes on, and where it has nothing, nothing is left behind."""
+        if not self.may_be_sent:
+            self.withdraw()
+        elif self.backend.detached:
+            self.say(f"what was sent goes on; {hints(self.sweep, self.outputs)}")
+
     def withdraw(self) -> None:
         """Leave nothing behind of a sweep of which the cluster has nothing."""
         for run in self.manifest.runs:
@@ -184,6 +195,11 @@ class ClusterSweep:
             self.say(hints(self.sweep, self.outputs))
             statuses = [int(index in self.refused) for index in range(len(self.manifest.runs))]
         return [statuses[index] for index in self.asked]
+
+    def folders(self) -> list[Path]:
+        """Where the record of each configuration's run lies, or will."""
+        there = self.manifest.folders(self.outputs)
+        return [there[index] for index in self.asked]
 
     def _prepare(self, cfg: RootConf, key: str) -> None:
         """A new attempt: its folder, with what the node reads."""
