@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ from src.measurement.rounds import Rounds, estimate_speedup
 from src.outcomes import ended, log_text
 from src.records.environment import environment
 from src.statistics.speedup import verdict
-from src.tasks.arms.timing import Watch, cold_caches, is_part, watched
-from src.timers.timer import Call, RoundTimer
+from src.tasks.arms.timing import Watch, conditions, watched
+from src.timers.timer import Call
 from src.workloads.workload import Workload, build_workload
 
 REPEATED = 0.5  # of a process' experiments at most: the crowded ones
@@ -90,7 +90,7 @@ class Bench:
     def __init__(self, conf: CalibrateConf, device: Device, process: int) -> None:
         self.conf, self.device, self.process = conf, device, process
         run = as_run(conf)
-        self.cold, self.launches = cold_caches(run), not is_part(run)
+        self.conditions = conditions(run)
         self.first = self._ready(build_workload(run, device))
 
     def measure(self, spec: Spec) -> tuple[Experiment, dict[str, Any]]:
@@ -115,15 +115,8 @@ class Bench:
             wait_ms = spec.slowdown * self._own_ms(treated.call)
             arms = [*(delays := delayed(arms, (0.0, wait_ms), self.device))]
         with self._watched(lambda: [arm() for arm in arms]) as (timed, watch):
-            rounds = measure_interleaved(
-                arms[0],
-                arms[1],
-                self.device,
-                conf,
-                cold=self.cold,
-                launches=self.launches,
-                monitor=watch.monitor,
-            )
+            under = replace(self.conditions, monitor=watch.monitor)
+            rounds = measure_interleaved(arms[0], arms[1], self.device, conf, under)
         estimate = estimate_speedup(rounds, conf)
         found = Experiment(
             **asdict(spec), process=self.process, started_at=started_at, **asdict(timed),
@@ -147,7 +140,7 @@ class Bench:
 
     def _own_ms(self, call: Call) -> float:
         """A call's own time, measured right before the delay that is a share of it."""
-        timer = RoundTimer(self.device, cold=self.cold, launches=self.launches)
+        timer = self.conditions.timer(self.device)
         calls = timer.calls_for(call, self.conf.measure.min_round_ms)
         return statistics.median(timer.ms_per_call(call, calls) for _ in range(_REFERENCE_ROUNDS))
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from src.config.schema.measure import MeasureConf
 from src.devices.device import Device
-from src.devices.monitor import Blind, Monitor
-from src.measurement.paired import begin, disturbances, must_retake, warm_up
+from src.devices.monitor import Monitor
+from src.measurement.paired import USUAL, Conditions, begin, disturbances, must_retake, warm_up
 from src.measurement.rounds import Pair, Round, Rounds, estimate_speedup
 from src.statistics.stopping import StopRule
 from src.timers.timer import Call, RoundTimer
@@ -142,10 +142,8 @@ def measure_jointly(
     treated: Sequence[Call],
     device: Device,
     conf: MeasureConf,
+    conditions: Conditions = USUAL,
     *,
-    cold: bool = False,
-    launches: bool = True,
-    monitor: Monitor | None = None,
     rounds: Sequence[Rounds],
     others: Mapping[str, Call] | None = None,
 ) -> None:
@@ -158,14 +156,14 @@ def measure_jointly(
         treated: what is called for each treated arm's rounds.
         rounds: of each treated arm, filled in while measuring.
     """
-    timer, started = RoundTimer(device, cold=cold, launches=launches), time.perf_counter()
+    timer, started = conditions.timer(device), time.perf_counter()
 
     def sized(call: Call) -> tuple[Call, int]:
         return call, timer.calls_for(call, conf.min_round_ms)
 
     first, beside = sized(baseline), {name: sized(call) for name, call in (others or {}).items()}
     contenders = [Contender(*sized(call), own, conf) for call, own in zip(treated, rounds, strict=True)]
-    joint = _Joint(timer, monitor or Blind(), first, contenders, beside)
+    joint = _Joint(timer, conditions.monitor, first, contenders, beside)
     joint.begin()
     pairs = warm_up(joint.warm_up, started + conf.max_warmup_s * (1 + len(contenders)) / 2)
     with disturbances(rounds):

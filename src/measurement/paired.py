@@ -5,7 +5,7 @@ import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch._dynamo.utils import counters
@@ -22,6 +22,24 @@ from src.statistics.warmup import warmed_up
 from src.timers.timer import Call, RoundTimer
 
 _CLOCK_FAULTS = 8  # rounds whose time cannot be right, before the run is given up
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How arms are timed, and what watches the device meanwhile."""
+
+    cold: bool = False  # the caches are flushed before each call
+    launches: bool = True  # what the device waits for the host's launches counts; on a CPU there are none
+    monitor: Monitor = field(
+        default_factory=Blind
+    )  # a pair in which the device slowed itself down is retaken
+
+    def timer(self, device: Device) -> RoundTimer:
+        """A clock for rounds on a device."""
+        return RoundTimer(device, cold=self.cold, launches=self.launches)
+
+
+USUAL = Conditions()
 
 
 @dataclass
@@ -61,10 +79,8 @@ def measure_interleaved(
     treated: Call,
     device: Device,
     conf: MeasureConf,
+    conditions: Conditions = USUAL,
     *,
-    cold: bool = False,
-    launches: bool = True,
-    monitor: Monitor | None = None,
     rounds: Rounds | None = None,
     others: Mapping[str, Call] | None = None,
 ) -> Rounds:
@@ -77,20 +93,16 @@ def measure_interleaved(
         treated: likewise.
         device: what both run on.
         conf: when to stop.
-        cold: flush the caches before each call.
-        launches: count what the device waits for the host's launches; False for a part of a model. On a CPU there
-            are none.
-        monitor: reads the device's state after each round; a pair in which it slowed itself down is retaken.
+        conditions: how they are timed.
         rounds: filled in while measuring, so that a caller has them whatever happens.
         others: further unquantized arms by name; measuring ends when the ratio to the fastest is known well enough.
 
     Raises:
         RunEndedError: `failed`, when the clock keeps giving times that cannot be right.
     """
-    timer, started = RoundTimer(device, cold=cold, launches=launches), time.perf_counter()
-    others = others or {}
+    timer, started, others = conditions.timer(device), time.perf_counter(), others or {}
     calls = tuple(timer.calls_for(call, conf.min_round_ms) for call in (baseline, treated, *others.values()))
-    arms = Arms(baseline, treated, timer, monitor or Blind(), calls, tuple(others.values()))
+    arms = Arms(baseline, treated, timer, conditions.monitor, calls, tuple(others.values()))
     rounds = Rounds() if rounds is None else rounds
     begin(rounds, timer, (calls[0], calls[1]), dict(zip(others, calls[2:], strict=True)))
     rounds.warmup_pairs = warm_up(arms.pair, started + conf.max_warmup_s)
@@ -142,10 +154,7 @@ def measure_alone(
     call: Call,
     device: Device,
     conf: MeasureConf,
-    *,
-    cold: bool = False,
-    launches: bool = True,
-    monitor: Monitor | None = None,
+    conditions: Conditions = USUAL,
     against: Rounds | None = None,
 ) -> Rounds:
     """Rounds of one arm by itself, for half the budget: where both arms do not fit in memory together.
@@ -155,9 +164,9 @@ def measure_alone(
     Returns:
         Rounds whose baseline is this arm; there is no treated one.
     """
-    timer, started = RoundTimer(device, cold=cold, launches=launches), time.perf_counter()
+    timer, started = conditions.timer(device), time.perf_counter()
     calls = timer.calls_for(call, conf.min_round_ms)
-    arms, rounds = Arms(call, call, timer, monitor or Blind(), (calls, calls)), Rounds()
+    arms, rounds = Arms(call, call, timer, conditions.monitor, (calls, calls)), Rounds()
     begin(rounds, timer, (calls, calls), {})
     warm_up(arms.single, started + conf.max_warmup_s / 2)
     with disturbances([rounds]):
