@@ -30,7 +30,7 @@ from src.analysis.schemes import write_schemes
 from src.analysis.shapes import breakeven_table
 from src.analysis.verdicts import write_tables
 from src.analysis.weighed import weighed
-from src.app.composing import run_configs
+from src.app.composing.runs import run_configs
 from src.app.listing import scheme_aliases, scheme_names
 from src.config.errors import ConfigError
 from src.config.noise import quiet_libraries

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from hydra.utils import get_class
 
-from src.calibration.delay import HostDelay, delayed, true_speedup
-from src.calibration.plan import Experiment, Kind, Spec
-from src.calibration.probes import against_bare_loop, timer_cost
+from src.calibration.experiments.delay import HostDelay, delayed, true_speedup
+from src.calibration.experiments.plan import Experiment, Kind, Spec
+from src.calibration.experiments.probes import against_bare_loop, timer_cost
 from src.compilation.scopes import compile_module, compiler_options, timed_first_call
 from src.config.schema.quant import QuantConf
 from src.config.schema.root import CalibrateConf, RootConf, TaskConf
