@@ -5,16 +5,22 @@ made from the disk, so that whoever finishes the run (its driver, a node, `src.c
 """
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from src.records.record import EMULATED, RECORD_NAME, Outcome, Record, RecordError, read_record
 
+if TYPE_CHECKING:
+    from src.statistics.pooling import Process
+
 FOLDER_NAME = "processes"
 ESTIMATE = ("speedup/ratio", "speedup/ci_low", "speedup/ci_high")
+ERROR, PAIRS = "speedup/error", "speedup/pairs"
+_TOLD = (*ESTIMATE, ERROR, PAIRS, "latency/median_ms", "latency/baseline_median_ms")  # of each process
 _MAY_CHANGE = frozenset({"left_out", "pcie_width", "nvlinks_active"})  # of hardware: the device's own doing
 
 
@@ -82,7 +88,7 @@ def _told(number: int, record: Record, *, counts: bool) -> dict[str, Any]:
     if record.details.get("process", {}).get("number") != number:
         return told
     if is_measured(record):
-        told |= {name.partition("/")[2]: record.metrics[name] for name in ESTIMATE}
+        told |= {name.partition("/")[2]: record.metrics[name] for name in _TOLD if name in record.metrics}
         told |= {"withheld": record.reason} if record.details.get("withheld") else {}
     with contextlib.suppress(ValueError):
         started, finished = (datetime.fromisoformat(t) for t in (record.started_at, record.finished_at))
@@ -97,11 +103,12 @@ def _apart(process: dict[str, Any]) -> str:
 
 def _conclude(record: Record, counted: Sequence[Record], settings: dict[str, Any]) -> None:
     """Fill in the pooled speedup, its interval, and what they say."""
-    from src.statistics.pooling import Process, pool  # scipy takes a second, and few runs come here
+    from src.statistics.pooling import pool  # scipy takes a second, and few runs come here
     from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
 
-    each = [Process(*(found.metrics[name] for name in ESTIMATE)) for found in counted]
-    found, margin = pool(each, settings["confidence"]), settings["margin"]
+    confidence, margin = settings["confidence"], settings["margin"]
+    each = [_measured(one.metrics, confidence) for one in counted]
+    found, pairs = pool(each, confidence), int(sum(one.metrics.get(PAIRS, 0) for one in counted))
     record.metrics = record.metrics | dict(
         zip(ESTIMATE, (found.speedup, found.ci_low, found.ci_high), strict=True)
     )
@@ -110,10 +117,11 @@ def _conclude(record: Record, counted: Sequence[Record], settings: dict[str, Any
     if found.between_sd is not None:
         record.metrics["speedup/between_sd"] = found.between_sd
     record.details["interval"] = found.interval
+    if len(counted) > 1:
+        record.metrics[PAIRS] = float(pairs)
+        record.metrics.pop(ERROR, None)  # of the first alone
     if len(counted) == 1 or record.details.get("withheld"):
         return  # its own verdict and reason stand
-    pairs = int(sum(each.metrics.get("speedup/pairs", 0) for each in counted))
-    record.metrics["speedup/pairs"] = float(pairs)
     estimate = SpeedupEstimate(found.speedup, found.ci_low, found.ci_high, pairs, block_length=1)
     record.verdict, record.reason, record.remedy = verdict(estimate, margin), "", ""
     if record.verdict == Verdict.INCONCLUSIVE:
@@ -123,6 +131,13 @@ def _conclude(record: Record, counted: Sequence[Record], settings: dict[str, Any
         )
         record.remedy = "a larger measure.processes"
     record.reason = "; ".join(filter(None, [record.details.get("fell_back"), record.reason]))
+
+
+def _measured(metrics: dict[str, float], confidence: float) -> "Process":
+    from src.statistics.pooling import Process
+
+    estimate = [metrics[name] for name in ESTIMATE]
+    return Process.of(estimate, metrics.get(ERROR, math.nan), metrics.get(PAIRS, math.nan), confidence)
 
 
 def _changes(counted: dict[int, Record]) -> Iterator[str]:

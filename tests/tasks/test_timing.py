@@ -2,9 +2,11 @@
 
 import itertools
 import json
+import math
 
 import pytest
 import torch
+from scipy.special import stdtrit
 
 from src.devices.monitor import Blind, Reading
 from src.measurement.paired import measure_interleaved
@@ -37,6 +39,8 @@ def test_a_run_with_cold_caches(compose, execute_run, tmp_path):
     assert record.outcome is Outcome.OK, record.reason
     assert record.details["cache"] == rounds_of(tmp_path)["cache"] == "cold"
     assert record.metrics["speedup/pairs"] == 8
+    half = math.log(record.metrics["speedup/ci_high"] / record.metrics["speedup/ratio"])
+    assert 0 < 2 * record.metrics["speedup/error"] < half  # Student's t at 8 pairs is more than 2
 
 
 def test_a_run_says_where_its_threads_were_bound(compose, execute_run):
@@ -163,6 +167,10 @@ def test_at_the_power_cap_blocks_count(compose, execute_run, tmp_path):
     assert record.metrics["speedup/ratio"] == both["blocks"]["ratio"]
     assert record.metrics["speedup/alternating_ratio"] == both["alternating"]["ratio"]
     assert record.metrics["speedup/pairs"] == len(kept["blocks"]) / 2
+    half = math.log(record.metrics["speedup/ci_high"] / record.metrics["speedup/ratio"])
+    assert record.metrics["speedup/error"] == pytest.approx(
+        half / stdtrit(len(kept["blocks"]) / 2 - 1, 0.975)
+    )
     assert record.metrics["device/power_w"] > 0  # from the counter, by arm
     assert "power blocks" in record.phases_s
 
