@@ -95,12 +95,12 @@ class PlannedArms:
                 baseline.call()  # the trials made Dynamo forget it
             with (
                 run.phase("autoquant wholes"),
-                watched(run.device, lambda: (baseline.call(), arm.call())) as watch,
+                watched(run.device, lambda: (baseline.call(), arm.call()), run.compilers) as watch,
             ):
                 under = conditions(run.cfg, watch.monitor)
                 rounds = measure_interleaved(baseline.call, arm.call, run.device, conf, under)
             return Timed(rounds, [watch])
-        with run.phase("autoquant wholes"), watched(run.device, arm.call) as watch:
+        with run.phase("autoquant wholes"), watched(run.device, arm.call, run.compilers) as watch:
             treated = measure_alone(arm.call, run.device, conf, conditions(run.cfg, watch.monitor))
         return Timed(rounds_in_turn(self.alone.rounds, treated), [*self.alone.watches, watch])
 
