@@ -63,7 +63,8 @@ def run_on_cluster(
     sweep = _sent(configs, conf, backend, execute)
     statuses = sweep.finish()
     if folders is not None:
-        folders += sweep.folders()
+        there = sweep.manifest.folders(sweep.outputs)
+        folders += [there[index] for index in sweep.asked]
     return statuses
 
 
@@ -71,13 +72,12 @@ def _sent(
     configs: Iterable[RootConf], conf: ClusterConf, backend: ArrayBackend, execute: Execute
 ) -> "ClusterSweep":
     """The sweep, once all of it is sent; no other command sends into its outputs meanwhile."""
-    remaining = iter(configs)
-    first = next(remaining)
+    first = next(configs := iter(configs))
     outputs = without_placeholders(writable(Path(first.outputs)))
     with one_at_a_time(outputs):
         sweep = ClusterSweep(outputs, first.tracking, conf, backend, execute)
         try:
-            for cfg in chain([first], remaining):
+            for cfg in chain([first], configs):
                 sweep.add(cfg)
             sweep.send()
         except BaseException:
@@ -166,13 +166,10 @@ class ClusterSweep:
 
     def leave(self) -> None:
         """Give up sending: what the cluster has goes on, and where it has nothing, nothing is left behind."""
-        if not self.may_be_sent:
-            self.withdraw()
-        elif self.backend.detached:
-            self.say(f"what was sent goes on; {hints(self.sweep, self.outputs)}")
-
-    def withdraw(self) -> None:
-        """Leave nothing behind of a sweep of which the cluster has nothing."""
+        if self.may_be_sent:
+            if self.backend.detached:
+                self.say(f"what was sent goes on; {hints(self.sweep, self.outputs)}")
+            return
         for run in self.manifest.runs:
             if not run["skipped"] and not run.get("adopted"):
                 folder = run_folder(self.outputs, run["run_key"], run["attempt"])
@@ -195,11 +192,6 @@ class ClusterSweep:
             self.say(hints(self.sweep, self.outputs))
             statuses = [int(index in self.refused) for index in range(len(self.manifest.runs))]
         return [statuses[index] for index in self.asked]
-
-    def folders(self) -> list[Path]:
-        """Where the record of each configuration's run lies, or will."""
-        there = self.manifest.folders(self.outputs)
-        return [there[index] for index in self.asked]
 
     def _prepare(self, cfg: RootConf, key: str) -> None:
         """A new attempt: its folder, with what the node reads."""
