@@ -48,8 +48,10 @@ def pooled_record(folder: Path, last: Record) -> Record:
         return last
     measured = {number: found for number, found in known.items() if found and is_measured(found)}
     clean = {n: found for n, found in measured.items() if not found.details.get("withheld")}
-    counted = clean or measured
+    counted, unlike = _alike(clean or measured)
     told = [_told(number, found or last, counts=number in counted) for number, found in known.items()]
+    for process in told:
+        process |= {"unlike": unlike[process["process"]]} if process["process"] in unlike else {}
     record = replace(next(iter(counted.values()), last))
     said = {} if "process" in last.details else last.details  # by whoever ended the run, of its job
     record.details = {name: value for name, value in (said | record.details).items() if name != "process"}
@@ -96,8 +98,21 @@ def _told(number: int, record: Record, *, counts: bool) -> dict[str, Any]:
     return told
 
 
+def _alike(measured: dict[int, Record]) -> tuple[dict[int, Record], dict[int, str]]:
+    """Those whose baseline has the dtype of the first one's; of the others in words what theirs has."""
+    dtypes = {number: found.details.get("baseline", {}).get("dtype") for number, found in measured.items()}
+    first = next(iter(measured), 0)
+    unlike = {
+        number: f"its fastest baseline was unquantized {dtype}, that of process {first} {dtypes[first]}"
+        for number, dtype in dtypes.items()
+        if dtype != dtypes[first]
+    }
+    return {number: found for number, found in measured.items() if number not in unlike}, unlike
+
+
 def _apart(process: dict[str, Any]) -> str:
-    why = process.get("withheld") or " ".join(filter(None, [process["outcome"], process.get("reason")]))
+    ended = " ".join(filter(None, [process["outcome"], process.get("reason")]))
+    why = process.get("withheld") or process.get("unlike") or ended
     return f"process {process['process']} does not count: {why}"
 
 
