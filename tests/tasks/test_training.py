@@ -6,7 +6,6 @@ import re
 import pytest
 import torch
 from omegaconf import OmegaConf
-from src.training.curves import gradient_sqnr_db
 from torch import nn
 
 from src.checks.validation import check
@@ -15,6 +14,7 @@ from src.config.schema.steps import NO_OPTIMIZER
 from src.records.key import run_key
 from src.records.mlflow.content import points
 from src.records.record import EMULATED, Outcome
+from src.training.gradients import gradient_sqnr_db
 from src.treatments.recipes import convert
 from tests.conftest import SMALL_FLUX, int8_matmul_saturates
 
