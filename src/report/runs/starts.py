@@ -130,5 +130,5 @@ def _compiled_ms(row: Row, runs: pd.DataFrame) -> float | None:
 
 
 def _seconds(values: "pd.Series[float]") -> str:
-    low, high = values.min(), values.max()
-    return f"{low:.3g} s" if f"{low:.2g}" == f"{high:.2g}" else f"{low:.2g} to {high:.2g} s"
+    low, high = (f"{value:.2g}" if value < 100 else f"{value:.0f}" for value in (values.min(), values.max()))
+    return f"{values.min():.3g} s" if low == high else f"{low} to {high} s"
