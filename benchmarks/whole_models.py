@@ -39,7 +39,8 @@ def runs_of(folder: str, table: str) -> pd.DataFrame:
     preset = (
         rows["layers"] == FIELD_DEFAULT if "layers" in rows else rows["variant"].str.contains("field_default")
     )
-    rows = rows.assign(layers=preset.map({True: "field_default", False: "all"}), M=None)
+    rows = rows.assign(layers=preset.map({True: "field_default", False: "all"}), M=None, withheld=False)
+    rows = rows.assign(task=rows.get("task", "inference"))
     started = rows.get("started_at", "2026-11-26")
     return rows.assign(started_at=pd.to_datetime(started, utc=True))
 

@@ -33,7 +33,7 @@ SMALL = (
 WORDS = (*SMALL_FLUX, "compile=regional", "dtype=bfloat16")
 NO_RUNS = pd.DataFrame({name: [] for name in (
     "M", "model", "target", "batch", "resolution", "dtype", "device", "compile", "latency/baseline_median_ms",
-    "started_at")})  # fmt: skip
+    "started_at", "task", "withheld")})  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -123,7 +123,8 @@ def test_options_of_a_scheme_are_other_kernels(foretell):
 
 def test_measured_runs_tell_how_long_the_call_takes(cells):
     row = {"model": "flux-tiny", "target": "denoiser", "batch": 1, "resolution": 64, "dtype": "bfloat16",
-           "device": DEVICE, "compile": "regional", "latency/baseline_median_ms": 9.0}  # fmt: skip
+           "device": DEVICE, "compile": "regional", "task": "inference", "withheld": False,
+           "latency/baseline_median_ms": 9.0}  # fmt: skip
     runs = pd.DataFrame([row | {"M": None, "started_at": pd.Timestamp("2026-01-01")}])
     (found,) = asked(ModelForecaster(Knowledge(cells, 0.02), runs), "quant=float8wo")
     assert found.whole.baseline_ms == pytest.approx(9.0)
