@@ -49,7 +49,9 @@ def foretold(folder: str, runs: pd.DataFrame, alone: bool) -> list[tuple[float, 
     """Speedup, low, high and milliseconds unquantized of each run."""
     cells = read_imports([str(PUBLISHED / folder / "linear_grid.csv")], {}).cells
     known = runs.assign(device=cells["device"].iloc[0])
-    foretell = ModelForecaster(Knowledge(cells, MARGIN), known.iloc[:0] if alone else known)
+    foretell = ModelForecaster(
+        Knowledge(cells, MARGIN, known=cells.iloc[:0]), known.iloc[:0] if alone else known
+    )
     found = []
     for row in runs.itertuples():
         words = [f"model={row.model}", f"quant={row.quant}", f"layers={row.layers}", f"compile={row.compile}"]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,14 @@ _LEAST_WIDENING = 0.8
 _REFITTED = 1.1  # the costs were fitted with what is left out there
 _FEW, _UNTESTED = 6, 1.5  # fewer cells do not tell how wide; then this
 _TELLING = 12  # cells of a kernel that tell it of their own
+
+
+class Reached(NamedTuple):
+    """What tells of a shape."""
+
+    own: Reach | None  # the device's own cells, if they do
+    source: str  # the device whose costs are taken
+    why: str = ""  # nothing does
 
 
 @dataclass(frozen=True)
@@ -93,23 +102,26 @@ class Family:
         )
 
     def forecast(
-        self, device: str, names: Sequence[str], shapes: Array, nearest: Array
+        self, device: str, names: Sequence[str], sources: Sequence[str], shapes: Array, nearest: Array
     ) -> tuple[Array, Array]:
         """Mean and standard deviation of the log speedup of each shape by the kernel beside it.
 
         Args:
             device: of all of them.
             names: kernels.
+            sources: devices by whose costs of these.
             shapes: (shapes, 3), columns M, K, N.
             nearest: beside each the nearest one with as many rows as were measured.
         """
-        mean, grown, given = np.empty(len(names)), np.zeros(len(names)), np.array(names)
+        mean, grown = np.empty(len(names)), np.zeros(len(names))
+        kernel, source = np.array(names), np.array(sources)
         beyond = (shapes != nearest).any(axis=1)
-        for name in set(names):
-            mean[given == name] = self._log(device, name, shapes[given == name])
-            far = beyond & (given == name)
+        for name, known in set(zip(names, sources, strict=True)):
+            members = (kernel == name) & (source == known)
+            mean[members] = self._log(known, name, shapes[members])
+            far = beyond & members
             grown[far] = sum(
-                each.of_growth(shapes[far], nearest[far]) for each in self.arms.doubts(device, name)
+                each.of_growth(shapes[far], nearest[far]) for each in self.arms.doubts(known, name)
             )
         moved, spread = self.correction.at(self.points([device] * len(names), names, shapes))
         wider = spread * np.array([self.widening[self.kernels.index(name)] for name in names])
@@ -121,20 +133,26 @@ class Family:
         found = {(str(k), str(d)): Reach(rows) for (k, d), rows in self.cells.groupby(["kernel", "device"])}
         return found | {(str(k), ""): Reach(rows) for k, rows in self.cells.groupby("kernel")}
 
-    def reached(self, device: str, quant: str, name: str, shape: Shape) -> tuple[Reach | None, str]:
-        """A device's own cells of a kernel, if they reach the shape; and why those of no device do, or nothing.
+    def reached(self, device: str, quant: str, name: str, shape: Shape) -> Reached:
+        """Whose cells of a kernel reach a shape: a device's own, or another's where its own are few or far.
 
-        Of a device whose own cells are few or far others' are borrowed: a cell more never makes it known less.
+        A cell more never makes it known less.
         """
         own, every = (self.reaches.get((name, where)) for where in (device, ""))
         if every is None:
             there = ", ".join(sorted(self.kernels))
-            return own, f"no cell of {name} was measured; there are cells of {there}"
-        tile, grows = self.tile(quant), self.arms.grow(device, name)
-        if own and not own.few and not own.too_far(name, shape, tile, grows):
-            return own, ""
-        why = every.too_far(name, shape, tile, grows)
-        return (own if why or every.devices == [device] else None), why
+            return Reached(own, device, f"no cell of {name} was measured; there are cells of {there}")
+        others = [each for each in every.devices if each != device]
+        for where in [device] * (own is not None and not own.few) + others:
+            if not self._too_far(where, quant, name, shape):
+                return Reached(own if where == device else None, where)
+        where = device if own else others[0]
+        why = every.too_far(name, shape, self.tile(quant), self.arms.grow(where, name))
+        return Reached(own if why or not others else None, where, why)
+
+    def _too_far(self, device: str, quant: str, name: str, shape: Shape) -> str:
+        grow = self.arms.grow(device, name)
+        return self.reaches[name, device].too_far(name, shape, self.tile(quant), grow)
 
     @cached_property
     def schemes(self) -> dict[tuple[str, str], tuple[Reach, float, float]]:

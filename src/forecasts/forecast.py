@@ -147,19 +147,23 @@ class Forecaster:
         """The forecasts of queries of one device, each by the kernel beside it."""
         device = asked[0][0].device
         placed = [fitted.reached(device, query.quant, name, query.shape) for query, name in asked]
-        found = [Forecast(UNKNOWN, support=own.cells if own else 0, reason=why) for own, why in placed]
-        near = [index for index, (_, why) in enumerate(placed) if not why]
+        found = [Forecast(UNKNOWN, support=own.cells if own else 0, reason=why) for own, _, why in placed]
+        near = [index for index, each in enumerate(placed) if not each.why]
         queries, names = [asked[index][0] for index in near], [asked[index][1] for index in near]
-        reaches = [placed[index][0] or fitted.reaches[asked[index][1], ""] for index in near]
+        sources = [placed[index].source for index in near]
         shapes = np.array([query.shape for query in queries], dtype=np.float64).reshape(-1, len(SHAPE))
         measured = shapes.copy()
-        measured[:, 0] = [r.nearest(q.M, fitted.tile(q.quant)) for r, q in zip(reaches, queries, strict=True)]
-        means, spreads = fitted.forecast(device, names, shapes, measured)
-        for index, query, reach, mean, spread in zip(near, queries, reaches, means, spreads, strict=True):
-            here, own = placed[index][0], fitted.reaches.get((asked[index][1], device))
+        measured[:, 0] = [
+            fitted.reaches[name, source].nearest(query.M, fitted.tile(query.quant))
+            for query, name, source in zip(queries, names, sources, strict=True)
+        ]
+        means, spreads = fitted.forecast(device, names, sources, shapes, measured)
+        for index, mean, spread in zip(near, means.tolist(), spreads.tolist(), strict=True):
+            (query, name), here = asked[index], placed[index].own
+            own = fitted.reaches.get((name, device))
             wider = math.hypot(spread, 0.0 if here else _OTHER_DEVICE)
-            mind = "" if here else _borrowed(query, reach)
-            found[index] = self.told(float(mean), wider, own.cells if own else 0, mind)
+            mind = "" if here else _borrowed(query, fitted.reaches[name, ""])
+            found[index] = self.told(mean, wider, own.cells if own else 0, mind)
         return found
 
     def _unanimous(self, told: Forecast, query: Query, fitted: Family) -> Forecast:
