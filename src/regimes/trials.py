@@ -45,7 +45,7 @@ def _beyond(above: bool) -> Leaving:
     def leave(cells: pd.DataFrame, most: int | None) -> tuple[int, Parts]:
         edges = np.unique(cells["M"])[:-1]
         if most and len(edges) > most:
-            edges = edges[np.linspace(0, len(edges) - 1, most).astype(int)]
+            edges = edges[np.linspace(0, len(edges) - 1, most + 2)[1:-1].astype(int)]
         larger = [(cells["M"] > edge).to_numpy() for edge in edges]
         return len(edges), larger if above else [~each for each in larger]
 
