@@ -16,8 +16,8 @@ from torch._dynamo.utils import counters
 
 from src.compilation.compiler_paths import quote_compiler_paths
 from src.compilation.inductor import asked_options, merged_options
-from src.config.quant_schema import QuantConf
-from src.config.schema import CompileConf
+from src.config.schema.quant import QuantConf
+from src.config.schema.root import CompileConf
 from src.devices.device import Device
 from src.outcomes import code_place
 from src.workloads.workload import Workload, is_torchs_own
@@ -140,10 +140,16 @@ def repeated_blocks(module: nn.Module) -> list[nn.Module]:
     return [block for part in lists for block in part if not is_torchs_own(block)] or [module]
 
 
-def forget_compiled() -> None:
-    """Drop everything compiled in this process, so that only the cache on disk is left."""
+def forget_compiled(*, keep_reasons: bool = False) -> None:
+    """Drop everything compiled in this process, CUDA graphs and their memory too: only the cache on disk is left.
+
+    Args:
+        keep_reasons: of graph breaks, for `graph_break_reasons`.
+    """
+    reasons = [*torch._dynamo.utils.graph_break_reasons] if keep_reasons else []
     torch._dynamo.reset()
     torch._inductor.utils.clear_caches()
+    torch._dynamo.utils.graph_break_reasons.extend(reasons)
 
 
 def forget_all_compiled() -> None:

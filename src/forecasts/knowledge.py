@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from src.analysis.runs.frame import tidy
-from src.config.measure_schema import MeasureConf
+from src.config.schema.measure import MeasureConf
 from src.forecasts.evidence.cells import PLACE, SHAPE, is_cpu, own_cells, together
 from src.forecasts.evidence.known import known_cells, told_of
 from src.forecasts.forecast import Forecaster, Query

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +15,11 @@ from typing import Any
 import pytest
 import submitit
 
-from src.config.schema import GpuConf, RootConf, TaskConf
-from src.jobs import claims, node
-from src.jobs.claims import SIGNALLED, TERMINATED, VANISHED, read_claim
-from src.jobs.node import RunJob
+from src.config.schema.root import GpuConf, RootConf, TaskConf
+from src.jobs.node import claims
+from src.jobs.node import run as node
+from src.jobs.node.claims import SIGNALLED, TERMINATED, VANISHED, read_claim
+from src.jobs.node.run import RunJob
 from src.launching.preparation import write_config
 from src.records.environment import versions
 from src.records.identity import Identity
@@ -91,7 +94,8 @@ def started(made: Made) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     def start(*folders: Path, **environment: str) -> subprocess.Popen[str]:
         code = (
             "import sys; from pathlib import Path; "
-            "from src.jobs import claims, node; from src.processes import isolated; from src.run import execute;"
+            "from src.jobs.node import claims, run as node; from src.processes import isolated;"
+            "from src.run import execute;"
             "claims._OTHER_NOTICES_S = 1.5; isolated._WATCH_S = 0.2; node.PRELOAD = ();"  # no run needs torch
             "print(node.RunJob(tuple(map(Path, sys.argv[1:])), execute)(), flush=True)"
         )
@@ -148,6 +152,17 @@ def test_several_runs_of_a_job_each_have_their_record(made: Made) -> None:
     assert RunJob(folders, execute)() == "ok; failed; ok"
     assert [record(folder).attempt for folder in folders] == [1, 2, 3]
     assert RunJob(folders, execute)() == "recorded before; recorded before; recorded before"
+
+
+def test_a_run_whose_folder_is_gone_or_spoilt_keeps_no_other_from_running(
+    made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone, spoilt, sound = made(), made(), made(seed=SEEN)
+    shutil.rmtree(gone)
+    (spoilt / "identity.json").write_text("{")
+    said = RunJob((gone, spoilt, sound), execute)()
+    assert re.fullmatch(r"not run: FileNotFoundError: .*; not run: JSONDecodeError: .*; ok", said)
+    assert str(gone) in capsys.readouterr().out
 
 
 def test_processes_of_one_job_are_pooled_a_killed_one_does_not_count(made: Made) -> None:
@@ -289,7 +304,7 @@ def test_sigterm_without_slurm_is_the_end(made: Made, started: Any) -> None:
     assert "SIGTERM" in record(folder).reason
 
 
-@pytest.mark.parametrize(("max_num_timeout", "signal_s", "outcome"), [(1, 15, "ok"), (0, 8, "timeout")])
+@pytest.mark.parametrize(("max_num_timeout", "signal_s", "outcome"), [(1, 25, "ok"), (0, 20, "timeout")])
 def test_submitit_sends_a_run_again_at_its_time_limit(
     made: Made,
     tmp_path: Path,
@@ -315,7 +330,7 @@ def test_submitit_sends_a_run_again_at_its_time_limit(
 
 
 def test_the_jobs_process_imports_no_torch(made: Made) -> None:
-    code = "import sys, src.jobs.node, src.run; sys.exit('torch' in sys.modules)"
+    code = "import sys, src.jobs.node.run, src.run; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from src.analysis.runs.attempts import one_per_key, pool_rows
 from src.analysis.runs.devices import told_apart
-from src.analysis.runs.source import BESIDES, NO_STEP, QUANTIZED, SHAPE, Runs, attempts
-from src.analysis.runs.variants import variants_of
+from src.analysis.runs.tracked.source import BESIDES, NO_STEP, QUANTIZED, SHAPE, Runs, attempts
+from src.analysis.runs.tracked.variants import variants_of
 from src.records.pooled import ESTIMATE
 from src.records.record import EMULATED, FINDINGS, Outcome
 from src.statistics.bootstrap import Array
@@ -32,7 +32,7 @@ TRAINING = "training"  # the task that compares steps of a training
 _INTEGERS = ["batch", "resolution", "frames", "attempt", *SHAPE]
 _METRICS = [  # always columns, empty where no run has them
     *(f"speedup/{part}" for part in ("ratio", "ci_low", "ci_high", "pairs")),
-    *(f"speedup/{part}" for part in ("processes", "between_sd", "within_low", "within_high")),
+    *(f"speedup/{part}" for part in ("error", "processes", "between_sd", "within_low", "within_high")),
     *("latency/median_ms", "latency/baseline_median_ms"),
     *("memory/model_gib", "memory/baseline_model_gib"),
     *("quality/sqnr_db", "quality/psnr_db", "quality/lpips", "quality/accuracy"),

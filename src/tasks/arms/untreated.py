@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from src.config.arms import is_usual
-from src.config.schema import RootConf
+from src.compilation.scopes import forget_compiled
+from src.config.schema.arms import is_usual
+from src.config.schema.root import RootConf
 from src.context import RunContext
 from src.measurement.memory import Peaks, fits_twice, peak_memory
 from src.quality.sqnr import on_cpu
@@ -27,10 +28,10 @@ from src.tasks.arms.recipe import baseline_run
 from src.tasks.arms.timing import Timed, time_alone
 from src.treatments.attached import has_hooks
 from src.treatments.layers import LayerRow, capture_layers, linear_shape
-from src.treatments.making import make_treated
+from src.treatments.routes.making import make_treated
 from src.treatments.scheme import make_scheme
-from src.workloads.parameters import size_bytes
 from src.workloads.recipe import changes, recipe_refusals
+from src.workloads.weights.parameters import size_bytes
 from src.workloads.workload import Workload, build_workload
 
 UNQUANTIZED = "none"  # the scheme
@@ -117,7 +118,7 @@ def build(run: RunContext) -> tuple[Workload, list[LayerRow]]:
         workload = build_workload(run.cfg, run.device)
         with recipe_refusals(run.cfg.recipe):
             rows, _ = capture_layers(workload, run.cfg.quant.components, keep=False)
-    run.record.metrics |= peaks.phase_metrics("build")
+    run.record.metrics |= peaks.of_the_phase().phase_metrics("build")
     run.record.shape = linear_shape(rows)
     return workload, rows
 
@@ -135,12 +136,12 @@ def _made(run: RunContext) -> Untreated:
         workload = _quantized(workload, base)
     baseline = prepare("baseline", workload, base)
     check_baseline_numbers(workload, baseline.output, run)
-    alone = None if together else _measure_and_free(baseline, run, "baseline_")
+    alone = None if together else _measure_and_free(baseline, run, look=True)
     rival = prepare_rival(faster, run)
     if rival and not check_rival_numbers(rival, run):
         rival = None
     if alone and rival:
-        alone.others[rival.name] = _measure_and_free(rival, run, None)
+        alone.others[rival.name] = _measure_and_free(rival, run, look=False)
     record = run.record
     details = {name: record.details[name] for name in _DETAILS if name in record.details}
     return Untreated(
@@ -215,14 +216,16 @@ def _together(workload: Workload, faster: str | None, run: RunContext) -> bool:
     return together
 
 
-def _measure_and_free(arm: Arm, run: RunContext, prefix: str | None) -> Timed:
-    """Rounds of an arm by itself; with a metric prefix also its energy and its profile, if asked."""
-    timed = time_alone(arm, run, prefix)
-    if prefix is not None:
-        time_components(run, {prefix: arm})
+def _measure_and_free(arm: Arm, run: RunContext, *, look: bool) -> Timed:
+    """Rounds of an unquantized arm by itself, and its energy; `look`: at components and profile too, if asked."""
+    timed = time_alone(arm, run, "baseline_")
+    if look:
+        time_components(run, {"baseline_": arm})
         profile_arms(run, arm)
     unload_packages(arm.workload.module)
     arm.workload.module.to_empty(device="meta")
+    forget_compiled(keep_reasons=True)  # else CUDA graphs keep their memory, and frozen weights stay
+    gc.collect()
     if run.device.kind == "cuda":
         torch.cuda.empty_cache()
     return timed
