@@ -176,11 +176,13 @@ class Forecaster:
             return told
         edge, mean = math.log1p(self.margin), math.log(told.speedup)
         if (least > edge and mean > 0) or (most < -edge and mean < 0):
-            numbers = np.clip((told.speedup, told.low, told.high), math.exp(least), math.exp(most))
+            speedup, low, high = np.clip(
+                (told.speedup, told.low, told.high), math.exp(least), math.exp(most)
+            ).tolist()
             verdict = str(Verdict.HELPS if least > edge else Verdict.HURTS)
             said = f"as all {reach.cells} cells of {query.quant}; how much is uncertain"
             sure = (reach.cells + 1) / (reach.cells + 2)
-            return Forecast(verdict, *numbers.tolist(), sure, told.support, said)
+            return Forecast(verdict, speedup, low, high, sure, told.support, said)
         return told
 
     def told(self, mean: float, spread: float, support: int, mind: str) -> Forecast:
