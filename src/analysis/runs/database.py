@@ -64,8 +64,8 @@ class Database:
         columns = [PRINT, *DECIDING]
         if known is None or changed is None:
             return self._marks(self._starts_ms)
-        here = known.loc[known["run_id"].isin(self._starts_ms.keys() - changed), ["run_id", *columns]]
-        same = here.set_index("run_id")
+        stays = known["run_id"].astype(object).isin(self._starts_ms.keys() - changed)
+        same = known.loc[stays, ["run_id", *columns]].set_index("run_id")
         return pd.concat([same, self._marks(self._starts_ms.keys() - {*same.index})])
 
     def _marks(self, ids: Iterable[str]) -> pd.DataFrame:
