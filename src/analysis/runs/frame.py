@@ -73,7 +73,7 @@ def tidied(found: pd.DataFrame, margin: float) -> pd.DataFrame:
 
 def steps_of(found: pd.DataFrame, margin: float) -> pd.DataFrame:
     """The same of steps of ladders, and of runs with another treatment than quantizing: one row each that stands."""
-    step = ~found["step"].isin(["", NO_STEP])
+    step = (found["step"] != "") & (found["step"] != NO_STEP)
     chosen = (found["compares"] != "false") & (step | (found["treatment"] != QUANTIZED))
     return standing(_tidied(found[chosen], margin, [*CELL, "treatment", "step"]))
 
@@ -108,8 +108,9 @@ def standing(frame: pd.DataFrame) -> pd.DataFrame:
 
 def newest_of_shapes(layers: pd.DataFrame) -> pd.DataFrame:
     """Of runs of one Linear a row per M x K x N and PLACE, of whatever batch: the newest finding, else the newest."""
-    ordered = layers.sort_values(["finding", "started_at"], kind="stable")
-    return ordered.drop_duplicates([*PLACE, "model", "target", *SHAPE], keep="last")
+    same, by = [*PLACE, "model", "target", *SHAPE], ["finding", "started_at"]
+    ordered = layers[[*same, *by]].sort_values(by, kind="stable")
+    return layers.loc[ordered.drop_duplicates(same, keep="last").index]
 
 
 @once
