@@ -74,7 +74,9 @@ class Correction:
 
     def left_out(self, groups: Labels) -> tuple[Array, Array]:
         """Error and standard deviation at each point when its whole group is left out, in closed form."""
-        lower, _ = dpotri(self._factor[0], lower=True)  # in half the time that solving for a unit matrix takes
+        lower, _ = dpotri(
+            self._factor[0], lower=True
+        )  # in half the time that solving for a unit matrix takes
         inverse = np.tril(lower) + np.tril(lower, -1).T
         error, spread = np.empty(len(groups)), np.empty(len(groups))
         for group in np.unique(groups):

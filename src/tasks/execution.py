@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hydra.utils import get_class
 
-from src.config.schema import AUTO, RootConf
+from src.config.schema.root import AUTO, RootConf
 from src.context import Kept, RunContext
 from src.records.record import Outcome, Record
 

@@ -9,14 +9,14 @@ from hydra.utils import get_object, instantiate
 from torch import nn
 
 from src.config.errors import ConfigError, accepted
-from src.config.model_schema import PIPELINE, TOKENS, VAE, ComponentConf, ModelConf
-from src.config.schema import RootConf
+from src.config.schema.model import PIPELINE, TOKENS, VAE, ComponentConf, ModelConf
+from src.config.schema.root import RootConf
 from src.workloads.dims import resolved
 from src.workloads.inputs import make_inputs
 from src.workloads.model import build_model, weights_made_on
 from src.workloads.recipe import restructured
 from src.workloads.tokens import PROMPT, TokenIds
-from src.workloads.unquantized import refuse_quantized_files
+from src.workloads.weights.unquantized import refuse_quantized_files
 
 _WHERE = "model.pipeline"
 
