@@ -115,6 +115,7 @@ def _record(
     baseline_ms = (0.02 + rows * side / 3e11) * (1 if axes["compile"] == "none" else 0.9)
     record.metrics = dict.fromkeys(_OTHERS, 1.5) | {
         "speedup/ratio": ratio, "speedup/ci_low": low, "speedup/ci_high": high, "speedup/pairs": 40.0,
+        "speedup/error": 0.005,
         "latency/median_ms": baseline_ms / ratio, "latency/baseline_median_ms": baseline_ms,
         "memory/model_gib": 0.6, "memory/baseline_model_gib": 1.0, "quality/sqnr_db": chance.uniform(15, 45),
     }  # fmt: skip
@@ -122,7 +123,10 @@ def _record(
     if number % 10 == 0:
         names = ("ratio", "ci_low", "ci_high")
         near = [[x * math.exp(chance.gauss(0, 0.01))] * 3 for x in (ratio,) * 3]
-        each = [dict(zip(names, (r, r * low / ratio, r * high / ratio), strict=True)) for r, *_ in near]
+        each = [
+            dict(zip(names, (r, r * low / ratio, r * high / ratio), strict=True)) | {"error": 0.005}
+            for r, *_ in near
+        ]
         record.details["processes"] = {"planned": 3, "each": [one | {"counts": True} for one in each]}
         record.metrics["speedup/processes"] = 3.0
     return record

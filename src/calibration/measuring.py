@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from src.outcomes import ended, log_text
 from src.records.environment import environment
 from src.statistics.speedup import verdict
 from src.tasks.arms.timing import Watch, cold_caches, is_part, watched
+from src.timers.host import host_time
 from src.timers.timer import Call, RoundTimer
 from src.workloads.workload import Workload, build_workload
 
@@ -113,7 +115,7 @@ class Bench:
         delays: list[HostDelay] = []
         if spec.slowdown:
             wait_ms = spec.slowdown * self._own_ms(treated.call)
-            arms = [*(delays := delayed(arms, (0.0, wait_ms), self.device))]
+            arms = [*(delays := delayed(arms, (0.0, wait_ms), self.device, by_host=self._host_bound))]
         with self._watched(lambda: [arm() for arm in arms]) as (timed, watch):
             rounds = measure_interleaved(
                 arms[0],
@@ -144,6 +146,15 @@ class Bench:
         return Experiment(
             **asdict(spec), process=self.process, started_at=started_at, **asdict(timed), ratios=ratios
         )
+
+    @cached_property
+    def _host_bound(self) -> bool:
+        """Whether the calls, as they are timed, wait for the host."""
+        if self.device.kind != "cuda" or not self.launches:
+            return False
+        call = self.first.call
+        found = host_time(call, self.device, cold=self.cold, wall_ms=self._own_ms(call))
+        return found is not None and found.bound
 
     def _own_ms(self, call: Call) -> float:
         """A call's own time, measured right before the delay that is a share of it."""

@@ -57,7 +57,10 @@ def came_out_equal(estimate: SpeedupEstimate, verdict: str | None, margin: float
 def _measure(arms: Untreated, run: RunContext, number: int) -> SpeedupEstimate:
     twin = prepare("treated", arms.second(run), run)
     rounds, baseline = Rounds(), arms.baseline
-    with watched(run.device, lambda: [baseline.call(), twin.call()]) as watch, run.phase("measure"):
+    with (
+        watched(run.device, lambda: [baseline.call(), twin.call()], run.compilers) as watch,
+        run.phase("measure"),
+    ):
         try:
             measure_interleaved(
                 baseline.call,

@@ -97,7 +97,7 @@ class PlannedArms:
                 baseline.call()  # the trials made Dynamo forget it
             with (
                 run.phase("autoquant wholes"),
-                watched(run.device, lambda: (baseline.call(), arm.call())) as watch,
+                watched(run.device, lambda: (baseline.call(), arm.call()), run.compilers) as watch,
             ):
                 rounds = measure_interleaved(
                     baseline.call,
@@ -109,7 +109,7 @@ class PlannedArms:
                     monitor=watch.monitor,
                 )
             return Timed(rounds, [watch])
-        with run.phase("autoquant wholes"), watched(run.device, arm.call) as watch:
+        with run.phase("autoquant wholes"), watched(run.device, arm.call, run.compilers) as watch:
             treated = measure_alone(
                 arm.call, run.device, conf, cold=cold, launches=launches, monitor=watch.monitor
             )

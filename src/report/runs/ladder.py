@@ -18,10 +18,12 @@ _INK, _SOFT = "#30343A", "#8A8F98"
 _WIDTH, _ROW, _THICK = 560, 46, 13  # px
 _WIDEST = 46  # characters beside a step
 _NOTE = (
-    "One thing is added after the other. Each step is measured against the one before it, both arms alternating. Its "
-    "bar begins where the step before ended, on a scale of how many times as fast as at the start. The thin line is "
-    "its own 95 % interval. What all steps give together is their product; its interval holds the errors of all. A "
-    "step without a bar could not be taken here, and the later ones do without it."
+    "One thing is added after the other. Each step is measured against the one before it, both arms alternating. "
+    "Its bar begins where the step before ended, on a scale of how many times as fast as at the start. The thin "
+    "line is its own 95 % interval. What all steps give together is their product; its interval holds the errors "
+    "of all. What device or model cannot have (unsupported) has no bar, and the later steps do without it. Where "
+    "a step ended otherwise without a speedup, was disturbed or was not run, the later ones have it in both arms: "
+    "from there on each says what it gives itself, and nothing what all give together."
 )
 
 
@@ -40,15 +42,23 @@ def ladder_in_words(rows: pd.DataFrame) -> Iterator[str]:
         yield f"ladder of {workload_text(ladder.first)} on {ladder.first['device']}:"
         for step in ladder.steps:
             told = _interval(step.own) if step.own else step.reason
-            so_far = f"; together {step.total.ratio:.2f}×" if step.own else ""
+            so_far = f"; {_so_far(step)}" if step.own else ""
             yield f"  {step.name}: {step.verdict} {told}{so_far}"
 
 
 def _ladder(ladder: Ladder, margin: float) -> str:
-    total = ladder.total
-    beside = f"{ladder.first['device']}: together {_interval(total)}"
+    beside, reached = str(ladder.first["device"]), ladder.reached
+    if reached and reached.total:
+        up_to = "" if ladder.total else f"up to {reached.name} "
+        beside += f": {up_to}together {_interval(reached.total)}"
     figure = ladder_figure(ladder, margin)
     return panel(workload_text(ladder.first), beside, figure, width=_WIDTH) + _table(ladder)
+
+
+def _so_far(step: Step) -> str:
+    if step.total:
+        return f"together {step.total.ratio:.2f}×"
+    return f"no total, as {step.missing} is in both arms and what it gives is not known"
 
 
 def ladder_figure(ladder: Ladder, margin: float) -> go.Figure:
@@ -68,7 +78,7 @@ def ladder_figure(ladder: Ladder, margin: float) -> go.Figure:
             line={"color": _SOFT, "width": 1, "dash": "dot"}, hoverinfo="skip",
         )  # fmt: skip
         _add_step(figure, step, before.ratio, here)
-        before, place = step.total, here
+        before, place = step.total or before, here
     figure.update_yaxes(
         categoryorder="array", categoryarray=[labels[name] for name in names][::-1], showgrid=False
     )
@@ -78,11 +88,12 @@ def ladder_figure(ladder: Ladder, margin: float) -> go.Figure:
 
 def _add_step(figure: go.Figure, step: Step, begins: float, place: str) -> None:
     style = look(step.verdict)
-    if step.own is None:
+    if step.own is None or step.total is None:
+        said = f"{_interval(step.own)} against the step before; {_so_far(step)}" if step.own else step.reason
         figure.add_scatter(
             x=[begins], y=[place], mode="markers",
             marker={"color": style.ink, "symbol": style.symbol, "size": 8},
-            customdata=[f"{escape(step.name)}: {escape(step.reason)}"], hovertemplate="%{customdata}<extra></extra>",
+            customdata=[f"{escape(step.name)}: {escape(said)}"], hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
         return
     figure.add_scatter(
@@ -107,7 +118,7 @@ def _span(ladder: Ladder, margin: float) -> tuple[float, float]:
     ends = [1 / (1 + 2 * margin), 1 + 2 * margin]
     begins = 1.0
     for step in ladder.steps:
-        if step.own:
+        if step.own and step.total:
             ends += [begins * step.own.low, begins * step.own.high]
             begins = step.total.ratio
     air = (max(ends) / min(ends)) ** 0.06
@@ -142,6 +153,7 @@ def _table(ladder: Ladder) -> str:
 
 def _cells(step: Step) -> list[Cell]:
     row, times, adds, sqnr = step.row, ["", ""], "", ""
+    total = step.total if step.own else None
     if row is not None:
         times = [milliseconds(row[f"latency/{arm}median_ms"]) for arm in ("baseline_", "")]
         adds = str(row["treatment"]).strip('[]"')
@@ -151,7 +163,7 @@ def _cells(step: Step) -> list[Cell]:
         text_cell(adds),
         Cell(chip(step.verdict), step.verdict),
         number_cell(_interval(step.own) if step.own else "", step.own.ratio if step.own else None),
-        number_cell(_interval(step.total) if step.own else "", step.total.ratio if step.own else None),
+        number_cell(_interval(total) if total else "", total.ratio if total else None),
         number_cell(" → ".join(times) if all(times) else "", None),
         number_cell(sqnr, None),
         text_cell(step.reason),
