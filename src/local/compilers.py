@@ -50,8 +50,7 @@ def to_compile(configs: Iterable[RootConf], devices: Devices, outputs: Path, swe
     for cfg in configs:
         if cfg.launch.compile_ahead == "never":
             continue
-        device = devices.described(cfg.gpu)
-        settled = devices.with_dtype(cfg, device)
+        settled, device = devices.settled(cfg)
         key = run_key(settled, device)
         if compiles_ahead(settled, device) and standing(outputs, key, settled, lambda _: None) is None:
             yield settled, Record(key, 0, sweep, axes_of(settled))

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from rich.markup import escape
+
 from src.config.schema.root import RootConf
 from src.context import Execute
 from src.launching.endings import kept, record_of
@@ -15,7 +17,7 @@ from src.launching.repetition import run_processes
 from src.launching.standing import standing
 from src.local.compilers import Compilers
 from src.local.devices import Devices
-from src.local.group import Group
+from src.local.sharing.group import Group
 from src.processes.isolated import Preloaded
 from src.records.key import axes_of, run_key
 from src.records.record import RECORD_NAME, Outcome, Record, read_record
@@ -37,9 +39,7 @@ class Runs:
 
     def key(self, index: int) -> tuple[str, RootConf]:
         """A run's key, and its configuration with the dtype settled."""
-        cfg = self.configs[index]
-        device = self.devices.described(cfg.gpu)
-        cfg = self.devices.with_dtype(cfg, device)
+        cfg, device = self.devices.settled(self.configs[index])
         return run_key(cfg, device), cfg
 
     def folder(self, index: int) -> Path:
@@ -83,7 +83,8 @@ class Runs:
         finally:
             self.records[index] = record = kept(record, folder)
             self.publisher.publish(folder)
-        progress.end_run(result(record), measured=record.outcome is Outcome.OK)
+        more = f"; {escape(str(folder / 'run.log'))} says more" if record.outcome is Outcome.FAILED else ""
+        progress.end_run(result(record) + more, measured=record.outcome is Outcome.OK)
 
     def ended_together(self, index: int, cfg: RootConf, share: int, progress: SweepProgress) -> None:
         """Take the record that a run left which had others in its rounds, `share` in all."""

@@ -16,7 +16,7 @@ from src.records.record import Outcome, write_json
 from src.statistics.speedup import SpeedupEstimate, Verdict
 from src.tasks.arms.arm import prepare
 from src.tasks.arms.ceilings import note_ceilings
-from src.tasks.arms.timing import Timed, cold_caches, is_part, watched
+from src.tasks.arms.timing import Timed, conditions, watched
 from src.tasks.arms.untreated import Untreated, untreated
 from src.tasks.conclusions.conclusion import conclude
 from src.tasks.conclusions.metrics import latency_metrics
@@ -67,9 +67,7 @@ def _measure(arms: Untreated, run: RunContext, number: int) -> SpeedupEstimate:
                 twin.call,
                 run.device,
                 run.cfg.measure,
-                cold=cold_caches(run.cfg),
-                launches=not is_part(run.cfg),
-                monitor=watch.monitor,
+                conditions(run.cfg, watch.monitor),
                 rounds=rounds,
             )
         finally:

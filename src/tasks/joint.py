@@ -14,7 +14,7 @@ from src.devices.device import GIB
 from src.measurement.joint import measure_jointly
 from src.measurement.rounds import Rounds
 from src.tasks.arms.arm import Arm
-from src.tasks.arms.timing import Timed, cold_caches, is_part, power_blocks, watched
+from src.tasks.arms.timing import Timed, conditions, power_blocks, watched
 from src.tasks.arms.untreated import Untreated, in_the_same_rounds, untreated
 from src.tasks.latency import (
     admitted,
@@ -109,9 +109,7 @@ def _timed(ready: Sequence[_Ready]) -> list[Timed]:
                 [each.treated.call for each in ready],
                 run.device,
                 run.cfg.measure,
-                cold=cold_caches(run.cfg),
-                launches=not is_part(run.cfg),
-                monitor=watch.monitor,
+                conditions(run.cfg, watch.monitor),
                 rounds=rounds,
                 others=others,
             )

@@ -25,6 +25,7 @@ from src.tasks.arms.timing import (
     Timed,
     Watch,
     cold_caches,
+    conditions,
     energy_j,
     host_times,
     is_part,
@@ -182,9 +183,7 @@ def interleaved(arms: Untreated, treated: Arm, run: RunContext) -> Timed:
                     treated.call,
                     run.device,
                     run.cfg.measure,
-                    cold=cold_caches(run.cfg),
-                    launches=not is_part(run.cfg),
-                    monitor=watch.monitor,
+                    conditions(run.cfg, watch.monitor),
                     rounds=rounds,
                     others=others,
                 )

@@ -33,7 +33,7 @@ def timed(monkeypatch):
     def patch(*speedups):
         asked, left = [], list(speedups)
 
-        def fake(baseline, treated, device, conf, *, cold, launches, rounds):
+        def fake(baseline, treated, device, conf, conditions, *, rounds):
             asked.append(conf)
             for own in rounds:
                 vars(own).update(vars(synthetic_rounds(left.pop(0))))
@@ -150,8 +150,8 @@ def test_where_the_model_waits_for_the_host_launches_are_timed(compose, cpu, run
     cfg = compose(*SMALL_LINEAR, *candidates("int8wo"), "measure.cache=auto")
     asked = []
 
-    def fake(*_, cold, launches, rounds):
-        asked.append((cold, launches))
+    def fake(baseline, treated, device, conf, conditions, *, rounds):
+        asked.append((conditions.cold, conditions.launches))
         vars(rounds[0]).update(vars(synthetic_rounds(1.0)))
 
     monkeypatch.setattr("src.autoquant.trials.measure_jointly", fake)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from src.calibration import delay
-from src.calibration.delay import CudaDelay, HostDelay, delayed, true_speedup
+from src.calibration.experiments import delay
+from src.calibration.experiments.delay import CudaDelay, HostDelay, delayed, true_speedup
 from src.devices.device import Device
 
 CPU, CUDA = Device("cpu", "a CPU", 1.0, threads=1), Device("cuda", "a GPU", 1.0)

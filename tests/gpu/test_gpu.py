@@ -202,7 +202,7 @@ def test_a_profile_of_cuda_graphs_sees_their_kernels(compose, execute_run):
 
 @times_it
 def test_an_injected_delay_lasts_as_long_as_it_says(compose):
-    from src.calibration.delay import delayed, true_speedup
+    from src.calibration.experiments.delay import delayed, true_speedup
     from src.config.schema.measure import MeasureConf
     from src.devices.device import CudaDevice
     from src.measurement.paired import estimate_speedup, measure_interleaved
@@ -239,8 +239,8 @@ def test_a_whole_pipeline(compose, execute_run, mode):
 
 @times_it
 def test_a_process_of_a_calibration(tmp_path):
-    from src.calibration.measuring import measure_batch
-    from src.calibration.plan import Kind, Spec
+    from src.calibration.experiments.measuring import measure_batch
+    from src.calibration.experiments.plan import Kind, Spec
     from tests.composing import calibration
 
     conf = calibration("measure=quick", "measure.budget_s=2", "dtype=bfloat16")

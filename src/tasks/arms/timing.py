@@ -11,16 +11,15 @@ from src.config.schema.root import RootConf
 from src.context import RunContext
 from src.devices.device import Device
 from src.devices.load import Load, cpu_load
-from src.devices.monitor import Monitor, Pids, open_monitor
+from src.devices.monitor import Blind, Monitor, Pids, open_monitor
 from src.measurement.energy import energy_per_call_j
-from src.measurement.paired import Arms, measure_alone
+from src.measurement.paired import Arms, Conditions, measure_alone
 from src.measurement.power_blocks import PowerBlocks, measure_power_blocks, stands_at_cap
 from src.measurement.rounds import Rounds, rounds_in_turn
 from src.records.record import write_json
 from src.tasks.arms.arm import Arm
 from src.timers.host import HostTime, host_time
 from src.timers.threads import pinned_threads
-from src.timers.timer import RoundTimer
 
 
 @dataclass
@@ -57,10 +56,8 @@ def time_alone(arm: Arm, run: RunContext, prefix: str, against: Rounds | None = 
             arm.call,
             run.device,
             run.cfg.measure,
-            cold=cold_caches(run.cfg),
-            launches=not is_part(run.cfg),
-            monitor=watch.monitor,
-            against=against,
+            conditions(run.cfg, watch.monitor),
+            against,
         )
     write_json(run.folder / f"rounds_{arm.name}.json", asdict(rounds))
     joules = energy_j({prefix: (arm, rounds.calls_per_round[0])}, watch.monitor, run)
@@ -78,6 +75,11 @@ def time_after(baseline: Timed, treated: Arm, run: RunContext) -> Timed:
     watches = [each for other in baseline.others.values() for each in other.watches]
     energy, host = fastest.energy_j | timed.energy_j, fastest.host | timed.host
     return Timed(rounds, [*baseline.watches, *watches, *timed.watches], energy, host=host)
+
+
+def conditions(cfg: RootConf, monitor: Monitor | None = None) -> Conditions:
+    """How the arms of a run are timed."""
+    return Conditions(cold_caches(cfg), not is_part(cfg), monitor or Blind())
 
 
 def cold_caches(cfg: RootConf) -> bool:
@@ -98,7 +100,7 @@ def power_blocks(
     """Blocks of both arms where their alternating rounds stood at the device's power cap; on disk on return."""
     if not stands_at_cap(rounds):
         return None
-    timer = RoundTimer(run.device, cold=cold_caches(run.cfg), launches=not is_part(run.cfg))
+    timer = conditions(run.cfg).timer(run.device)
     arms = Arms(baseline.call, treated.call, timer, monitor, rounds.calls_per_round)
     blocks = PowerBlocks()
     try:
