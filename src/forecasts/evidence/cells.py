@@ -39,10 +39,10 @@ def own_cells(runs: pd.DataFrame) -> pd.DataFrame:
     """
     if runs.empty:
         return cells([])
-    ran = compared(layer_level(runs))
-    ran = (
-        ran[(ran["quant"] != _CONTROL) & ~ran["withheld"]].rename(columns=_OF_RUNS).sort_values("started_at")
-    )
+    ran = compared(layer_level(runs)).rename(columns=_OF_RUNS)
+    telling = (ran["quant"] != _CONTROL) & ~ran["withheld"]
+    names = {*COLUMNS, "variant", "started_at"} - {"source"}
+    ran = ran[[name for name in ran if name in names]][telling].sort_values("started_at")
     parts = zip(ran["quant"], ran["variant"], strict=True)
     named = [f"{quant} ({variant})" if variant else quant for quant, variant in parts]
     frame = ran.assign(quant=named, source=OWN)
