@@ -17,7 +17,7 @@ from src.config.cluster_schema import ClusterConf, SlurmRequest, problems_of_ext
 from src.config.durations import seconds
 from src.config.errors import ConfigError, accepted
 from src.config.measure_schema import MeasureConf
-from src.config.model_schema import PIPELINE, TOKENS, WeightsConf
+from src.config.model_schema import PIPELINE, WeightsConf
 from src.config.quant_schema import LayersConf, QuantConf, SensitiveConf
 from src.config.schema import (
     CalibrateConf,
@@ -148,8 +148,22 @@ def _components(root: RootConf) -> Iterator[str]:
             )
     if not quant.components:
         yield f"quant.components=[]: nothing to quantize; {accepted('', known)}; or quant=none"
-    if root.target == PIPELINE and pipeline.prompt == TOKENS and not pipeline.text_encoders:
-        yield f"{tokens}: {root.model.name} has no model.pipeline.text_encoders; give prompt=embeddings"
+    if root.target == PIPELINE and pipeline.encodes():
+        yield from _prompts(root)
+
+
+def _prompts(root: RootConf) -> Iterator[str]:
+    """What a pipeline that encodes prompts needs."""
+    pipeline, texts = root.model.pipeline, root.model.pipeline.prompts
+    key, usual = "model.pipeline.prompts", "model.pipeline.prompt=embeddings"
+    if not pipeline.text_encoders:
+        asked, instead = (key, f"{key}=[]") if texts else ("model.pipeline.prompt=tokens", usual)
+        yield f"{asked}: {root.model.name} has no model.pipeline.text_encoders; give {instead}"
+    elif texts and pipeline.weights.source == "random":
+        wanted = "model.pipeline.weights={source: local, id: FOLDER}, of a whole pipeline"
+        yield f"{key}: text encoders with random weights understand nothing, and have no tokenizers; give {wanted}"
+    if len(texts) not in (0, 1, root.batch):
+        yield f"{key}: {len(texts)} texts with batch={root.batch}; give batch={len(texts)}, or one text for all"
 
 
 def _calibration(conf: CalibrateConf, path: str) -> Iterator[str]:

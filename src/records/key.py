@@ -10,7 +10,7 @@ from typing import Any
 
 from src.config.arms import is_usual, recipe_keys, recipe_text
 from src.config.fields import GIVEN
-from src.config.model_schema import PIPELINE, TOKENS, WeightsConf
+from src.config.model_schema import PIPELINE, WeightsConf
 from src.config.quant_schema import EmulationConf, QuantConf, RequiresConf, SchemeVariantConf
 from src.config.schema import GpuConf, RootConf, SerializeConf, sizes
 from src.records.environment import counted_variables, versions
@@ -46,7 +46,7 @@ def run_key(cfg: RootConf, device: dict[str, Any]) -> str:
         measured["model"]["training"] = _keyed(cfg.model.training)
     if cfg.target != PIPELINE:
         del measured["model"]["pipeline"]
-    elif cfg.model.pipeline.prompt != TOKENS:  # there are no text encoders then
+    elif not cfg.model.pipeline.encodes():  # there are no text encoders then
         for name in ("prompt", "text_encoders", "call_with_tokens"):
             del measured["model"]["pipeline"][name]
     if measured["serialize"] == _keyed(SerializeConf()):
