@@ -34,6 +34,9 @@ def model_mistakes(model: ModelConf, axes: Mapping[str, int], target: str) -> It
         axes: batch, resolution and frames of one call of the model.
         target: what of the model is measured; only with `pipeline` are the parts of its pipeline built.
     """
+    if whole := [*problems_of_pipeline(model.pipeline, "model.pipeline")]:
+        yield from whole  # and no line for each of its parts
+        return
     yield from _component(model, "model")
     yield from _call_mistakes(model, f"{model.factory.get('_target_')}", "forward", "model")
     try:
@@ -69,7 +72,6 @@ def _loadable(weights: WeightsConf, target: str, where: str) -> Iterator[str]:
 
 
 def _pipeline(conf: PipelineConf, dims: Mapping[str, int], where: str) -> Iterator[str]:
-    yield from problems_of_pipeline(conf, where)
     places = dict.fromkeys(conf.parts, "parts.") | dict.fromkeys(conf.encoders(), "text_encoders.")
     for name, part in conf.further().items():
         yield from _component(part, f"{where}.{places.get(name, '')}{name}")

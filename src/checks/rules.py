@@ -9,6 +9,7 @@ from typing import Any
 from src.autoquant.plan import read_plan
 from src.checks.model_rules import model_mistakes
 from src.checks.package_rules import calibration_mistakes, package_mistakes
+from src.checks.prompt_rules import prompt_mistakes
 from src.checks.recipe_rules import recipe_mistakes
 from src.checks.scheme_rules import scheme_mistakes
 from src.checks.signatures import mistakes
@@ -56,7 +57,7 @@ def _root(root: RootConf, path: str) -> Iterator[str]:
     yield from _training(root)
     yield from _steps(root)
     yield from recipe_mistakes(root)
-    yield from _model(root)
+    yield from [*prompt_mistakes(root)] or _model(root)
     try:
         if root.quant.plan is not None:
             read_plan(Path(root.quant.plan))
@@ -148,22 +149,6 @@ def _components(root: RootConf) -> Iterator[str]:
             )
     if not quant.components:
         yield f"quant.components=[]: nothing to quantize; {accepted('', known)}; or quant=none"
-    if root.target == PIPELINE and pipeline.encodes():
-        yield from _prompts(root)
-
-
-def _prompts(root: RootConf) -> Iterator[str]:
-    """What a pipeline that encodes prompts needs."""
-    pipeline, texts = root.model.pipeline, root.model.pipeline.prompts
-    key, usual = "model.pipeline.prompts", "model.pipeline.prompt=embeddings"
-    if not pipeline.text_encoders:
-        asked, instead = (key, f"{key}=[]") if texts else ("model.pipeline.prompt=tokens", usual)
-        yield f"{asked}: {root.model.name} has no model.pipeline.text_encoders; give {instead}"
-    elif texts and pipeline.weights.source == "random":
-        wanted = "model.pipeline.weights={source: local, id: FOLDER}, of a whole pipeline"
-        yield f"{key}: text encoders with random weights understand nothing, and have no tokenizers; give {wanted}"
-    if len(texts) not in (0, 1, root.batch):
-        yield f"{key}: {len(texts)} texts with batch={root.batch}; give batch={len(texts)}, or one text for all"
 
 
 def _calibration(conf: CalibrateConf, path: str) -> Iterator[str]:
