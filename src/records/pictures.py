@@ -59,6 +59,15 @@ def strips(folder: Path) -> Strips | None:
     return Strips(*(image.crop((0, n * height, image.width, (n + 1) * height)) for n in range(_ROWS)))
 
 
+def broken(folders: Iterable[Path]) -> list[Path]:
+    """The pictures of runs that are there and cannot be read."""
+    return [
+        folder / PICTURES_NAME
+        for folder in folders
+        if (folder / PICTURES_NAME).is_file() and strips(folder) is None
+    ]
+
+
 def quality_words(record: Record) -> str:
     """``SQNR 38.7 dB, PSNR 31.2 dB, 98% recognised``: what is known of a run's quality; empty where nothing is."""
     m = record.metrics
@@ -117,10 +126,12 @@ def _of_workload(name: str, runs: list[_Drawn]) -> "Image":
     width, height = _fitting(runs[0].strips.baseline)
     row_px = max(height, 2 * _LINE_PX) + _GAP_PX
     head_px = _HEAD_PX + _LINE_PX * name.count("\n")
-    size = (_LABEL_PX + 2 * (width + _GAP_PX), head_px + row_px * (len(runs) + 1))
+    font, beside_px = _font(), _LABEL_PX + width + _GAP_PX
+    lines = [*((0, line) for line in name.split("\n")), (beside_px, _BESIDE)]  # none of them is cut off
+    needed_px = max(left + round(font.getlength(text)) + 2 * _GAP_PX for left, text in lines)
+    size = (max(needed_px, beside_px + width + _GAP_PX), head_px + row_px * (len(runs) + 1))
     sheet = Image.new("RGB", size, _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    font = _font()
     draw.text((_GAP_PX, _GAP_PX // 2), name, fill=_INK, font=font)
     accuracy = runs[0].record.metrics.get("quality/baseline_accuracy")
     told = "" if accuracy is None else f"{accuracy:.0%} recognised"
@@ -136,8 +147,8 @@ def _of_workload(name: str, runs: list[_Drawn]) -> "Image":
         draw.text((_GAP_PX, top + _LINE_PX), words, fill=_FAINT, font=font)
         sheet.paste(picture.resize((width, height)), (_LABEL_PX, top))
         if difference is not None:
-            sheet.paste(difference.resize((width, height)), (_LABEL_PX + width + _GAP_PX, top))
-    draw.text((_LABEL_PX + width + _GAP_PX, head_px), _BESIDE, fill=_FAINT, font=font)
+            sheet.paste(difference.resize((width, height)), (beside_px, top))
+    draw.text((beside_px, head_px), _BESIDE, fill=_FAINT, font=font)
     return sheet
 
 
