@@ -11,7 +11,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from src.checks.validation import validate
-from src.config.schema import register
+from src.config.schema.root import register
 from src.launching.publication import SweepPublisher
 from src.local.devices import describe_device
 from src.records.key import axes_of, run_key

@@ -19,10 +19,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from src.app.composing import run_configs  # noqa: E402
-from src.config.model_schema import ComponentConf  # noqa: E402
-from src.config.quant_schema import RequiresConf  # noqa: E402
-from src.config.schema import RootConf, sizes_of_call  # noqa: E402
-from src.planning.besides import Besides  # noqa: E402
+from src.config.schema.model import ComponentConf  # noqa: E402
+from src.config.schema.quant import RequiresConf  # noqa: E402
+from src.config.schema.root import RootConf, sizes_of_call  # noqa: E402
+from src.planning.needs.besides import Besides  # noqa: E402
 from src.treatments.layers import LayerRow, capture_layers, why_not  # noqa: E402
 from src.workloads.dims import resolve  # noqa: E402
 from src.workloads.inputs import make_inputs  # noqa: E402

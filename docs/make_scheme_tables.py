@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 from src.analysis.runs.recorded import recorded  # noqa: E402
 from src.analysis.schemes import scheme_tables, with_layers  # noqa: E402
 from src.app.listing import scheme_names  # noqa: E402
-from src.config.schema import AnalyzeConf  # noqa: E402
+from src.config.schema.root import AnalyzeConf  # noqa: E402
 
 ARCHIVE = ROOT / "outputs" / "published" / "amd-epyc-zen-4-avx-512-bf16-2-threads" / "schemes_records.tar.gz"
 PAGES = {ROOT / "README.md": True, ROOT / "docs" / "schemes.md": False}  # page -> the short table

@@ -14,7 +14,7 @@ _KEY = re.compile(r"[+~]*(\w+)")  # the first part of an override's key
 
 def _task(cfg: DictConfig) -> int:
     from src.checks.validation import validated
-    from src.config.schema import AnalyzeConf
+    from src.config.schema.root import AnalyzeConf
     from src.report.analysis import analyze
 
     return analyze(validated(cfg, AnalyzeConf))
@@ -44,7 +44,7 @@ def with_workload(argv: Sequence[str]) -> list[str]:
     if _PREDICT_MODEL not in argv:
         return list(argv)
     from src.config.paths import override, readable
-    from src.config.schema import AnalyzeConf
+    from src.config.schema.root import AnalyzeConf
 
     own = {*AnalyzeConf.__dataclass_fields__, "hydra"}
     given = [word for word in argv if word.startswith("~") or "=" in word]

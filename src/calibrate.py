@@ -15,7 +15,7 @@ def main() -> int:
 def _task(cfg: DictConfig) -> int:
     from src.calibration.calibration import calibrate
     from src.checks.validation import validated
-    from src.config.schema import CalibrateConf
+    from src.config.schema.root import CalibrateConf
 
     return calibrate(validated(cfg, CalibrateConf))
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from src.bookkeeping import Findings, backend_of, look, publish, publish_calibrations
 from src.config.errors import ConfigError
-from src.config.schema import CollectConf
+from src.config.schema.root import CollectConf
 from src.jobs.followed import Patience
 from src.jobs.follower import follow
 from src.launching.progress import endings

@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from src.config.schema import CompareConf
+from src.config.schema.root import CompareConf
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.records.record import Record
 
 if TYPE_CHECKING:  # imports torch, which a run that ends before its task may not need

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.context import Kept
 from src.records.record import Record
 
@@ -69,7 +69,7 @@ def execute(
         task = get_method(cfg.task._target_)  # conf/task/latency.yaml: src.tasks.latency.measure_latency
         task(run)
     if record.outcome is Outcome.OOM and run and cfg.resolution:
-        from src.planning.smaller import after_oom
+        from src.planning.needs.smaller import after_oom
 
         record.remedy = after_oom(run.cfg, run.device) or record.remedy
     return written(record, folder)

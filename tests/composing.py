@@ -9,7 +9,7 @@ from omegaconf import OmegaConf, open_dict
 
 from src.app.arguments import parse, search_path
 from src.app.loader import Loader
-from src.config.schema import CalibrateConf, RootConf, register
+from src.config.schema.root import CalibrateConf, RootConf, register
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 Compose = Callable[..., RootConf]

@@ -38,8 +38,8 @@ import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 if TYPE_CHECKING:
-    from src.config.quant_schema import QuantConf
-    from src.config.schema import RootConf
+    from src.config.schema.quant import QuantConf
+    from src.config.schema.root import RootConf
     from src.context import RunContext
     from src.devices.device import Device
     from src.devices.load import Load
@@ -201,7 +201,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow takes 1 to 7 s to make its tables; tests copy these."""
-    from src.config.schema import TrackingConf
+    from src.config.schema.root import TrackingConf
     from src.records.mlflow.tracking import open_tracker
 
     folder = tmp_path_factory.mktemp("database")

@@ -11,14 +11,14 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
-    from src.config.cluster_schema import ClusterConf
-    from src.config.schema import RootConf
+    from src.config.schema.cluster import ClusterConf
+    from src.config.schema.root import RootConf
     from src.jobs.arrays import ArrayBackend
 
 
 def measures(config: DictConfig) -> bool:
     """Whether a configuration is one of a measurement, and not of another command or application."""
-    from src.config.schema import RootConf
+    from src.config.schema.root import RootConf
 
     return OmegaConf.get_type(config) is RootConf
 

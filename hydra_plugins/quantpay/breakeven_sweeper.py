@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.quantpay._launcher import measures
 from hydra_plugins.quantpay.sweeper import CheckedSweeper
-from src.config.search_schema import SearchConf
+from src.config.schema.search import SearchConf
 
 if TYPE_CHECKING:
     from src.search.axis import AxisSearch, Point
@@ -26,7 +26,7 @@ Job = list[str]
 
 @dataclass
 class BreakevenSweeperConf(SearchConf):
-    """src/config/search_schema.py says what each key means."""
+    """src/config/schema/search.py says what each key means."""
 
     _target_: str = "hydra_plugins.quantpay.breakeven_sweeper.BreakevenSweeper"
 

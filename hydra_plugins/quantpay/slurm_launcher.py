@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from hydra.core.config_store import ConfigStore
 
 from hydra_plugins.quantpay._launcher import SendingLauncher
-from src.config.cluster_schema import ClusterConf
+from src.config.schema.cluster import ClusterConf
 
 if TYPE_CHECKING:
-    from src.config.schema import RootConf
+    from src.config.schema.root import RootConf
     from src.slurm.backend import SlurmBackend
 
 
 @dataclass
 class SlurmLauncherConf(ClusterConf):
-    """What `hydra.launcher.KEY=VALUE` sets; src/config/cluster_schema.py says what each key means."""
+    """What `hydra.launcher.KEY=VALUE` sets; src/config/schema/cluster.py says what each key means."""
 
     _target_: str = "hydra_plugins.quantpay.slurm_launcher.SlurmLauncher"
 

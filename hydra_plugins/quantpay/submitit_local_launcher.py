@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from hydra.core.config_store import ConfigStore
 
 from hydra_plugins.quantpay._launcher import SendingLauncher
-from src.config.cluster_schema import ClusterConf, PoolConf
+from src.config.schema.cluster import ClusterConf, PoolConf
 
 if TYPE_CHECKING:
-    from src.config.schema import RootConf
+    from src.config.schema.root import RootConf
     from src.local.pool import DevicePool
 
 
 @dataclass
 class SubmititLocalLauncherConf(PoolConf):
-    """What `hydra.launcher.KEY=VALUE` sets; src/config/cluster_schema.py says what each key means."""
+    """What `hydra.launcher.KEY=VALUE` sets; src/config/schema/cluster.py says what each key means."""
 
     _target_: str = "hydra_plugins.quantpay.submitit_local_launcher.SubmititLocalLauncher"
 

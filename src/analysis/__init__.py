@@ -1,1 +1,1 @@
-"""From tracked runs to verdicts, break-even shapes and answers; what shows them is src/report."""
+"""From tracked runs to verdicts and break-even shapes; what shows them is src/report."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from src.analysis.runs.frame import WORKLOAD, Row
-from src.analysis.runs.source import BESIDES, NO_STEP
+from src.analysis.runs.tracked.source import BESIDES, NO_STEP
 
 _NONE = "none"  # of quant and compile, before their step
 _PARTS = ("ratio", "ci_low", "ci_high")

@@ -10,7 +10,8 @@ from src.analysis.runs import calibrated
 from src.analysis.runs.devices import Device
 from src.analysis.runs.facts import VERSIONS, facts
 from src.analysis.runs.frame import compared
-from src.analysis.runs.tracker import Tracker
+from src.analysis.runs.tracked.tracker import Tracker
+from src.config.schema.model import PIPELINE
 from src.statistics.pooling import in_words
 from src.statistics.speedup import Verdict
 
@@ -72,7 +73,10 @@ def warnings(runs: pd.DataFrame, found: Provenance, replaced: int) -> list[str]:
     ran = compared(runs)
     withheld = int(ran["withheld"].sum())
     undecided = int((ran["verdict"] == Verdict.INCONCLUSIVE).sum()) - withheld
-    noisy = ran[(ran["verdict"] == Verdict.HELPS) & (ran["quality/sqnr_db"] < _LOW_SQNR_DB)]
+    one_forward = ran[ran["target"] != PIPELINE]
+    noisy = one_forward[
+        (one_forward["verdict"] == Verdict.HELPS) & (one_forward["quality/sqnr_db"] < _LOW_SQNR_DB)
+    ]
     recompiled = _recompiled(ran)
     alone = int((ran["interval"] == in_words(1, None)).sum())
     unfinished = runs[~runs["finding"]]

@@ -14,7 +14,7 @@ import pandas as pd
 
 from src.analysis.breakeven import Array, Crossing, Direction, crossings, curve
 from src.analysis.runs.frame import compared, layer_level
-from src.analysis.runs.kept import pieces
+from src.analysis.runs.tracked.kept import pieces
 from src.statistics.speedup import Verdict
 
 GROUP = ["device", "model", "target", "dtype", "compile", "quant", "variant", "K", "N"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from src.analysis.runs.frame import PLACE, newest_of_shapes, trained
-from src.analysis.runs.source import SHAPE
+from src.analysis.runs.tracked.source import SHAPE
 from src.analysis.verdicts import statuses, treatment_text
 from src.records.record import EMULATED
 from src.statistics.speedup import Verdict

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from src.analysis.runs.frame import TRAINING, TREATMENT, WORKLOAD, Row
-from src.analysis.runs.source import SHAPE
-from src.config.model_schema import RANDOM_WEIGHTS
+from src.analysis.runs.tracked.source import SHAPE
+from src.config.schema.model import RANDOM_WEIGHTS
 
 _FIRST = [
     *("device", *WORKLOAD, *SHAPE, *TREATMENT, "outcome", "verdict"),

@@ -11,7 +11,7 @@ import pandas as pd
 from src.analysis.layer_rules import PRESET
 from src.analysis.runs.frame import WORKLOAD, Row, compared, model_level
 from src.analysis.runs.layer_tables import from_folders
-from src.analysis.runs.tracker import Tracker
+from src.analysis.runs.tracked.tracker import Tracker
 
 NAME = "sensitive.json"  # in a run's folder
 _MOST = 6  # runs that are looked at, the newest

@@ -26,10 +26,10 @@ from src.app.encoding import fit_terminal, quiet_when_nobody_reads
 from src.app.flags import COMMANDS
 from src.app.sweep_axes import swept_values
 from src.checks.validation import check
-from src.config.cluster_schema import ClusterConf, PoolConf
 from src.config.errors import ConfigError, explained
 from src.config.paths import ROOT
-from src.config.search_schema import SearchConf
+from src.config.schema.cluster import ClusterConf, PoolConf
+from src.config.schema.search import SearchConf
 
 WRONG, INTERRUPTED = 2, 130  # exit statuses
 

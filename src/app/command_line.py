@@ -13,8 +13,8 @@ from omegaconf import DictConfig
 
 from src.app.arguments import search_path
 from src.app.loader import Loader
-from src.config import schema
 from src.config.paths import ROOT
+from src.config.schema import root
 
 
 class CommandLine:
@@ -27,7 +27,7 @@ class CommandLine:
         self.config_name = args.config_name or config_name
         self.overrides: list[str] = args.overrides
         version.setbase("1.3")
-        schema.register()
+        root.register()
         self.loader = Loader(search_path(args, ROOT / "conf"))
         self.hydra = Hydra(task_name="quantpay", config_loader=self.loader)
         GlobalHydra.instance().initialize(self.hydra)

@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from src.config.model_schema import PIPELINE
+from src.config.schema.model import PIPELINE
 
 _SCRIPT = """{function}() {{
     local line=${{COMP_LINE:0:COMP_POINT}} helper=("${{COMP_WORDS[0]}}") given=""

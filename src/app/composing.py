@@ -13,7 +13,7 @@ from src.app.sweep_axes import jobs
 from src.checks.validation import validate
 from src.config.errors import explained
 from src.config.paths import ROOT, config_source
-from src.config.schema import RootConf, register
+from src.config.schema.root import RootConf, register
 
 
 def run_configs(words: Sequence[str]) -> list[tuple[RootConf, list[str]]]:

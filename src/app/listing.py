@@ -16,8 +16,8 @@ from src.checks.validation import check, validated
 from src.config.aliases import aliases, without_aliases
 from src.config.errors import ConfigError
 from src.config.paths import ROOT, command, config_source
-from src.config.quant_schema import QuantConf, RequiresConf
-from src.config.schema import AUTO, GpuConf, RootConf
+from src.config.schema.quant import QuantConf, RequiresConf
+from src.config.schema.root import AUTO, GpuConf, RootConf
 
 if TYPE_CHECKING:
     from src.devices.capability import Capability

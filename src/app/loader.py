@@ -25,7 +25,7 @@ from src.checks.validation import validated
 from src.config.aliases import without_aliases
 from src.config.errors import ConfigError, accepted
 from src.config.paths import literal
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 
 _KEPT = 200  # compositions, of about 50 kB each
 _Files = tuple[Sequence[object], bytes]  # their states, and what they compose to

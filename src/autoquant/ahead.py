@@ -19,7 +19,7 @@ from torch import nn
 from src.autoquant.plan import Shape
 from src.compilation.ahead import compile_alone, needs_the_device
 from src.compilation.scopes import compile_module, compiler_options
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.devices.capability import Status, capability, quant_conf
 from src.devices.device import GIB, Device
 from src.processes.children import PRELOAD_VARIABLE, fork_server

@@ -8,7 +8,7 @@ from src.autoquant.foregone import foregone
 from src.autoquant.known import Seen
 from src.autoquant.plan import NOT_TRIED, UNQUANTIZED, Choice, Shape, Trial
 from src.autoquant.trials import Bench
-from src.config.quant_schema import QuantConf
+from src.config.schema.quant import QuantConf
 from src.treatments.layers import LayerRow
 from src.treatments.scheme import TorchaoScheme
 

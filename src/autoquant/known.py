@@ -16,8 +16,8 @@ from typing import Any
 from src.autoquant.plan import Shape, Trial, read_plan
 from src.compilation.inductor import asked_options, merged_options
 from src.config.errors import ConfigError
-from src.config.quant_schema import QuantConf
-from src.config.schema import RootConf
+from src.config.schema.quant import QuantConf
+from src.config.schema.root import RootConf
 from src.devices.device import Device
 from src.records.environment import counted_variables, versions
 from src.records.record import EMULATED, RECORD_NAME, Outcome, Record, RecordError, read_record

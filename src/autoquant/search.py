@@ -22,7 +22,7 @@ from src.autoquant.plan import Choice, Plan, Shape, read_plan
 from src.autoquant.trials import Bench
 from src.compilation.scopes import compiler_counts
 from src.config.errors import ConfigError
-from src.config.quant_schema import QuantConf, RequiresConf
+from src.config.schema.quant import QuantConf, RequiresConf
 from src.context import RunContext
 from src.devices.capability import Status, capability, quant_conf
 from src.devices.device import Device

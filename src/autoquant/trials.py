@@ -12,7 +12,7 @@ from torch import nn
 
 from src.autoquant.plan import Trial
 from src.compilation.scopes import compile_module
-from src.config.measure_schema import MeasureConf
+from src.config.schema.measure import MeasureConf
 from src.context import RunContext
 from src.measurement.joint import measure_jointly
 from src.measurement.rounds import Rounds, estimate_speedup

@@ -22,7 +22,7 @@ from src.calibration.summary import Status, summarize
 from src.calibration.terminal import show
 from src.calibration.tracking import publish
 from src.config.errors import ConfigError
-from src.config.schema import AUTO, CalibrateConf
+from src.config.schema.root import AUTO, CalibrateConf
 from src.local.devices import describe_device, describe_dtype
 from src.local.server import preloaded, prepared
 from src.processes.isolated import EndedBy, Ending, Preloaded

@@ -22,8 +22,8 @@ from src.calibration.delay import HostDelay, delayed, true_speedup
 from src.calibration.plan import Experiment, Kind, Spec
 from src.calibration.probes import against_bare_loop, timer_cost
 from src.compilation.scopes import compile_module, compiler_options, timed_first_call
-from src.config.quant_schema import QuantConf
-from src.config.schema import CalibrateConf, RootConf, TaskConf
+from src.config.schema.quant import QuantConf
+from src.config.schema.root import CalibrateConf, RootConf, TaskConf
 from src.devices.device import Device
 from src.measurement.paired import measure_interleaved
 from src.measurement.rounds import Rounds, estimate_speedup

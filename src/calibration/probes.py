@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from src.config.measure_schema import MeasureConf
+from src.config.schema.measure import MeasureConf
 from src.devices.device import Device
 from src.devices.monitor import open_monitor
 from src.measurement.paired import Arms

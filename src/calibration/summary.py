@@ -12,7 +12,7 @@ from scipy import stats
 
 from src.calibration.intervals import Mean, Rate, mean, mean_text, percent, rate, rate_text
 from src.calibration.plan import Experiment, Kind
-from src.config.measure_schema import MeasureConf
+from src.config.schema.measure import MeasureConf
 from src.statistics.speedup import Verdict
 from src.statistics.stopping import StopReason
 

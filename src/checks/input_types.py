@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.base import Node
 
-from src.config.model_schema import InputConf
+from src.config.schema.model import InputConf
 
 _PLACES = (("model", "inputs"), ("model", "pipeline", "inputs"))
 _KEYS = frozenset(field.name for field in fields(InputConf))

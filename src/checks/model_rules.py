@@ -6,7 +6,7 @@ from typing import Any
 from src.checks.input_types import leaves
 from src.checks.signatures import Signature, foreign, lacking, lacks_method, method, mistakes, signature
 from src.config.errors import ConfigError, accepted
-from src.config.model_schema import (
+from src.config.schema.model import (
     PIPELINE,
     ComponentConf,
     InputConf,
@@ -15,7 +15,7 @@ from src.config.model_schema import (
     WeightsConf,
 )
 from src.workloads.dims import count_of, resolve, resolved, shape_of
-from src.workloads.weights import problems_of_pipeline, problems_of_weights
+from src.workloads.weights.places import problems_of_pipeline, problems_of_weights
 
 # Whole numbers that a tensor's dtype can hold, from the least to the greatest.
 _RANGES = {

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from src.config.errors import accepted
-from src.config.schema import CalibrateConf, CompileConf, RootConf, sizes
+from src.config.schema.root import CalibrateConf, CompileConf, RootConf, sizes
 
 _AS = "give {batch: [1, 4]}, a least and a most"
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from src.config.model_schema import PIPELINE, PipelineConf
-from src.config.schema import RootConf
+from src.config.schema.model import PIPELINE, PipelineConf
+from src.config.schema.root import RootConf
 
 _POSITIONS = "max_position_embeddings"
 _KEY, _USUAL = "model.pipeline.prompts", "model.pipeline.prompt=embeddings"

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from src.checks.signatures import mistakes
-from src.config.arms import arms_mistakes, is_usual, recipe_text
 from src.config.errors import accepted
-from src.config.recipe_schema import AUTO_ATTENTION, DIFFUSERS, SDPA
-from src.config.schema import RootConf
+from src.config.schema.arms import arms_mistakes, is_usual, recipe_text
+from src.config.schema.recipe import AUTO_ATTENTION, DIFFUSERS, SDPA
+from src.config.schema.root import RootConf
 
 
 def recipe_mistakes(root: RootConf) -> Iterator[str]:

@@ -13,14 +13,14 @@ from src.checks.prompt_rules import prompt_mistakes
 from src.checks.recipe_rules import recipe_mistakes
 from src.checks.scheme_rules import scheme_mistakes
 from src.checks.signatures import mistakes
-from src.config.arms import is_usual, recipe_text
-from src.config.cluster_schema import ClusterConf, SlurmRequest, problems_of_extra, problems_of_runs_per_job
 from src.config.durations import seconds
 from src.config.errors import ConfigError, accepted
-from src.config.measure_schema import MeasureConf
-from src.config.model_schema import PIPELINE, WeightsConf
-from src.config.quant_schema import LayersConf, QuantConf, SensitiveConf
-from src.config.schema import (
+from src.config.schema.arms import is_usual, recipe_text
+from src.config.schema.cluster import ClusterConf, SlurmRequest, problems_of_extra, problems_of_runs_per_job
+from src.config.schema.measure import MeasureConf
+from src.config.schema.model import PIPELINE, WeightsConf
+from src.config.schema.quant import LayersConf, QuantConf, SensitiveConf
+from src.config.schema.root import (
     CalibrateConf,
     CollectConf,
     CompareConf,
@@ -32,7 +32,7 @@ from src.config.schema import (
     TrackingConf,
     sizes_of_call,
 )
-from src.config.steps_schema import NO_OPTIMIZER, USUAL_OPTIMIZER, StepsConf
+from src.config.schema.steps import NO_OPTIMIZER, USUAL_OPTIMIZER, StepsConf
 from src.config.tracking_uri import problem_of_uri, without_password
 
 

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from src.checks.signatures import defined_as, mistakes
 from src.config.errors import explain
-from src.config.quant_schema import SCHEME_PARAMETERS, QuantConf
+from src.config.schema.quant import SCHEME_PARAMETERS, QuantConf
 from src.devices.capability import quant_conf
 
 _PER_LAYER = "torchao.quantization.quant_api.FqnToConfig"

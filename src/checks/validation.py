@@ -12,9 +12,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from src.checks.input_types import leaves, type_inputs
 from src.checks.rules import RULES
-from src.config.arms import on_step
 from src.config.errors import ConfigError, accepted, explain, lacking, several
-from src.config.schema import RootConf
+from src.config.schema.arms import on_step
+from src.config.schema.root import RootConf
 
 T = TypeVar("T")
 _WANTED: dict[Any, str] = {list: "a list is wanted: [a,b]", dict: "keys and values are wanted: {key: value}"}

@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from src.compilation.inductor import options_of_mode
 from src.compilation.scopes import compile_module, compiler_counts
-from src.config.schema import CompileConf
+from src.config.schema.root import CompileConf
 from src.workloads.workload import Workload
 
 _BACKEND = "quantpay_ahead"

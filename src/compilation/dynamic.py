@@ -15,7 +15,7 @@ from torch.export import Dim, ShapesCollection
 from src.compilation.ahead import without_content
 from src.compilation.exported import Call, calls_of
 from src.compilation.scopes import compiler_parts
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.devices.device import Device
 from src.outcomes import unsupported
 from src.workloads.workload import build_workload

@@ -23,7 +23,7 @@ from torch.export.pt2_archive._package_weights import Weights
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from src.compilation.inductor import options_of_mode
-from src.config.schema import CompileConf
+from src.config.schema.root import CompileConf
 from src.outcomes import RunEndedError, code_place, ended, unsupported
 from src.records.record import Outcome
 

@@ -13,8 +13,8 @@ import torch._inductor
 import torch._inductor.config as config
 
 from src.config.errors import ConfigError
-from src.config.quant_schema import QuantConf
-from src.config.schema import CompileConf
+from src.config.schema.quant import QuantConf
+from src.config.schema.root import CompileConf
 from src.devices.capability import quant_conf
 
 _AT_START = config.get_config_copy()

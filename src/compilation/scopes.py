@@ -16,8 +16,8 @@ from torch._dynamo.utils import counters
 
 from src.compilation.compiler_paths import quote_compiler_paths
 from src.compilation.inductor import asked_options, merged_options
-from src.config.quant_schema import QuantConf
-from src.config.schema import CompileConf
+from src.config.schema.quant import QuantConf
+from src.config.schema.root import CompileConf
 from src.devices.device import Device
 from src.outcomes import code_place
 from src.workloads.workload import Workload, is_torchs_own

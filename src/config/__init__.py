@@ -1,1 +1,1 @@
-"""The typed schema of what is configured; paths, mistakes and aliases as all programs tell them."""
+"""What users write and read, as all programs take it and tell it: mistakes, aliases, paths, times, addresses."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.quant_schema import EmulationConf, QuantConf, RequiresConf
+from src.config.schema.quant import EmulationConf, QuantConf, RequiresConf
 
 if TYPE_CHECKING:
     from src.devices.device import Device

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-from src.config.schema import GpuConf
+from src.config.schema.root import GpuConf
 from src.hardware.cpu import cpu_identity, cpu_name
 from src.hardware.host import cpu_model, cxx_version, last_level_cache_mib
 from src.hardware.nvidia import cuda_hardware, cuda_limits, nvidia_driver

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from src.analysis.runs.frame import tidy
-from src.config.measure_schema import MeasureConf
+from src.config.schema.measure import MeasureConf
 from src.forecasts.evidence.cells import is_cpu, own_cells, together
 from src.forecasts.evidence.known import known_cells, told_of
 from src.forecasts.forecast import Forecaster

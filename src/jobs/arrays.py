@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Protocol
 
-from src.config.cluster_schema import AUTO_RUNS, SlurmRequest
+from src.config.schema.cluster import AUTO_RUNS, SlurmRequest
 from src.jobs.backend import Backend
 
 _START_MIN = 10  # of a job beside its runs' own time limits: imports, and the end in order

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from src.config.cluster_schema import SlurmRequest
+    from src.config.schema.cluster import SlurmRequest
 
 UNKNOWN = "UNKNOWN"  # the state of a job that nobody knows (any more)
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from src.config.errors import ConfigError
 from src.jobs.backend import UNKNOWN, Backend, JobState
-from src.jobs.claims import read_claim, recorded
 from src.jobs.in_flight import job_of
+from src.jobs.node.claims import read_claim, recorded
 from src.jobs.states import ABANDONED, CANCELLED, FATES, NEVER_SENT, NOT_REACHED, Fate, described
 from src.records.lost import record_end
 from src.records.record import RECORD_NAME, Record, RecordError, read_record

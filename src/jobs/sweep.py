@@ -10,19 +10,19 @@ from typing import Any
 
 from rich.console import Console
 
-from src.config.cluster_schema import ClusterConf
 from src.config.errors import ConfigError
 from src.config.paths import this_command
-from src.config.schema import RootConf, TrackingConf
+from src.config.schema.cluster import ClusterConf
+from src.config.schema.root import RootConf, TrackingConf
 from src.context import Execute
 from src.jobs.arrays import ArrayBackend, Grouping, JobArray
 from src.jobs.followed import Patience
 from src.jobs.follower import follow, hints
 from src.jobs.in_flight import in_flight
-from src.jobs.node import RunJob
+from src.jobs.node.portable import travelling, without_placeholders
+from src.jobs.node.run import RunJob
+from src.jobs.node.snapshot import take
 from src.jobs.outputs_lock import one_at_a_time
-from src.jobs.portable import travelling, without_placeholders
-from src.jobs.snapshot import take
 from src.launching.preparation import new_sweep, writable, write_config
 from src.launching.publication import SweepPublisher
 from src.launching.repetition import total_timeout_s

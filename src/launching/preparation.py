@@ -11,7 +11,7 @@ import yaml
 
 from src.config.errors import ConfigError
 from src.config.paths import literal
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 
 CONFIG_NAME = "config.yaml"
 PRELOAD = ("torch", "torchao.quantization", "src.tasks.latency")  # what nearly every run imports

@@ -14,9 +14,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from src.config.durations import duration
-from src.config.model_schema import RANDOM_WEIGHTS
 from src.config.paths import command
-from src.config.schema import RootConf
+from src.config.schema.model import RANDOM_WEIGHTS
+from src.config.schema.root import RootConf
 from src.records.key import axes_of
 from src.records.record import EMULATED, Outcome, Record
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from src.config.paths import command, database_uri, outputs_argument, override
-from src.config.schema import RootConf, TrackingConf
+from src.config.schema.root import RootConf, TrackingConf
 from src.config.tracking_uri import without_password
 from src.records.mlflow.connection import within
 from src.records.mlflow.tracking import Tracker, TrackingError, open_tracker

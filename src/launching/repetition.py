@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from src.autoquant.plan import read_plan
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.launching.endings import kept
 from src.records.pooled import FOLDER_NAME, is_measured, process_folder
 from src.records.record import RECORD_NAME, Outcome, Record, write_json

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.launching.repetition import processes_of
 from src.records.pooled import is_measured
 from src.records.record import Outcome, Record, RecordError

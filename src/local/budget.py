@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from src.config.durations import seconds
 from src.config.errors import ConfigError
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.launching.progress import SweepProgress, label
 from src.local.grouping import SMALLEST, brought_together
 from src.local.left import in_words, write_left

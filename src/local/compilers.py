@@ -6,8 +6,8 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
-from src.config.model_schema import PIPELINE
-from src.config.schema import AUTO, RootConf
+from src.config.schema.model import PIPELINE
+from src.config.schema.root import AUTO, RootConf
 from src.launching.standing import standing
 from src.local.devices import Devices
 from src.processes.isolated import Child, EndedBy, Preloaded

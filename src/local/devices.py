@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from src.config.errors import ConfigError
-from src.config.schema import AUTO, GpuConf, RootConf
+from src.config.schema.root import AUTO, GpuConf, RootConf
 from src.processes.isolated import EndedBy, Preloaded
 from src.workloads.dtype import scheme_takes
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.context import Execute
 from src.launching.endings import record_of
 from src.launching.preparation import write_config

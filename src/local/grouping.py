@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from src.config.arms import is_usual
-from src.config.schema import AUTO, RootConf
+from src.config.schema.arms import is_usual
+from src.config.schema.root import AUTO, RootConf
 from src.launching.repetition import processes_of
 from src.launching.standing import standing
 from src.local.devices import Devices

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from submitit import LocalExecutor
 
-from src.config.cluster_schema import SlurmRequest
+from src.config.schema.cluster import SlurmRequest
 from src.devices.visible import start_alone
 from src.jobs.backend import JobState
 from src.jobs.states import ABANDONED

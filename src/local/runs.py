@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.context import Execute
 from src.launching.endings import kept, record_of
 from src.launching.preparation import write_config

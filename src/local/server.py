@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from src.config.schema import CalibrateConf, RootConf
+from src.config.schema.root import CalibrateConf, RootConf
 from src.launching.preparation import PRELOAD, writable
 from src.processes.caches import share_caches
 

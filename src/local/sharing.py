@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.context import Execute, Kept, RunContext
 from src.processes.answering import log_to
 from src.records.record import Record

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from src.config.durations import duration
 from src.config.paths import this_command
-from src.config.schema import RootConf, training_steps
+from src.config.schema.root import RootConf, training_steps
 from src.context import Execute
 from src.launching.preparation import new_sweep
 from src.launching.progress import SweepProgress, endings, label

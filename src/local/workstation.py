@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from src.config.cluster_schema import ClusterConf, PoolConf
 from src.config.errors import ConfigError
-from src.config.schema import RootConf
+from src.config.schema.cluster import ClusterConf, PoolConf
+from src.config.schema.root import RootConf
 from src.context import Execute
 from src.devices.cores import dealt_cpus
 from src.devices.visible import CPU, visible_devices

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from src.config.schema import AUTO, DTYPES
+from src.config.schema.root import AUTO, DTYPES
 from src.devices.device import Device
 from src.measurement.ceilings import cached_ceilings, device_ceilings
 from src.workloads.dtype import DtypeRates

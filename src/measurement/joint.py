@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from src.config.measure_schema import MeasureConf
+from src.config.schema.measure import MeasureConf
 from src.devices.device import Device
 from src.devices.monitor import Blind, Monitor
 from src.measurement.paired import graphs_compiled, must_retake, page_faults, warm_up

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch._dynamo.utils import counters
 
-from src.config.measure_schema import MeasureConf
+from src.config.schema.measure import MeasureConf
 from src.devices.device import Device
 from src.devices.monitor import Blind, Monitor
 from src.measurement.rounds import Other, Pair, Round, Rounds, estimate_speedup, rounds_in_turn

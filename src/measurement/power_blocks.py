@@ -14,7 +14,7 @@ from typing import Any
 
 from scipy.special import stdtrit
 
-from src.config.measure_schema import MeasureConf
+from src.config.schema.measure import MeasureConf
 from src.measurement.paired import Arms
 from src.measurement.rounds import Round, Rounds
 from src.statistics.speedup import SpeedupEstimate

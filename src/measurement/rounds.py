@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from src.config.measure_schema import MeasureConf
+from src.config.schema.measure import MeasureConf
 from src.devices.monitor import Reading
 from src.statistics.bootstrap import Array
 from src.statistics.speedup import SpeedupEstimate, paired_speedup, unpaired_speedup

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from hydra.utils import get_class
 
-from src.config.schema import GpuConf
+from src.config.schema.root import GpuConf
 from src.devices.device import Device
 from src.outcomes import RunEndedError
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from src.config.cluster_schema import ClusterConf
-from src.config.schema import RootConf
+from src.config.schema.cluster import ClusterConf
+from src.config.schema.root import RootConf
 from src.jobs.arrays import merged
 from src.launching.repetition import total_timeout_s
 from src.planning.matrix import Launch

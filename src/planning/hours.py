@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from src.config.measure_schema import MeasureConf
-from src.config.quant_schema import QuantConf
+from src.config.schema.measure import MeasureConf
+from src.config.schema.quant import QuantConf
 from src.planning.parts import (
     ELSE,
     added,

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.planning.cards import Card
 from src.planning.hours import Estimate
-from src.planning.memory import Forecast
+from src.planning.needs.memory import Forecast
 from src.planning.parts import added
 from src.records.key import axes_of
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 
 ROUNDS, COMPILE, AGAIN, SEARCH, ENERGY = "rounds", "compile", "compile again", "autoquant's search", "energy"
 MEMORY, CEILINGS, PROFILE, FURTHER, ELSE = "memory", "ceilings", "profile", "further processes", "all else"

@@ -6,23 +6,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from src.config.arms import is_usual, recipe_keys
 from src.config.durations import duration
 from src.config.noise import quiet_libraries
-from src.config.schema import AUTO, GpuConf, RootConf, training_steps
+from src.config.schema.arms import is_usual, recipe_keys
+from src.config.schema.root import AUTO, GpuConf, RootConf, training_steps
 from src.devices.capability import EMULATE, Capability, Status, capability
 from src.launching.repetition import processes_of
 from src.launching.standing import standing
 from src.outcomes import RunEndedError
 from src.planning.cards import Card, card_of
-from src.planning.footprint import Footprints
 from src.planning.hours import GUESS, Estimate, History, guess_s
 from src.planning.matrix import HERE, Fate, Group, Launch, Matrix, PlannedRun, Promise, plan_axes
-from src.planning.memory import Forecast, forecast, nothing_fits, reasoned
+from src.planning.needs.footprint import Footprints
+from src.planning.needs.memory import Forecast, forecast, nothing_fits, reasoned
+from src.planning.needs.smaller import SMALLER, sizes_that_fit
+from src.planning.needs.work import least_of_run_s, rate_elsewhere_tflop_s, rate_tflop_s
 from src.planning.parts import CEILINGS, CEILINGS_S, guessed_parts
-from src.planning.smaller import SMALLER, sizes_that_fit
 from src.planning.terminal import print_matrix
-from src.planning.work import least_of_run_s, rate_elsewhere_tflop_s, rate_tflop_s
 from src.records.key import axes_of, run_key
 from src.records.record import Record
 from src.records.store import iter_records

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.planning.teaching import SURE, Lesson, Shape
 
 if TYPE_CHECKING:

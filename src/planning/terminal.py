@@ -13,7 +13,7 @@ from rich.table import Table
 from src.config.durations import duration
 from src.planning.closing import UNKNOWN, closing_lines
 from src.planning.matrix import Fate, Matrix, PlannedRun, fates, hours
-from src.planning.memory import Forecast
+from src.planning.needs.memory import Forecast
 from src.planning.parts import PARTS
 
 _STYLES = {

@@ -4,7 +4,7 @@ import statistics
 from dataclasses import dataclass
 from datetime import datetime
 
-from src.config.measure_schema import MeasureConf
+from src.config.schema.measure import MeasureConf
 from src.planning.parts import (
     AGAIN,
     CEILINGS,

@@ -182,7 +182,7 @@ def _torch_programs() -> Path | None:
 def commit() -> dict[str, str]:
     """The git commit of this source tree and whether it was changed; nothing outside a checkout.
 
-    A snapshot (`src.jobs.snapshot`) says what it was taken of, and its own hash.
+    A snapshot (`src.jobs.node.snapshot`) says what it was taken of, and its own hash.
     """
     with contextlib.suppress(OSError):
         taken = json.loads((_ROOT / SNAPSHOT_NAME).read_text(encoding="utf-8"))

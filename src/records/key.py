@@ -8,11 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from src.config.arms import is_usual, recipe_keys, recipe_text
-from src.config.fields import GIVEN
-from src.config.model_schema import PIPELINE, WeightsConf
-from src.config.quant_schema import EmulationConf, QuantConf, RequiresConf, SchemeVariantConf
-from src.config.schema import GpuConf, RootConf, SerializeConf, sizes
+from src.config.schema.arms import is_usual, recipe_keys, recipe_text
+from src.config.schema.fields import GIVEN
+from src.config.schema.model import PIPELINE, WeightsConf
+from src.config.schema.quant import EmulationConf, QuantConf, RequiresConf, SchemeVariantConf
+from src.config.schema.root import GpuConf, RootConf, SerializeConf, sizes
 from src.records.environment import counted_variables, versions
 
 # The axes that every run has, `frames` where it makes a video, `recipe` and `treatment` where they are not the usual

@@ -15,7 +15,7 @@ from src.autoquant.contest import is_below_floor, unquantized
 from src.autoquant.plan import UNQUANTIZED, Choice, Plan, Shape, Trial
 from src.autoquant.search import Autoquant
 from src.config.paths import command
-from src.config.quant_schema import QuantConf
+from src.config.schema.quant import QuantConf
 from src.context import RunContext
 from src.forecasts.models.asking import Rules, ToldLayer, Treated
 from src.outcomes import RunEndedError

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from src.analysis.runs.frame import layer_level
-from src.analysis.runs.kept import pieces
+from src.analysis.runs.tracked.kept import pieces
 from src.config.program import program
 from src.forecasts.evidence.cells import OWN
 from src.forecasts.evidence.kernels import like

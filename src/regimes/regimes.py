@@ -10,7 +10,7 @@ import pandas as pd
 
 from src.analysis.runs.layer_tables import Table
 from src.config.paths import command
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.forecasts.evidence.cells import OWN, evenly, own_cells, together
 from src.forecasts.evidence.imports import Imported, field_names, read_imports
 from src.forecasts.forecast import UNKNOWN, Forecaster, Query

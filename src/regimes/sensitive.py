@@ -16,8 +16,8 @@ from torch import nn
 
 from src.autoquant.plan import Shape
 from src.autoquant.trials import Bench
-from src.config.model_schema import DENOISER
-from src.config.quant_schema import QuantConf
+from src.config.schema.model import DENOISER
+from src.config.schema.quant import QuantConf
 from src.context import RunContext
 from src.devices.device import Device
 from src.forecasts.models.asking import Rules

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from src.config.model_schema import DENOISER
+from src.config.schema.model import DENOISER
 from src.treatments.layers import LayerRow
 
 

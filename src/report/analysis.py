@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from src.analysis.advice import advised
-from src.analysis.answers import answers
+from src.analysis.answers.advice import advised
+from src.analysis.answers.picks import answers
 from src.analysis.provenance import Provenance, provenance, warnings
 from src.analysis.runs.frame import (
     VERDICTS,
@@ -21,11 +21,11 @@ from src.analysis.runs.frame import (
     tidied,
     tidy,
 )
-from src.analysis.runs.kept import kept_folder
 from src.analysis.runs.layer_tables import layer_tables
 from src.analysis.runs.left import left_to_forecast, write_left_out
-from src.analysis.runs.logbook import Entry, Logbook
-from src.analysis.runs.tracker import Tracker, sweep_keys
+from src.analysis.runs.tracked.kept import kept_folder
+from src.analysis.runs.tracked.logbook import Entry, Logbook
+from src.analysis.runs.tracked.tracker import Tracker, sweep_keys
 from src.analysis.schemes import write_schemes
 from src.analysis.shapes import breakeven_table
 from src.analysis.verdicts import write_tables
@@ -35,7 +35,7 @@ from src.app.listing import scheme_aliases, scheme_names
 from src.config.errors import ConfigError
 from src.config.noise import quiet_libraries
 from src.config.paths import command
-from src.config.schema import AnalyzeConf
+from src.config.schema.root import AnalyzeConf
 from src.regimes.regimes import MODEL, Regimes, regimes, write_predictions
 from src.report import terminal
 from src.report.answer_words import paragraph

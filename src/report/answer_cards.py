@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import groupby
 
-from src.analysis.advice import Advice, Advised
+from src.analysis.answers.advice import Advice, Advised
 from src.analysis.runs.frame import Row
 from src.analysis.verdicts import treatment_text
 from src.report import answer_words as words

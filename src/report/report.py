@@ -10,10 +10,10 @@ from string import Template
 
 import pandas as pd
 
-from src.analysis.advice import Advised
+from src.analysis.answers.advice import Advised
 from src.analysis.provenance import Provenance
 from src.analysis.runs.frame import devices
-from src.analysis.runs.kept import kept_folder
+from src.analysis.runs.tracked.kept import kept_folder
 from src.analysis.weighed import Weighed
 from src.regimes.regimes import Regimes
 from src.report.answer_cards import answer_section

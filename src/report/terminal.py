@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from src.analysis.advice import Advised
+from src.analysis.answers.advice import Advised
 from src.analysis.runs.frame import model_level, trained
 from src.analysis.verdicts import (
     IMAGE_QUALITY,

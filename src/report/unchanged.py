@@ -16,10 +16,10 @@ from typing import Any
 
 from rich.console import Console
 
-from src.analysis.runs.kept import kept_folder
+from src.analysis.runs.tracked.kept import kept_folder
 from src.config.paths import command, database_path
 from src.config.program import Stamp, program, stamps
-from src.config.schema import AnalyzeConf
+from src.config.schema.root import AnalyzeConf
 from src.records.record import write_json
 from src.records.store import LEFT_NAME, MANIFEST_NAME
 

@@ -10,7 +10,7 @@ from src.analysis.layer_rules import layer_rules
 from src.analysis.runs.frame import compared, devices, model_level
 from src.analysis.shapes import Case, bounds, number
 from src.analysis.verdicts import not_run
-from src.config.model_schema import PIPELINE
+from src.config.schema.model import PIPELINE
 from src.records.record import EMULATED, Outcome
 from src.report.runs.starts import starts_in_words
 from src.report.runs.training_shapes import training_in_words

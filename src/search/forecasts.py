@@ -9,7 +9,7 @@ import pandas as pd
 
 from src.analysis.runs.recorded import recorded
 from src.config.errors import ConfigError
-from src.config.schema import AUTO, GpuConf, RootConf
+from src.config.schema.root import AUTO, GpuConf, RootConf
 from src.forecasts.evidence.cells import OWN, SHAPE, is_cpu, own_cells, together
 from src.forecasts.evidence.imports import read_imports
 from src.forecasts.forecast import Forecaster, Query, Z

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.errors import ConfigError, accepted
-from src.config.search_schema import SearchConf
+from src.config.schema.search import SearchConf
 from src.search.values import axis_values, listed_values
 
 _DIMS = "model.dims"

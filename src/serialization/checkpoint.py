@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from src.config.schema import RootConf, SerializeConf
+from src.config.schema.root import RootConf, SerializeConf
 from src.outcomes import ended, unsupported
 from src.records.environment import versions
 from src.records.record import Outcome
@@ -28,7 +28,7 @@ from src.serialization.formats import (
 from src.serialization.info import INFO_NAME, CheckpointInfo, unusable
 from src.serialization.pretrained import PRETRAINED, read_pretrained
 from src.treatments.layers import LayerRow
-from src.workloads.parameters import tensor_bytes
+from src.workloads.weights.parameters import tensor_bytes
 
 FOLDER = "checkpoint"
 _TRUST = "serialize.trust=true, but only if you trust where it comes from: loading it can run any code"

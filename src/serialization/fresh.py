@@ -16,7 +16,7 @@ import torch
 from hydra.utils import get_class
 
 from src.compilation.scopes import compile_module, compiler_options
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.devices.device import Device
 from src.devices.load import Load, cpu_load
 from src.measurement.memory import Peaks, peak_memory

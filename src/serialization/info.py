@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from src.config.paths import command
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.outcomes import RunEndedError
 from src.records.environment import versions
 from src.records.record import Outcome

@@ -28,7 +28,7 @@ from src.compilation.exported import (
     weights_of,
 )
 from src.compilation.scopes import compiler_parts
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.devices.device import Device
 from src.outcomes import RunEndedError, unsupported
 from src.records.environment import versions

@@ -9,7 +9,7 @@ from torch import nn
 
 from src.serialization.files import first_line
 from src.serialization.formats import RefusedError, State
-from src.workloads.files import layer_of, method_of, quantized_files
+from src.workloads.weights.files import layer_of, method_of, quantized_files
 
 PRETRAINED = "pretrained"
 _WEIGHTS = ("*.safetensors", "*.bin")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from src.config.cluster_schema import SlurmRequest
 from src.config.errors import ConfigError
+from src.config.schema.cluster import SlurmRequest
 from src.jobs.backend import JobState
 from src.slurm.partitions import placed
 from src.slurm.pickles import laid_out

@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from src.config.cluster_schema import SlurmRequest
 from src.config.errors import ConfigError
+from src.config.schema.cluster import SlurmRequest
 from src.slurm.queue import ask
 
 _FORMAT = "%P|%a|%G"  # name with * behind the default, whether it is up, generic resources of its nodes

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from src.config.cluster_schema import SlurmRequest
 from src.config.errors import ConfigError, accepted
+from src.config.schema.cluster import SlurmRequest
 from src.slurm.queue import ask
 
 _YOURS = "`sacctmgr show associations user=$USER format=account,partition,qos` lists what you may use"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hydra.utils import get_class
 
-from src.config.model_schema import PIPELINE
-from src.config.schema import AUTO, RootConf
+from src.config.schema.model import PIPELINE
+from src.config.schema.root import AUTO, RootConf
 from src.context import Kept, RunContext
 from src.records.record import Outcome, Record
 

@@ -46,8 +46,8 @@ from src.tasks.conclusions.power_cap import counting_estimate
 from src.tasks.planned import PlannedArms, measure_planned
 from src.tasks.samples import compare_samples
 from src.tasks.startup import measure_startup
-from src.treatments.loading import check_loading
-from src.treatments.making import make_treated
+from src.treatments.routes.loading import check_loading
+from src.treatments.routes.making import make_treated
 from src.treatments.scheme import Scheme, make_scheme
 from src.workloads.pipeline import check_weights
 

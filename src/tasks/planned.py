@@ -10,7 +10,7 @@ import torch
 from src.autoquant.plan import Plan
 from src.autoquant.search import Autoquant
 from src.autoquant.whole import Seen, WholeSearch
-from src.config.measure_schema import MeasureConf
+from src.config.schema.measure import MeasureConf
 from src.context import RunContext
 from src.measurement.paired import measure_alone, measure_interleaved
 from src.measurement.rounds import estimate_speedup, rounds_in_turn
@@ -22,7 +22,7 @@ from src.tasks.arms.timing import Timed, cold_caches, host_times, is_part, watch
 from src.tasks.conclusions.conclusion import doubts
 from src.timers.timer import RoundTimer
 from src.treatments.layers import LayerRow
-from src.treatments.making import Second, make_treated, search_first
+from src.treatments.routes.making import Second, make_treated, search_first
 
 _LOOK_S = 3.0  # of rounds: enough to choose between plans; the one that is chosen is measured in full
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from src.config.model_schema import DENOISER, PIPELINE
+from src.config.schema.model import DENOISER, PIPELINE
 from src.context import RunContext
 from src.quality.images import psnr
 from src.quality.pictures import keep_pictures

@@ -13,10 +13,18 @@ from src.outcomes import RunEndedError
 from src.quality.sqnr import compare
 from src.records.record import Outcome
 from src.serialization.fresh import Tensors, TimedCalls, digest
+from src.statistics.speedup import Verdict, verdict
 
 _NOISE_DB = 3.0  # how much further apart than two calls of one model a loaded one may be
 # by whether serialize.load is given
 _EXPECTED = {False: "before it was saved", True: "this configuration makes"}
+# of a package in a fresh process
+_SPEED = {
+    Verdict.HELPS: "{ratio:.2f}x as quick as where it was built",
+    Verdict.HURTS: "{ratio:.2f}x as quick as where it was built",
+    Verdict.NEUTRAL: "as quick as where it was built",
+    Verdict.INCONCLUSIVE: "not told apart in speed from where it was built",
+}
 _REMEDIES = {
     False: "serialize.format=torch, if it was safetensors; details.serialize in record.json says what was saved",
     True: "the seed, the weights and the options that it was saved with; config.json beside it has the options",
@@ -74,8 +82,8 @@ def note_speed(here: TimedCalls, there: TimedCalls, run: RunContext) -> None:
     found = estimate_speedup(rounds_in_turn(here.rounds, there.rounds), run.cfg.measure)
     values = {"ratio": found.ratio, "ci_low": found.ci_low, "ci_high": found.ci_high}
     run.record.metrics |= {f"package/fresh_speed_{name}": value for name, value in values.items()}
-    same = "" if found.ci_low <= 1 <= found.ci_high else f"{found.ratio:.2f}x "
-    told["speed"] = f"{same}as quick as where it was built ({found.ci_low:.3f}-{found.ci_high:.3f})"
+    said = _SPEED[verdict(found, run.cfg.measure.margin)].format(ratio=found.ratio)
+    told["speed"] = f"{said} ({found.ci_low:.3f}-{found.ci_high:.3f})"
 
 
 def in_words(found: dict[str, Any], run: RunContext) -> str:

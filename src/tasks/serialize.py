@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from src.compilation.scopes import compile_module, compiler_options
-from src.config.model_schema import DENOISER
+from src.config.schema.model import DENOISER
 from src.context import RunContext
 from src.devices.device import GIB
 from src.measurement.memory import Peaks, peak_memory
@@ -25,11 +25,11 @@ from src.tasks.arms.packaged import compile_arm
 from src.tasks.arms.untreated import build
 from src.tasks.saved_and_loaded import Reference, in_words, judged, note_speed, sqnr_db
 from src.treatments.layers import LayerRow
-from src.treatments.loading import check_loading
-from src.treatments.making import make_treated
+from src.treatments.routes.loading import check_loading
+from src.treatments.routes.making import make_treated
 from src.treatments.scheme import Scheme, make_scheme
-from src.workloads.parameters import tensor_bytes
 from src.workloads.pipeline import check_weights
+from src.workloads.weights.parameters import tensor_bytes
 from src.workloads.workload import Workload, empty_workload
 
 

@@ -12,8 +12,8 @@ import torch
 from hydra.utils import get_method, instantiate
 
 from src.compilation.scopes import compile_module, compiler_options
-from src.config.arms import compiled_as
 from src.config.durations import duration
+from src.config.schema.arms import compiled_as
 from src.context import RunContext
 from src.outcomes import RunEndedError
 from src.quality.media import write_png

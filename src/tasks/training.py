@@ -24,8 +24,8 @@ from src.training.arm import FirstLook, TrainingArm, gradients_wanted, train_eve
 from src.training.curves import curve_distance, gradient_sqnr_db
 from src.training.lora import adapters, add_adapters, gradient_stops, put_adapters, saved_and_loaded
 from src.treatments.applied import first_line
-from src.treatments.making import make_treated
 from src.treatments.recipes import same_compiler_for_both, trained_with
+from src.treatments.routes.making import make_treated
 from src.treatments.scheme import make_scheme
 from src.workloads.pipeline import check_weights
 from src.workloads.workload import Workload, build_workload

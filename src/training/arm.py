@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
 from src.records.products import GRAD_INPUT, GRAD_WEIGHT
-from src.workloads.parameters import tensor_bytes
+from src.workloads.weights.parameters import tensor_bytes
 from src.workloads.workload import Workload
 
 MakeOptimizer = Callable[[Iterator[torch.nn.Parameter]], Optimizer]

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from src.config.steps_schema import LoraConf
+from src.config.schema.steps import LoraConf
 from src.outcomes import unsupported
 
 ADAPTERS_NAME = "adapters.safetensors"  # in the run's folder: those of the treated arm

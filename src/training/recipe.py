@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields
 from typing import Any
 
-from src.config.arms import compiled_as
-from src.config.schema import RootConf
-from src.config.training_schema import TrainingConf
+from src.config.schema.arms import compiled_as
+from src.config.schema.root import RootConf
+from src.config.schema.training import TrainingConf
 
 _OF_QUANT = ("config", "optimizer", "emulate", "layers")  # what a recipe does, beside its name
 

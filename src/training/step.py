@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from src.config.training_schema import TrainingConf
+from src.config.schema.training import TrainingConf
 from src.training.digits import Pictures
 from src.training.objectives import Objective
 

@@ -1,1 +1,1 @@
-"""Treatments: quantization schemes, the layers they take, where and through what they are applied."""
+"""Treatments: quantization schemes, the layers they take, and what a recipe does to both arms."""

@@ -10,9 +10,9 @@ import torch
 from hydra.utils import get_class, instantiate
 
 from src.compilation.scopes import compile_module
-from src.config.arms import compiled_as
-from src.config.recipe_schema import RecipeConf
-from src.config.schema import RootConf
+from src.config.schema.arms import compiled_as
+from src.config.schema.recipe import RecipeConf
+from src.config.schema.root import RootConf
 from src.devices.device import Device
 from src.outcomes import unsupported
 from src.workloads.pipeline import ImagePipeline

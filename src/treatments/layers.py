@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from src.config.model_schema import DENOISER
 from src.config.paths import command
-from src.config.quant_schema import LayersConf, QuantConf, RequiresConf
+from src.config.schema.model import DENOISER
+from src.config.schema.quant import LayersConf, QuantConf, RequiresConf
 from src.workloads.workload import Workload
 
 GROUP_SIZES = (16, 32, 64, 128)  # usual ones, where the kernel takes any

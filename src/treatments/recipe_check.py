@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from src.config.arms import bare, baseline_of, is_inherited, is_usual, recipe_keys
-from src.config.model_schema import PIPELINE
-from src.config.recipe_schema import DIFFUSERS, SDPA, RecipeConf
-from src.config.schema import RootConf
+from src.config.schema.arms import bare, baseline_of, is_inherited, is_usual, recipe_keys
+from src.config.schema.model import PIPELINE
+from src.config.schema.recipe import DIFFUSERS, SDPA, RecipeConf
+from src.config.schema.root import RootConf
 from src.devices.capability import Status, capability
 from src.devices.device import Device
 from src.outcomes import RunEndedError, unsupported

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torchao.quantization import quantize_
 
-from src.config.quant_schema import QuantConf
+from src.config.schema.quant import QuantConf
 from src.context import RunContext
 from src.devices.capability import Status, capability
 from src.devices.device import Device

@@ -8,7 +8,7 @@ from torch import nn
 from torchao.quantization import quantize_
 
 from src.config.errors import ConfigError
-from src.config.quant_schema import QuantConf, RequiresConf
+from src.config.schema.quant import QuantConf, RequiresConf
 from src.context import RunContext
 from src.devices.capability import EMULATE, Capability, Status, capability
 from src.devices.device import Device

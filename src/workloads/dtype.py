@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from src.config.quant_schema import QuantConf
-from src.config.schema import AUTO, RootConf
+from src.config.schema.quant import QuantConf
+from src.config.schema.root import AUTO, RootConf
 
 FASTER = 1.2  # of another dtype's rate, from where on the unquantized model is measured in that one too
 _CHOICES = ("bfloat16", "float32")  # of dtype=auto; float16 overflows, so it is only taken where it is named

@@ -9,7 +9,7 @@ import torch
 from hydra.utils import get_method
 
 from src.config.errors import ConfigError
-from src.config.model_schema import InputConf, ModelConf, PipelineConf
+from src.config.schema.model import InputConf, ModelConf, PipelineConf
 from src.workloads.dims import count_of, resolved, shape_of
 
 

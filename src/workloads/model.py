@@ -11,11 +11,11 @@ from hydra.utils import instantiate
 from torch import nn
 
 from src.config.errors import ConfigError
-from src.config.model_schema import ComponentConf, ModelConf
-from src.config.schema import RootConf
-from src.workloads.parameters import fill, move_buffers, own_dtypes
-from src.workloads.sources import HYDRAS, factory_of, load_pretrained, pretrained_config
-from src.workloads.unquantized import refuse_quantized
+from src.config.schema.model import ComponentConf, ModelConf
+from src.config.schema.root import RootConf
+from src.workloads.weights.parameters import fill, move_buffers, own_dtypes
+from src.workloads.weights.sources import HYDRAS, factory_of, load_pretrained, pretrained_config
+from src.workloads.weights.unquantized import refuse_quantized
 
 
 def build_model(

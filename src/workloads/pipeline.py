@@ -9,15 +9,15 @@ from hydra.utils import get_object, instantiate
 from torch import nn
 
 from src.config.errors import ConfigError, accepted
-from src.config.model_schema import PIPELINE, VAE, ComponentConf, ModelConf
-from src.config.schema import RootConf, sizes
+from src.config.schema.model import PIPELINE, VAE, ComponentConf, ModelConf
+from src.config.schema.root import RootConf, sizes
 from src.workloads.dims import resolve, resolved
 from src.workloads.inputs import make_inputs
 from src.workloads.model import build_model, weights_made_on
 from src.workloads.recipe import restructured
-from src.workloads.saved import Saved, refuse_cut
 from src.workloads.tokens import PROMPT, TokenIds
-from src.workloads.unquantized import refuse_quantized_files
+from src.workloads.weights.saved import Saved, refuse_cut
+from src.workloads.weights.unquantized import refuse_quantized_files
 
 _WHERE = "model.pipeline"
 

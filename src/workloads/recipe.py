@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from src.config.recipe_schema import AUTO_ATTENTION, DIFFUSERS, RecipeConf
+from src.config.schema.recipe import AUTO_ATTENTION, DIFFUSERS, RecipeConf
 from src.outcomes import unsupported
 
 _BACKENDS = {

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from src.config.model_schema import TextEncoderConf
+from src.config.schema.model import TextEncoderConf
 
 PROMPT = "random token ids"  # any text stands for them, but the empty one
 _WORDS_FROM = 3  # the ids below are special in the vocabularies that count

@@ -9,16 +9,16 @@ import torch
 from torch import nn
 
 from src.config.errors import ConfigError
-from src.config.model_schema import DENOISER, PIPELINE
-from src.config.schema import RootConf, sizes, sizes_of_call
+from src.config.schema.model import DENOISER, PIPELINE
+from src.config.schema.root import RootConf, sizes, sizes_of_call
 from src.devices.device import Device
 from src.workloads.dims import resolve
 from src.workloads.inputs import make_inputs
 from src.workloads.inside import arguments_inside
 from src.workloads.model import build_model, empty_model, outline, weights_made_on
-from src.workloads.parameters import Heard, fill
 from src.workloads.pipeline import ImagePipeline, assemble, build_pipeline, parts_of
 from src.workloads.recipe import restructured
+from src.workloads.weights.parameters import Heard, fill
 
 
 @dataclass
@@ -117,7 +117,7 @@ def rebuild(
     Args:
         like: a workload of this configuration; its own weights may be gone.
         hear: given the target while it is an outline, returns what hears of each module of the target as soon as
-            its own weights are on the device (`src.workloads.parameters.fill`).
+            its own weights are on the device (`src.workloads.weights.parameters.fill`).
     """
     dtype = getattr(torch, cfg.dtype)
     parts = parts_of(cfg)

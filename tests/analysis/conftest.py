@@ -16,7 +16,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 from mlflow import MlflowClient
 
-from src.config.schema import AnalyzeConf, TrackingConf
+from src.config.schema.root import AnalyzeConf, TrackingConf
 from src.report.analysis import analyze
 from src.report.runs.filters import Filters
 from src.report.runs.links import RunLinks

@@ -7,8 +7,8 @@ import sys
 import pandas as pd
 import pytest
 
-from src.analysis.runs.logbook import Entry, Logbook
-from src.analysis.runs.tracker import Tracker
+from src.analysis.runs.tracked.logbook import Entry, Logbook
+from src.analysis.runs.tracked.tracker import Tracker
 from src.analyze import main
 from src.config.errors import ConfigError
 from src.records.record import Outcome
@@ -144,7 +144,7 @@ def test_only_linear_runs_say_how_to_get_the_others(store, analysing):
 
 
 def test_a_tracker_lost_after_reading_costs_only_the_logging(store, analysing, monkeypatch):
-    from src.analysis.runs.tracker import Tracker
+    from src.analysis.runs.tracked.tracker import Tracker
 
     def lost(*_: object) -> str:
         raise ConnectionError("gone")

@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 
-from src.analysis.advice import advised
-from src.analysis.answers import Goal, answers
-from src.analysis.commands import repeat, surer
+from src.analysis.answers.advice import advised
+from src.analysis.answers.commands import repeat, surer
+from src.analysis.answers.picks import Goal, answers
 from src.analysis.runs.frame import standing, tidy
-from src.analysis.runs.tracker import Tracker
+from src.analysis.runs.tracked.tracker import Tracker
 from src.analysis.verdicts import random_weights
-from src.config.schema import TrackingConf
+from src.config.schema.root import TrackingConf
 from src.quality.pictures import keep_pictures
 from src.records.store import run_folder
 from src.report import answer_words as words
@@ -100,6 +100,14 @@ def test_quality_in_words(framed, sqnr_db, told):
     run = made("a", 1.25)
     run.record.metrics["quality/sqnr_db"] = sqnr_db
     assert told in words.quality(framed([run]).iloc[0])
+
+
+def test_no_sqnr_is_asked_of_pictures(framed):
+    run = made("a", 1.25, target="pipeline")
+    run.record.metrics["quality/psnr_db"] = 31.0
+    frame = framed([run])
+    assert set(picks(frame)) == {FASTEST, SMALLEST}
+    assert words.quality(frame.iloc[0]) == "PSNR 31.0 dB against the unquantized"
 
 
 def test_devices_and_workloads_are_answered_apart_and_single_layers_not(framed):

@@ -4,8 +4,8 @@ import pytest
 
 from src.analysis.baselines import faster_dtypes, fastest_modes
 from src.analysis.runs.frame import tidy
-from src.analysis.runs.tracker import Tracker
-from src.config.schema import TrackingConf
+from src.analysis.runs.tracked.tracker import Tracker
+from src.config.schema.root import TrackingConf
 from tests.analysis.conftest import verdicts_table
 from tests.analysis.synthetic import CPU, made
 

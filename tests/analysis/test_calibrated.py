@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from src.analysis.runs import calibrated
-from src.analysis.runs.tracker import Tracker
+from src.analysis.runs.tracked.tracker import Tracker
 from src.calibration.record import Calibration
 from src.calibration.report import write_files
 from src.calibration.summary import summarize

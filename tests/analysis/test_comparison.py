@@ -12,7 +12,7 @@ from src.analysis import comparison
 from src.analysis.comparison import BROKE, FASTER, MENDED, PAYS_LESS, SAME, SLOWER, UNDECIDED
 from src.compare import compare
 from src.config.errors import ConfigError
-from src.config.schema import CompareConf
+from src.config.schema.root import CompareConf
 from src.records.record import Outcome
 from src.records.store import SweepManifest
 from tests.analysis.synthetic import Made, made

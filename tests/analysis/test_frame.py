@@ -4,12 +4,12 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from src.analysis.runs.frame import WORKLOAD, compared, layer_level, model_level, of_sweep, standing, tidy
-from src.analysis.runs.local_store import experiment_of, files_of
-from src.analysis.runs.tracker import Tracker, sweep_keys
+from src.analysis.runs.tracked.local_store import experiment_of, files_of
+from src.analysis.runs.tracked.tracker import Tracker, sweep_keys
 from src.analysis.shapes import breakeven_table, shapes
 from src.analysis.verdicts import image_metrics, workload_text
 from src.config.errors import ConfigError
-from src.config.schema import TrackingConf
+from src.config.schema.root import TrackingConf
 from src.records.record import Outcome
 from src.records.store import SweepManifest
 from tests.analysis.conftest import verdicts_table

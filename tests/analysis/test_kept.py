@@ -12,9 +12,9 @@ from pandas.testing import assert_frame_equal
 
 from benchmarks.scale import Store, records
 from src.analysis.runs.frame import tidied, tidy
-from src.analysis.runs.kept import Kept, pieces
-from src.analysis.runs.tracker import Tracker
-from src.config.schema import TrackingConf
+from src.analysis.runs.tracked.kept import Kept, pieces
+from src.analysis.runs.tracked.tracker import Tracker
+from src.config.schema.root import TrackingConf
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 RUNS = 100
@@ -111,7 +111,7 @@ def test_a_broken_file_is_made_anew_with_one_line(same, tracker, tmp_path):
 def test_rows_of_another_version_are_not_read(same, tracker, tmp_path, monkeypatch):
     before = same()
     (file,) = tmp_path.rglob("*.parquet")
-    monkeypatch.setattr("src.analysis.runs.kept.SCHEMA", 999)
+    monkeypatch.setattr("src.analysis.runs.tracked.kept.SCHEMA", 999)
     assert_frame_equal(same(), before)
     (other,) = {*tmp_path.rglob("*.parquet")} - {file}
     other.write_bytes(file.read_bytes())
@@ -163,7 +163,7 @@ def test_pieces_are_what_they_would_be_if_made_anew(tmp_path):
 
 
 def test_a_database_of_other_tables_is_read_through_mlflow(tracker, made, tmp_path, monkeypatch):
-    monkeypatch.setattr("src.analysis.runs.database._TAGGED", "SELECT * FROM no_such_table")
+    monkeypatch.setattr("src.analysis.runs.tracked.database._TAGGED", "SELECT * FROM no_such_table")
     found, told = tracker.attempts(tmp_path)
     assert sorted(found["run_id"]) == ids(tracker)
     assert list(tmp_path.iterdir()) == told == []

@@ -8,7 +8,7 @@ import pytest
 
 from src.analysis.ladder import Estimate, ladders, others
 from src.analysis.runs.frame import steps_of, tidied
-from src.analysis.runs.source import Runs, attempts
+from src.analysis.runs.tracked.source import Runs, attempts
 from src.records.record import Outcome
 from src.report.runs.ladder import ladder_in_words, ladder_section
 from tests.analysis.synthetic import CPU, made

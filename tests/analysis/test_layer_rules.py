@@ -4,8 +4,8 @@ import pytest
 
 from src.analysis.layer_rules import against, layer_rules
 from src.analysis.runs.frame import standing, tidy
-from src.analysis.runs.tracker import Tracker
-from src.config.schema import TrackingConf
+from src.analysis.runs.tracked.tracker import Tracker
+from src.config.schema.root import TrackingConf
 from tests.analysis.synthetic import made
 
 SIDES = {"all": "0", "field_default": "512", "large": "1024"}

@@ -10,13 +10,13 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
-from src.analysis.advice import advised
-from src.analysis.answers import answers
+from src.analysis.answers.advice import advised
+from src.analysis.answers.picks import answers
 from src.analysis.provenance import Provenance
 from src.analysis.runs.frame import standing, tidy
-from src.analysis.runs.tracker import Tracker
+from src.analysis.runs.tracked.tracker import Tracker
 from src.analysis.shapes import breakeven_table
-from src.config.schema import TrackingConf
+from src.config.schema.root import TrackingConf
 from src.report.report import Report
 from src.report.report import page as page_of
 from src.report.runs.figures import forest, speedup_range

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from src.analysis.runs.frame import layer_level, model_level, standing, tidy, trained
-from src.analysis.runs.tracker import Tracker
+from src.analysis.runs.tracked.tracker import Tracker
 from src.analysis.training_shapes import regimes, training_shapes
-from src.config.schema import TrackingConf
-from src.config.steps_schema import NO_OPTIMIZER
+from src.config.schema.root import TrackingConf
+from src.config.schema.steps import NO_OPTIMIZER
 from src.records.record import EMULATED, Outcome
 from src.records.store import run_folder
 from src.report.runs.filters import Filters

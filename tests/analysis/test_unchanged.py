@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from src.config.schema import AnalyzeConf, TrackingConf
+from src.config.schema.root import AnalyzeConf, TrackingConf
 from src.report import unchanged
 from src.report.unchanged import Told
 from tests.analysis.synthetic import made, publish

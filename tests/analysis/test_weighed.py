@@ -5,9 +5,9 @@ import json
 import pytest
 
 from src.analysis.runs.frame import standing, tidy
-from src.analysis.runs.tracker import Tracker
+from src.analysis.runs.tracked.tracker import Tracker
 from src.analysis.weighed import NAME, Point, kinds_text, weighed
-from src.config.schema import TrackingConf
+from src.config.schema.root import TrackingConf
 from src.records.store import run_folder
 from src.report.runs.weighed import weighed_section
 from tests.analysis.synthetic import made

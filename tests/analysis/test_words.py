@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from src.analysis.runs.frame import standing, tidy
-from src.analysis.runs.tracker import Tracker
+from src.analysis.runs.tracked.tracker import Tracker
 from src.analysis.shapes import breakeven_table, shapes
-from src.config.schema import TrackingConf
+from src.config.schema.root import TrackingConf
 from src.records.record import Outcome
 from src.report.words import sentences
 from tests.analysis.synthetic import linear_runs, made, model_runs

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from src.calibration.plan import Experiment, Kind, Spec, plan
-from src.config.measure_schema import MeasureConf
+from src.config.schema.measure import MeasureConf
 from src.statistics.speedup import SpeedupEstimate, verdict
 
 SLOWDOWNS = (0.02, 0.03, 0.05, 0.1)

@@ -17,10 +17,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from src.analysis.runs.tracker import Tracker
+from src.analysis.runs.tracked.tracker import Tracker
 from src.app.application import main
 from src.calibrate import _task
-from src.config.schema import CalibrateConf, CollectConf, TrackingConf
+from src.config.schema.root import CalibrateConf, CollectConf, TrackingConf
 from src.processes.isolated import EndedBy, Ending, Preloaded
 from src.records.record import SCHEMA_VERSION
 from tests.calibration.test_measuring import TINY

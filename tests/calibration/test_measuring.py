@@ -10,7 +10,7 @@ import pytest
 from src.calibration.measuring import measure_batch
 from src.calibration.plan import Kind, Spec, experiment
 from src.calibration.probes import timer_cost
-from src.config.schema import CalibrateConf
+from src.config.schema.root import CalibrateConf
 from src.devices.device import Device
 from src.devices.load import Load
 from tests.composing import calibration

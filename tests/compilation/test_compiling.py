@@ -17,7 +17,7 @@ from src.compilation.scopes import (
     repeated_blocks,
     timed_first_call,
 )
-from src.config.schema import CompileConf
+from src.config.schema.root import CompileConf
 from src.records.record import Outcome
 from src.workloads.workload import Whole, Workload, build_workload
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR

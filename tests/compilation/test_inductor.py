@@ -17,7 +17,7 @@ from src.checks.validation import check_values
 from src.compilation.inductor import asked_options, kept_options, merged_options, recommended_options
 from src.compilation.scopes import compiler_options
 from src.config.errors import ConfigError
-from src.config.schema import CompileConf
+from src.config.schema.root import CompileConf
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
 from src.treatments.packed.int8 import Int8ScaledWeightOnlyConfig, ScaledInt8Tensor

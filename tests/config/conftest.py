@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from src.app.application import main
 from src.checks.validation import validate
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 
 
 @dataclass

@@ -18,9 +18,9 @@ from omegaconf import DictConfig
 from src.app.application import main
 from src.app.arguments import parse
 from src.checks.validation import validated
-from src.config import schema
 from src.config.errors import ConfigError
 from src.config.paths import ROOT
+from src.config.schema import root
 from src.launching.preparation import writable
 from tests.config.conftest import Call
 
@@ -245,9 +245,9 @@ def test_an_interrupt_is_130(call: Call, argv: list[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "overrides"),
     [
-        ("analyze", schema.AnalyzeConf, ["margin=0.1"]),
-        ("compare", schema.CompareConf, ["before=x", "after=y"]),
-        ("collect", schema.CollectConf, ["sweep=x"]),
+        ("analyze", root.AnalyzeConf, ["margin=0.1"]),
+        ("compare", root.CompareConf, ["before=x", "after=y"]),
+        ("collect", root.CollectConf, ["sweep=x"]),
     ],
 )
 def test_the_other_commands_have_their_own_schema(

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from src.checks.validation import check_values
-from src.config.arms import (
+from src.config.errors import ConfigError
+from src.config.schema.arms import (
     TREATABLE,
     bare,
     baseline_of,
@@ -15,8 +16,7 @@ from src.config.arms import (
     overrides_of,
     recipe_text,
 )
-from src.config.errors import ConfigError
-from src.config.recipe_schema import LadderConf
+from src.config.schema.recipe import LadderConf
 from src.records.key import axes_of, count_alike, run_key, workload_key
 from tests.conftest import SMALL_FLUX
 

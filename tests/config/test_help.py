@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from src.config.paths import ROOT
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from tests.config.conftest import Call
 from tests.conftest import canonical
 

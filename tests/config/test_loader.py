@@ -17,7 +17,7 @@ from yaml import YAMLError
 from src.app.loader import Loader, check_job, checked_jobs
 from src.checks.validation import validate
 from src.config.paths import ROOT, config_source
-from src.config.schema import register
+from src.config.schema.root import register
 
 CHOICES = [
     [],

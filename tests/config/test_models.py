@@ -11,7 +11,7 @@ from omegaconf import MISSING, OmegaConf
 from src.checks.model_rules import model_mistakes
 from src.checks.validation import validated
 from src.config.errors import ConfigError, several
-from src.config.model_schema import ModelConf
+from src.config.schema.model import ModelConf
 from tests.composing import Compose
 from tests.config.conftest import Call, Called
 from tests.workloads.factories import CONF

@@ -14,7 +14,7 @@ from hydra.utils import get_class
 
 from src.checks.signatures import Signature, defined_as, lacks_method, method, mistakes, signature
 from src.config.paths import ROOT
-from src.config.quant_schema import QuantConf
+from src.config.schema.quant import QuantConf
 
 AO = "torchao.quantization"
 

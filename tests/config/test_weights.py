@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from src.config.model_schema import WeightsConf
-from src.workloads.weights import problems_of_weights
+from src.config.schema.model import WeightsConf
+from src.workloads.weights.places import problems_of_weights
 
 WHERE = "model.weights"
 

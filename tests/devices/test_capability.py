@@ -2,7 +2,7 @@
 
 import pytest
 
-from src.config.quant_schema import RequiresConf
+from src.config.schema.quant import RequiresConf
 from src.devices.capability import Status, capability, missing_hardware
 from src.devices.device import Device
 

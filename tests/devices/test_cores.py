@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from src.config.cluster_schema import SlurmRequest
+from src.config.schema.cluster import SlurmRequest
 from src.devices.cores import dealt_cpus
 from src.local.pool import DevicePool
 from tests.launching.jobs import Affinity

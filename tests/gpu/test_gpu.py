@@ -184,7 +184,7 @@ def test_a_profile_of_cuda_graphs_sees_their_kernels(compose, execute_run):
 
 def test_an_injected_delay_lasts_as_long_as_it_says(compose):
     from src.calibration.delay import delayed, true_speedup
-    from src.config.measure_schema import MeasureConf
+    from src.config.schema.measure import MeasureConf
     from src.devices.device import CudaDevice
     from src.measurement.paired import estimate_speedup, measure_interleaved
 

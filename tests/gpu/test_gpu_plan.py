@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from src.planning.cards import card_of
-from src.planning.footprint import Footprints
 from src.planning.matrix import Fate
+from src.planning.needs.footprint import Footprints
 from src.planning.planning import plan_runs
 from tests.planning.test_memory import foretold
 

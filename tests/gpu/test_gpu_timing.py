@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from src.config.measure_schema import MeasureConf
+from src.config.schema.measure import MeasureConf
 from src.devices.device import CudaDevice
 from src.devices.monitor import open_monitor
 from src.measurement.paired import Arms

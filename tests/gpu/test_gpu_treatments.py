@@ -10,7 +10,7 @@ from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
 from src.compilation.inductor import recommended_options
 from src.compilation.scopes import compiler_options
-from src.config.schema import CompileConf
+from src.config.schema.root import CompileConf
 from src.treatments.packed.int8 import Int8ScaledWeightOnlyConfig
 
 pytestmark = [

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from src.jobs.backend import UNKNOWN, JobState
-from src.jobs.claims import Claim
 from src.jobs.display import FollowDisplay
 from src.jobs.followed import Following, settle
 from src.jobs.follower import follow
+from src.jobs.node.claims import Claim
 from src.jobs.states import FATES
 from src.records.record import Outcome, Record, read_record
 from src.records.store import SweepManifest, read_manifest

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from src.jobs.portable import travelling
-from src.jobs.snapshot import SOURCES, take
+from src.jobs.node.portable import travelling
+from src.jobs.node.snapshot import SOURCES, take
 from src.records.environment import commit
 
 

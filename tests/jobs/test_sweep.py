@@ -7,8 +7,8 @@ from threading import Thread
 import pytest
 import yaml
 
-from src.config.cluster_schema import ClusterConf, SlurmRequest
 from src.config.errors import ConfigError
+from src.config.schema.cluster import ClusterConf, SlurmRequest
 from src.jobs.arrays import Grouping
 from src.jobs.outputs_lock import LOCK_NAME
 from src.jobs.sweep import run_on_cluster
@@ -209,11 +209,14 @@ def test_the_same_command_given_in_the_same_moment_waits_for_what_the_first_send
     pool, jobs = Pool(), ("gpu=h100", "gpu=a100")
     mine, same = configs(*jobs), configs(*jobs)
     second = Thread(target=lambda: run_on_cluster(same, LEAVE, pool, execute))
+    said = []
 
     def meanwhile(name):  # the first array is on its way, the second is not
         pool.before = lambda name: None
         second.start()
-        second.join(1)
+        while "waiting for it" not in "".join(said) and second.is_alive():
+            said.append(capsys.readouterr().err)
+            second.join(0.05)
 
     pool.before = meanwhile
     run_on_cluster(mine, LEAVE, pool, execute)
@@ -222,7 +225,7 @@ def test_the_same_command_given_in_the_same_moment_waits_for_what_the_first_send
     first, other = manifests(tmp_path)
     assert [run["job"] for run in other.runs] == [run["job"] for run in first.runs] == ["100", "101"]
     assert all(run.get("adopted") for run in other.runs)
-    assert "waiting for it" in capsys.readouterr().err
+    assert "waiting for it" in "".join(said)
 
 
 def test_a_driver_that_dies_before_anything_is_sent_leaves_nothing(configs, tmp_path):

@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.processes.children import fork_server
 from src.records.record import Record
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.config.cluster_schema import SlurmRequest
 from src.config.errors import ConfigError
+from src.config.schema.cluster import SlurmRequest
 from src.jobs.backend import JobState
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.config.schema import TrackingConf
+from src.config.schema.root import TrackingConf
 from src.jobs.backend import UNKNOWN, JobState
 from src.jobs.followed import Patience
 from src.launching.publication import SweepPublisher

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from src.autoquant.plan import Choice, Plan, read_plan
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.launching.endings import kept
 from src.launching.repetition import further, processes_of, run_processes, total_timeout_s
 from src.launching.standing import standing

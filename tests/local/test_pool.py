@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
-from src.config.cluster_schema import PoolConf, SlurmRequest
 from src.config.errors import ConfigError
 from src.config.paths import override
+from src.config.schema.cluster import PoolConf, SlurmRequest
 from src.devices.visible import visible_devices
 from src.local.pool import DevicePool
 from src.local.workstation import devices_of

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.local import group
 from src.local.grouping import LARGEST, brought_together, group_key
 from src.processes.isolated import Ending

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from src.collect import collect
-from src.config.schema import CollectConf, TrackingConf
+from src.config.schema.root import CollectConf, TrackingConf
 from src.processes.isolated import EndedBy, Preloaded
 from src.records.record import Record
 from tests.composing import Compose

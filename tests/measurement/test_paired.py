@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from src.config.measure_schema import MeasureConf
+from src.config.schema.measure import MeasureConf
 from src.devices.device import Device
 from src.devices.monitor import Blind, Reading
 from src.measurement.energy import energy_per_call_j

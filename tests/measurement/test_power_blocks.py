@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from src.config.measure_schema import MeasureConf
+from src.config.schema.measure import MeasureConf
 from src.devices.device import Device
 from src.devices.monitor import Reading
 from src.measurement.paired import Arms, measure_interleaved

@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 import yaml
 from hypothesis import strategies as st
 
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from tests.conftest import canonical
 
 Values = st.SearchStrategy[Any]

@@ -3,8 +3,8 @@
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from src.planning.besides import Besides
-from src.planning.footprint import Footprints
+from src.planning.needs.besides import Besides
+from src.planning.needs.footprint import Footprints
 from tests.conftest import SMALL_FLUX
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from src.config.schema import GpuConf
+from src.config.schema.root import GpuConf
 from src.devices.capability import capability
 from src.planning.cards import card_of
 from tests.conftest import canonical

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from src.config.measure_schema import MeasureConf
+from src.config.schema.measure import MeasureConf
 from src.planning.hours import GUESS, LADDER, History, guess_s
 from src.records.record import Outcome, Record
 

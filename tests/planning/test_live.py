@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from src.planning.live import LiveBytes
+from src.planning.needs.live import LiveBytes
 
 KB = 1024
 

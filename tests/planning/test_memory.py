@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.devices.device import GIB
-from src.planning.footprint import Footprints
-from src.planning.live import LiveBytes
-from src.planning.memory import Forecast, forecast, keeps_graphs, nothing_fits, reasoned
+from src.planning.needs.footprint import Footprints
+from src.planning.needs.live import LiveBytes
+from src.planning.needs.memory import Forecast, forecast, keeps_graphs, nothing_fits, reasoned
 from src.treatments.layers import capture_layers
-from src.workloads.parameters import size_bytes
+from src.workloads.weights.parameters import size_bytes
 from src.workloads.workload import build_workload
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.config.measure_schema import MeasureConf
+from src.config.schema.measure import MeasureConf
 from src.planning.hours import GUESS, History
 from src.planning.matrix import Fate
 from src.planning.parts import (

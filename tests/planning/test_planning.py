@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from src.config.measure_schema import MeasureConf
-from src.config.model_schema import InputConf, ModelConf
+from src.config.schema.measure import MeasureConf
+from src.config.schema.model import InputConf, ModelConf
 from src.planning.hours import GUESS
 from src.planning.matrix import Fate, Launch
+from src.planning.needs.work import least_s, linear_flop
 from src.planning.planning import plan_runs, show_plan
-from src.planning.work import least_s, linear_flop
 from src.records.key import axes_of, run_key
 from src.records.record import Outcome, Record
 from src.records.store import run_folder

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from src.forecasts.models.promises import Promises
-from src.planning.footprint import Footprints
 from src.planning.matrix import HERE, Launch
+from src.planning.needs.footprint import Footprints
 from src.planning.planning import plan_runs, show_plan
 from src.records.key import axes_of
 from src.records.record import Outcome, Record

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from src.launching.preparation import PRELOAD
-from src.planning.footprint import Footprints
+from src.planning.needs.footprint import Footprints
 from src.processes.isolated import Preloaded
 from tests.conftest import SMALL_FLUX
 from tests.fork_server import own_fork_server

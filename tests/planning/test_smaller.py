@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from src.planning.footprint import Footprint, Footprints
-from src.planning.smaller import SMALLER, sizes_that_fit
-from src.planning.work import least_of_run_s, linear_flop, rate_elsewhere_tflop_s
+from src.planning.needs.footprint import Footprint, Footprints
+from src.planning.needs.smaller import SMALLER, sizes_that_fit
+from src.planning.needs.work import least_of_run_s, linear_flop, rate_elsewhere_tflop_s
 from src.records.record import Outcome
 
 HERE = __name__

@@ -88,8 +88,13 @@ def test_an_exception_leaves_its_traceback_in_the_log(server: Preloaded, tmp_pat
 
 def test_a_hang_ends_with_all_that_it_started(server: Preloaded, tmp_path: Path) -> None:
     started = time.monotonic()
-    ending = server.run(jobs.hang_with_grandchild, (tmp_path / "pids",), log=tmp_path / "log", timeout_s=1)
-    assert ending.by is EndedBy.TIMEOUT
+    for timeout_s in (1, 10, 100):  # on a busy machine it takes a while to hang
+        ending = server.run(
+            jobs.hang_with_grandchild, (tmp_path / "pids",), log=tmp_path / "log", timeout_s=timeout_s
+        )
+        assert ending.by is EndedBy.TIMEOUT
+        if (tmp_path / "pids").exists():
+            break
     assert time.monotonic() - started < 240
     for pid in map(int, (tmp_path / "pids").read_text().split()):
         assert is_gone(pid)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from src.config.schema import TrackingConf
+from src.config.schema.root import TrackingConf
 from src.records.record import Outcome, Record
 from src.records.store import SweepManifest, next_attempt, run_folder
 

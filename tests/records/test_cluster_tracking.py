@@ -24,7 +24,7 @@ from run_folders import free_port, local, make_run, make_sweep
 from servers import POSTGRES, Server, forward, http_server, packets_swallowed, postgresql, reply
 
 from src.collect import collect
-from src.config.schema import CollectConf, RootConf, TrackingConf
+from src.config.schema.root import CollectConf, RootConf, TrackingConf
 from src.launching import publication as publishing
 from src.launching.publication import left_to_its_job, publish_own
 from src.records.mlflow.connection import within

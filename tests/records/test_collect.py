@@ -14,7 +14,7 @@ from run_folders import free_port, local, make_run, make_sweep
 
 from src.collect import collect, main
 from src.config.errors import ConfigError
-from src.config.schema import CollectConf, TrackingConf
+from src.config.schema.root import CollectConf, TrackingConf
 from src.jobs.followed import Patience
 from src.records.mlflow.tracking import open_tracker
 from src.records.record import Outcome, read_record

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from src.analysis.runs.frame import CELL
-from src.analysis.runs.variants import variants
-from src.config.schema import RootConf, SerializeConf
+from src.analysis.runs.tracked.variants import variants
+from src.config.schema.root import RootConf, SerializeConf
 from src.records import key as key_module
 from src.records.environment import versions
 from src.records.key import axes_of, run_key

@@ -15,7 +15,7 @@ import pytest
 from alembic.config import Config
 from run_folders import free_port, local, make_run, make_sweep
 
-from src.config.schema import TrackingConf
+from src.config.schema.root import TrackingConf
 from src.records.mlflow.connection import mend_folder
 from src.records.mlflow.content import label, params, settings
 from src.records.mlflow.options import OPTIONS_TAG

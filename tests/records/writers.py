@@ -16,7 +16,7 @@ from typing import Any
 
 import mlflow.tracking  # noqa: F401
 
-from src.config.schema import TrackingConf
+from src.config.schema.root import TrackingConf
 from src.launching.publication import publish_own
 from src.records.mlflow.tracking import open_tracker
 from src.records.store import MANIFEST_NAME, read_manifest, sweep_folder

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from src.analyze import main, with_imports
-from src.config.schema import AnalyzeConf, TrackingConf
+from src.config.schema.root import AnalyzeConf, TrackingConf
 from src.report.analysis import analyze
 
 GRID = Path("outputs/published/nvidia-h100-80gb-hbm3/linear_grid.csv")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from src.config.schema import SerializeConf
+from src.config.schema.root import SerializeConf
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
 from src.serialization.checkpoint import Written, load_into, remove, verify, write_info, write_weights

@@ -101,7 +101,7 @@ def test_a_fresh_process_gives_the_same_from_the_package(shipped):
     assert metrics["package/start_s"] > 0
     assert metrics["package/build_s"] > 0
     assert "its package there" in record.reason
-    assert re.search(r"as quick as where it was built|not timed, as others used", found["speed"])
+    assert re.search(r"where it was built \(|not timed, as others used", found["speed"])
     (built,) = record.details["packages"]["treated"]
     assert metrics["package/size_mib"] == pytest.approx(built["bytes"] / 2**20, abs=1e-3)
     assert built["inputs"] == ["float32 [16, 256]"]
@@ -143,7 +143,7 @@ def test_a_call_of_another_size_is_refused(workload, checkpoint, cpu):
 @pytest.mark.parametrize(
     ("there_ms", "foreign_cpus", "says"),
     [
-        (1.0, 0.0, "as quick as where it was built (0."),
+        (1.0, 0.0, "not told apart in speed from where it was built (0."),  # within the 10 % of arms in turn
         (2.0, 0.0, "0.50x as quick as where it was built (0."),
         (1.0, 9.0, "not timed, as others used 9.0 of 1 CPUs"),
     ],

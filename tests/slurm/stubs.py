@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src.config.schema import GpuConf
+from src.config.schema.root import GpuConf
 from src.outcomes import unsupported
 from src.records.record import Outcome
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from src.config.cluster_schema import ClusterConf, SlurmRequest
-from src.config.schema import GpuConf, RootConf, TaskConf
+from src.config.schema.cluster import ClusterConf, SlurmRequest
+from src.config.schema.root import GpuConf, RootConf, TaskConf
 from src.jobs.sweep import run_on_cluster
 from src.records.record import Record, read_record
 from src.records.store import SweepManifest, read_manifest

@@ -2,8 +2,8 @@
 
 import pytest
 
-from src.config.cluster_schema import SlurmRequest
 from src.config.errors import ConfigError
+from src.config.schema.cluster import SlurmRequest
 from src.slurm import partitions
 from src.slurm.partitions import Partition, placed
 from tests.slurm.cluster import Cluster

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from src.config.cluster_schema import SlurmRequest
 from src.config.errors import ConfigError
+from src.config.schema.cluster import SlurmRequest
 from src.jobs.backend import UNKNOWN, JobState
 from src.slurm.backend import SlurmBackend, check_available, find_by_name, max_array_size, states
 from tests.slurm.cluster import Cluster, lacking

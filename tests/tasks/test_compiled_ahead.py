@@ -9,7 +9,7 @@ from torch._inductor import config as inductor_config
 
 from src.compilation.ahead import without_content
 from src.compilation.scopes import forget_all_compiled
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.devices.device import Device
 from src.records.record import Outcome, Record
 from src.tasks.arms.ahead import compile_arms

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from src.config.schema import CompileConf
+from src.config.schema.root import CompileConf
 from src.devices.device import Device
 from src.devices.load import Load
 from src.devices.monitor import Blind

@@ -10,7 +10,7 @@ from torch import nn
 
 from src.checks.validation import check
 from src.config.errors import ConfigError
-from src.config.steps_schema import NO_OPTIMIZER
+from src.config.schema.steps import NO_OPTIMIZER
 from src.records.key import run_key
 from src.records.mlflow.content import points
 from src.records.record import EMULATED, Outcome

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.context import RunContext
 from src.local.group import as_equal_pair
 from src.local.sharing import LEFT, Sharing

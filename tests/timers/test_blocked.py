@@ -2,7 +2,7 @@
 
 import pytest
 
-from src.config.measure_schema import MeasureConf
+from src.config.schema.measure import MeasureConf
 from src.devices.device import Device
 from src.measurement.paired import measure_alone, measure_interleaved
 from src.measurement.rounds import estimate_speedup, rounds_in_turn

@@ -11,9 +11,9 @@ from torch.utils._pytree import tree_leaves
 
 from src.compilation.scopes import compile_module
 from src.treatments.layers import capture_layers
-from src.treatments.making import make_treated
+from src.treatments.routes.making import make_treated
 from src.treatments.scheme import make_scheme
-from src.workloads.parameters import size_bytes
+from src.workloads.weights.parameters import size_bytes
 from src.workloads.workload import build_workload
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from src.config.quant_schema import LayersConf, RequiresConf
+from src.config.schema.quant import LayersConf, RequiresConf
 from src.treatments.layers import LayerRow, capture_layers, linear_shape, tally, unmatched, why_not
 from src.workloads.workload import Whole, Workload, build_workload
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR

@@ -8,7 +8,7 @@ from src.outcomes import RunEndedError
 from src.records.record import Outcome
 from src.treatments.layers import is_quantized
 from src.workloads.model import build_model
-from src.workloads.parameters import size_bytes
+from src.workloads.weights.parameters import size_bytes
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR
 from tests.treatments.conftest import assert_same
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from src.config.model_schema import InputConf
+from src.config.schema.model import InputConf
 from src.planning.matrix import Fate
 from src.planning.planning import plan_runs
 from src.records.record import Outcome

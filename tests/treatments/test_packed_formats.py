@@ -14,7 +14,7 @@ from torchao.quantization.quantize_.workflows import IntxChooseQParamsAlgorithm,
 from src.treatments.packed.bits import unpack
 from src.treatments.packed.fpx import FpxTensor, FpxWeightOnlyConfig, decode, largest_value
 from src.treatments.packed.uintx import PackedUintxWeightOnlyConfig, UintxTensor
-from src.workloads.parameters import size_bytes
+from src.workloads.weights.parameters import size_bytes
 
 FLOATS = [(e, m) for e in range(1, 8) for m in range(7) if 3 <= 1 + e + m <= 8]
 BITS = range(1, 8)

@@ -7,7 +7,7 @@ from torchao.quantization import Int8WeightOnlyConfig
 
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
-from src.treatments.torchao_configs import torchao_config
+from src.treatments.routes.torchao_configs import torchao_config
 from tests.conftest import SMALL_FLUX
 from tests.treatments.conftest import assert_same
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from src.analysis.recipe import layer_patterns, model_words, recipe
+from src.analysis.answers.recipe import layer_patterns, model_words, recipe
 from src.workloads.workload import build_workload
 from tests.conftest import SMALL_FLUX
 from tests.treatments.conftest import same

@@ -10,7 +10,7 @@ from src.records.record import Outcome
 from src.treatments.applied import quantize_layers
 from src.treatments.layers import capture_layers, is_quantized
 from src.treatments.scheme import make_scheme
-from src.workloads.parameters import size_bytes
+from src.workloads.weights.parameters import size_bytes
 from src.workloads.workload import build_workload
 from tests.conftest import SMALL_FLUX
 

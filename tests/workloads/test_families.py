@@ -4,10 +4,10 @@ import pytest
 import torch
 import yaml
 
-from src.planning.footprint import Footprints
+from src.planning.needs.footprint import Footprints
 from src.records.record import Outcome
 from src.treatments.layers import capture_layers
-from src.workloads.parameters import size_bytes
+from src.workloads.weights.parameters import size_bytes
 from src.workloads.workload import build_workload
 from tests.conftest import ROOT
 from tests.workloads.factories import SEARCHED

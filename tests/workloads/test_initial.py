@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from src.compilation.scopes import repeated_blocks
-from src.workloads.initial import Scales, depth
 from src.workloads.model import build_model
+from src.workloads.weights.initial import Scales, depth
 from src.workloads.workload import build_workload
 from tests.conftest import SMALL_FLUX
 from tests.workloads.rms import through_blocks

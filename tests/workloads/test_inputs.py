@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from src.config.errors import ConfigError
-from src.config.model_schema import InputConf, ModelConf
+from src.config.schema.model import InputConf, ModelConf
 from src.workloads.dims import resolved
 from src.workloads.inputs import make_inputs, merged
 

@@ -8,10 +8,10 @@ from hydra.utils import get_class
 from torch import nn
 
 from src.config.errors import ConfigError
-from src.config.model_schema import ModelConf, WeightsConf
+from src.config.schema.model import ModelConf, WeightsConf
 from src.measurement.memory import peak_memory
 from src.workloads.model import build_model, empty_model
-from src.workloads.parameters import size_bytes
+from src.workloads.weights.parameters import size_bytes
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR
 
 CPU = torch.device("cpu")

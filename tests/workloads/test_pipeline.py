@@ -14,7 +14,7 @@ from torch import nn
 from src.checks.validation import validate
 from src.compilation.scopes import compile_module, compiler_counts
 from src.config.errors import ConfigError
-from src.config.schema import CompileConf
+from src.config.schema.root import CompileConf
 from src.timers.components import timed_components
 from src.treatments.layers import capture_layers
 from src.treatments.scheme import make_scheme

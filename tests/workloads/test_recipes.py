@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL, FluxTransformer2DModel
 from torch import nn
 
-from src.config.recipe_schema import RecipeConf
+from src.config.schema.recipe import RecipeConf
 from src.outcomes import RunEndedError
 from src.profiling.attention import attention_kinds
 from src.workloads.recipe import changes, recipe_refusals, restructured

@@ -7,11 +7,11 @@ from hydra.utils import get_class, instantiate
 from torch import nn
 
 from src.checks.validation import validate
-from src.config.model_schema import ComponentConf, TextEncoderConf
+from src.config.schema.model import ComponentConf, TextEncoderConf
 from src.treatments.layers import capture_layers
 from src.workloads.model import build_model, empty_model
-from src.workloads.parameters import size_bytes
 from src.workloads.tokens import PROMPT, TokenIds
+from src.workloads.weights.parameters import size_bytes
 from src.workloads.workload import build_workload
 from tests.conftest import SMALL_FLUX
 

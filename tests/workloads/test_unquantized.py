@@ -8,13 +8,13 @@ import torch
 from torchao.quantization import quantize_
 
 from src.config.errors import ConfigError
-from src.config.model_schema import ComponentConf, ModelConf, WeightsConf
+from src.config.schema.model import ComponentConf, ModelConf, WeightsConf
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
 from src.treatments.packed.fpx import FpxWeightOnlyConfig
 from src.workloads.model import build_model, outline
 from src.workloads.pipeline import check_weights
-from src.workloads.unquantized import quantized_tensors
+from src.workloads.weights.unquantized import quantized_tensors
 from tests.conftest import SMALL_FLUX
 from tests.workloads.factories import INT8, SEARCHED, quantized_linears, two_linears
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from src.analysis.runs.devices import Device
-from src.analysis.runs.local_store import Tagged
+from src.analysis.runs.tracked.local_store import Tagged
 from src.config.paths import command
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from src.analysis.runs.kept import Kept, kept_folder
-from src.analysis.runs.tracker import Tracker
+from src.analysis.runs.tracked.kept import Kept, kept_folder
+from src.analysis.runs.tracked.tracker import Tracker
 from src.records.mlflow.content import identity_text
 from src.records.record import RECORD_NAME, Record, RecordError, read_record
 from src.records.store import run_folder

@@ -9,8 +9,8 @@ import pandas as pd
 
 from src.analysis.runs.attempts import one_per_key, pool_rows
 from src.analysis.runs.devices import told_apart
-from src.analysis.runs.source import BESIDES, NO_STEP, QUANTIZED, SHAPE, Runs, attempts
-from src.analysis.runs.variants import variants_of
+from src.analysis.runs.tracked.source import BESIDES, NO_STEP, QUANTIZED, SHAPE, Runs, attempts
+from src.analysis.runs.tracked.variants import variants_of
 from src.records.pooled import ESTIMATE
 from src.records.record import EMULATED, FINDINGS, Outcome
 from src.statistics.bootstrap import Array

@@ -9,9 +9,9 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from src.config.model_schema import PIPELINE
-from src.config.quant_schema import QuantConf, RequiresConf
-from src.config.schema import AUTO, RootConf
+from src.config.schema.model import PIPELINE
+from src.config.schema.quant import QuantConf, RequiresConf
+from src.config.schema.root import AUTO, RootConf
 from src.devices.capability import Status, capability, quant_conf
 from src.forecasts.evidence.cells import is_cpu
 from src.forecasts.forecast import UNKNOWN, Forecast, Place, Shape
@@ -21,7 +21,7 @@ from src.forecasts.models.rest import Rest, Work, computed_rest, measured_rest, 
 from src.forecasts.models.whole import Layers, Whole, put_together
 from src.forecasts.queries import usual_place
 from src.planning.cards import card_of
-from src.planning.footprint import Footprints
+from src.planning.needs.footprint import Footprints
 from src.statistics.speedup import Verdict
 from src.treatments.layers import LayerRow, why_not
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from src.config.noise import quiet_libraries
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.planning.matrix import Promise
 from src.processes.children import fork_server
 from src.records.mlflow.content import identity_text

@@ -11,7 +11,7 @@ import pandas as pd
 
 from src.analysis.runs.frame import Row, compared, model_level
 from src.analysis.verdicts import treatment_text, workload_text
-from src.config.model_schema import PIPELINE
+from src.config.schema.model import PIPELINE
 from src.forecasts.forecast import UNKNOWN, Forecast, Forecaster, Place, Shape
 from src.forecasts.models.layer_times import LayerTimes
 from src.forecasts.models.rest import measured_rest

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 
 if TYPE_CHECKING:
-    from src.planning.footprint import Footprints
     from src.planning.matrix import Promise
+    from src.planning.needs.footprint import Footprints
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import pandas as pd
 
 from src.analysis.runs.frame import Row, model_level
 from src.analysis.verdicts import workload_text
-from src.config.model_schema import DENOISER, PIPELINE
-from src.config.schema import RootConf
+from src.config.schema.model import DENOISER, PIPELINE
+from src.config.schema.root import RootConf
 from src.forecasts.evidence.kernels import like
 from src.forecasts.forecast import Forecaster, Place, Shape
 from src.forecasts.models.layer_times import LayerTimes

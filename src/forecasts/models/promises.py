@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.forecasts.evidence.cells import is_cpu
 from src.forecasts.forecast import Forecast
 from src.forecasts.knowledge import Knowledge, learned
 from src.forecasts.models.asked import ModelForecaster, device_asked
-from src.planning.footprint import Footprints
 from src.planning.matrix import Promise
+from src.planning.needs.footprint import Footprints
 
 
 class Promises:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from src.config.schema import RootConf, sizes
+from src.config.schema.root import RootConf, sizes
 from src.forecasts.evidence.kernels import like
 from src.forecasts.forecast import Place
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.config.schema import sizes
+from src.config.schema.root import sizes
 from src.forecasts.models.asked import AskedModel
 
 _MS = ("baseline_ms", "treated_ms", "rest_ms")

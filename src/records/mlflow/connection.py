@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from src.config.paths import command, database_path, database_uri
-from src.config.schema import TrackingConf
+from src.config.schema.root import TrackingConf
 from src.config.tracking_uri import without_password
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from src.config.model_schema import DENOISER, PIPELINE, TOKENS
+from src.config.schema.model import DENOISER, PIPELINE, TOKENS
 from src.records.key import AXES
 from src.records.mlflow.shown import shown
 from src.records.pictures import quality_words

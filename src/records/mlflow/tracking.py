@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src.config.schema import TrackingConf
+from src.config.schema.root import TrackingConf
 from src.records.mlflow import content
 from src.records.mlflow.connection import Connection, TrackingError, UnpublishableError, connect, explained
 from src.records.mlflow.options import OPTIONS_TAG, options_text

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from src.analysis.commands import repeat
+from src.analysis.answers.commands import repeat
 from src.analysis.runs.frame import Row
 from src.records.store import run_folder
 

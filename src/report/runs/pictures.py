@@ -11,7 +11,7 @@ import pandas as pd
 
 from src.analysis.runs.frame import WORKLOAD, Row, model_level
 from src.analysis.verdicts import decibels, percent, treatment_text, workload_text
-from src.config.model_schema import RANDOM_WEIGHTS
+from src.config.schema.model import RANDOM_WEIGHTS
 from src.records.pictures import PICTURES_NAME, Strips, strips
 from src.records.store import run_folder
 from src.report.graphics.markup import Cell, number_cell, table, text_cell

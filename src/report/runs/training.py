@@ -18,7 +18,7 @@ from src.analysis.verdicts import (
     treatment_text,
     workload_text,
 )
-from src.config.steps_schema import NO_OPTIMIZER
+from src.config.schema.steps import NO_OPTIMIZER
 from src.records.mlflow.content import LOSSES_NAME
 from src.records.store import run_folder
 from src.report.graphics.markup import Cell, chip, legend, number_cell, table, text_cell

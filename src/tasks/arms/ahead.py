@@ -15,8 +15,8 @@ from hydra.utils import get_class
 from src.compilation.ahead import compile_alone, compile_only, needs_the_device, without_content
 from src.compilation.inductor import kept_options
 from src.compilation.scopes import FirstCall, compiler_options
-from src.config.arms import compiled_as, is_usual
-from src.config.schema import RootConf
+from src.config.schema.arms import compiled_as, is_usual
+from src.config.schema.root import RootConf
 from src.context import RunContext
 from src.devices.device import Device
 from src.records.record import Record, write_json

@@ -5,8 +5,8 @@ from typing import Any
 
 from src.compilation.inductor import options_in_effect
 from src.compilation.scopes import FirstCall, forget_compiled, timed_first_call
-from src.config.model_schema import PIPELINE
-from src.config.recipe_schema import SDPA
+from src.config.schema.model import PIPELINE
+from src.config.schema.recipe import SDPA
 from src.context import RunContext
 from src.measurement.memory import Peaks, peak_memory
 from src.profiling.attention import attention_kinds
@@ -15,7 +15,7 @@ from src.tasks.arms.ahead import note_ahead
 from src.tasks.arms.packaged import compile_arm
 from src.timers.steps import mark_step
 from src.treatments.attached import attach
-from src.workloads.parameters import size_bytes
+from src.workloads.weights.parameters import size_bytes
 from src.workloads.workload import Workload
 
 

@@ -4,7 +4,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from src.config.schema import AUTO, RootConf
+from src.config.schema.root import AUTO, RootConf
 from src.context import RunContext
 from src.devices.device import Device
 from src.measurement import dtypes

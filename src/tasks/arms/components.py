@@ -4,7 +4,7 @@ import time
 from statistics import median
 from typing import Any
 
-from src.config.model_schema import DENOISER, PIPELINE
+from src.config.schema.model import DENOISER, PIPELINE
 from src.context import RunContext
 from src.tasks.arms.arm import Arm
 from src.timers.components import Spans, timed_components

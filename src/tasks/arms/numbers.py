@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from src.config.model_schema import DENOISER
+from src.config.schema.model import DENOISER
 from src.context import RunContext
 from src.outcomes import RunEndedError
 from src.quality.finite import NotFinite, first_not_finite, is_finite

@@ -9,7 +9,7 @@ import torch
 
 from src.compilation.dynamic import at_sizes, ends
 from src.compilation.scopes import compile_module
-from src.config.arms import compiled_as
+from src.config.schema.arms import compiled_as
 from src.context import RunContext
 from src.outcomes import RunEndedError
 from src.quality.sqnr import compare, on_cpu

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from src.config.arms import baseline_of, recipe_text
+from src.config.schema.arms import baseline_of, recipe_text
 from src.context import RunContext
 from src.treatments.recipe_check import settled
 

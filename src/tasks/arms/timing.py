@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from src.config.model_schema import PIPELINE
-from src.config.schema import RootConf
+from src.config.schema.model import PIPELINE
+from src.config.schema.root import RootConf
 from src.context import RunContext
 from src.devices.device import Device
 from src.devices.load import Load, cpu_load

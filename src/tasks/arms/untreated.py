@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from src.config.arms import is_usual
-from src.config.schema import RootConf
+from src.config.schema.arms import is_usual
+from src.config.schema.root import RootConf
 from src.context import RunContext
 from src.measurement.memory import Peaks, fits_twice, peak_memory
 from src.quality.sqnr import on_cpu
@@ -27,10 +27,10 @@ from src.tasks.arms.recipe import baseline_run
 from src.tasks.arms.timing import Timed, time_alone
 from src.treatments.attached import has_hooks
 from src.treatments.layers import LayerRow, capture_layers, linear_shape
-from src.treatments.making import make_treated
+from src.treatments.routes.making import make_treated
 from src.treatments.scheme import make_scheme
-from src.workloads.parameters import size_bytes
 from src.workloads.recipe import changes, recipe_refusals
+from src.workloads.weights.parameters import size_bytes
 from src.workloads.workload import Workload, build_workload
 
 UNQUANTIZED = "none"  # the scheme

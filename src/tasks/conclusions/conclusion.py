@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from src.config.arms import baseline_of, is_usual, recipe_keys, recipe_text
+from src.config.schema.arms import baseline_of, is_usual, recipe_keys, recipe_text
 from src.context import RunContext
 from src.measurement.rounds import Rounds
 from src.records.record import EMULATED, Record

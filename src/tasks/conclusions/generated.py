@@ -1,6 +1,6 @@
 """What both arms of a pipeline generated: how far it is apart, and the images or videos themselves."""
 
-from src.config.model_schema import PIPELINE
+from src.config.schema.model import PIPELINE
 from src.context import RunContext
 from src.quality.images import compare_images
 from src.quality.media import keep_samples

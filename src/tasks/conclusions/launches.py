@@ -3,8 +3,8 @@
 from typing import Any
 
 from src.compilation.inductor import options_of_mode
-from src.config.arms import compiled_as
-from src.config.schema import CompileConf, RootConf
+from src.config.schema.arms import compiled_as
+from src.config.schema.root import CompileConf, RootConf
 from src.measurement.rounds import Rounds
 from src.statistics.speedup import Verdict
 from src.tasks.arms.timing import Timed, is_part

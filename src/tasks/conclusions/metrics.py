@@ -3,7 +3,7 @@
 import numpy as np
 
 from src.compilation.scopes import CompilerCounts, FirstCall
-from src.config.schema import RootConf
+from src.config.schema.root import RootConf
 from src.devices.device import GIB, Device
 from src.measurement.memory import device_used_gib
 from src.measurement.rounds import Rounds, estimate_speedup

@@ -1,0 +1,1 @@
+"""Answers: what to use, the code that does it, and the command that makes it surer."""

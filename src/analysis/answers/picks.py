@@ -1,0 +1,199 @@
+"""What to use: of each workload the fastest treatment, the smallest, and the fastest that keeps the quality."""
+
+import math
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+import pandas as pd
+
+from src.analysis.runs.frame import WORKLOAD, Row, compared, model_level
+from src.analysis.verdicts import decibels, interval_text, speedup_text, treatment_text
+from src.config.schema.model import PIPELINE
+from src.statistics.speedup import Verdict
+
+GOOD_SQNR_DB = 30.0  # the quality that the third answer asks for
+GOOD_SQNR = f"SQNR ≥ {GOOD_SQNR_DB:.0f} dB"
+_MOST = 24  # answers
+_CONTROL = "none"
+_AS_SMALL = 1.01  # memory within 1 % of the least counts as equal
+_LAST = {PIPELINE: 0, "denoiser": 1}  # whole images first, then the denoiser, then its parts
+
+
+class Goal(StrEnum):
+    """What somebody may want."""
+
+    FASTEST = "fastest"
+    SMALLEST = "smallest"
+    GOOD = f"fastest with {GOOD_SQNR}"
+
+
+@dataclass(frozen=True)
+class Pick:
+    """The answer for some goals: a treatment, or none, and why none."""
+
+    goals: tuple[Goal, ...]
+    row: Row | None  # None: leave it unquantized
+    why: str = ""
+    rivals: list[Row] = field(default_factory=list)  # that it cannot be told apart from, best first
+    nearest: Row | None = None  # where there is none: what came closest
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The picks for one workload on one device."""
+
+    first: Row  # any run of the workload, for its names
+    runs: int  # treatments that were compared
+    picks: list[Pick]
+
+
+def answers(runs: pd.DataFrame) -> tuple[list[Answer], int]:
+    """One answer per device and workload that was compared with anything; whole images before parts of models.
+
+    Args:
+        runs: standing rows.
+
+    Returns:
+        The answers, and how many more there would be: of very many workloads the first are answered.
+    """
+    ran = model_level(compared(runs))
+    ran = ran[(ran["quant"] != _CONTROL) & ~ran["withheld"]]
+    group = ran.groupby(["device", *WORKLOAD], dropna=False).ngroup()
+    new = ~group.duplicated()
+    firsts = [(row, n) for (_, row), n in zip(ran[new].iterrows(), group[new].tolist(), strict=True)]
+    firsts.sort(key=lambda first: (str(first[0]["device"]), _order(first[0])))
+    return [_answer(ran[group == number]) for _, number in firsts[:_MOST]], max(0, len(firsts) - _MOST)
+
+
+def _order(row: Row) -> tuple[int, str, float, float]:
+    return _LAST.get(str(row["target"]), 2), str(row["model"]), _size(row["resolution"]), _size(row["batch"])
+
+
+def _size(value: Any) -> float:
+    return 0.0 if pd.isna(value) else float(value)
+
+
+def _answer(rows: pd.DataFrame) -> Answer:
+    rows = with_times(rows)
+    first = rows.iloc[0]
+    picks = [_fastest(rows), _smallest(rows)]
+    if first["target"] != PIPELINE:  # in a picture's SQNR its mean brightness counts as signal
+        picks.append(_good(rows))
+    return Answer(first, len(rows), _merged(picks))
+
+
+def with_times(rows: pd.DataFrame) -> pd.DataFrame:
+    """Add what a treatment takes on one scale for all compile modes, ms: ``scale/ms``, and its interval's ends.
+
+    Runs measure their baselines anew, and these differ a little: the scale is the median unquantized time of the
+    compile mode, divided by the speedup, which is paired.
+    """
+    unquantized_ms = rows.groupby("compile")["latency/baseline_median_ms"].transform("median")
+    return rows.assign(
+        **{
+            "scale/baseline_ms": unquantized_ms,
+            "scale/ms": unquantized_ms / rows["speedup/ratio"],
+            "scale/low_ms": unquantized_ms / rows["speedup/ci_high"],
+            "scale/high_ms": unquantized_ms / rows["speedup/ci_low"],
+        }
+    )
+
+
+def _fastest(rows: pd.DataFrame) -> Pick:
+    pays = _that_pay(rows)
+    if pays.empty:
+        return Pick((Goal.FASTEST,), None, _none_helps(rows), nearest=_best(rows))
+    best = pays.iloc[int(pays["scale/ms"].argmin())]
+    return Pick((Goal.FASTEST,), best, rivals=_rivals(best, rows))
+
+
+def _smallest(rows: pd.DataFrame) -> Pick:
+    smaller = rows[rows["memory/model_gib"] < rows["memory/baseline_model_gib"]]
+    if smaller.empty:
+        told = "no treatment was measured to take less memory"
+        return Pick((Goal.SMALLEST,), None, told)
+    least = smaller["memory/model_gib"].min()
+    as_small = smaller[smaller["memory/model_gib"] <= _AS_SMALL * least].sort_values("scale/ms")
+    best, others = as_small.iloc[0], as_small.iloc[1:]
+    return Pick((Goal.SMALLEST,), best, rivals=[row for _, row in others.iterrows()])
+
+
+def _good(rows: pd.DataFrame) -> Pick:
+    good = rows[_keeps_quality(rows)]
+    pays = _that_pay(rows)
+    kept = pays[_keeps_quality(pays)]
+    if len(kept):
+        best = kept.iloc[int(kept["scale/ms"].argmin())]
+        return Pick((Goal.GOOD,), best, rivals=_rivals(best, good))
+    if len(pays):
+        known = pays[pays["quality/sqnr_db"].notna()].sort_values("quality/sqnr_db", ascending=False)
+        nearest = f", the nearest is {_told(known.iloc[0])}, {_sqnr(known.iloc[0])}" if len(known) else ""
+        many = (
+            f"none of the {len(pays)} that help keeps"
+            if len(pays) > 1
+            else "the one that helps does not keep"
+        )
+        return Pick((Goal.GOOD,), None, f"{many} it{nearest}")
+    if good.empty:
+        return Pick((Goal.GOOD,), None, "no treatment keeps it")
+    return Pick((Goal.GOOD,), None, _none_helps(good), nearest=_best(good))
+
+
+def _keeps_quality(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether the output keeps the quality; one that is equal to the last bit has no SQNR."""
+    equal = rows.get("quality/max_abs_error", pd.Series(math.nan, rows.index)).eq(0)
+    return (rows["quality/sqnr_db"] >= GOOD_SQNR_DB) | equal
+
+
+def _that_pay(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows that help, and are faster than the model is unquantized in its fastest compile mode."""
+    faster = rows["scale/ms"] < rows["scale/baseline_ms"].min()
+    found: pd.DataFrame = rows[(rows["verdict"] == Verdict.HELPS) & faster]
+    return found
+
+
+def _none_helps(rows: pd.DataFrame) -> str:
+    best = _best(rows)
+    helps = rows[rows["verdict"] == Verdict.HELPS]
+    if len(helps):
+        fastest = rows.iloc[int(rows["scale/baseline_ms"].argmin())]["compile"]
+        return f"what helps is slower than the model unquantized with compile={fastest}"
+    many = f"none of {len(rows)} treatments is" if len(rows) > 1 else "the one treatment is not"
+    return f"{many} surely faster; the best, {_told(best)}: {best['verdict']}"
+
+
+def _best(rows: pd.DataFrame) -> Row:
+    return rows.iloc[int(rows["speedup/ratio"].argmax())]
+
+
+def _told(row: Row) -> str:
+    return f"{treatment_text(row)} {speedup_text(row)} ({interval_text(row)})"
+
+
+def _sqnr(row: Row) -> str:
+    return f"{decibels(float(row['quality/sqnr_db']))} dB"
+
+
+def _rivals(best: Row, rows: pd.DataFrame) -> list[Row]:
+    """The others whose intervals reach into that of the best, fastest first."""
+    overlap = rows[(rows["scale/low_ms"] <= best["scale/high_ms"]) & (rows.index != best.name)]
+    return [row for _, row in overlap.sort_values("scale/ms").iterrows()]
+
+
+def _merged(picks: list[Pick]) -> list[Pick]:
+    """Goals that the same treatment serves in one pick; goals that nothing serves for the same reason likewise."""
+    found: list[Pick] = []
+    for pick in picks:
+        same = next((i for i, each in enumerate(found) if _same(each, pick)), None)
+        if same is None:
+            found.append(pick)
+        else:
+            found[same] = replace(found[same], goals=(*found[same].goals, *pick.goals))
+    return found
+
+
+def _same(one: Pick, other: Pick) -> bool:
+    if one.row is None or other.row is None:
+        return one.row is other.row and one.why == other.why
+    return bool(one.row.name == other.row.name)

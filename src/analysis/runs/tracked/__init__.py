@@ -1,0 +1,1 @@
+"""Attempts out of MLflow, column by column: what of them is kept here, and what tells them apart."""

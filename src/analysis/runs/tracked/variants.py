@@ -1,0 +1,114 @@
+"""What tells runs of one scheme on one workload apart: the options of the treatment in which they differ."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from src.config.schema.steps import USUAL_OPTIMIZER
+from src.records.mlflow.options import is_prose
+
+_OF_STEPS = ("training.optimizer.", "training.lora.")
+_TREATED_BY = ("quant.", "compile.", "recipe.", "model.", *_OF_STEPS)  # what can tell two treatments apart
+_FREE = ("quant.config.", "compile.options.", "recipe.", "model.factory.", *_OF_STEPS)
+_NOT_A_VARIANT = (".name", ".description", "._target_", ".dims.M", ".dims.K", ".dims.N")
+_LAYERS = "quant.layers."  # the rules for layers, and the name of their preset
+_PRESET = _LAYERS + "name"
+_TARGET = _LAYERS + "sensitive.min_sqnr_db"  # of a preset that chooses by it
+_USUAL = {  # what is another is told where all runs of a scheme have it in common, too
+    _PRESET: "all",  # conf/layers
+    "training.optimizer._target_": USUAL_OPTIMIZER,
+    "training.lora.rank": "0",
+}
+
+
+def may_tell(name: str) -> bool:
+    """Whether an option may tell two treatments apart."""
+    telling = name.startswith(_TREATED_BY) and not name.endswith(_NOT_A_VARIANT) and not is_prose(name)
+    return telling or name in _USUAL
+
+
+def variants_of(frame: pd.DataFrame, cell: Sequence[str]) -> npt.NDArray[np.object_]:
+    """`variants` of a frame with a column ``options`` (JSON), among the rows that agree in the columns of `cell`."""
+    groups = frame.groupby([*cell], dropna=False, sort=False).ngroup().to_numpy()
+    codes, texts = pd.factorize(frame["options"])
+    parsed = [json.loads(text) for text in texts]
+    unusual = [bool(_unusual(given)) for given in parsed]
+    members: dict[int, set[int]] = defaultdict(set)
+    for group, code in {*zip(groups.tolist(), codes.tolist(), strict=True)}:
+        members[group].add(code)
+    told: dict[tuple[int, ...], dict[int, str]] = {}
+    found: dict[int, dict[int, str]] = {}
+    for group, several in members.items():
+        if len(several) > 1 or any(unusual[code] for code in several):
+            key = tuple(sorted(several))
+            if key not in told:
+                rows = [{"params": parsed[code]} for code in key]
+                told[key] = dict(zip(key, variants(rows, []), strict=True))
+            found[group] = told[key]
+    each = zip(groups.tolist(), codes.tolist(), strict=True)
+    return np.array([found[group][code] if group in found else "" for group, code in each], dtype=object)
+
+
+def variants(rows: Sequence[dict[str, Any]], axes: Sequence[str]) -> list[str]:
+    """Per row, the treatment's parameters by which it differs from others with the same axes.
+
+    That only some of the layers were quantized, what stepped the weights instead of AdamW and that only adapters were
+    trained is told where all runs of a scheme have it in common, too.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        groups[tuple(row.get(name) for name in axes)].append(index)
+    found = [""] * len(rows)
+    for members in groups.values():
+        params = [rows[index]["params"] for index in members]
+        differing = [name for name in _options(params) if len({p.get(name, "") for p in params}) > 1]
+        differing = _by_preset(differing, params)
+        differing += [name for name in _unusual(params[0]) if not _is_told(name, differing)]
+        for index, given in zip(members, params, strict=True):
+            found[index] = ", ".join(f"{_short(name)}={given.get(name, 'default')}" for name in differing)
+    return found
+
+
+def _options(params: Sequence[dict[str, str]]) -> list[str]:
+    """Parameters to compare: those that all runs have, and what can be added to a configuration freely.
+
+    One that only some have otherwise comes of another version of the schema.
+    """
+    names = {
+        n for given in params for n in given if n.startswith(_FREE) or all(n in other for other in params)
+    }
+    return sorted(name for name in names if may_tell(name) and name != _PRESET)
+
+
+def _unusual(given: dict[str, str]) -> list[str]:
+    return [name for name, usual in _USUAL.items() if given.get(name, usual) != usual]
+
+
+def _is_told(name: str, differing: Sequence[str]) -> bool:
+    """Whether an option is among others, or the rules are that the preset stands for."""
+    return name in differing or (name == _PRESET and any(each.startswith(_LAYERS) for each in differing))
+
+
+def _by_preset(differing: list[str], params: Sequence[dict[str, str]]) -> list[str]:
+    """The rules for layers in one word, their preset's name, where that tells the runs apart just as well."""
+    rules = [name for name in differing if name.startswith(_LAYERS)]
+    settings = {tuple(given.get(name, "") for name in [_PRESET, *rules]) for given in params}
+    if not rules or len(settings) > len({preset for preset, *_ in settings}):
+        return differing if _TARGET not in rules else _with_target(differing, params)
+    return [*(name for name in differing if name not in rules), _PRESET]
+
+
+def _with_target(differing: list[str], params: Sequence[dict[str, str]]) -> list[str]:
+    """The target beside the preset, where runs of one differ in nothing else."""
+    without = [{name: value for name, value in given.items() if name != _TARGET} for given in params]
+    named = _by_preset([name for name in differing if name != _TARGET], without)
+    return [*named, _TARGET] if _PRESET in named else differing
+
+
+def _short(name: str) -> str:
+    return name.split(".", 1)[1].removeprefix("config.").removesuffix(".name").removesuffix("._target_")

@@ -1,0 +1,82 @@
+"""Which smaller sizes of a workload fit into a device's memory: an estimate from the footprint of the asked ones."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from src.config.errors import ConfigError
+from src.config.schema.root import RootConf, sizes_of_call
+from src.devices.device import Device
+from src.outcomes import log_text
+from src.planning.needs.footprint import Footprint, Footprints
+from src.planning.needs.memory import forecast, reasoned
+from src.workloads.dims import resolve
+
+SMALLER = "a smaller batch or resolution, or a larger device"
+_AXES = {"frames": 1, "resolution": 2, "batch": 1}  # and with what power of it activations grow
+_ROOM = 0.9  # of the device: as `Forecast.is_tight` has it
+
+
+def sizes_that_fit(cfg: RootConf, footprint: Footprint, kind: str, card_gib: float) -> str:
+    """``frames=41, resolution=336 or batch=1 would fit, by estimate``: each with all else as asked.
+
+    Where no smaller size helps, as the weights alone are too large, that is said. A run that ended for want of memory
+    needs more than is foretold of it, if that would have fitted; what is proposed needs clearly less.
+
+    Args:
+        cfg: a run that does not fit.
+        footprint: of its workload.
+        kind: torch device type.
+        card_gib: the device's memory.
+    """
+    if footprint.trouble or not cfg.resolution:
+        return SMALLER
+    rows = reasoned(footprint, cfg.quant, kind)
+    asked = forecast(cfg, footprint, rows, kind, card_gib)
+    most_gib = _ROOM * min(card_gib, asked.peak_gib)
+
+    def fits(ratio: float) -> bool:
+        return forecast(cfg, _scaled(footprint, ratio), rows, kind, card_gib).peak_gib <= most_gib
+
+    fit = [size for axis in _AXES if (size := _largest(axis, cfg, fits))]
+    if not fit:
+        return "a larger device: at no smaller size do the weights and what both arms need fit"
+    *first, last = fit
+    either = f"{', '.join(first)} or " if first else ""
+    return f"{either}{last} would fit, by estimate; or a larger device"
+
+
+def after_oom(cfg: RootConf, device: Device) -> str:
+    """What would fit, of a run that ended for want of memory; empty where that cannot be estimated."""
+    try:
+        return sizes_that_fit(cfg, Footprints().of(cfg), device.kind, device.memory_gib)
+    except Exception as error:  # the run has ended: nothing that is said of it must hide that
+        print(log_text(error), file=sys.stderr)
+        return ""
+
+
+def _largest(axis: str, cfg: RootConf, fits: Callable[[float], bool]) -> str:
+    """The largest smaller size of an axis that fits, as ``frames=41``; empty: there is none."""
+    asked = getattr(cfg, axis)
+    found = next((size for size in _smaller(axis, cfg) if fits((size / asked) ** _AXES[axis])), None)
+    return "" if found is None else f"{axis}={found}"
+
+
+def _smaller(axis: str, cfg: RootConf) -> Iterator[int]:
+    """Smaller sizes of an axis that the model can have, the largest first."""
+    for size in range(getattr(cfg, axis) - 1, 0, -1):
+        other: dict[str, Any] = {axis: size}
+        try:
+            resolve(cfg.model.dims, sizes_of_call(replace(cfg, **other)), "model.dims")
+        except ConfigError:
+            continue
+        yield size
+
+
+def _scaled(footprint: Footprint, ratio: float) -> Footprint:
+    """With inputs and activations of so many times the size."""
+    inputs, activations = round(footprint.inputs * ratio), round(footprint.activations * ratio)
+    saved = footprint.inputs + footprint.activations - inputs - activations
+    building = max(footprint.weights, footprint.building - saved)
+    return replace(footprint, inputs=inputs, activations=activations, building=building)

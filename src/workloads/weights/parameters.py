@@ -1,0 +1,125 @@
+"""Parameters and buffers of a model that has none yet: random ones made in place, others moved; their bytes."""
+
+import math
+from collections.abc import Callable, Collection
+from functools import partial
+from weakref import WeakValueDictionary
+
+import torch
+from torch import nn
+
+from src.config.schema.model import ComponentConf, ModelConf
+from src.workloads.weights.initial import Scales
+
+Heard = Callable[[nn.Module], None]
+_OF_A_NORM = ("gamma", "bias")  # of Wan's and Qwen-Image's VAEs vectors of three or four dimensions
+
+
+def fill(
+    model: nn.Module,
+    conf: ModelConf | ComponentConf,
+    device: torch.device,
+    dtype: torch.dtype,
+    seed: int,
+    *,
+    made_on: torch.device | None = None,
+    only: Collection[nn.Module] | None = None,
+    filled: Heard | None = None,
+) -> None:
+    """Give every module of an outline its weights on the device, one module after another.
+
+    Args:
+        made_on: as in `build_model`.
+        only: the modules that are wanted; the others stay as they are (their random values are passed over).
+        filled: hears of each wanted module as soon as its own parameters and buffers are on the device.
+    """
+    generator = torch.Generator(device=made_on or device).manual_seed(seed)
+    own, scales = own_dtypes(model, dtype), Scales(model, conf.weights.std)
+    there: WeakValueDictionary[int, nn.Parameter] = WeakValueDictionary()  # what is shared stays shared
+    for path, module in model.named_modules():
+        wanted = only is None or module in only
+        if conf.weights.source != "random":
+            if wanted:
+                _move(module, device, there)
+        else:
+            std_of = partial(scales.of, path, module)
+            _make(module, partial(own, path), std_of, generator, device, there if wanted else None)
+        if wanted and filled:
+            filled(module)
+
+
+def _make(
+    module: nn.Module,
+    own: Callable[[str], torch.dtype],
+    std_of: Callable[[str, torch.Tensor], float],
+    generator: torch.Generator,
+    device: torch.device,
+    there: WeakValueDictionary[int, nn.Parameter] | None,
+) -> None:
+    """Replace a module's own meta parameters by seeded values, and move buffers, which hold real content.
+
+    Args:
+        there: what has been made so far, by the parameter that it replaces; None: nothing is wanted of this module.
+    """
+    for name, parameter in module.named_parameters(recurse=False):
+        made = None if there is None else there.get(id(parameter))
+        if made is None:
+            value = torch.empty(parameter.shape, device=generator.device, dtype=own(name))
+            _initialize(value, name, std_of, generator)
+            if there is None:
+                continue
+            made = there[id(parameter)] = nn.Parameter(value.to(device), requires_grad=False)
+        setattr(module, name, made)
+    if there is not None:
+        move_buffers(module, own, device)
+
+
+def move_buffers(module: nn.Module, own: Callable[[str], torch.dtype], device: torch.device) -> None:
+    """Move a module's own buffers; those that a checkpoint holds take the model's dtype."""
+    for name, buffer in module.named_buffers(recurse=False):
+        stored = buffer.is_floating_point() and name not in module._non_persistent_buffers_set
+        module._buffers[name] = buffer.to(device=device, dtype=own(name) if stored else buffer.dtype)
+
+
+def own_dtypes(model: nn.Module, dtype: torch.dtype) -> Callable[[str, str], torch.dtype]:
+    """The dtype of a tensor by its module's path and its name."""
+    keep = frozenset(getattr(model, "_keep_in_fp32_modules", None) or ())
+    strict = getattr(model, "_keep_in_fp32_modules_strict", None)
+    if strict is not None and dtype is not torch.float16:  # transformers: the others only from float16 up
+        keep = frozenset(strict)
+    return lambda path, name: torch.float32 if keep.intersection([*path.split("."), name]) else dtype
+
+
+def _move(module: nn.Module, device: torch.device, there: WeakValueDictionary[int, nn.Parameter]) -> None:
+    """Move a module's own parameters and buffers."""
+    for name, parameter in module.named_parameters(recurse=False):
+        moved = there.get(id(parameter))
+        if moved is None:
+            moved = there[id(parameter)] = nn.Parameter(parameter.to(device), requires_grad=False)
+        setattr(module, name, moved)
+    for name, buffer in module.named_buffers(recurse=False):
+        module._buffers[name] = buffer.to(device)
+
+
+def _initialize(
+    value: torch.Tensor, name: str, std_of: Callable[[str, torch.Tensor], float], generator: torch.Generator
+) -> None:
+    """Vectors as a norm layer has them (weight or gamma 1, bias 0), everything else normal."""
+    if value.dim() <= 1 or (name in _OF_A_NORM and value.numel() == max(value.shape)):
+        value.fill_(1.0 if name in ("weight", "gamma") else 0.0)
+    else:
+        value.normal_(0.0, std_of(name, value), generator=generator)
+
+
+def size_bytes(model: nn.Module) -> int:
+    """Bytes of parameters and buffers as stored, looking inside quantized tensors."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return sum(tensor_bytes(tensor) for tensor in {id(t): t for t in tensors}.values())
+
+
+def tensor_bytes(tensor: torch.Tensor) -> int:
+    """Bytes as stored, looking inside quantized tensors."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        names, _ = tensor.__tensor_flatten__()
+        return sum(tensor_bytes(getattr(tensor, name)) for name in names)
+    return math.prod(tensor.shape) * tensor.element_size()
