@@ -32,7 +32,7 @@ from src.workloads.workload import Workload  # noqa: E402
 PAGE = ROOT / "docs" / "models.md"
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 _META = torch.device("meta")
-_BETWEEN = r"(<!-- {0}:begin -->\n).*?(<!-- {0}:end -->)"
+_BEGIN, _END = "<!-- {}:begin -->\n", "<!-- {}:end -->"
 _HEAD = (
     "| `model` | parameters | resolution, frames | layers, shapes | TFLOP | Linear | bound, halved | "
     "left by `field_default` |\n|---|--:|---|--:|--:|--:|--:|---|\n"
@@ -174,6 +174,6 @@ def tables() -> dict[str, str]:
 if __name__ == "__main__":
     text = PAGE.read_text(encoding="utf-8")
     for place, table in tables().items():
-        between = re.compile(_BETWEEN.format(place), re.DOTALL)
-        text = between.sub(lambda found, table=table: f"{found[1]}{table}{found[2]}", text)
+        before, _, rest = text.partition(_BEGIN.format(place))
+        text = f"{before}{_BEGIN.format(place)}{table}{_END.format(place)}{rest.partition(_END.format(place))[2]}"
     PAGE.write_text(text, encoding="utf-8")

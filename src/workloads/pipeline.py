@@ -35,12 +35,14 @@ def pipeline_parts(cfg: RootConf) -> dict[str, Part]:
     conf = cfg.model.pipeline
     vae = {VAE: Part(conf.vae, cfg.seed + 2, f"{_WHERE}.vae")} if conf.vae.factory else {}
     found = {conf.denoiser: Part(cfg.model, cfg.seed, "model"), **vae}
-    others = [("text_encoders", conf.encoders()), ("parts", conf.parts)]
-    for place, modules in others:
-        for name, module in modules.items():
-            seed = cfg.seed + 3 + len(found) - len(vae)
-            found[name] = Part(module, seed, f"{_WHERE}.{place}.{name}")
-    return found
+    others: list[tuple[str, str, ComponentConf]] = [
+        ("text_encoders", name, encoder) for name, encoder in conf.encoders().items()
+    ]
+    others += [("parts", name, part) for name, part in conf.parts.items()]
+    return found | {
+        name: Part(part, cfg.seed + 4 + index, f"{_WHERE}.{place}.{name}")
+        for index, (place, name, part) in enumerate(others)
+    }
 
 
 def parts_of(cfg: RootConf) -> dict[str, Part]:
