@@ -16,6 +16,7 @@ DENOISER, VAE = "denoiser", "vae"  # components of a pipeline, as quant.componen
 RANDOM_WEIGHTS = "random weights"  # whose quality says nothing of how images look
 TOKENS = "tokens"  # model.pipeline.prompt: the text encoders are part of the pipeline
 _GIVEN = {"key": GIVEN}
+INDEX = "model_index.json"  # in the folder of a whole pipeline: its class, and those of its parts
 BOX = ROOT / "src" / "workloads" / "box"  # weights that this project has trained and brings along
 TENSOR_DTYPES = (
     "bfloat16", "float16", "float32", "float64", "bool", "uint8", "int8", "int16", "int32", "int64",

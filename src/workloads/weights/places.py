@@ -6,7 +6,7 @@ from pathlib import Path
 
 from src.config.errors import accepted
 from src.config.paths import at_home
-from src.config.schema.model import BOX, PipelineConf, WeightsConf
+from src.config.schema.model import BOX, INDEX, PipelineConf, WeightsConf
 from src.workloads.weights.files import FOLDER, counted, damage, json_object, quantized_files, variant_of
 
 _BASELINE = "quant=..., for the baseline is unquantized"
@@ -28,7 +28,6 @@ REMEDY = (
     "quant=... makes of unquantized weights"
 )
 _LEGACY = "Transformer2DModel"  # what diffusers once called several classes
-_INDEX = "model_index.json"
 _OTHER = "give another folder, or the model=... that they belong to"
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
@@ -73,10 +72,10 @@ def problems_of_pipeline(conf: PipelineConf, where: str) -> Iterator[str]:
     folder, cls = weights.folder(), conf._target_.rpartition(".")[2]
     if folder is None or weights.subfolder:
         return
-    saved = json_object(folder / _INDEX).get("_class_name")
+    saved = json_object(folder / INDEX).get("_class_name")
     if not saved:
         single = "; a single model: model.weights" if (folder / "config.json").is_file() else ""
-        yield f"{given}: no {_INDEX} that names a class; give a pipeline that save_pretrained wrote{single}"
+        yield f"{given}: no {INDEX} that names a class; give a pipeline that save_pretrained wrote{single}"
     elif saved != cls:
         yield f"{given}: of {saved}, and this model's pipeline is {cls}; {_OTHER}"
     else:
