@@ -129,7 +129,7 @@ def context(cfg: Any, device: Any) -> Any:
 
 def timed(probe: Probe) -> dict[str, Any]:
     """The row of a cell."""
-    from src.measurement.paired import measure_interleaved
+    from src.measurement.paired import Conditions, measure_interleaved
     from src.measurement.rounds import estimate_speedup
     from src.statistics.speedup import verdict
 
@@ -140,7 +140,8 @@ def timed(probe: Probe) -> dict[str, Any]:
     device, conf, began = opened(probe.cfg), probe.cfg.measure, time.time()
     calls = [arm.call for arm in probe.arms]
     try:
-        rounds = measure_interleaved(*calls, device, conf, cold=True, launches=device.kind != "cuda")
+        under = Conditions(cold=True, launches=device.kind != "cuda")
+        rounds = measure_interleaved(*calls, device, conf, under)
     except Exception as error:
         return row | {"error": f"{type(error).__name__}: {error}"[:300]}
     found = estimate_speedup(rounds, conf)

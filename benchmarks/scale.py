@@ -41,6 +41,7 @@ _MODELS = [f"made-up-{name}" for name in ("flux", "sd3", "sdxl", "pixart", "wan"
 _SETTINGS = {f"quant.setting_{i}": "null" for i in range(20)} | {
     f"compile.setting_{i}": "true" for i in range(8)
 }
+_ENVIRONMENT = {"torch": "2.13.0", "torchao": "0.18.0", "protocol": "3", "host": "node1", "dirty": False}
 _START_S = 1_785_578_400
 _OTHERS = [f"latency/{arm}{p}_ms" for arm in ("", "baseline_") for p in ("p10", "p90", "host", "device")]
 _OTHERS += [f"memory/{arm}peak_{kind}_gib" for arm in ("", "baseline_") for kind in ("allocated", "reserved")]
@@ -90,21 +91,21 @@ def _record(
     sweep = f"sweep-{number // 1000:04d}"
     record = Record(f"{number:016x}", 1, sweep, axes, started_at=moment, finished_at=moment, shape=shape)
     record.device = {"name": device, "kind": "cuda", "identity": {"name": device, "memory_gib": 80.0}}
-    record.environment = {
-        "torch": "2.13.0",
-        "torchao": "0.18.0",
-        "protocol": "3",
-        "host": "node1",
-        "dirty": False,
-    }
+    record.environment = dict(_ENVIRONMENT)
     if number % 20 == 19:
-        record.outcome, record.reason = (
-            Outcome.UNSUPPORTED,
-            f"{axes['quant']} needs another device than {device}",
-        )
-        record.remedy, record.shape = "another device", {}
-        return record
-    record.outcome = Outcome.OK
+        record.outcome, record.shape = Outcome.UNSUPPORTED, {}
+        record.reason, record.remedy = f"{axes['quant']} needs another device than {device}", "another device"
+    else:
+        record.outcome = Outcome.OK
+        _measure(record, chance)
+        if number % 10 == 0:
+            _repeat(record, chance)
+    return record
+
+
+def _measure(record: Record, chance: random.Random) -> None:
+    """A speedup that grows with the layer, and what else is measured."""
+    axes, shape = record.axes, record.shape
     rows, side = (shape["M"], shape["K"] * shape["N"]) if shape else (256, 2**22)
     grows = 0.06 * math.log2(rows) + 0.03 * math.log2(side) - 1.05
     ratio = math.exp(
@@ -119,13 +120,17 @@ def _record(
         "memory/model_gib": 0.6, "memory/baseline_model_gib": 1.0, "quality/sqnr_db": chance.uniform(15, 45),
     }  # fmt: skip
     record.details = {"pairing": "interleaved", "stop_reason": "narrow"}
-    if number % 10 == 0:
-        names = ("ratio", "ci_low", "ci_high")
-        near = [[x * math.exp(chance.gauss(0, 0.01))] * 3 for x in (ratio,) * 3]
-        each = [dict(zip(names, (r, r * low / ratio, r * high / ratio), strict=True)) for r, *_ in near]
-        record.details["processes"] = {"planned": 3, "each": [one | {"counts": True} for one in each]}
-        record.metrics["speedup/processes"] = 3.0
-    return record
+
+
+def _repeat(record: Record, chance: random.Random) -> None:
+    """As if measured in three processes."""
+    ratio, low, high = (record.metrics[f"speedup/{name}"] for name in ("ratio", "ci_low", "ci_high"))
+    near = [ratio * math.exp(chance.gauss(0, 0.01)) for _ in range(3)]
+    each = [
+        {"ratio": r, "ci_low": r * low / ratio, "ci_high": r * high / ratio, "counts": True} for r in near
+    ]
+    record.details["processes"] = {"planned": 3, "each": each}
+    record.metrics["speedup/processes"] = 3.0
 
 
 class Store:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.app.composing import run_configs
+from src.app.composing.runs import run_configs
 from src.forecasts.evidence.imports import read_imports
 from src.forecasts.knowledge import Knowledge
 from src.forecasts.models.asked import ModelForecaster

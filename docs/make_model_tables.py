@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from src.app.composing import run_configs  # noqa: E402
+from src.app.composing.runs import run_configs  # noqa: E402
 from src.config.schema.model import ComponentConf  # noqa: E402
 from src.config.schema.quant import RequiresConf  # noqa: E402
 from src.config.schema.root import RootConf, sizes_of_call  # noqa: E402

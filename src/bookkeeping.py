@@ -33,7 +33,7 @@ def _slurm(outputs: Path) -> Backend:
 
 
 def _pool(outputs: Path) -> Backend:
-    from src.local.pool import DevicePool
+    from src.workstation.pool import DevicePool
 
     return DevicePool(outputs)
 

@@ -46,7 +46,8 @@ def compare(conf: CompareConf, console: Console | None = None) -> int:
     )
     found = comparison.compare(before, after, conf.margin, conf.between)
     how = (
-        f"Intervals hold both sides' own noise, and {conf.between:.0%} between processes where a run has one. "
+        "Intervals hold both sides' own noise and what processes differ by: as a run's own processes tell it (of a "
+        f"speedup also other runs of its device), and {conf.between:.0%} where nothing does. "
         f"What changed has its whole interval beyond {conf.margin:.0%}."
     )
     show(console, found, before, after, how)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from src.config.schema.root import RootConf
+from src.records.beside import compilers_of
 from src.records.record import Record
+from src.records.store import sweep_folder
 
 if TYPE_CHECKING:  # imports torch, which a run that ends before its task may not need
     from src.devices.device import Device
@@ -48,6 +50,10 @@ class RunContext:
     device: "Device"
     report: Callable[[str], None]  # tells the driver which phase is on
     kept: Kept | None = None  # where other runs are in this process too
+
+    def compilers(self) -> list[int]:
+        """Processes of its sweep that compile the next runs now: they hold the device, and have no work for it."""
+        return compilers_of(sweep_folder(Path(self.cfg.outputs), self.record.sweep))
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

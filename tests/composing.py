@@ -8,7 +8,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
 from src.app.arguments import parse, search_path
-from src.app.loader import Loader
+from src.app.composing.loader import Loader
 from src.config.schema.root import CalibrateConf, RootConf, register
 
 CONF = Path(__file__).resolve().parents[1] / "conf"

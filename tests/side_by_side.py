@@ -20,7 +20,7 @@ WAITING = ["--dist", "loadfile", "-n", "2"]  # each process has clusters of its 
 APART = (  # they wait more than they compute
     "tests/slurm",
     "tests/jobs/test_node.py",
-    "tests/local/test_pool.py",
+    "tests/workstation/test_pool.py",
     "tests/records/test_cluster_tracking.py",
 )
 _PROGRESS = re.compile(r"[.sxXEF]*( +\[ *\d+%\])?")

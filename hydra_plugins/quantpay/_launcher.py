@@ -67,7 +67,7 @@ class SendingLauncher(Launcher, ABC):
         Raises:
             ConfigError: a run cannot be sent, or what takes the jobs is not there or refuses them.
         """
-        from src.app.loader import checked_jobs
+        from src.app.composing.loader import checked_jobs
         from src.config.errors import ConfigError
 
         if budget := self.config.launch.budget:

@@ -73,7 +73,7 @@ class BreakevenSweeper(CheckedSweeper):
         Raises:
             ConfigError: some run is wrong.
         """
-        from src.app.sweep_axes import jobs
+        from src.app.composing.sweep_axes import jobs
         from src.config.errors import explained
         from src.search.question import refuse_axis
         from src.search.runs import Notes
@@ -106,7 +106,7 @@ class BreakevenSweeper(CheckedSweeper):
 
     def _checked_ends(self) -> list[dict[str, str]]:
         """Check every combination at both ends, the first at every value; returns what tells each from the others."""
-        from src.app.sweep_axes import varied
+        from src.app.composing.sweep_axes import varied
 
         numbers, last = range(len(self._combinations)), len(self._along) - 1
         ends = [self._job((number, index)) for number in numbers for index in (0, last)]
@@ -117,7 +117,7 @@ class BreakevenSweeper(CheckedSweeper):
         return [{key: value for key, value in each.items() if key != self._axis} for each in apart[::2]]
 
     def _searches(self) -> "list[AxisSearch]":
-        from src.app.loader import checked_jobs
+        from src.app.composing.loader import checked_jobs
         from src.config.aliases import aliases
         from src.search.axis import AxisSearch
         from src.search.forecasts import forecaster, guesses, refuse_unchanged

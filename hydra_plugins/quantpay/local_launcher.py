@@ -34,7 +34,7 @@ class LocalLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs; each return value is the run's exit status. What measures nothing runs as Hydra runs it."""
-        from src.app.loader import checked_jobs
+        from src.app.composing.loader import checked_jobs
         from src.local.sweep import run_sweep
         from src.run import execute, foretelling
 

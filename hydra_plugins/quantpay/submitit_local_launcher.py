@@ -12,7 +12,7 @@ from src.config.schema.cluster import ClusterConf, PoolConf
 
 if TYPE_CHECKING:
     from src.config.schema.root import RootConf
-    from src.local.pool import DevicePool
+    from src.workstation.pool import DevicePool
 
 
 @dataclass
@@ -34,8 +34,8 @@ class SubmititLocalLauncher(SendingLauncher):
 
     def run(self, configs: "Iterable[RootConf]", folders: list[Path]) -> list[int]:
         """See `SendingLauncher.run`."""
-        from src.local.workstation import run_on_devices
         from src.run import execute
+        from src.workstation.sweep import run_on_devices
 
         return run_on_devices(configs, self.conf, execute, folders)
 
@@ -49,6 +49,6 @@ class SubmititLocalLauncher(SendingLauncher):
         Raises:
             ConfigError: they cannot be these.
         """
-        from src.local.workstation import pool_for
+        from src.workstation.sweep import pool_for
 
         return pool_for(self.conf)

@@ -45,7 +45,7 @@ class CheckedSweeper(Sweeper):
         Raises:
             ConfigError: some job is wrong; none was launched.
         """
-        from src.app.sweep_axes import jobs, varied
+        from src.app.composing.sweep_axes import jobs, varied
         from src.config.errors import explained
 
         with explained():
@@ -60,7 +60,7 @@ class CheckedSweeper(Sweeper):
 
     def _validate(self, jobs: list[list[str]], varied: list[dict[str, str]]) -> None:
         """Args: varied: what tells each from the others."""
-        from src.app.loader import check_job
+        from src.app.composing.loader import check_job
         from src.config.errors import ConfigError, explained, several
 
         problems: dict[str, str] = {}

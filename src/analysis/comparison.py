@@ -8,27 +8,28 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from scipy.special import ndtri
 
+from src.analysis.latencies import Runs, by_key, latency
+from src.analysis.matching import matched
 from src.analysis.runs.facts import VERSIONS
-from src.analysis.runs.frame import CELL, Row, standing, tidy
+from src.analysis.runs.frame import CELL, Row, standing, tidied
 from src.analysis.runs.recorded import as_run
+from src.analysis.runs.tracked.source import Runs as Sources
+from src.analysis.runs.tracked.source import attempts
 from src.config.errors import ConfigError
 from src.records.record import Outcome, Record, RecordError, read_record
 from src.records.store import MANIFEST_NAME, iter_records, read_manifest, sweep_folder
+from src.statistics.pooling import in_words
 
 BROKE, SLOWER, PAYS_LESS = "broke", "slower", "pays less"
 MENDED, FASTER, PAYS_MORE = "mended", "faster", "pays more"
 SAME, UNDECIDED, NEITHER = "same", "undecided", "runs in neither"
 CHANGES = (BROKE, SLOWER, PAYS_LESS, MENDED, FASTER, PAYS_MORE, UNDECIDED, SAME, NEITHER)
 WORSE = (BROKE, SLOWER, PAYS_LESS)
-_TENTHS = float(ndtri(0.9) - ndtri(0.1))  # standard deviations between the 10th and the 90th percentile
-_OF_A_MEDIAN = math.sqrt(math.pi / 2)  # its error over that of a mean
-_NO_DEVICE = [name for name in CELL if name != "device"]
-_NO_VARIANT = [name for name in _NO_DEVICE if name != "variant"]
+Times = tuple[Runs, Runs]  # the runs of one cell that its times come from, before and after
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Compared:
-    """One cell of both sides."""
+    """One cell of both sides; nothing is said of how a run changed where a side withholds its verdict."""
 
     what: str  # one of CHANGES
     before: Row
@@ -121,25 +122,32 @@ def side(given: str, outputs: Path, key: str) -> Side:
 def compare(before: Side, after: Side, margin: float, between: float) -> Comparison:
     """Hold the runs of two sides against each other.
 
-    Cells are matched by workload, shape and treatment, and by device where the sides have one in common.
+    Cells are matched by workload, shape and treatment, and by device where the sides have one in common
+    (`src.analysis.matching`).
 
     Args:
         margin: of a change; 0.02 is 2 %.
-        between: relative standard deviation between processes, where a side has one process and nothing tells.
+        between: relative standard deviation between processes, where a side has one process and nothing else tells.
     """
     names = ("before", "after")
     runs = [
         as_run(*each, side=name) for name, s in zip(names, (before, after), strict=True) for each in s.records
     ]
-    frame = tidy(runs, margin)
+    found = attempts(Sources(runs))
+    frame = tidied(found, margin)
     sides = [frame[frame["run_key"].str.startswith(f"{name}/")].copy() for name in names]
     for each in sides:
         each["stands"] = ~each.sort_values(["finding", "started_at"], ascending=False).duplicated(CELL)
     first, second = (standing(each) for each in sides)
-    matched = _matched(first, second)
-    cells = [_cell(first.loc[a], second.loc[b], margin, between) for a, b in matched]
+    pairs = matched(first, second, dict(zip(found["run_key"], found["options"], strict=True)))
+    measured = by_key(before.records), by_key(after.records)
+    cells = []
+    for a, b in pairs:
+        one, other = first.iloc[a], second.iloc[b]
+        times = _times_of(one, measured[0]), _times_of(other, measured[1])
+        cells.append(_cell(one, other, times, margin, between))
     cells.sort(key=lambda cell: CHANGES.index(cell.what))
-    return Comparison(cells, first.drop([a for a, _ in matched]), second.drop([b for _, b in matched]))
+    return Comparison(cells, first.drop([a for a, _ in pairs]), second.drop([b for _, b in pairs]))
 
 
 def _of_sweep(manifest: Path, outputs: Path) -> Iterator[tuple[Record, Path]]:
@@ -154,34 +162,20 @@ def _of_sweep(manifest: Path, outputs: Path) -> Iterator[tuple[Record, Path]]:
             continue
 
 
-def _matched(before: pd.DataFrame, after: pd.DataFrame) -> list[tuple[Any, Any]]:
-    """Indexes of the same cell on both sides; a variant is let go of where there is one of its kind on each side."""
-    common = bool({*before["device"]} & {*after["device"]})
-    pairs = _by(before, after, CELL if common else _NO_DEVICE)
-    left = before.drop([a for a, _ in pairs]), after.drop([b for _, b in pairs])
-    return pairs + _by(*left, [*_NO_VARIANT, "device"] if common else _NO_VARIANT)
+def _times_of(row: Row, measured: dict[str, Runs]) -> Runs:
+    return measured.get(str(row["run_key"]).partition("/")[2], [])
 
 
-def _by(before: pd.DataFrame, after: pd.DataFrame, columns: Sequence[str]) -> list[tuple[Any, Any]]:
-    found = [_unique(frame, columns) for frame in (before, after)]
-    return [(index, found[1][cell]) for cell, index in found[0].items() if cell in found[1]]
-
-
-def _unique(frame: pd.DataFrame, columns: Sequence[str]) -> dict[tuple[str, ...], Any]:
-    """Cell -> index, of the cells that are there once."""
-    cells: dict[tuple[str, ...], list[Any]] = {}
-    for index, row in frame.iterrows():
-        cells.setdefault(tuple(str(row[name]) for name in columns), []).append(index)
-    return {cell: indexes[0] for cell, indexes in cells.items() if len(indexes) == 1}
-
-
-def _cell(before: Row, after: Row, margin: float, between: float) -> Compared:
+def _cell(before: Row, after: Row, times: Times, margin: float, between: float) -> Compared:
     runs = [row["outcome"] == Outcome.OK for row in (before, after)]
     if not all(runs):
         what = NEITHER if not any(runs) else BROKE if runs[0] else MENDED
         return Compared(what, before, after)
-    time, baseline = (_time(before, after, arm, between) for arm in ("", "baseline_"))
-    speedup = _speedup(before, after, between)
+    if before["withheld"] or after["withheld"]:
+        return Compared(UNDECIDED, before, after)
+    confidence = float(after["confidence"])
+    time, baseline = (_time(times, arm, between, confidence) for arm in ("", "baseline_"))
+    speedup = _speedup(before, after, between, confidence)
     return Compared(_what(time, speedup, margin), before, after, time, baseline, speedup)
 
 
@@ -195,34 +189,25 @@ def _what(time: Change | None, speedup: Change | None, margin: float) -> str:
     return SAME if told and all(change.inside(margin) for change in told) else UNDECIDED
 
 
-def _time(before: Row, after: Row, arm: str, between: float) -> Change | None:
+def _time(times: Times, arm: str, between: float, confidence: float) -> Change | None:
     """How many times faster an arm became."""
-    errors = []
+    before, after = (latency(runs, arm, between, confidence) for runs in times)
+    return _change(before.ms / after.ms, [before.half, after.half]) if before and after else None
+
+
+def _speedup(before: Row, after: Row, between: float, confidence: float) -> Change | None:
+    """How many times larger it became; `between` is added where an interval lacks what processes differ by."""
+    halves = []
     for row in (before, after):
-        median, low, high = (
-            row.get(f"latency/{arm}{name}_ms", math.nan) for name in ("median", "p10", "p90")
-        )
-        rounds = max(float(row.get("speedup/pairs", math.nan)), 1.0)
-        if not all(math.isfinite(value) and value > 0 for value in (median, low, high, rounds)):
+        if not row["verdict"]:
             return None
-        errors += [_OF_A_MEDIAN * math.log(high / low) / _TENTHS / math.sqrt(rounds), between]
-    ratio = before[f"latency/{arm}median_ms"] / after[f"latency/{arm}median_ms"]
-    return _change(ratio, errors, float(after["confidence"]))
+        halves.append(math.log(row["speedup/ci_high"] / row["speedup/ci_low"]) / 2)
+        if row["interval"] == in_words(1, None):
+            halves.append(float(ndtri((1 + confidence) / 2)) * between)
+    return _change(after["speedup/ratio"] / before["speedup/ratio"], halves)
 
 
-def _speedup(before: Row, after: Row, between: float) -> Change | None:
-    errors = []
-    for row in (before, after):
-        if not row["verdict"] or row["withheld"]:
-            return None
-        z = float(ndtri((1 + row["confidence"]) / 2))
-        errors.append(math.log(row["speedup/ci_high"] / row["speedup/ci_low"]) / (2 * z))
-        if not math.isfinite(row["speedup/between_sd"]):
-            errors.append(between)
-    return _change(after["speedup/ratio"] / before["speedup/ratio"], errors, float(after["confidence"]))
-
-
-def _change(ratio: float, errors: Sequence[float], confidence: float) -> Change:
-    """A ratio whose logarithm has these independent errors."""
-    half = float(ndtri((1 + confidence) / 2)) * math.hypot(*errors)
+def _change(ratio: float, halves: Sequence[float]) -> Change:
+    """A ratio whose logarithm has independent errors, with these half widths of their intervals."""
+    half = math.hypot(*halves)
     return Change(ratio, ratio * math.exp(-half), ratio * math.exp(half))

@@ -9,6 +9,7 @@ import pandas as pd
 
 from src.analysis.runs.frame import ASKED, WORKLOAD, Row
 from src.analysis.runs.tracked.source import BESIDES, NO_STEP
+from src.records.record import Outcome
 
 NONE = "none"  # of quant and compile, before their step
 _PARTS = ("ratio", "ci_low", "ci_high")
@@ -36,8 +37,11 @@ class Step:
 
     name: str
     row: Row | None  # None: it has not been run
-    own: Estimate | None  # against the step before; None: no speedup
-    total: Estimate  # of all steps so far
+    own: Estimate | None  # against the step before; None: no speedup, or one that a busy machine put in doubt
+    total: (
+        Estimate | None
+    )  # of all steps so far; None: one of them has no speedup, and the later ones contain it
+    missing: str = ""  # which one that is
 
     @property
     def verdict(self) -> str:
@@ -63,14 +67,19 @@ class Ladder:
     steps: list[Step] = field(default_factory=list)
 
     @property
-    def total(self) -> Estimate:
-        """What all steps give together."""
+    def reached(self) -> Step | None:
+        """The last step that is known to be so many times as fast as the start."""
+        return next((step for step in self.steps[::-1] if step.own and step.total), None)
+
+    @property
+    def total(self) -> Estimate | None:
+        """What all steps give together; None where that is not known."""
         return self.steps[-1].total
 
     @property
     def eager_ms(self) -> float:
         """A call before the first step, ms."""
-        rows = [step.row for step in self.steps if step.row is not None and step.own]
+        rows = [step.row for step in self.steps if step.row is not None and step.own and step.total]
         return float(rows[0]["latency/baseline_median_ms"]) if rows else math.nan
 
 
@@ -114,10 +123,18 @@ def _kinds(column: "pd.Series[str]") -> list[str]:
 
 
 def _steps(rows: pd.DataFrame, names: list[str]) -> Iterator[Step]:
-    total = Estimate()
+    """In their order. Later steps do without what device or model cannot have; all else is in both their arms."""
+    total, missing = Estimate(), ""
     for name in names:
         found = rows[rows["step"] == name]
         row = found.iloc[-1] if len(found) else None
-        own = None if row is None or not row["verdict"] else Estimate(*(row[f"speedup/{p}"] for p in _PARTS))
+        own = None if row is None else _speedup(row)
         total = total.times(own) if own else total
-        yield Step(name, row, own, total)
+        left_out = row is not None and row["outcome"] == Outcome.UNSUPPORTED
+        missing = missing or ("" if own or left_out else name)
+        yield Step(name, row, own, None if missing else total, missing)
+
+
+def _speedup(row: Row) -> Estimate | None:
+    told = row["verdict"] and not row["withheld"]
+    return Estimate(*(row[f"speedup/{part}"] for part in _PARTS)) if told else None

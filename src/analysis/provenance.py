@@ -87,8 +87,8 @@ def warnings(runs: pd.DataFrame, found: Provenance, replaced: int) -> list[str]:
         "they are in no break-even, and the same command measures them again.": withheld,
         f"{undecided} of {_runs(len(ran))} with a speedup are inconclusive: their intervals cross the margin; "
         "a larger measure.budget_s or measure=standard narrows them.": undecided,
-        f"{alone} of {_runs(len(ran))} with a speedup were measured in one process, and no other run of the device "
-        "tells how far processes lie apart: their intervals lack that; measure.processes=3 has it.": alone,
+        f"{alone} of {_runs(len(ran))} with a speedup were measured in one process, and no other runs of the device "
+        "tell well enough how far processes lie apart: their intervals lack that; measure.processes=3 has it.": alone,
         f"Among the runs that help, {_runs(len(noisy))} with an SQNR below {_LOW_SQNR_DB:.0f} dB "
         f"({', '.join(sorted(set(noisy['quant'])))}): look at the outputs first.": len(noisy),
         f"{_runs(len(unfinished))} ended without a finding ({_counts(unfinished['outcome'])}): "

@@ -22,9 +22,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.app.arguments import parse
 from src.app.command_line import CommandLine
+from src.app.composing.sweep_axes import swept_values
 from src.app.encoding import fit_terminal, quiet_when_nobody_reads
 from src.app.flags import COMMANDS
-from src.app.sweep_axes import swept_values
 from src.checks.validation import check
 from src.config.errors import ConfigError, explained
 from src.config.paths import ROOT

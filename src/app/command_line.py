@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from src.app.arguments import search_path
-from src.app.loader import Loader
+from src.app.composing.loader import Loader
 from src.config.paths import ROOT
 from src.config.schema import root
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from hydra._internal.utils import create_config_search_path
 from omegaconf import DictConfig, OmegaConf
 
+from src.app.composing.loader import Loader
 from src.app.listing_text import Listed, listing
-from src.app.loader import Loader
 from src.checks.validation import check, validated
 from src.config.aliases import aliases, without_aliases
 from src.config.errors import ConfigError

@@ -1,8 +1,12 @@
-"""The candidates against each other: tried on one layer of each shape, which gets the fastest of those that gain."""
+"""The candidates against each other: tried on one layer of each shape, which gets the fastest of those that gain.
+
+Of layers of one shape those with a bias are decided on by themselves: they have other kernels.
+"""
 
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import nn
 
 from src.autoquant.foregone import foregone
 from src.autoquant.known import Seen
@@ -18,13 +22,13 @@ class Contest:
 
     def __init__(self, candidates: Mapping[str, TorchaoScheme], conf: QuantConf) -> None:
         self.candidates, self.conf = candidates, conf
-        self.choices: dict[Shape, Choice] = {}
+        self.choices: list[Choice] = []  # in the order in which they were made
 
     def decide(self, layers: list[LayerRow], bench: Bench, known: Mapping[str, Seen]) -> None:
         """Try the candidates on one layer of a shape, and choose.
 
         Args:
-            layers: of that shape.
+            layers: of that shape, all with a bias or all without.
             bench: to try them on.
             known: what earlier runs timed, by candidate: of that only the output is looked at.
         """
@@ -39,14 +43,15 @@ class Contest:
             choice.scheme, choice.reason = best.scheme, f"{best.speedup:.2f}x in its shape{by}"
         else:
             choice.reason = "no candidate is faster beyond noise and above the quality floor"
-        self.choices[shape] = choice
+        self.choices.append(choice)
 
     def _tried(
         self, shape: Shape, bench: Bench, known: Mapping[str, Seen]
     ) -> tuple[list[Trial], float | None]:
         """A trial per candidate, also of those that need none; milliseconds of a call of the unquantized layer."""
-        earlier = [*self.choices.values()]
-        needless = {name: foregone(name, shape, earlier) for name in self.candidates if name not in known}
+        needless = {
+            name: foregone(name, shape, self.choices) for name in self.candidates if name not in known
+        }
         wanted = [name for name, why in needless.items() if not why]
         made = {name: Trial(name, NOT_TRIED, why) for name, why in needless.items()}
         try:
@@ -73,6 +78,14 @@ class Contest:
 def is_below_floor(trial: Trial, conf: QuantConf) -> bool:
     """Whether its output is too far off."""
     return trial.sqnr_db is not None and trial.sqnr_db < conf.min_sqnr_db
+
+
+def by_bias(module: nn.Module, layers: Sequence[LayerRow]) -> list[list[LayerRow]]:
+    """Layers of a module: those without a bias and those with one, where there are any."""
+    kinds: dict[bool, list[LayerRow]] = {False: [], True: []}
+    for row in layers:
+        kinds[module.get_submodule(row.fqn).bias is not None].append(row)
+    return [rows for rows in kinds.values() if rows]
 
 
 def unquantized(layers: Sequence[LayerRow]) -> Choice:

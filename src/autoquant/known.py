@@ -16,6 +16,7 @@ from typing import Any
 from src.autoquant.plan import Shape, Trial, read_plan
 from src.compilation.inductor import asked_options, merged_options
 from src.config.errors import ConfigError
+from src.config.schema.arms import compiled_as
 from src.config.schema.quant import QuantConf
 from src.config.schema.root import RootConf
 from src.devices.device import Device
@@ -46,7 +47,7 @@ def layer_settings(cfg: RootConf, device: Device, *, cold: bool, launches: bool)
         cold: whether each call finds the caches cold.
         launches: whether launching is part of the times.
     """
-    conf = cfg.compile
+    conf = compiled_as(cfg)
     options = merged_options(asked_options(conf, cfg.quant, device.kind))
     compiled = [conf.backend, conf.mode, conf.dynamic, options] if conf.scope != "none" else []
     content = {
@@ -140,7 +141,8 @@ def _of_run(record: Record, folder: Path) -> Iterator[tuple[Shape, str, Seen]]:
         return
     family = "speedup_same_dtype" if "speedup_same_dtype/ratio" in record.metrics else "speedup"
     metrics, names = record.metrics, [f"{family}/{part}" for part in _RATIO]
-    if record.verdict == EMULATED or not {*names, _TREATED} <= metrics.keys():
+    of_quantizing = record.verdict != EMULATED and "treatment" not in record.axes
+    if not (of_quantizing and {*names, _TREATED} <= metrics.keys()):
         return
     ratio, low, high = (metrics[name] for name in names)
     trial = Trial("", _TIMED, "", ratio, low, high, run=run)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from src.autoquant.ahead import Ahead
-from src.autoquant.contest import Contest
+from src.autoquant.contest import Contest, by_bias
 from src.autoquant.foregone import telling_order
 from src.autoquant.known import DETAIL, PLAN_NAME, Seen, by_run, layer_config, layer_settings, seen_before
 from src.autoquant.plan import Choice, Plan, Shape, read_plan
@@ -102,13 +102,17 @@ class Autoquant:
         known = self._known(by_shape, run)
         ahead = self._compile_ahead(workload, by_shape, known, run)
         compiled, contest = compiler_counts(), Contest(self.candidates, self.conf)
+        kinds = {shape: by_bias(workload.module, rows) for shape, rows in by_shape.items()}
+        count = sum(map(len, kinds.values()))
         for shape in telling_order(by_shape):  # those first that say something of others
-            with run.phase("autoquant search"):
-                run.report(f"autoquant: shape {len(contest.choices) + 1} of {len(by_shape)}, M,K,N = {shape}")
-                bench = self.bench(workload.module, by_shape[shape][0], samples[shape], run)
-                own = {name: known[shape, name] for name in self.candidates if (shape, name) in known}
-                contest.decide(by_shape[shape], bench, own)
-        choices = [contest.choices[shape] for shape in by_shape]
+            own = {name: known[shape, name] for name in self.candidates if (shape, name) in known}
+            for layers in kinds[shape]:
+                with run.phase("autoquant search"):
+                    run.report(f"autoquant: shape {len(contest.choices) + 1} of {count}, M,K,N = {shape}")
+                    bench = self.bench(workload.module, layers[0], samples[shape], run)
+                    contest.decide(layers, bench, own)
+        order = list(by_shape)
+        choices = sorted(contest.choices, key=lambda choice: order.index((choice.M, choice.K, choice.N)))
         did = compiler_counts().since(compiled)
         run.record.details["compiled_ahead"] = ahead | {"hits": did.cache_hits, "misses": did.cache_misses}
         return self.plan_of(choices, run)
@@ -157,7 +161,7 @@ class Autoquant:
     ) -> dict[str, int]:
         """Have the candidates compiled beside each other, where that saves time; says how many, by how many."""
         ahead = Ahead(run.cfg, run.device)
-        firsts = [layers[0] for layers in by_shape.values()]
+        firsts = [layers[0] for rows in by_shape.values() for layers in by_bias(workload.module, rows)]
         biased = [workload.module.get_submodule(row.fqn).bias is not None for row in firsts]
         pieces = ahead.pieces(zip(firsts, biased, strict=True), known)
         workers = ahead.workers(len(pieces))

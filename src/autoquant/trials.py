@@ -15,6 +15,7 @@ from src.compilation.scopes import compile_module
 from src.config.schema.measure import MeasureConf
 from src.context import RunContext
 from src.measurement.joint import measure_jointly
+from src.measurement.paired import Conditions
 from src.measurement.rounds import Rounds, estimate_speedup
 from src.outcomes import RunEndedError, ended
 from src.quality.sqnr import compare
@@ -46,8 +47,8 @@ class Bench:
     ) -> None:
         self.row, self.run = replace(row, fqn="inner"), run
         # Where the model waits for the host, a layer takes as long as launching it: calls back to back show that.
-        self.cold, self.launches = run.cfg.measure.cache != "warm" and not host_bound, host_bound
-        self.timer = RoundTimer(run.device, cold=self.cold, launches=self.launches)
+        self.conditions = Conditions(run.cfg.measure.cache != "warm" and not host_bound, host_bound)
+        self.timer = self.conditions.timer(run.device)
         self.baseline = Workload(Whole(layer), (x,), {})
         self.quantizable = self.baseline.twin()
         compile_module(self.baseline.module, run.cfg.compile)
@@ -117,8 +118,7 @@ class Bench:
                 calls,
                 run.device,
                 conf,
-                cold=self.cold,
-                launches=self.launches,
+                self.conditions,
                 rounds=rounds,
             )
         except Exception as error:

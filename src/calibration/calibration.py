@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from src.calibration.measuring import REPEATED, as_run, measure_batch
-from src.calibration.plan import Spec, experiment, plan
+from src.calibration.experiments.measuring import REPEATED, as_run, measure_batch
+from src.calibration.experiments.plan import Spec, experiment, plan
 from src.calibration.progress import CalibrationProgress
 from src.calibration.record import EXPERIMENTS_NAME, Calibration, read_experiments
 from src.calibration.report import write_files
@@ -28,7 +28,7 @@ from src.local.server import preloaded, prepared
 from src.processes.isolated import EndedBy, Ending, Preloaded
 from src.records.mlflow.connection import TrackingError, connect
 
-_PRELOAD = ("torch", "src.calibration.measuring")
+_PRELOAD = ("torch", "src.calibration.experiments.measuring")
 _OVERHEAD_S = 10.0  # of an experiment, beside its warm-up and budget
 
 

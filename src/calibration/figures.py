@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+from src.calibration.experiments.plan import Experiment, Kind
 from src.calibration.intervals import Mean, percent
-from src.calibration.plan import Experiment, Kind
 from src.calibration.summary import MOST_BIAS
 from src.report.graphics.palette import VERDICTS, translucent
 from src.report.runs.figures import bare_figure

@@ -7,7 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from src.calibration.plan import Experiment, Kind
+from src.calibration.experiments.plan import Experiment, Kind
 from src.config.durations import duration
 from src.statistics.speedup import Verdict
 

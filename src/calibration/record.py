@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from src.calibration.plan import Experiment, experiment
+from src.calibration.experiments.plan import Experiment, experiment
 from src.calibration.summary import Status, Summary, found_rate
 from src.records.mlflow.content import identity_text
 from src.records.record import write_json

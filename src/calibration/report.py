@@ -13,8 +13,8 @@ import pandas as pd
 
 from src.analysis.runs.facts import VERSIONS
 from src.calibration import figures
+from src.calibration.experiments.plan import Experiment, Kind
 from src.calibration.intervals import Mean, mean_text, percent, rate_text, spread_text
-from src.calibration.plan import Experiment, Kind
 from src.calibration.record import EXPERIMENTS_NAME, Calibration, write_record
 from src.calibration.summary import Group, Status, Summary
 from src.calibration.terminal import SAYS, cautions

@@ -10,8 +10,8 @@ from itertools import groupby
 import numpy as np
 from scipy import stats
 
+from src.calibration.experiments.plan import Experiment, Kind
 from src.calibration.intervals import Mean, Rate, mean, mean_text, percent, rate, rate_text
-from src.calibration.plan import Experiment, Kind
 from src.config.schema.measure import MeasureConf
 from src.statistics.speedup import Verdict
 from src.statistics.stopping import StopReason

@@ -140,10 +140,16 @@ def repeated_blocks(module: nn.Module) -> list[nn.Module]:
     return [block for part in lists for block in part if not is_torchs_own(block)] or [module]
 
 
-def forget_compiled() -> None:
-    """Drop everything compiled in this process, so that only the cache on disk is left."""
+def forget_compiled(*, keep_reasons: bool = False) -> None:
+    """Drop everything compiled in this process, CUDA graphs and their memory too: only the cache on disk is left.
+
+    Args:
+        keep_reasons: of graph breaks, for `graph_break_reasons`.
+    """
+    reasons = [*torch._dynamo.utils.graph_break_reasons] if keep_reasons else []
     torch._dynamo.reset()
     torch._inductor.utils.clear_caches()
+    torch._dynamo.utils.graph_break_reasons.extend(reasons)
 
 
 def forget_all_compiled() -> None:

@@ -106,6 +106,10 @@ class CudaDevice:
         remedy = "run where there is one, or gpu=cpu"
         if not torch.cuda.is_available():
             raise unsupported(f"gpu={self.conf.name}: no CUDA device on this machine", remedy)
+        if torch.version.hip:  # AMD's: caches and capability numbers would be taken for NVIDIA's
+            raise unsupported(
+                f"gpu={self.conf.name}: this torch is ROCm's; only NVIDIA's GPUs are known", "gpu=cpu"
+            )
         properties = torch.cuda.get_device_properties(0)
         if not re.search(self.conf.match, properties.name):
             raise unsupported(f"gpu={self.conf.name}: this machine's device is {properties.name}", remedy)

@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +29,7 @@ _QUERIES: dict[str, Callable[[Any], float]] = {
     "power_w": lambda h: pynvml.nvmlDeviceGetPowerUsage(h) / 1e3,
     "temperature_c": lambda h: pynvml.nvmlDeviceGetTemperature(h, pynvml.NVML_TEMPERATURE_GPU),
 }
+Pids = Callable[[], Collection[int]]
 _CPUINFO_EVERY_S = 1.0  # reading it asks every CPU for its clock
 
 
@@ -111,12 +112,16 @@ class CpuMonitor(Blind):
 class NvmlMonitor:
     """An NVIDIA device through NVML; a query that the device does not support is left out.
 
+    Args:
+        handle: NVML's, of the device.
+        idle: ids of processes that hold the device and have no work for it now.
+
     Raises:
         pynvml.NVMLError: on reading, when the device is gone.
     """
 
-    def __init__(self, handle: Any) -> None:
-        self.handle, self.blind = handle, ""
+    def __init__(self, handle: Any, idle: Pids = tuple) -> None:
+        self.handle, self.blind, self._idle = handle, "", idle
         self._queries = {name: query for name, query in _QUERIES.items() if self._supports(query)}
         self._reasons = self._supports(pynvml.nvmlDeviceGetCurrentClocksEventReasons)
         self._energy = self._supports(pynvml.nvmlDeviceGetTotalEnergyConsumption)
@@ -142,28 +147,32 @@ class NvmlMonitor:
         return Reading(values, tuple(name for name, bit in _SLOWDOWNS.items() if bits & bit))
 
     def others(self) -> list[str]:
-        """Other compute processes. In a container pids may be the host's: then one of the listed is this one."""
+        """Other compute processes, but for idle ones.
+
+        In a container pids may be the host's: then one of the listed is this one, and as many as are idle those.
+        """
+        ours = {os.getpid(), *self._idle()}
         try:
             found = pynvml.nvmlDeviceGetComputeRunningProcesses(self.handle)
         except pynvml.NVMLError:
             return []
-        own = [process for process in found if process.pid == os.getpid()]
-        if found and not own:
-            unnamed = len(found) - 1
-            return [f"{unnamed} processes of another namespace"] if unnamed else []
-        return [_in_words(process) for process in found if process not in own]
+        if os.getpid() not in {process.pid for process in found}:
+            unnamed = len(found) - len(ours)
+            return [f"{unnamed} processes of another namespace"] if unnamed > 0 else []
+        return [_in_words(process) for process in found if process.pid not in ours]
 
     def energy_j(self) -> float | None:
         """Joules since the driver was loaded; updated by the device some ten times a second."""
         return pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) / 1e3 if self._energy else None
 
 
-def open_monitor(device: Device, cpus: Sequence[int] = ()) -> Monitor:
+def open_monitor(device: Device, cpus: Sequence[int] = (), idle: Pids = tuple) -> Monitor:
     """The monitor of a device; one that sees nothing, and says why, where there is no NVML.
 
     Args:
         device: what is measured.
         cpus: CPUs that compute; unused on CUDA.
+        idle: ids of processes that hold the device and have no work for it now; unused on a CPU.
     """
     if device.kind == "cpu":
         return CpuMonitor(cpus)
@@ -171,7 +180,7 @@ def open_monitor(device: Device, cpus: Sequence[int] = ()) -> Monitor:
         return Blind(f"no monitor for {device.kind}")
     try:
         pynvml.nvmlInit()
-        return NvmlMonitor(nvml_handle(pynvml, torch.cuda.get_device_properties(0)))
+        return NvmlMonitor(nvml_handle(pynvml, torch.cuda.get_device_properties(0)), idle)
     except pynvml.NVMLError as error:
         return Blind(f"NVML: {error}")
 

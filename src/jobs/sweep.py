@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -59,27 +60,30 @@ def run_on_cluster(
             first array is refused; then nothing is left behind.
         KeyboardInterrupt: Ctrl-C; what was sent goes on.
     """
-    remaining = iter(configs)
-    first = next(remaining)
+    sweep = _sent(configs, conf, backend, execute)
+    statuses = sweep.finish()
+    if folders is not None:
+        there = sweep.manifest.folders(sweep.outputs)
+        folders += [there[index] for index in sweep.asked]
+    return statuses
+
+
+def _sent(
+    configs: Iterable[RootConf], conf: ClusterConf, backend: ArrayBackend, execute: Execute
+) -> "ClusterSweep":
+    """The sweep, once all of it is sent; no other command sends into its outputs meanwhile."""
+    first = next(configs := iter(configs))
     outputs = without_placeholders(writable(Path(first.outputs)))
     with one_at_a_time(outputs):
         sweep = ClusterSweep(outputs, first.tracking, conf, backend, execute)
         try:
-            sweep.add(first)
-            for cfg in remaining:
+            for cfg in chain([first], configs):
                 sweep.add(cfg)
             sweep.send()
         except BaseException:
-            if sweep.may_be_sent and backend.detached:
-                sweep.say(f"what was sent goes on; {hints(sweep.sweep, sweep.outputs)}")
-            elif not sweep.may_be_sent:
-                sweep.withdraw()
+            sweep.leave()
             raise
-    statuses = sweep.finish()
-    if folders is not None:
-        there = sweep.manifest.folders(outputs)
-        folders += [there[index] for index in sweep.asked]
-    return statuses
+    return sweep
 
 
 class ClusterSweep:
@@ -160,8 +164,12 @@ class ClusterSweep:
             self.manifest.write(self.outputs)
             self.say(f"  {_described(array)}: job {jobs[0].partition('_')[0]}")
 
-    def withdraw(self) -> None:
-        """Leave nothing behind of a sweep of which the cluster has nothing."""
+    def leave(self) -> None:
+        """Give up sending: what the cluster has goes on, and where it has nothing, nothing is left behind."""
+        if self.may_be_sent:
+            if self.backend.detached:
+                self.say(f"what was sent goes on; {hints(self.sweep, self.outputs)}")
+            return
         for run in self.manifest.runs:
             if not run["skipped"] and not run.get("adopted"):
                 folder = run_folder(self.outputs, run["run_key"], run["attempt"])

@@ -1,7 +1,8 @@
 """A run in several processes, one after the other, each isolated as a single one would be.
 
 The first is measured as any run. What it found once and for all (memory, energy, compile times, a profile, a plan of
-autoquant, what a pipeline's components take) the others do not find again: they build, treat and time.
+autoquant, what a pipeline's components take) the others do not find again: they build, treat and time, against an
+unquantized model of the dtype that was the fastest in the first.
 """
 
 import json
@@ -46,18 +47,19 @@ def run_processes(cfg: RootConf, record: Record, folder: Path, start: Start) -> 
     if count == 1:
         return start(cfg, record, folder, "")
     _set_aside(folder)
-    found, measured = record, False
+    found, measured, same = record, False, dict[str, str]()
     for number in range(1, count + 1):
         own = process_folder(folder, number)
         own.mkdir(parents=True)
         conf = further(cfg, folder) if measured else cfg
-        found = start(conf, _identity(cfg, record, number), own, f"process {number} of {count}: ")
+        found = start(conf, _identity(cfg, record, number, same), own, f"process {number} of {count}: ")
         if measured or found.outcome is Outcome.KILLED:
             continue
         _move_up(own, folder)
         measured = is_measured(found)
         if not measured:
             break
+        cfg, same = _settled(cfg, found)
     return kept(found, folder)
 
 
@@ -78,16 +80,24 @@ def further(cfg: RootConf, folder: Path) -> RootConf:
     return replace(cfg, measure=measure, quant=quant)
 
 
-def _identity(cfg: RootConf, record: Record, number: int) -> Record:
-    """The record that a process of the run fills in."""
+def _settled(cfg: RootConf, first: Record) -> tuple[RootConf, dict[str, str]]:
+    """The configuration with the dtype that the first process settled; what the others' arms have to be."""
+    against = first.details.get("baseline", {}).get("dtype")
+    return replace(cfg, dtype=first.axes.get("dtype", cfg.dtype)), {"against": against} if against else {}
+
+
+def _identity(cfg: RootConf, record: Record, number: int, same: dict[str, str]) -> Record:
+    """The record that a process of the run fills in; `same` is what it must do as the first did."""
     process = {
         "number": number,
         "of": processes_of(cfg),
         "confidence": cfg.measure.confidence,
         "margin": cfg.measure.margin,
+        **same,
     }
     now = datetime.now(UTC).isoformat()
-    return replace(record, details=record.details | {"process": process}, started_at=now)
+    axes = record.axes | {"dtype": cfg.dtype}
+    return replace(record, axes=axes, details=record.details | {"process": process}, started_at=now)
 
 
 def _applied_plan(folder: Path) -> Path:

@@ -1,1 +1,1 @@
-"""Sweeps on this machine: run after run, or one on each of its devices."""
+"""Sweeps on this machine, run after run."""

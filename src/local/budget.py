@@ -14,8 +14,8 @@ from src.config.durations import seconds
 from src.config.errors import ConfigError
 from src.config.schema.root import RootConf
 from src.launching.progress import SweepProgress, label
-from src.local.grouping import SMALLEST, brought_together
 from src.local.left import in_words, write_left
+from src.local.sharing.grouping import SMALLEST, brought_together
 from src.planning.prospects import Prospect, prospects
 from src.planning.teaching import next_lessons
 from src.processes.isolated import Preloaded

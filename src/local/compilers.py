@@ -11,6 +11,7 @@ from src.config.schema.root import AUTO, RootConf
 from src.launching.standing import standing
 from src.local.devices import Devices
 from src.processes.isolated import Child, EndedBy, Preloaded
+from src.records.beside import note_compilers
 from src.records.key import axes_of, run_key
 from src.records.record import Record
 
@@ -49,8 +50,7 @@ def to_compile(configs: Iterable[RootConf], devices: Devices, outputs: Path, swe
     for cfg in configs:
         if cfg.launch.compile_ahead == "never":
             continue
-        device = devices.described(cfg.gpu)
-        settled = devices.with_dtype(cfg, device)
+        settled, device = devices.settled(cfg)
         key = run_key(settled, device)
         if compiles_ahead(settled, device) and standing(outputs, key, settled, lambda _: None) is None:
             yield settled, Record(key, 0, sweep, axes_of(settled))
@@ -76,11 +76,14 @@ class Compilers:
             before = list(self._left)
             for earlier in before[: before.index(key) + 1] if key in before else ():
                 del self._left[earlier]
-        for _ in range(min(_number(), len(self._left)) - self.busy()):
+        wanted = min(_number(), len(self._left)) - self.busy()
+        for _ in range(wanted):
             child = self.server.stay(_compile)
             thread = Thread(target=self._work, args=(child,), daemon=True)
             thread.start()
             self._at_work.append((child, thread))
+        if wanted > 0:
+            note_compilers(self.log.parent, [child.pid for child, _ in self._at_work])
 
     def busy(self) -> int:
         """How many processes compile."""

@@ -20,6 +20,11 @@ class Devices:
         self._described: dict[str, dict[str, Any]] = {}
         self._dtypes: dict[str, str] = {}
 
+    def settled(self, cfg: RootConf) -> tuple[RootConf, dict[str, Any]]:
+        """The configuration with its dtype, and what identifies its device: both as the run will have them."""
+        device = self.described(cfg.gpu)
+        return self.with_dtype(cfg, device), device
+
     def described(self, gpu: GpuConf) -> dict[str, Any]:
         """What identifies the device.
 

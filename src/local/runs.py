@@ -15,7 +15,7 @@ from src.launching.repetition import run_processes
 from src.launching.standing import standing
 from src.local.compilers import Compilers
 from src.local.devices import Devices
-from src.local.group import Group
+from src.local.sharing.group import Group
 from src.processes.isolated import Preloaded
 from src.records.key import axes_of, run_key
 from src.records.record import RECORD_NAME, Outcome, Record, read_record
@@ -37,9 +37,7 @@ class Runs:
 
     def key(self, index: int) -> tuple[str, RootConf]:
         """A run's key, and its configuration with the dtype settled."""
-        cfg = self.configs[index]
-        device = self.devices.described(cfg.gpu)
-        cfg = self.devices.with_dtype(cfg, device)
+        cfg, device = self.devices.settled(self.configs[index])
         return run_key(cfg, device), cfg
 
     def folder(self, index: int) -> Path:

@@ -16,10 +16,10 @@ from src.launching.repetition import processes_of
 from src.local.budget import budget_of, groups_within, noted
 from src.local.compilers import Compilers, to_compile
 from src.local.devices import Devices
-from src.local.group import FOLDER, Group
-from src.local.grouping import brought_together, in_the_same_rounds, keys_of
 from src.local.runs import Runs
 from src.local.server import preloaded, prepared
+from src.local.sharing.group import FOLDER, Group
+from src.local.sharing.grouping import brought_together, in_the_same_rounds, keys_of
 from src.planning.hours import guess_s
 from src.processes.isolated import Preloaded
 from src.records.record import RECORD_NAME
@@ -113,7 +113,7 @@ class LocalSweep:
                 self.publisher.open()
                 if self.publisher.trouble:  # said again at the end; now it can still be mended
                     progress.say(f"warning: {self.publisher.trouble}")
-                shares, rounds = keys_of(self.configs, self.devices, self.outputs)
+                shares, rounds = keys_of(self.configs, self.devices.settled, self.outputs)
                 for number, indexes in enumerate(self._groups(shares, progress), start=1):
                     if len(indexes) == 1:
                         self.runs.run_or_skip(indexes[0], progress, self.server)

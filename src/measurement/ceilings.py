@@ -18,25 +18,27 @@ from filelock import FileLock
 
 from src.devices.device import Device
 from src.devices.load import cpu_load
+from src.devices.monitor import Pids, open_monitor
 from src.measurement.rates import RATES, best_rate
 from src.processes.children import spawning
 from src.records.record import write_json
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUDGET_S = 6.0  # of all ceilings together
 _HANG_S = 90.0  # what measuring in a process of its own may take, its imports included
 _LOCK_S = 120.0  # how long another process may take to measure; past it this one measures too
 
 
-def device_ceilings(device: Device, folder: Path) -> dict[str, Any]:
+def device_ceilings(device: Device, folder: Path, idle: Pids = tuple) -> dict[str, Any]:
     """The ceilings of this device: from the folder, or measured now and kept there.
 
-    What was measured while other processes kept the CPU busy is marked ``crowded`` and not kept. Two processes at
-    once measure once: the second waits for the first.
+    What was measured while other processes kept the CPU busy or were on the GPU, or while that slowed itself down, is
+    marked ``crowded`` and not kept. Two processes at once measure once: the second waits for the first.
 
     Args:
         device: an open one, its threads fixed, with nothing else on it.
         folder: of the cached files; made if it is not there.
+        idle: ids of processes that hold the device and have no work for it now.
 
     Returns:
         What identifies the device, ``entries`` by name (value, unit, shape, windows, spread, tried; or a reason),
@@ -48,7 +50,7 @@ def device_ceilings(device: Device, folder: Path) -> dict[str, Any]:
         found = _read(path, identity)
         if found is not None:
             return found | {"cached": True}
-        measured = identity | _apart(device)
+        measured = identity | _apart(device, idle)
         if measured["entries"] and not measured["crowded"]:
             write_json(path, measured)
     return measured | {"cached": False}
@@ -61,9 +63,11 @@ def cached_ceilings(device: Device, folder: Path) -> dict[str, Any] | None:
 
 
 @torch.no_grad()
-def measure_ceilings(device: Device, budget_s: float = BUDGET_S) -> dict[str, Any]:
+def measure_ceilings(device: Device, budget_s: float = BUDGET_S, idle: Pids = tuple) -> dict[str, Any]:
     """Measure every ceiling, within about `budget_s` seconds together; frees what it took."""
     started = time.perf_counter()
+    monitor = open_monitor(device, idle=idle)
+    doubts = {*monitor.others()}
     if device.threads is not None:
         torch.set_num_threads(device.threads)
     entries: dict[str, Any] = {}
@@ -71,10 +75,13 @@ def measure_ceilings(device: Device, budget_s: float = BUDGET_S) -> dict[str, An
         for left, (name, rate) in zip(range(len(RATES), 0, -1), RATES.items(), strict=True):
             share_s = (budget_s - (time.perf_counter() - started)) / left
             entries[name] = best_rate(rate, device, share_s)
+            doubts.update(monitor.read().slowdowns)
             _free(device)
+    doubts.update(monitor.others())
     return {
         "entries": entries,
-        "crowded": device.threads is not None and load.crowds(device.threads),
+        "crowded": bool(doubts) or (device.threads is not None and load.crowds(device.threads)),
+        "doubts": sorted(doubts),
         "foreign_cpus": round(load.foreign_cpus, 3),
         "allowed_cpus": len(os.sched_getaffinity(0)),
         "measured_at": datetime.now(UTC).isoformat(),
@@ -82,14 +89,14 @@ def measure_ceilings(device: Device, budget_s: float = BUDGET_S) -> dict[str, An
     }
 
 
-def _apart(device: Device) -> dict[str, Any]:
+def _apart(device: Device, idle: Pids) -> dict[str, Any]:
     """Measure where it leaves no trace in the run.
 
     On a CPU in a process of its own: buffers of this size change how the C library allocates from then on, and the
     kernels' code would count in the run's memory. On CUDA in this one: a device may allow one process only.
     """
     if device.kind == "cuda":
-        return measure_ceilings(device)
+        return measure_ceilings(device, idle=idle)
     with spawning():
         started = multiprocessing.get_context("spawn").Pool(1)
     with started as pool:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from src.config.schema.measure import MeasureConf
 from src.devices.device import Device
-from src.devices.monitor import Blind, Monitor
-from src.measurement.paired import graphs_compiled, must_retake, page_faults, warm_up
-from src.measurement.rounds import Other, Pair, Round, Rounds, estimate_speedup
+from src.devices.monitor import Monitor
+from src.measurement.paired import USUAL, Conditions, begin, disturbances, must_retake, warm_up
+from src.measurement.rounds import Pair, Round, Rounds, estimate_speedup
 from src.statistics.stopping import StopRule
 from src.timers.timer import Call, RoundTimer
 
@@ -45,13 +45,6 @@ class Contender:
             conf.min_pairs, conf.max_pairs, conf.target_ci_width, conf.budget_s, conf.margin, conf.clear_width
         )
         self.look = self.rule.next_look(0)
-
-    def begin(self, baseline_calls: int, others: Mapping[str, int], timer: RoundTimer, treated: int) -> None:
-        """Note how rounds are taken: the calls in one of each unquantized arm, how many treated arms there are."""
-        rounds = self.rounds
-        rounds.calls_per_round, rounds.arms = (baseline_calls, self.calls), 1 + treated
-        rounds.cache, rounds.launches = "cold" if timer.cold else "warm", timer.launches
-        rounds.others = {name: Other(calls_per_round=calls) for name, calls in others.items()}
 
     def take(self, pair: Pair, seconds: float) -> None:
         """Count a pair that took so long, and decide whether it was the last one."""
@@ -112,7 +105,8 @@ class _Joint:
         """Note how rounds are taken."""
         calls = {name: calls for name, (_, calls) in self.others.items()}
         for each in self.contenders:
-            each.begin(self.baseline[1], calls, self.timer, len(self.contenders))
+            begin(each.rounds, self.timer, (self.baseline[1], each.calls), calls)
+            each.rounds.arms = 1 + len(self.contenders)
 
     def warm_up(self, _: int) -> Pair:
         """The first contender's pair of a round of all arms."""
@@ -148,10 +142,8 @@ def measure_jointly(
     treated: Sequence[Call],
     device: Device,
     conf: MeasureConf,
+    conditions: Conditions = USUAL,
     *,
-    cold: bool = False,
-    launches: bool = True,
-    monitor: Monitor | None = None,
     rounds: Sequence[Rounds],
     others: Mapping[str, Call] | None = None,
 ) -> None:
@@ -164,20 +156,18 @@ def measure_jointly(
         treated: what is called for each treated arm's rounds.
         rounds: of each treated arm, filled in while measuring.
     """
-    timer, started = RoundTimer(device, cold=cold, launches=launches), time.perf_counter()
+    timer, started = conditions.timer(device), time.perf_counter()
 
     def sized(call: Call) -> tuple[Call, int]:
         return call, timer.calls_for(call, conf.min_round_ms)
 
     first, beside = sized(baseline), {name: sized(call) for name, call in (others or {}).items()}
     contenders = [Contender(*sized(call), own, conf) for call, own in zip(treated, rounds, strict=True)]
-    joint = _Joint(timer, monitor or Blind(), first, contenders, beside)
+    joint = _Joint(timer, conditions.monitor, first, contenders, beside)
     joint.begin()
     pairs = warm_up(joint.warm_up, started + conf.max_warmup_s * (1 + len(contenders)) / 2)
-    faults, graphs = page_faults(), graphs_compiled()
-    joint.measure()
+    with disturbances(rounds):
+        joint.measure()
     for each in contenders:
-        own = each.rounds
-        own.warmup_pairs, own.page_faults = pairs, page_faults() - faults
-        own.recompiles = graphs_compiled() - graphs
-        own.late_calls = (timer.late_calls(baseline), timer.late_calls(each.call))
+        each.rounds.warmup_pairs = pairs
+        each.rounds.late_calls = (timer.late_calls(baseline), timer.late_calls(each.call))

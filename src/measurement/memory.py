@@ -18,6 +18,11 @@ class Peaks:
     """Peaks of one phase in GiB by kind: ``allocated`` and ``reserved`` on CUDA, ``rss`` on a CPU."""
 
     gib: dict[str, float] = field(default_factory=dict)
+    held_gib: dict[str, float] = field(default_factory=dict)  # when the phase began; on CUDA alone
+
+    def of_the_phase(self) -> "Peaks":
+        """Without what the process held before it; on a CPU that is the interpreter, and stays."""
+        return Peaks({kind: max(0.0, gib - self.held_gib.get(kind, 0.0)) for kind, gib in self.gib.items()})
 
     def less(self, other_bytes: int) -> "Peaks":
         """Without what another arm held all the while."""
@@ -38,15 +43,19 @@ class Peaks:
 
 
 class _Meter(Protocol):
-    def reset(self) -> None: ...
+    def reset(self) -> dict[str, float]: ...
     def read(self) -> dict[str, float]: ...
 
 
 class _CudaMeter:
-    def reset(self) -> None:
+    def reset(self) -> dict[str, float]:
         torch.cuda.synchronize()
         torch.cuda.empty_cache()  # else what the other arm freed counts as reserved by this one
         torch.cuda.reset_peak_memory_stats()
+        return {
+            "allocated": torch.cuda.memory_allocated() / GIB,
+            "reserved": torch.cuda.memory_reserved() / GIB,
+        }
 
     def read(self) -> dict[str, float]:
         torch.cuda.synchronize()
@@ -62,12 +71,13 @@ class _RssMeter:
     def __init__(self) -> None:
         self.resettable = True
 
-    def reset(self) -> None:
+    def reset(self) -> dict[str, float]:
         _return_freed()
         try:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:
             self.resettable = False  # some containers forbid it: then there is no peak per phase to report
+        return {}
 
     def read(self) -> dict[str, float]:
         if not self.resettable:
@@ -87,8 +97,7 @@ def _return_freed() -> None:
 def peak_memory(device: Device) -> Iterator[Peaks]:
     """Measure the peak of what happens inside; filled in when the block ends."""
     meter: _Meter = _CudaMeter() if device.kind == "cuda" else _RssMeter()
-    peaks = Peaks()
-    meter.reset()
+    peaks = Peaks(held_gib=meter.reset())
     try:
         yield peaks
     finally:

@@ -3,8 +3,9 @@
 import math
 import resource
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch._dynamo.utils import counters
@@ -21,6 +22,24 @@ from src.statistics.warmup import warmed_up
 from src.timers.timer import Call, RoundTimer
 
 _CLOCK_FAULTS = 8  # rounds whose time cannot be right, before the run is given up
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How arms are timed, and what watches the device meanwhile."""
+
+    cold: bool = False  # the caches are flushed before each call
+    launches: bool = True  # what the device waits for the host's launches counts; on a CPU there are none
+    monitor: Monitor = field(
+        default_factory=Blind
+    )  # a pair in which the device slowed itself down is retaken
+
+    def timer(self, device: Device) -> RoundTimer:
+        """A clock for rounds on a device."""
+        return RoundTimer(device, cold=self.cold, launches=self.launches)
+
+
+USUAL = Conditions()
 
 
 @dataclass
@@ -45,6 +64,11 @@ class Arms:
         baseline, treated, *others = taken if forward else taken[::-1]
         return Pair(baseline, treated, "AB" if forward else "BA", tuple(others))
 
+    def single(self, _: int = 0) -> Pair:
+        """A round of the baseline by itself, in both places."""
+        taken = self.round(self.baseline, self.calls_per_round[0])
+        return Pair(taken, taken, "A")
+
     def round(self, call: Call, calls: int) -> Round:
         """One round of one arm."""
         return Round(self.timer.ms_per_call(call, calls), self.monitor.read())
@@ -55,10 +79,8 @@ def measure_interleaved(
     treated: Call,
     device: Device,
     conf: MeasureConf,
+    conditions: Conditions = USUAL,
     *,
-    cold: bool = False,
-    launches: bool = True,
-    monitor: Monitor | None = None,
     rounds: Rounds | None = None,
     others: Mapping[str, Call] | None = None,
 ) -> Rounds:
@@ -71,30 +93,40 @@ def measure_interleaved(
         treated: likewise.
         device: what both run on.
         conf: when to stop.
-        cold: flush the caches before each call.
-        launches: count what the device waits for the host's launches; False for a part of a model. On a CPU there
-            are none.
-        monitor: reads the device's state after each round; a pair in which it slowed itself down is retaken.
+        conditions: how they are timed.
         rounds: filled in while measuring, so that a caller has them whatever happens.
         others: further unquantized arms by name; measuring ends when the ratio to the fastest is known well enough.
 
     Raises:
         RunEndedError: `failed`, when the clock keeps giving times that cannot be right.
     """
-    timer, started = RoundTimer(device, cold=cold, launches=launches), time.perf_counter()
-    others = others or {}
+    timer, started, others = conditions.timer(device), time.perf_counter(), others or {}
     calls = tuple(timer.calls_for(call, conf.min_round_ms) for call in (baseline, treated, *others.values()))
-    arms = Arms(baseline, treated, timer, monitor or Blind(), calls, tuple(others.values()))
+    arms = Arms(baseline, treated, timer, conditions.monitor, calls, tuple(others.values()))
     rounds = Rounds() if rounds is None else rounds
-    rounds.calls_per_round, rounds.cache = (calls[0], calls[1]), "cold" if cold else "warm"
-    rounds.launches = timer.launches
-    rounds.others = {name: Other(calls_per_round=n) for name, n in zip(others, calls[2:], strict=True)}
+    begin(rounds, timer, (calls[0], calls[1]), dict(zip(others, calls[2:], strict=True)))
     rounds.warmup_pairs = warm_up(arms.pair, started + conf.max_warmup_s)
-    faults, graphs = page_faults(), graphs_compiled()
-    _measure(arms, rounds, conf)
-    rounds.page_faults, rounds.recompiles = page_faults() - faults, graphs_compiled() - graphs
+    with disturbances([rounds]):
+        _measure(arms, rounds, conf)
     rounds.late_calls = (timer.late_calls(baseline), timer.late_calls(treated))
     return rounds
+
+
+def begin(rounds: Rounds, timer: RoundTimer, calls: tuple[int, int], others: Mapping[str, int]) -> None:
+    """Note how rounds are taken: the calls in one of the baseline and the treated arm, and of each other arm."""
+    rounds.calls_per_round, rounds.launches = calls, timer.launches
+    rounds.cache = "cold" if timer.cold else "warm"
+    rounds.others = {name: Other(calls_per_round=each) for name, each in others.items()}
+
+
+@contextmanager
+def disturbances(measured: Iterable[Rounds]) -> Iterator[None]:
+    """Note the page faults and the graphs compiled again of the block in the rounds that are measured there."""
+    faults, graphs = page_faults(), graphs_compiled()
+    yield
+    found = page_faults() - faults, graphs_compiled() - graphs
+    for rounds in measured:
+        rounds.page_faults, rounds.recompiles = found
 
 
 def _measure(arms: Arms, rounds: Rounds, conf: MeasureConf) -> None:
@@ -122,10 +154,7 @@ def measure_alone(
     call: Call,
     device: Device,
     conf: MeasureConf,
-    *,
-    cold: bool = False,
-    launches: bool = True,
-    monitor: Monitor | None = None,
+    conditions: Conditions = USUAL,
     against: Rounds | None = None,
 ) -> Rounds:
     """Rounds of one arm by itself, for half the budget: where both arms do not fit in memory together.
@@ -135,22 +164,24 @@ def measure_alone(
     Returns:
         Rounds whose baseline is this arm; there is no treated one.
     """
-    timer, started = RoundTimer(device, cold=cold, launches=launches), time.perf_counter()
+    timer, started = conditions.timer(device), time.perf_counter()
     calls = timer.calls_for(call, conf.min_round_ms)
-    arms = Arms(call, call, timer, monitor or Blind(), (calls, calls))
+    arms, rounds = Arms(call, call, timer, conditions.monitor, (calls, calls)), Rounds()
+    begin(rounds, timer, (calls, calls), {})
+    warm_up(arms.single, started + conf.max_warmup_s / 2)
+    with disturbances([rounds]):
+        _measure_alone(arms, rounds, conf, against)
+    rounds.late_calls = (timer.late_calls(call),) * 2
+    return rounds
 
-    def single(_: int) -> Pair:
-        taken = arms.round(call, calls)
-        return Pair(taken, taken, "A")
 
-    rounds = Rounds(calls_per_round=(calls, calls), cache="cold" if cold else "warm")
-    rounds.launches = timer.launches
-    warm_up(single, started + conf.max_warmup_s / 2)
-    started, faults, graphs, look = time.perf_counter(), page_faults(), graphs_compiled(), MIN_PAIRS
+def _measure_alone(arms: Arms, rounds: Rounds, conf: MeasureConf, against: Rounds | None) -> None:
+    """Count rounds of the baseline, until the verdict is clear or half the budget is spent."""
+    started, look = time.perf_counter(), MIN_PAIRS
     while len(rounds.order) < conf.min_pairs or (
         len(rounds.order) < conf.max_pairs and time.perf_counter() - started < conf.budget_s / 2
     ):
-        taken = single(0)
+        taken = arms.single()
         rounds.seconds = time.perf_counter() - started
         if must_retake(taken, rounds, budget_left=rounds.seconds < conf.budget_s / 2):
             continue
@@ -160,12 +191,8 @@ def measure_alone(
             estimate = estimate_speedup(rounds_in_turn(against, rounds), conf)
             if is_clear(estimate, conf.margin, conf.clear_width):
                 rounds.stop_reason = StopReason.CLEAR
-                break
-    rounds.stop_reason = rounds.stop_reason or StopReason.BUDGET
-    rounds.page_faults = page_faults() - faults
-    rounds.late_calls = (timer.late_calls(call),) * 2
-    rounds.recompiles = graphs_compiled() - graphs
-    return rounds
+                return
+    rounds.stop_reason = StopReason.BUDGET
 
 
 def graphs_compiled() -> int:

@@ -66,7 +66,7 @@ class PowerBlocks:
         mean, error = statistics.fmean(ratios), statistics.stdev(ratios) / math.sqrt(len(ratios))
         half = float(stdtrit(len(ratios) - 1, (1 + confidence) / 2)) * error
         low, high = math.exp(mean - half), math.exp(mean + half)
-        return SpeedupEstimate(math.exp(mean), low, high, len(ratios), 1)
+        return SpeedupEstimate(math.exp(mean), low, high, len(ratios), 1, error)
 
     def slowdowns(self) -> list[str]:
         """Why the device slowed itself down in some of the blocks, power aside."""

@@ -57,11 +57,7 @@ def next_lessons(
         Indexes of `to_come`; none where nothing is open, or fits.
     """
     seconds = np.array([each.seconds for each in to_come])
-    near = _near(to_come, to_come)
-    doubt = np.array([1 - each.sure for each in to_come])
-    if len(learned):
-        new = np.array([each.sure == 0 and _met(each, learned) < _TOLD_BY for each in to_come], dtype=bool)
-        doubt = np.where(new, doubt * (1 - _near(to_come, learned)).prod(axis=1), doubt)
+    near, doubt = _near(to_come, to_come), _doubts(to_come, learned)
     free = np.array([each.is_open for each in to_come], dtype=bool)
     chosen: list[int] = []
     spent_s = 0.0
@@ -80,6 +76,15 @@ def next_lessons(
         spent_s += float(seconds[best])
         doubt = doubt * (1 - near[best])
     return chosen
+
+
+def _doubts(to_come: Sequence[Lesson], learned: Sequence[Lesson]) -> Array:
+    """How much is not known of each run; where nothing is foretold, measured neighbours take some of it away."""
+    doubts = np.array([1 - each.sure for each in to_come])
+    if not learned:
+        return doubts
+    new = np.array([each.sure == 0 and _met(each, learned) < _TOLD_BY for each in to_come], dtype=bool)
+    return np.where(new, doubts * (1 - _near(to_come, learned)).prod(axis=1), doubts)
 
 
 def _met(lesson: Lesson, learned: Sequence[Lesson]) -> int:

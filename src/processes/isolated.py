@@ -63,6 +63,7 @@ class Child:
         self._process = context.Process(target=answer_all, args=(theirs, job))
         self._process.start()
         theirs.close()
+        self.pid = self._process.pid or 0
         self._asked = 0
         self.alive = True
 
@@ -99,7 +100,7 @@ class Child:
 
     def end(self) -> None:
         """End the process' whole group: compiler workers, and what it forked, which may outlive it."""
-        group = self._process.pid or 0
+        group = self.pid
         for sign in (signal.SIGTERM, signal.SIGKILL):
             if not self._process.is_alive():
                 break
@@ -116,7 +117,7 @@ class Child:
         """End it at once, from whatever thread: whoever is asking it learns that it died."""
         for end in (os.killpg, os.kill):  # it has no group of its own before it runs
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                end(self._process.pid or 0, signal.SIGKILL)
+                end(self.pid, signal.SIGKILL)
 
     def _send(self, message: tuple[Any, ...] | None) -> bool:
         """Whether it was there to be told."""

@@ -5,16 +5,22 @@ made from the disk, so that whoever finishes the run (its driver, a node, `src.c
 """
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from src.records.record import EMULATED, RECORD_NAME, Outcome, Record, RecordError, read_record
 
+if TYPE_CHECKING:
+    from src.statistics.pooling import Process
+
 FOLDER_NAME = "processes"
 ESTIMATE = ("speedup/ratio", "speedup/ci_low", "speedup/ci_high")
+ERROR, PAIRS = "speedup/error", "speedup/pairs"
+_TOLD = (*ESTIMATE, ERROR, PAIRS, "latency/median_ms", "latency/baseline_median_ms")  # of each process
 _MAY_CHANGE = frozenset({"left_out", "pcie_width", "nvlinks_active"})  # of hardware: the device's own doing
 
 
@@ -42,8 +48,10 @@ def pooled_record(folder: Path, last: Record) -> Record:
         return last
     measured = {number: found for number, found in known.items() if found and is_measured(found)}
     clean = {n: found for n, found in measured.items() if not found.details.get("withheld")}
-    counted = clean or measured
+    counted, unlike = _alike(clean or measured)
     told = [_told(number, found or last, counts=number in counted) for number, found in known.items()]
+    for process in told:
+        process |= {"unlike": unlike[process["process"]]} if process["process"] in unlike else {}
     record = replace(next(iter(counted.values()), last))
     said = {} if "process" in last.details else last.details  # by whoever ended the run, of its job
     record.details = {name: value for name, value in (said | record.details).items() if name != "process"}
@@ -82,7 +90,7 @@ def _told(number: int, record: Record, *, counts: bool) -> dict[str, Any]:
     if record.details.get("process", {}).get("number") != number:
         return told
     if is_measured(record):
-        told |= {name.partition("/")[2]: record.metrics[name] for name in ESTIMATE}
+        told |= {name.partition("/")[2]: record.metrics[name] for name in _TOLD if name in record.metrics}
         told |= {"withheld": record.reason} if record.details.get("withheld") else {}
     with contextlib.suppress(ValueError):
         started, finished = (datetime.fromisoformat(t) for t in (record.started_at, record.finished_at))
@@ -90,18 +98,32 @@ def _told(number: int, record: Record, *, counts: bool) -> dict[str, Any]:
     return told
 
 
+def _alike(measured: dict[int, Record]) -> tuple[dict[int, Record], dict[int, str]]:
+    """Those whose baseline has the dtype of the first one's; of the others in words what theirs has."""
+    dtypes = {number: found.details.get("baseline", {}).get("dtype") for number, found in measured.items()}
+    first = next(iter(measured), 0)
+    unlike = {
+        number: f"its fastest baseline was unquantized {dtype}, that of process {first} {dtypes[first]}"
+        for number, dtype in dtypes.items()
+        if dtype != dtypes[first]
+    }
+    return {number: found for number, found in measured.items() if number not in unlike}, unlike
+
+
 def _apart(process: dict[str, Any]) -> str:
-    why = process.get("withheld") or " ".join(filter(None, [process["outcome"], process.get("reason")]))
+    ended = " ".join(filter(None, [process["outcome"], process.get("reason")]))
+    why = process.get("withheld") or process.get("unlike") or ended
     return f"process {process['process']} does not count: {why}"
 
 
 def _conclude(record: Record, counted: Sequence[Record], settings: dict[str, Any]) -> None:
     """Fill in the pooled speedup, its interval, and what they say."""
-    from src.statistics.pooling import Process, pool  # scipy takes a second, and few runs come here
+    from src.statistics.pooling import pool  # scipy takes a second, and few runs come here
     from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
 
-    each = [Process(*(found.metrics[name] for name in ESTIMATE)) for found in counted]
-    found, margin = pool(each, settings["confidence"]), settings["margin"]
+    confidence, margin = settings["confidence"], settings["margin"]
+    each = [_measured(one.metrics, confidence) for one in counted]
+    found, pairs = pool(each, confidence), int(sum(one.metrics.get(PAIRS, 0) for one in counted))
     record.metrics = record.metrics | dict(
         zip(ESTIMATE, (found.speedup, found.ci_low, found.ci_high), strict=True)
     )
@@ -110,10 +132,11 @@ def _conclude(record: Record, counted: Sequence[Record], settings: dict[str, Any
     if found.between_sd is not None:
         record.metrics["speedup/between_sd"] = found.between_sd
     record.details["interval"] = found.interval
+    if len(counted) > 1:
+        record.metrics[PAIRS] = float(pairs)
+        record.metrics.pop(ERROR, None)  # of the first alone
     if len(counted) == 1 or record.details.get("withheld"):
         return  # its own verdict and reason stand
-    pairs = int(sum(each.metrics.get("speedup/pairs", 0) for each in counted))
-    record.metrics["speedup/pairs"] = float(pairs)
     estimate = SpeedupEstimate(found.speedup, found.ci_low, found.ci_high, pairs, block_length=1)
     record.verdict, record.reason, record.remedy = verdict(estimate, margin), "", ""
     if record.verdict == Verdict.INCONCLUSIVE:
@@ -123,6 +146,13 @@ def _conclude(record: Record, counted: Sequence[Record], settings: dict[str, Any
         )
         record.remedy = "a larger measure.processes"
     record.reason = "; ".join(filter(None, [record.details.get("fell_back"), record.reason]))
+
+
+def _measured(metrics: dict[str, float], confidence: float) -> "Process":
+    from src.statistics.pooling import Process
+
+    estimate = [metrics[name] for name in ESTIMATE]
+    return Process.of(estimate, metrics.get(ERROR, math.nan), metrics.get(PAIRS, math.nan), confidence)
 
 
 def _changes(counted: dict[int, Record]) -> Iterator[str]:

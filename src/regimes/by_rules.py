@@ -11,7 +11,7 @@ from dataclasses import asdict
 import torch
 from torch import nn
 
-from src.autoquant.contest import is_below_floor, unquantized
+from src.autoquant.contest import by_bias, is_below_floor, unquantized
 from src.autoquant.plan import UNQUANTIZED, Choice, Plan, Shape, Trial
 from src.autoquant.search import Autoquant
 from src.config.paths import command
@@ -49,8 +49,9 @@ class ByRules(Autoquant):
                 raise RunEndedError(Outcome.FAILED, reason, _REMEDY)
             with run.phase("look at outputs"):
                 choices = [
-                    self._by_rules(workload.module, rows, samples[shape], told.shapes[shape], run)
+                    self._by_rules(workload.module, layers, samples[shape], told.shapes[shape], run)
                     for shape, rows in by_shape.items()
+                    for layers in by_bias(workload.module, rows)
                 ]
             with run.phase("rules"):
                 plan = self._worth(self.plan_of(choices, run), rules, every)

@@ -30,13 +30,15 @@ from src.analysis.schemes import write_schemes
 from src.analysis.shapes import breakeven_table
 from src.analysis.verdicts import write_tables
 from src.analysis.weighed import weighed
-from src.app.composing import run_configs
+from src.app.composing.runs import run_configs
 from src.app.listing import scheme_aliases, scheme_names
 from src.config.errors import ConfigError
 from src.config.noise import quiet_libraries
 from src.config.paths import command
 from src.config.schema.root import AnalyzeConf
-from src.regimes.regimes import MODEL, Regimes, regimes, write_predictions
+from src.forecasts.evidence.imports import read_imports
+from src.regimes.predictions import MODEL, Question, foretell, write_predictions
+from src.regimes.regimes import Regimes, regimes
 from src.report import terminal
 from src.report.answer_words import paragraph
 from src.report.regimes.sections import published
@@ -190,20 +192,13 @@ def _without_runs(conf: AnalyzeConf, why: str, console: Console, steps: pd.DataF
 
 
 def _regimes(conf: AnalyzeConf, runs: pd.DataFrame, tracker: Tracker | None = None) -> Regimes:
+    aliases, outputs = scheme_aliases(), Path(conf.outputs)
     asked = run_configs(conf.workload) if conf.predict == MODEL else []
-    tables = partial(layer_tables, compared(model_level(runs)), Path(conf.outputs), tracker)
+    tables = partial(layer_tables, compared(model_level(runs)), outputs, tracker)
     with quiet_libraries():
-        return regimes(
-            runs,
-            conf.imports,
-            conf.predict,
-            scheme_aliases(),
-            conf.margin,
-            asked,
-            tables,
-            conf.device,
-            kept_folder(Path(conf.outputs)),
-        )
+        imported = read_imports(conf.imports, aliases)
+        found = regimes(runs, imported, conf.margin, tables, kept_folder(outputs))
+        return foretell(found, runs, Question(conf.predict, conf.device, asked, aliases))
 
 
 def _of_the_sweep(frame: pd.DataFrame, conf: AnalyzeConf) -> pd.DataFrame:

@@ -57,11 +57,8 @@ def show(console: Console, found: Comparison, before: Side, after: Side, how: st
         glyph = _LOOKS[cell.what].glyph
         columns.add_row(
             Text(f"{glyph} {cell.what}", style=_STYLES.get(glyph, "dim")),
-            *(
-                Text(text)
-                for text in (workload_text(row), treatment_text(row), _times(cell), _told(cell.time))
-            ),
-            Text(_speedups(cell) or _why(cell)),
+            *(Text(text) for text in (workload_text(row), _treatments(cell), _times(cell), _told(cell.time))),
+            Text(_why(cell) or _speedups(cell)),
         )
     if len(found.cells) > _MOST_ROWS:
         columns.caption = f"{len(found.cells) - _MOST_ROWS} more rows in comparison.csv"
@@ -98,7 +95,7 @@ def _html_row(cell: Compared) -> list[Cell]:
     common = [
         Cell(_chip(cell.what), [*_LOOKS].index(cell.what)),
         text_cell(workload_text(row)),
-        text_cell(treatment_text(row)),
+        text_cell(_treatments(cell)),
     ]
     if why := _why(cell):
         return [*common, Cell(f'<span class="why">{escape(why)}</span>', columns=len(_HEADS) - len(common))]
@@ -135,8 +132,16 @@ def _speedups(cell: Compared) -> str:
     return " → ".join(text or "–" for text in told) if any(told) else ""
 
 
+def _treatments(cell: Compared) -> str:
+    """The treatment; both, where they go by other options as only one side knows these."""
+    return " → ".join(dict.fromkeys([treatment_text(cell.before), treatment_text(cell.after)]))
+
+
 def _why(cell: Compared) -> str:
-    """Of what does not run any more: how it ended."""
+    """Of what does not run any more: how it ended. Of what was disturbed: on which side, and by what."""
+    sides = {"before": cell.before, "after": cell.after}
+    if disturbed := [f"{name}: {row['reason']}" for name, row in sides.items() if row["withheld"]]:
+        return f"nothing is said, as the measuring was disturbed {'; '.join(disturbed)}"
     row = cell.after if cell.what in WORSE or cell.what == NEITHER else cell.before
     return f"{row['outcome']}: {row['reason']}" if cell.what in (BROKE, MENDED, NEITHER) else ""
 
@@ -179,7 +184,7 @@ def _devices(found: Comparison, side: str) -> list[str]:
 
 def _csv_row(cell: Compared) -> dict[str, object]:
     row: dict[str, object] = {"what": cell.what, "workload": workload_text(cell.after)}
-    row["treatment"] = treatment_text(cell.after)
+    row["treatment"] = _treatments(cell)
     for name, side in (("before", cell.before), ("after", cell.after)):
         row[f"{name}/run_key"] = side["run_key"].removeprefix(f"{name}/")
         row |= {f"{name}/{key}": side[key] for key in ("device", "outcome", "verdict")}

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -137,19 +138,32 @@ def load_into(
         raise unusable(
             path, f"an unsafe pickle, the only way to carry {', '.join(info.unsafe)}; not loaded", _TRUST
         )
-    try:
+    with _readable(path, info):
         if info.format == PRETRAINED:
             state = read_pretrained(module, folder, device, dtype)
         else:
             state = READERS[info.format](path, device, info.tensor_classes, trust and info.format == PICKLE)
+    _check_state(path, info, state, module)
+    module.load_state_dict(state, assign=True)
+
+
+@contextlib.contextmanager
+def _readable(path: Path, info: CheckpointInfo) -> Iterator[None]:
+    """Whatever foreign bytes make a reader raise is told of the file; no memory is no fault of it."""
+    try:
+        yield
     except RefusedError as error:
         raise unusable(path, str(error)) from error
-    except Exception as error:  # whatever foreign bytes make a reader raise
+    except Exception as error:
         if ended(error).outcome is Outcome.OOM:
             raise
         raise unusable(
             path, f"not a readable {info.format} file ({type(error).__name__}: {first_line(error)})"
         ) from error
+
+
+def _check_state(path: Path, info: CheckpointInfo, state: State, module: nn.Module) -> None:
+    """Whether what was read is of this model, and quantized as it was saved."""
     if problem := _misfit(module.state_dict(), state):
         raise unusable(
             path, f"of another model: {problem}", "the model, target and quant that it was saved with"
@@ -160,7 +174,6 @@ def load_into(
             f"{path}: holds plain tensors instead of {', '.join(lost)}: saving dropped the quantization",
             "another scheme: this class cannot be saved",
         )
-    module.load_state_dict(state, assign=True)
 
 
 def remove(folder: Path) -> None:

@@ -1,9 +1,8 @@
 """What ``config.json`` in a checkpoint's folder says: read, held against a run and against the versions here."""
 
-import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from src.config.paths import command
 from src.config.schema.root import RootConf
@@ -11,6 +10,7 @@ from src.outcomes import RunEndedError
 from src.records.environment import versions
 from src.records.record import Outcome
 from src.serialization.formats import FILES
+from src.serialization.info_file import made_of, read_content
 from src.serialization.pretrained import PRETRAINED, described, is_pretrained
 
 INFO_NAME = "config.json"
@@ -45,27 +45,12 @@ def read_info(folder: Path) -> CheckpointInfo:
         RunEndedError: there is none, or it is another program's, damaged, or of a newer schema.
     """
     path = folder / INFO_NAME
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise unusable(path, f"cannot be read ({error.strerror}), so this is no checkpoint") from error
-    except ValueError as error:
-        raise unusable(path, f"not JSON ({error}), so this is no checkpoint") from error
+    content = read_content(path, "this is no checkpoint", unusable)
     if not isinstance(content, dict) or content.get("kind") != KIND:
         if is_pretrained(content):
             return CheckpointInfo(**described(folder, content))
         raise unusable(path, "not written by task=serialize, nor by save_pretrained")
-    version = content.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise unusable(path, f"schema {version} is newer than {SCHEMA_VERSION}", "update quantpay")
-    known = {field.name for field in fields(CheckpointInfo)}
-    try:
-        info = CheckpointInfo(**{name: value for name, value in content.items() if name in known})
-    except TypeError as error:
-        raise unusable(path, f"not complete ({error})") from error
-    for field in fields(info):
-        if not _is(getattr(info, field.name), field.type):
-            raise unusable(path, f"{field.name} is not what task=serialize writes there")
+    info = made_of(CheckpointInfo, content, SCHEMA_VERSION, path, unusable)
     if (info.format, info.file) not in [*FILES.items()]:
         raise unusable(path, f"no format {info.format} in a file {info.file}")
     return info
@@ -109,9 +94,3 @@ def unusable(path: Path, why: str, remedy: str = "") -> RunEndedError:
     """How a run ends that was given a checkpoint which cannot be used, and what to do."""
     again = f"save it again: {command('run', 'task=serialize', 'serialize.keep=true')}"
     return RunEndedError(Outcome.FAILED, f"{path}: {why}", remedy or again)
-
-
-def _is(value: Any, kind: Any) -> bool:
-    """Whether a value is of a field's type; of a list its members too."""
-    outer, inner = get_origin(kind) or kind, get_args(kind)
-    return isinstance(value, outer) and (outer is not list or all(_is(each, inner[0]) for each in value))

@@ -1,8 +1,7 @@
 """What ``package.json`` beside packages says, and whether this device and torch can run them."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from src.devices.device import Device
 from src.outcomes import RunEndedError
 from src.records.environment import versions
 from src.records.record import Outcome
+from src.serialization.info_file import made_of, read_content
 
 INFO_NAME = "package.json"
 KIND, SCHEMA_VERSION = "quantpay package", 1
@@ -52,6 +52,10 @@ class PackageInfo:
     kind: str = KIND
     schema_version: int = SCHEMA_VERSION
 
+    def __post_init__(self) -> None:
+        """Of a file, the parts are what JSON has of them."""
+        self.parts = [part if isinstance(part, Part) else Part(**part) for part in self.parts]
+
 
 def inputs_of(tensors: Sequence[torch.Tensor], shapes: Sequence[Sequence[Any]] | None) -> list[str]:
     """What the tensors of a call are: ``bfloat16 [1-8, 256, 64]`` is one whose first side may be 1 to 8.
@@ -89,26 +93,10 @@ def read_package(folder: Path) -> PackageInfo:
         RunEndedError: there is none, or it is damaged or of a newer schema.
     """
     path = folder / INFO_NAME
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise unusable_package(path, f"cannot be read ({error.strerror}), so there is no package") from error
-    except ValueError as error:
-        raise unusable_package(path, f"not JSON ({error}), so there is no package") from error
+    content = read_content(path, "there is no package", unusable_package)
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise unusable_package(path, "not written by compile=aot")
-    version = content.get("schema_version")
-    if not isinstance(version, int):
-        raise unusable_package(path, "not complete (no schema_version)")
-    if version > SCHEMA_VERSION:
-        raise unusable_package(path, f"schema {version} is newer than {SCHEMA_VERSION}")
-    known = {field.name for field in fields(PackageInfo)}
-    try:
-        info = PackageInfo(**{name: value for name, value in content.items() if name in known})
-        info.parts = [Part(**part) for part in content["parts"]]
-    except (TypeError, KeyError) as error:
-        raise unusable_package(path, f"not complete ({error})") from error
-    return info
+    return made_of(PackageInfo, content, SCHEMA_VERSION, path, unusable_package)
 
 
 def check_device(folder: Path, info: PackageInfo, device: Device) -> None:
@@ -139,7 +127,7 @@ def missing(built: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     return f"it has no {', '.join(absent)}" if absent else ""
 
 
-def unusable_package(path: Path, why: str) -> RunEndedError:
+def unusable_package(path: Path, why: str, remedy: str = "") -> RunEndedError:
     """How a run ends that was given a package which cannot be used, and what to do."""
     again = f"build it here: {command('run', 'task=serialize', 'compile=aot', 'serialize.keep=true')}"
-    return RunEndedError(Outcome.FAILED, f"{path}: {why}", again)
+    return RunEndedError(Outcome.FAILED, f"{path}: {why}", f"{remedy}, or {again}" if remedy else again)

@@ -10,7 +10,12 @@ variance between processes is the moment estimate of Cochran's analysis of varia
 From few processes a spread is poorly known, from one not at all. What the other runs of a device say of it comes in
 as a prior with degrees of freedom of its own, as in Smyth's moderated t (Statistical Applications in Genetics and
 Molecular Biology 3, 2004): spreads are averaged by their degrees of freedom, and t has those of both. Spreads that
-differ from run to run more than chance lets them leave the prior fewer degrees.
+differ from run to run more than chance lets them leave the prior fewer degrees. So does what is within the other
+runs' processes: of runs whose own noise is large beside a process it shall tell something of, little is known, and
+they count the less.
+
+What is within a process is its standard error, not its interval: a loop that ended early gives an interval at 98 % of
+Student's t from 3 pairs, which is 7 errors wide on either side.
 
 Verified by simulation: `python -m benchmarks.processes`, table in `docs/processes.md`.
 """
@@ -18,13 +23,13 @@ Verified by simulation: `python -m benchmarks.processes`, table in `docs/process
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from statistics import NormalDist
 
 import numpy as np
+import numpy.typing as npt
 from scipy import special
 
-from src.statistics.bootstrap import Array
+from src.statistics.bootstrap import FEW, MIN_PAIRS, TRIM, Array
+from src.statistics.stopping import CLEAR_ERROR
 
 MIN_DF = 3.0  # of the other runs' spread: with fewer it widens no single process' interval
 _ROUNDING = 1e-9  # standard errors of logarithms below this are no information
@@ -38,15 +43,32 @@ class Process:
     speedup: float
     ci_low: float
     ci_high: float
+    error: float  # standard error of log(speedup), or `least_error`
+
+    @classmethod
+    def of(cls, estimate: Sequence[float], error: float, pairs: float, confidence: float) -> "Process":
+        """One whose standard error may not have been recorded.
+
+        Args:
+            estimate: speedup and both ends of its interval.
+            error: standard error of log(speedup); not a number: unknown.
+            pairs: that were measured.
+            confidence: of intervals of its kind.
+        """
+        speedup, low, high = estimate
+        if not math.isfinite(error):
+            error = float(least_error(*map(np.array, (low, high, pairs, confidence))))
+        return cls(speedup, low, high, error)
 
     @property
     def log(self) -> float:
         """log(speedup)."""
         return math.log(self.speedup)
 
-    def error(self, confidence: float) -> float:
-        """Standard error of `log`, from an interval of this confidence."""
-        return max((math.log(self.ci_high) - math.log(self.ci_low)) / (2 * _z(confidence)), _ROUNDING)
+    @property
+    def variance(self) -> float:
+        """Of `log`, within the process."""
+        return max(self.error, _ROUNDING) ** 2
 
 
 @dataclass(frozen=True)
@@ -56,6 +78,12 @@ class Between:
     sd: float  # of log(speedup), without what is within the processes
     df: float  # degrees of freedom
     runs: int  # of two or more processes that it comes from
+    error: float = 0.0  # standard error of sd ** 2; 0: no larger than `df` says
+
+    def known(self, variance: Array) -> Array:
+        """Degrees of freedom of the spread beside processes with these variances within."""
+        error = max(self.error**2, np.finfo(float).tiny)
+        return np.minimum(self.df, 2 * (self.sd**2 + variance) ** 2 / error)
 
 
 @dataclass(frozen=True)
@@ -75,83 +103,118 @@ def pool(processes: Sequence[Process], confidence: float = 0.95, prior: Between 
 
     Args:
         processes: at least one.
-        confidence: of their intervals, and of the pooled one.
-        prior: what the other runs of the device say; None: nothing is known of them. Where it rests on fewer than 3
-            degrees of freedom, a single process keeps its own interval.
+        confidence: of the pooled interval.
+        prior: what the other runs of the device say; None: nothing is known of them. Where beside these processes it
+            rests on fewer than 3 degrees of freedom, a single one keeps its own interval.
 
     Raises:
         ValueError: no process.
     """
     if not processes:
         raise ValueError("no process to pool")
-    count = len(processes)
-    if count == 1 and (prior is None or prior.df < MIN_DF):
-        only = processes[0]
-        return Pooled(only.speedup, only.ci_low, only.ci_high, 1, None, in_words(1, None))
+    if len(processes) == 1:
+        return _alone(processes[0], confidence, prior)
     logs = np.array([each.log for each in processes])
-    mean, within = float(logs.mean()), _within_variance(processes, confidence)
+    count, mean, within = len(logs), float(logs.mean()), _within(processes)
     squares, df = float(((logs - mean) ** 2).sum()), count - 1.0
-    sd = math.sqrt(max(0.0, squares / df - within)) if df else None
+    sd = math.sqrt(max(0.0, squares / df - within))
     if prior is not None:
-        squares, df = squares + prior.df * (prior.sd**2 + within), df + prior.df
+        known = float(prior.known(np.array(within)))
+        squares, df = squares + known * (prior.sd**2 + within), df + known
     half = math.sqrt(squares / df / count) * float(special.stdtrit(df, 0.5 + confidence / 2))
     low, high = math.exp(mean - half), math.exp(mean + half)
     return Pooled(math.exp(mean), low, high, count, sd, in_words(count, prior))
 
 
+def _alone(only: Process, confidence: float, prior: Between | None) -> Pooled:
+    low, high, told = only.ci_low, only.ci_high, False
+    if prior is not None:
+        each = [np.array([value]) for value in (only.speedup, low, high, only.error, confidence)]
+        (low,), (high,), (told,) = (found.tolist() for found in widened(prior, *each))
+    return Pooled(only.speedup, low, high, 1, None, in_words(1, prior if told else None))
+
+
 def widened(
-    speedup: Array, ci_low: Array, ci_high: Array, confidence: Array, prior: Between
-) -> tuple[Array, Array]:
-    """`pool` of many single processes at once: the ends of their intervals, with the prior's spread in them.
+    prior: Between, speedup: Array, ci_low: Array, ci_high: Array, error: Array, confidence: Array
+) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
+    """`pool` of many single processes at once: the ends of their intervals; whether the prior's spread is in them.
 
     Args:
+        prior: what the other runs of the device say.
         speedup: of each.
-        ci_low: of its interval within the process.
+        ci_low: of its interval within the process, which only becomes wider.
         ci_high: likewise.
+        error: of its logarithm, within the process.
         confidence: of its interval.
-        prior: what the other runs of the device say, of at least MIN_DF degrees of freedom.
     """
-    z = special.ndtri(0.5 + confidence / 2)
-    within = np.maximum((np.log(ci_high) - np.log(ci_low)) / (2 * z), _ROUNDING) ** 2
-    half = np.sqrt(prior.sd**2 + within) * special.stdtrit(prior.df, 0.5 + confidence / 2)
-    return np.asarray(speedup * np.exp(-half)), np.asarray(speedup * np.exp(half))
+    variance = np.maximum(error, _ROUNDING) ** 2
+    known = prior.known(variance)
+    told = known >= MIN_DF
+    half = np.sqrt(prior.sd**2 + variance) * special.stdtrit(np.maximum(known, MIN_DF), 0.5 + confidence / 2)
+    low = np.where(told, np.minimum(ci_low, speedup * np.exp(-half)), ci_low)
+    return low, np.where(told, np.maximum(ci_high, speedup * np.exp(half)), ci_high), told
 
 
 def in_words(processes: int, prior: Between | None) -> str:
-    """What a pooled interval contains: ``3 processes``, or what stands in for the others of a single one."""
+    """What a pooled interval contains: ``3 processes``, or what stands in for the others of a single one.
+
+    Args:
+        processes: that were pooled.
+        prior: what is in a single one's interval; None: nothing.
+    """
     if processes > 1:
         return f"{processes} processes"
-    if prior is None or prior.df < MIN_DF:
+    if prior is None:
         return "1 process: what differs between processes is not in its interval"
     others = f"{prior.runs} other run{'s' if prior.runs > 1 else ''} of this device"
     return f"1 process; between-process spread of {prior.sd:.1%} from {others}"
 
 
-def between_others(runs: Sequence[Sequence[Process]], confidence: float = 0.95) -> Between | None:
+def between_others(runs: Sequence[Sequence[Process]]) -> Between | None:
     """The spread between processes that runs of one device share; None where none of them has two processes.
+
+    A run counts the less, the larger the noise within its processes is beside the spread of all runs.
 
     Args:
         runs: the processes of each run.
-        confidence: of their intervals.
     """
     several = [run for run in runs if len(run) > 1]
     if not several:
         return None
     df = np.array([len(run) - 1.0 for run in several])
     spread = np.array([float(np.var([each.log for each in run], ddof=1)) for run in several])
-    within = np.array([_within_variance(run, confidence) for run in several])
-    variance = max(0.0, float(df @ (spread - within) / df.sum()))
+    within = np.array([_within(run) for run in several])
+    weight = df / (float(df @ spread / df.sum()) + within) ** 2
+    weight /= weight.sum()
+    variance = max(0.0, float(weight @ (spread - within)))
+    error = math.sqrt(float(weight**2 @ (2 * (variance + within) ** 2 / df)))
     known = min(float(df.sum()), max(MIN_DF, _degrees(spread / (variance + within), df)))
-    return Between(math.sqrt(variance), known, len(several))
+    return Between(math.sqrt(variance), known, len(several), error)
 
 
-@cache
-def _z(confidence: float) -> float:
-    return NormalDist().inv_cdf(0.5 + confidence / 2)
+def least_error(ci_low: Array, ci_high: Array, pairs: Array, confidence: Array) -> Array:
+    """The least standard error of a log(speedup) that may have given its interval, for where it was not recorded.
+
+    That of a loop that ended early: the interval of a clear verdict, at its confidence. Where that takes the noise
+    within processes for less than it is, what lies between them only comes out larger.
+
+    Args:
+        ci_low: of each interval.
+        ci_high: likewise.
+        pairs: that it comes from; where that is not a number, as few as there can be.
+        confidence: of the intervals of loops that ended otherwise.
+    """
+    pairs = np.maximum(np.nan_to_num(pairs, nan=MIN_PAIRS), MIN_PAIRS)
+    few = pairs < FEW
+    freedom = np.where(few, pairs - 1, pairs - 2 * np.floor(TRIM * pairs) - 2)
+    upper = 1 - CLEAR_ERROR * (1 - confidence) / 2
+    half = (np.log(ci_high) - np.log(ci_low)) / 2
+    return np.asarray(half / special.stdtrit(freedom, upper))
 
 
-def _within_variance(processes: Sequence[Process], confidence: float) -> float:
-    return float(np.mean([each.error(confidence) ** 2 for each in processes]))
+def _within(processes: Sequence[Process]) -> float:
+    """The mean variance within processes."""
+    return float(np.mean([each.variance for each in processes]))
 
 
 def _degrees(ratios: np.ndarray, df: np.ndarray) -> float:

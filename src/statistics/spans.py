@@ -12,8 +12,8 @@ _SEGMENTS = 4  # of an arm's span
 _ROUNDS = 4  # in a segment at least
 
 
-def drift_half_width(arms: list[Array], unseen: float, confidence: float) -> float:
-    """Half width, as a logarithm, of what drift may have added to the difference of two spans' means.
+def drift_between(arms: list[Array], unseen: float, confidence: float) -> tuple[float, float]:
+    """Half width and standard deviation, as logarithms, of what drift may have added between two spans' means.
 
     Two parts, as independent. What the rounds show: how far the means of an arm's neighbouring quarters lie apart
     beyond their noise. A random walk that moves means of segments by a variance v moves means of two
@@ -27,11 +27,9 @@ def drift_half_width(arms: list[Array], unseen: float, confidence: float) -> flo
     """
     upper = (1 + confidence) / 2
     moved = [step for times in arms for step in _moved(times)]
-    seen = 0.0
-    if moved:
-        variance = _SEGMENTS * max(0.0, float(np.mean(moved)))
-        seen = float(stdtrit(len(moved), upper)) * math.sqrt(variance)
-    return math.hypot(seen, float(ndtri(upper)) * unseen)
+    seen = math.sqrt(_SEGMENTS * max(0.0, float(np.mean(moved)))) if moved else 0.0
+    half = float(stdtrit(len(moved), upper)) * seen if moved else 0.0
+    return math.hypot(half, float(ndtri(upper)) * unseen), math.hypot(seen, unseen)
 
 
 def _moved(times: Array) -> list[float]:

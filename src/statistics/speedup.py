@@ -38,7 +38,7 @@ from src.statistics.bootstrap import (
     sampling_block,
     winsorised,
 )
-from src.statistics.spans import drift_half_width
+from src.statistics.spans import drift_between
 
 _ALL_T, _ALL_BOOTSTRAP = 40, 100  # pairs: up to, and from here on; between, both in part
 _ROUNDING = 1e-14  # standard errors of log times below this are the logarithm's
@@ -64,6 +64,7 @@ class SpeedupEstimate:
     block_length: (
         int  # pairs per bootstrap block; 1: no autocorrelation was found; 0: too few for a bootstrap
     )
+    error: float = math.nan  # standard error of log(ratio), where it was estimated
 
     @property
     def relative_width(self) -> float:
@@ -125,9 +126,14 @@ def unpaired_speedup(
     """
     arms = [log_times(baseline_ms, "baseline_ms"), log_times(treated_ms, "treated_ms")]
     found = _estimate([arms[0], -arms[1]], 1, confidence, samples, seed)
-    drift = drift_half_width(arms, unseen_drift, confidence)
-    half = math.hypot(math.log(found.ci_high / found.ratio), drift)
-    return replace(found, ci_low=found.ratio * math.exp(-half), ci_high=found.ratio * math.exp(half))
+    half_drift, drift = drift_between(arms, unseen_drift, confidence)
+    half = math.hypot(math.log(found.ci_high / found.ratio), half_drift)
+    return replace(
+        found,
+        ci_low=found.ratio * math.exp(-half),
+        ci_high=found.ratio * math.exp(half),
+        error=math.hypot(found.error, drift),
+    )
 
 
 def verdict(estimate: SpeedupEstimate, margin: float) -> Verdict:
@@ -179,7 +185,8 @@ def _estimate(parts: list[Array], fitted: int, confidence: float, samples: int, 
     if share > 0:
         quantile, block = _bootstrap_quantile(parts, found, confidence, samples, seed)
         half += share * error * quantile if error > _ROUNDING else 0.0
-    return SpeedupEstimate(math.exp(point), math.exp(point - half), math.exp(point + half), pairs, block)
+    low, high = math.exp(point - half), math.exp(point + half)
+    return SpeedupEstimate(math.exp(point), low, high, pairs, block, error)
 
 
 def _t_quantile(found: list[Location], confidence: float) -> float:

@@ -16,7 +16,7 @@ from src.records.record import Outcome, write_json
 from src.statistics.speedup import SpeedupEstimate, Verdict
 from src.tasks.arms.arm import prepare
 from src.tasks.arms.ceilings import note_ceilings
-from src.tasks.arms.timing import Timed, cold_caches, is_part, watched
+from src.tasks.arms.timing import Timed, conditions, watched
 from src.tasks.arms.untreated import Untreated, untreated
 from src.tasks.conclusions.conclusion import conclude
 from src.tasks.conclusions.metrics import latency_metrics
@@ -57,16 +57,17 @@ def came_out_equal(estimate: SpeedupEstimate, verdict: str | None, margin: float
 def _measure(arms: Untreated, run: RunContext, number: int) -> SpeedupEstimate:
     twin = prepare("treated", arms.second(run), run)
     rounds, baseline = Rounds(), arms.baseline
-    with watched(run.device, lambda: [baseline.call(), twin.call()]) as watch, run.phase("measure"):
+    with (
+        watched(run.device, lambda: [baseline.call(), twin.call()], run.compilers) as watch,
+        run.phase("measure"),
+    ):
         try:
             measure_interleaved(
                 baseline.call,
                 twin.call,
                 run.device,
                 run.cfg.measure,
-                cold=cold_caches(run.cfg),
-                launches=not is_part(run.cfg),
-                monitor=watch.monitor,
+                conditions(run.cfg, watch.monitor),
                 rounds=rounds,
             )
         finally:

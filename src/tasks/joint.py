@@ -10,10 +10,11 @@ import torch
 
 from src.compilation.scopes import Compiled, compiler_counts, compiler_options, graph_break_reasons
 from src.context import RunContext
+from src.devices.device import GIB
 from src.measurement.joint import measure_jointly
 from src.measurement.rounds import Rounds
 from src.tasks.arms.arm import Arm
-from src.tasks.arms.timing import Timed, cold_caches, is_part, power_blocks, watched
+from src.tasks.arms.timing import Timed, conditions, power_blocks, watched
 from src.tasks.arms.untreated import Untreated, in_the_same_rounds, untreated
 from src.tasks.latency import (
     admitted,
@@ -28,6 +29,7 @@ from src.tasks.latency import (
 )
 
 Turn = Callable[[RunContext], AbstractContextManager[None]]
+_QUANTIZING = {"memory/quantize_peak_gib", "memory/quantize_peak_reserved_gib"}
 
 
 @dataclass
@@ -84,6 +86,8 @@ def _prepared(run: RunContext, ready: Sequence[_Ready]) -> _Ready:
     beside_bytes = sum(each.treated.model_bytes for each in ready)
     treated.peaks = treated.peaks.less(beside_bytes)
     treated.compile_peaks = treated.compile_peaks.less(beside_bytes)
+    for name in _QUANTIZING & run.record.metrics.keys():
+        run.record.metrics[name] = max(0.0, round(run.record.metrics[name] - beside_bytes / GIB, 4))
     breaks = Counter(graph_break_reasons()) - Counter(known)
     return _Ready(run, arms, treated, Compiled(compiler_counts().since(before), dict(breaks), 0))
 
@@ -96,7 +100,7 @@ def _timed(ready: Sequence[_Ready]) -> list[Timed]:
     others = {rival.name: rival.call} if rival else {}
     rounds = [Rounds() for _ in ready]
     calls = [baseline.call, *(each.treated.call for each in ready), *others.values()]
-    with watched(run.device, lambda: [call() for call in calls]) as watch:
+    with watched(run.device, lambda: [call() for call in calls], run.compilers) as watch:
         run.report(f"measure {len(ready)} runs together")
         started = time.perf_counter()
         try:
@@ -105,9 +109,7 @@ def _timed(ready: Sequence[_Ready]) -> list[Timed]:
                 [each.treated.call for each in ready],
                 run.device,
                 run.cfg.measure,
-                cold=cold_caches(run.cfg),
-                launches=not is_part(run.cfg),
-                monitor=watch.monitor,
+                conditions(run.cfg, watch.monitor),
                 rounds=rounds,
                 others=others,
             )

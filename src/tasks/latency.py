@@ -8,6 +8,7 @@ import torch
 from src.autoquant.known import DETAIL, layer_config, layer_settings
 from src.autoquant.search import Autoquant
 from src.compilation.scopes import Compiled, compiler_counts, compiler_options, graph_break_reasons
+from src.config.schema.arms import is_usual
 from src.context import RunContext
 from src.measurement.paired import measure_interleaved
 from src.measurement.power_blocks import PowerBlocks
@@ -24,6 +25,7 @@ from src.tasks.arms.timing import (
     Timed,
     Watch,
     cold_caches,
+    conditions,
     energy_j,
     host_times,
     is_part,
@@ -96,7 +98,7 @@ def treated_arm(scheme: Scheme, arms: Untreated, run: RunContext) -> Arm:
 def finish(arms: Untreated, run: RunContext) -> None:
     """What is left to do when all is measured."""
     write_json(run.folder / "layers.json", [row.as_dict() for row in arms.rows])
-    if run.record.shape and run.cfg.quant.config:
+    if run.record.shape and run.cfg.quant.config and is_usual(run.cfg):
         run.record.details[DETAIL] = _as_a_layer(run)
     set_aside_emulated(run.record)
     run.record.metrics |= ceiling_metrics(run.record)
@@ -173,7 +175,7 @@ def interleaved(arms: Untreated, treated: Arm, run: RunContext) -> Timed:
     rounds, baseline, rival = Rounds(), arms.baseline, arms.rival
     others = {rival.name: rival.call} if rival else {}
     calls = (baseline.call, treated.call, *others.values())
-    with watched(run.device, lambda: [call() for call in calls]) as watch:
+    with watched(run.device, lambda: [call() for call in calls], run.compilers) as watch:
         try:
             with run.phase("measure"):
                 rounds = measure_interleaved(
@@ -181,9 +183,7 @@ def interleaved(arms: Untreated, treated: Arm, run: RunContext) -> Timed:
                     treated.call,
                     run.device,
                     run.cfg.measure,
-                    cold=cold_caches(run.cfg),
-                    launches=not is_part(run.cfg),
-                    monitor=watch.monitor,
+                    conditions(run.cfg, watch.monitor),
                     rounds=rounds,
                     others=others,
                 )

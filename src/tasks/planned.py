@@ -18,9 +18,8 @@ from src.outcomes import ended
 from src.records.record import Outcome, write_json
 from src.statistics.speedup import Verdict, verdict
 from src.tasks.arms.arm import Arm, prepare
-from src.tasks.arms.timing import Timed, cold_caches, host_times, is_part, watched
+from src.tasks.arms.timing import Timed, conditions, host_times, is_part, watched
 from src.tasks.conclusions.conclusion import doubts
-from src.timers.timer import RoundTimer
 from src.treatments.layers import LayerRow
 from src.treatments.routes.making import Second, make_treated, search_first
 
@@ -91,36 +90,25 @@ class PlannedArms:
 
     def _time(self, arm: Arm) -> Timed:
         run, baseline, conf = self.run, self.baseline, _look_conf(self.run.cfg.measure)
-        cold, launches = cold_caches(run.cfg), not is_part(run.cfg)
         if self.alone is None:
             with run.phase("compile baseline"):
                 baseline.call()  # the trials made Dynamo forget it
             with (
                 run.phase("autoquant wholes"),
-                watched(run.device, lambda: (baseline.call(), arm.call())) as watch,
+                watched(run.device, lambda: (baseline.call(), arm.call()), run.compilers) as watch,
             ):
-                rounds = measure_interleaved(
-                    baseline.call,
-                    arm.call,
-                    run.device,
-                    conf,
-                    cold=cold,
-                    launches=launches,
-                    monitor=watch.monitor,
-                )
+                under = conditions(run.cfg, watch.monitor)
+                rounds = measure_interleaved(baseline.call, arm.call, run.device, conf, under)
             return Timed(rounds, [watch])
-        with run.phase("autoquant wholes"), watched(run.device, arm.call) as watch:
-            treated = measure_alone(
-                arm.call, run.device, conf, cold=cold, launches=launches, monitor=watch.monitor
-            )
+        with run.phase("autoquant wholes"), watched(run.device, arm.call, run.compilers) as watch:
+            treated = measure_alone(arm.call, run.device, conf, conditions(run.cfg, watch.monitor))
         return Timed(rounds_in_turn(self.alone.rounds, treated), [*self.alone.watches, watch])
 
     def _model_ms(self) -> float:
         """A call of the unquantized model, to judge what the trials promise by."""
         if self.alone is not None:
             return float(np.median(self.alone.rounds.baseline_ms))
-        cfg = self.run.cfg
-        timer = RoundTimer(self.run.device, cold=cold_caches(cfg), launches=not is_part(cfg))
+        timer = conditions(self.run.cfg).timer(self.run.device)
         return min(timer.ms_per_call(self.baseline.call, 1) for _ in range(3))
 
     def _host_bound(self, model_ms: float) -> bool:

@@ -198,8 +198,8 @@ def _load_and_call(folder: Path, run: RunContext) -> Tensors:
 def _load_metrics(prefix: str, seconds: float, peaks: Peaks) -> dict[str, float]:
     """Seconds and the peak of loading (allocated on CUDA, RSS on a CPU); no peak where its reset is forbidden."""
     found = {f"serialize/{prefix}load_s": round(seconds, 4)}
-    if peaks.gib:
-        found[f"serialize/{prefix}load_peak_gib"] = round(next(iter(peaks.gib.values())), 4)
+    if gib := peaks.of_the_phase().gib:
+        found[f"serialize/{prefix}load_peak_gib"] = round(next(iter(gib.values())), 4)
     return found
 
 

@@ -43,28 +43,34 @@ class ClassPipeline(DiffusionPipeline):  # type: ignore[misc]
             output_type: pt, which is all there is.
             return_dict: false, which is all there is.
         """
-        config, guided = self.transformer.config, guidance_scale > 1
-        shape = (
-            len(class_labels),
-            config.in_channels,
-            height or config.sample_size,
-            width or config.sample_size,
-        )
-        images = randn_tensor(shape, generator=generator, device=class_labels.device, dtype=torch.float32)
-        labels = class_labels
-        if guided:
-            labels = torch.cat([labels, torch.full_like(labels, config.num_embeds_ada_norm)])
-        self.scheduler.set_timesteps(num_inference_steps, device=class_labels.device)
+        config, device = self.transformer.config, class_labels.device
+        sides = (height or config.sample_size, width or config.sample_size)
+        shape = (len(class_labels), config.in_channels, *sides)
+        images = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
+        labels = self._and_none(class_labels) if guidance_scale > 1 else class_labels
+        self.scheduler.set_timesteps(num_inference_steps, device=device)
         for time in self.progress_bar(self.scheduler.timesteps):
-            given = torch.cat([images, images]) if guided else images
-            (found,) = self.transformer(
-                given.to(self.transformer.dtype),
-                timestep=time.expand(len(given)),
-                class_labels=labels,
-                return_dict=False,
-            )
-            if guided:
-                with_class, without = found.float().chunk(2)
-                found = without + guidance_scale * (with_class - without)
-            images = self.scheduler.step(found.float(), time, images, return_dict=False)[0]
+            found = self._found(images, time, labels, guidance_scale)
+            images = self.scheduler.step(found, time, images, return_dict=False)[0]
         return ((images / 2 + 0.5).clamp(0, 1),)
+
+    def _and_none(self, labels: torch.Tensor) -> torch.Tensor:
+        """The labels, and as many of no class: [2 batch]."""
+        return torch.cat([labels, torch.full_like(labels, self.transformer.config.num_embeds_ada_norm)])
+
+    def _found(
+        self, images: torch.Tensor, time: torch.Tensor, labels: torch.Tensor, guidance_scale: float
+    ) -> torch.Tensor:
+        """What the denoiser finds in the pictures, float32; guided: with each label, away from that with none."""
+        given = torch.cat([images, images]) if guidance_scale > 1 else images
+        (found,) = self.transformer(
+            given.to(self.transformer.dtype),
+            timestep=time.expand(len(given)),
+            class_labels=labels,
+            return_dict=False,
+        )
+        found = found.float()
+        if guidance_scale <= 1:
+            return found  # type: ignore[no-any-return]
+        with_class, without = found.chunk(2)
+        return without + guidance_scale * (with_class - without)  # type: ignore[no-any-return]

@@ -39,13 +39,22 @@ def run_of(item: Made) -> Run:
     )
 
 
-def several(key: str, *speedups: float, **given) -> Made:
-    """A run of several processes, as its record tells them."""
+def several(
+    key: str, *speedups: float, half: float = 0.003, own: dict[str, float] | None = None, **given
+) -> Made:
+    """A run of several processes, as its record tells them; `own`: what else it tells of each."""
     run = made(key, speedups[0], spread=0.003, **given)
-    each = [{"process": n, "counts": True, "ratio": s, "ci_low": s * 0.997, "ci_high": s / 0.997}
-            for n, s in enumerate(speedups, 1)]  # fmt: skip
+    each = [{"process": n, "counts": True, "ratio": s, "ci_low": s * (1 - half), "ci_high": s / (1 - half)}
+            | (own or {}) for n, s in enumerate(speedups, 1)]  # fmt: skip
     run.record.details["processes"] = {"planned": len(each), "each": each}
     run.record.metrics["speedup/processes"] = float(len(each))
+    return run
+
+
+def withheld(*given, **more) -> Made:
+    """A run that a busy machine disturbed."""
+    run = made(*given, **more)
+    run.record.verdict, run.record.details["withheld"] = "inconclusive", True
     return run
 
 
@@ -117,9 +126,47 @@ def test_other_runs_narrow_what_two_processes_alone_leave_wide():
     assert among["interval"] == "2 processes"
 
 
+@pytest.mark.parametrize("own", [{"error": 0.02 / 6.965}, {}], ids=["recorded", "derived"])
+def test_runs_that_ended_clear_after_3_pairs_hide_no_spread(own):
+    """Their intervals of 2 % are 7 errors wide on either side: taken for 2, they left nothing between processes."""
+    others = [several(f"o{n}", s, s * 1.02, s * 0.99, half=0.02, own=own, batch=n + 2)
+              for n, s in enumerate((0.1, 0.2, 0.3, 0.4))]  # fmt: skip
+    for other in others:
+        other.record.metrics["speedup/pairs"] = 9.0  # of three processes
+    row = frame_of(made("a", 1.05, spread=0.003), *others).set_index("run_key").loc["a"]
+    assert row["interval"] == "1 process; between-process spread of 1.5% from 4 other runs of this device"
+    assert row["verdict"] == "inconclusive"
+
+
+def test_other_runs_too_noisy_to_tell_are_not_said_to_tell():
+    others = [several(f"o{n}", s, s * 1.01, s * 0.99, own={"error": 0.05}, batch=n + 2)
+              for n, s in enumerate((0.6, 0.8, 1.0, 1.5))]  # fmt: skip
+    row = frame_of(made("a", 1.05, spread=0.003), *others).set_index("run_key").loc["a"]
+    assert (row["interval"], row["verdict"]) == (ALONE, "helps")
+    assert row["speedup/error"] == pytest.approx(0.003 / 2.508, rel=0.01)  # t of 22 degrees at 98 %
+
+
+def test_the_pairs_of_attempts_that_are_pooled_are_those_of_all():
+    assert frame_of(made("k", 1.10, attempt=1), made("k", 1.12, attempt=2)).iloc[0]["speedup/pairs"] == 80
+    busy = withheld("k", 1.5, attempt=3)
+    row = frame_of(made("k", 1.10, attempt=1), made("k", 1.12, attempt=2), busy).iloc[0]
+    assert (row["speedup/pairs"], row["speedup/processes"]) == (80, 2)
+
+
+def test_which_attempts_count_does_not_hang_on_other_runs():
+    busy = [withheld("a", 1.5, attempt=1), withheld("a", 1.1, attempt=2)]
+    alone = frame_of(*busy).iloc[0]
+    among = (
+        frame_of(*busy, made("b", outcome=Outcome.OOM, batch=2), made("c", 1.2, batch=3))
+        .set_index("run_key")
+        .loc["a"]
+    )
+    for row in (alone, among):
+        assert (row["attempt"], row["speedup/processes"], row["speedup/ratio"]) == (2, 1, pytest.approx(1.1))
+
+
 def test_an_attempt_that_withheld_its_verdict_is_not_pooled_with_others():
-    busy = made("k", 1.5, attempt=2)
-    busy.record.verdict, busy.record.details["withheld"] = "inconclusive", True
+    busy = withheld("k", 1.5, attempt=2)
     row = frame_of(made("k", 1.1, attempt=1), busy, made("k", 1.12, attempt=3)).iloc[0]
     assert (row["speedup/processes"], bool(row["withheld"])) == (2, False)
     row = frame_of(made("k", 1.1, attempt=1), busy).iloc[0]

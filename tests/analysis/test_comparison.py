@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from rich.console import Console
 
 from src.analysis import comparison
@@ -13,7 +14,8 @@ from src.analysis.comparison import BROKE, FASTER, MENDED, PAYS_LESS, SAME, SLOW
 from src.compare import compare
 from src.config.errors import ConfigError
 from src.config.schema.root import CompareConf
-from src.records.record import Outcome
+from src.records.pooled import process_folder
+from src.records.record import Outcome, read_record
 from src.records.store import SweepManifest
 from tests.analysis.synthetic import Made, made
 
@@ -31,6 +33,21 @@ def timed(key: str, quant: str, ms: float, baseline_ms: float = 84.2, **more: ob
     return found
 
 
+def in_processes(key: str, *times_ms: float, **more: object) -> Made:
+    """A run in several processes of such times of the quantized arm, of which the first gives the record."""
+    found = timed(key, "int8wo", times_ms[0], **more)
+    found.record.details["processes"] = {
+        "planned": len(times_ms),
+        "each": [
+            {"process": number, "counts": True, "ratio": 84.2 / ms, "ci_low": 84 / ms, "ci_high": 84.4 / ms,
+             "median_ms": ms, "baseline_median_ms": 84.2}
+            for number, ms in enumerate(times_ms, 1)
+        ],
+    }  # fmt: skip
+    found.record.metrics["speedup/processes"] = float(len(times_ms))
+    return found
+
+
 @pytest.fixture
 def put(tmp_path: Path) -> Put:
     """put("before", runs...): a folder of their records."""
@@ -41,6 +58,8 @@ def put(tmp_path: Path) -> Put:
             folder = outputs / "runs" / run.record.run_key / f"{run.record.attempt:03d}"
             folder.mkdir(parents=True, exist_ok=True)
             run.record.write(folder)
+            if run.params:
+                (folder / "config.yaml").write_text(yaml.dump(run.params))
         return outputs
 
     return write
@@ -76,6 +95,89 @@ def test_what_processes_differ_by_is_no_change(put: Put) -> None:
     before, after = put("before", timed("a", "int8wo", 100)), put("after", timed("a", "int8wo", 95))
     assert what(before, after) == {"int8wo": FASTER}
     assert what(before, after, between=0.03) == {"int8wo": UNDECIDED}
+
+
+def test_processes_of_a_run_say_themselves_what_they_differ_by(put: Put) -> None:
+    """4 % slower in 3 processes each, which differ by a few tenths of a percent; one each could not tell."""
+    sides = [
+        put(name, in_processes("a", *(ms * factor for factor in (0.998, 1.0, 1.003))))
+        for name, ms in (("before", 100), ("after", 104.5))
+    ]
+    assert what(*sides, between=0.03) == {"int8wo": SLOWER}
+    for side, ms in zip(
+        sides, (100, 104.5), strict=True
+    ):  # as records before told only the processes' speedups
+        record = read_record(side / "runs" / "a" / "001" / "record.json")
+        for each in record.details["processes"]["each"]:
+            own = each.pop("median_ms"), each.pop("baseline_median_ms")
+            left = timed("a", "int8wo", *own).record
+            left.write(process_folder(side / "runs" / "a" / "001", each["process"]))
+        record.write(side / "runs" / "a" / "001")
+        assert record.metrics["latency/median_ms"] == ms * 0.998
+    assert what(*sides, between=0.03) == {"int8wo": SLOWER}
+    for each in (each for side in sides for each in side.glob("runs/a/001/processes/*/record.json")):
+        each.unlink()
+    assert what(*sides, between=0.03) == {"int8wo": PAYS_LESS}  # of the times only one process' are known
+
+
+def test_what_the_device_tells_is_not_added_twice(put: Put) -> None:
+    """An interval with the spread of other runs in it has no more to hold; one without gets 3 %."""
+    others = [in_processes(f"o{batch}", 100.0, 100.5, 99.6, batch=batch) for batch in (2, 4, 8, 16)]
+    sides = [(timed("a", "int8wo", 100, ms),) for ms in (84.2, 80.0)]
+    assert what(put("b", *sides[0]), put("a", *sides[1]), between=0.03) == {"int8wo": UNDECIDED}
+    before, after = (put(name, *side, *others) for name, side in zip(("b2", "a2"), sides, strict=True))
+    found = comparison.compare(
+        *(comparison.side(str(each), Path(), "") for each in (before, after)), 0.02, 0.03
+    )
+    (cell,) = (cell for cell in found.cells if cell.after["batch"] == 1)
+    assert cell.what == PAYS_LESS
+    assert cell.speedup is not None
+    assert cell.speedup.high / cell.speedup.low < 1.06
+
+
+def test_a_disturbed_run_is_neither_slower_nor_faster_and_that_is_said(
+    put: Put, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    busy = timed("a", "int8wo", 125)
+    busy.record.verdict, busy.record.details["withheld"] = "inconclusive", True
+    busy.record.reason = "other processes used 3.0 of 4 CPUs"
+    before, after = put("before", timed("a", "int8wo", 100)), put("after", busy)
+    assert what(after, before) == {"int8wo": UNDECIDED}
+    conf = CompareConf(str(before), str(after), str(tmp_path), str(tmp_path / "page"))
+    assert compare(conf, Console(width=250)) == 0
+    said = "nothing is said, as the measuring was disturbed after: other processes used 3.0 of 4 CPUs"
+    assert said in capsys.readouterr().out
+    assert said in (tmp_path / "page" / "comparison.html").read_text()
+
+
+@pytest.mark.parametrize("device", ["card A", "card B"])
+def test_another_value_of_an_option_is_another_treatment(put: Put, device: str) -> None:
+    def run(key: str, preset: str, on: str = "card A", **options: str) -> Made:
+        chosen = {"quant.layers.name": preset, "quant.layers.include": f"those of {preset}"}
+        return timed(key, "int8wo", 100, device=on, params=chosen | options)
+
+    before = put("before", run("a", "all"), run("b", "attention", **{"quant.group_size": "64"}))
+    after = put("after", run("c", "field_default", device), run("d", "attention", device))
+    sides = [comparison.side(str(each), Path(), "") for each in (before, after)]
+    found = comparison.compare(*sides, 0.02, 0.0)
+    assert [(cell.before["run_key"], cell.after["run_key"]) for cell in found.cells] == [
+        ("before/b", "after/d")
+    ]
+    assert [*found.only_before["run_key"], *found.only_after["run_key"]] == ["before/a", "after/c"]
+
+
+def test_treatments_that_go_by_other_options_are_both_told(
+    put: Put, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"quant.config.group_size": "64"}
+    before, after = (
+        put("before", timed("a", "int8wo", 100)),
+        put("after", timed("b", "int8wo", 50, params=given)),
+    )
+    conf = CompareConf(str(before), str(after), str(tmp_path), str(tmp_path / "page"))
+    assert compare(conf, Console(width=250)) == 0
+    told = capsys.readouterr().out
+    assert "int8wo (group_size=default) · default → int8wo (group_size=64) · default" in told
 
 
 def test_two_machines_are_compared_and_a_variant_that_only_one_tells_is_let_go_of(put: Put) -> None:

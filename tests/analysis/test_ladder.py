@@ -91,7 +91,29 @@ def test_what_comes_before_the_scheme_belongs_to_the_ladders_of_all_schemes():
 def test_a_step_that_was_not_run_is_told():
     (ladder,) = ladders(steps_of(frame(runs()[:2]), 0.02))
     assert ladder.steps[2].verdict == "not run"
-    assert ladder.total.ratio == pytest.approx(2.2)
+    assert ladder.total is None
+    assert (ladder.reached.name, ladder.reached.total.ratio) == ("fused_qkv", pytest.approx(2.2))
+
+
+@pytest.mark.parametrize("disturbed", [False, True])
+def test_after_a_step_that_later_ones_contain_there_is_no_total(disturbed):
+    """Its share of the way from the start is in both arms of all that follow."""
+    several = runs()
+    several[1] = step("fused_qkv", outcome=Outcome.TIMEOUT, reason="no answer")
+    if disturbed:
+        several[1] = step("fused_qkv", 1.5, reason="a busy machine")
+        several[1].record.verdict = "inconclusive"
+    steps = steps_of(frame(several), 0.02)
+    (ladder,) = ladders(steps)
+    assert [each.total is None for each in ladder.steps] == [False, True, True, True]
+    assert [each.own is None for each in ladder.steps] == [False, True, False, True]
+    assert (ladder.total, ladder.reached.name, ladder.eager_ms) == (None, "compiled", 84.2)
+    told = [*ladder_in_words(steps)][3]
+    assert told.startswith("  quantized: helps 1.200×")
+    assert told.endswith("; no total, as fused_qkv is in both arms and what it gives is not known")
+    html = ladder_section(steps, 0.02)
+    assert "together up to compiled" in html
+    assert "2.400×" not in html
 
 
 def test_other_treatments_stay_out_of_what_is_about_quantization():

@@ -14,7 +14,7 @@ from src.records.record import Outcome
 from src.tasks import latency, planned
 from src.timers.host import HostTime
 from src.treatments.layers import capture_layers
-from src.workloads.workload import build_workload
+from src.workloads.workload import Workload, build_workload
 from tests.conftest import SMALL_LINEAR, synthetic_rounds
 
 ALL = ("int8wo", "int8dq", "float8wo", "float8dq", "float8_e4m3_row", "int4wo")
@@ -33,7 +33,7 @@ def timed(monkeypatch):
     def patch(*speedups):
         asked, left = [], list(speedups)
 
-        def fake(baseline, treated, device, conf, *, cold, launches, rounds):
+        def fake(baseline, treated, device, conf, conditions, *, rounds):
             asked.append(conf)
             for own in rounds:
                 vars(own).update(vars(synthetic_rounds(left.pop(0))))
@@ -150,8 +150,8 @@ def test_where_the_model_waits_for_the_host_launches_are_timed(compose, cpu, run
     cfg = compose(*SMALL_LINEAR, *candidates("int8wo"), "measure.cache=auto")
     asked = []
 
-    def fake(*_, cold, launches, rounds):
-        asked.append((cold, launches))
+    def fake(baseline, treated, device, conf, conditions, *, rounds):
+        asked.append((conditions.cold, conditions.launches))
         vars(rounds[0]).update(vars(synthetic_rounds(1.0)))
 
     monkeypatch.setattr("src.autoquant.trials.measure_jointly", fake)
@@ -268,6 +268,30 @@ def test_each_distinct_shape_is_tried_once(timed, search):
     assert len(asked) == len(plan.choices) == len({row.shape for row in rows}) < len(rows)
     assert sorted(fqn for choice in plan.choices for fqn in choice.layers) == sorted(row.fqn for row in rows)
     assert {row.scheme for row in rows} == {"int8wo"}
+
+
+class Mixed(torch.nn.Module):
+    """Layers of one shape, one of them without a bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(128, 128), torch.nn.Linear(128, 128)
+        self.plain = torch.nn.Linear(128, 128, bias=False)
+
+    def forward(self, x):
+        return self.last(self.plain(self.first(x)))
+
+
+@torch.no_grad()
+def test_layers_of_a_shape_with_and_without_a_bias_are_tried_apart(timed, compose, run_context):
+    asked = timed(0.5, 1.5)
+    cfg = compose(*SMALL_LINEAR, *candidates("int8wo"))
+    workload = Workload(Mixed().bfloat16().requires_grad_(False), (torch.ones(16, 128).bfloat16(),), {})
+    rows, _ = capture_layers(workload)
+    scheme = Autoquant(cfg.quant)
+    scheme.search(workload, rows, run_context(cfg))
+    found = [(choice.layers, choice.scheme) for choice in scheme.plan.choices]
+    assert (found, len(asked)) == ([(["plain"], "none"), (["first", "last"], "int8wo")], 2)
 
 
 def test_a_candidate_that_lost_on_both_sides_is_not_tried(timed, search, monkeypatch):

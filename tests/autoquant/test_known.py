@@ -137,6 +137,35 @@ def test_a_run_of_one_linear_is_known_too(timed, measured, tmp_path):
     assert (trial.run, trial.speedup) == ("layer/001", layer.metrics["speedup/ratio"])
 
 
+def test_what_another_treatment_gave_says_nothing_of_a_scheme(timed, measured, tmp_path):
+    compiled = ("compile=default", "compile.backend=eager")
+    other = measured("layer", "quant=int8wo", *compiled, "treatment=[compile]")
+    assert "layer_settings" not in other.details
+    timed(1.5)
+    searched = measured("first", *candidates("int8wo"), *compiled)
+    settings = searched.details["layer_settings"]["settings"]
+    configs = read_plan(tmp_path / "runs" / "first" / "001" / "plan.json").configs
+    other.details["layer_settings"] = {
+        "settings": settings,
+        "config": configs["int8wo"],
+    }  # as it was once noted
+    for treated, known in (({}, "layer/001"), ({"treatment": "compile"}, "first/001")):
+        other.axes = {name: value for name, value in other.axes.items() if name != "treatment"} | treated
+        other.started_at = "2099-01-01T00:00:00+00:00"
+        other.write(tmp_path / "runs" / "layer" / "001")
+        assert Known(tmp_path, settings, configs, 1.02).of(SHAPE, "int8wo").trial.run == known
+
+
+def test_a_recipe_s_cuda_graphs_are_another_way_of_compiling(compose, cpu):
+    def settings(*overrides):
+        cfg = compose(*SMALL_LINEAR, "quant=int8wo", *overrides)
+        return layer_settings(cfg, cpu, cold=True, launches=False)
+
+    graphed = settings("compile=default", "recipe.cuda_graphs=true")
+    assert graphed == settings("compile=reduce-overhead")
+    assert graphed != settings("compile=default")
+
+
 def test_versions_count(compose, cpu, monkeypatch):
     cfg = compose(*SMALL_LINEAR, "quant=autoquant")
     before = layer_settings(cfg, cpu, cold=True, launches=False)

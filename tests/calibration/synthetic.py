@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from src.calibration.plan import Experiment, Kind, Spec, plan
+from src.calibration.experiments.plan import Experiment, Kind, Spec, plan
 from src.config.schema.measure import MeasureConf
 from src.statistics.speedup import SpeedupEstimate, verdict
 

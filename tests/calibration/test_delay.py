@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from src.calibration import delay
-from src.calibration.delay import CudaDelay, HostDelay, delayed, true_speedup
+from src.calibration.experiments import delay
+from src.calibration.experiments.delay import CudaDelay, HostDelay, delayed, true_speedup
 from src.devices.device import Device
 
 CPU, CUDA = Device("cpu", "a CPU", 1.0, threads=1), Device("cuda", "a GPU", 1.0)
@@ -116,8 +116,9 @@ def test_on_cuda_the_device_waits_as_long_as_the_host(
     monkeypatch.setattr(torch.cuda, "Event", gpu.event)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     assert delay.cycles_per_ms() == pytest.approx(2e6)
-    (slow,) = delayed([clock.call], (0.4,), CUDA)
-    assert isinstance(slow, CudaDelay)
-    assert slow() == "output"
-    assert gpu.cycles[-1] == pytest.approx(0.4 * 2e6)
-    assert slow.taken_ms() == pytest.approx([(0.4 + 0.42) / 2], rel=1e-3)
+    for by_host, taken_ms in ((False, 0.42), (True, 0.4)):
+        (slow,) = delayed([clock.call], (0.4,), CUDA, by_host=by_host)
+        assert isinstance(slow, CudaDelay)
+        assert slow() == "output"
+        assert gpu.cycles[-1] == pytest.approx(0.4 * 2e6)
+        assert slow.taken_ms() == pytest.approx([taken_ms], rel=1e-3)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from src.calibration.measuring import measure_batch
-from src.calibration.plan import Kind, Spec, experiment
-from src.calibration.probes import timer_cost
+from src.calibration.experiments.measuring import measure_batch
+from src.calibration.experiments.plan import Kind, Spec, experiment
+from src.calibration.experiments.probes import timer_cost
 from src.config.schema.root import CalibrateConf
 from src.devices.device import Device
 from src.devices.load import Load

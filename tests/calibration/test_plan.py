@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.calibration.plan import Kind, plan
+from src.calibration.experiments.plan import Kind, plan
 
 
 @given(st.integers(1, 80), st.integers(1, 20), st.integers(0, 5))

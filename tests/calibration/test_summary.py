@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from src.calibration.plan import Experiment, Kind
+from src.calibration.experiments.plan import Experiment, Kind
 from src.calibration.summary import Status, Summary, summarize
 from tests.calibration.synthetic import MEASURE, instrument
 

@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from yaml import YAMLError
 
-from src.app.loader import Loader, check_job, checked_jobs
+from src.app.composing.loader import Loader, check_job, checked_jobs
 from src.checks.validation import validate
 from src.config.paths import ROOT, config_source
 from src.config.schema.root import register
@@ -75,7 +75,7 @@ def test_what_was_composed_before_equals_what_is_composed_anew(
     def composed() -> DictConfig:
         return loader.load_configuration("config", [*overrides, "batch=2"], RunMode.RUN)
 
-    monkeypatch.setattr("src.app.loader._MERGED", {})
+    monkeypatch.setattr("src.app.composing.loader._MERGED", {})
     anew = _outcome(composed)
     changed = composed()
     changed.batch, changed.quant.name = 3, "changed"

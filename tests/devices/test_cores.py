@@ -7,9 +7,9 @@ import pytest
 
 from src.config.schema.cluster import SlurmRequest
 from src.devices.cores import dealt_cpus
-from src.local.pool import DevicePool
+from src.workstation.pool import DevicePool
 from tests.launching.jobs import Affinity
-from tests.local.test_pool import until
+from tests.workstation.test_pool import until
 
 
 @pytest.fixture

@@ -61,6 +61,15 @@ def test_gpu_that_is_not_here(compose, name):
     assert "gpu=cpu" in caught.value.remedy
 
 
+@pytest.mark.parametrize("gpu", ["auto", "h100"])
+def test_an_amd_gpu_is_not_taken_for_one_of_nvidia(compose, cuda, monkeypatch, gpu):
+    cuda("AMD Instinct MI300X", 9, 4)
+    monkeypatch.setattr(torch.version, "hip", "6.3")
+    with pytest.raises(RunEndedError, match=f"gpu={gpu}: this torch is ROCm's") as caught:
+        opened(compose(f"gpu={gpu}"))
+    assert caught.value.outcome is Outcome.UNSUPPORTED
+
+
 @pytest.mark.parametrize(
     ("gpu", "name", "capability"),
     [

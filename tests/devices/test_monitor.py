@@ -111,6 +111,28 @@ def test_other_processes_on_the_device(nvml, listed, others):
     assert NvmlMonitor("handle").others() == others
 
 
+@pytest.mark.parametrize(
+    ("listed", "others"),
+    [
+        ([os.getpid(), 4242, 4243], []),
+        ([os.getpid(), 4243, 4244], ["pid 4244 (1.00 GiB)"]),
+        ([900_001, 900_002, 900_003], []),  # a container: this process and both compilers
+        ([900_001, 900_002], []),  # one of them does not hold the device yet
+        ([900_001, 900_002, 900_003, 900_004], ["1 processes of another namespace"]),
+    ],
+)
+def test_a_sweep_s_own_compilers_are_no_others(nvml, monkeypatch, listed, others):
+    nvml.processes = [process(pid, 1) for pid in listed]
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(monitors, "nvml_handle", lambda *_: "handle")
+    monkeypatch.setattr(monitors.torch.cuda, "get_device_properties", lambda _: None)
+    compilers = [4242, 4243]
+    monitor = open_monitor(CUDA, idle=lambda: compilers)
+    assert monitor.others() == others
+    compilers.clear()  # they have ended: what is listed still is somebody else's
+    assert len(monitor.others()) == (1 if listed[0] > 900_000 else 2)
+
+
 def test_where_nvml_is_missing_the_monitor_says_so(monkeypatch):
     def missing():
         raise pynvml.NVMLError_LibraryNotFound(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)

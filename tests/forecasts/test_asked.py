@@ -9,8 +9,8 @@ import pytest
 from hydra.types import RunMode
 
 from src.analyze import with_workload
-from src.app import composing
-from src.app.composing import run_configs
+from src.app.composing import runs as composing
+from src.app.composing.runs import run_configs
 from src.config.errors import ConfigError
 from src.forecasts.forecast import Place
 from src.forecasts.knowledge import Knowledge

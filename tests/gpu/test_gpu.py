@@ -1,5 +1,6 @@
 """The same runs on a real CUDA device; skipped where there is none."""
 
+import gc
 import json
 import os
 import pickle
@@ -12,12 +13,15 @@ import torch
 from src.devices.capability import Status, capability
 from src.devices.device import AutoDevice
 from src.measurement.ceilings import measure_ceilings
+from src.tasks.arms.untreated import untreated
 from tests.conftest import canonical
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
+ALONE = "PYTEST_XDIST_WORKER" not in os.environ  # else other tests are on the device
+times_it = pytest.mark.skipif(not ALONE, reason="tells times: no other test may be on the device")
 FLUX = ("model=flux-tiny", "gpu=auto", "compile=regional", "measure.budget_s=2")
 LINEAR = ("model=linear", "gpu=auto", "compile=default", "measure.budget_s=1", "model.dims.M=512")
 
@@ -55,7 +59,7 @@ def test_the_command_line_s_own_processes_use_the_device(tmp_path, launcher, mod
     record = json.loads(path.read_text())
     assert (record["outcome"], record["device"]["kind"]) == ("ok", "cuda"), record["reason"]
     assert (record["metrics"].get("compile/warm_s", 0) > 0) == (mode != "none")
-    if "PYTEST_XDIST_WORKER" not in os.environ:  # other tests are on it then
+    if ALONE and not torch.cuda.is_initialized():  # else other tests, or this process, are on it
         assert "other processes were on" not in record["reason"]  # the compiler's are not
 
 
@@ -83,6 +87,18 @@ def test_cuda_graphs_do_not_overwrite_the_compared_output(compose, execute_run, 
     record = execute_run(compose(*LINEAR[:2], *LINEAR[3:], f"compile={mode}", "quant=none"))
     assert record.outcome == "ok", record.reason
     assert record.metrics["quality/cosine"] > 0.9999
+
+
+def test_in_turn_cuda_graphs_leave_no_memory_behind(compose, run_context):
+    """The baseline's output and work lie in its graphs' own memory, 128 MiB and more: the next arm needs it."""
+    cfg = compose(*LINEAR[:2], "compile=reduce-overhead", "model.dims={M:16384,K:4096,N:4096}", "quant=none",
+                  "measure.pairing=in_turn", "measure.budget_s=1", "measure.cache=warm")  # fmt: skip
+    with torch.no_grad():
+        arms = untreated(run_context(cfg, AutoDevice(cfg.gpu).open()))
+    assert not arms.together
+    gc.collect()
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() - torch.cuda.memory_allocated() < 2**26
 
 
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
@@ -137,7 +153,7 @@ def test_ceilings_of_this_device_leave_nothing_behind(compose):
     assert torch.cuda.memory_allocated() <= before[0]
     assert torch.cuda.memory_reserved() <= before[1]
     assert found["seconds"] < 30
-    assert not found["crowded"]
+    assert found["crowded"] == bool(found["doubts"])  # earlier tests, and others beside, may be on the device
     values = {name: entry.get("value") for name, entry in found["entries"].items()}
     assert values["copy_gb_s"] > 50
     assert values["bfloat16_tflop_s"] > values["float32_tflop_s"] / 2 > 0
@@ -149,6 +165,8 @@ def test_ceilings_of_this_device_leave_nothing_behind(compose):
 def test_a_run_logs_its_ceilings(compose, execute_run, tmp_path):
     record = execute_run(compose(*LINEAR, "quant=none", "measure.ceilings=true", f"outputs={tmp_path}"))
     assert record.outcome == "ok", record.reason
+    if record.ceilings["crowded"]:
+        pytest.skip(f"the device was not alone: {record.ceilings['doubts']}")
     assert record.metrics["ceiling/copy_gb_s"] > 0
     assert list((tmp_path / "cache" / "ceilings").glob("*.json"))
 
@@ -182,8 +200,9 @@ def test_a_profile_of_cuda_graphs_sees_their_kernels(compose, execute_run):
     assert record.metrics["profile/matmul_ms"] > 0
 
 
+@times_it
 def test_an_injected_delay_lasts_as_long_as_it_says(compose):
-    from src.calibration.delay import delayed, true_speedup
+    from src.calibration.experiments.delay import delayed, true_speedup
     from src.config.schema.measure import MeasureConf
     from src.devices.device import CudaDevice
     from src.measurement.paired import estimate_speedup, measure_interleaved
@@ -218,9 +237,10 @@ def test_a_whole_pipeline(compose, execute_run, mode):
     assert record.metrics["compile/recompiles"] == 0
 
 
+@times_it
 def test_a_process_of_a_calibration(tmp_path):
-    from src.calibration.measuring import measure_batch
-    from src.calibration.plan import Kind, Spec
+    from src.calibration.experiments.measuring import measure_batch
+    from src.calibration.experiments.plan import Kind, Spec
     from tests.composing import calibration
 
     conf = calibration("measure=quick", "measure.budget_s=2", "dtype=bfloat16")
@@ -242,7 +262,9 @@ def test_a_saved_model_gives_the_same_in_a_fresh_process(compose, execute_run, q
     if record.outcome == "ok":
         found = record.details["serialize"]
         assert (found["format"], found["equal"]) == ("safetensors", True)
-        assert record.metrics["serialize/load_peak_gib"] < 1.5 * record.metrics["serialize/baseline_size_gib"]
+        work_gib = 0.1  # a library's workspace, and what unpacking a layer takes, whatever the model's size
+        size_gib = record.metrics["serialize/baseline_size_gib"]
+        assert record.metrics["serialize/load_peak_gib"] < 1.5 * size_gib + work_gib
 
 
 @pytest.mark.parametrize("pairing", ["interleaved", "in_turn"])

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,6 +152,17 @@ def test_several_runs_of_a_job_each_have_their_record(made: Made) -> None:
     assert RunJob(folders, execute)() == "ok; failed; ok"
     assert [record(folder).attempt for folder in folders] == [1, 2, 3]
     assert RunJob(folders, execute)() == "recorded before; recorded before; recorded before"
+
+
+def test_a_run_whose_folder_is_gone_or_spoilt_keeps_no_other_from_running(
+    made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone, spoilt, sound = made(), made(), made(seed=SEEN)
+    shutil.rmtree(gone)
+    (spoilt / "identity.json").write_text("{")
+    said = RunJob((gone, spoilt, sound), execute)()
+    assert re.fullmatch(r"not run: FileNotFoundError: .*; not run: JSONDecodeError: .*; ok", said)
+    assert str(gone) in capsys.readouterr().out
 
 
 def test_processes_of_one_job_are_pooled_a_killed_one_does_not_count(made: Made) -> None:

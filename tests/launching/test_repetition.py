@@ -144,6 +144,27 @@ def test_a_process_that_dies_is_named_and_the_others_count(run, outcome):
     assert record.details["warnings"] == [f"process 2 does not count: {outcome} it died"]
 
 
+def test_all_processes_stand_against_the_baseline_of_the_first(run, folder):
+    heard: list[tuple[RootConf, str]] = []
+
+    def against(dtype: str) -> Fate:
+        return speeds(1.2, baseline={"dtype": dtype})
+
+    def settles(record: Record) -> None:
+        record.axes["dtype"] = "bfloat16"
+        against("float16")(record)
+
+    record = run(settles, against("float16"), against("bfloat16"), heard=heard)
+    assert [cfg.dtype for cfg, _ in heard[1:]] == ["bfloat16"] * 2
+    for number in (2, 3):
+        found = read_record(process_folder(folder, number) / "record.json")
+        assert (found.details["process"]["against"], found.axes["dtype"]) == ("float16", "bfloat16")
+    assert record.metrics["speedup/processes"] == 2
+    assert record.details["warnings"] == [
+        "process 3 does not count: its fastest baseline was unquantized bfloat16, that of process 1 float16"
+    ]
+
+
 def test_when_the_first_is_killed_the_second_is_measured_as_the_first_would_have_been(run, folder):
     heard: list[tuple[RootConf, str]] = []
     record = run(ends(Outcome.KILLED, "SIGKILL"), speeds(1.2), speeds(1.21), heard=heard, energy_s=2.0)

@@ -12,6 +12,7 @@ import pytest
 from src.local import compilers
 from src.local.compilers import Compilers, Work, compiles_ahead
 from src.processes.isolated import Preloaded
+from src.records.beside import compilers_of
 from src.records.key import axes_of
 from src.records.record import Record
 from tests.composing import Compose
@@ -128,7 +129,9 @@ def test_one_that_hangs_ends_with_the_sweep(
     at_work.give(work(first=0, second=2, third=0))
     at_work.begun("first")
     until(lambda: "second" in told(log))
+    assert compilers_of(log.parent) == [told(log)["second"]]  # for the monitors of the runs beside it
     at_work.close()
+    assert compilers_of(log.parent) == []
     assert is_gone(told(log)["second"])
     assert not at_work.busy()
     assert "third" not in told(log)

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from src.config.schema.root import RootConf
-from src.local import group
-from src.local.grouping import LARGEST, brought_together, group_key
+from src.local.sharing import group
+from src.local.sharing.grouping import LARGEST, brought_together, group_key
 from src.processes.isolated import Ending
 from tests.composing import Compose
 from tests.conftest import Called
@@ -274,7 +274,7 @@ def test_where_the_first_place_is_not_equal_nothing_is_shared(
 def _driver(outputs: Path, *overrides: str) -> subprocess.Popen[str]:
     """The command as a process of its own; it stops where a run waits."""
     patched = (
-        "import sys; from src.local import group; from src.run import main\n"
+        "import sys; from src.local.sharing import group; from src.run import main\n"
         f"group.PAIR_TASK = {TASKS + '.neutral_pair'!r}; sys.exit(main())"
     )
     asked = [*command("run")[:1], "-c", patched, "-m", SHARE, *FATES, *overrides, f"outputs={outputs}"]

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
-from src.statistics.pooling import Between, Pooled, Process, between_others, pool
+from src.statistics.pooling import Between, Pooled, Process, between_others, in_words, pool
 from src.statistics.speedup import paired_speedup
 from tests.measurement.simulation import Scenario, iid
 
@@ -21,6 +22,7 @@ class Outcome:
     covered: float  # share of intervals that hold 1
     false: float  # share of `helps` and `hurts`
     width: float  # median, relative
+    told: float  # share of intervals that say they hold what differs between processes
 
 
 def by_rounds(pairs: int = 40, noise: float = 0.01, samples: int = 300) -> Measure:
@@ -30,7 +32,7 @@ def by_rounds(pairs: int = 40, noise: float = 0.01, samples: int = 300) -> Measu
     def measure(rng: np.random.Generator, truth: float) -> Process:
         arms = scenario.arms(rng, pairs, speedup=math.exp(truth))
         found = paired_speedup(*arms, samples=samples, seed=int(rng.integers(2**31)))
-        return Process(found.ratio, found.ci_low, found.ci_high)
+        return Process(found.ratio, found.ci_low, found.ci_high, found.error)
 
     return measure
 
@@ -40,7 +42,22 @@ def by_formula(error: float = 0.003) -> Measure:
 
     def measure(rng: np.random.Generator, truth: float) -> Process:
         at, half = math.exp(truth + rng.normal(0, error)), math.exp(1.96 * error)
-        return Process(at, at / half, at * half)
+        return Process(at, at / half, at * half, error)
+
+    return measure
+
+
+def by_few(pairs: int, error: float, confidence: float) -> Measure:
+    """A process with few pairs: its error is estimated from them, and its interval Student's at this confidence."""
+    quantile = float(stdtrit(pairs - 1, 0.5 + confidence / 2))
+
+    def measure(rng: np.random.Generator, truth: float) -> Process:
+        at, found = (
+            math.exp(truth + rng.normal(0, error)),
+            error * math.sqrt(rng.chisquare(pairs - 1) / (pairs - 1)),
+        )
+        half = math.exp(quantile * found)
+        return Process(at, at / half, at * half, found)
 
     return measure
 
@@ -58,14 +75,17 @@ def prior(
 
 
 def outcome(
-    experiments: int, pooled: Callable[[np.random.Generator], Pooled], seed: int = 0, margin: float = MARGIN
+    experiments: int, pooled: Callable[[np.random.Generator], Pooled], seed: int = 0, *, told: bool = False
 ) -> Outcome:
-    """Repeat an experiment whose truth is 1."""
-    found = [pooled(np.random.default_rng((seed, number))) for number in range(experiments)]
+    """Repeat an experiment whose truth is 1; `told`: only intervals that say they hold what differs count."""
+    every = [pooled(np.random.default_rng((seed, number))) for number in range(experiments)]
+    telling = [each for each in every if each.interval != in_words(1, None)]
+    found = telling if told else every
     return Outcome(
         covered=float(np.mean([each.ci_low <= 1 <= each.ci_high for each in found])),
-        false=float(np.mean([each.ci_low > 1 + margin or each.ci_high < 1 / (1 + margin) for each in found])),
+        false=float(np.mean([each.ci_low > 1 + MARGIN or each.ci_high < 1 / (1 + MARGIN) for each in found])),
         width=float(np.median([(each.ci_high - each.ci_low) / each.speedup for each in found])),
+        told=len(telling) / experiments,
     )
 
 
@@ -75,9 +95,9 @@ def alone(count: int, between: float, measure: Measure) -> Callable[[np.random.G
 
 
 def among(
-    count: int, between: float, measure: Measure, *, runs: int, each: int
+    count: int, between: float, measure: Measure, *, runs: int, each: int, others: Measure | None = None
 ) -> Callable[[np.random.Generator], Pooled]:
-    """The same beside other `runs` of that device, of `each` processes."""
+    """The same beside other `runs` of that device, of `each` processes; they are measured as `others` says."""
     return lambda rng: pool(
-        processes(rng, count, between, measure), prior=prior(rng, runs, each, between, measure)
+        processes(rng, count, between, measure), prior=prior(rng, runs, each, between, others or measure)
     )

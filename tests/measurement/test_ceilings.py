@@ -11,8 +11,9 @@ import torch
 
 from src.devices.device import Device
 from src.devices.load import Load
+from src.devices.monitor import Blind, Reading
 from src.measurement import ceilings, rates
-from src.measurement.ceilings import device_ceilings, measure_ceilings
+from src.measurement.ceilings import SCHEMA_VERSION, device_ceilings, measure_ceilings
 from src.measurement.rates import RATES, Rate, best_rate
 from src.records.record import Record, read_record
 from src.tasks.arms.ceilings import ceiling_metrics
@@ -38,7 +39,7 @@ def measured(monkeypatch):
     """Nothing is measured; the list grows when it would have been."""
     calls = []
 
-    def fake(device):
+    def fake(device, _):
         calls.append(device)
         return dict(MEASURED)
 
@@ -157,6 +158,33 @@ def test_a_busy_machine_is_noted(cpu, monkeypatch, foreign_cpus, crowded):
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("neighbours", "slowdowns", "doubts"),
+    [
+        ([[], []], (), []),
+        ([["pid 7"], []], (), ["pid 7"]),
+        ([[], ["pid 7"]], (), ["pid 7"]),
+        ([[], []], ("HW thermal slowdown",), ["HW thermal slowdown"]),
+    ],
+)
+def test_a_gpu_s_ceilings_are_doubted_for_what_its_monitor_saw(
+    cpu, monkeypatch, neighbours, slowdowns, doubts
+):
+    monitor = Blind("")
+    monkeypatch.setattr(monitor, "others", lambda: neighbours.pop(0))
+    monkeypatch.setattr(monitor, "read", lambda: Reading({}, slowdowns))
+    monkeypatch.setattr(ceilings, "open_monitor", lambda *_, **__: monitor)
+    monkeypatch.setattr(ceilings, "RATES", {"float32_tflop_s": RATES["float32_tflop_s"]})
+    monkeypatch.setattr(
+        ceilings, "cpu_load", lambda: nullcontext(Load(foreign_cpus=5.0, cpus=8, seconds=1.0))
+    )
+    found = measure_ceilings(
+        replace(cpu, threads=None), budget_s=1.0
+    )  # of a GPU the host's load says nothing
+    assert (found["crowded"], found["doubts"]) == (bool(doubts), doubts)
+
+
 def test_measured_once_per_device_threads_and_torch(cpu, tmp_path, measured, monkeypatch):
     first, again = device_ceilings(cpu, tmp_path), device_ceilings(cpu, tmp_path)
     assert (first.pop("cached"), again.pop("cached")) == (False, True)
@@ -180,7 +208,7 @@ def test_measured_once_per_device_threads_and_torch(cpu, tmp_path, measured, mon
         lambda text: text.replace("1.5", "-1.5"),
         lambda text: text.replace('"value"', '"velue"'),
         lambda text: text.replace('"copy_gb_s"', '"copy"'),
-        lambda text: text.replace('"schema_version": 2', '"schema_version": 1'),
+        lambda text: text.replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 1'),
     ],
 )
 def test_a_spoilt_file_is_measured_again(cpu, tmp_path, measured, spoil):
@@ -194,7 +222,7 @@ def test_a_spoilt_file_is_measured_again(cpu, tmp_path, measured, spoil):
 
 
 def test_what_a_busy_machine_reached_is_not_kept(cpu, tmp_path, monkeypatch):
-    monkeypatch.setattr(ceilings, "_apart", lambda _: MEASURED | {"crowded": True})
+    monkeypatch.setattr(ceilings, "_apart", lambda *_: MEASURED | {"crowded": True})
     found = device_ceilings(cpu, tmp_path)
     assert found["crowded"]
     assert not list(tmp_path.glob("*.json"))
@@ -213,7 +241,7 @@ def test_two_at_once_measure_once(cpu, tmp_path, monkeypatch):
     """Each opens the lock's file itself, as two processes do."""
     both, measured = Barrier(2), []
 
-    def slow(device):
+    def slow(device, _):
         measured.append(device)
         time.sleep(0.2)
         return MEASURED
@@ -256,7 +284,8 @@ def test_on_cuda_nothing_is_left_behind(monkeypatch):
     monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: log.append("clear"), raising=False)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: log.append("empty"))
     monkeypatch.setattr(ceilings, "best_rate", lambda *_: ENTRY)
-    found = ceilings._apart(CUDA)
+    monkeypatch.setattr(ceilings, "open_monitor", lambda *_, **__: Blind())
+    found = ceilings._apart(CUDA, tuple)
     assert log == ["synchronize", "clear", "empty"] * len(RATES)
     assert not found["crowded"]
 

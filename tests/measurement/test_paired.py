@@ -12,7 +12,7 @@ from src.config.schema.measure import MeasureConf
 from src.devices.device import Device
 from src.devices.monitor import Blind, Reading
 from src.measurement.energy import energy_per_call_j
-from src.measurement.paired import measure_alone, measure_interleaved
+from src.measurement.paired import Conditions, measure_alone, measure_interleaved
 from src.measurement.rounds import Other, Pair, Round, Rounds, estimate_speedup, rounds_in_turn
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
@@ -307,7 +307,7 @@ def test_in_turn_throttled_rounds_of_both_arms_are_all_kept(clock):
     """Both arms' rounds are numbered from 0; merged, the treated arm's come behind the baseline's."""
     conf = replace(QUICK, budget_s=0.04)
     alone = [
-        measure_alone(clock.arm("A", 2.0), CPU, conf, monitor=Scripted(*[[why]] * 100))
+        measure_alone(clock.arm("A", 2.0), CPU, conf, Conditions(monitor=Scripted(*[[why]] * 100)))
         for why in ("hot", "brake")
     ]
     rounds = rounds_in_turn(*alone)
@@ -436,7 +436,7 @@ def test_flushing_does_not_make_rounds_endless(clock):
 
 @pytest.mark.usefixtures("flushes")
 def test_the_loop_with_cold_caches(clock):
-    rounds = measure_interleaved(clock.arm("A", 2.0), clock.arm("B", 1.0), CPU, CONF, cold=True)
+    rounds = measure_interleaved(clock.arm("A", 2.0), clock.arm("B", 1.0), CPU, CONF, Conditions(cold=True))
     assert rounds.cache == "cold"
     assert estimate_speedup(rounds, CONF).ratio == pytest.approx(2.0, rel=0.01)
 
@@ -474,7 +474,9 @@ QUICK = replace(CONF, max_warmup_s=0.0, min_pairs=12, max_pairs=12)
 
 def test_a_throttled_pair_is_retaken_and_kept_aside(clock):
     monitor = Scripted((), (), ["HW thermal slowdown"], ())
-    rounds = measure_interleaved(clock.arm("A", 2.0), clock.arm("B", 2.0), CPU, QUICK, monitor=monitor)
+    rounds = measure_interleaved(
+        clock.arm("A", 2.0), clock.arm("B", 2.0), CPU, QUICK, Conditions(monitor=monitor)
+    )
     assert len(rounds.order) == 12
     assert [aside["why"] for aside in rounds.retaken] == ["throttled: HW thermal slowdown"]
     assert rounds.retaken[0]["place"] == 1
@@ -486,14 +488,18 @@ def test_a_device_that_always_throttles_still_gives_numbers(clock):
     """The budget ends the retaking: the minimum of pairs is counted, marked."""
     monitor = Scripted(*[["HW slowdown"]] * 1000)
     conf = replace(QUICK, budget_s=0.1)
-    rounds = measure_interleaved(clock.arm("A", 2.0), clock.arm("B", 2.0), CPU, conf, monitor=monitor)
+    rounds = measure_interleaved(
+        clock.arm("A", 2.0), clock.arm("B", 2.0), CPU, conf, Conditions(monitor=monitor)
+    )
     assert len(rounds.retaken) >= 20
     assert len(rounds.order) == 12
     assert set(rounds.throttled) == set(range(12))
 
 
 def test_the_state_of_each_round_is_kept(clock):
-    rounds = measure_interleaved(clock.arm("A", 2.0), clock.arm("B", 2.0), CPU, QUICK, monitor=Scripted())
+    rounds = measure_interleaved(
+        clock.arm("A", 2.0), clock.arm("B", 2.0), CPU, QUICK, Conditions(monitor=Scripted())
+    )
     assert rounds.states == {"baseline/sm_mhz": [1000.0] * 12, "treated/sm_mhz": [1000.0] * 12}
     assert rounds.state_medians() == {"baseline/sm_mhz": 1000.0, "treated/sm_mhz": 1000.0}
 

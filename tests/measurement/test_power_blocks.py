@@ -9,7 +9,7 @@ import pytest
 from src.config.schema.measure import MeasureConf
 from src.devices.device import Device
 from src.devices.monitor import Reading
-from src.measurement.paired import Arms, measure_interleaved
+from src.measurement.paired import Arms, Conditions, measure_interleaved
 from src.measurement.power_blocks import (
     Block,
     PowerBlocks,
@@ -91,7 +91,7 @@ def blocks_of(device: CappedDevice, arms: tuple[Call, Call], rounds: Rounds) -> 
 def test_alternating_hides_what_blocks_find(device: CappedDevice) -> None:
     """Both arms do the same work; the treated one draws 1,000 W at the full clock, the baseline 1,400."""
     arms = device.arm("A", 5.0, 1400.0), device.arm("B", 5.0, 1000.0)
-    rounds = measure_interleaved(*arms, CPU, CONF, monitor=device)
+    rounds = measure_interleaved(*arms, CPU, CONF, Conditions(monitor=device))
     assert estimate_speedup(rounds, CONF).ratio == pytest.approx(1.0, abs=0.01)
     assert stands_at_cap(rounds)
     found = blocks_of(device, arms, rounds)
@@ -107,7 +107,7 @@ def test_alternating_hides_what_blocks_find(device: CappedDevice) -> None:
 
 def test_equal_arms_are_equal_in_blocks_too(device: CappedDevice) -> None:
     arms = device.arm("A", 5.0, 1400.0), device.arm("B", 5.0, 1400.0)
-    rounds = measure_interleaved(*arms, CPU, CONF, monitor=device)
+    rounds = measure_interleaved(*arms, CPU, CONF, Conditions(monitor=device))
     estimate = blocks_of(device, arms, rounds).estimate(0.95)
     assert 1 / 1.02 < estimate.ci_low <= 1.0 + 1e-3
     assert 1.0 - 1e-3 <= estimate.ci_high < 1.02
@@ -115,7 +115,7 @@ def test_equal_arms_are_equal_in_blocks_too(device: CappedDevice) -> None:
 
 def test_blocks_take_turns_and_leave_out_their_first_part(device: CappedDevice) -> None:
     arms = device.arm("A", 5.0, 1400.0), device.arm("B", 5.0, 1000.0)
-    rounds = measure_interleaved(*arms, CPU, CONF, monitor=device)
+    rounds = measure_interleaved(*arms, CPU, CONF, Conditions(monitor=device))
     began = device.now_s
     found = blocks_of(device, arms, rounds)
     assert "".join(block.arm for block in found.blocks) == "ABBABAAB"

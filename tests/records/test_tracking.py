@@ -166,6 +166,47 @@ def test_a_sweeps_answer_in_a_sentence(speedups, says):
     assert ("1 more cannot be told apart from it" in answer(records)) == (len(speedups) == 3)
 
 
+@pytest.mark.parametrize(
+    ("regional", "says"),
+    [
+        (
+            (1.10, 50.0),
+            "**Use int8dq**: the fastest of 2 quantized runs (2 helps) is int8dq regional b? ?, 1.100x",
+        ),
+        (
+            (0.80, 70.0),
+            "**Leave it unquantized**: with compile=regional it then takes 56 ms, less than with anything",
+        ),
+    ],
+)
+def test_a_slower_compile_mode_is_not_recommended_for_its_larger_speedup(regional, says):
+    records = [
+        Record("k", 1, "s", {"quant": "int8dq", "compile": mode}, Outcome.OK, "helps" if x > 1 else "hurts", metrics={
+            "speedup/ratio": x, "speedup/ci_low": x * 0.99, "speedup/ci_high": x * 1.01,
+            "latency/median_ms": ms, "latency/baseline_median_ms": ms * x})
+        for mode, (x, ms) in (("none", (1.3, 100.0)), ("regional", regional))
+    ]  # fmt: skip
+    assert answer(records).startswith(says)
+    assert "cannot be told apart" not in answer(records)
+
+
+def test_runs_on_several_devices_are_not_held_against_each_other():
+    records = [
+        Record(
+            "k",
+            1,
+            "s",
+            {"quant": "q"},
+            Outcome.OK,
+            "helps",
+            device={"name": name},
+            metrics={"speedup/ratio": x},
+        )
+        for name, x in (("A", 1.2), ("B", 1.4))
+    ]
+    assert answer(records).startswith("**Quantizing helps in 2 of 2 runs** (2 helps); most: q")
+
+
 def test_of_several_workloads_the_answer_counts():
     records = [
         Record("k", 1, "s", {"quant": "q", "batch": batch}, Outcome.OK, verdict, metrics={"speedup/ratio": x})

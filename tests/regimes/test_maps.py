@@ -2,6 +2,7 @@
 
 import re
 import tarfile
+from functools import partial
 from html import escape
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from src.analysis.runs.frame import compared, model_level
 from src.analysis.runs.layer_tables import layer_tables
 from src.analysis.runs.recorded import recorded
+from src.forecasts.evidence.imports import read_imports
 from src.forecasts.forecast import Forecaster, Place
 from src.forecasts.knowledge import Knowledge
 from src.forecasts.models.layers import ModelLayer, layer_names
@@ -43,9 +45,8 @@ def runs(tmp_path_factory) -> tuple[pd.DataFrame, Path]:
 @pytest.fixture(scope="module")
 def found(runs) -> Regimes:
     frame, folder = runs
-    return regimes(
-        frame, [], None, {}, 0.02, tables=lambda: layer_tables(compared(model_level(frame)), folder)
-    )
+    tables = partial(layer_tables, compared(model_level(frame)), folder)
+    return regimes(frame, read_imports([], {}), 0.02, tables)
 
 
 def test_a_models_layers_lie_on_the_map_of_each_scheme(runs, found):

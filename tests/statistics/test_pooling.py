@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from src.statistics.pooling import Between, Process, between_others, pool
-from tests.measurement.simulated_processes import alone, among, by_formula, outcome, processes
+from src.statistics.pooling import Between, Process, between_others, in_words, pool
+from tests.measurement.simulated_processes import alone, among, by_few, by_formula, outcome, processes
 
 logs = st.floats(-1.5, 1.5)
 errors = st.floats(0.0005, 0.05)
@@ -18,7 +18,7 @@ PRIOR = Between(0.03, 12.0, 6)
 
 def process(log: float, error: float = 0.003) -> Process:
     half = stats.norm.ppf(0.975) * error
-    return Process(math.exp(log), math.exp(log - half), math.exp(log + half))
+    return Process(math.exp(log), math.exp(log - half), math.exp(log + half), error)
 
 
 several = st.lists(st.tuples(logs, errors), min_size=2, max_size=6).map(lambda xs: [process(*x) for x in xs])
@@ -49,9 +49,12 @@ def test_several_processes_get_students_interval_of_their_mean(several):
 def test_units_and_directions_do_not_matter(several, factor, prior):
     found = pool(several, prior=prior)
     scaled = pool(
-        [Process(*(factor * x for x in (p.speedup, p.ci_low, p.ci_high))) for p in several], prior=prior
+        [Process(*(factor * x for x in (p.speedup, p.ci_low, p.ci_high)), p.error) for p in several],
+        prior=prior,
     )
-    turned = pool([Process(1 / p.speedup, 1 / p.ci_high, 1 / p.ci_low) for p in several[::-1]], prior=prior)
+    turned = pool(
+        [Process(1 / p.speedup, 1 / p.ci_high, 1 / p.ci_low, p.error) for p in several[::-1]], prior=prior
+    )
     assert [scaled.speedup, scaled.ci_low, scaled.ci_high] == pytest.approx(
         [factor * found.speedup, factor * found.ci_low, factor * found.ci_high]
     )
@@ -103,9 +106,10 @@ def test_a_spread_that_differs_from_run_to_run_is_less_known():
 
 
 def test_processes_that_agree_to_the_last_digit_are_no_error():
-    found = pool([Process(1.1, 1.1, 1.1)] * 3)
+    found = pool([Process(1.1, 1.1, 1.1, 0.0)] * 3)
     assert (found.ci_low, found.ci_high) == (pytest.approx(1.1), pytest.approx(1.1))
-    assert between_others([[Process(1.1, 1.1, 1.1)] * 3] * 4) == Between(0.0, pytest.approx(8, abs=8), 4)
+    between = between_others([[Process(1.1, 1.1, 1.1, 0.0)] * 3] * 4)
+    assert between == Between(0.0, pytest.approx(8, abs=8), 4, pytest.approx(0.0, abs=1e-12))
     with pytest.raises(ValueError, match="no process"):
         pool([])
 
@@ -128,3 +132,32 @@ def test_one_process_among_other_runs_of_its_device_can(runs, each):
     found = outcome(600, among(1, 0.03, by_formula(), runs=runs, each=each))
     assert 0.925 <= found.covered <= 0.985
     assert found.false <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("few", "told"), [((7, 0.011, 0.98), 0.8), ((3, 0.02, 0.98), 0.3), ((4, 0.006, 0.95), 0.95)]
+)
+def test_other_runs_of_few_pairs_hide_no_spread(few, told):
+    """Their intervals are 3 to 7 errors wide on either side; taken for 2, nothing was left between processes."""
+    found = outcome(300, among(1, 0.02, by_formula(), runs=6, each=3, others=by_few(*few)), told=True)
+    assert found.told > told
+    assert found.covered >= 0.94
+    assert found.false <= 0.03
+
+
+def test_runs_too_noisy_to_tell_leave_a_single_process_alone_and_narrow_ones_tell_it_all_the_same():
+    rng = np.random.default_rng(5)
+    noisy = [[process(at, 0.06) for at in (0.1, 0.12, 0.15)]] * 12
+    narrow = [processes(rng, 3, 0.01, by_formula()) for _ in range(12)]
+    only = process(0.1)
+    assert pool([only], prior=between_others(noisy)) == pool([only])
+    told = pool([only], prior=between_others([*noisy, *narrow]))
+    assert told.interval != in_words(1, None)
+    assert math.log(told.ci_high / told.ci_low) > 0.03
+
+
+@pytest.mark.parametrize("few", [(7, 0.011, 0.98), (3, 0.02, 0.98), (4, 0.006, 0.95), (20, 0.003, 0.95)])
+def test_an_error_that_was_not_recorded_is_never_taken_for_more_than_it_was(few):
+    measured = by_few(*few)(np.random.default_rng(6), 0.1)
+    derived = Process.of((measured.speedup, measured.ci_low, measured.ci_high), math.nan, few[0], 0.95)
+    assert 0.5 * measured.error < derived.error <= measured.error * (1 + 1e-6)

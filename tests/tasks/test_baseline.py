@@ -12,6 +12,7 @@ import pytest
 from src.measurement.rounds import Other
 from src.records.mlflow.content import note
 from src.records.record import Outcome
+from src.tasks.arms.baseline import choose_rival
 from src.workloads.dtype import DtypeRates
 from tests.conftest import ROOT, SMALL_LINEAR, synthetic_rounds
 
@@ -88,6 +89,14 @@ def test_a_rival_that_is_slower_after_all_changes_no_verdict(compose, execute_ru
     assert record.details["baseline"]["dtype"] == "bfloat16"
     assert record.metrics["speedup_other_dtype/ratio"] == pytest.approx(1.5 / 0.8, rel=0.01)
     assert record.metrics["speedup_same_dtype/ratio"] == record.metrics["speedup/ratio"]
+
+
+@pytest.mark.parametrize(("against", "rival"), [("float32", "float32"), ("bfloat16", None)])
+def test_a_further_process_of_a_run_has_the_first_one_s_baseline(compose, run_context, rates, against, rival):
+    rates(**(SLOW_BFLOAT16 if rival is None else {"bfloat16": 1.0}))
+    run = run_context(compose(*SMALL_LINEAR, "quant=int8wo", "dtype=bfloat16"))
+    run.record.details["process"] = {"against": against}
+    assert choose_rival(run) == rival
 
 
 def test_a_rival_in_turn(compose, execute_run, rates):

@@ -2,15 +2,25 @@
 
 import itertools
 import json
+import math
+import weakref
 
 import pytest
 import torch
+from scipy.special import stdtrit
 
+from src.compilation.scopes import graph_break_reasons
 from src.devices.monitor import Blind, Reading
+from src.measurement.memory import Peaks
 from src.measurement.paired import measure_interleaved
+from src.measurement.rounds import Rounds
 from src.records.record import Outcome
-from src.tasks.arms.timing import cold_caches
+from src.tasks.arms.arm import Arm
+from src.tasks.arms.timing import Timed, cold_caches, time_after
+from src.tasks.arms.untreated import _measure_and_free
+from src.timers.host import HostTime
 from src.timers.timer import RoundTimer
+from src.workloads.workload import Whole, Workload
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR
 
 
@@ -37,6 +47,8 @@ def test_a_run_with_cold_caches(compose, execute_run, tmp_path):
     assert record.outcome is Outcome.OK, record.reason
     assert record.details["cache"] == rounds_of(tmp_path)["cache"] == "cold"
     assert record.metrics["speedup/pairs"] == 8
+    half = math.log(record.metrics["speedup/ci_high"] / record.metrics["speedup/ratio"])
+    assert 0 < 2 * record.metrics["speedup/error"] < half  # Student's t at 8 pairs is more than 2
 
 
 def test_a_run_says_where_its_threads_were_bound(compose, execute_run):
@@ -127,6 +139,42 @@ def test_in_turn_keeps_the_rounds_of_both(compose, execute_run, tmp_path):
     assert (tmp_path / "run" / "rounds_baseline.json").exists()
 
 
+@pytest.mark.parametrize(("rival_ms", "joules"), [(0.5, 2.0), (2.0, 1.0)])
+def test_in_turn_energy_and_host_time_are_of_the_arm_that_counts(
+    compose, run_context, monkeypatch, rival_ms, joules
+):
+    def alone(ms, prefix, energy):
+        host = {prefix: HostTime(host_ms=energy, device_ms=ms, wall_ms=ms)}
+        return Timed(Rounds(baseline_ms=[ms] * 8), [], {prefix: energy}, host=host)
+
+    own = alone(1.0, "baseline_", 1.0)
+    own.others["float32"] = alone(rival_ms, "baseline_", 2.0)
+    monkeypatch.setattr("src.tasks.arms.timing.time_alone", lambda *_, **__: alone(0.8, "", 3.0))
+    found = time_after(own, None, run_context(compose(*SMALL_LINEAR)))
+    assert set(found.rounds.baseline_ms) == {min(1.0, rival_ms)}
+    assert found.energy_j == {"baseline_": joules, "": 3.0}
+    assert {prefix: host.host_ms for prefix, host in found.host.items()} == found.energy_j
+
+
+def test_what_an_arm_compiled_goes_with_it(compose, run_context, monkeypatch):
+    """CUDA graphs and frozen weights would stay, in memory that the next arm needs; reasons of graph breaks do."""
+    graphs = []
+
+    def compiler(graph, _):
+        graphs.append(weakref.ref(graph))
+        return graph.forward
+
+    module = Whole(torch.nn.Linear(8, 8))
+    module.compile(backend=compiler)
+    workload = Workload(module, (torch.ones(2, 8),), {})
+    arm = Arm("baseline", workload, None, Peaks(), Peaks(), workload.call(), 0)
+    torch.compile(lambda x: torch._dynamo.graph_break() or x + 1, backend="eager")(torch.ones(1))
+    monkeypatch.setattr("src.tasks.arms.untreated.time_alone", lambda *_: "timed")
+    assert _measure_and_free(arm, run_context(compose(*SMALL_LINEAR)), look=False) == "timed"
+    assert [graph() for graph in graphs] == [None]
+    assert graph_break_reasons()
+
+
 class Capped(Blind):
     """A GPU at its power cap all the while."""
 
@@ -163,6 +211,10 @@ def test_at_the_power_cap_blocks_count(compose, execute_run, tmp_path):
     assert record.metrics["speedup/ratio"] == both["blocks"]["ratio"]
     assert record.metrics["speedup/alternating_ratio"] == both["alternating"]["ratio"]
     assert record.metrics["speedup/pairs"] == len(kept["blocks"]) / 2
+    half = math.log(record.metrics["speedup/ci_high"] / record.metrics["speedup/ratio"])
+    assert record.metrics["speedup/error"] == pytest.approx(
+        half / stdtrit(len(kept["blocks"]) / 2 - 1, 0.975)
+    )
     assert record.metrics["device/power_w"] > 0  # from the counter, by arm
     assert "power blocks" in record.phases_s
 

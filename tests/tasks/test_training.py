@@ -14,6 +14,7 @@ from src.config.schema.steps import NO_OPTIMIZER
 from src.records.key import run_key
 from src.records.mlflow.content import points
 from src.records.record import EMULATED, Outcome
+from src.training.curves import gradient_sqnr_db
 from src.treatments.recipes import convert
 from tests.conftest import SMALL_FLUX, int8_matmul_saturates
 
@@ -133,6 +134,23 @@ def test_int8_layers_compile_forward_and_backward():
         output.sum().backward()
         seen.append((output.detach(), layer[0].weight.grad.clone()))
     torch.testing.assert_close(seen[0], seen[1])
+
+
+@torch.enable_grad()
+def test_int8_layers_take_parts_of_a_sequence():
+    """Neither the inputs nor the gradients of two joined sequences lie row after row where there is a batch."""
+    from torchao.prototype.quantized_training import Int8MixedPrecisionTrainingConfig
+
+    text, image = nn.Sequential(nn.Linear(16, 16)), nn.Sequential(nn.Linear(16, 16))
+    given, weights = torch.randn(2, 8, 16, requires_grad=True), torch.randn(2, 8, 16)
+    seen = []
+    for _ in range(2):
+        given.grad = None
+        (torch.cat([text(given[:, :5]), image(given[:, 5:])], dim=1) * weights).sum().backward()
+        seen.append(given.grad)
+        for part in (text, image):
+            convert(part, Int8MixedPrecisionTrainingConfig(module_swap=True), {"0"})
+    assert gradient_sqnr_db({"x": seen[0]}, {"x": seen[1]}) > (15 if int8_matmul_saturates() else 25)
 
 
 def test_a_loss_that_is_no_number_is_told_with_its_step(compose, execute_run, tmp_path):

@@ -8,8 +8,8 @@ import torch
 
 from src.config.schema.root import RootConf
 from src.context import RunContext
-from src.local.group import as_equal_pair
-from src.local.sharing import LEFT, Sharing
+from src.local.sharing.group import as_equal_pair
+from src.local.sharing.process import LEFT, Sharing
 from src.records.record import Outcome, Record, read_record
 from src.run import execute
 from src.statistics.speedup import SpeedupEstimate

@@ -4,7 +4,7 @@ import pytest
 
 from src.config.schema.measure import MeasureConf
 from src.devices.device import Device
-from src.measurement.paired import measure_alone, measure_interleaved
+from src.measurement.paired import Conditions, measure_alone, measure_interleaved
 from src.measurement.rounds import estimate_speedup, rounds_in_turn
 from src.timers import timer as timers
 from src.timers.blocked import BlockedTimer
@@ -48,7 +48,7 @@ def test_a_layer_that_helps_is_not_said_to_hurt(cuda: FakeCuda) -> None:
     arms = cuda.arm(0.4, 0.05), cuda.arm(0.3, 0.6, kernels=3)
     found = {
         launches: estimate_speedup(
-            measure_interleaved(*arms, CUDA, CONF, cold=True, launches=launches), CONF
+            measure_interleaved(*arms, CUDA, CONF, Conditions(cold=True, launches=launches)), CONF
         ).ratio
         for launches in (True, False)
     }
@@ -117,15 +117,15 @@ def test_calls_do_not_fill_the_launch_queue_together(cuda: FakeCuda) -> None:
 
 def test_the_rounds_say_how_they_were_timed(cuda: FakeCuda) -> None:
     waiting = cuda.arm(0.3, 0.1, waits=True)
-    rounds = measure_interleaved(cuda.arm(0.3, 0.1), waiting, CUDA, CONF, launches=False)
+    rounds = measure_interleaved(cuda.arm(0.3, 0.1), waiting, CUDA, CONF, Conditions(launches=False))
     assert not rounds.launches
     assert rounds.late_calls[0] == 0
     assert rounds.late_calls[1] >= 12
 
 
 def test_arms_measured_in_turn_say_it_too(cuda: FakeCuda) -> None:
-    alone = measure_alone(cuda.arm(0.3, 0.1), CUDA, CONF, launches=False)
-    waiting = measure_alone(cuda.arm(0.3, 0.1, waits=True), CUDA, CONF, launches=False)
+    alone = measure_alone(cuda.arm(0.3, 0.1), CUDA, CONF, Conditions(launches=False))
+    waiting = measure_alone(cuda.arm(0.3, 0.1, waits=True), CUDA, CONF, Conditions(launches=False))
     rounds = rounds_in_turn(alone, waiting)
     assert not rounds.launches
     assert rounds.late_calls[0] == 0

@@ -8,15 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from src.records.pooled import ESTIMATE
+from src.records.pooled import ERROR, ESTIMATE, PAIRS
 from src.records.record import Outcome
+from src.statistics.bootstrap import Array
 from src.statistics.pooling import (
-    MIN_DF,
     Between,
     Pooled,
     Process,
     between_others,
     in_words,
+    least_error,
     pool,
     widened,
 )
@@ -33,21 +34,23 @@ def one_per_key(frame: pd.DataFrame) -> pd.DataFrame:
     """Of doubled runs of a sweep's attempt the first; of a key's attempts one row, with the processes of all.
 
     The newest attempt with a finding gives the row. Where it measured a speedup, ``each`` holds the processes of all
-    attempts that did, if they are several; attempts whose verdict was withheld only where there are no others.
+    attempts that did, if they are several; attempts whose verdict was withheld only where there are no others. The
+    pairs are those of all attempts that count, and ``speedup/error`` is known of each that measured something.
 
     Args:
-        frame: attempts from the oldest on, with `finding`, `withheld` and `outcome`.
+        frame: attempts from the oldest on, with `finding`, `withheld`, `outcome` and `confidence`.
     """
     frame = frame.drop_duplicates(["run_key", "sweep", "attempt"])
     frame = frame.sort_values(["finding", "attempt"], kind="stable").reset_index(drop=True)
+    frame[ERROR] = _errors(frame)
     told, measured = processes(frame)
     keys = pd.factorize(frame["run_key"])[0]
     place = np.arange(len(frame))
-    newest = _last(keys, place)
+    newest = _last(keys, place >= 0)
     measured &= measured[newest[keys]]
     clean = measured & ~frame["withheld"].to_numpy(dtype=bool)
     only_withheld = ~np.isin(keys, keys[clean])
-    counted = clean | (measured & only_withheld & np.isin(place, _last(keys[measured], place[measured])))
+    counted = clean | (measured & only_withheld & (place == _last(keys, measured)[keys]))
     chosen = newest.copy()
     chosen[keys[counted]] = place[counted]
     several = _together(keys, counted, told, frame)
@@ -55,7 +58,18 @@ def one_per_key(frame: pd.DataFrame) -> pd.DataFrame:
     rows["each"] = pd.Series([several.get(key) for key in range(len(rows))], dtype=object)
     alone = np.isin(np.arange(len(rows)), keys[counted])
     rows["kind"] = np.where(rows["each"].notna(), _SEVERAL, np.where(alone, _ALONE, _NOTHING))
+    pairs = np.bincount(keys[counted], frame[PAIRS].to_numpy(dtype=np.float64)[counted], len(rows))
+    rows[PAIRS] = rows[PAIRS].where(rows["kind"] != _SEVERAL, pairs)
     return rows
+
+
+def _errors(frame: pd.DataFrame) -> Array:
+    """Of log(speedup) in each attempt: as recorded, else the least that may have given its interval."""
+    low, high, pairs, confidence, error = (
+        frame[name].to_numpy(dtype=np.float64) for name in (*ESTIMATE[1:], PAIRS, "confidence", ERROR)
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):  # of runs without a speedup
+        return np.where(np.isfinite(error), error, least_error(low, high, pairs, confidence))
 
 
 def processes(frame: pd.DataFrame) -> tuple[dict[int, Each], Mask]:
@@ -64,21 +78,32 @@ def processes(frame: pd.DataFrame) -> tuple[dict[int, Each], Mask]:
     good = (frame["outcome"] == Outcome.OK).to_numpy(dtype=bool) & np.isfinite(own).all(axis=1)
     good &= (np.nan_to_num(own) > 0).all(axis=1)
     texts: list[str] = frame["processes"].tolist()
+    pairs, confidence = (frame[name].tolist() for name in (PAIRS, "confidence"))
     found: dict[int, Each] = {}
     for place in np.flatnonzero(good & (frame["processes"] != "").to_numpy(dtype=bool)).tolist():
         told = json.loads(texts[place])
         if len(told) > 1:
-            good[place] = all(
-                len(each) == 3 and all(math.isfinite(x) and x > 0 for x in each) for each in told
+            good[place] = all(map(_is_estimate, told))
+            each_pairs = pairs[place] / len(told)
+            found[place] = (
+                [_process(each, each_pairs, confidence[place]) for each in told] if good[place] else []
             )
-            found[place] = [Process(*each) for each in told] if good[place] else []
     return found, good
 
 
-def _last(keys: npt.NDArray[np.intp], place: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """The last place of each key; of keys without any, 0."""
-    found = np.zeros(int(keys.max(initial=-1)) + 1, dtype=np.intp)
-    np.maximum.at(found, keys, place)
+def _is_estimate(told: Sequence[float]) -> bool:
+    """Whether these are a speedup, its interval and perhaps its error."""
+    return len(told) in (3, 4) and all(map(math.isfinite, told)) and min(told[:3]) > 0
+
+
+def _process(told: Sequence[float], pairs: float, confidence: float) -> Process:
+    return Process.of(told[:3], told[3] if len(told) > 3 else math.nan, pairs, confidence)
+
+
+def _last(keys: npt.NDArray[np.intp], of: Mask) -> npt.NDArray[np.intp]:
+    """The last place of each key among some; of keys without any there, -1."""
+    found = np.full(int(keys.max(initial=-1)) + 1, -1, dtype=np.intp)
+    np.maximum.at(found, keys[of], np.flatnonzero(of))
     return found
 
 
@@ -88,7 +113,7 @@ def _together(
     """By key the processes of all attempts that count, of keys where these are several."""
     times = np.bincount(keys[counted], minlength=int(keys.max(initial=-1)) + 1)
     many = counted & ((times[keys] > 1) | np.isin(np.arange(len(keys)), [*told]))
-    own = frame[[*ESTIMATE]].to_numpy(dtype=np.float64)
+    own = frame[[*ESTIMATE, ERROR]].to_numpy(dtype=np.float64)
     found: dict[int, Each] = {}
     for place in np.flatnonzero(many).tolist():
         found.setdefault(int(keys[place]), []).extend(told.get(place) or [Process(*own[place].tolist())])
@@ -103,7 +128,7 @@ def pool_rows(frame: pd.DataFrame) -> None:
     frame["interval"] = ""
     for name, end in zip(_WITHIN, ESTIMATE[1:], strict=True):
         frame[name] = frame[name].fillna(frame[end].where(frame["kind"] != _NOTHING))
-    needed = ["device", "kind", "withheld", "each", "confidence", *ESTIMATE]
+    needed = ["device", "kind", "withheld", "each", "confidence", *ESTIMATE, ERROR]
     for _, rows in frame.loc[frame["kind"] != _NOTHING, needed].groupby("device", sort=False):
         many = rows[rows["kind"] == _SEVERAL]
         others = many[~many["withheld"]]
@@ -117,22 +142,20 @@ def pool_rows(frame: pd.DataFrame) -> None:
 def _told_by(several: pd.DataFrame, index: Hashable) -> Between | None:
     """What the runs of several processes say of a device to one of its runs (None: to any other)."""
     others = several[several.index != index] if index is not None else several
-    if others.empty:
-        return None
-    confidence = several["confidence"].get(index, others["confidence"].iloc[0])
-    return between_others([*others["each"]], float(confidence))
+    return between_others([*others["each"]])
 
 
 def _pool_alone(frame: pd.DataFrame, rows: pd.DataFrame, prior: Between | None) -> None:
     """Single processes, all at once: most of very many runs are that."""
     index = rows.index
-    frame.loc[index, "interval"] = in_words(1, prior)
+    frame.loc[index, "interval"] = in_words(1, None)
     frame.loc[index, "speedup/processes"] = 1.0
     frame.loc[index, "speedup/between_sd"] = math.nan
-    if prior is not None and prior.df >= MIN_DF:
-        speedup, low, high, confidence = rows[[*ESTIMATE, "confidence"]].to_numpy(dtype=np.float64).T
-        low, high = widened(speedup, low, high, confidence, prior)
+    if prior is not None:
+        each = rows[[*ESTIMATE, ERROR, "confidence"]].to_numpy(dtype=np.float64).T
+        low, high, told = widened(prior, *each)
         frame.loc[index, ESTIMATE[1]], frame.loc[index, ESTIMATE[2]] = low, high
+        frame.loc[index[told], "interval"] = in_words(1, prior)
 
 
 def _put(frame: pd.DataFrame, index: "pd.Index[int]", found: Sequence[Pooled]) -> None:
@@ -143,4 +166,5 @@ def _put(frame: pd.DataFrame, index: "pd.Index[int]", found: Sequence[Pooled]) -
     }
     for name, field in columns.items():
         frame.loc[index, name] = np.array([getattr(each, field) for each in found], dtype=np.float64)
+    frame.loc[index, ERROR] = math.nan  # each process has its own
     frame.loc[index, "interval"] = np.array([each.interval for each in found], dtype=object)

@@ -32,7 +32,7 @@ TRAINING = "training"  # the task that compares steps of a training
 _INTEGERS = ["batch", "resolution", "frames", "attempt", *SHAPE]
 _METRICS = [  # always columns, empty where no run has them
     *(f"speedup/{part}" for part in ("ratio", "ci_low", "ci_high", "pairs")),
-    *(f"speedup/{part}" for part in ("processes", "between_sd", "within_low", "within_high")),
+    *(f"speedup/{part}" for part in ("error", "processes", "between_sd", "within_low", "within_high")),
     *("latency/median_ms", "latency/baseline_median_ms"),
     *("memory/model_gib", "memory/baseline_model_gib"),
     *("quality/sqnr_db", "quality/psnr_db", "quality/lpips", "quality/accuracy"),

@@ -57,10 +57,17 @@ class RunJob:
         """
         words = []
         for folder in self.folders:
-            if recorded(folder):
-                words.append("recorded before")
+            try:
+                if recorded(folder):
+                    words.append("recorded before")
+                    continue
+                identity = read_identity(folder)
+            except (OSError, ValueError) as error:
+                # This one is left without a record; those behind it go on.
+                words.append(f"not run: {type(error).__name__}: {error}")
+                print(words[-1], flush=True)
                 continue
-            start = _Start(Path(folder), self.execute, read_identity(folder), shares=len(self.folders) > 1)
+            start = _Start(Path(folder), self.execute, identity, shares=len(self.folders) > 1)
             try:
                 with _heeding_sigterm():
                     words.append(start.run())

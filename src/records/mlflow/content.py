@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from src.config.schema.model import DENOISER, PIPELINE, TOKENS
 from src.records.key import AXES
 from src.records.mlflow.shown import shown
 from src.records.pictures import quality_words
-from src.records.pooled import ESTIMATE, FOLDER_NAME
+from src.records.pooled import ERROR, ESTIMATE, FOLDER_NAME
 from src.records.record import EMULATED, RECORD_NAME, Outcome, Record
 from src.records.store import MARKER_NAME
 
@@ -65,7 +65,7 @@ def tags(record: Record) -> dict[str, str]:
         "remedy": record.remedy,
         "weights": str(record.details.get("weights", "")),
         "withheld": "1" if record.details.get("withheld") else "",
-        "processes": json.dumps(processes(record)) if "speedup/processes" in record.metrics else "",
+        "processes": _compact(processes(record)) if "speedup/processes" in record.metrics else "",
         "mlflow.note.content": note(record),
     }
     return {name: text[:_MAX_TAG] for name, text in texts.items() if text}
@@ -78,11 +78,25 @@ def identity_text(device: dict[str, Any]) -> str:
 
 
 def processes(record: Record) -> list[list[float]]:
-    """Speedup and interval of each process that counts; of a run in one process its own."""
+    """Speedup, its interval and its error (if recorded) of each process that counts; of a run in one its own."""
     told = record.details.get("processes", {}).get("each", ())
-    counted = [[each[name.partition("/")[2]] for name in ESTIMATE] for each in told if each["counts"]]
-    own = [record.metrics[name] for name in ESTIMATE if name in record.metrics]
-    return [[round(x, 6) for x in each] for each in counted or [own]]
+    counted = [each for each in told if each["counts"]]
+    own = {_part(name): record.metrics[name] for name in (*ESTIMATE, ERROR) if name in record.metrics}
+    return [[*_estimate(each)] for each in counted or [own]]
+
+
+def _part(metric: str) -> str:
+    return metric.partition("/")[2]
+
+
+def _estimate(told: dict[str, float]) -> Iterator[float]:
+    yield from (round(told[end], 6) for end in map(_part, ESTIMATE) if end in told)
+    if (error := told.get(_part(ERROR))) is not None:
+        yield float(f"{error:.3g}")
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def note(record: Record) -> str:

@@ -1,8 +1,9 @@
 """A sweep in one look: the headline numbers and the verdict table of its parent run."""
 
+import math
 import shlex
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from src.records.mlflow import content
@@ -48,26 +49,60 @@ def answer(records: Sequence[Record]) -> str:
         told = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.most_common())
         return f"**No speedup was measured**: {told or 'no run was recorded'}."
     counts = Counter(record.verdict for record in ran)
-    pay = [record for record in ran if record.verdict == "helps"]
-    best = max(pay or ran, key=lambda record: record.metrics["speedup/ratio"])
     verdicts = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
-    found = f"{content.label(best)}, {content.speedup(best.metrics)}"
-    if "speedup/pairs" in best.metrics:
-        found += f", {best.metrics['speedup/pairs']:.0f} pairs"
-    on = f" on {best.device['name']}" if best.device.get("name") else ""
+    devices = {str(record.device.get("name", "")) for record in ran} - {""}
+    on = f" on {next(iter(devices))}" if len(devices) == 1 else ""
+    if counts["helps"] and len({_workload(record) for record in ran}) == 1:
+        return _of_one_workload(ran, verdicts, on)
+    best = max((r for r in ran if r.verdict == "helps" or not counts["helps"]), key=_ratio)
     if not counts["helps"]:
-        return f"**Leave it unquantized{on}**: of {_runs(len(ran))} none helps ({verdicts}); the best is {found}."
-    if len({_workload(record) for record in ran}) == 1:
-        rivals = sum(r is not best and _reaches(r, best) for r in pay)
-        more = f"; {rivals} more cannot be told apart from it" if rivals else ""
-        return f"**Use {best.axes['quant']}{on}**: the fastest of {_runs(len(ran))} ({verdicts}) is {found}{more}."
+        told = f"of {_runs(len(ran))} none helps ({verdicts}); the best is {_told(best)}"
+        return f"**Leave it unquantized{on}**: {told}."
     helped = f"Quantizing helps in {counts['helps']} of {len(ran)} runs{on}"
-    return f"**{helped}** ({verdicts}); most: {found}."
+    return f"**{helped}** ({verdicts}); most: {_told(best)}."
 
 
-def _reaches(record: Record, best: Record) -> bool:
-    """Whether a run's interval overlaps that of the best."""
-    return record.metrics.get("speedup/ci_high", 0.0) > best.metrics.get("speedup/ci_low", 0.0)
+def _of_one_workload(ran: Sequence[Record], verdicts: str, on: str) -> str:
+    """The fastest of those that help, if it is faster than the model is unquantized in any compile mode.
+
+    On one scale for all modes, as in `src.analysis.answers.picks`: the unquantized time of the mode over the speedup.
+    """
+    unquantized_ms = _unquantized_ms(ran)
+    mode, least_ms = min(unquantized_ms.items(), key=lambda item: item[1])
+    times = [(unquantized_ms[_mode(r)] / _ratio(r), r) for r in ran if r.verdict == "helps"]
+    best_ms, best = min(times, key=lambda timed: timed[0])
+    several = len(unquantized_ms) > 1
+    told = _told(best) + (f", {best_ms:.4g} ms" if several else "")
+    if several and best_ms >= least_ms:
+        why = f"with compile={mode} it then takes {least_ms:.4g} ms, less than with anything that helps"
+        return f"**Leave it unquantized{on}**: {why} ({verdicts}); the best is {told}."
+    most_ms = unquantized_ms[_mode(best)] / best.metrics.get("speedup/ci_low", math.inf)
+    others = [r for _, r in times if r is not best]
+    rivals = sum(unquantized_ms[_mode(r)] / r.metrics.get("speedup/ci_high", 0.001) < most_ms for r in others)
+    more = f"; {rivals} more cannot be told apart from it" if rivals else ""
+    return f"**Use {best.axes['quant']}{on}**: the fastest of {_runs(len(ran))} ({verdicts}) is {told}{more}."
+
+
+def _unquantized_ms(ran: Sequence[Record]) -> dict[str, float]:
+    """By compile mode the median unquantized time; 1 in each where some do not tell it."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for record in ran:
+        found[_mode(record)].append(record.metrics.get("latency/baseline_median_ms", math.nan))
+    medians = {mode: statistics.median(times) for mode, times in found.items()}
+    return medians if all(map(math.isfinite, medians.values())) else dict.fromkeys(medians, 1.0)
+
+
+def _mode(record: Record) -> str:
+    return str(record.axes.get("compile", ""))
+
+
+def _ratio(record: Record) -> float:
+    return record.metrics["speedup/ratio"]
+
+
+def _told(record: Record) -> str:
+    pairs = f", {record.metrics['speedup/pairs']:.0f} pairs" if "speedup/pairs" in record.metrics else ""
+    return f"{content.label(record)}, {content.speedup(record.metrics)}{pairs}"
 
 
 def _runs(number: int) -> str:
@@ -75,9 +110,10 @@ def _runs(number: int) -> str:
 
 
 def _workload(record: Record) -> str:
-    """What was to be computed, whatever quantized or compiled it."""
-    apart = ("quant", "compile", "gpu", "seed")
-    return str([(n, v) for n, v in (record.axes | record.shape).items() if n.partition(".")[0] not in apart])
+    """What was to be computed and on which device, whatever quantized or compiled it."""
+    apart, known = ("quant", "compile", "gpu", "seed"), record.axes | record.shape
+    told = [(name, value) for name, value in known.items() if name.partition(".")[0] not in apart]
+    return str([*told, record.device.get("name")])
 
 
 def sweep_note(manifest: SweepManifest, children: dict[str, Record], experiment_id: str) -> str:

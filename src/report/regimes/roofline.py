@@ -49,35 +49,9 @@ def roofline(each: Roofline, lines: dict[str, Line]) -> go.Figure:
     )
     ys = (points["tflop_s"].min() / _AIR, top * _AIR**2)
     _add_roof(figure, each, xs, ys)
-    groups = [*points.groupby(["quant", "K", "N"])]
-    for (quant, _, _), rows in groups[:: math.ceil(len(groups) / _MOST_LINES)]:
-        ordered, base = rows.sort_values("M"), quant == BASELINE
-        line = _BASELINE if base else lines[_scheme(str(quant))]
-        marker = {
-            "color": line.colour,
-            "symbol": line.symbol,
-            "size": 7,
-            "line": {"color": "white", "width": 1},
-        }
-        figure.add_scatter(
-            x=ordered["intensity"], y=ordered["tflop_s"], mode="lines+markers",
-            line={"color": _SOFT if base else translucent(line.colour, 0.5), "width": 1, "dash": line.dash},
-            marker=marker,
-            customdata=[_text(row) for row in ordered.to_dict("records")],
-            hovertemplate="%{customdata}<extra></extra>",
-        )  # fmt: skip
-    figure.update_xaxes(
-        type="log",
-        range=[math.log10(end) for end in xs],
-        tickformat=",g",
-        title={"text": "FLOP per byte moved", "standoff": 6},
-    )
-    figure.update_yaxes(
-        type="log",
-        range=[math.log10(end) for end in ys],
-        tickformat=",g",
-        title={"text": "TFLOP/s", "standoff": 4},
-    )
+    _add_layers(figure, points, lines)
+    figure.update_xaxes(_log_axis(xs, "FLOP per byte moved", 6))
+    figure.update_yaxes(_log_axis(ys, "TFLOP/s", 4))
     return figure
 
 
@@ -153,6 +127,31 @@ def _add_roof(figure: go.Figure, each: Roofline, xs: tuple[float, float], ys: tu
         x=[each.ridge(name) for name in ordered], y=_apart([each.tflop_s[name] for name in ordered], ys),
         mode="text", text=[f"{name} {_rate(each.tflop_s[name])}" for name in ordered], textposition="middle left",
     )  # fmt: skip
+
+
+def _add_layers(figure: go.Figure, points: pd.DataFrame, lines: dict[str, Line]) -> None:
+    """Those of one K x N and scheme as a line over M; of very many lines some."""
+    groups = [*points.groupby(["quant", "K", "N"])]
+    for (quant, _, _), rows in groups[:: math.ceil(len(groups) / _MOST_LINES)]:
+        ordered, base = rows.sort_values("M"), quant == BASELINE
+        line = _BASELINE if base else lines[_scheme(str(quant))]
+        white = {"color": "white", "width": 1}
+        figure.add_scatter(
+            x=ordered["intensity"], y=ordered["tflop_s"], mode="lines+markers",
+            line={"color": _SOFT if base else translucent(line.colour, 0.5), "width": 1, "dash": line.dash},
+            marker={"color": line.colour, "symbol": line.symbol, "size": 7, "line": white},
+            customdata=[_text(row) for row in ordered.to_dict("records")],
+            hovertemplate="%{customdata}<extra></extra>",
+        )  # fmt: skip
+
+
+def _log_axis(ends: tuple[float, float], title: str, standoff_px: int) -> dict[str, Any]:
+    return {
+        "type": "log",
+        "range": [math.log10(end) for end in ends],
+        "tickformat": ",g",
+        "title": {"text": title, "standoff": standoff_px},
+    }
 
 
 def _apart(heights: Sequence[float], ys: tuple[float, float]) -> list[float]:

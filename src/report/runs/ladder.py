@@ -23,10 +23,12 @@ _EAGER, _TOGETHER = "eager", "together"  # the rows around the steps
 _NAMED = ("quant", "compile")  # keys of a treatment whose values name what they add
 _KEY = re.compile(r"^recipe\.\w+: ")  # a reason begins with the key of what it is about
 _NOTE = (
-    "One thing is added after the other. Each step is measured against the one before it, both arms alternating. Its "
-    "bar begins where the step before ended, on a scale of how many times as fast as at the start. The thin line is "
-    "its own 95 % interval. The last row is what all steps give together, their product; its interval holds the "
-    "errors of all. A step without a bar could not be taken here, and the later ones do without it."
+    "One thing is added after the other. Each step is measured against the one before it, both arms alternating. "
+    "Its bar begins where the step before ended, on a scale of how many times as fast as at the start. The thin "
+    "line is its own 95 % interval. The last row is what the steps give together, their product; its interval "
+    "holds the errors of all. What device or model cannot have (unsupported) has no bar, and the later steps do "
+    "without it. Where a step ended otherwise without a speedup, was disturbed or was not run, the later ones have "
+    "it in both arms: from there on each says what it gives itself, and nothing what all give together."
 )
 
 
@@ -45,7 +47,7 @@ def ladder_in_words(rows: pd.DataFrame) -> Iterator[str]:
         yield f"ladder of {workload_text(ladder.first)} on {ladder.first['device']}:"
         for step in ladder.steps:
             told = _interval(step.own) if step.own else step.reason
-            so_far = f"; together {step.total.ratio:.2f}×" if step.own else ""
+            so_far = f"; {_so_far(step)}" if step.own else ""
             yield f"  {step.name}: {step.verdict} {told}{so_far}"
 
 
@@ -56,13 +58,27 @@ def _ladder(ladder: Ladder, margin: float) -> str:
     return panel(workload_text(ladder.first), beside, figure, width=_WIDTH) + _table(ladder)
 
 
+def _together(ladder: Ladder) -> Step | None:
+    """What the steps give together, up to the last one that this is known of, as a row of the figure."""
+    if (reached := ladder.reached) is None:
+        return None
+    name = _TOGETHER if ladder.total else f"{_TOGETHER} up to {reached.name}"
+    return Step(name, ladder.first, reached.total, reached.total)
+
+
+def _so_far(step: Step) -> str:
+    if step.total:
+        return f"together {step.total.ratio:.2f}×"
+    return f"no total, as {step.missing} is in both arms and what it gives is not known"
+
+
 def ladder_figure(ladder: Ladder, margin: float) -> go.Figure:
     """From top to bottom a row per step; from left to right how many times as fast as at the start."""
-    together = Step(_TOGETHER, ladder.first, ladder.total, ladder.total)
-    names = [_EAGER, *(step.name for step in ladder.steps), _TOGETHER]
-    told = [_label(step, _added(step, ladder)) for step in ladder.steps]
-    labels = dict(zip(names, [_start(ladder), *told, _label(together)], strict=True))
-    figure = bare_figure(height=70 + _ROW * len(names))
+    labels = {_EAGER: _start(ladder)}
+    labels |= {step.name: _label(step, _added(step, ladder)) for step in ladder.steps}
+    if together := _together(ladder):
+        labels[_TOGETHER] = _label(together)
+    figure = bare_figure(height=70 + _ROW * len(labels))
     span = _span(ladder, margin)
     before, place = Estimate(), labels[_EAGER]
     figure.add_scatter(
@@ -75,22 +91,22 @@ def ladder_figure(ladder: Ladder, margin: float) -> go.Figure:
             line={"color": _SOFT, "width": 1, "dash": "dot"}, hoverinfo="skip",
         )  # fmt: skip
         _add_step(figure, step, before.ratio, here)
-        before, place = step.total, here
-    _add_step(figure, together, 1.0, labels[_TOGETHER], _ALL)
-    figure.update_yaxes(
-        categoryorder="array", categoryarray=[labels[name] for name in names][::-1], showgrid=False
-    )
+        before, place = step.total or before, here
+    if together:
+        _add_step(figure, together, 1.0, labels[_TOGETHER], _ALL)
+    figure.update_yaxes(categoryorder="array", categoryarray=[*labels.values()][::-1], showgrid=False)
     figure.update_xaxes(**speedup_axis(span), title={"text": "times as fast as at the start", "standoff": 6})
     return figure
 
 
 def _add_step(figure: go.Figure, step: Step, begins: float, place: str, style: Look | None = None) -> None:
     style = style or look(step.verdict)
-    if step.own is None:
+    if step.own is None or step.total is None:
+        said = f"{_interval(step.own)} against the step before; {_so_far(step)}" if step.own else step.reason
         figure.add_scatter(
             x=[begins], y=[place], mode="markers",
             marker={"color": style.ink, "symbol": style.symbol, "size": 8},
-            customdata=[f"{escape(step.name)}: {escape(step.reason)}"], hovertemplate="%{customdata}<extra></extra>",
+            customdata=[f"{escape(step.name)}: {escape(said)}"], hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
         return
     figure.add_scatter(
@@ -112,10 +128,12 @@ def _add_step(figure: go.Figure, step: Step, begins: float, place: str, style: L
 
 
 def _span(ladder: Ladder, margin: float) -> tuple[float, float]:
-    ends = [1 / (1 + 2 * margin), 1 + 2 * margin, ladder.total.low, ladder.total.high]
+    ends = [1 / (1 + 2 * margin), 1 + 2 * margin]
+    if (reached := ladder.reached) and reached.total:
+        ends += [reached.total.low, reached.total.high]
     begins = 1.0
     for step in ladder.steps:
-        if step.own:
+        if step.own and step.total:
             ends += [begins * step.own.low, begins * step.own.high]
             begins = step.total.ratio
     air = (max(ends) / min(ends)) ** 0.06
@@ -158,6 +176,7 @@ def _table(ladder: Ladder) -> str:
 
 def _cells(step: Step) -> list[Cell]:
     row, times, adds, sqnr = step.row, ["", ""], "", ""
+    total = step.total if step.own else None
     if row is not None:
         times = [milliseconds(row[f"latency/{arm}median_ms"]) for arm in ("baseline_", "")]
         adds = str(row["treatment"]).strip('[]"')
@@ -167,7 +186,7 @@ def _cells(step: Step) -> list[Cell]:
         text_cell(adds),
         Cell(chip(step.verdict), step.verdict),
         number_cell(_interval(step.own) if step.own else "", step.own.ratio if step.own else None),
-        number_cell(_interval(step.total) if step.own else "", step.total.ratio if step.own else None),
+        number_cell(_interval(total) if total else "", total.ratio if total else None),
         number_cell(" → ".join(times) if all(times) else "", None),
         number_cell(sqnr, None),
         text_cell(step.reason),

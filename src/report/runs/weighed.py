@@ -81,7 +81,7 @@ def _add_measured(figure: go.Figure, found: Weighed) -> None:
 def _labels(points: Iterable[Point]) -> list[str]:
     """A curve of many points has labels at its first ones: those that matter most."""
     texts = [f"− {each.left}" if each.left else "every layer" for each in points]
-    short = [text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…" for text in texts]
+    short = [text if len(text) <= _WIDEST else f"…{text[1 - _WIDEST :]}" for text in texts]
     return [escape(text) if n < _MOST_LABELS else "" for n, text in enumerate(short)]
 
 

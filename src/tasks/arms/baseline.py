@@ -39,6 +39,9 @@ def choose_rival(run: RunContext) -> str | None:
         RunEndedError: `unsupported`, when this device has no kernel for the run's dtype.
     """
     dtype, device = run.cfg.dtype, run.device
+    against = run.record.details.get("process", {}).get("against")  # as the run's first process found it
+    if against is not None:
+        return against if against != dtype else None
     rates = rates_of(run.record.ceilings)
     if rates is None and knows_bfloat16(device.compute_capability) and dtype != "float32":
         return None

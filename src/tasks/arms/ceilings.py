@@ -12,7 +12,8 @@ def note_ceilings(run: RunContext) -> None:
     """Put the device's ceilings into the record: measured by the first run on it, read by the others. Once a run."""
     if run.cfg.measure.ceilings and not run.record.ceilings:
         with run.phase("ceilings"):
-            run.record.ceilings = device_ceilings(run.device, Path(run.cfg.outputs) / "cache" / "ceilings")
+            folder = Path(run.cfg.outputs) / "cache" / "ceilings"
+            run.record.ceilings = device_ceilings(run.device, folder, run.compilers)
 
 
 def ceiling_metrics(record: Record) -> dict[str, float]:

@@ -11,16 +11,15 @@ from src.config.schema.root import RootConf
 from src.context import RunContext
 from src.devices.device import Device
 from src.devices.load import Load, cpu_load
-from src.devices.monitor import Monitor, open_monitor
+from src.devices.monitor import Blind, Monitor, Pids, open_monitor
 from src.measurement.energy import energy_per_call_j
-from src.measurement.paired import Arms, measure_alone
+from src.measurement.paired import Arms, Conditions, measure_alone
 from src.measurement.power_blocks import PowerBlocks, measure_power_blocks, stands_at_cap
 from src.measurement.rounds import Rounds, rounds_in_turn
 from src.records.record import write_json
 from src.tasks.arms.arm import Arm
 from src.timers.host import HostTime, host_time
 from src.timers.threads import pinned_threads
-from src.timers.timer import RoundTimer
 
 
 @dataclass
@@ -50,35 +49,37 @@ class Timed:
         return self.blocks.rounds() if self.blocks else self.rounds
 
 
-def time_alone(arm: Arm, run: RunContext, prefix: str | None, against: Rounds | None = None) -> Timed:
-    """Rounds of one arm by itself, as `measure_alone` gives them, then its energy under the metric prefix, if any."""
-    with run.phase("measure"), watched(run.device, arm.call) as watch:
+def time_alone(arm: Arm, run: RunContext, prefix: str, against: Rounds | None = None) -> Timed:
+    """Rounds of one arm by itself, as `measure_alone` gives them, then its energy under the metric prefix."""
+    with run.phase("measure"), watched(run.device, arm.call, run.compilers) as watch:
         rounds = measure_alone(
             arm.call,
             run.device,
             run.cfg.measure,
-            cold=cold_caches(run.cfg),
-            launches=not is_part(run.cfg),
-            monitor=watch.monitor,
-            against=against,
+            conditions(run.cfg, watch.monitor),
+            against,
         )
     write_json(run.folder / f"rounds_{arm.name}.json", asdict(rounds))
-    arms = {} if prefix is None else {prefix: (arm, rounds.calls_per_round[0])}
-    timed = Timed(rounds, [watch], energy_j(arms, watch.monitor, run))
-    if prefix is not None:
-        timed.host |= host_times({prefix: (arm, rounds.baseline_ms)}, run)
-    return timed
+    joules = energy_j({prefix: (arm, rounds.calls_per_round[0])}, watch.monitor, run)
+    return Timed(rounds, [watch], joules, host=host_times({prefix: (arm, rounds.baseline_ms)}, run))
 
 
 def time_after(baseline: Timed, treated: Arm, run: RunContext) -> Timed:
     """The treated arm by itself, after the baseline was measured and freed."""
     timed = time_alone(treated, run, "", against=baseline.rounds)
     others = {name: each.rounds for name, each in baseline.others.items()}
-    rounds = rounds_in_turn(baseline.rounds, timed.rounds, others).against_fastest(run.cfg.dtype)
+    rounds = rounds_in_turn(baseline.rounds, timed.rounds, others)
+    fastest = baseline.others.get(rounds.fastest_other() or "", baseline)
+    rounds = rounds.against_fastest(run.cfg.dtype)
     write_json(run.folder / "rounds.json", asdict(rounds))
     watches = [each for other in baseline.others.values() for each in other.watches]
-    energy, host = baseline.energy_j | timed.energy_j, baseline.host | timed.host
+    energy, host = fastest.energy_j | timed.energy_j, fastest.host | timed.host
     return Timed(rounds, [*baseline.watches, *watches, *timed.watches], energy, host=host)
+
+
+def conditions(cfg: RootConf, monitor: Monitor | None = None) -> Conditions:
+    """How the arms of a run are timed."""
+    return Conditions(cold_caches(cfg), not is_part(cfg), monitor or Blind())
 
 
 def cold_caches(cfg: RootConf) -> bool:
@@ -99,7 +100,7 @@ def power_blocks(
     """Blocks of both arms where their alternating rounds stood at the device's power cap; on disk on return."""
     if not stands_at_cap(rounds):
         return None
-    timer = RoundTimer(run.device, cold=cold_caches(run.cfg), launches=not is_part(run.cfg))
+    timer = conditions(run.cfg).timer(run.device)
     arms = Arms(baseline.call, treated.call, timer, monitor, rounds.calls_per_round)
     blocks = PowerBlocks()
     try:
@@ -111,10 +112,16 @@ def power_blocks(
 
 
 @contextmanager
-def watched(device: Device, work: Callable[[], Any]) -> Iterator[Watch]:
-    """Bind the threads that compute `work`, and watch the device and the machine while the block runs."""
+def watched(device: Device, work: Callable[[], Any], idle: Pids = tuple) -> Iterator[Watch]:
+    """Bind the threads that compute `work`, and watch the device and the machine while the block runs.
+
+    Args:
+        device: what is measured.
+        work: all that is.
+        idle: ids of processes that hold the device and have no work for it now.
+    """
     with cpu_load() as load, pinned_threads(device, work) as cpus:  # the load of all CPUs that it may use
-        watch = Watch(open_monitor(device, cpus), load, cpus)
+        watch = Watch(open_monitor(device, cpus, idle), load, cpus)
         watch.others.update(watch.monitor.others())
         yield watch
         watch.others.update(watch.monitor.others())

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
+from src.compilation.scopes import forget_compiled
 from src.config.schema.arms import is_usual
 from src.config.schema.root import RootConf
 from src.context import RunContext
@@ -117,7 +118,7 @@ def build(run: RunContext) -> tuple[Workload, list[LayerRow]]:
         workload = build_workload(run.cfg, run.device)
         with recipe_refusals(run.cfg.recipe):
             rows, _ = capture_layers(workload, run.cfg.quant.components, keep=False)
-    run.record.metrics |= peaks.phase_metrics("build")
+    run.record.metrics |= peaks.of_the_phase().phase_metrics("build")
     run.record.shape = linear_shape(rows)
     return workload, rows
 
@@ -135,12 +136,12 @@ def _made(run: RunContext) -> Untreated:
         workload = _quantized(workload, base)
     baseline = prepare("baseline", workload, base)
     check_baseline_numbers(workload, baseline.output, run)
-    alone = None if together else _measure_and_free(baseline, run, "baseline_")
+    alone = None if together else _measure_and_free(baseline, run, look=True)
     rival = prepare_rival(faster, run)
     if rival and not check_rival_numbers(rival, run):
         rival = None
     if alone and rival:
-        alone.others[rival.name] = _measure_and_free(rival, run, None)
+        alone.others[rival.name] = _measure_and_free(rival, run, look=False)
     record = run.record
     details = {name: record.details[name] for name in _DETAILS if name in record.details}
     return Untreated(
@@ -215,14 +216,16 @@ def _together(workload: Workload, faster: str | None, run: RunContext) -> bool:
     return together
 
 
-def _measure_and_free(arm: Arm, run: RunContext, prefix: str | None) -> Timed:
-    """Rounds of an arm by itself; with a metric prefix also its energy and its profile, if asked."""
-    timed = time_alone(arm, run, prefix)
-    if prefix is not None:
-        time_components(run, {prefix: arm})
+def _measure_and_free(arm: Arm, run: RunContext, *, look: bool) -> Timed:
+    """Rounds of an unquantized arm by itself, and its energy; `look`: at components and profile too, if asked."""
+    timed = time_alone(arm, run, "baseline_")
+    if look:
+        time_components(run, {"baseline_": arm})
         profile_arms(run, arm)
     unload_packages(arm.workload.module)
     arm.workload.module.to_empty(device="meta")
+    forget_compiled(keep_reasons=True)  # else CUDA graphs keep their memory, and frozen weights stay
+    gc.collect()
     if run.device.kind == "cuda":
         torch.cuda.empty_cache()
     return timed

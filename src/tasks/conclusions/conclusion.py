@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from src.config.schema.arms import baseline_of, is_usual, recipe_keys, recipe_text
+from src.config.schema.measure import MeasureConf
 from src.context import RunContext
 from src.measurement.rounds import Rounds
 from src.records.record import EMULATED, Record
@@ -32,38 +33,56 @@ _NOTED = ("baseline_not_measured", "plan_made_elsewhere", LEFT_OUT)  # details t
 
 def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
     """Fill in verdict, reason and remedy, and how the measuring went."""
-    conf, record, rounds = run.cfg.measure, run.record, timed.rounds
-    found, record.reason, record.remedy = verdict(estimate, conf.margin), "", ""
-    withheld = doubts(timed, run)
+    record, withheld = run.record, doubts(timed, run)
+    found, (reason, record.remedy) = verdict(estimate, run.cfg.measure.margin), ("", "")
     if withheld:
         found = Verdict.INCONCLUSIVE
-        record.reason = "; ".join(reason for reason, _ in withheld)
-        record.remedy = "; ".join(remedy for _, remedy in withheld)
+        reason, record.remedy = ("; ".join(told) for told in zip(*withheld, strict=True))
     elif found is Verdict.INCONCLUSIVE:
-        record.reason = (
-            f"the interval {estimate.ci_low:.3f}-{estimate.ci_high:.3f} crosses the margin of {conf.margin:.0%}; "
-            f"measuring ended by {rounds.stop_reason} after {estimate.pairs} pairs{' of blocks' * bool(timed.blocks)}"
-        )
-        record.remedy = "a larger measure.budget_s, or measure=standard"
-        if not rounds.order:
-            record.reason += (
-                f"; measured in turn, it holds a drift of {conf.in_turn_drift:.0%} that no round shows"
-            )
-            record.remedy = "a device that holds both arms (measure.pairing=interleaved)"
+        reason, record.remedy = _crossing(estimate, timed, run.cfg.measure)
     elif found is Verdict.HURTS and run.cfg.compile.scope != "none":
-        record.reason = run.cfg.quant.slow_compiled.get(run.device.kind, "")
-    told = [_baseline(rounds, run), *(record.details.get(name) for name in _NOTED), record.reason]
+        reason = run.cfg.quant.slow_compiled.get(run.device.kind, "")
+    told = [_baseline(timed.rounds, run), *(record.details.get(name) for name in _NOTED), reason]
     record.reason = "; ".join(filter(None, told))
     record.verdict = found
     _add_notes([(power_cap_note(record), ""), *launch_notes(timed, found, run.cfg)], record)
     record.metrics["speedup/processes"], record.details["interval"] = 1.0, in_words(1, None)
-    if emulated := record.details.get("emulated"):
+    emulated = record.details.get("emulated")
+    if emulated:
         record.verdict, record.reason, record.remedy = EMULATED, _emulated(emulated), emulated["remedy"]
-    loads = [watch.load for watch in timed.watches]
-    record.metrics["load/foreign_cpus"] = round(max(load.foreign_cpus for load in loads), 3)
+    record.metrics |= _load(timed)
+    record.details |= _how_measured(estimate, timed)
+    record.details["withheld"] = bool(withheld) and not emulated  # measured again, it would be emulated again
+    if run.device.kind == "cuda":
+        record.details |= launch_details(timed)
+
+
+def _crossing(estimate: SpeedupEstimate, timed: Timed, conf: MeasureConf) -> tuple[str, str]:
+    """Reason and remedy of an interval that crosses the margin."""
+    reason = (
+        f"the interval {estimate.ci_low:.3f}-{estimate.ci_high:.3f} crosses the margin of {conf.margin:.0%}; "
+        f"measuring ended by {timed.rounds.stop_reason} after {estimate.pairs} pairs"
+        f"{' of blocks' * bool(timed.blocks)}"
+    )
+    if timed.rounds.order:
+        return reason, "a larger measure.budget_s, or measure=standard"
+    drift = f"measured in turn, it holds a drift of {conf.in_turn_drift:.0%} that no round shows"
+    return f"{reason}; {drift}", "a device that holds both arms (measure.pairing=interleaved)"
+
+
+def _load(timed: Timed) -> dict[str, float]:
+    """What else the machine had to do: CPUs that others used, pages that were touched for the first time."""
+    rounds = timed.rounds
     calls = sum(rounds.calls_per_round) * len(rounds.baseline_ms)
-    record.metrics["load/page_faults_per_call"] = round(rounds.page_faults / max(calls, 1), 2)
-    record.details |= {
+    return {
+        "load/foreign_cpus": round(max(watch.load.foreign_cpus for watch in timed.watches), 3),
+        "load/page_faults_per_call": round(rounds.page_faults / max(calls, 1), 2),
+    }
+
+
+def _how_measured(estimate: SpeedupEstimate, timed: Timed) -> dict[str, Any]:
+    rounds = timed.rounds
+    return {
         "stop_reason": rounds.stop_reason,
         "block_length": estimate.block_length,
         "warmup_pairs": rounds.warmup_pairs,
@@ -74,10 +93,7 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
         "not_watched": timed.watches[-1].monitor.blind,
         "retaken_pairs": len(rounds.retaken),
         "throttled_pairs": len(rounds.throttled),
-        "withheld": bool(withheld) and not emulated,  # measured again, it would be emulated again
     }
-    if run.device.kind == "cuda":
-        record.details |= launch_details(timed)
 
 
 def _baseline(rounds: Rounds, run: RunContext) -> str:

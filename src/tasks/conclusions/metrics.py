@@ -25,6 +25,7 @@ def latency_metrics(rounds: Rounds, estimate: SpeedupEstimate, batch: int) -> di
         metrics[f"latency/{prefix}p90_ms"] = float(p90)
     metrics["speedup/ratio"] = estimate.ratio
     metrics["speedup/ci_low"], metrics["speedup/ci_high"] = estimate.ci_low, estimate.ci_high
+    metrics["speedup/error"] = estimate.error
     calls_per_s = 1e3 / metrics["latency/median_ms"]
     metrics["throughput/calls_per_s"] = calls_per_s
     metrics["throughput/samples_per_s"] = calls_per_s * batch

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ _FREE = ("quant.config.", "compile.options.", "recipe.", "model.factory.", *_OF_
 _NOT_A_VARIANT = (".name", ".description", "._target_", ".dims.M", ".dims.K", ".dims.N")
 _LAYERS = "quant.layers."  # the rules for layers, and the name of their preset
 _PRESET = _LAYERS + "name"
+_WEIGHTS = "model.weights."
 _TARGET = _LAYERS + "sensitive.min_sqnr_db"  # of a preset that chooses by it
 _USUAL = {  # what is another is told where all runs of a scheme have it in common, too
     _PRESET: "all",  # conf/layers
@@ -30,6 +31,16 @@ def may_tell(name: str) -> bool:
     """Whether an option may tell two treatments apart."""
     telling = name.startswith(_TREATED_BY) and not name.endswith(_NOT_A_VARIANT) and not is_prose(name)
     return telling or name in _USUAL
+
+
+def is_same_treatment(first: Mapping[str, str], second: Mapping[str, str]) -> bool:
+    """Whether no option is another one on the other side.
+
+    One that only one side has comes of another version of the schema. Weights from another place take as long.
+    """
+    known = ((first.get(name, usual), second.get(name, usual)) for name, usual in _USUAL.items())
+    both = ((first[name], second[name]) for name in first if name in second and not name.startswith(_WEIGHTS))
+    return all(one == other for one, other in (*known, *both))
 
 
 def variants_of(frame: pd.DataFrame, cell: Sequence[str]) -> npt.NDArray[np.object_]:

@@ -18,10 +18,10 @@ from src.config.errors import ConfigError
 from src.config.paths import override
 from src.config.schema.cluster import PoolConf, SlurmRequest
 from src.devices.visible import visible_devices
-from src.local.pool import DevicePool
-from src.local.workstation import devices_of
 from src.records.record import write_json
 from src.records.store import read_manifest
+from src.workstation.pool import DevicePool
+from src.workstation.sweep import devices_of
 from tests.conftest import Called
 from tests.launching.scripted import make_manifest
 from tests.slurm.jobs import wait
@@ -286,7 +286,7 @@ def test_whether_a_sweeps_process_lives_is_asked_once_for_all_that_waits(
     make_manifest(tmp_path, ["qp-s-0_0", "qp-s-0_1"], sweep="s")
     asked = []
     monkeypatch.setattr(
-        "src.local.pool.read_manifest", lambda path: asked.append(path) or read_manifest(path)
+        "src.workstation.pool.read_manifest", lambda path: asked.append(path) or read_manifest(path)
     )
     assert states(DevicePool(tmp_path), ["qp-s-0_0", "qp-s-0_1"]) == ["PENDING", "PENDING"]
     assert len(asked) == 1
@@ -300,8 +300,8 @@ def test_an_interrupt_while_a_job_starts_leaves_no_process_that_nobody_knows(
         write_json(path, content)
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("src.local.pool.write_json", told)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as src.local.workstation does
+    monkeypatch.setattr("src.workstation.pool.write_json", told)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as src.workstation.sweep does
     pool = DevicePool(tmp_path, ["0"])
     jobs = pool.submit("qp-s-0", SlurmRequest(), [Sleep()], tmp_path / "sweeps/s/submitit_local")
     try:

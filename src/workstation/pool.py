@@ -24,9 +24,9 @@ from src.config.schema.cluster import SlurmRequest
 from src.devices.visible import start_alone
 from src.jobs.backend import JobState
 from src.jobs.states import ABANDONED
-from src.local.starting import apart, uninterrupted
 from src.records.record import RecordError, write_json
 from src.records.store import MANIFEST_NAME, is_alive, process, read_manifest, sweep_folder, this_process
+from src.workstation.starting import apart, uninterrupted
 
 _STATE_NAME = "job.json"
 _LARGEST = 1_000_000  # of an "array": any number

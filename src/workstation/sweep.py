@@ -12,7 +12,7 @@ from src.context import Execute
 from src.devices.cores import dealt_cpus
 from src.devices.visible import CPU, visible_devices
 from src.jobs.sweep import run_on_cluster
-from src.local.pool import DevicePool
+from src.workstation.pool import DevicePool
 
 _CPU_DEVICE = "src.devices.device.CpuDevice"
 

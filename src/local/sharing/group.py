@@ -9,8 +9,8 @@ from src.config.schema.root import RootConf
 from src.context import Execute
 from src.launching.endings import record_of
 from src.launching.preparation import write_config
-from src.local.grouping import SMALLEST
-from src.local.sharing import LEFT, Run, Sharing
+from src.local.sharing.grouping import SMALLEST
+from src.local.sharing.process import LEFT, Run, Sharing
 from src.processes.isolated import Child, EndedBy, Ending, Preloaded
 from src.records.key import axes_of
 from src.records.record import RECORD_NAME, Outcome, Record

@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.app.repository import Repository
+from src.app.composing.repository import Repository
 from src.checks.input_types import type_inputs
 from src.checks.validation import validated
 from src.config.aliases import without_aliases

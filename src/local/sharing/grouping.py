@@ -1,7 +1,7 @@
 """Which runs of a sweep share a process, and which of those the same rounds."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +9,16 @@ from src.config.schema.arms import is_usual
 from src.config.schema.root import AUTO, RootConf
 from src.launching.repetition import processes_of
 from src.launching.standing import standing
-from src.local.devices import Devices
 from src.records.key import run_key, workload_key
 
 SMALLEST = 3  # runs: fewer would pay more for the equal pairs than they save
 LARGEST = 40  # runs: what is left behind adds up, and a last place that is not equal costs all of them
 MOST_ARMS = 8  # treated ones in the same rounds
+Settled = Callable[[RootConf], tuple[RootConf, dict[str, Any]]]  # with its dtype; its device, as a dict
 Keys = list[str | None]  # of each run; None: it is by itself
 
 
-def keys_of(configs: Sequence[RootConf], devices: Devices, outputs: Path) -> tuple[Keys, Keys]:
+def keys_of(configs: Sequence[RootConf], settled: Settled, outputs: Path) -> tuple[Keys, Keys]:
     """Of each run the key of those that it may share a process, and rounds, with; one that is measured has none."""
     shares: Keys = [None] * len(configs)
     rounds = list(shares)
@@ -26,13 +26,12 @@ def keys_of(configs: Sequence[RootConf], devices: Devices, outputs: Path) -> tup
         return shares, rounds
     known: set[str] = set()
     for index, cfg in enumerate(configs):
-        device = devices.described(cfg.gpu)
-        settled = devices.with_dtype(cfg, device)
-        key = run_key(settled, device)
-        if key not in known and standing(outputs, key, settled, lambda _: None) is None:
+        run, device = settled(cfg)
+        key = run_key(run, device)
+        if key not in known and standing(outputs, key, run, lambda _: None) is None:
             known.add(key)
-            shares[index] = group_key(settled, device)
-            rounds[index] = shares[index] and rounds_key(settled, device)
+            shares[index] = group_key(run, device)
+            rounds[index] = shares[index] and rounds_key(run, device)
     return shares, rounds
 
 

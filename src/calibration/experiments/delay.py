@@ -55,11 +55,13 @@ class CudaDelay(HostDelay):
 
     Host and device work side by side, and a call lasts as long as the slower of them; a wait of one alone would
     hide in the other's. With both, max(host + d, device + d) = max(host, device) + d in either case. The spin
-    kernel lies between two events; what counts is the mean of the two clocks.
+    kernel lies between two events. It lasts as many cycles as were asked for, which at a power cap take longer than
+    the host's wait: what counts is the wait of the side that sets the pace.
     """
 
-    def __init__(self, call: Call, ms: float, cycles_per_ms: float) -> None:
+    def __init__(self, call: Call, ms: float, cycles_per_ms: float, *, by_host: bool) -> None:
         super().__init__(call, ms)
+        self._by_host = by_host
         self._cycles = max(1, round(ms * cycles_per_ms))
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
@@ -72,20 +74,29 @@ class CudaDelay(HostDelay):
         self._events.append((before, after))
 
     def taken_ms(self) -> Array:
-        """The mean of the host's and the device's clock, in ms."""
+        """By the clock of the side that sets the pace, in ms."""
         torch.cuda.synchronize()
-        on_device = np.asarray([before.elapsed_time(after) for before, after in self._events])
-        return np.asarray((super().taken_ms() + on_device) / 2)
+        if self._by_host:
+            return super().taken_ms()
+        return np.asarray([before.elapsed_time(after) for before, after in self._events])
 
 
-def delayed(calls: Sequence[Call], ms: Sequence[float], device: Device) -> list[HostDelay]:
+def delayed(
+    calls: Sequence[Call], ms: Sequence[float], device: Device, *, by_host: bool = False
+) -> list[HostDelay]:
     """Callables that last so many ms longer on this device.
 
     Waiting costs some 0.1 us of Python beside the wait itself, so the arm that is not slowed down waits too, for 0.
+
+    Args:
+        calls: what is delayed.
+        ms: by how much, each.
+        device: that it runs on.
+        by_host: on CUDA, whether the calls as they are timed wait for the host.
     """
     if device.kind == "cuda":
         cycles = cycles_per_ms()
-        return [CudaDelay(call, wait, cycles) for call, wait in zip(calls, ms, strict=True)]
+        return [CudaDelay(call, wait, cycles, by_host=by_host) for call, wait in zip(calls, ms, strict=True)]
     return [HostDelay(call, wait) for call, wait in zip(calls, ms, strict=True)]
 
 

@@ -9,8 +9,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ import numpy as np
 import torch
 from hydra.utils import get_class
 
-from src.calibration.delay import HostDelay, delayed, true_speedup
-from src.calibration.plan import Experiment, Kind, Spec
-from src.calibration.probes import against_bare_loop, timer_cost
+from src.calibration.experiments.delay import HostDelay, delayed, true_speedup
+from src.calibration.experiments.plan import Experiment, Kind, Spec
+from src.calibration.experiments.probes import against_bare_loop, timer_cost
 from src.compilation.scopes import compile_module, compiler_options, timed_first_call
 from src.config.schema.quant import QuantConf
 from src.config.schema.root import CalibrateConf, RootConf, TaskConf
@@ -30,8 +31,9 @@ from src.measurement.rounds import Rounds, estimate_speedup
 from src.outcomes import ended, log_text
 from src.records.environment import environment
 from src.statistics.speedup import verdict
-from src.tasks.arms.timing import Watch, cold_caches, is_part, watched
-from src.timers.timer import Call, RoundTimer
+from src.tasks.arms.timing import Watch, conditions, watched
+from src.timers.host import host_time
+from src.timers.timer import Call
 from src.workloads.workload import Workload, build_workload
 
 REPEATED = 0.5  # of a process' experiments at most: the crowded ones
@@ -90,7 +92,7 @@ class Bench:
     def __init__(self, conf: CalibrateConf, device: Device, process: int) -> None:
         self.conf, self.device, self.process = conf, device, process
         run = as_run(conf)
-        self.cold, self.launches = cold_caches(run), not is_part(run)
+        self.conditions = conditions(run)
         self.first = self._ready(build_workload(run, device))
 
     def measure(self, spec: Spec) -> tuple[Experiment, dict[str, Any]]:
@@ -113,17 +115,10 @@ class Bench:
         delays: list[HostDelay] = []
         if spec.slowdown:
             wait_ms = spec.slowdown * self._own_ms(treated.call)
-            arms = [*(delays := delayed(arms, (0.0, wait_ms), self.device))]
+            arms = [*(delays := delayed(arms, (0.0, wait_ms), self.device, by_host=self._host_bound))]
         with self._watched(lambda: [arm() for arm in arms]) as (timed, watch):
-            rounds = measure_interleaved(
-                arms[0],
-                arms[1],
-                self.device,
-                conf,
-                cold=self.cold,
-                launches=self.launches,
-                monitor=watch.monitor,
-            )
+            under = replace(self.conditions, monitor=watch.monitor)
+            rounds = measure_interleaved(arms[0], arms[1], self.device, conf, under)
         estimate = estimate_speedup(rounds, conf)
         found = Experiment(
             **asdict(spec), process=self.process, started_at=started_at, **asdict(timed),
@@ -145,9 +140,18 @@ class Bench:
             **asdict(spec), process=self.process, started_at=started_at, **asdict(timed), ratios=ratios
         )
 
+    @cached_property
+    def _host_bound(self) -> bool:
+        """Whether the calls, as they are timed, wait for the host."""
+        if self.device.kind != "cuda" or not self.conditions.launches:
+            return False
+        call = self.first.call
+        found = host_time(call, self.device, cold=self.conditions.cold, wall_ms=self._own_ms(call))
+        return found is not None and found.bound
+
     def _own_ms(self, call: Call) -> float:
         """A call's own time, measured right before the delay that is a share of it."""
-        timer = RoundTimer(self.device, cold=self.cold, launches=self.launches)
+        timer = self.conditions.timer(self.device)
         calls = timer.calls_for(call, self.conf.measure.min_round_ms)
         return statistics.median(timer.ms_per_call(call, calls) for _ in range(_REFERENCE_ROUNDS))
 

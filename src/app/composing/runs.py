@@ -8,8 +8,8 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
-from src.app.loader import Loader
-from src.app.sweep_axes import jobs
+from src.app.composing.loader import Loader
+from src.app.composing.sweep_axes import jobs
 from src.checks.validation import validate
 from src.config.errors import explained
 from src.config.paths import ROOT, config_source
