@@ -155,7 +155,7 @@ def _label(step: Step, added: str = "") -> str:
     name = f"{escape(step.name)} ({escape(added)})" if added else escape(step.name)
     if step.own:
         return f"{name}  <b>{step.own.ratio:.2f}×</b><br>{step.own.low:.3f}–{step.own.high:.3f}"
-    why = _KEY.sub("", step.reason).partition(" → ")[0]
+    why = _KEY.sub("", step.reason.partition(" → ")[0].split("; ")[-1])  # behind what else its run says
     lines = shorten(why, 2 * _WIDEST, placeholder=" …")
     return "<br>".join([f"{name}: {escape(step.verdict)}", *map(escape, wrap(lines, _WIDEST + 6))])
 
