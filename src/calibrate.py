@@ -1,6 +1,7 @@
 """CLI: `python -m src.calibrate [gpu=...] [measure=...]`, whether the instrument can be trusted on this device."""
 
 import sys
+from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -13,11 +14,16 @@ def main() -> int:
 
 
 def _task(cfg: DictConfig) -> int:
-    from src.calibration.calibration import calibrate
     from src.checks.validation import validated
+    from src.config.noise import quiet_libraries
     from src.config.schema.root import CalibrateConf
+    from src.launching.preparation import writable
 
-    return calibrate(validated(cfg, CalibrateConf))
+    conf = validated(cfg, CalibrateConf)
+    writable(Path(conf.outputs))  # said before torch and torchao are imported, which takes seconds
+    with quiet_libraries():
+        from src.calibration.calibration import calibrate
+    return calibrate(conf)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ with status 0 whatever the runs returned. So this module calls what is below it 
 """
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -31,7 +32,8 @@ from src.config.paths import ROOT
 from src.config.schema.cluster import ClusterConf, PoolConf
 from src.config.schema.search import SearchConf
 
-WRONG, INTERRUPTED = 2, 130  # exit statuses
+FAILED, WRONG, INTERRUPTED = 1, 2, 130  # exit statuses
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no bugs of ours
 
 # What all runs of a sweep have in common -> why it takes no several values.
 _ONE_OF_A_SWEEP = {
@@ -54,19 +56,32 @@ def main(config_name: str, task: Task, argv: Sequence[str] | None = None, *, pro
 
     Returns:
         The exit status: the task's, or of a multirun the greatest of its jobs', or 2 after one line on stderr when
-        the command line or a config is wrong, or 130 after Ctrl-C. Other exceptions are bugs and pass through.
+        the command line or a config is wrong, or 1 after one line when the disk is full, or 130 after Ctrl-C. Other
+        exceptions are bugs and pass through.
     """
     fit_terminal()
     try:
         _find_modules_here()
         with explained():
             application = Application(parse(argv, prog), config_name, task, prog)
-        return application.run()
+        with quiet_when_nobody_reads():
+            return application.run()
+        return 0  # a plan or an analysis that nobody read to its end
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG
     except KeyboardInterrupt:
         return INTERRUPTED
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            f"error: {where}cannot be written ({error.strerror}); once it can be, the same command goes on: "
+            "what has a record is not measured again",
+            file=sys.stderr,
+        )
+        return FAILED
     finally:
         GlobalHydra.instance().clear()
         HydraConfig.instance().cfg = None

@@ -1,7 +1,9 @@
 """The flags of the command line: Hydra's, with our errors; and the folders of configs they name."""
 
 import argparse
+import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
@@ -46,7 +48,15 @@ def search_path(args: argparse.Namespace, conf: Path) -> ConfigSearchPath:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; see {self.prog} --help")
+        raise ConfigError(f"{message}; {self._meant(message)}see {self.prog} --help")
+
+    def _meant(self, message: str) -> str:
+        """What an unknown flag may stand for: another flag, or a key, which has no dashes."""
+        unknown = re.match(r"unrecognized arguments: (--[\w.]+)", message)
+        if unknown is None:
+            return ""
+        near = get_close_matches(unknown[1], self._option_string_actions, n=1)
+        return f"did you mean {near[0]}?; " if near else f"a key has no dashes: {unknown[1][2:]}=...; "
 
 
 def _folder(flag: str, path: str) -> Path:

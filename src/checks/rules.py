@@ -21,6 +21,8 @@ from src.config.schema.measure import MeasureConf
 from src.config.schema.model import PIPELINE, WeightsConf
 from src.config.schema.quant import LayersConf, QuantConf, SensitiveConf
 from src.config.schema.root import (
+    MODEL,
+    AnalyzeConf,
     CalibrateConf,
     CollectConf,
     CompareConf,
@@ -46,8 +48,7 @@ def _known_target(root: RootConf | CalibrateConf, _: str) -> Iterator[str]:
 
 def _root(root: RootConf, path: str) -> Iterator[str]:
     """What only the whole configuration can tell; the readers' own messages name key and value."""
-    if root.outputs.startswith("~"):
-        yield f"outputs={root.outputs}: ~ is your home on a command line alone; give the whole path"
+    yield from _folder(root.outputs)
     yield from _known_target(root, path)
     yield from _components(root)
     if root.compile.scope == "none" and root.compile.tuning != "none":
@@ -63,6 +64,13 @@ def _root(root: RootConf, path: str) -> Iterator[str]:
             read_plan(Path(root.quant.plan))
     except ConfigError as error:
         yield str(error)
+
+
+def _folder(outputs: str) -> Iterator[str]:
+    if not outputs.strip():
+        yield "outputs=: no name; give a folder, or leave it out for ./outputs"
+    if outputs.startswith("~"):
+        yield f"outputs={outputs}: ~ is your home on a command line alone; give the whole path"
 
 
 def _model(root: RootConf | CalibrateConf) -> Iterator[str]:
@@ -152,6 +160,7 @@ def _components(root: RootConf) -> Iterator[str]:
 
 
 def _calibration(conf: CalibrateConf, path: str) -> Iterator[str]:
+    yield from _folder(conf.outputs)
     yield from _known_target(conf, path)
     for value in conf.slowdowns:
         if not 0 < value <= 1:
@@ -171,6 +180,7 @@ def _launching(conf: LaunchConf, path: str) -> Iterator[str]:
 
 
 def _collecting(conf: CollectConf, path: str) -> Iterator[str]:
+    yield from _folder(conf.outputs)
     for name in ("watch", "cancel"):
         if getattr(conf, name) and conf.sweep is None:
             yield f"{name}=true: of which sweep? give sweep=ID; the folders in {conf.outputs}/sweeps are the ids"
@@ -179,9 +189,19 @@ def _collecting(conf: CollectConf, path: str) -> Iterator[str]:
 
 
 def _comparing(conf: CompareConf, path: str) -> Iterator[str]:
+    yield from _folder(conf.outputs)
     for name in ("before", "after"):
         if not getattr(conf, name):
             yield f"{name}=: with what? give {name}=SWEEP, an id in {conf.outputs}/sweeps, or {name}=FOLDER"
+
+
+def _analyzing(conf: AnalyzeConf, path: str) -> Iterator[str]:
+    yield from _folder(conf.outputs)
+    if conf.predict is not None and conf.predict != MODEL and not Path(conf.predict).is_file():
+        yield f"predict={conf.predict}: no such file; give a CSV file with the columns M, K, N, quant, or {MODEL}"
+    if conf.device is not None and conf.predict in (None, MODEL):
+        instead = "predict=model takes gpu=NAME" if conf.predict else "an analysis shows all devices"
+        yield f"device={conf.device}: is for predict=FILE.csv, the shapes to foretell; {instead}"
 
 
 def _ordered_pairs(measure: MeasureConf, path: str) -> Iterator[str]:
@@ -235,6 +255,7 @@ RULES: dict[type, Callable[[Any, str], Iterator[str]]] = {
     CalibrateConf: _calibration,
     LaunchConf: _launching,
     CollectConf: _collecting,
+    AnalyzeConf: _analyzing,
     CompareConf: _comparing,
     MeasureConf: _ordered_pairs,
     QuantConf: scheme_mistakes,

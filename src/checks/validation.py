@@ -167,7 +167,10 @@ def _problems_of_value(value: Any, key: str, field: Field[Any]) -> Iterator[str]
     elif value is None:
         return
     elif choices and value not in choices:
-        yield f"{key}={value}: no such choice; {accepted(str(value), choices)}"
+        names = [
+            str(each).lower() if isinstance(each, bool) else each for each in choices
+        ]  # as YAML has them
+        yield f"{key}={value}: no such choice; {accepted(str(value), names)}"
     elif isinstance(value, str) and (low is not None or high is not None):
         yield f"{key}={value}: is not a number"
     elif (low is not None and not value >= low) or (high is not None and not value <= high):

@@ -57,6 +57,10 @@ _CHOICES = (
         r"(.*) appears more than once in the final defaults list",
         r"\1: is chosen already; write \1=... without '+'",
     ),
+    (
+        r"Could not override '(.*)'\.\s+No match in the defaults list\..*",
+        r"\1=...: this command has no such group (of an analysis: what a run is told needs predict=model)",
+    ),
     (r"Could not delete '?from config\. '(.*)' does not exist\.", r"~\1: there is no such key"),
     (r"Could not delete '(.*)'\. No match in the defaults list", r"~\1: that option is not chosen"),
     (
@@ -119,7 +123,8 @@ def lacking(key: str) -> str:
     group, known = (group, True) if group in _groups("") else (key, False)
     loader = GlobalHydra.instance().config_loader() if known else None
     options = without_aliases(group, loader.get_group_options(group), loader) if loader else []
-    return f"{key}: a value is missing; give {group}=...{'; ' + accepted('', options) if options else ''}"
+    of_file = f", or `name: ...` in the file of {group} that was chosen" if group != key else ""
+    return f"{key}: a value is missing; give {group}=...{of_file}{'; ' + accepted('', options) if options else ''}"
 
 
 def several(problems: Sequence[str]) -> ConfigError:

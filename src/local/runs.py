@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from rich.markup import escape
+
 from src.config.schema.root import RootConf
 from src.context import Execute
 from src.launching.endings import kept, record_of
@@ -81,7 +83,8 @@ class Runs:
         finally:
             self.records[index] = record = kept(record, folder)
             self.publisher.publish(folder)
-        progress.end_run(result(record), measured=record.outcome is Outcome.OK)
+        more = f"; {escape(str(folder / 'run.log'))} says more" if record.outcome is Outcome.FAILED else ""
+        progress.end_run(result(record) + more, measured=record.outcome is Outcome.OK)
 
     def ended_together(self, index: int, cfg: RootConf, share: int, progress: SweepProgress) -> None:
         """Take the record that a run left which had others in its rounds, `share` in all."""

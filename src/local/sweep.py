@@ -126,6 +126,9 @@ class LocalSweep:
                             len(indexes),
                         )
                         self._run_group(group, in_the_same_rounds(indexes, rounds), progress)
+            except KeyboardInterrupt:
+                self._last_words = self._stopped()
+                raise
             finally:
                 self._close(progress)
         records = self.runs.records
@@ -190,6 +193,12 @@ class LocalSweep:
             for index in begun:
                 runs.stopped(index)
             raise
+
+    def _stopped(self) -> list[str]:
+        """What a sweep that was stopped leaves undone."""
+        left = len(self.configs) - len(self.runs.records)
+        begun = f"{left} of {len(self.configs)} runs had not begun; " if left else ""
+        return [f"stopped: {begun}the same command goes on with what is left"]
 
     def _close(self, progress: SweepProgress) -> None:
         self.compilers.close()

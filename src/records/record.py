@@ -101,8 +101,10 @@ def write_json(path: Path, content: Any) -> None:
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_UMASK)  # mkstemp's are for the owner alone
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):  # of a handle it does not know which file
+            error.filename = error.filename or str(path)
         raise
 
 

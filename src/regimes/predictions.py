@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from src.config.paths import command
-from src.config.schema.root import RootConf
+from src.config.schema.root import MODEL, RootConf
 from src.forecasts.evidence.imports import field_names
 from src.forecasts.forecast import UNKNOWN, Forecaster, Query
 from src.forecasts.knowledge import Knowledge
@@ -21,7 +21,6 @@ from src.regimes.rules import Rule, fired
 if TYPE_CHECKING:
     from src.forecasts.models.asked import AskedModel
 
-MODEL = "model"  # predict=model
 PREDICTIONS_NAME, LAYERS_NAME = "predictions.csv", "predicted_layers.csv"
 
 
@@ -137,8 +136,8 @@ def write_predictions(found: Regimes, folder: Path) -> list[Path]:
 
 def _rule(forecaster: Forecaster, known: list[Rule], query: Query) -> Rule | None:
     fitted = forecaster.family(query)
-    if fitted is None or query.device not in fitted.baselines:
+    if fitted is None or query.device not in fitted.arms.baselines:
         return None
     shape = np.array([query.M, query.K, query.N], dtype=np.float64)
     same = [rule for rule in known if (rule.compile, rule.dtype) == (forecaster.mode(query), query.dtype)]
-    return fired(same, query.quant, query.device, shape, fitted.baselines[query.device])
+    return fired(same, query.quant, query.device, shape, fitted.arms.baselines[query.device])

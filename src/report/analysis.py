@@ -35,9 +35,9 @@ from src.app.listing import scheme_aliases, scheme_names
 from src.config.errors import ConfigError
 from src.config.noise import quiet_libraries
 from src.config.paths import command
-from src.config.schema.root import AnalyzeConf
+from src.config.schema.root import MODEL, AnalyzeConf
 from src.forecasts.evidence.imports import read_imports
-from src.regimes.predictions import MODEL, Question, foretell, write_predictions
+from src.regimes.predictions import Question, foretell, write_predictions
 from src.regimes.regimes import Regimes, regimes
 from src.report import terminal
 from src.report.answer_words import paragraph

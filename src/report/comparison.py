@@ -1,6 +1,6 @@
 """What changed between two sets of runs: on the terminal, as one page, and as a table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -63,7 +63,7 @@ def show(console: Console, found: Comparison, before: Side, after: Side, how: st
     if len(found.cells) > _MOST_ROWS:
         columns.caption = f"{len(found.cells) - _MOST_ROWS} more rows in comparison.csv"
     console.print(columns, "")
-    for line in [*_differing(before, after), *_alone(found)]:
+    for line in [*_differing(found, before, after), *_alone(found)]:
         console.print(line, markup=False, soft_wrap=True)
     counts = ", ".join(f"{number} {what}" for what, number in found.counts().items())
     console.print(f"{counts or 'no run in common'}. {how}", markup=False)
@@ -157,24 +157,26 @@ def _alone(found: Comparison) -> list[str]:
     return lines
 
 
-def _differing(before: Side, after: Side) -> list[str]:
-    """The versions that are not the same on both sides."""
-    first, second = before.versions(), after.versions()
-    names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
-    return [f"{name}: {first.get(name, 'unknown')} → {second.get(name, 'unknown')}" for name in names]
+def _differing(found: Comparison, before: Side, after: Side) -> list[str]:
+    """The devices and versions that are not the same on both sides."""
+    return [f"{name}: {one} → {other}" for name, one, other in _of_both(found, before, after) if one != other]
 
 
 def _versions(found: Comparison, before: Side, after: Side) -> Sequence[tuple[str, str]]:
-    met = [
-        ", ".join(devices(pd.DataFrame({"device": _devices(found, side)})))
-        for side in ("before", "after")
-    ]  # fmt: skip
-    told = [("device", met[0] if met[0] == met[1] else f"{met[0]} → {met[1]}")]
+    return [
+        (name, one if one == other else f"{one} → {other}")
+        for name, one, other in _of_both(found, before, after)
+    ]
+
+
+def _of_both(found: Comparison, before: Side, after: Side) -> Iterator[tuple[str, str, str]]:
+    """What each side was measured with: its name, before, after; the devices first."""
+    met = (devices(pd.DataFrame({"device": _devices(found, side)})) for side in ("before", "after"))
+    one, other = (", ".join(names) for names in met)
+    yield "device", one, other
     first, second = before.versions(), after.versions()
     for name in {**first, **second}:
-        values = first.get(name, "unknown"), second.get(name, "unknown")
-        told.append((name, values[0] if values[0] == values[1] else f"{values[0]} → {values[1]}"))
-    return told
+        yield name, first.get(name, "unknown"), second.get(name, "unknown")
 
 
 def _devices(found: Comparison, side: str) -> list[str]:

@@ -180,10 +180,15 @@ def test_treatments_that_go_by_other_options_are_both_told(
     assert "int8wo (group_size=default) · default → int8wo (group_size=64) · default" in told
 
 
-def test_two_machines_are_compared_and_a_variant_that_only_one_tells_is_let_go_of(put: Put) -> None:
+def test_two_machines_are_compared_and_a_variant_that_only_one_tells_is_let_go_of(
+    put: Put, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = timed("a", "int8wo", 100, device="card A", params={"quant.layers.name": "all"})
     second = timed("b", "int8wo", 50, device="card B")
-    assert what(put("before", first), put("after", second)) == {"int8wo": FASTER}
+    before, after = put("before", first), put("after", second)
+    assert what(before, after) == {"int8wo": FASTER}
+    compare(CompareConf(str(before), str(after), report=str(before / "page")), Console(width=120))
+    assert "device: card A → card B" in capsys.readouterr().out
 
 
 def test_attempts_of_one_key_are_two_sides_in_two_sweeps(

@@ -1,5 +1,6 @@
 """Runs and multiruns of the application: what is run, with which status, and from which configs."""
 
+import errno
 import os
 import re
 import signal
@@ -240,6 +241,50 @@ def test_an_interrupt_is_130(call: Call, argv: list[str]) -> None:
 
     result = call(*argv, status=interrupted)
     assert (result.status, result.err, len(result.runs)) == (130, "", 1)
+
+
+def test_a_full_disk_is_no_bug(call: Call) -> None:
+    def full(_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/a/record.json")
+
+    result = call("batch=1", status=full)
+    assert (result.status, result.err.count("\n")) == (1, 1)
+    assert result.err.startswith("error: runs/a/record.json: cannot be written (No space left on device); ")
+
+
+def test_a_plan_that_nobody_reads_to_its_end_is_no_error(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prints(_: object) -> int:
+        print("told", flush=True)
+        return 0
+
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as unread:
+        monkeypatch.setattr(sys, "stdout", unread)
+        assert main("config", prints, ["batch=1"], prog="x") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["predict=nope.csv"],
+            "predict=nope.csv: no such file; give a CSV file with the columns M, K, N, quant",
+        ),
+        (["predict="], "predict=: no such file"),
+        (["device=h100"], "device=h100: is for predict=FILE.csv"),
+        (["predict=model", "device=h100"], "predict=model takes gpu=NAME"),
+        (["model=flux-dev"], "what a run is told needs predict=model"),
+        (["outputs="], "outputs=: no name"),
+    ],
+)
+def test_a_mistake_in_an_analysis_is_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main("analyze", lambda conf: int(validated(conf, root.AnalyzeConf) is None), words, prog="x") == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """One line per run, whatever its task."""
 
 import io
+import os
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -65,6 +67,17 @@ def test_a_runs_line_has_what_differs_in_its_sweep_and_what_is_not_as_usual(comp
     assert line.split().count("text_tokens=64") == 1
     probe = replace(compose(*SMALL_LINEAR), varied={"model.dims.M": "16", "gpu.threads": "1"})
     assert label(probe) == "linear int8wo none batch=1 M=16 gpu.threads=1 K=256 N=128"
+
+
+def test_a_sweep_goes_on_where_nobody_reads_what_it_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as unread:
+        monkeypatch.setattr(sys, "stderr", unread)
+        with SweepProgress([1.0]) as progress:
+            progress.start_run("linear")
+            progress.end_run("helps", measured=True)
+        assert progress.done == 1
 
 
 def ended(outcome: Outcome, reason: str, quant: str = "int8wo", remedy: str = "") -> Record:

@@ -140,6 +140,8 @@ def test_every_fate_of_a_run_is_an_outcome_and_the_sweep_goes_on(
     fixed = [each for each in SMALL if not each.startswith("model")]
     done = called("-m", *own, *fixed, "seed=1,2,3,5,0", f"outputs={outputs}")
     assert done.status == 1, done.stderr
+    assert "ZeroDivisionError: a bug; " in done.stderr
+    assert "/run.log says more" in done.stderr
     hung = called(*own, *fixed, "seed=4", "measure.timeout_s=2", f"outputs={outputs}")
     assert hung.status == 1, hung.stderr
     by_seed = {
@@ -206,6 +208,7 @@ def test_ctrl_c_keeps_what_is_done_marks_what_is_on_and_leaves_no_process(output
     rest = driver.stderr.read()
     assert driver.wait(240) == 130
     assert "Traceback" not in rest
+    assert "stopped: the same command goes on" in rest
     assert Counter(record["outcome"] for record in records(outputs)) == {"ok": 1, "killed": 1}
     assert published(outputs) == {"ok": 1, "killed": 1}
     mine = f"outputs={outputs}".encode()

@@ -1,6 +1,8 @@
 """Run folders, manifests, liveness."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +42,17 @@ def test_the_newest_finding_stands_for_the_key(tmp_path):
     final = latest_final(tmp_path, "key")
     assert final is not None
     assert (final.attempt, final.outcome) == (2, Outcome.OK)
+
+
+def test_a_record_that_a_full_disk_does_not_take_is_named(tmp_path, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"a\.json") as caught:
+        write_json(tmp_path / "a.json", {})
+    assert caught.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unreadable_newer_attempt_is_told(tmp_path):

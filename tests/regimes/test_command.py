@@ -71,6 +71,7 @@ def test_whole_models_are_foretold(tmp_path, few):
     assert list(layers["calls"]) == [1, 1]
     assert printed.index("Foretold: linear b1 float8dq") < printed.index("Rules for one Linear")
     assert "100% of" in printed
+    assert ", sure 1" in printed
     assert "Whole models, foretold" in page
 
 

@@ -115,7 +115,8 @@ def test_ground_that_is_kept_is_what_would_be_foretold_now(tmp_path, monkeypatch
     cells = made_cells()
     faster = cells.assign(speedup=cells["speedup"].where(cells.index != 7, cells["speedup"] * 1.5))
     for now, new in ((cells, True), (cells, False), (faster, True)):
-        drawn, known = [*regime_maps(map_cells(NO_RUNS, now, 0.02), [])], Knowledge(now, 0.02)
+        drawn = [*regime_maps(map_cells(NO_RUNS, now, 0.02), [])]
+        known = Knowledge(now, 0.02, known=now.iloc[:0])
         foretold.clear()
         found = grounds(drawn, known, tmp_path)
         assert len(foretold) == len(drawn) * new

@@ -17,6 +17,7 @@ from src.config.schema.recipe import LadderConf, RecipeConf
 from src.config.schema.steps import StepsConf
 
 AUTO = "auto"
+MODEL = "model"  # predict=model: whole models are foretold
 DTYPES = (
     AUTO,
     "bfloat16",

@@ -14,12 +14,13 @@ from src.config.schema.quant import QuantConf, RequiresConf
 from src.config.schema.root import AUTO, RootConf
 from src.devices.capability import Status, capability, quant_conf
 from src.forecasts.evidence.cells import is_cpu
-from src.forecasts.forecast import UNKNOWN, Forecast, Place, Shape
+from src.forecasts.forecast import UNKNOWN, Forecast, Place
 from src.forecasts.knowledge import Knowledge
 from src.forecasts.models.layer_times import Chosen, LayerTimes, untimed
 from src.forecasts.models.rest import Rest, Work, computed_rest, measured_rest, runs_of
 from src.forecasts.models.whole import Layers, Whole, put_together
 from src.forecasts.queries import usual_place
+from src.forecasts.reach import Shape
 from src.planning.cards import card_of
 from src.planning.needs.footprint import Footprints
 from src.statistics.speedup import Verdict
@@ -140,7 +141,12 @@ class ModelForecaster:
         place, times = asked.place, self.times(asked.place)
         layers = times.layers(chosen)
         rest = self._rest(asked, times, sum(each.baseline_ms for each in layers))
-        notes = [self.knowledge.note(place.device), *_notes(times, layers), _all_of(asked.cfg.quant)]
+        notes = [
+            self.knowledge.note(place.device),
+            *_notes(times, layers),
+            _all_of(asked.cfg.quant),
+            _slow(asked),
+        ]
         whole = put_together(layers, rest, [note for note in notes if note])
         whole = replace(whole, borrowed=times.timed_on != place.device)
         rows = self._footprints.of(asked.cfg).rows
@@ -238,6 +244,12 @@ def _notes(times: LayerTimes, layers: Sequence[Layers]) -> Iterator[str]:
 def _all_of(conf: QuantConf) -> str:
     why = f"layers={conf.layers.name}: which layers to leave alone is measured; foretold as if none were"
     return why if conf.layers.sensitive._target_ else ""
+
+
+def _slow(asked: AskedModel) -> str:
+    """Why the scheme's kernels are slow where they are compiled."""
+    kind = "cpu" if is_cpu(asked.place.device) else "cuda"
+    return "" if asked.cfg.compile.scope == "none" else asked.cfg.quant.slow_compiled.get(kind, "")
 
 
 def _named(conf: QuantConf, words: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
+from src.forecasts.forecast import UNKNOWN
 from src.forecasts.models.layers import asked_text
 from src.forecasts.models.whole import Layers, Whole
 from src.report.graphics.markup import Cell, chip, legend, number_cell, table, text_cell
@@ -57,7 +58,7 @@ def named(asked: "AskedModel") -> str:
     cfg = asked.cfg
     rules = "" if cfg.quant.layers.name == "all" else f" (layers={cfg.quant.layers.name})"
     treatment = f"{asked.quant} · {cfg.compile.name}{rules}"
-    return f"{asked_text(cfg)} {treatment} on {asked.place.device}"
+    return f"{asked_text(cfg)} {treatment} on {asked.place.device or 'this machine'}"
 
 
 _WIDTH = 420  # px
@@ -116,7 +117,8 @@ def _said(asked: "AskedModel") -> str:
     if math.isnan(told.speedup):
         return f"{told.verdict}: {told.reason}."
     reason = f" ({told.reason})" if told.reason else ""
-    return f"{told.verdict} {_times(told.speedup)}× ({_times(told.low)}–{_times(told.high)}){reason}."
+    sure = "" if told.verdict == UNKNOWN else f", sure {told.sure:.0%}"
+    return f"{told.verdict} {_times(told.speedup)}× ({_times(told.low)}–{_times(told.high)}){sure}{reason}."
 
 
 def _times(ratio: float) -> str:

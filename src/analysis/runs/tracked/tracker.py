@@ -180,6 +180,8 @@ class Tracker:
             if found is not None:
                 return Experiment(str(found.experiment_id), int(found.creation_time or 0))
             known = [e.name for e in self._client.search_experiments() if e.name != "Default"]
+        except ConfigError:  # the client's own, which says the same
+            raise
         except Exception as error:
             raise _unreachable(self.uri, error) from error
         has = f"it has {', '.join(sorted(known))}" if known else f"it has none yet; {command('run')} makes it"
