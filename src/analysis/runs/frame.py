@@ -45,7 +45,8 @@ _COLUMNS = [
     *("treatment", "step", "steps"),
     *("interval", "started_at", "run_id", *_METRICS),
 ]
-_ASKED = "gpu="
+_SAME = "speedup_same_dtype"  # a run's family of metrics where another dtype was measured unquantized too
+ASKED = "gpu="  # a device that was asked for, and is not known yet
 
 
 def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
@@ -73,10 +74,27 @@ def tidied(found: pd.DataFrame, margin: float) -> pd.DataFrame:
 
 
 def steps_of(found: pd.DataFrame, margin: float) -> pd.DataFrame:
-    """The same of steps of ladders, and of runs with another treatment than quantizing: one row each that stands."""
+    """The same of steps of ladders, and of runs with another treatment than quantizing: one row each that stands.
+
+    A step is told against the one before, of its own dtype, also where another one is faster unquantized.
+    """
     step = (found["step"] != "") & (found["step"] != NO_STEP)
     chosen = (found["compares"] != "false") & (step | (found["treatment"] != QUANTIZED))
-    return standing(_tidied(found[chosen], margin, [*CELL, "treatment", "step"]))
+    return _of_own_dtype(standing(_tidied(found[chosen], margin, [*CELL, "treatment", "step"])), margin)
+
+
+def _of_own_dtype(frame: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """Speedups, verdicts and the baseline's time against the run's own dtype, where both were measured."""
+    if f"{_SAME}/ratio" not in frame:
+        return frame
+    both = frame[f"{_SAME}/ratio"].notna() & (frame["verdict"] != "")
+    told = {f"speedup/{part}": f"{_SAME}/{part}" for part in ("ratio", "ci_low", "ci_high")}
+    told["latency/baseline_median_ms"] = "latency/baseline_same_dtype_median_ms"
+    for name, own in told.items():
+        frame[name] = frame[name].where(~both, frame[own].astype(float))
+    again = _interval_verdicts(frame, np.full(len(frame), margin))
+    frame["verdict"] = np.where(both & ~frame["withheld"], again, frame["verdict"])
+    return frame
 
 
 def _tidied(found: pd.DataFrame, margin: float, cell: list[str]) -> pd.DataFrame:
@@ -127,7 +145,7 @@ def plain(frame: pd.DataFrame) -> Sequence[Plain]:
 
 def devices(frame: pd.DataFrame) -> list[str]:
     """The devices that runs opened, in order; a run that opened none stands under what it asked for."""
-    return [name for name in dict.fromkeys(frame["device"]) if not name.startswith(_ASKED)]
+    return [name for name in dict.fromkeys(frame["device"]) if not name.startswith(ASKED)]
 
 
 @once
@@ -169,7 +187,7 @@ def _typed(found: pd.DataFrame) -> pd.DataFrame:
     frame[["attempt", "frames"]] = frame[["attempt", "frames"]].fillna(0)  # no frames: of images
     frame[SHAPE] = _shapes(frame)
     frame[["own_margin", "confidence"]] = frame[["own_margin", "confidence"]].astype(float)
-    frame["device_name"] = frame["device"].where(frame["device"] != "", _ASKED + frame["gpu"])
+    frame["device_name"] = frame["device"].where(frame["device"] != "", ASKED + frame["gpu"])
     frame["started_at"] = pd.to_datetime(frame["start_ms"], unit="ms", utc=True)
     frame["finding"] = frame["outcome"].isin([*FINDINGS])
     ran_for_quality = frame["recorded"] == EMULATED  # it has no speedup to compare
