@@ -21,7 +21,7 @@ from src.forecasts.evidence.known import known_cells
 from src.forecasts.forecast import UNKNOWN, Forecaster, Query
 from src.planning.teaching import Lesson, next_lessons
 from src.statistics.speedup import Verdict
-from tests.regimes import synthetic
+from tests.forecasts import synthetic
 
 MARGIN = 0.02
 Grid = tuple[pd.DataFrame, pd.DataFrame, Array]  # its cells, those known before, seconds of each run
@@ -160,7 +160,7 @@ def main() -> None:
     ).parse_args()
     print("| grid | runs | of its time | measured | verdicts right | wrong | open | runs at random |")
     print("|---|---|---|---|---|---|---|---|")
-    known = known_cells([]).assign(source="")
+    known = known_cells().assign(source="")
     for device, cells in known.groupby("device"):
         grid, same = cells.reset_index(drop=True), np.full(len(cells), RUN_S)
         lines(f"{device}, nothing known before", [(grid, known.iloc[:0], same)])

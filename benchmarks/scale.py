@@ -116,6 +116,7 @@ def _measure(record: Record, chance: random.Random) -> None:
     baseline_ms = (0.02 + rows * side / 3e11) * (1 if axes["compile"] == "none" else 0.9)
     record.metrics = dict.fromkeys(_OTHERS, 1.5) | {
         "speedup/ratio": ratio, "speedup/ci_low": low, "speedup/ci_high": high, "speedup/pairs": 40.0,
+        "speedup/error": 0.005,
         "latency/median_ms": baseline_ms / ratio, "latency/baseline_median_ms": baseline_ms,
         "memory/model_gib": 0.6, "memory/baseline_model_gib": 1.0, "quality/sqnr_db": chance.uniform(15, 45),
     }  # fmt: skip
@@ -127,7 +128,8 @@ def _repeat(record: Record, chance: random.Random) -> None:
     ratio, low, high = (record.metrics[f"speedup/{name}"] for name in ("ratio", "ci_low", "ci_high"))
     near = [ratio * math.exp(chance.gauss(0, 0.01)) for _ in range(3)]
     each = [
-        {"ratio": r, "ci_low": r * low / ratio, "ci_high": r * high / ratio, "counts": True} for r in near
+        {"ratio": r, "ci_low": r * low / ratio, "ci_high": r * high / ratio, "error": 0.005, "counts": True}
+        for r in near
     ]
     record.details["processes"] = {"planned": 3, "each": each}
     record.metrics["speedup/processes"] = 3.0

@@ -39,7 +39,8 @@ def runs_of(folder: str, table: str) -> pd.DataFrame:
     preset = (
         rows["layers"] == FIELD_DEFAULT if "layers" in rows else rows["variant"].str.contains("field_default")
     )
-    rows = rows.assign(layers=preset.map({True: "field_default", False: "all"}), M=None)
+    rows = rows.assign(layers=preset.map({True: "field_default", False: "all"}), M=None, withheld=False)
+    rows = rows.assign(task=rows.get("task", "inference"))
     started = rows.get("started_at", "2026-11-26")
     return rows.assign(started_at=pd.to_datetime(started, utc=True))
 
@@ -48,7 +49,9 @@ def foretold(folder: str, runs: pd.DataFrame, alone: bool) -> list[tuple[float, 
     """Speedup, low, high and milliseconds unquantized of each run."""
     cells = read_imports([str(PUBLISHED / folder / "linear_grid.csv")], {}).cells
     known = runs.assign(device=cells["device"].iloc[0])
-    foretell = ModelForecaster(Knowledge(cells, MARGIN), known.iloc[:0] if alone else known)
+    foretell = ModelForecaster(
+        Knowledge(cells, MARGIN, known=cells.iloc[:0]), known.iloc[:0] if alone else known
+    )
     found = []
     for row in runs.itertuples():
         words = [f"model={row.model}", f"quant={row.quant}", f"layers={row.layers}", f"compile={row.compile}"]

@@ -1,4 +1,5 @@
-"""Redo the table of models in docs/models.md: each is constructed and called once at its real size, without memory.
+"""Redo the tables in docs/models.md: each model is constructed and called once at its real size, without memory; the
+parts of its pipeline are constructed.
 
 ``python docs/make_model_tables.py``
 """
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from src.app.composing.runs import run_configs  # noqa: E402
+from src.config.schema.model import ComponentConf  # noqa: E402
 from src.config.schema.quant import RequiresConf  # noqa: E402
 from src.config.schema.root import RootConf, sizes_of_call  # noqa: E402
 from src.planning.needs.besides import Besides  # noqa: E402
@@ -30,11 +32,19 @@ from src.workloads.workload import Workload  # noqa: E402
 PAGE = ROOT / "docs" / "models.md"
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 _META = torch.device("meta")
-_BETWEEN = re.compile(r"(<!-- models:begin -->\n).*?(<!-- models:end -->)", re.DOTALL)
+_BEGIN, _END = "<!-- {}:begin -->\n", "<!-- {}:end -->"
 _HEAD = (
     "| `model` | parameters | resolution, frames | layers, shapes | TFLOP | Linear | bound, halved | "
     "left by `field_default` |\n|---|--:|---|--:|--:|--:|--:|---|\n"
 )
+
+
+_PIPELINE_HEAD = (
+    "| `model` | class | VAE | scheduler | text encoders | further parts |\n|---|---|---|---|---|---|\n"
+)
+_TEXT = ("CLIP", "T5", "UMT5", "Llama", "Gemma", "Qwen", "Mistral")  # text encoders' classes begin so
+_MODEL = re.compile("(Encoder|Text)?(For\\w+|Model(WithProjection)?)$")  # the end of their names
+_BILLION = 1e9
 
 
 @dataclass(frozen=True)
@@ -128,13 +138,42 @@ def published(cfg: RootConf) -> bool:
     return cfg.model.published_parameters is not None
 
 
-def table() -> str:
-    """Markdown."""
+def pipeline_line(cfg: RootConf) -> str:
+    """The row of a model's pipeline: what it is made of, with the parameters of each part."""
+    conf = cfg.model.pipeline
+    encoders = [_part(each) for each in conf.text_encoders.values()]
+    cells = (
+        f"`{cfg.model.name}`",
+        conf._target_.rpartition(".")[2],
+        _part(conf.vae),
+        str(conf.scheduler["_target_"]).rpartition(".")[2].removesuffix("Scheduler"),
+        ", ".join(encoders),
+        ", ".join(f"{name}: {_part(each)}" for name, each in conf.parts.items()),
+    )
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _part(conf: ComponentConf) -> str:
+    """A part's class and size; without a size, where only its weights say of what it is made."""
+    name = str(conf.factory["_target_"]).rpartition(".")[2]
+    short = _MODEL.sub("", name) if name.startswith(_TEXT) else name.removeprefix("Autoencoder")
+    if [*conf.factory] == ["_target_"] and name.startswith(_TEXT):
+        return f"({short})"
+    count = sum(each.numel() for each in outline(conf, torch.bfloat16).parameters())
+    return f"{short} {count / 1e9:.2f} B" if count >= _BILLION else f"{short} {count / 1e6:.0f} M"
+
+
+def tables() -> dict[str, str]:
+    """Markdown by the name of its place in the page."""
     words = (["quant=int8wo", "layers=field_default", "gpu=cpu", f"model={name}"] for name in NAMES)
-    configs = [run_configs(each)[0][0] for each in words]
-    return _HEAD + "".join(line(cfg, counted(cfg)) for cfg in configs if published(cfg))
+    configs = [cfg for cfg in (run_configs(each)[0][0] for each in words) if published(cfg)]
+    models = _HEAD + "".join(line(cfg, counted(cfg)) for cfg in configs)
+    return {"models": models, "pipelines": _PIPELINE_HEAD + "".join(map(pipeline_line, configs))}
 
 
 if __name__ == "__main__":
     text = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(_BETWEEN.sub(lambda found: f"{found[1]}{table()}{found[2]}", text), encoding="utf-8")
+    for place, table in tables().items():
+        before, _, rest = text.partition(_BEGIN.format(place))
+        text = f"{before}{_BEGIN.format(place)}{table}{_END.format(place)}{rest.partition(_END.format(place))[2]}"
+    PAGE.write_text(text, encoding="utf-8")

@@ -148,7 +148,7 @@ def test_the_reason_of_a_cpp_error_is_what_the_compiler_says_not_its_command():
     end = ended(raised(torch._inductor.exc.CppCompileError(["g++"], output), cause=command))
     assert end.outcome == "compile_error"
     assert end.reason == "C++ compiler: error: conflicting declaration ‘auto b’"
-    assert end.remedy.startswith("dtype=float32")
+    assert end.remedy.startswith("recipe.fused_qkv=true, dtype=float32")
 
 
 def test_the_compilers_own_mistake_is_told_with_its_kind_and_place():

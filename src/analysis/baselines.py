@@ -30,8 +30,9 @@ def faster_dtypes(runs: pd.DataFrame) -> Iterator[str]:
 
 def fastest_modes(runs: pd.DataFrame, margin: float) -> Iterator[str]:
     """A sentence per device on which a workload was measured in several compile modes."""
+    names = [*MODES_OF, "quant", "compile", "verdict", "fastest_mode", "speedup/fastest_mode"]
     ran = compared(runs)
-    ran = ran[ran["speedup/fastest_mode"].notna() & (ran["quant"] != _CONTROL) & ~ran["withheld"]]
+    ran = ran[names][ran["speedup/fastest_mode"].notna() & (ran["quant"] != _CONTROL) & ~ran["withheld"]]
     for device, rows in list(ran.groupby("device"))[:_MOST]:
         helps = rows[rows["verdict"] == Verdict.HELPS]
         still = helps[helps["speedup/fastest_mode"] > 1 + margin]

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from src.analysis.runs.frame import WORKLOAD, Row
+from src.analysis.runs.frame import ASKED, WORKLOAD, Row
 from src.analysis.runs.tracked.source import BESIDES, NO_STEP
 from src.records.record import Outcome
 
-_NONE = "none"  # of quant and compile, before their step
+NONE = "none"  # of quant and compile, before their step
 _PARTS = ("ratio", "ci_low", "ci_high")
 
 
@@ -90,6 +90,8 @@ def ladders(rows: pd.DataFrame) -> list[Ladder]:
     """
     on_steps = rows[~rows["step"].isin(["", NO_STEP])]
     on_steps = on_steps.assign(_mode=[text.partition(BESIDES)[0] for text in on_steps["compile"]])
+    same = on_steps.groupby([*WORKLOAD, "steps"], dropna=False)["device"]
+    on_steps["device"] = same.transform(_of_one_device)
     keys = ["device", *WORKLOAD, "steps"]
     groups = on_steps.groupby(keys, dropna=False, sort=False)
     return [ladder for _, part in groups for ladder in _ladders(part)]
@@ -100,18 +102,24 @@ def others(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["step"].isin(["", NO_STEP])].reset_index(drop=True)
 
 
+def _of_one_device(devices: "pd.Series[str]") -> "pd.Series[str]":
+    """A step that ended before its device was known was asked of the one that the others ran on, if that is one."""
+    known = [name for name in dict.fromkeys(devices) if not name.startswith(ASKED)]
+    return devices.where(devices.isin(known), known[0]) if len(known) == 1 else devices
+
+
 def _ladders(part: pd.DataFrame) -> Iterator[Ladder]:
     names = json.loads(part.iloc[0]["steps"])
     for quant in _kinds(part["quant"]):
         for mode in _kinds(part["_mode"]):
-            own = part[part["quant"].isin([quant, _NONE]) & part["_mode"].isin([mode, _NONE])]
+            own = part[part["quant"].isin([quant, NONE]) & part["_mode"].isin([mode, NONE])]
             steps = [*_steps(own.sort_values("started_at"), names)]
             if any(step.row is not None for step in steps):
                 yield Ladder(own.iloc[0], quant, mode, steps)
 
 
 def _kinds(column: "pd.Series[str]") -> list[str]:
-    return [name for name in dict.fromkeys(column) if name != _NONE] or [_NONE]
+    return [name for name in dict.fromkeys(column) if name != NONE] or [NONE]
 
 
 def _steps(rows: pd.DataFrame, names: list[str]) -> Iterator[Step]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.analysis.runs.frame import WORKLOAD, Row, model_level
+from src.analysis.runs.frame import WORKLOAD, model_level
 from src.analysis.runs.layer_tables import NAME, read_layers
 from src.analysis.verdicts import interval_text, speedup_text, status, workload_text
 from src.records.store import run_folder
@@ -24,9 +24,12 @@ _FAMILIES = (
     r"(fp\d)_e\dm\d",
     r"(uint)\dwo",
 )  # formats that differ in one number, which a short table shows as one
+_MEMORY = ("memory/baseline_model_gib", "memory/model_gib")
 _NOT_MEASURED = "not measured"
 _MOST = 24  # devices and workloads in a file
 _VERSIONS = ("torch", "torchao", "diffusers")
+_SHOWN = ("quant", "variant", "compile", "device", "outcome", "verdict", "reason", "bits", "left", "speedup/ratio",
+          "speedup/ci_low", "speedup/ci_high", "quality/sqnr_db", "quality/max_abs_error")  # fmt: skip
 _NOTE = (
     "bits: stored per weight of the quantized layers, scales included. Speedup: against the same model unquantized "
     "in the same compile mode, with its interval. SQNR: of the model's output. emulated: by other means than the "
@@ -41,8 +44,9 @@ def with_layers(runs: pd.DataFrame, outputs: Path) -> pd.DataFrame:
         runs: standing rows.
         outputs: the folder that holds the runs' own folders; a run that is not there has neither.
     """
-    tables = [_layers(outputs, row) for row in _rows(runs)]
-    bits = [_bits_per_weight(row, table) for row, table in zip(_rows(runs), tables, strict=True)]
+    rows = runs[["run_key", "attempt", "dtype", *_MEMORY]].to_dict("records")
+    tables = [_layers(outputs, row) for row in rows]
+    bits = [_bits_per_weight(row, table) for row, table in zip(rows, tables, strict=True)]
     return runs.assign(
         bits=pd.Series(bits, index=runs.index, dtype=float), left=[_left_alone(table) for table in tables]
     )
@@ -96,7 +100,7 @@ def _table(runs: pd.DataFrame, names: Sequence[str], *, short: bool) -> str:
     modes = sorted(set(runs["compile"]), key=lambda mode: (mode != _EAGER, mode))
     heads = ["scheme", "bits", *("eager" if mode == _EAGER else mode for mode in modes), "SQNR, dB", "why"]
     by_scheme: dict[str, list[Run]] = defaultdict(list)
-    for run in runs.to_dict("records"):
+    for run in runs[[name for name in _SHOWN if name in runs]].to_dict("records"):
         by_scheme[f"{run['quant']} ({run['variant']})" if run["variant"] else str(run["quant"])].append(run)
     keys = sorted({*names} - {*runs["quant"]} | by_scheme.keys())
     rows = [
@@ -164,10 +168,6 @@ def _why(by_mode: dict[str, list[Run]]) -> str:
     return "; ".join(filter(None, [*reasons, *left]))
 
 
-def _rows(runs: pd.DataFrame) -> Iterator[Row]:
-    return (row for _, row in runs.iterrows())
-
-
 def _reason(run: Run) -> str:
     """Without what the row and the caption say already: the scheme's name and the device's."""
     text = str(run["reason"]).removeprefix(f"{run['quant']} ").replace(f"; {run['quant']} needs", "; needs")
@@ -180,16 +180,16 @@ def _span(values: Iterable[float], digits: int) -> str:
     return " to ".join(dict.fromkeys(shown))
 
 
-def _layers(outputs: Path, row: Row) -> list[dict[str, object]]:
+def _layers(outputs: Path, row: Run) -> list[dict[str, object]]:
     return read_layers(run_folder(outputs, str(row["run_key"]), int(row["attempt"])) / NAME)
 
 
-def _bits_per_weight(row: Row, layers: list[dict[str, object]]) -> float:
+def _bits_per_weight(row: Run, layers: list[dict[str, object]]) -> float:
     """By the bytes that quantizing took off the model."""
     weights = sum(int(str(layer["K"])) * int(str(layer["N"])) for layer in layers if layer["scheme"])
     if not weights or row["dtype"] not in _BYTES:
         return math.nan
-    saved_bytes = (row["memory/baseline_model_gib"] - row["memory/model_gib"]) * 2**30
+    saved_bytes = (row[_MEMORY[0]] - row[_MEMORY[1]]) * 2**30
     return float(8 * (_BYTES[row["dtype"]] - saved_bytes / weights))
 
 

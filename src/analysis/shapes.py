@@ -15,6 +15,7 @@ import pandas as pd
 from src.analysis.breakeven import Array, Crossing, Direction, crossings, curve
 from src.analysis.runs.frame import compared, layer_level
 from src.analysis.runs.tracked.kept import pieces
+from src.config.program import program
 from src.statistics.speedup import Verdict
 
 GROUP = ["device", "model", "target", "dtype", "compile", "quant", "variant", "K", "N"]
@@ -142,13 +143,13 @@ def _place(first: int, last: int, ms: Sequence[int]) -> str:
 
 
 def known_crossings(curves: Sequence[Shapes], folder: Path | None, seed: int) -> list[list[Crossing]]:
-    """The crossings of each curve; of very many, those are kept that the same numbers had before."""
+    """The crossings of each curve; of very many, those are kept that this program found of the same numbers."""
     if folder is None or len(curves) < _MANY:
         return [each.crossings(seed) for each in curves]
     found = pieces(
         folder,
         {"what": "crossings", "seed": seed},
-        [each.print for each in curves],
+        [f"{program()} {each.print}" for each in curves],
         lambda place: [asdict(crossing) for crossing in curves[place].crossings(seed)],
     )
     return [[_crossing(told) for told in each] for each in found]

@@ -1,12 +1,10 @@
 """The verdict table: workload x treatment x device, what each run says, and the files it is kept in."""
 
-from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from src.analysis.runs.frame import TRAINING, TREATMENT, WORKLOAD, Row
+from src.analysis.runs.frame import TRAINING, TREATMENT, WORKLOAD, Plain, Row
 from src.analysis.runs.tracked.source import SHAPE
 from src.config.schema.model import RANDOM_WEIGHTS
 
@@ -61,7 +59,7 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     csv.write_csv(arrow, path, csv.WriteOptions(quoting_style="needed"))
 
 
-def workload_text(row: Row) -> str:
+def workload_text(row: Row | Plain) -> str:
     """``flux-tiny b4 256px``, with target and dtype where they are not the usual ones."""
     target = "" if row["target"] in ("denoiser", "") or pd.notna(row["M"]) else f"/{row['target']}"
     parts = [f"{row['model']}{target}"]
@@ -77,18 +75,18 @@ def workload_text(row: Row) -> str:
     return " ".join(parts)
 
 
-def treatment_text(row: Row) -> str:
+def treatment_text(row: Row | Plain) -> str:
     """``int8dq · regional``, with the options that tell it from others."""
     variant = f" ({row['variant']})" if row["variant"] else ""
     return f"{row['quant']}{variant} · {row['compile']}"
 
 
-def speedup_text(row: Row | Mapping[Hashable, Any]) -> str:
+def speedup_text(row: Row | Plain) -> str:
     """``1.21x``; empty where nothing was compared."""
     return f"{row['speedup/ratio']:.2f}×" if row["verdict"] else ""
 
 
-def interval_text(row: Row | Mapping[Hashable, Any]) -> str:
+def interval_text(row: Row | Plain) -> str:
     """``1.19–1.23``; empty where nothing was compared."""
     return f"{row['speedup/ci_low']:.2f}–{row['speedup/ci_high']:.2f}" if row["verdict"] else ""
 
@@ -136,7 +134,7 @@ def image_metrics(runs: pd.DataFrame) -> list[str]:
     return [name for name in IMAGE_QUALITY if runs[name].notna().any()]
 
 
-def status(row: Row | Mapping[Hashable, Any]) -> str:
+def status(row: Row | Plain) -> str:
     """The verdict, else the outcome."""
     return str(row["verdict"] or row["outcome"])
 

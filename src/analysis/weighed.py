@@ -41,10 +41,10 @@ class Weighed:
 
 def weighed(runs: pd.DataFrame, outputs: Path, tracker: Tracker | None = None) -> list[Weighed]:
     """Of the newest runs that weighed their layers: the curve of each."""
+    if "sensitive/kinds_left" not in runs:
+        return []
     ran = compared(model_level(runs))
     ran = ran.assign(_preset=ran["variant"].str.extract(PRESET)[0])
-    if "sensitive/kinds_left" not in ran:
-        return []
     own = ran[ran["sensitive/kinds_left"].notna()].sort_values("started_at", ascending=False).head(_MOST)
     files = dict(from_folders(own, NAME, _read, outputs, tracker))
     return [_weighed(row, files[row["run_key"]], ran) for _, row in own.iterrows() if row["run_key"] in files]

@@ -8,8 +8,6 @@ from src.checks.signatures import Signature, foreign, lacking, lacks_method, met
 from src.config.errors import ConfigError, accepted
 from src.config.schema.model import (
     PIPELINE,
-    TOKENS,
-    VAE,
     ComponentConf,
     InputConf,
     ModelConf,
@@ -17,7 +15,7 @@ from src.config.schema.model import (
     WeightsConf,
 )
 from src.workloads.dims import count_of, resolve, resolved, shape_of
-from src.workloads.weights.places import problems_of_weights
+from src.workloads.weights.places import problems_of_pipeline, problems_of_weights
 
 # Whole numbers that a tensor's dtype can hold, from the least to the greatest.
 _RANGES = {
@@ -36,6 +34,9 @@ def model_mistakes(model: ModelConf, axes: Mapping[str, int], target: str) -> It
         axes: batch, resolution and frames of one call of the model.
         target: what of the model is measured; only with `pipeline` are the parts of its pipeline built.
     """
+    if whole := [*problems_of_pipeline(model.pipeline, "model.pipeline")]:
+        yield from whole  # and no line for each of its parts
+        return
     yield from _component(model, "model")
     yield from _call_mistakes(model, f"{model.factory.get('_target_')}", "forward", "model")
     try:
@@ -62,7 +63,7 @@ def _component(conf: ModelConf | ComponentConf, where: str) -> Iterator[str]:
     yield from found
     if not found:
         yield from _loadable(conf.weights, target, f"{where}.weights")
-    yield from problems_of_weights(conf.weights, f"{where}.weights")
+    yield from problems_of_weights(conf.weights, f"{where}.weights", target.rpartition(".")[2])
 
 
 def _loadable(weights: WeightsConf, target: str, where: str) -> Iterator[str]:
@@ -71,16 +72,15 @@ def _loadable(weights: WeightsConf, target: str, where: str) -> Iterator[str]:
 
 
 def _pipeline(conf: PipelineConf, dims: Mapping[str, int], where: str) -> Iterator[str]:
-    encoders = conf.text_encoders if conf.prompt == TOKENS else {}
-    vae = {VAE: conf.vae} if conf.vae.factory else {}
-    parts = vae | {f"text_encoders.{name}": each for name, each in encoders.items()}
-    for name, part in parts.items():
-        yield from _component(part, f"{where}.{name}")
+    places = dict.fromkeys(conf.parts, "parts.") | dict.fromkeys(conf.encoders(), "text_encoders.")
+    for name, part in conf.further().items():
+        yield from _component(part, f"{where}.{places.get(name, '')}{name}")
     if "_target_" not in conf.scheduler:
         yield f"{where}.scheduler._target_: a value is missing; give the dotted path of a scheduler's class"
     yield from mistakes(conf.scheduler, f"{where}.scheduler")
     yield from mistakes({"_target_": conf._target_}, where, later=True)
-    names = [conf.denoiser, *vae, "scheduler", *encoders, *(each.tokenizer for each in encoders.values())]
+    tokenizers = [each.tokenizer for each in conf.encoders().values()]
+    names = [conf.denoiser, *conf.further(), "scheduler", *tokenizers, *conf.arguments]
     known = _known(conf._target_)
     for name in names if known else ():
         if known and name not in known.names:

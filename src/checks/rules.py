@@ -9,6 +9,7 @@ from typing import Any
 from src.autoquant.plan import read_plan
 from src.checks.model_rules import model_mistakes
 from src.checks.package_rules import calibration_mistakes, package_mistakes
+from src.checks.prompt_rules import prompt_mistakes
 from src.checks.recipe_rules import recipe_mistakes
 from src.checks.scheme_rules import scheme_mistakes
 from src.checks.signatures import mistakes
@@ -17,7 +18,7 @@ from src.config.errors import ConfigError, accepted
 from src.config.schema.arms import is_usual, recipe_text
 from src.config.schema.cluster import ClusterConf, SlurmRequest, problems_of_extra, problems_of_runs_per_job
 from src.config.schema.measure import MeasureConf
-from src.config.schema.model import PIPELINE, TOKENS, WeightsConf
+from src.config.schema.model import PIPELINE, WeightsConf
 from src.config.schema.quant import LayersConf, QuantConf, SensitiveConf
 from src.config.schema.root import (
     MODEL,
@@ -57,7 +58,7 @@ def _root(root: RootConf, path: str) -> Iterator[str]:
     yield from _training(root)
     yield from _steps(root)
     yield from recipe_mistakes(root)
-    yield from _model(root)
+    yield from [*prompt_mistakes(root)] or _model(root)
     try:
         if root.quant.plan is not None:
             read_plan(Path(root.quant.plan))
@@ -156,8 +157,6 @@ def _components(root: RootConf) -> Iterator[str]:
             )
     if not quant.components:
         yield f"quant.components=[]: nothing to quantize; {accepted('', known)}; or quant=none"
-    if root.target == PIPELINE and pipeline.prompt == TOKENS and not pipeline.text_encoders:
-        yield f"{tokens}: {root.model.name} has no model.pipeline.text_encoders; give prompt=embeddings"
 
 
 def _calibration(conf: CalibrateConf, path: str) -> Iterator[str]:

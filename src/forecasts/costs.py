@@ -13,6 +13,7 @@ positive, so times grow with M, K and N.
 """
 
 from dataclasses import astuple, dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ Array = npt.NDArray[np.float64]
 SOFT = 1.5  # exponent of the soft maxima: 1 is a sum; the best of 1 to 8 on cells left out
 _FEW_OUTPUTS = 0.003  # 10^6 outputs
 _POOR = 0.15  # misfit of log time from which another start is tried
-_MISFIT = 0.06  # of log time, that the model is taken to leave
+MISFIT = 0.06  # of log time, that the model is taken to leave
 _MEGA = 1e6
 _NONE = 1e-9  # us: a cost that a kernel does not have
 _NEVER_KEPT = 2**24 / _MEGA * (1 - 1e-9)  # 10^6 weights; products of floats may be a little less
@@ -60,6 +61,15 @@ class Prior:
 
     median: Costs
     spread: tuple[float, ...]
+
+
+class Timed(NamedTuple):
+    """What the constants of an arm are fitted to."""
+
+    shapes: Array  # (cells, 3), columns M, K, N
+    times_us: Array  # of each cell
+    weights: Array  # what each cell counts
+    prior: Prior  # what is expected of the constants
 
 
 _FIXED = 1e-3  # spread of what is not fitted
@@ -106,24 +116,18 @@ def treated_prior(baseline: Costs, *, made_anew: bool = False) -> Prior:
     return Prior(median, (*TREATED_SPREAD[:-1], _FAULTS_SPREAD) if made_anew else TREATED_SPREAD)
 
 
-def fit_costs(shapes: Array, times_us: Array, weights: Array, prior: Prior) -> Costs:
-    """The constants that explain the times best, robustly, near the prior where times say little.
-
-    Args:
-        shapes: (cells, 3), columns M, K, N.
-        times_us: of each cell.
-        weights: what each cell counts.
-        prior: what is expected of them.
-    """
+def fit_costs(timed: Timed) -> Costs:
+    """The constants that explain the times best, robustly, near the prior where times say little."""
+    shapes, times_us, weights, prior = timed
     centre, spread = np.log(np.array(astuple(prior.median))), np.array(prior.spread)
-    observed, root = np.log(times_us), np.sqrt(weights) / _MISFIT
+    observed, root = np.log(times_us), np.sqrt(weights) / MISFIT
 
     def misfit(constants: Array) -> Array:
         off = (np.log(_time_us(constants, shapes)) - observed) * root
         return np.concatenate([off, (constants - centre) / spread])
 
     def slopes(constants: Array) -> Array:
-        time, parts = _parts(constants, shapes)
+        time, parts = parts_us(constants, shapes)
         return np.concatenate([(parts / time[:, None]) * root[:, None], np.diag(1 / spread)])
 
     def fitted(start: Array) -> OptimizeResult:
@@ -132,7 +136,7 @@ def fit_costs(shapes: Array, times_us: Array, weights: Array, prior: Prior) -> C
         )
 
     found = fitted(centre)
-    if np.std(misfit(found.x)[: len(observed)] * _MISFIT) > _POOR:
+    if np.std(misfit(found.x)[: len(observed)] * MISFIT) > _POOR:
         found = min(found, fitted(_slow_start(centre, shapes, times_us)), key=lambda each: float(each.cost))
     return Costs(*np.exp(found.x).tolist())
 
@@ -147,10 +151,10 @@ def _slow_start(centre: Array, shapes: Array, times_us: Array) -> Array:
 
 def _time_us(constants: Array, shapes: Array) -> Array:
     """The model: `constants` are logarithms, in the order of `Costs`."""
-    return _parts(constants, shapes)[0]
+    return parts_us(constants, shapes)[0]
 
 
-def _parts(constants: Array, shapes: Array) -> tuple[Array, Array]:
+def parts_us(constants: Array, shapes: Array) -> tuple[Array, Array]:
     """Times, and what each constant adds to them: their derivatives by its logarithm, (shapes, constants)."""
     floor, weight, multiply, in_flight, moved_in, moved_out, fresh = np.exp(constants)
     m, k, n = (shapes / 1e3).T  # products of two are 10^6, of three 10^9

@@ -13,13 +13,11 @@ from scipy.special import ndtr
 from src.forecasts.evidence.cells import PLACE, SHAPE, is_cpu
 from src.forecasts.evidence.kernels import like
 from src.forecasts.family import Family, family
-from src.forecasts.reach import Reach
+from src.forecasts.reach import Reach, Shape
 from src.statistics.speedup import Verdict
 
-Shape = tuple[int, int, int]
 UNKNOWN = "unknown"
 Z = 1.645  # half of a normal's width that holds 90 %
-_PER_DOUBLING = 0.12  # standard deviation of log speedup that each doubling of M beyond that adds
 _WIDEST = 0.45  # standard deviation of log speedup, unless the verdict is plain all the same
 _PLAIN = 0.9  # probability of such a verdict
 _MANY = 8  # cells of a scheme that, having one verdict, lend it to a shape among them
@@ -39,6 +37,11 @@ class Query:
     K: int
     N: int
     quant: str
+
+    @property
+    def shape(self) -> Shape:
+        """Of its layer."""
+        return self.M, self.K, self.N
 
 
 @dataclass(frozen=True)
@@ -143,35 +146,44 @@ class Forecaster:
     def _by_kernel(self, fitted: Family, asked: list[tuple[Query, str]]) -> list[Forecast]:
         """The forecasts of queries of one device, each by the kernel beside it."""
         device = asked[0][0].device
-        placed = [_reached(query, name, fitted) for query, name in asked]
-        own, reasons = [reach for reach, _ in placed], [reason for _, reason in placed]
-        near = [index for index, reason in enumerate(reasons) if not reason]
-        shapes = np.array([[query.M, query.K, query.N] for query, _ in asked], dtype=np.float64)
-        means, spreads = fitted.forecast(device, [asked[index][1] for index in near], shapes[near])
-        found = [
-            Forecast(UNKNOWN, support=o.cells if o else 0, reason=r)
-            for o, r in zip(own, reasons, strict=True)
+        placed = [fitted.reached(device, query.quant, name, query.shape) for query, name in asked]
+        found = [Forecast(UNKNOWN, support=own.cells if own else 0, reason=why) for own, _, why in placed]
+        near = [index for index, each in enumerate(placed) if not each.why]
+        queries, names = [asked[index][0] for index in near], [asked[index][1] for index in near]
+        sources = [placed[index].source for index in near]
+        shapes = np.array([query.shape for query in queries], dtype=np.float64).reshape(-1, len(SHAPE))
+        measured = shapes.copy()
+        measured[:, 0] = [
+            fitted.reaches[name, source].nearest(query.M, fitted.tile(query.quant))
+            for query, name, source in zip(queries, names, sources, strict=True)
         ]
+        means, spreads = fitted.forecast(device, names, sources, shapes, measured)
         for index, mean, spread in zip(near, means.tolist(), spreads.tolist(), strict=True):
-            (query, name), here = asked[index], own[index]
-            reach = here or fitted.reaches[name, ""]
-            wider = math.hypot(
-                spread, _PER_DOUBLING * reach.doublings(query.M), 0.0 if here else _OTHER_DEVICE
-            )
-            mind = "" if here else _borrowed(query, reach)
-            cells = fitted.reaches.get((name, device))
-            found[index] = self.told(mean, wider, cells.cells if cells else 0, mind)
+            (query, name), here = asked[index], placed[index].own
+            own = fitted.reaches.get((name, device))
+            wider = math.hypot(spread, 0.0 if here else _OTHER_DEVICE)
+            mind = "" if here else _borrowed(query, fitted.reaches[name, ""])
+            found[index] = self.told(mean, wider, own.cells if own else 0, mind)
         return found
 
     def _unanimous(self, told: Forecast, query: Query, fitted: Family) -> Forecast:
-        """Where a forecast leaves the verdict open, that of all the scheme's cells if they have only one."""
-        cells, low, high = fitted.logs.get((query.quant, query.device), (0, 0.0, 0.0))
-        edge = math.log1p(self.margin)
-        verdict = Verdict.HELPS if low > edge else Verdict.HURTS if high < -edge else None
-        if verdict is None or cells < _MANY or math.isnan(told.speedup) or told.verdict not in _OPEN:
+        """Where a forecast leaves the verdict open, that of all the scheme's cells around it if they have only one.
+
+        They hold the numbers within what they showed; to a forecast that says the opposite nothing is lent.
+        """
+        reach, least, most = fitted.schemes.get((query.quant, query.device), (None, 0.0, 0.0))
+        if told.verdict not in _OPEN or reach is None or reach.cells < _MANY or not reach.holds(query.shape):
             return told
-        said = f"as all {cells} cells of {query.quant}; how much is uncertain"
-        return replace(told, verdict=str(verdict), sure=(cells + 1) / (cells + 2), reason=said)
+        edge, mean = math.log1p(self.margin), math.log(told.speedup)
+        if (least > edge and mean > 0) or (most < -edge and mean < 0):
+            speedup, low, high = np.clip(
+                (told.speedup, told.low, told.high), math.exp(least), math.exp(most)
+            ).tolist()
+            verdict = str(Verdict.HELPS if least > edge else Verdict.HURTS)
+            said = f"as all {reach.cells} cells of {query.quant}; how much is uncertain"
+            sure = (reach.cells + 1) / (reach.cells + 2)
+            return Forecast(verdict, speedup, low, high, sure, told.support, said)
+        return told
 
     def told(self, mean: float, spread: float, support: int, mind: str) -> Forecast:
         """A forecast by its mean and spread of log speedup."""
@@ -195,21 +207,6 @@ class Forecaster:
         places = kind[["compile", "dtype"]].drop_duplicates().itertuples(index=False)
         has = ", ".join(f"compile={mode} dtype={dtype}" for mode, dtype in places)
         return f"nothing was measured at compile={query.compile} dtype={query.dtype}; there is {has}"
-
-
-def _reached(query: Query, name: str, fitted: Family) -> tuple[Reach | None, str]:
-    """The device's own cells of a kernel, if they reach the shape; and why those of no device do, or nothing.
-
-    Of a device whose own cells are few or far others' are borrowed: a cell more never makes it known less.
-    """
-    own, every = (fitted.reaches.get((name, device)) for device in (query.device, ""))
-    if every is None:
-        return own, f"no cell of {name} was measured; there are cells of {', '.join(sorted(fitted.kernels))}"
-    shape, tile = (query.M, query.K, query.N), fitted.tile(query.quant)
-    if own and not own.few and not own.too_far(name, shape, tile):
-        return own, ""
-    why = every.too_far(name, shape, tile)
-    return (own if why or every.devices == [query.device] else None), why
 
 
 def _where_measured(query: Query, name: str, fitted: Family) -> Query:

@@ -1,16 +1,16 @@
 """Where a kernel was measured, and how far beyond that it is foretold."""
 
-import math
-
 import pandas as pd
 
 from src.forecasts.evidence.cells import SHAPE
 
+Shape = tuple[int, int, int]  # M, K, N
 _BEYOND = {  # times less, and times more, than what was measured, that is still foretold
-    "M": (4.0, 128.0),  # more rows mean more to multiply, and that alone
+    "M": (4.0, 4.0),
     "K": (3.0, 3.0),
     "N": (3.0, 3.0),
 }
+_GROWN = 128.0  # the same above M, where it is known what more rows take: they are more to multiply, and that alone
 _FEWEST = 2  # cells of a kernel
 
 
@@ -28,13 +28,14 @@ class Reach:
         """Whether they tell no more than the shapes that were measured."""
         return self.cells < _FEWEST
 
-    def too_far(self, name: str, shape: tuple[int, int, int], tile: int) -> str:
+    def too_far(self, name: str, shape: Shape, tile: int, grows: bool) -> str:
         """Why they do not tell a shape: too few, too far from it; empty where they do.
 
         Args:
             name: the kernel's.
-            shape: M, K, N.
+            shape: the shape.
             tile: up to so many rows take as long as one; 0: not known.
+            grows: whether it is known what many more rows take.
         """
         if self.few and shape not in self.shapes:
             return f"{self.cells} cell of {name}: at least {_FEWEST} are needed"
@@ -42,19 +43,23 @@ class Reach:
             low, high = self.spans[side]
             if side == "M" and value <= tile:
                 continue  # one tile, of as many rows as there may be
-            if not low / less <= value <= high * more:
-                times = less if value < low else more
+            most = _GROWN if side == "M" and grows else more
+            if not low / less <= value <= high * most:
+                times = less if value < low else most
+                why = "" if grows or side != "M" or value < low else ", which do not tell what more rows take"
                 return (
                     f"{side}={value:,} is more than {times:g} times beyond the "
-                    f"{low:,}-{high:,} measured of {name}"
+                    f"{low:,}-{high:,} measured of {name}{why}"
                 )
         return ""
 
-    def doublings(self, m: int) -> float:
-        """How far above the M that were measured M lies, less what a fit reaches by itself."""
-        return max(0.0, math.log2(m / self.spans["M"][1] / _BEYOND["M"][0]))
+    def holds(self, shape: Shape) -> bool:
+        """Whether each side of a shape lies between those that were measured."""
+        return all(
+            low <= value <= high for value, (low, high) in zip(shape, self.spans.values(), strict=True)
+        )
 
-    def nearest(self, m: int) -> int:
-        """The M nearest to it between those that were measured."""
+    def nearest(self, m: int, tile: int = 0) -> int:
+        """The M nearest to it between those that were measured; itself, if its rows take as long as one."""
         low, high = self.spans["M"]
-        return min(max(m, low), high)
+        return m if m <= tile else min(max(m, low), high)

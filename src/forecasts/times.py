@@ -9,9 +9,10 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from src.forecasts.arms import shapes_of
 from src.forecasts.costs import Array
 from src.forecasts.evidence.cells import SHAPE
-from src.forecasts.family import Family, shapes_of
+from src.forecasts.family import Family
 from src.forecasts.residuals import Correction, Points
 
 _LONG_MS = 1.0  # a power controller has acted by then
@@ -28,7 +29,7 @@ class BaselineTimes:
 
     def __init__(self, family: Family, device: str) -> None:
         self.family, self.device = family, device
-        self.costs = family.baselines[device]
+        self.costs = family.arms.baselines[device]
         rows = family.cells[(family.cells["device"] == device) & family.cells["baseline_ms"].notna()]
         kept = {"baseline_ms": "median", "weight": "max"}
         self.timed: pd.DataFrame = rows.groupby(SHAPE, sort=False).agg(kept).reset_index()

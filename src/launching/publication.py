@@ -15,7 +15,7 @@ from src.config.schema.root import RootConf, TrackingConf
 from src.config.tracking_uri import without_password
 from src.records.mlflow.connection import within
 from src.records.mlflow.tracking import Tracker, TrackingError, open_tracker
-from src.records.pictures import SHEET_NAME, write_sheet
+from src.records.pictures import SHEET_NAME, broken, write_sheet
 from src.records.store import SweepManifest
 
 _OWN_S = (
@@ -74,12 +74,18 @@ class SweepPublisher:
 
     def _pictures(self) -> list[str]:
         """The sheet of the pictures that the sweep's runs left, where they left any."""
-        path = self.folder / SHEET_NAME
+        path, folders = self.folder / SHEET_NAME, [*self.manifest.folders(self.folder.parents[1])]
         try:
-            there = write_sheet(self.manifest.folders(self.folder.parents[1]), path)
+            there = write_sheet(folders, path)
         except OSError as error:
             return [f"warning: {path} cannot be written: {error.strerror or error}"]
-        return [f"pictures: {path}"] if there else []
+        lines = [f"pictures: {path}"] if there else []
+        if unread := broken(folders):
+            more = f", the first of {len(unread)}" if len(unread) > 1 else ""
+            lines.append(
+                f"warning: {unread[0]} cannot be read{more}: not among the pictures; rerun=true draws again"
+            )
+        return lines
 
     def _which(self) -> list[str]:
         """What the analysis needs to be told to find this sweep."""

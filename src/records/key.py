@@ -10,7 +10,7 @@ from typing import Any
 
 from src.config.schema.arms import is_usual, recipe_keys, recipe_text
 from src.config.schema.fields import GIVEN
-from src.config.schema.model import PIPELINE, TOKENS, WeightsConf
+from src.config.schema.model import INDEX, PIPELINE, WeightsConf
 from src.config.schema.quant import EmulationConf, QuantConf, RequiresConf, SchemeVariantConf
 from src.config.schema.root import GpuConf, RootConf, SerializeConf, sizes
 from src.records.environment import counted_variables, versions
@@ -46,7 +46,7 @@ def run_key(cfg: RootConf, device: dict[str, Any]) -> str:
         measured["model"]["training"] = _keyed(cfg.model.training)
     if cfg.target != PIPELINE:
         del measured["model"]["pipeline"]
-    elif cfg.model.pipeline.prompt != TOKENS:  # there are no text encoders then
+    elif not cfg.model.pipeline.encodes():  # there are no text encoders then
         for name in ("prompt", "text_encoders", "call_with_tokens"):
             del measured["model"]["pipeline"][name]
     if measured["serialize"] == _keyed(SerializeConf()):
@@ -164,7 +164,10 @@ def _files(weights: WeightsConf) -> dict[str, Any]:
     folder = weights.folder()
     if folder is None or not folder.is_dir():
         return {}
-    return {"files": _digests(folder) if weights.source == "box" else stamps(folder)}
+    if weights.source == "box":
+        return {"files": _digests(folder)}
+    parts = sorted(folder.glob("[!.]*/")) if (folder / INDEX).is_file() else []  # a whole pipeline's folders
+    return {"files": stamps(folder)} | {f"files/{part.name}": stamps(part) for part in parts}
 
 
 def _digests(folder: Path) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, NamedTuple
 
 from src.records.record import RECORD_NAME, Record, RecordError, read_record
@@ -21,6 +22,7 @@ _ROWS = 3
 _LABEL_PX, _LINE_PX, _GAP_PX, _HEAD_PX = 300, 15, 8, 22
 _MOST_STRIP_PX = 720  # wider strips are made smaller
 _FONT_PX = 12
+_MOST_PROMPT = 60  # characters of a prompt
 _BACKGROUND, _INK, _FAINT = "white", "black", "dimgrey"
 _BESIDE = "difference from unquantized, four times as bright:"
 _SAYS = {  # metric -> how it is said
@@ -55,6 +57,15 @@ def strips(folder: Path) -> Strips | None:
         return None
     height = image.height // _ROWS
     return Strips(*(image.crop((0, n * height, image.width, (n + 1) * height)) for n in range(_ROWS)))
+
+
+def broken(folders: Iterable[Path]) -> list[Path]:
+    """The pictures of runs that are there and cannot be read."""
+    return [
+        folder / PICTURES_NAME
+        for folder in folders
+        if (folder / PICTURES_NAME).is_file() and strips(folder) is None
+    ]
 
 
 def quality_words(record: Record) -> str:
@@ -96,13 +107,16 @@ def _drawn(folders: Iterable[Path]) -> Iterator[_Drawn]:
 
 
 def _workload(record: Record) -> str:
-    """What was drawn with, whatever quantized or compiled it."""
+    """What was drawn with, whatever quantized or compiled it; below it the prompts, where they are real."""
     axes = record.axes
-    said = [str(axes.get("model", "")), f"batch {axes.get('batch', '?')}", str(axes.get("dtype", ""))]
+    size = [f"{axes['resolution']} px"] if axes.get("resolution") else []
+    said = [str(axes.get("model", "")), *size, f"batch {axes.get('batch', '?')}", str(axes.get("dtype", ""))]
     said += [str(axes["target"])] if axes.get("target", "denoiser") != "denoiser" else []
     said += [f"on {record.device['name']}"] if record.device.get("name") else []
     weights = record.details.get("weights")
-    return ", ".join([*filter(None, said), *([str(weights)] if weights else [])])
+    prompts = [shorten(text, _MOST_PROMPT) for text in record.details.get("prompts", ())]
+    below = [f"prompts: {' | '.join(prompts)}"] if prompts else []
+    return "\n".join([", ".join([*filter(None, said), *([str(weights)] if weights else [])]), *below])
 
 
 def _of_workload(name: str, runs: list[_Drawn]) -> "Image":
@@ -111,10 +125,13 @@ def _of_workload(name: str, runs: list[_Drawn]) -> "Image":
 
     width, height = _fitting(runs[0].strips.baseline)
     row_px = max(height, 2 * _LINE_PX) + _GAP_PX
-    size = (_LABEL_PX + 2 * (width + _GAP_PX), _HEAD_PX + row_px * (len(runs) + 1))
+    head_px = _HEAD_PX + _LINE_PX * name.count("\n")
+    font, beside_px = _font(), _LABEL_PX + width + _GAP_PX
+    lines = [*((0, line) for line in name.split("\n")), (beside_px, _BESIDE)]  # none of them is cut off
+    needed_px = max(left + round(font.getlength(text)) + 2 * _GAP_PX for left, text in lines)
+    size = (max(needed_px, beside_px + width + _GAP_PX), head_px + row_px * (len(runs) + 1))
     sheet = Image.new("RGB", size, _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    font = _font()
     draw.text((_GAP_PX, _GAP_PX // 2), name, fill=_INK, font=font)
     accuracy = runs[0].record.metrics.get("quality/baseline_accuracy")
     told = "" if accuracy is None else f"{accuracy:.0%} recognised"
@@ -125,13 +142,13 @@ def _of_workload(name: str, runs: list[_Drawn]) -> "Image":
         label = f"{record.axes.get('quant', '?')} · {record.axes.get('compile', '?')}"
         rows.append((label, quality_words(record), strip.treated, strip.difference))
     for number, (label, words, picture, difference) in enumerate(rows):
-        top = _HEAD_PX + number * row_px
+        top = head_px + number * row_px
         draw.text((_GAP_PX, top), label, fill=_INK, font=font)
         draw.text((_GAP_PX, top + _LINE_PX), words, fill=_FAINT, font=font)
         sheet.paste(picture.resize((width, height)), (_LABEL_PX, top))
         if difference is not None:
-            sheet.paste(difference.resize((width, height)), (_LABEL_PX + width + _GAP_PX, top))
-    draw.text((_LABEL_PX + width + _GAP_PX, _HEAD_PX), _BESIDE, fill=_FAINT, font=font)
+            sheet.paste(difference.resize((width, height)), (beside_px, top))
+    draw.text((beside_px, head_px), _BESIDE, fill=_FAINT, font=font)
     return sheet
 
 

@@ -27,6 +27,11 @@ def run_folder(outputs: Path, run_key: str, attempt: int) -> Path:
     return outputs.joinpath("runs", run_key, f"{attempt:03d}")
 
 
+def left_file(outputs: Path, run_key: str, attempt: int, name: str) -> bool:
+    """Whether an attempt left such a file in its folder; a third of the time, where that is asked of very many."""
+    return os.path.isfile(f"{outputs}{os.sep}runs{os.sep}{run_key}{os.sep}{attempt:03d}{os.sep}{name}")  # noqa: PTH113
+
+
 def next_attempt(outputs: Path, run_key: str) -> int:
     """Create the folder of the next attempt and return its number; safe against other processes.
 

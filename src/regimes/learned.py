@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from src.config.program import program
 from src.forecasts.evidence.cells import PLACE, SHAPE
 from src.records.record import write_json
 from src.regimes.rules import Condition, Rule
 from src.regimes.trials import Trial
 
-SCHEMA = 1
 _MANY = 2000  # cells; fewer are learned from each time
 _NEW = 0.02  # share of cells that are new, or gone, up to which nothing is learned again
 _NAME = "learned.json"
@@ -34,7 +34,7 @@ def recall(folder: Path | None, cells: pd.DataFrame, margin: float) -> Learned |
         now, then = _prints(cells), np.array(kept["cells"], dtype=np.uint64)
         new = int((~np.isin(now, then)).sum())
         gone = int((~np.isin(then, now)).sum())
-        if (kept["schema"], kept["margin"]) != (SCHEMA, margin) or max(new, gone) > _NEW * len(now):
+        if (kept["program"], kept["margin"]) != (program(), margin) or max(new, gone) > _NEW * len(now):
             return None
         return (
             [_rule(each) for each in kept["rules"]],
@@ -52,7 +52,7 @@ def keep(
     if folder is None or len(cells) < _MANY:
         return
     content = {
-        "schema": SCHEMA,
+        "program": program(),
         "margin": margin,
         "cells": _prints(cells).tolist(),
         "rules": [_plain(asdict(rule)) for rule in rules],

@@ -136,8 +136,8 @@ def write_predictions(found: Regimes, folder: Path) -> list[Path]:
 
 def _rule(forecaster: Forecaster, known: list[Rule], query: Query) -> Rule | None:
     fitted = forecaster.family(query)
-    if fitted is None or query.device not in fitted.baselines:
+    if fitted is None or query.device not in fitted.arms.baselines:
         return None
     shape = np.array([query.M, query.K, query.N], dtype=np.float64)
     same = [rule for rule in known if (rule.compile, rule.dtype) == (forecaster.mode(query), query.dtype)]
-    return fired(same, query.quant, query.device, shape, fitted.baselines[query.device])
+    return fired(same, query.quant, query.device, shape, fitted.arms.baselines[query.device])

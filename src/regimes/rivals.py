@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from src.forecasts.arms import shapes_of
 from src.forecasts.costs import Array
 from src.forecasts.evidence.kernels import roofline
-from src.forecasts.family import shapes_of
 from src.regimes.rules import verdicts_of
 
 SIDE = 1024  # torchao's benchmarks skip a layer with a shorter side

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from src.forecasts.arms import shapes_of
 from src.forecasts.costs import Array, Costs
-from src.forecasts.family import Family, shapes_of
+from src.forecasts.family import Family
 from src.regimes.features import FEATURES, PLAIN, table
 from src.statistics.speedup import Verdict
 
@@ -99,7 +100,7 @@ def rules(fitted: Family, compile_: str, dtype: str, margin: float) -> list[Rule
     found: list[Rule] = []
     for (device, quant), rows in fitted.cells.groupby(["device", "quant"], sort=True):
         if len(rows) >= _LEAST:
-            base, switch = fitted.baselines[str(device)], fitted.switches.get(str(quant))
+            base, switch = fitted.arms.baselines[str(device)], fitted.switches.get(str(quant))
             place = {"device": str(device), "compile": compile_, "dtype": dtype, "quant": str(quant)}
             last = switch.last if switch and switch.known else None
             found += _of_scheme(rows.reset_index(drop=True), base, place, margin, last)

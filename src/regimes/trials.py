@@ -19,18 +19,48 @@ FITTED = "fitted costs"
 DEVICE = "one device"
 _OPINION = ("helps", "hurts", "neutral")
 Keys = Callable[[pd.DataFrame], "pd.Series[str]"]
+Parts = list[npt.NDArray[np.bool_]]  # of the cells those that are left out together
+Leaving = Callable[[pd.DataFrame, int | None], tuple[int, Parts]]  # how many things, in which parts
 
 
 def _joined(*names: str) -> Keys:
     return lambda cells: cells[list(names)].astype(str).agg("×".join, axis=1)
 
 
-LEFT_OUT: dict[str, Keys] = {
-    "one shape": _joined(*SHAPE),
-    "one (K, N)": _joined("K", "N"),
-    "one M": _joined("M"),
-    "one model": lambda cells: cells[["K", "N"]].min(axis=1).astype(str),  # layers of a width are of a model
-    DEVICE: lambda cells: cells["device"],
+def _each(keys_of: Keys) -> Leaving:
+    """Every thing once, alone or with others of its part."""
+
+    def leave(cells: pd.DataFrame, most: int | None) -> tuple[int, Parts]:
+        keys = keys_of(cells)
+        order = {key: number for number, key in enumerate(sorted(set(keys), key=lambda key: (len(key), key)))}
+        parts = np.array([order[key] % (most or len(order)) for key in keys], dtype=np.int64)
+        return len(order), [parts == part for part in np.unique(parts)]
+
+    return leave
+
+
+def _beyond(above: bool) -> Leaving:
+    """All M above, or below, each M that was measured: at the ends of a range there is a cell on one side alone."""
+
+    def leave(cells: pd.DataFrame, most: int | None) -> tuple[int, Parts]:
+        edges = np.unique(cells["M"])[:-1]
+        if most and len(edges) > most:
+            edges = edges[np.linspace(0, len(edges) - 1, most + 2)[1:-1].astype(int)]
+        larger = [(cells["M"] > edge).to_numpy() for edge in edges]
+        return len(edges), larger if above else [~each for each in larger]
+
+    return leave
+
+
+LEFT_OUT: dict[str, Leaving] = {
+    "one shape": _each(_joined(*SHAPE)),
+    "one (K, N)": _each(_joined("K", "N")),
+    "one M": _each(_joined("M")),
+    "all larger M": _beyond(above=True),
+    "all smaller M": _beyond(above=False),
+    # layers of a width are of a model
+    "one model": _each(lambda cells: cells[["K", "N"]].min(axis=1).astype(str)),
+    DEVICE: _each(lambda cells: cells["device"]),
 }
 
 
@@ -66,11 +96,10 @@ def trials(
     found = []
     for name in left_out:
         among = _with_others(cells) if name == DEVICE else cells
-        keys = LEFT_OUT[name](among)
-        folds = _folds(keys, most_folds)
-        if parts := max(0, len(set(folds)) - 1):
-            tried = _of(name, among, folds, margin)
-            found += [replace(each, things=len(set(keys)), folds=parts + 1) for each in tried]
+        things, parts = LEFT_OUT[name](among, most_folds)
+        if parts := [part for part in parts if not part.all()]:
+            tried = _of(name, among, parts, margin)
+            found += [replace(each, things=things, folds=len(parts)) for each in tried]
     return found
 
 
@@ -80,16 +109,10 @@ def _with_others(cells: pd.DataFrame) -> pd.DataFrame:
     return cells[cells["device"].groupby(kinds).transform("nunique") > 1].reset_index(drop=True)
 
 
-def _folds(keys: "pd.Series[str]", most: int | None) -> npt.NDArray[np.int64]:
-    """The number of each cell's fold."""
-    order = {key: number for number, key in enumerate(sorted(set(keys), key=lambda key: (len(key), key)))}
-    return np.array([order[key] % (most or len(order)) for key in keys], dtype=np.int64)
-
-
-def _of(name: str, cells: pd.DataFrame, folds: npt.NDArray[np.int64], margin: float) -> list[Trial]:
+def _of(name: str, cells: pd.DataFrame, parts: Parts, margin: float) -> list[Trial]:
     tested, fitted, rivals = [], [], {way: list[Said]() for way in RIVALS}
-    for fold in np.unique(folds):
-        train, test = cells[folds != fold], cells[folds == fold]
+    for part in parts:
+        train, test = cells[~part], cells[part]
         tested.append(test)
         fitted.append(Forecaster(train, margin)([Query(*row) for row in _asked(test)]))
         for way, rival in RIVALS.items():

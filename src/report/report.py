@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
@@ -19,7 +20,7 @@ from src.regimes.regimes import Regimes
 from src.report.answer_cards import answer_section
 from src.report.graphics.markup import chip
 from src.report.graphics.palette import VERDICTS
-from src.report.regimes.maps import regime_maps_section
+from src.report.regimes.maps import Shown, maps_with_ground, regime_maps_section
 from src.report.regimes.roofline import roofline_section
 from src.report.regimes.sections import regimes_sections
 from src.report.runs.filters import Filters
@@ -138,13 +139,23 @@ def _files(folder: Path) -> str:
 
 
 def _sections(report: Report, filters: Filters, links: RunLinks) -> Iterator[str]:
+    with ThreadPoolExecutor(1) as beside:
+        yield from _in_order(report, filters, links, beside.submit(_maps, report))
+
+
+def _maps(report: Report) -> Shown:
+    kept = kept_folder(report.outputs) if len(report.runs) else None
+    return maps_with_ground(report.regimes, report.runs, report.margin, kept) if report.regimes else Shown([])
+
+
+def _in_order(report: Report, filters: Filters, links: RunLinks, maps: Future[Shown]) -> Iterator[str]:
     runs, margin = report.runs, report.margin
     found = report.regimes
     if len(report.steps):
         yield ladder_section(report.steps, margin)
     if found is not None and runs.empty:
         yield training_section(runs, filters, report.outputs, report.trainings)
-        yield regime_maps_section(found, runs, margin, filters)
+        yield regime_maps_section(maps.result(), filters)
         yield from regimes_sections(found)
         return
     yield verdicts_section(runs, filters, links)
@@ -157,7 +168,7 @@ def _sections(report: Report, filters: Filters, links: RunLinks) -> Iterator[str
     yield curves_section(runs, margin, filters)
     yield heatmap_section(runs, filters)
     if found is not None:
-        yield regime_maps_section(found, runs, margin, filters, kept_folder(report.outputs))
+        yield regime_maps_section(maps.result(), filters)
     yield roofline_section(runs, filters)
     yield starts_section(runs, filters)
     yield from regimes_sections(found) if found is not None else ()

@@ -28,6 +28,7 @@ _AXES = {
     "batch": "batch {}", "resolution": "{} px", "frames": "{} frames", "dtype": "{}", "compile": "compile={}",
     "variant": "{}",
 }  # fmt: skip
+_NUMBERS = ["speedup/ratio", "speedup/ci_low", "speedup/ci_high"]
 _ORDER = (Verdict.HELPS, Verdict.NEUTRAL, Verdict.INCONCLUSIVE, Verdict.HURTS)
 _ENDS = {Outcome.UNSUPPORTED: "did not run", EMULATED: "was emulated, for its quality alone"}
 _SAYS = {
@@ -61,8 +62,8 @@ def sentences(runs: pd.DataFrame, breakeven: pd.DataFrame, margin: float) -> lis
 
 
 def _counted(runs: pd.DataFrame, margin: float) -> str:
-    ran = compared(runs)
-    ran, controls = ran[ran["quant"] != _CONTROL], ran[ran["quant"] == _CONTROL]
+    every = compared(runs)[["quant", "verdict"]]
+    ran, controls = every[every["quant"] != _CONTROL], every[every["quant"] == _CONTROL]
     verdicts = Counter(ran["verdict"])
     told = ", ".join(f"{v} {verdicts[v]}" for v in _ORDER if verdicts[v])
     opened = len(devices(runs))
@@ -76,7 +77,7 @@ def _counted(runs: pd.DataFrame, margin: float) -> str:
 
 
 def _models(runs: pd.DataFrame) -> Iterator[str]:
-    ran = compared(model_level(runs))
+    ran = compared(model_level(runs))[["device", "model", "target", "quant", "verdict", *_AXES, *_NUMBERS]]
     ran = ran[ran["quant"] != _CONTROL]
     groups = sorted(ran.groupby(["device", "model", "target"]), key=lambda item: -len(item[1]))
     for (device, model, target), group in groups[:_MOST_MODELS]:
@@ -223,8 +224,8 @@ def _quality(runs: pd.DataFrame) -> Iterator[str]:
 def _intervals(runs: pd.DataFrame) -> Iterator[str]:
     """What the intervals contain, of devices where it is more than one process."""
     told = []
-    for device, rows in compared(runs).groupby("device", sort=False):
-        contents = Counter(rows["interval"])
+    for device, texts in compared(runs).groupby("device", sort=False)["interval"]:
+        contents = Counter(texts)
         if set(contents) - {in_words(1, None)}:
             counts = (
                 f"{_runs(n)} of {text.replace('; ', ', with a ')}" for text, n in contents.most_common()

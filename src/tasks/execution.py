@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hydra.utils import get_class
 
+from src.config.schema.model import PIPELINE
 from src.config.schema.root import AUTO, RootConf
 from src.context import Kept, RunContext
 from src.records.record import Outcome, Record
@@ -25,6 +26,8 @@ def opened(
     record.environment["hardware"] |= device.hardware()
     if not cfg.task.trains:
         record.details["weights"] = cfg.model.weights.in_words()
+    if cfg.target == PIPELINE and cfg.model.pipeline.prompts:
+        record.details["prompts"] = cfg.model.pipeline.prompts
     run = RunContext(cfg, record, folder, device, tell, kept)
     if cfg.dtype == AUTO:
         # It imports torch, which a device that torch does not know can do without.

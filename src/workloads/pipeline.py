@@ -9,13 +9,14 @@ from hydra.utils import get_object, instantiate
 from torch import nn
 
 from src.config.errors import ConfigError, accepted
-from src.config.schema.model import PIPELINE, TOKENS, VAE, ComponentConf, ModelConf
-from src.config.schema.root import RootConf
-from src.workloads.dims import resolved
+from src.config.schema.model import PIPELINE, VAE, ComponentConf, ModelConf
+from src.config.schema.root import RootConf, sizes
+from src.workloads.dims import resolve, resolved
 from src.workloads.inputs import make_inputs
 from src.workloads.model import build_model, weights_made_on
 from src.workloads.recipe import restructured
 from src.workloads.tokens import PROMPT, TokenIds
+from src.workloads.weights.saved import Saved, refuse_cut
 from src.workloads.weights.unquantized import refuse_quantized_files
 
 _WHERE = "model.pipeline"
@@ -30,13 +31,17 @@ class Part(NamedTuple):
 
 
 def pipeline_parts(cfg: RootConf) -> dict[str, Part]:
-    """The modules of the run's pipeline, by its names: denoiser, VAE if any, the text encoders it uses."""
+    """The modules of the run's pipeline, by its names: denoiser, VAE if any, the text encoders it uses, others."""
     conf = cfg.model.pipeline
-    encoders = conf.text_encoders if conf.prompt == TOKENS else {}
     vae = {VAE: Part(conf.vae, cfg.seed + 2, f"{_WHERE}.vae")} if conf.vae.factory else {}
-    return {conf.denoiser: Part(cfg.model, cfg.seed, "model"), **vae} | {
-        name: Part(encoder, cfg.seed + 4 + index, f"{_WHERE}.text_encoders.{name}")
-        for index, (name, encoder) in enumerate(encoders.items())
+    found = {conf.denoiser: Part(cfg.model, cfg.seed, "model"), **vae}
+    others: list[tuple[str, str, ComponentConf]] = [
+        ("text_encoders", name, encoder) for name, encoder in conf.encoders().items()
+    ]
+    others += [("parts", name, part) for name, part in conf.parts.items()]
+    return found | {
+        name: Part(part, cfg.seed + 4 + index, f"{_WHERE}.{place}.{name}")
+        for index, (place, name, part) in enumerate(others)
     }
 
 
@@ -86,7 +91,9 @@ class ImagePipeline(nn.Module):
         """
         device = self.pipeline._execution_device  # with offloading its modules are elsewhere
         generator = torch.Generator(device=device).manual_seed(self.seed)
-        images = self.pipeline(**arguments, generator=generator, output_type="pt", return_dict=False)[0]
+        own = {name: [*each] if isinstance(each, list) else each for name, each in arguments.items()}
+        # lists of its own, for ZImagePipeline writes into that of the prompts
+        images = self.pipeline(**own, generator=generator, output_type="pt", return_dict=False)[0]
         assert isinstance(images, torch.Tensor)
         return images.float()
 
@@ -106,9 +113,9 @@ def build_pipeline(
         if name not in modules:
             modules[name] = build_model(part.conf, device, dtype, part.seed, part.where, weights_made_on(cfg))
     restructured(denoiser, cfg.recipe, modules.get(VAE))
-    if conf.prompt == TOKENS:
+    if conf.encodes():
         given = resolved(conf.call | conf.call_with_tokens, dims, f"{_WHERE}.call")
-        prompt = {"prompt": [PROMPT] * cfg.batch} | given
+        prompt = {"prompt": prompts(cfg)} | given
     else:
         prompt = make_inputs(conf, dims, device, dtype, cfg.seed + 1, _WHERE)
     arguments = {
@@ -120,28 +127,51 @@ def build_pipeline(
     return assemble(cfg, modules), (), arguments
 
 
+def prompts(cfg: RootConf) -> list[str]:
+    """The text of each sample of the batch; one for all, where there is one."""
+    texts = cfg.model.pipeline.prompts or [PROMPT]
+    return [texts[row % len(texts)] for row in range(cfg.batch)]
+
+
 def assemble(cfg: RootConf, modules: Mapping[str, nn.Module]) -> ImagePipeline:
     """The pipeline of its modules; what its class requires beside them and has no use for here is None.
 
     Raises:
-        ConfigError: the class has no such component.
+        ConfigError: the class has no such component; a prompt that no text encoder takes.
     """
     conf = cfg.model.pipeline
     cls = get_object(conf._target_)
-    scheduler = instantiate(conf.scheduler, _convert_="all")
-    given = {**modules, "scheduler": scheduler, **tokenizers(cfg, modules)}
     known = inspect.signature(cls).parameters
+    if conf.weights.source == "random":
+        settings, scheduler = conf.arguments, instantiate(conf.scheduler, _convert_="all")
+    else:
+        saved = Saved(conf.weights)
+        settings = conf.arguments | {name: each for name, each in saved.settings().items() if name in known}
+        scheduler = saved.part("scheduler")
+    given = {**settings, **modules, "scheduler": scheduler, **tokenizers(cfg, modules)}
     for name in given.keys() - known.keys():
         raise ConfigError(f"{_WHERE}: {cls.__name__} has no component {name}; {accepted(name, known)}")
     absent = {name: None for name, p in known.items() if p.default is p.empty and name not in given}
     return ImagePipeline(cls(**absent, **given), cfg)
 
 
-def tokenizers(cfg: RootConf, modules: Mapping[str, nn.Module]) -> dict[str, TokenIds]:
-    """What stands for the tokenizers of the text encoders among the modules, by what the class calls them."""
+def tokenizers(cfg: RootConf, modules: Mapping[str, nn.Module]) -> dict[str, Any]:
+    """The tokenizers of the text encoders among the modules, or what stands for them, by what the class calls them.
+
+    Raises:
+        ConfigError: a prompt is longer than each of them takes.
+    """
     conf, found = cfg.model.pipeline, {}
+    if conf.prompts:
+        saved = Saved(conf.weights)
+        read = {encoder.tokenizer: saved.part(encoder.tokenizer) for encoder in conf.encoders().values()}
+        dims = resolve(cfg.model.dims, sizes(cfg), "model.dims")
+        refuse_cut(conf, read, resolved(conf.call | conf.call_with_tokens, dims, _WHERE), f"{_WHERE}.prompts")
+        return read
     for name, part in pipeline_parts(cfg).items():
-        if (encoder := conf.text_encoders.get(name)) is not None:
+        if (encoder := conf.encoders().get(name)) is not None:
             config: Any = modules[name].config
-            found[encoder.tokenizer] = TokenIds(encoder, config.vocab_size, cfg.batch, part.seed)
+            found[encoder.tokenizer] = TokenIds(
+                encoder, config.get_text_config().vocab_size, cfg.batch, part.seed
+            )
     return found

@@ -36,6 +36,14 @@ class TokenIds:
         """No token of a text is one that a textual inversion added."""
         return []
 
+    def encode(self, text: str) -> list[int]:
+        """None: what a pipeline puts before a prompt is not counted."""
+        return []
+
+    def apply_chat_template(self, messages: Sequence[Mapping[str, str]], **options: Any) -> str:
+        """The text itself, without a template."""
+        return messages[0]["content"]
+
     def __call__(self, texts: str | Sequence[str], **options: Any) -> Any:
         """A BatchEncoding of ids and attention mask, [prompts, tokens], on the host.
 

@@ -1,7 +1,9 @@
 """What is kept of runs: an analysis with it says the same as one without, whatever happened in between."""
 
+import io
 import os
 import random
+import re
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -9,12 +11,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
+from rich.console import Console
 
 from benchmarks.scale import Store, records
 from src.analysis.runs.frame import tidied, tidy
+from src.analysis.runs.tracked.blocks import Blocks
 from src.analysis.runs.tracked.kept import Kept, pieces
 from src.analysis.runs.tracked.tracker import Tracker
-from src.config.schema.root import TrackingConf
+from src.config.schema.root import AnalyzeConf, TrackingConf
+from src.report.analysis import analyze
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 RUNS = 100
@@ -28,6 +33,12 @@ def made(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Stor
     store = Store(outputs)
     store.add(islice(records(RUNS), RUNS))
     return store
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So small that these few runs are in many of them."""
+    monkeypatch.setattr("src.analysis.runs.tracked.blocks._ROWS", 50)
 
 
 @pytest.fixture
@@ -49,23 +60,28 @@ def same(tracker: Tracker, tmp_path: Path) -> Callable[[], pd.DataFrame]:
     return analysed
 
 
+def rows_of(folder: Path) -> list[Path]:
+    """The files with rows of runs."""
+    return [path for path in sorted(folder.rglob("*.parquet")) if "speedup/ratio" in pd.read_parquet(path)]
+
+
 def ids(tracker: Tracker) -> list[str]:
     return sorted(run.info.run_id for run in tracker.runs())
 
 
 def test_it_is_the_same_the_first_time_and_again(same, tmp_path):
     first = same()
-    files = sorted(tmp_path.rglob("*.parquet"))
+    files = rows_of(tmp_path)
     assert not first.empty  # how many there are is for the other tests, which come in any order
     assert_frame_equal(first, same())
-    assert sorted(tmp_path.rglob("*.parquet")) == files != []
+    assert rows_of(tmp_path) == files != []
 
 
 def test_what_is_new_is_added(same, made, tracker, tmp_path):
     before = same()
     made.add(islice(records(RUNS + 7), RUNS, None))
     assert len(same()) == len(before) + 7
-    assert len(list(tmp_path.rglob("*.parquet"))) == 2
+    assert len(rows_of(tmp_path)) == 2
 
 
 def test_what_is_deleted_goes_and_what_is_restored_comes_back(same, tracker):
@@ -97,9 +113,44 @@ def test_a_speedup_that_is_logged_anew_changes(same, tracker):
     assert after.loc[after["run_id"] == run_id, "speedup/ci_low"].item() < 0.1
 
 
+def test_only_runs_near_a_change_are_looked_at(tracker, made, tmp_path):
+    def changed(*files: str) -> set[str] | None:
+        now = Blocks(made.database, Kept(tmp_path, {"what": "blocks"}))
+        found = now.changed(files)
+        now.keep(files)
+        return found
+
+    every, client = ids(tracker), tracker._client
+    assert changed("one") is None
+    assert changed("one") == set()
+    assert changed("one", "two") is None  # the rows are kept in other files
+    client.set_tag(every[5], "mine", "new")
+    assert every[5] in changed("one", "two")
+    client.log_metric(every[7], "latency/median_ms", 3.0)
+    told = changed("one", "two")
+    assert every[7] in told
+    assert len(told) < len(every) / 2
+    client.delete_tag(every[5], "mine")
+    assert every[5] in changed("one", "two")
+    client.log_metric(every[9], "of/my_own", 3.0)
+    assert changed("one", "two") == set()
+
+
+def test_blocks_of_another_time_than_the_rows_are_not_believed(same, tracker, tmp_path):
+    same()
+    kept = [(path, path.read_bytes()) for path in rows_of(tmp_path)]
+    tracker._client.set_tag(ids(tracker)[4], "reason", "another one")
+    same()
+    for path in rows_of(tmp_path):
+        path.unlink()
+    for path, content in kept:
+        path.write_bytes(content)
+    same()
+
+
 def test_a_broken_file_is_made_anew_with_one_line(same, tracker, tmp_path):
     before = same()
-    (file,) = tmp_path.rglob("*.parquet")
+    (file,) = rows_of(tmp_path)
     file.write_bytes(b"PAR1 and nothing more")
     found, (told,) = tracker.attempts(tmp_path)
     assert_frame_equal(tidied(found, 0.02), before)
@@ -110,10 +161,10 @@ def test_a_broken_file_is_made_anew_with_one_line(same, tracker, tmp_path):
 
 def test_rows_of_another_version_are_not_read(same, tracker, tmp_path, monkeypatch):
     before = same()
-    (file,) = tmp_path.rglob("*.parquet")
+    (file,) = rows_of(tmp_path)
     monkeypatch.setattr("src.analysis.runs.tracked.kept.SCHEMA", 999)
     assert_frame_equal(same(), before)
-    (other,) = {*tmp_path.rglob("*.parquet")} - {file}
+    (other,) = {*rows_of(tmp_path)} - {file}
     other.write_bytes(file.read_bytes())
     found, (told,) = tracker.attempts(tmp_path)
     assert "another version wrote it" in told
@@ -160,6 +211,42 @@ def test_pieces_are_what_they_would_be_if_made_anew(tmp_path):
                 file.write_bytes(file.read_bytes()[: chance.randrange(200)])
             assert asked(numbers) == sorted({*numbers})
     assert len(list(tmp_path.rglob("*.parquet"))) <= 20
+
+
+def test_a_report_is_byte_for_byte_a_fresh_one(tmp_path, empty_database, monkeypatch):
+    """With everything kept that can be, after runs came, went and were told anew."""
+    for module in ("analysis.shapes", "regimes.maps"):
+        monkeypatch.setattr(f"src.{module}._MANY", 1)
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    (outputs / "mlflow.db").write_bytes(empty_database.read_bytes())
+    store, found = Store(outputs), records(RUNS)
+    store.add(islice(found, RUNS - 9))
+    tracking = TrackingConf(name="sqlite", uri=f"sqlite:///{store.database}")
+
+    def written(name: str) -> dict[str, bytes]:
+        conf = AnalyzeConf(tracking, outputs=str(outputs), report=str(tmp_path / name))
+        assert analyze(conf, Console(file=io.StringIO())) == 0
+        files = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        page = re.sub(rb"on \d{4}-\d\d-\d\d \d\d:\d\d UTC", b"", files["report.html"])
+        return files | {"report.html": page}
+
+    first, tracker = written("kept"), Tracker(tracking)
+    run_ids = ids(tracker)
+    store.add(found)
+    tracker._client.delete_run(run_ids[0])
+    tracker._client.set_tag(run_ids[1], "withheld", "1")
+    tracker._client.log_metric(run_ids[2], "speedup/ci_low", 1e-9)
+    again = written("kept")
+    assert again["report.html"] != first["report.html"]
+    (outputs / "cache").rename(tmp_path / "aside")
+    fresh = written("fresh")
+    assert (
+        {*fresh}
+        == {*again}
+        >= {"report.html", "verdicts.csv", "breakeven.csv", "verdicts.parquet", "schemes.md"}
+    )
+    assert fresh == again
 
 
 def test_a_database_of_other_tables_is_read_through_mlflow(tracker, made, tmp_path, monkeypatch):

@@ -63,6 +63,26 @@ def test_steps_come_to_their_product_and_hold_the_errors_of_all():
     assert "needs CUDA" in last.reason
 
 
+def test_a_step_is_told_against_its_own_dtype_though_another_is_faster():
+    several = runs()
+    faster = {
+        "speedup_same_dtype/ratio": 1.5,
+        "speedup_same_dtype/ci_low": 1.4,
+        "speedup_same_dtype/ci_high": 1.6,
+    }
+    several[2].record.metrics |= faster | {"latency/baseline_same_dtype_median_ms": 3.0}
+    (ladder,) = ladders(steps_of(frame(several), 0.02))
+    assert (ladder.steps[2].own, ladder.steps[2].verdict) == (Estimate(1.5, 1.4, 1.6), "helps")
+    assert ladder.steps[2].row["latency/baseline_median_ms"] == 3.0
+
+
+def test_a_step_that_ended_before_its_device_was_known_is_one_of_the_others():
+    found = frame(runs())
+    found.loc[found["step"] == "cuda_graphs", "device"] = ""
+    (ladder,) = ladders(steps_of(found, 0.02))
+    assert ladder.steps[-1].verdict == "unsupported"
+
+
 def test_what_comes_before_the_scheme_belongs_to_the_ladders_of_all_schemes():
     found = ladders(steps_of(frame([*runs(), *runs("float8dq", 1.5)[2:]]), 0.02))
     assert {each.quant: round(each.total.ratio, 2) for each in found} == {"int8wo": 2.64, "float8dq": 3.3}
@@ -92,7 +112,7 @@ def test_after_a_step_that_later_ones_contain_there_is_no_total(disturbed):
     assert told.startswith("  quantized: helps 1.200×")
     assert told.endswith("; no total, as fused_qkv is in both arms and what it gives is not known")
     html = ladder_section(steps, 0.02)
-    assert "up to compiled together 2.000×" in html
+    assert "together up to compiled" in html
     assert "2.400×" not in html
 
 

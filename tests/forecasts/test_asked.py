@@ -33,7 +33,7 @@ SMALL = (
 WORDS = (*SMALL_FLUX, "compile=regional", "dtype=bfloat16")
 NO_RUNS = pd.DataFrame({name: [] for name in (
     "M", "model", "target", "batch", "resolution", "dtype", "device", "compile", "latency/baseline_median_ms",
-    "started_at")})  # fmt: skip
+    "started_at", "task", "withheld")})  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,7 +58,7 @@ def cells() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def foretell(cells) -> ModelForecaster:
-    return ModelForecaster(Knowledge(cells, 0.02), NO_RUNS)
+    return ModelForecaster(Knowledge(cells, 0.02, known=cells.iloc[:0]), NO_RUNS)
 
 
 def asked(foretell, *words):
@@ -109,7 +109,7 @@ def test_a_scheme_without_cells_withholds_the_answer(foretell):
 
 def test_layers_far_from_all_cells_withhold_it_too():
     cells = made_cells()
-    (found,) = asked(ModelForecaster(Knowledge(cells, 0.02), NO_RUNS), "quant=float8dq")
+    (found,) = asked(ModelForecaster(Knowledge(cells, 0.02, known=cells.iloc[:0]), NO_RUNS), "quant=float8dq")
     assert found.forecast.verdict == "unknown"
     assert "of the time is in layers that nothing foretells" in found.forecast.reason
     assert "is more than 3 times beyond" in found.forecast.reason
@@ -123,9 +123,10 @@ def test_options_of_a_scheme_are_other_kernels(foretell):
 
 def test_measured_runs_tell_how_long_the_call_takes(cells):
     row = {"model": "flux-tiny", "target": "denoiser", "batch": 1, "resolution": 64, "dtype": "bfloat16",
-           "device": DEVICE, "compile": "regional", "latency/baseline_median_ms": 9.0}  # fmt: skip
+           "device": DEVICE, "compile": "regional", "task": "inference", "withheld": False,
+           "latency/baseline_median_ms": 9.0}  # fmt: skip
     runs = pd.DataFrame([row | {"M": None, "started_at": pd.Timestamp("2026-01-01")}])
-    (found,) = asked(ModelForecaster(Knowledge(cells, 0.02), runs), "quant=float8wo")
+    (found,) = asked(ModelForecaster(Knowledge(cells, 0.02, known=cells.iloc[:0]), runs), "quant=float8wo")
     assert found.whole.baseline_ms == pytest.approx(9.0)
     assert "9 ms by 1 measured run" in found.whole.rest.source
 
@@ -165,29 +166,6 @@ def test_a_device_whose_cells_came_with_the_program_is_foretold():
         "no single layer was measured here; cells of NVIDIA H100 80GB HBM3, NVIDIA H200"
         in unknown.forecast.reason
     )
-
-
-def test_what_was_measured_here_stands_before_what_came_along():
-    own = made_cells(device="NVIDIA H200 (140 GiB, 700 W)")
-    knowledge = Knowledge(own, 0.02)
-    assert knowledge.beyond["device"].unique().tolist() == ["NVIDIA H100 80GB HBM3"]
-    assert knowledge.of("NVIDIA H200 (140 GiB, 700 W)") is knowledge.here
-    only_models = Knowledge(own.iloc[:0], 0.02, ["NVIDIA H200 (140 GiB, 700 W)"])
-    assert "NVIDIA H200 (140 GiB, 700 W)" in only_models.beyond["device"].unique()
-
-
-def test_a_few_cells_of_its_own_do_not_make_a_device_known_less():
-    name = "NVIDIA H200 (140 GiB, 700 W)"
-    few = made_cells(device=name, sides=[(3072, 3072)])
-    knowledge = Knowledge(few, 0.02)
-    assert {name, "NVIDIA H100 80GB HBM3"} == {*knowledge.beyond["device"]}
-    assert knowledge.of(name) is knowledge.everywhere
-    assert knowledge.note(name).startswith(
-        f"only {len(few)} cells were measured here on {name}: others came with"
-    )
-    far = Place(name, "default", "bfloat16").query((4096, 5120, 13824), "float8dq")
-    assert knowledge.here.one(far).verdict == "unknown"
-    assert knowledge.of(name).one(far).verdict == "helps"
 
 
 def test_words_about_the_model_are_handed_on():

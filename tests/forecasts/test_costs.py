@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.forecasts.costs import Costs, baseline_prior, fit_costs, treated_prior
+from src.forecasts.costs import Costs, Timed, baseline_prior, fit_costs, treated_prior
 from tests.forecasts.synthetic import BASE, MS, SIDES, TREATED
 
 SHAPES = np.array([(m, k, n) for k, n in SIDES for m in MS], dtype=float)
@@ -17,7 +17,7 @@ positive = st.floats(0.05, 20)
 
 def test_a_baselines_constants_are_found_again():
     times = BASE.time_us(SHAPES)
-    found = fit_costs(SHAPES, times, ONES, baseline_prior(SHAPES, times))
+    found = fit_costs(Timed(SHAPES, times, ONES, baseline_prior(SHAPES, times)))
     assert found.floor_us == pytest.approx(BASE.floor_us, rel=0.1)
     assert found.weight_us == pytest.approx(BASE.weight_us, rel=0.05)
     assert found.multiply_us == pytest.approx(BASE.multiply_us, rel=0.05)
@@ -27,7 +27,7 @@ def test_a_baselines_constants_are_found_again():
 @pytest.mark.parametrize("quant", TREATED)
 def test_a_schemes_times_are_explained_to_a_few_percent(quant):
     times = TREATED[quant].time_us(SHAPES)
-    found = fit_costs(SHAPES, times, ONES, treated_prior(BASE))
+    found = fit_costs(Timed(SHAPES, times, ONES, treated_prior(BASE)))
     off = found.time_us(SHAPES) / times - 1
     assert np.abs(off).max() < 0.08
     assert found.weight_us == pytest.approx(TREATED[quant].weight_us, rel=0.1)
@@ -36,7 +36,7 @@ def test_a_schemes_times_are_explained_to_a_few_percent(quant):
 def test_a_cell_that_is_far_off_does_not_carry_the_fit_away():
     times = BASE.time_us(SHAPES)
     times[3] *= 8
-    found = fit_costs(SHAPES, times, ONES, baseline_prior(SHAPES, times))
+    found = fit_costs(Timed(SHAPES, times, ONES, baseline_prior(SHAPES, times)))
     assert found.multiply_us == pytest.approx(BASE.multiply_us, rel=0.1)
 
 
@@ -54,7 +54,7 @@ def test_what_making_weights_anew_costs_is_found_and_without_it_expected():
     small = shapes[shapes[:, 1] < 4096]
     prior = treated_prior(BASE, made_anew=True)
     found, expected = (
-        fit_costs(each, true.time_us(each), np.ones(len(each)), prior) for each in (shapes, small)
+        fit_costs(Timed(each, true.time_us(each), np.ones(len(each)), prior)) for each in (shapes, small)
     )
     assert found.fresh_us == pytest.approx(200, rel=0.1)
     assert expected.fresh_us == pytest.approx(prior.median.fresh_us)

@@ -88,6 +88,17 @@ def test_more_rows_than_were_measured_are_foretold_less_surely(made):
     assert far.high / far.low > near.high / near.low
 
 
+def test_few_rows_do_not_tell_what_many_take():
+    few = made_cells().query("M <= 32").reset_index(drop=True)
+    forecaster = Forecaster(few)
+    inside, near, far = (forecaster.one(query(m, 3072, 3072)) for m in (32, 128, 4096))
+    assert near.high / near.low > 1.3 * inside.high / inside.low
+    assert near.low < speedup(128, 3072, 3072, "float8dq") < near.high
+    assert far.reason == (
+        "M=4,096 is more than 4 times beyond the 1-32 measured of float8dq, which do not tell what more rows take"
+    )
+
+
 def test_a_switch_is_found_where_all_layers_jump_between_two_m():
     rows = made_cells()
     slow = (rows["quant"] == "float8dq") & (rows["M"] >= 1024)
@@ -117,8 +128,13 @@ def test_a_verdict_that_is_open_is_that_of_all_cells_if_they_have_one():
     rows = made_cells(noise=0.4)
     hurting = rows.assign(speedup=rows["speedup"].clip(upper=0.95), treated_ms=math.nan)
     hurting.loc[hurting["M"] == 256, "speedup"] /= 20
-    found = Forecaster(hurting).one(query(2048, 2500, 2500))
-    assert found.verdict == "hurts"
+    forecaster = Forecaster(hurting)
+    lent, opposite, outside = (forecaster.one(query(m, 2500, 2500)) for m in (8192, 2048, 40_000))
+    assert lent.verdict == "hurts"
+    assert lent.reason.startswith("as all 42 cells of float8dq")
+    assert lent.low < lent.speedup < lent.high < 1
+    assert opposite.speedup > 1
+    assert (opposite.verdict, outside.verdict) == (UNKNOWN, UNKNOWN)
 
 
 def test_a_few_cells_tell_nothing_of_other_shapes():

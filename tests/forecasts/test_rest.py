@@ -11,7 +11,8 @@ PLACE = Place("Made-up 5000", "regional", "bfloat16")
 
 def run(**changed: object) -> dict[str, object]:
     row = {"M": None, "model": "flux-tiny", "target": "denoiser", "batch": 1, "resolution": 256, "dtype": "bfloat16",
-           "device": PLACE.device, "compile": "default", "latency/baseline_median_ms": 100.0}  # fmt: skip
+           "device": PLACE.device, "compile": "default", "task": "inference", "withheld": False,
+           "latency/baseline_median_ms": 100.0}  # fmt: skip
     return row | changed
 
 
@@ -24,6 +25,8 @@ def test_only_runs_of_the_same_workload_count(compose):
             run(device="another"),
             run(M=64),
             run(compile="none"),
+            run(task="training"),  # a step of it is no call
+            run(withheld=True),
             run(**{"latency/baseline_median_ms": None}),
         ]
     )

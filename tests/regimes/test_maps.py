@@ -24,7 +24,7 @@ from src.regimes.regimes import Regimes, regimes
 from src.regimes.rooflines import BASELINE, rooflines
 from src.report.graphics.palette import scheme_lines
 from src.report.graphics.svg import drawing
-from src.report.regimes.maps import coverage, regime_map, regime_maps_section
+from src.report.regimes.maps import coverage, maps_with_ground, regime_map, regime_maps_section
 from src.report.regimes.roofline import in_words, roofline, roofline_section
 from src.report.runs.filters import Filters
 from tests.forecasts.synthetic import DEVICE, made_cells
@@ -77,7 +77,7 @@ def test_how_much_of_a_model_was_measured_is_said(runs, found):
         "2 of the 18 shapes of flux-dev b1 1024px, 2% of its Linear layers' time, lie within what "
     )
     assert "M = 1–512 and K×N = 9.44 M" in told
-    page = regime_maps_section(found, runs[0], 0.02, Filters(runs[0]))
+    page = regime_maps_section(maps_with_ground(found, runs[0], 0.02), Filters(runs[0]))
     assert page.count('<svg class="plot"') == len(SCHEMES)
     assert escape(told) in page
     assert "transformer_blocks.*." in page
@@ -115,7 +115,8 @@ def test_ground_that_is_kept_is_what_would_be_foretold_now(tmp_path, monkeypatch
     cells = made_cells()
     faster = cells.assign(speedup=cells["speedup"].where(cells.index != 7, cells["speedup"] * 1.5))
     for now, new in ((cells, True), (cells, False), (faster, True)):
-        drawn, known = [*regime_maps(map_cells(NO_RUNS, now, 0.02), [])], Knowledge(now, 0.02)
+        drawn = [*regime_maps(map_cells(NO_RUNS, now, 0.02), [])]
+        known = Knowledge(now, 0.02, known=now.iloc[:0])
         foretold.clear()
         found = grounds(drawn, known, tmp_path)
         assert len(foretold) == len(drawn) * new

@@ -16,7 +16,7 @@ def tested() -> dict[tuple[str, str], object]:
     one = made_cells()
     other = made_cells(device="Made-up 6000").assign(speedup=lambda cells: cells["speedup"] * 1.03)
     some = pd.concat([one, other[other["M"] < 4096]], ignore_index=True)
-    return {(each.left_out, each.way): each for each in trials(some, 0.02, most_folds=3)}
+    return {(each.left_out, each.way): each for each in trials(some, 0.02, most_folds=2)}
 
 
 def test_every_way_is_tried_on_everything_left_out(tested):
@@ -28,8 +28,17 @@ def test_a_device_that_is_as_the_model_says_is_foretold(tested, left_out):
     found = tested[left_out, FITTED]
     assert found.wrong < 0.02
     assert found.right + found.unknown > 0.85
-    assert found.error < 0.08
+    assert found.error < (0.12 if left_out == "all smaller M" else 0.08)
     assert found.covered > 0.8
+
+
+def test_all_m_beyond_each_are_left_out_a_measured_one_on_one_side_alone():
+    cells = made_cells()
+    for name, first in (("all larger M", [32, 256, 1024, 4096, 16384]), ("all smaller M", [1])):
+        things, parts = LEFT_OUT[name](cells, None)
+        assert things == len(parts) == 5
+        assert sorted(cells["M"][parts[0]].unique()) == first
+        assert len(LEFT_OUT[name](cells, 2)[1]) == 2
 
 
 def test_rivals_are_held_to_the_same_cells(tested):

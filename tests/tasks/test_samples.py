@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from src.quality.pictures import keep_pictures, sheet
-from src.records.pictures import PICTURES_NAME, SHEET_NAME, quality_words, strips, write_sheet
+from src.records.pictures import PICTURES_NAME, SHEET_NAME, broken, quality_words, strips, write_sheet
 from src.records.record import Outcome
 from src.records.store import sweep_folder
 from tests.records.run_folders import make_run
@@ -75,6 +75,7 @@ def test_a_sweeps_sheet_has_a_row_for_each_run_that_drew(outputs):
     drawing(folders[2])
     (folders[3] / PICTURES_NAME).write_bytes(b"half a picture")  # nothing of it is lost to the others
     assert strips(folders[3]) is None
+    assert broken(folders) == [folders[3] / PICTURES_NAME]
     assert write_sheet(folders, path)
     with Image.open(path) as image:
         assert image.height > two

@@ -13,6 +13,7 @@ from src.records.record import Outcome
 from src.tasks.arms.components import component_metrics, step_times_ms
 from src.timers.components import Span, Spans
 from src.workloads.model import outline
+from src.workloads.pipeline import assemble, pipeline_parts
 from src.workloads.workload import build_workload
 
 QUICK = (
@@ -29,11 +30,14 @@ PUBLISHED_VAES = {
     "wan2.1-1.3b": 126_892_531,
     "cogvideox-5b": 215_583_907,
     "ltx-video": 419_193_649,
+    "sana": 312_250_275,
 }
+WITHOUT_A_CALL = ("flux2-klein-4b", "ltx-2-tiny", "qwen-image-tiny", "wan2.2-5b")
 ONCE = {  # families whose class alone is asked, in one call
     "sdxl-tiny": (("resolution=64",), (1, 3, 64, 64)),
     "cogvideox-tiny": (("resolution=32", "model.factory.num_layers=1"), (1, 9, 3, 32, 48)),
     "ltx-video-tiny": (("resolution=64", "model.factory.num_layers=1"), (1, 9, 3, 64, 96)),
+    "z-image-tiny": (("resolution=32",), (1, 3, 32, 32)),
 }
 
 
@@ -64,6 +68,18 @@ def test_a_family_generates_what_was_asked_for(compose, cpu, model):
     ).call()
     assert output.shape == shape
     assert 0 <= output.min() < output.max() <= 1
+
+
+@pytest.mark.parametrize("model", WITHOUT_A_CALL)
+def test_the_parts_of_a_family_make_its_pipeline(compose, model):
+    """Without weights; what diffusers' classes do with each other, `ONCE` and a run of each family show."""
+    cfg = compose(f"model={model}", "target=pipeline", "dtype=float32")
+    parts = {name: outline(part.conf, torch.float32) for name, part in pipeline_parts(cfg).items()}
+    pipeline = assemble(cfg, parts).pipeline
+    assert all(pipeline.components[name] is part for name, part in parts.items())
+    assert {
+        name: pipeline.config[name] for name in cfg.model.pipeline.arguments
+    } == cfg.model.pipeline.arguments
 
 
 @pytest.mark.parametrize(("model", "parameters"), PUBLISHED_VAES.items())

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from src.analysis.runs.frame import Row
+from src.analysis.runs.frame import Plain, Row
 from src.analysis.runs.tracked.source import BESIDES, SHAPE
 from src.config.paths import ROOT, command, outputs_argument, override
 from src.config.schema.arms import overrides_of
@@ -25,7 +25,7 @@ _SWEPT = re.compile(r"[^\[\]{}(),]*,")  # the value of an axis: a list without b
 _USUAL = {"gpu": "auto", "task": "latency", "seed": "0", "target": "denoiser", "frames": "0"}
 
 
-def repeat(row: Row, outputs: Path) -> str:
+def repeat(row: Row | Plain, outputs: Path) -> str:
     """The command that measures a run once more; without ``rerun=true`` it is skipped where it is measured."""
     return command("run", *_words(row, outputs), *outputs_argument(outputs))
 
@@ -48,7 +48,7 @@ def _besides(words: Iterable[str]) -> set[str]:
     return {word for word in words if not word.startswith(("quant=", "measure"))}
 
 
-def _words(row: Row, outputs: Path) -> list[str]:
+def _words(row: Row | Plain, outputs: Path) -> list[str]:
     """The overrides of a run: its axes, then what its sweep's command says besides."""
     own = _own(row, _axes(run_folder(outputs, str(row["run_key"]), int(row["attempt"]))))
     given = [w for w in _sweep_words(str(row["sweep"]), outputs) if not _NOT_OF_A_RUN.match(w)]
@@ -64,7 +64,7 @@ def _words(row: Row, outputs: Path) -> list[str]:
     return [*sweeps, *(f"{k}={v}" for k, v in own.items()), *(w for w in kept if w not in sweeps)]
 
 
-def _own(row: Row, axes: Mapping[str, Any]) -> dict[str, str]:
+def _own(row: Row | Plain, axes: Mapping[str, Any]) -> dict[str, str]:
     """The run's own value of every axis, those that are as usual left out."""
     own = {name: str(row[name]) for name in AXES if name in row and pd.notna(row[name])} | {
         name: str(value) for name, value in axes.items() if name in AXES
@@ -84,7 +84,7 @@ def _own(row: Row, axes: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _pinned(sweep: str, row: Row, own: Mapping[str, str]) -> dict[str, str]:
+def _pinned(sweep: str, row: Row | Plain, own: Mapping[str, str]) -> dict[str, str]:
     """The sizes of a probe as its sweep names them, where that is several at once: ``model.dims={K:1024,N:1024}``."""
     if "model.dims" not in _sweep_axes(sweep) or pd.isna(row["M"]):
         return {}

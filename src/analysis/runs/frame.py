@@ -1,6 +1,6 @@
 """From MLflow runs to a tidy frame: one row per run key."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from src.analysis.runs.attempts import one_per_key, pool_rows
+from src.analysis.runs.chosen import once
 from src.analysis.runs.devices import told_apart
 from src.analysis.runs.tracked.source import BESIDES, NO_STEP, QUANTIZED, SHAPE, Runs, attempts
 from src.analysis.runs.tracked.variants import variants_of
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     Row: TypeAlias = pd.Series[Any]
 else:
     Row = pd.Series  # one run, as frame.iterrows() gives it
+Plain = Mapping[Hashable, Any]  # the same as `plain` gives it
 
 WORKLOAD = ["model", "target", "batch", "resolution", "frames", "dtype"]
 TREATMENT = ["quant", "compile", "variant"]
@@ -44,7 +46,8 @@ _COLUMNS = [
     *("treatment", "step", "steps"),
     *("interval", "started_at", "run_id", *_METRICS),
 ]
-_ASKED = "gpu="
+_SAME = "speedup_same_dtype"  # a run's family of metrics where another dtype was measured unquantized too
+ASKED = "gpu="  # a device that was asked for, and is not known yet
 
 
 def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
@@ -72,10 +75,27 @@ def tidied(found: pd.DataFrame, margin: float) -> pd.DataFrame:
 
 
 def steps_of(found: pd.DataFrame, margin: float) -> pd.DataFrame:
-    """The same of steps of ladders, and of runs with another treatment than quantizing: one row each that stands."""
-    step = ~found["step"].isin(["", NO_STEP])
+    """The same of steps of ladders, and of runs with another treatment than quantizing: one row each that stands.
+
+    A step is told against the one before, of its own dtype, also where another one is faster unquantized.
+    """
+    step = (found["step"] != "") & (found["step"] != NO_STEP)
     chosen = (found["compares"] != "false") & (step | (found["treatment"] != QUANTIZED))
-    return standing(_tidied(found[chosen], margin, [*CELL, "treatment", "step"]))
+    return _of_own_dtype(standing(_tidied(found[chosen], margin, [*CELL, "treatment", "step"])), margin)
+
+
+def _of_own_dtype(frame: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """Speedups, verdicts and the baseline's time against the run's own dtype, where both were measured."""
+    if f"{_SAME}/ratio" not in frame:
+        return frame
+    both = frame[f"{_SAME}/ratio"].notna() & (frame["verdict"] != "")
+    told = {f"speedup/{part}": f"{_SAME}/{part}" for part in ("ratio", "ci_low", "ci_high")}
+    told["latency/baseline_median_ms"] = "latency/baseline_same_dtype_median_ms"
+    for name, own in told.items():
+        frame[name] = frame[name].where(~both, frame[own].astype(float))
+    again = _interval_verdicts(frame, np.full(len(frame), margin))
+    frame["verdict"] = np.where(both & ~frame["withheld"], again, frame["verdict"])
+    return frame
 
 
 def trainings_of(found: pd.DataFrame, margin: float) -> pd.DataFrame:
@@ -85,9 +105,7 @@ def trainings_of(found: pd.DataFrame, margin: float) -> pd.DataFrame:
 
 def _tidied(found: pd.DataFrame, margin: float, cell: list[str]) -> pd.DataFrame:
     frame = one_per_key(_typed(found))
-    pairs = [*zip(frame["device_name"], frame["device_identity"], strict=True)]
-    called = told_apart(dict.fromkeys(pairs))
-    frame["device"] = pd.Series([called[pair] for pair in pairs], index=frame.index, dtype="str")
+    frame["device"] = _called(frame[["device_name", "device_identity"]])
     pool_rows(frame)
     frame["variant"] = variants_of(frame, [name for name in CELL if name != "variant"])
     said = _interval_verdicts(frame, np.full(len(frame), margin))
@@ -97,7 +115,7 @@ def _tidied(found: pd.DataFrame, margin: float, cell: list[str]) -> pd.DataFrame
     frame = frame.reindex(columns=[*_COLUMNS, *others, "confidence"])
     frame[_METRICS] = frame[_METRICS].astype(float)
     frame["memory/saved"] = 1 - frame["memory/model_gib"] / frame["memory/baseline_model_gib"]
-    frame["stands"] = ~_newest_first(frame).duplicated(cell)
+    frame["stands"] = ~_newest_first(frame[[*cell, "finding", "started_at"]]).duplicated(cell)
     frame = _in_few_blocks(frame.join(_against_fastest_mode(frame)))
     return frame.sort_values([*CELL, "started_at", "run_id"], na_position="first").reset_index(drop=True)
 
@@ -115,25 +133,34 @@ def standing(frame: pd.DataFrame) -> pd.DataFrame:
 
 def newest_of_shapes(layers: pd.DataFrame) -> pd.DataFrame:
     """Of runs of one Linear a row per M x K x N and PLACE, of whatever batch: the newest finding, else the newest."""
-    ordered = layers.sort_values(["finding", "started_at"], kind="stable")
-    return ordered.drop_duplicates([*PLACE, "model", "target", *SHAPE], keep="last")
+    same, by = [*PLACE, "model", "target", *SHAPE], ["finding", "started_at"]
+    ordered = layers[[*same, *by]].sort_values(by, kind="stable")
+    return layers.loc[ordered.drop_duplicates(same, keep="last").index]
 
 
+@once
 def compared(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that have a speedup with an interval."""
     return frame[frame["verdict"] != ""].reset_index(drop=True)
 
 
+def plain(frame: pd.DataFrame) -> Sequence[Plain]:
+    """The rows as dictionaries: each is made in half the time, its values are found in a tenth."""
+    return frame.to_dict("records")
+
+
 def devices(frame: pd.DataFrame) -> list[str]:
     """The devices that runs opened, in order; a run that opened none stands under what it asked for."""
-    return [name for name in dict.fromkeys(frame["device"]) if not name.startswith(_ASKED)]
+    return [name for name in dict.fromkeys(frame["device"]) if not name.startswith(ASKED)]
 
 
+@once
 def model_level(frame: pd.DataFrame) -> pd.DataFrame:
     """Runs of blocks and whole models: those that are not one Linear. Of inference alone."""
     return frame[frame["M"].isna() & (frame["task"] != TRAINING)].reset_index(drop=True)
 
 
+@once
 def layer_level(frame: pd.DataFrame) -> pd.DataFrame:
     """Runs of one Linear, of M x K x N. Of inference alone."""
     return frame[frame["M"].notna() & (frame["task"] != TRAINING)].reset_index(drop=True)
@@ -142,6 +169,16 @@ def layer_level(frame: pd.DataFrame) -> pd.DataFrame:
 def trained(frame: pd.DataFrame) -> pd.DataFrame:
     """Runs that compare steps of a training, of whatever size."""
     return frame[frame["task"] == TRAINING].reset_index(drop=True)
+
+
+def _called(pairs: pd.DataFrame) -> "pd.Series[str]":
+    """What each run's device is called, by its name and identity."""
+    number = pairs.groupby([*pairs], sort=False).ngroup().to_numpy()
+    each = [(str(name), str(identity)) for name, identity in pairs.drop_duplicates().itertuples(index=False)]
+    called = told_apart(each)
+    return pd.Series(
+        np.array([called[pair] for pair in each], dtype=object)[number], pairs.index, dtype="str"
+    )
 
 
 def _typed(found: pd.DataFrame) -> pd.DataFrame:
@@ -156,7 +193,7 @@ def _typed(found: pd.DataFrame) -> pd.DataFrame:
     frame[["attempt", "frames"]] = frame[["attempt", "frames"]].fillna(0)  # no frames: of images
     frame[SHAPE] = _shapes(frame)
     frame[["own_margin", "confidence"]] = frame[["own_margin", "confidence"]].astype(float)
-    frame["device_name"] = frame["device"].where(frame["device"] != "", _ASKED + frame["gpu"])
+    frame["device_name"] = frame["device"].where(frame["device"] != "", ASKED + frame["gpu"])
     frame["started_at"] = pd.to_datetime(frame["start_ms"], unit="ms", utc=True)
     frame["finding"] = frame["outcome"].isin([*FINDINGS])
     ran_for_quality = frame["recorded"] == EMULATED  # it has no speedup to compare

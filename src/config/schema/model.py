@@ -1,6 +1,6 @@
 """The typed schema of a model: how to construct and feed it, and the pipeline around it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ DENOISER, VAE = "denoiser", "vae"  # components of a pipeline, as quant.componen
 RANDOM_WEIGHTS = "random weights"  # whose quality says nothing of how images look
 TOKENS = "tokens"  # model.pipeline.prompt: the text encoders are part of the pipeline
 _GIVEN = {"key": GIVEN}
+INDEX = "model_index.json"  # in the folder of a whole pipeline: its class, and those of its parts
 BOX = ROOT / "src" / "workloads" / "box"  # weights that this project has trained and brings along
 TENSOR_DTYPES = (
     "bfloat16", "float16", "float32", "float64", "bool", "uint8", "int8", "int16", "int32", "int64",
@@ -102,8 +103,18 @@ class PipelineConf:
     """A diffusers pipeline around a model: what `target=pipeline` measures, from prompt to images or a video."""
 
     _target_: str = ""  # the pipeline's class; what is not given here is left out; empty: none
+    arguments: dict[str, Any] = field(
+        default_factory=dict, metadata=_GIVEN
+    )  # of the class, beside its modules: {expand_timesteps: true}
+    weights: WeightsConf = field(
+        default_factory=WeightsConf, metadata=_GIVEN
+    )  # a whole pipeline that save_pretrained wrote: of its parts those without weights of their own, its tokenizers,
+    # its scheduler
     denoiser: str = "transformer"  # what the class calls the model
     vae: ComponentConf = field(default_factory=ComponentConf)  # without a factory the pipeline has none
+    parts: dict[str, ComponentConf] = field(
+        default_factory=dict, metadata=_GIVEN
+    )  # further modules, by the class's names
     scheduler: dict[str, Any] = field(default_factory=dict)  # `_target_` and constructor arguments
     steps: int = bounded(4, min=1)  # num_inference_steps
     guidance: float = 4.0  # guidance_scale
@@ -118,9 +129,12 @@ class PipelineConf:
     prompt: str = one_of(
         "embeddings", "embeddings", "tokens"
     )  # what a call begins with; tokens: it encodes them
+    prompts: list[str] = field(
+        default_factory=list, metadata=_GIVEN
+    )  # texts that a call encodes, one for each sample or one for all; with `weights`, which have the tokenizers
     text_encoders: dict[str, TextEncoderConf] = field(
         default_factory=dict
-    )  # with prompt=tokens; by the class's names
+    )  # with prompt=tokens or prompts; by the class's names
     call_with_tokens: dict[str, Any] = field(default_factory=dict)  # in place of those of `call`
     classifier: ComponentConf = field(
         default_factory=ComponentConf, metadata={"key": False}
@@ -128,6 +142,18 @@ class PipelineConf:
     samples: int = bounded(
         0, min=0, max=4096, key=False
     )  # pictures of which each arm draws so many after timing, for what they say of the quality
+
+    def encodes(self) -> bool:
+        """Whether a call encodes prompts, so that the text encoders are part of it."""
+        return self.prompt == TOKENS or bool(self.prompts)
+
+    def encoders(self) -> dict[str, TextEncoderConf]:
+        """The text encoders that are part of a call, by the class's names."""
+        return self.text_encoders if self.encodes() else {}
+
+    def further(self) -> dict[str, ComponentConf]:
+        """All modules beside the denoiser, by the class's names."""
+        return ({VAE: self.vae} if self.vae.factory else {}) | self.parts | self.encoders()
 
 
 @dataclass
@@ -160,13 +186,21 @@ class ModelConf:
     probe: bool = False  # stands for a part of a larger model: each call finds the caches cold
     pipeline: PipelineConf = field(default_factory=PipelineConf)  # around the model
 
+    def __post_init__(self) -> None:
+        """Of a whole pipeline's weights each part that has none of its own takes its subfolder."""
+        whole = self.pipeline.weights
+        parts: dict[str, ModelConf | ComponentConf] = {
+            self.pipeline.denoiser: self,
+            **self.pipeline.further(),
+        }
+        for name, part in parts.items() if whole.source != "random" else ():
+            if part.weights.source == "random":
+                part.weights = replace(whole, subfolder=name)
+
     def target_names(self) -> list[str]:
         """What `target` may be."""
         return [*self.targets, *([PIPELINE] if self.pipeline._target_ else [])]
 
     def component_names(self, target: str) -> list[str]:
         """What `quant.components` may name for a target."""
-        if target != PIPELINE:
-            return [DENOISER]
-        vae = [VAE] if self.pipeline.vae.factory else []
-        return [DENOISER, *vae, *(self.pipeline.text_encoders if self.pipeline.prompt == TOKENS else {})]
+        return [DENOISER, *(self.pipeline.further() if target == PIPELINE else ())]

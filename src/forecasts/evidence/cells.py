@@ -43,10 +43,10 @@ def own_cells(runs: pd.DataFrame, layers: pd.DataFrame | None = None) -> pd.Data
     """
     if runs.empty:
         return cells([])
-    ran = compared(layer_level(runs) if layers is None else layers)
-    ran = (
-        ran[(ran["quant"] != _CONTROL) & ~ran["withheld"]].rename(columns=_OF_RUNS).sort_values("started_at")
-    )
+    ran = compared(layer_level(runs) if layers is None else layers).rename(columns=_OF_RUNS)
+    telling = (ran["quant"] != _CONTROL) & ~ran["withheld"]
+    names = {*COLUMNS, "variant", "started_at"} - {"source"}
+    ran = ran[[name for name in ran if name in names]][telling].sort_values("started_at")
     parts = zip(ran["quant"], ran["variant"], strict=True)
     named = [f"{quant} ({variant})" if variant else quant for quant, variant in parts]
     frame = ran.assign(quant=named, source=OWN)

@@ -14,12 +14,13 @@ from src.config.schema.quant import QuantConf, RequiresConf
 from src.config.schema.root import AUTO, RootConf
 from src.devices.capability import Status, capability, quant_conf
 from src.forecasts.evidence.cells import is_cpu
-from src.forecasts.forecast import UNKNOWN, Forecast, Place, Shape
+from src.forecasts.forecast import UNKNOWN, Forecast, Place
 from src.forecasts.knowledge import Knowledge
 from src.forecasts.models.layer_times import Chosen, LayerTimes, untimed
 from src.forecasts.models.rest import Rest, Work, computed_rest, measured_rest, runs_of
 from src.forecasts.models.whole import Layers, Whole, put_together
 from src.forecasts.queries import usual_place
+from src.forecasts.reach import Shape
 from src.planning.cards import card_of
 from src.planning.needs.footprint import Footprints
 from src.statistics.speedup import Verdict

@@ -12,10 +12,11 @@ import pandas as pd
 from src.analysis.runs.frame import Row, compared, model_level
 from src.analysis.verdicts import treatment_text, workload_text
 from src.config.schema.model import PIPELINE
-from src.forecasts.forecast import UNKNOWN, Forecast, Forecaster, Place, Shape
+from src.forecasts.forecast import UNKNOWN, Forecast, Forecaster, Place
 from src.forecasts.models.layer_times import LayerTimes
 from src.forecasts.models.rest import measured_rest
 from src.forecasts.models.whole import Layers, Whole, put_together
+from src.forecasts.reach import Shape
 
 _WHERE = (
     "layers",
@@ -90,7 +91,7 @@ def _attributed(
     place = Place(str(row["device"]), str(row["compile"]), str(row["dtype"]))
     fitted = forecaster.family(place.query((1, 1, 1), ""))
     quantized = any(layer["scheme"] for layer in table)
-    if fitted is None or not quantized or not fitted.timed(place.device):
+    if fitted is None or not quantized or not fitted.arms.timed(place.device):
         return None
     layers = LayerTimes(forecaster, place, runs).layers(_chosen(row, table))
     rest = measured_rest(pd.DataFrame([row]), sum(each.baseline_ms for each in layers))

@@ -10,8 +10,9 @@ import pandas as pd
 from src.forecasts.costs import Array
 from src.forecasts.evidence.kernels import roofline
 from src.forecasts.family import Family
-from src.forecasts.forecast import Forecast, Forecaster, Place, Shape
+from src.forecasts.forecast import Forecast, Forecaster, Place
 from src.forecasts.models.whole import Layers
+from src.forecasts.reach import Shape
 from src.forecasts.times import BaselineTimes, within_whole
 
 Chosen = Mapping[tuple[Shape, str, str], int]  # shape, scheme, why none -> calls in one call of the model
@@ -31,7 +32,7 @@ class LayerTimes:
         fitted = forecaster.family(place.query((1, 1, 1), ""))
         assert fitted is not None
         timed = fitted.cells[fitted.cells["baseline_ms"].notna()]["device"]
-        self.timed_on = place.device if fitted.timed(place.device) else str(timed.mode().iloc[0])
+        self.timed_on = place.device if fitted.arms.timed(place.device) else str(timed.mode().iloc[0])
         self.times = BaselineTimes(fitted, self.timed_on)
         self._known: dict[tuple[Shape, str], Forecast] = {}
 

@@ -14,8 +14,9 @@ from src.analysis.verdicts import workload_text
 from src.config.schema.model import DENOISER, PIPELINE
 from src.config.schema.root import RootConf
 from src.forecasts.evidence.kernels import like
-from src.forecasts.forecast import Forecaster, Place, Shape
+from src.forecasts.forecast import Forecaster, Place
 from src.forecasts.models.layer_times import LayerTimes
+from src.forecasts.reach import Shape
 
 if TYPE_CHECKING:
     from src.forecasts.models.asked import AskedModel  # torch and the models' libraries
@@ -117,7 +118,7 @@ def _shares(
     """Of the call's measured time, or of all layers together where these are foretold to take longer."""
     place = _place(row)
     fitted = forecaster.family(place.query((1, 1, 1), ""))
-    if fitted is None or not fitted.timed(place.device):
+    if fitted is None or not fitted.arms.timed(place.device):
         return {}
     layers = LayerTimes(forecaster, place, runs).layers(
         {(shape, "", ""): calls for shape, (calls, _) in shapes.items()}

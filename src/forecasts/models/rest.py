@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from src.analysis.runs.frame import model_level
 from src.config.schema.root import RootConf, sizes
 from src.forecasts.evidence.kernels import like
 from src.forecasts.forecast import Place
@@ -45,10 +46,11 @@ class Rest:
 
 
 def runs_of(runs: pd.DataFrame, cfg: RootConf, place: Place) -> pd.DataFrame:
-    """The runs of a workload in a place, in a compile mode like the one asked for: any treatment."""
+    """The calls of a workload in a place, in a compile mode like the one asked for: any treatment; no training."""
     alike = {"model": cfg.model.name, "target": cfg.target, **sizes(cfg), "dtype": place.dtype,
              "device": place.device}  # fmt: skip
-    rows = runs[runs["M"].isna() & runs["latency/baseline_median_ms"].notna()]
+    rows = model_level(runs)
+    rows = rows[rows["latency/baseline_median_ms"].notna() & ~rows["withheld"]]
     for name, value in alike.items():
         rows = rows[rows[name] == value]
     return rows[rows["compile"].map(like) == like(place.compile)]

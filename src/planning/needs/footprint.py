@@ -19,6 +19,7 @@ from src.treatments.layers import LayerRow, capture_layers
 from src.workloads.dims import resolve, shape_of
 from src.workloads.inputs import make_inputs
 from src.workloads.model import empty_model
+from src.workloads.pipeline import pipeline_parts
 from src.workloads.weights.parameters import fill, size_bytes, tensor_bytes
 from src.workloads.workload import Workload, build_workload
 
@@ -29,12 +30,10 @@ _CPU = Device(kind="cpu", name="fake", memory_gib=math.nan)
 class Footprint:
     """Bytes of a workload, unquantized and uncompiled, and its Linear layers."""
 
-    weights: int  # of the target, of a pipeline with its VAE
+    weights: int  # of the target, of a pipeline all its modules'
     inputs: int = 0
     activations: int = 0  # the most that one eager call holds at once beside weights and inputs
-    step: int = (
-        0  # the most that an eager step of training holds beside weights and inputs, gradients among it
-    )
+    step: int = 0  # the most that an eager training step holds beside weights and inputs, with its gradients
     building: int = 0  # the most that building takes: of a part of a model, the whole one and its forward
     rows: list[LayerRow] = field(default_factory=list)
     layer_bytes: dict[str, int] = field(default_factory=dict)  # layer name -> of its weight
@@ -89,11 +88,11 @@ class Footprints:
             if cfg.target != PIPELINE:
                 with self._mode:
                     return _of_target(cfg, model)
-            conf = cfg.model.pipeline.vae
-            vae = self._model(conf, cfg, "model.pipeline.vae") if conf.factory else None
-            weights += size_bytes(vae) if vae else 0
+            parts = {name: part for name, part in pipeline_parts(cfg).items() if part.conf is not cfg.model}
+            made = {name: self._model(part.conf, cfg, part.where) for name, part in parts.items()}
+            weights += sum(map(size_bytes, made.values()))
             with self._mode:
-                return _of_pipeline(cfg, model, vae)
+                return _of_pipeline(cfg, model, made.get(VAE), weights)
         except (Exception, SystemExit) as error:  # whatever a model's own code cannot do without values
             said = " ".join(str(error).split())
             text = f"{type(error).__name__}: {said}" if said else type(error).__name__
@@ -152,13 +151,15 @@ def _step(workload: Workload, *, frozen: bool, probe: bool) -> int:
         module.requires_grad_(requires_grad=False)
 
 
-def _of_pipeline(cfg: RootConf, model: nn.Module, vae: nn.Module | None) -> Footprint:
-    """A pipeline's steps one after another need the larger of what a denoising step and the decoding need."""
+def _of_pipeline(cfg: RootConf, model: nn.Module, vae: nn.Module | None, weights: int) -> Footprint:
+    """A pipeline's steps one after another need the larger of what a denoising step and the decoding need.
+
+    Encoding a prompt, and what else its further parts do, is taken to need less.
+    """
     dims = resolve(cfg.model.dims, sizes_of_call(cfg), "model.dims")
     inputs = make_inputs(cfg.model, dims, _CPU.torch, getattr(torch, cfg.dtype), cfg.seed + 1)
     step = _seen(Workload(model, (), inputs))
     parts = [step] if vae is None else [step, _of_decoding(vae, cfg)]
-    weights = size_bytes(model) + (size_bytes(vae) if vae else 0)
     activations = max(part.activations for part in parts)
     return Footprint(
         weights=weights,

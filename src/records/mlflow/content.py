@@ -164,7 +164,7 @@ def settings(record: Record, folder: Path) -> dict[str, str]:
     flat = {name: text for name, text in flat.items() if not name.endswith(".description")}
     if record.axes.get("target") != PIPELINE:
         flat = {name: text for name, text in flat.items() if not name.startswith("model.pipeline.")}
-    elif flat.get("model.pipeline.prompt") != TOKENS:
+    elif flat.get("model.pipeline.prompt") != TOKENS and flat.get("model.pipeline.prompts", "[]") == "[]":
         flat = {
             name: text for name, text in flat.items() if not name.startswith("model.pipeline.text_encoders.")
         }

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from itertools import groupby
 from pathlib import Path
@@ -34,31 +35,44 @@ _FEW_TICKS = 2
 _ELSEWHERE = "published elsewhere"
 
 
-def regime_maps_section(
-    found: Regimes, runs: pd.DataFrame, margin: float, filters: Filters, kept: Path | None = None
-) -> str:
-    """The maps of each place below each other; empty where no single layer has a speedup.
+@dataclass(frozen=True)
+class Shown:
+    """The maps of a page, with what is foretold of their ground."""
+
+    maps: list[tuple[RegimeMap, list[Ground]]]
+    left: int = 0  # more maps, of which the page has none
+    published: bool = False  # whether there are cells from elsewhere
+
+
+def maps_with_ground(found: Regimes, runs: pd.DataFrame, margin: float, kept: Path | None = None) -> Shown:
+    """The first maps; what takes the time is hardly Python's, so that a thread beside may do it.
 
     Args:
         found: with what foretells their ground.
         runs: standing ones.
         margin: a speedup within it is neutral.
-        filters: of the page.
         kept: the folder of what analyses keep; None: nothing is kept.
     """
     cells = map_cells(runs, found.map_cells, margin)
     maps, most = [*regime_maps(cells, found.layers)], min(_MOST_MAPS, most_panels(runs))
     shown = maps[:most]
     drawn = zip(shown, grounds(shown, found.knowledge, kept), strict=True)
+    return Shown([*drawn], len(maps) - len(shown), bool((cells["source"] != OWN).any()))
+
+
+def regime_maps_section(shown: Shown, filters: Filters) -> str:
+    """The maps of each place below each other; empty where no single layer has a speedup."""
     body = "".join(
-        _of_place(place, [*members], filters) for place, members in groupby(drawn, lambda each: each[0].place)
+        _of_place(place, [*members], filters)
+        for place, members in groupby(shown.maps, lambda each: each[0].place)
     )
-    more = f" {len(maps) - most:,} more maps would be of what verdicts.csv has." if len(maps) > most else ""
+    more = f" {shown.left:,} more maps would be of what verdicts.csv has." if shown.left else ""
     note = "One mark per layer shape: what quantizing this Linear alone gains."
-    note += f" Small marks were {_ELSEWHERE}, single samples." if (cells["source"] != OWN).any() else ""
+    note += f" Small marks were {_ELSEWHERE}, single samples." if shown.published else ""
     note += " Tinted ground is foretold for square layers (K = N) near them; blank is unknown."
-    note += " Rings are a model's own layers, larger the more of its time they take." if found.layers else ""
-    return section("Regime map", note + more, verdict_legend() + body) if maps else ""
+    rings = any(each.layers for each, _ in shown.maps)
+    note += " Rings are a model's own layers, larger the more of its time they take." if rings else ""
+    return section("Regime map", note + more, verdict_legend() + body) if shown.maps else ""
 
 
 def regime_map(each: RegimeMap, ground: Sequence[Ground]) -> go.Figure:

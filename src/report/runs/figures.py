@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from src.analysis.runs.frame import Row
+from src.analysis.runs.frame import Plain, plain
 from src.analysis.shapes import Shapes, interval, number
 from src.analysis.verdicts import (
     decibels,
@@ -53,7 +53,7 @@ def speedup_range(runs: pd.DataFrame, margin: float) -> Range:
 
 def forest(rows: pd.DataFrame, span: Range, margin: float) -> go.Figure:
     """Speedup and interval of every treatment of one workload on one device; `rows` from top to bottom."""
-    labels = [_label(row) for _, row in rows.iterrows()]
+    labels = [_label(row) for row in plain(rows)]
     figure = bare_figure(height=96 + (24 + 16 * max(label.count("<br>") for label in labels)) * len(rows))
     for name, style in VERDICTS.items():
         chosen = [i for i, found in enumerate(rows["verdict"]) if found == name]
@@ -62,7 +62,7 @@ def forest(rows: pd.DataFrame, span: Range, margin: float) -> go.Figure:
             x=part["speedup/ratio"], y=[labels[i] for i in chosen], mode="markers", name=name,
             marker={"color": style.ink, "symbol": style.symbol, "size": 9},
             error_x=_errors(part, style.ink),
-            customdata=[_hover(row, row["device"]) for _, row in part.iterrows()],
+            customdata=[_hover(row, row["device"]) for row in plain(part)],
             hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
     figure.update_yaxes(categoryorder="array", categoryarray=labels[::-1], automargin=True, showgrid=False)
@@ -72,7 +72,7 @@ def forest(rows: pd.DataFrame, span: Range, margin: float) -> go.Figure:
     return figure
 
 
-def _label(row: Row) -> str:
+def _label(row: Plain) -> str:
     """A treatment and its speedup; its options below, since beside it long ones leave no room for the plot."""
     head = f"{escape(row['quant'])} · {escape(row['compile'])}  <b>{row['speedup/ratio']:.2f}×</b>"
     return "<br>".join([head, *map(escape, wrap(row["variant"], _WIDEST))])
@@ -106,7 +106,7 @@ def memory_against_speedup(runs: pd.DataFrame, lines: dict[str, Line], margin: f
             text=[f"{escape(str(quant))} {decibels(sqnr)}" for sqnr in part["quality/sqnr_db"]],
             marker={"color": line.colour, "symbol": line.symbol, "size": 9, "line": {"color": "white", "width": 1}},
             error_y=_errors(part, translucent(line.colour, 0.45)),
-            customdata=[_hover(row, row["device"]) for _, row in part.iterrows()],
+            customdata=[_hover(row, row["device"]) for row in plain(part)],
             hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
     figure.add_hrect(1 / (1 + margin), 1 + margin, fillcolor=_BAND, line_width=0, layer="below")
@@ -130,7 +130,7 @@ def _add_curve(figure: go.Figure, curve: Shapes, line: Line) -> None:
         x=m, y=runs["speedup/ratio"], mode="lines+markers", name=name,
         line={"color": line.colour, "width": 2, "dash": line.dash},
         marker={"color": line.colour, "symbol": line.symbol, "size": 7},
-        customdata=[_hover(row) for _, row in runs.iterrows()], hovertemplate="%{customdata}<extra></extra>",
+        customdata=[_hover(row) for row in plain(runs)], hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
     found = curve.crossings()
     figure.add_scatter(
@@ -182,7 +182,7 @@ def _errors(rows: pd.DataFrame, colour: str) -> dict[str, Any]:
     }
 
 
-def _hover(row: Row, device: str = "") -> str:
+def _hover(row: Plain, device: str = "") -> str:
     """A run in a few lines, its device where that is not told above; plots read some HTML, so texts are escaped."""
     latency = [milliseconds(row[name]) for name in ("latency/baseline_median_ms", "latency/median_ms")]
     lines = [

@@ -4,7 +4,7 @@ from html import escape
 
 import pandas as pd
 
-from src.analysis.runs.frame import PLACE, Row, layer_level, newest_of_shapes
+from src.analysis.runs.frame import PLACE, Plain, layer_level, newest_of_shapes, plain
 from src.analysis.verdicts import interval_text, status
 from src.report.graphics.palette import look
 from src.report.runs.filters import Filters
@@ -48,13 +48,13 @@ def _panel(title: str, beside: str, rows: pd.DataFrame, own: str) -> str:
 
 
 def _line(group: pd.DataFrame, ms: list[int]) -> str:
-    by_m = {int(row["M"]): row for _, row in group.iterrows()}
+    by_m = {int(row["M"]): row for row in plain(group)}
     cells = "".join(_cell(by_m.get(m)) for m in ms)
     first = group.iloc[0]
     return f'<tr><th scope="row">{first["K"]}×{first["N"]}</th>{cells}</tr>'
 
 
-def _cell(row: Row | None) -> str:
+def _cell(row: Plain | None) -> str:
     if row is None:
         return '<td class="blank" title="not measured"></td>'
     if not row["verdict"]:

@@ -1,29 +1,34 @@
 """Ladders in the report and on the terminal: a figure of steps, each from where the one before ended."""
 
+import re
 from collections.abc import Iterator
 from html import escape
-from textwrap import wrap
+from textwrap import shorten, wrap
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from src.analysis.ladder import Estimate, Ladder, Step, ladders, others
+from src.analysis.ladder import NONE, Estimate, Ladder, Step, ladders, others
 from src.analysis.verdicts import decibels, milliseconds, workload_text
 from src.report.graphics.markup import Cell, chip, number_cell, table, text_cell
-from src.report.graphics.palette import look
+from src.report.graphics.palette import Look, look
 from src.report.runs.figures import bare_figure, speedup_axis
 from src.report.runs.sections import panel, section
 
 _INK, _SOFT = "#30343A", "#8A8F98"
-_WIDTH, _ROW, _THICK = 560, 46, 13  # px
-_WIDEST = 46  # characters beside a step
+_ALL = Look(_INK, "#D3D6DB", "", "circle")  # of what all steps give together
+_WIDTH, _ROW, _THICK = 620, 48, 13  # px
+_WIDEST = 38  # characters beside a step
+_EAGER, _TOGETHER = "eager", "together"  # the rows around the steps
+_NAMED = ("quant", "compile")  # keys of a treatment whose values name what they add
+_KEY = re.compile(r"^recipe\.\w+: ")  # a reason begins with the key of what it is about
 _NOTE = (
     "One thing is added after the other. Each step is measured against the one before it, both arms alternating. "
     "Its bar begins where the step before ended, on a scale of how many times as fast as at the start. The thin "
-    "line is its own 95 % interval. What all steps give together is their product; its interval holds the errors "
-    "of all. What device or model cannot have (unsupported) has no bar, and the later steps do without it. Where "
-    "a step ended otherwise without a speedup, was disturbed or was not run, the later ones have it in both arms: "
-    "from there on each says what it gives itself, and nothing what all give together."
+    "line is its own 95 % interval. The last row is what the steps give together, their product; its interval "
+    "holds the errors of all. What device or model cannot have (unsupported) has no bar, and the later steps do "
+    "without it. Where a step ended otherwise without a speedup, was disturbed or was not run, the later ones have "
+    "it in both arms: from there on each says what it gives itself, and nothing what all give together."
 )
 
 
@@ -47,12 +52,18 @@ def ladder_in_words(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _ladder(ladder: Ladder, margin: float) -> str:
-    beside, reached = str(ladder.first["device"]), ladder.reached
-    if reached and reached.total:
-        up_to = "" if ladder.total else f"up to {reached.name} "
-        beside += f": {up_to}together {_interval(reached.total)}"
+    done = [name for name in (ladder.quant, ladder.compile) if name != NONE]
+    beside = ", ".join([*done, str(ladder.first["device"])])
     figure = ladder_figure(ladder, margin)
     return panel(workload_text(ladder.first), beside, figure, width=_WIDTH) + _table(ladder)
+
+
+def _together(ladder: Ladder) -> Step | None:
+    """What the steps give together, up to the last one that this is known of, as a row of the figure."""
+    if (reached := ladder.reached) is None:
+        return None
+    name = _TOGETHER if ladder.total else f"{_TOGETHER} up to {reached.name}"
+    return Step(name, ladder.first, reached.total, reached.total)
 
 
 def _so_far(step: Step) -> str:
@@ -63,11 +74,13 @@ def _so_far(step: Step) -> str:
 
 def ladder_figure(ladder: Ladder, margin: float) -> go.Figure:
     """From top to bottom a row per step; from left to right how many times as fast as at the start."""
-    names = ["eager", *(step.name for step in ladder.steps)]
-    labels = dict(zip(names, [_start(ladder), *map(_label, ladder.steps)], strict=True))
-    figure = bare_figure(height=70 + _ROW * len(names))
+    labels = {_EAGER: _start(ladder)}
+    labels |= {step.name: _label(step, _added(step, ladder)) for step in ladder.steps}
+    if together := _together(ladder):
+        labels[_TOGETHER] = _label(together)
+    figure = bare_figure(height=70 + _ROW * len(labels))
     span = _span(ladder, margin)
-    before, place = Estimate(), labels["eager"]
+    before, place = Estimate(), labels[_EAGER]
     figure.add_scatter(
         x=[1.0], y=[place], mode="markers", marker={"color": _INK, "symbol": "circle", "size": 9}
     )
@@ -79,15 +92,15 @@ def ladder_figure(ladder: Ladder, margin: float) -> go.Figure:
         )  # fmt: skip
         _add_step(figure, step, before.ratio, here)
         before, place = step.total or before, here
-    figure.update_yaxes(
-        categoryorder="array", categoryarray=[labels[name] for name in names][::-1], showgrid=False
-    )
+    if together:
+        _add_step(figure, together, 1.0, labels[_TOGETHER], _ALL)
+    figure.update_yaxes(categoryorder="array", categoryarray=[*labels.values()][::-1], showgrid=False)
     figure.update_xaxes(**speedup_axis(span), title={"text": "times as fast as at the start", "standoff": 6})
     return figure
 
 
-def _add_step(figure: go.Figure, step: Step, begins: float, place: str) -> None:
-    style = look(step.verdict)
+def _add_step(figure: go.Figure, step: Step, begins: float, place: str, style: Look | None = None) -> None:
+    style = style or look(step.verdict)
     if step.own is None or step.total is None:
         said = f"{_interval(step.own)} against the step before; {_so_far(step)}" if step.own else step.reason
         figure.add_scatter(
@@ -116,6 +129,8 @@ def _add_step(figure: go.Figure, step: Step, begins: float, place: str) -> None:
 
 def _span(ladder: Ladder, margin: float) -> tuple[float, float]:
     ends = [1 / (1 + 2 * margin), 1 + 2 * margin]
+    if (reached := ladder.reached) and reached.total:
+        ends += [reached.total.low, reached.total.high]
     begins = 1.0
     for step in ladder.steps:
         if step.own and step.total:
@@ -130,11 +145,19 @@ def _start(ladder: Ladder) -> str:
     return f"as it is, eager<br>{ms} ms per call" if ms else "as it is, eager"
 
 
-def _label(step: Step) -> str:
+def _added(step: Step, ladder: Ladder) -> str:
+    """What a step adds, where its name is not enough: the scheme, the compile mode."""
+    adds = [] if step.row is None else re.findall(r"[\w.]+", str(step.row["treatment"]))
+    return ", ".join({"quant": ladder.quant, "compile": ladder.compile}[key] for key in adds if key in _NAMED)
+
+
+def _label(step: Step, added: str = "") -> str:
+    name = f"{escape(step.name)} ({escape(added)})" if added else escape(step.name)
     if step.own:
-        return f"{escape(step.name)}  <b>{step.own.ratio:.2f}×</b><br>{step.own.low:.3f}–{step.own.high:.3f}"
-    short = [*wrap(step.reason, _WIDEST), ""][0]
-    return f"{escape(step.name)}: {escape(step.verdict)}<br>{escape(short)}{'…' * (len(short) < len(step.reason))}"
+        return f"{name}  <b>{step.own.ratio:.2f}×</b><br>{step.own.low:.3f}–{step.own.high:.3f}"
+    why = _KEY.sub("", step.reason.partition(" → ")[0].split("; ")[-1])  # behind what else its run says
+    lines = shorten(why, 2 * _WIDEST, placeholder=" …")
+    return "<br>".join([f"{name}: {escape(step.verdict)}", *map(escape, wrap(lines, _WIDEST + 6))])
 
 
 def _table(ladder: Ladder) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from src.analysis.answers.commands import repeat
-from src.analysis.runs.frame import Row
+from src.analysis.runs.frame import Plain
 from src.records.store import run_folder
 
 
@@ -18,7 +18,7 @@ class RunLinks:
     outputs: Path
     report: Path  # the report's folder
 
-    def html(self, row: Row) -> str:
+    def html(self, row: Plain) -> str:
         """Folded: the run's command, and its folder where it is on this disk."""
         folder = run_folder(self.outputs, str(row["run_key"]), int(row["attempt"]))
         text = f"runs/{folder.parent.name}/{folder.name}"

@@ -13,7 +13,7 @@ from src.analysis.runs.frame import WORKLOAD, Row, model_level
 from src.analysis.verdicts import decibels, percent, treatment_text, workload_text
 from src.config.schema.model import RANDOM_WEIGHTS
 from src.records.pictures import PICTURES_NAME, Strips, strips
-from src.records.store import run_folder
+from src.records.store import left_file, run_folder
 from src.report.graphics.markup import Cell, number_cell, table, text_cell
 from src.report.runs.filters import Filters
 from src.report.runs.sections import section
@@ -48,8 +48,9 @@ def _found(models: pd.DataFrame, outputs: Path) -> Iterator[tuple[int, Strips]]:
     """The places of runs with pictures, and these."""
     each = zip(models["run_key"].tolist(), models["attempt"].tolist(), strict=True)
     for place, (run_key, attempt) in enumerate(each):
-        folder = run_folder(outputs, run_key, attempt)
-        if (folder / PICTURES_NAME).is_file() and (found := strips(folder)):
+        if not left_file(outputs, run_key, attempt, PICTURES_NAME):
+            continue
+        if found := strips(run_folder(outputs, run_key, attempt)):
             yield place, found
 
 

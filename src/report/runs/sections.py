@@ -109,11 +109,11 @@ def breakeven_section(runs: pd.DataFrame, breakeven: pd.DataFrame, filters: Filt
 
 def curves_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
     """Speedup over M, a panel per K x N, below each other by compile mode and device."""
-    layers = compared(layer_level(runs)).sort_values(_PANEL)
-    layers = layers[(layers["quant"] != "none") & ~layers["withheld"]]
-    number = layers.groupby(_PANEL).ngroup()
+    layers = compared(layer_level(runs))
+    told = (layers["quant"] != "none") & ~layers["withheld"]
+    number = layers[_PANEL].where(told).groupby(_PANEL).ngroup()
     most = most_panels(runs)
-    curves = list(shapes(layers[number < most]))
+    curves = list(shapes(layers[told & (number < most)]))
     if not curves:
         return ""
     lines, several = scheme_lines(runs["quant"]), len({str(curve.group["device"]) for curve in curves}) > 1

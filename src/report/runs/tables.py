@@ -7,7 +7,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from src.analysis.runs.frame import Row
+from src.analysis.runs.frame import Plain, plain
 from src.analysis.shapes import bounds, number
 from src.analysis.verdicts import (
     IMAGE_QUALITY,
@@ -45,7 +45,7 @@ def verdicts_html(runs: pd.DataFrame, filters: Filters, links: RunLinks) -> str:
 
     def rows_of(rows: pd.DataFrame) -> str:
         ordered = verdict_table(rows)
-        attributes = [f" data-run{filters.attribute(each)}" for _, each in ordered.iterrows()]
+        attributes = [f" data-run{filters.attribute(each)}" for each in plain(ordered)]
         return table(heads, _each(ordered, row), attributes)
 
     if len(every) == len(runs):
@@ -96,9 +96,7 @@ def breakeven_html(breakeven: pd.DataFrame, filters: Filters) -> str:
 
     def rows_of(rows: pd.DataFrame) -> str:
         names = ("model", "device", "dtype", "scheme")
-        return table(
-            heads, _each(rows, row), [filters.attribute(each, *names) for _, each in rows.iterrows()]
-        )
+        return table(heads, _each(rows, row), [filters.attribute(each, *names) for each in plain(rows)])
 
     left = len(breakeven) - _MOST_BREAKEVENS
     more = (
@@ -114,11 +112,11 @@ def per_device(frame: pd.DataFrame, html: Callable[[pd.DataFrame], str]) -> str:
     return "".join(f"<h3>{escape(str(device))}</h3>{html(rows)}" for device, rows in frame.groupby("device"))
 
 
-def _each(frame: pd.DataFrame, cells: Callable[[Row], list[Cell]]) -> list[list[Cell]]:
-    return [cells(row) for _, row in frame.iterrows()]
+def _each(frame: pd.DataFrame, cells: Callable[[Plain], list[Cell]]) -> list[list[Cell]]:
+    return [cells(row) for row in plain(frame)]
 
 
-def _verdict_row(row: Row, *, images: list[str], links: RunLinks) -> list[Cell]:
+def _verdict_row(row: Plain, *, images: list[str], links: RunLinks) -> list[Cell]:
     common = [
         Cell(f'<div class="label">{escape(workload_text(row))}{links.html(row)}</div>', _workload_order(row)),
         Cell(f'<span class="label">{escape(treatment_text(row))}</span>', treatment_text(row)),
@@ -138,7 +136,7 @@ def _verdict_row(row: Row, *, images: list[str], links: RunLinks) -> list[Cell]:
     ]
 
 
-def _other_speedups(row: Row) -> str:
+def _other_speedups(row: Plain) -> str:
     """Against the run's own dtype, and against the fastest compile mode, where these are other baselines."""
     found = []
     if row["baseline_dtype"] not in ("", row["dtype"]):
@@ -148,25 +146,25 @@ def _other_speedups(row: Row) -> str:
     return "".join(f'<span class="also">{escape(text)}</span>' for text in found)
 
 
-def _workload_order(row: Row) -> str:
+def _workload_order(row: Plain) -> str:
     sizes = (row[name] for name in ("resolution", "frames", "batch", "K", "N", "M"))
     return f"{row['model']} {row['target']} " + " ".join(f"{0 if pd.isna(s) else s:07d}" for s in sizes)
 
 
-def _latency(row: Row) -> Cell:
+def _latency(row: Plain) -> Cell:
     """Baseline and treated arm, sorted by the treated one."""
     base, treated = (milliseconds(row[f"latency/{arm}median_ms"]) for arm in ("baseline_", ""))
     return Cell(f"<small>{base} →</small> {treated}", float(row["latency/median_ms"]), number=True)
 
 
-def _why(row: Row) -> str:
+def _why(row: Plain) -> str:
     if not row["reason"]:
         return ""
     remedy = f" <em>→ {escape(row['remedy'])}</em>" if row["remedy"] else ""
     return f'<span class="why">{escape(row["reason"])}{remedy}</span>'
 
 
-def _breakeven_row(row: Row, *, with_dtype: bool) -> list[Cell]:
+def _breakeven_row(row: Plain, *, with_dtype: bool) -> list[Cell]:
     verdict = chip(row["case"]) + " " if row["case"] in VERDICTS else ""
     return [
         Cell(f'<span class="label">{escape(treatment_text(row))}</span>', treatment_text(row)),
@@ -179,19 +177,19 @@ def _breakeven_row(row: Row, *, with_dtype: bool) -> list[Cell]:
     ]
 
 
-def _best(row: Row) -> Cell:
+def _best(row: Plain) -> Cell:
     span = f"<small>{row['best_low']:.2f}–{row['best_high']:.2f} at M = {row['best_m']}</small>"
     return Cell(f"{row['best']:.2f}× {span}", float(row["best"]), number=True)
 
 
-def _breakeven_m(row: Row) -> Cell:
+def _breakeven_m(row: Plain) -> Cell:
     if pd.isna(row["m"]):
         return Cell("", None, number=True)
     span = bounds(row["m_low"], row["m_high"], row["low_open"], row["high_open"])
     return Cell(f"{number(row['m'])} <small>{span}</small>", float(row["m"]), number=True)
 
 
-def _does(row: Row) -> str:
+def _does(row: Plain) -> str:
     """What a curve does, without the M that stands beside it."""
     if pd.isna(row["m"]):
         return str(row["says"]).removeprefix(f"{row['case']} " if row["case"] in VERDICTS else "")

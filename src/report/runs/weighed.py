@@ -32,7 +32,7 @@ def weighed_section(found: Sequence[Weighed]) -> str:
 def _one(found: Weighed) -> str:
     row = found.row
     left = f"left alone: {kinds_text(found.left)}" if found.left else "nothing needs to be left alone"
-    beside = f"{row['device']}, {treatment_text(row)}; {left}"
+    beside = f"{row['device']}, {treatment_text(row)}; target {found.min_sqnr_db:g} dB: {left}"
     return panel(workload_text(row), beside, weighed_figure(found), width=_WIDTH)
 
 
@@ -80,9 +80,13 @@ def _add_measured(figure: go.Figure, found: Weighed) -> None:
 
 def _labels(points: Iterable[Point]) -> list[str]:
     """A curve of many points has labels at its first ones: those that matter most."""
-    texts = [f"− {each.left}" if each.left else "every layer" for each in points]
-    short = [text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…" for text in texts]
-    return [escape(text) if n < _MOST_LABELS else "" for n, text in enumerate(short)]
+    texts = [f"− {_short(each.left)}" if each.left else "every layer" for each in points]
+    return [escape(text) if n < _MOST_LABELS else "" for n, text in enumerate(texts)]
+
+
+def _short(kind: str) -> str:
+    """The end of a long name, which tells it from others."""
+    return kind if len(kind) <= _WIDEST else f"…{kind[1 - _WIDEST :]}"
 
 
 def _span(found: Weighed) -> tuple[float, float]:

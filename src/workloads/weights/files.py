@@ -63,7 +63,7 @@ def damage(folder: Path, variant: str | None) -> str:
     own = sorted(name for name in names if variant_of(name) == (variant or ""))
     for name in own:
         if name.endswith(".index.json"):
-            shards = _json(folder / name).get("weight_map")
+            shards = json_object(folder / name).get("weight_map")
             absent = sorted({*map(str, shards.values())} - {*names}) if isinstance(shards, dict) else []
             if absent:
                 return f"{absent[0]}, which {name} names, is not in {folder}; fetch what is missing"
@@ -103,7 +103,7 @@ def quantized_files(folder: Path, variant: str | None = None) -> tuple[str, dict
             header = _header(path)
             found |= _torchao_tensors(header) or _narrow_tensors(header)
     beside = next((by for name, by in _BESIDE.items() if (folder / name).is_file()), "")
-    return method_of(_json(folder / "config.json")) or beside, found
+    return method_of(json_object(folder / "config.json")) or beside, found
 
 
 def method_of(config: Any) -> str:
@@ -170,7 +170,8 @@ def _narrow_tensors(header: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_object(path: Path) -> dict[str, Any]:
+    """What a file of JSON holds; empty where it cannot be read or is no object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

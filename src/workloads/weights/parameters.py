@@ -12,6 +12,7 @@ from src.config.schema.model import ComponentConf, ModelConf
 from src.workloads.weights.initial import Scales
 
 Heard = Callable[[nn.Module], None]
+_OF_A_NORM = ("gamma", "bias")  # of Wan's and Qwen-Image's VAEs vectors of three or four dimensions
 
 
 def fill(
@@ -103,9 +104,9 @@ def _move(module: nn.Module, device: torch.device, there: WeakValueDictionary[in
 def _initialize(
     value: torch.Tensor, name: str, std_of: Callable[[str, torch.Tensor], float], generator: torch.Generator
 ) -> None:
-    """Vectors as a norm layer has them (weight 1, bias 0), everything else normal."""
-    if value.dim() <= 1:
-        value.fill_(1.0 if name == "weight" else 0.0)
+    """Vectors as a norm layer has them (weight or gamma 1, bias 0), everything else normal."""
+    if value.dim() <= 1 or (name in _OF_A_NORM and value.numel() == max(value.shape)):
+        value.fill_(1.0 if name in ("weight", "gamma") else 0.0)
     else:
         value.normal_(0.0, std_of(name, value), generator=generator)
 

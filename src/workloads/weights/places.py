@@ -6,8 +6,8 @@ from pathlib import Path
 
 from src.config.errors import accepted
 from src.config.paths import at_home
-from src.config.schema.model import BOX, WeightsConf
-from src.workloads.weights.files import FOLDER, counted, damage, quantized_files, variant_of
+from src.config.schema.model import BOX, INDEX, PipelineConf, WeightsConf
+from src.workloads.weights.files import FOLDER, counted, damage, json_object, quantized_files, variant_of
 
 _BASELINE = "quant=..., for the baseline is unquantized"
 # What the run sets itself, and what would quantize the baseline: key of from_pretrained -> what to give instead.
@@ -27,15 +27,18 @@ REMEDY = (
     "an unquantized checkpoint; or task=serialize serialize.load={folder}, which compares this one with what "
     "quant=... makes of unquantized weights"
 )
+_LEGACY = "Transformer2DModel"  # what diffusers once called several classes
+_OTHER = "give another folder, or the model=... that they belong to"
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
-def problems_of_weights(weights: WeightsConf, where: str) -> Iterator[str]:
+def problems_of_weights(weights: WeightsConf, where: str, cls: str = "") -> Iterator[str]:
     """What is wrong with where a model's weights are said to be, one line each.
 
     Args:
         weights: of a model that the run is going to build.
         where: the key of `weights`.
+        cls: the name of the class that is to load them; diffusers' configurations tell whose they are.
     """
     for name in weights.arguments.keys() & _OURS.keys():
         yield f"{where}.arguments.{name}: is not given here; {_OURS[name].replace('weights.', f'{where}.')}"
@@ -47,7 +50,7 @@ def problems_of_weights(weights: WeightsConf, where: str) -> Iterator[str]:
         yield from _of_repository(weights, where)
         return
     try:
-        yield from [*_of_folder(weights, folder, where)]
+        yield from [*_of_folder(weights, folder, where, cls)]
     except OSError as error:
         yield f"{where}.id={weights.id}: {error.filename} cannot be read ({error.strerror})"
 
@@ -56,13 +59,48 @@ def _in_the_box() -> list[str]:
     return sorted(path.name for path in BOX.glob("*/")) if BOX.is_dir() else []
 
 
-def _of_folder(weights: WeightsConf, folder: Path, where: str) -> Iterator[str]:
+def problems_of_pipeline(conf: PipelineConf, where: str) -> Iterator[str]:
+    """What is wrong with where a whole pipeline's weights are said to be; of its parts see `problems_of_weights`.
+
+    Args:
+        conf: of the pipeline.
+        where: its key.
+    """
+    weights, given = conf.weights, f"{where}.weights.id={conf.weights.id}"
+    if weights.subfolder:
+        yield f"{where}.weights.subfolder={weights.subfolder}: a whole pipeline is in no subfolder; give id alone"
+    folder, cls = weights.folder(), conf._target_.rpartition(".")[2]
+    if folder is None or weights.subfolder:
+        return
+    saved = json_object(folder / INDEX).get("_class_name")
+    if not saved:
+        single = "; a single model: model.weights" if (folder / "config.json").is_file() else ""
+        yield f"{given}: no {INDEX} that names a class; give a pipeline that save_pretrained wrote{single}"
+    elif saved != cls:
+        yield f"{given}: of {saved}, and this model's pipeline is {cls}; {_OTHER}"
+    else:
+        names = {each.tokenizer for each in conf.encoders().values()} if conf.prompts else set()
+        for name in sorted({"scheduler", *names}):
+            if not (folder / name).is_dir():
+                yield f"{given}: no folder {name} in it; fetch what is missing"
+
+
+def _of_folder(weights: WeightsConf, folder: Path, where: str, cls: str) -> Iterator[str]:
     problem = _absent(weights, folder, where) or damage(folder, weights.variant)
+    problem = problem or _of_another(folder, cls)
     if problem:
         yield f"{where}.id={weights.id}: {problem}"
     else:
         yield from _of_variant(weights, folder, where)
         yield from _of_quantized(weights, folder, where)
+
+
+def _of_another(folder: Path, cls: str) -> str:
+    """Whether a configuration of diffusers names another class than the one that is to load it."""
+    saved = json_object(folder / "config.json").get("_class_name")
+    if not cls or saved in (None, cls, _LEGACY):
+        return ""
+    return f"weights of {saved}, and the model's class is {cls}; {_OTHER}"
 
 
 def _of_repository(weights: WeightsConf, where: str) -> Iterator[str]:

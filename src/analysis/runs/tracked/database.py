@@ -17,24 +17,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from src.analysis.runs.tracked.blocks import DECIDING
 from src.analysis.runs.tracked.local_store import connected
 from src.analysis.runs.tracked.source import AXES, SHAPE, TAGS, Texts, as_text, attempts
 from src.records.mlflow.options import OPTIONS_TAG
 
 PRINT = "tags_print"  # column: all tags of a run in one short text
-_DECIDING = ("speedup/ratio", "speedup/ci_low", "speedup/ci_high", "latency/median_ms")
 _NUMBER = "CASE t.is_nan WHEN 1 THEN NULL ELSE t.value END"
+_ACTIVE = "SELECT run_uuid, start_time FROM runs WHERE experiment_id = ? AND lifecycle_stage = 'active'"
 _TAGGED = """
-    SELECT runs.run_uuid, runs.start_time, group_concat(t.key || '=' || coalesce(t.value, ''), char(31)) FROM runs
-    CROSS JOIN tags AS t ON t.run_uuid = runs.run_uuid
-    WHERE runs.experiment_id = ? AND runs.lifecycle_stage = 'active' GROUP BY runs.rowid"""
+    SELECT id, group_concat(t.key || '=' || coalesce(t.value, ''), char(31)) FROM asked
+    CROSS JOIN tags AS t ON t.run_uuid = id GROUP BY asked.rowid"""
 _SEPARATOR = "\x1f"  # char(31)
 _RUN, _CALIBRATION, _PUBLISHED = (
     f"{_SEPARATOR}{tag}{_SEPARATOR}" for tag in ("kind=run", "kind=calibration", "published=1")
 )
 _EACH = """
     SELECT id, t.key, {value} FROM asked CROSS JOIN {table} AS t ON t.run_uuid = id WHERE {those}"""
-_EVERY = "SELECT t.run_uuid, t.key, {value} FROM latest_metrics AS t WHERE +t.key IN ({names})"
 _SETTINGS = """
     (t.key LIKE 'quant.%' OR t.key LIKE 'compile.%' OR t.key LIKE 'model.%'
         OR t.key LIKE 'recipe.%' OR t.key LIKE 'ladder.%' OR t.key LIKE 'training.%'
@@ -51,21 +50,39 @@ class Database:
 
     def __init__(self, connection: sqlite3.Connection, experiment_id: str) -> None:
         self._connection = connection
-        each: list[tuple[str, int, str]] = []
+        found = connection.execute(_ACTIVE, (int(experiment_id),))
+        self._starts_ms: dict[str, int] = {run_id: start_ms or 0 for run_id, start_ms in found}
         self._calibrated: list[str] = []
-        for run_id, start_ms, text in connection.execute(_TAGGED, (int(experiment_id),)):
-            if _is(text, _RUN):
-                each.append((run_id, start_ms or 0, _print(text)))
-            elif _is(text, _CALIBRATION):
-                self._calibrated.append(_print(f"{run_id} {start_ms} {text}"))
-        self._published = pd.DataFrame(each, columns=["run_id", "start_ms", PRINT]).set_index("run_id")
 
-    def marks(self) -> pd.DataFrame:
-        """What of a published run can change, by run id: its tags, and of its metrics those that decide."""
-        query = _EVERY.format(value=_NUMBER, names=_unknown(_DECIDING))
-        found = _columns(self._published.index, self._connection.execute(query, _DECIDING))
-        numbers = {name: pd.array(found[name], dtype="float64") for name in _DECIDING}
-        return self._published[[PRINT]].astype("str").assign(**numbers)
+    def marks(self, known: pd.DataFrame | None, changed: set[str] | None) -> pd.DataFrame:
+        """What of a published run can change, by run id: its tags, and of its metrics those that decide.
+
+        Args:
+            known: rows of `attempts`, as the runs were; None: none is known.
+            changed: runs that may be another than there; None: any.
+        """
+        columns = [PRINT, *DECIDING]
+        if known is None or changed is None:
+            return self._marks(self._starts_ms)
+        stays = known["run_id"].astype(object).isin(self._starts_ms.keys() - changed)
+        same = known.loc[stays, ["run_id", *columns]].set_index("run_id")
+        return pd.concat([same, self._marks(self._starts_ms.keys() - {*same.index})])
+
+    def _marks(self, ids: Iterable[str]) -> pd.DataFrame:
+        """`marks` of some runs, read now."""
+        _ask(self._connection, ids)
+        published: dict[str, str] = {}
+        for run_id, text in self._connection.execute(_TAGGED):
+            if _is(text, _RUN):
+                published[run_id] = _print(text)
+            elif _is(text, _CALIBRATION):
+                self._calibrated.append(_print(f"{run_id} {self._starts_ms[run_id]} {text}"))
+        those = f"+t.key IN ({_unknown(DECIDING)})"
+        query = _EACH.format(table="latest_metrics", value=_NUMBER, those=those)
+        found = _columns(published, self._connection.execute(query, DECIDING))
+        numbers = {name: pd.array(found[name], dtype="float64") for name in DECIDING}
+        texts = pd.DataFrame({PRINT: published.values()}, index=pd.Index([*published], dtype="str"))
+        return texts.rename_axis("run_id").astype("str").assign(**numbers)
 
     @property
     def calibrated(self) -> bool:
@@ -77,11 +94,11 @@ class Database:
         each = np.sort(pd.util.hash_pandas_object(marks).to_numpy())
         return md5(each.tobytes() + str(sorted(self._calibrated)).encode(), usedforsecurity=False).hexdigest()
 
-    def attempts(self, ids: Iterable[str] | None) -> pd.DataFrame:
-        """The rows of some runs; None: of all."""
-        asked = self._published if ids is None else self._published.loc[list(ids)]
-        rows = attempts(Asked(self._connection, list(asked.index), asked["start_ms"].tolist()))
-        return rows.assign(**{PRINT: asked[PRINT].reindex(rows["run_id"]).to_numpy()}).astype({PRINT: "str"})
+    def attempts(self, marks: pd.DataFrame) -> pd.DataFrame:
+        """The rows of runs, as they are marked."""
+        ids = [*marks.index]
+        rows = attempts(Asked(self._connection, ids, [self._starts_ms[run_id] for run_id in ids]))
+        return rows.assign(**{PRINT: marks[PRINT].reindex(rows["run_id"]).to_numpy()}).astype({PRINT: "str"})
 
 
 class Asked:
@@ -89,9 +106,7 @@ class Asked:
 
     def __init__(self, connection: sqlite3.Connection, ids: Sequence[str], starts_ms: Sequence[int]) -> None:
         self._connection, self.ids, self.starts_ms = connection, ids, starts_ms
-        connection.execute("CREATE TEMP TABLE IF NOT EXISTS asked (id TEXT PRIMARY KEY)")
-        connection.execute("DELETE FROM asked")
-        connection.executemany("INSERT INTO asked VALUES (?)", ((each,) for each in ids))
+        _ask(connection, ids)
 
     def param(self, name: str) -> Texts:
         """A parameter of each run."""
@@ -129,6 +144,13 @@ class Asked:
     def _each(self, table: str, value: str, those: str, names: Sequence[str] = ()) -> sqlite3.Cursor:
         """Run id, name and value of what a table has of the runs."""
         return self._connection.execute(_EACH.format(table=table, value=value, those=those), names)
+
+
+def _ask(connection: sqlite3.Connection, ids: Iterable[str]) -> None:
+    """Have the table ``asked`` hold these runs."""
+    connection.execute("CREATE TEMP TABLE IF NOT EXISTS asked (id TEXT PRIMARY KEY)")
+    connection.execute("DELETE FROM asked")
+    connection.executemany("INSERT INTO asked VALUES (?)", ((each,) for each in ids))
 
 
 def _columns(ids: Iterable[str], found: Iterable[tuple[str, str, Any]]) -> Mapping[str, list[Any]]:

@@ -2,7 +2,7 @@
 
 A folder per tracking store and experiment, with a file per time that something was added: the newest row of a run
 counts, and which runs there are the database says each time. What of a published run can change is compared each time
-(`Database.marks`): its tags, the speedup, its interval and the latency. MLflow changes no
+(`Blocks`, `Database.marks`): its tags, the speedup, its interval and the latency. MLflow changes no
 parameter. Whatever is wrong with a file, all are made anew.
 """
 
@@ -69,6 +69,11 @@ class Kept:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._write(everything if anew else new)
 
+    @property
+    def files(self) -> list[str]:
+        """The names of the files that are there; what is written has a name of its own."""
+        return [path.name for path in self._files()]
+
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.parquet"))
 
@@ -112,28 +117,25 @@ def pieces(
 
 
 def refreshed(
-    kept: pd.DataFrame | None,
-    marks: pd.DataFrame,
-    read: Callable[[list[str] | None], pd.DataFrame],
+    kept: pd.DataFrame | None, marks: pd.DataFrame, read: Callable[[pd.DataFrame], pd.DataFrame]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All rows as they are now, and those of them that had to be read.
 
     Args:
         kept: rows from before; None: none.
         marks: by run id, what may have changed, with the same columns in `kept`; runs that it lacks are gone.
-        read: rows of some runs (None: of all).
+        read: rows of some runs, given their marks.
     """
-    if kept is None or kept.empty:
-        rows = read(None)
+    if kept is None or kept.empty or not {*marks} <= {*kept}:
+        rows = read(marks)
         return rows, rows
-    before = kept.set_index("run_id").reindex(marks.index)
+    before = kept[["run_id", *marks]].set_index("run_id").reindex(marks.index)
     same = pd.Series(True, index=marks.index)
     for name in marks:
-        was = before[name] if name in before else pd.Series(index=marks.index, dtype=marks[name].dtype)
-        same &= (was == marks[name]) | (was.isna() & marks[name].isna())
-    changed = [*marks.index[~same]]
-    unchanged = before[same].rename_axis("run_id").reset_index()
-    if not changed:
+        same &= (before[name] == marks[name]) | (before[name].isna() & marks[name].isna())
+    stays = kept["run_id"].astype(object).isin(marks.index[same].astype(object))  # in a tenth of the time
+    unchanged = kept if stays.all() else kept[stays]
+    if same.all():
         return unchanged, unchanged.iloc[:0]
-    new = read(changed)
+    new = read(marks[~same])
     return pd.concat([unchanged, new], ignore_index=True), new

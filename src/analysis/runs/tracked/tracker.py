@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from src.analysis.runs.tracked.blocks import Blocks
 from src.analysis.runs.tracked.database import opened
 from src.analysis.runs.tracked.kept import Kept, refreshed
 from src.analysis.runs.tracked.local_store import (
@@ -91,20 +92,27 @@ class Tracker:
         """
         if self._database is None:
             return attempts(Runs(self.runs())), []
-        kept = Kept(folder, {"uri": self.uri, "id": self.experiment_id, "made": self._created_ms})
+        about = {"uri": self.uri, "id": self.experiment_id, "made": self._created_ms}
+        kept, blocks = Kept(folder, about), Blocks(self._database, Kept(folder, about | {"what": "blocks"}))
         try:
             with ThreadPoolExecutor(1) as beside:
                 reading = beside.submit(kept.read)  # while SQLite reads: hardly any of either is Python's
+                changed = blocks.changed(files := kept.files)
                 with opened(self._database, self.experiment_id) as database:
-                    marks, self._calibrated = database.marks(), database.calibrated
+                    before = reading.result()
+                    marks = database.marks(before, changed)
+                    self._calibrated = database.calibrated
                     if same(database.told_apart(marks)):
                         return None
-                    before = reading.result()
                     rows, new = refreshed(before, marks, database.attempts)
         except OtherTablesError:
             return attempts(Runs(self.runs())), []
         if len(new):
             kept.write(rows, new, anew=before is None)
+        if len({*kept.files} - {*files}) == (
+            len(new) > 0
+        ):  # else another analysis wrote, or this one could not
+            blocks.keep(kept.files)
         return in_order(rows), [kept.trouble] if kept.trouble else []
 
     def runs(self) -> "list[Run]":

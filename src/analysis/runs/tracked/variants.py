@@ -48,21 +48,24 @@ def variants_of(frame: pd.DataFrame, cell: Sequence[str]) -> npt.NDArray[np.obje
     groups = frame.groupby([*cell], dropna=False, sort=False).ngroup().to_numpy()
     codes, texts = pd.factorize(frame["options"])
     parsed = [json.loads(text) for text in texts]
-    unusual = [bool(_unusual(given)) for given in parsed]
+    unusual = np.array([bool(_unusual(given)) for given in parsed], dtype=bool)
+    first, last = (np.full(len(frame), end) for end in (len(texts), -1))  # code of a group
+    np.minimum.at(first, groups, codes)
+    np.maximum.at(last, groups, codes)
+    telling = np.flatnonzero((first[groups] < last[groups]) | unusual[codes])  # few of very many
+    places = [*zip(telling.tolist(), groups[telling].tolist(), codes[telling].tolist(), strict=True)]
     members: dict[int, set[int]] = defaultdict(set)
-    for group, code in {*zip(groups.tolist(), codes.tolist(), strict=True)}:
+    for _, group, code in places:
         members[group].add(code)
     told: dict[tuple[int, ...], dict[int, str]] = {}
-    found: dict[int, dict[int, str]] = {}
-    for group, several in members.items():
-        if len(several) > 1 or any(unusual[code] for code in several):
-            key = tuple(sorted(several))
-            if key not in told:
-                rows = [{"params": parsed[code]} for code in key]
-                told[key] = dict(zip(key, variants(rows, []), strict=True))
-            found[group] = told[key]
-    each = zip(groups.tolist(), codes.tolist(), strict=True)
-    return np.array([found[group][code] if group in found else "" for group, code in each], dtype=object)
+    for key in {tuple(sorted(several)) for several in members.values()}:
+        rows = [{"params": parsed[code]} for code in key]
+        told[key] = dict(zip(key, variants(rows, []), strict=True))
+    by_group = {group: told[tuple(sorted(several))] for group, several in members.items()}
+    found = np.full(len(frame), "", dtype=object)
+    for place, group, code in places:
+        found[place] = by_group[group][code]
+    return found
 
 
 def variants(rows: Sequence[dict[str, Any]], axes: Sequence[str]) -> list[str]:
