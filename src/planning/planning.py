@@ -1,5 +1,6 @@
 """`plan=true`: the matrix is printed, nothing is launched. The one function that every launcher calls instead."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
@@ -50,18 +51,10 @@ def plan_runs(configs: Sequence[RootConf], launch: Launch = HERE, foretell: Fore
     outputs = Path(configs[0].outputs)
     planner = _Planner(launch, outputs)
     promises = foretell(outputs, planner.footprints) if foretell else None
-    runs = [_promised(planner.planned(cfg), cfg, promises) for cfg in configs]
+    runs = [planner.planned(cfg) for cfg in configs]
+    if promises:
+        runs = [planner.promised(run, cfg, promises) for run, cfg in zip(runs, configs, strict=True)]
     return Matrix(runs, list(planner.groups.values()), launch)
-
-
-def _promised(run: PlannedRun, cfg: RootConf, promises: Callable[[RootConf], Promise] | None) -> PlannedRun:
-    """With its foretold speedup, if it would be measured and compares any."""
-    sent = run.fate in (Fate.RUN, Fate.OOM, Fate.TIMEOUT)
-    treats = bool(cfg.quant.config or cfg.quant.candidates)
-    steps = bool(planned_steps(cfg))  # of a training nothing is foretold
-    if promises is None or steps or not (sent and treats and cfg.task.compares and is_usual(cfg)):
-        return run
-    return replace(run, promise=promises(replace(cfg, dtype=run.axes["dtype"])))
 
 
 class _Planner:
@@ -103,6 +96,19 @@ class _Planner:
             reason = f"its products alone take {duration(slow_s)} there, and {limit} ends it before"
             return PlannedRun(axes, group.name, Fate.TIMEOUT, estimate, reason, SMALLER, memory)
         return PlannedRun(axes, group.name, Fate.RUN, estimate, memory=memory)
+
+    def promised(self, run: PlannedRun, cfg: RootConf, promises: Callable[[RootConf], Promise]) -> PlannedRun:
+        """With its foretold speedup, if it would be measured and compares any, and the time of an arm far slower."""
+        sent = run.fate in (Fate.RUN, Fate.OOM, Fate.TIMEOUT)
+        treats = bool(cfg.quant.config or cfg.quant.candidates)
+        steps = bool(planned_steps(cfg))  # of a training nothing is foretold
+        if steps or not (sent and treats and cfg.task.compares and is_usual(cfg)):
+            return run
+        cfg = replace(cfg, dtype=run.axes["dtype"])
+        promise = promises(cfg)
+        speedup = promise.high if math.isnan(promise.speedup) else promise.speedup  # or what it is at most
+        estimate = self.times.slowed(run.estimate, speedup, cfg, self._card(cfg.gpu))
+        return replace(run, promise=promise, estimate=estimate)
 
     def _unsupported(self, cfg: RootConf, card: Card, reason: str, remedy: str) -> PlannedRun:
         estimate = self.times.history.unsupported(self._places(cfg, card))

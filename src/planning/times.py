@@ -7,12 +7,18 @@ from pathlib import Path
 from src.config.schema.root import RootConf, training_steps
 from src.launching.repetition import processes_of
 from src.planning.cards import Card
-from src.planning.hours import GUESS, LEAST, Estimate, History, guess_s
+from src.planning.hours import GUESS, LADDER, LEAST, Estimate, History, guess_s
 from src.planning.matrix import Launch
 from src.planning.needs.footprint import Footprints
 from src.planning.needs.trainings import can_be_guessed, planned_steps
-from src.planning.needs.work import least_of_run_s, least_of_training_s, rate_elsewhere_tflop_s, rate_tflop_s
-from src.planning.parts import CEILINGS, CEILINGS_S, guessed_parts
+from src.planning.needs.work import (
+    least_of_run_s,
+    least_of_training_s,
+    rate_elsewhere_tflop_s,
+    rate_tflop_s,
+    slower_s,
+)
+from src.planning.parts import CEILINGS, CEILINGS_S, ROUNDS, guessed_parts
 from src.records.key import axes_of
 from src.records.record import Record
 from src.records.store import iter_records
@@ -72,6 +78,24 @@ class Times:
             self._ceilings.update(places)
             parts_s[CEILINGS], seconds, least_s = CEILINGS_S, seconds + CEILINGS_S, least_s + CEILINGS_S
         return replace(estimate, seconds=seconds, parts_s=parts_s, least_s=least_s)
+
+    def slowed(self, estimate: Estimate, speedup: float, cfg: RootConf, card: Card) -> Estimate:
+        """The estimate, with what a treated arm takes that is foretold to be slower; runs of its own like know that.
+
+        Args:
+            estimate: of the run.
+            speedup: foretold; not a number: unknown.
+            cfg: the run, its dtype settled.
+            card: what it would find.
+        """
+        if "quant" in LADDER.get(estimate.source, ()):
+            return estimate
+        processes = processes_of(cfg)
+        more_s = processes * slower_s(self.least_s(cfg, card), speedup, cfg.measure)
+        seconds = max(estimate.seconds, min(estimate.seconds + more_s, processes * cfg.measure.timeout_s))
+        added_s = seconds - estimate.seconds
+        parts_s = {name: s + added_s * (name == ROUNDS) for name, s in estimate.parts_s.items()}
+        return replace(estimate, seconds=seconds, parts_s=parts_s)
 
     def least_s(self, cfg: RootConf, card: Card) -> float:
         """Seconds that multiplying takes in one process; 0: not known, or it neither compares speeds nor trains."""

@@ -35,6 +35,17 @@ def test_a_card_that_is_not_here_is_foretold(compose, tmp_path):
     assert "no cell of nf4 was measured" in unknown.reason
 
 
+def test_the_calls_of_a_far_slower_arm_are_in_the_time(compose, tmp_path):
+    large = (*LINEAR, "model.dims={M:4096,K:12288,N:12288}", f"outputs={tmp_path}")
+    configs = [compose(*large, f"quant={quant}") for quant in ("float8dq", "int8wo")]
+    usual, slow = plan_runs(configs, ELSEWHERE, Promises).runs
+    assert slow.promise.speedup < 0.01
+    more_s = slow.estimate.seconds - usual.estimate.seconds
+    assert more_s > 3
+    more_rounds_s = slow.estimate.parts_s["rounds"] - usual.estimate.parts_s["rounds"]
+    assert more_rounds_s == pytest.approx(more_s)
+
+
 def test_another_card_borrows_and_is_less_sure(compose, tmp_path):
     words = (*LINEAR, f"outputs={tmp_path}", "quant=float8dq")
     own, other = promised([compose(*words), compose(*words, "gpu=l40s")])

@@ -157,7 +157,7 @@ class ModelForecaster:
             return self.knowledge.of(place.device).told(float(np.log(whole.speedup)), whole.spread(), 0, "")
         if whole.at_most * (1 + self.knowledge.margin) < 1:  # whatever these layers took
             most = f"at most {whole.at_most:.2g} times as fast, even if these layers took no time: {why}"
-            return Forecast(str(Verdict.HURTS), reason=most)
+            return Forecast(str(Verdict.HURTS), high=whole.at_most, reason=most)
         return Forecast(UNKNOWN, reason=why)
 
     def _rest(self, asked: AskedModel, times: LayerTimes, layers_ms: float) -> Rest:

@@ -16,6 +16,7 @@ from src.planning.needs.trainings import of_one_step, planned_steps
 from src.treatments.layers import LayerRow
 
 _CALLS = 4  # of an arm beside its rounds: the first one, for memory, to size a round, to warm up
+_CLEAR_PAIRS = 3  # of an arm many times slower
 _FLOP = 2  # multiply and add
 _PASSES = 3  # of a step, as much work each: forward, the inputs' gradients, the weights'
 _LONG_S = (
@@ -46,6 +47,20 @@ def least_s(flop: float, tflop_s: float, measure: MeasureConf) -> float:
         measure: says how many pairs there are at least.
     """
     return 2 * (_CALLS + measure.min_pairs) * flop / (tflop_s * 1e12)
+
+
+def slower_s(least: float, speedup: float, measure: MeasureConf) -> float:
+    """Seconds that the treated arm's fewest calls take beyond the baseline's, where it is slower; else 0.
+
+    Args:
+        least: seconds of both arms' fewest calls, the treated one as quick as the baseline: `least_s`.
+        speedup: that is foretold.
+        measure: says how many pairs `least` has. An arm that is much slower is clear after `_CLEAR_PAIRS`.
+    """
+    if not 0 < speedup < 1:
+        return 0.0
+    baseline_s = least / (2 * (_CALLS + measure.min_pairs))
+    return (_CALLS + _CLEAR_PAIRS) * baseline_s * (1 / speedup - 1)
 
 
 def linear_flop(rows: Iterable[LayerRow]) -> int:
