@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from src.bookkeeping import Findings, backend_of, look, publish, publish_calibrations
+from src.config.console import Terminal
 from src.config.errors import ConfigError
 from src.config.schema.root import CollectConf
 from src.jobs.followed import Patience
@@ -51,7 +52,7 @@ def collect(conf: CollectConf, console: Console | None = None, patience: Patienc
     Raises:
         ConfigError: `sweep` names none that is recorded, or one that cannot be followed or cancelled.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or Terminal(highlight=False, soft_wrap=True)
     outputs = Path(conf.outputs).resolve()
     patience = patience or Patience(poll_s=conf.poll_s)
     status = 0

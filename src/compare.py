@@ -10,6 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
+from src.config.console import Terminal
 from src.config.schema.root import CompareConf
 
 
@@ -38,7 +39,7 @@ def compare(conf: CompareConf, console: Console | None = None) -> int:
     from src.report.analysis import report_folder
     from src.report.comparison import show, write
 
-    console = console or Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = console or Terminal(highlight=False, width=None if sys.stdout.isatty() else 120)
     outputs = Path(conf.outputs)
     before, after = (
         comparison.side(given or "", outputs, key)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from src.analysis.runs.frame import ASKED, WORKLOAD, Row
+from src.analysis.runs.frame import WORKLOAD, Row
 from src.analysis.runs.tracked.source import BESIDES, NO_STEP
+from src.analysis.runs.typed import ASKED
 from src.records.record import Outcome
 
 NONE = "none"  # of quant and compile, before their step

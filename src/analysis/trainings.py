@@ -11,7 +11,7 @@ import yaml
 
 from src.analysis.runs.frame import TRAINING, Row
 from src.config.schema.training import TrainingConf
-from src.records.mlflow.content import LOSSES_NAME
+from src.records.mlflow.points import LOSSES_NAME
 from src.records.store import run_folder
 from src.statistics.curves import curve_distance
 

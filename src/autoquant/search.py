@@ -105,7 +105,8 @@ class Autoquant:
         kinds = {shape: by_bias(workload.module, rows) for shape, rows in by_shape.items()}
         count = sum(map(len, kinds.values()))
         for shape in telling_order(by_shape):  # those first that say something of others
-            own = {name: known[shape, name] for name in self.candidates if (shape, name) in known}
+            told = self.candidates if len(kinds[shape]) == 1 else ()  # earlier times do not say of which kind
+            own = {name: known[shape, name] for name in told if (shape, name) in known}
             for layers in kinds[shape]:
                 with run.phase("autoquant search"):
                     run.report(f"autoquant: shape {len(contest.choices) + 1} of {count}, M,K,N = {shape}")

@@ -21,6 +21,7 @@ from src.calibration.report import write_files
 from src.calibration.summary import Status, summarize
 from src.calibration.terminal import show
 from src.calibration.tracking import publish
+from src.config.console import Terminal
 from src.config.errors import ConfigError
 from src.config.schema.root import AUTO, CalibrateConf
 from src.local.devices import describe_device, describe_dtype
@@ -42,7 +43,7 @@ def calibrate(conf: CalibrateConf, console: Console | None = None) -> int:
         ConfigError: the outputs folder cannot be written, or the device is not here.
         KeyboardInterrupt: Ctrl-C; what was measured is on disk, summed up, and not published.
     """
-    console = console or Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+    console = console or Terminal(highlight=False, width=None if sys.stdout.isatty() else 100)
     outputs = prepared(Path(conf.outputs))
     driver = Driver(conf, outputs)
     try:

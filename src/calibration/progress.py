@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from src.calibration.experiments.plan import Experiment, Kind
+from src.config.console import Terminal
 from src.config.durations import duration
 from src.statistics.speedup import Verdict
 
@@ -17,7 +18,7 @@ class CalibrationProgress:
 
     def __init__(self, experiments: int, processes: int, console: Console | None = None) -> None:
         """Args: experiments: how many are to be made; processes: that they are dealt out to."""
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or Terminal(stderr=True, highlight=False)
         self.experiments, self.processes = experiments, processes
         self.done = self.ended = self.crowded = self.false = self.aa = self._made = 0
         self._started = time.monotonic()

@@ -63,7 +63,10 @@ def _component(conf: ModelConf | ComponentConf, where: str) -> Iterator[str]:
     yield from found
     if not found:
         yield from _loadable(conf.weights, target, f"{where}.weights")
-    yield from problems_of_weights(conf.weights, f"{where}.weights", target.rpartition(".")[2])
+    published = (
+        target.rpartition(".")[2] if target.startswith("diffusers.") else ""
+    )  # an own class may extend one
+    yield from problems_of_weights(conf.weights, f"{where}.weights", published)
 
 
 def _loadable(weights: WeightsConf, target: str, where: str) -> Iterator[str]:

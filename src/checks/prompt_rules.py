@@ -22,6 +22,9 @@ def prompt_mistakes(root: RootConf) -> Iterator[str]:
         yield f"{asked}: {name} has no model.pipeline.text_encoders; give {instead}"
     elif texts and random:
         yield f"{asked}: text encoders with random weights understand nothing, and have no tokenizers; {_WANTED}"
+    elif unmade and not (texts or random):
+        told = f"token ids cannot stand for the tokenizer of {name}'s {unmade[0]}"
+        yield f"{asked}: {told}; give {_KEY}=[TEXT] too, or {_USUAL}"
     elif unmade and random:
         yield f"{asked}: what {name}'s {unmade[0]} is made of, only its weights say; {_WANTED}, or {_USUAL}"
     yield from _lengths(pipeline)

@@ -21,7 +21,9 @@ _STRUCTURED = re.compile(
 )  # a value with one of these says itself what is text, but for a path
 _PATH = re.compile(r"\s*\.{0,2}/")  # nothing else that Hydra reads begins so
 _INTERPOLATION = re.compile(r"\$\{[^}]*\}")
-_HOME = re.compile(r"""(?<=[=,:\[{'"])~(?=/)|(?<=[=,])~$""")  # a shell leaves it, and Hydra does not know it
+_HOME = re.compile(
+    r"""(?<=[=,:\[{'"])~(?=/)|(?<=[:,] )~(?=/)|(?<=[=,])~$"""
+)  # a shell leaves it, and Hydra does not know it
 _ENCODED = re.compile(r"\?|%(?=[0-9A-Fa-f]{2})")  # in a database's URI
 _WORDS = ("null", "true", "false", "nan", "inf")  # but for these
 _PYTHON = "python"

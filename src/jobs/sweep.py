@@ -9,8 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from src.config.console import Terminal
 from src.config.errors import ConfigError
 from src.config.paths import this_command
 from src.config.schema.cluster import ClusterConf
@@ -100,7 +99,7 @@ class ClusterSweep:
         """Args: outputs: absolute; tracking: where this process publishes to while it waits."""
         self.sweep, self.outputs, self.tracking = new_sweep(), outputs, tracking
         self.conf, self.backend, self.execute = conf, backend, execute
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = Terminal(stderr=True, highlight=False, soft_wrap=True)
         self.earlier = in_flight(outputs, backend)
         self.grouping = Grouping(self.sweep, conf, backend.max_array_size())
         self.folder = sweep_folder(outputs, self.sweep)

@@ -1,7 +1,6 @@
 """What a person sees of a sweep: which run is on, in which phase, and how long is left."""
 
 import math
-import os
 import re
 import sys
 import time
@@ -14,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from src.config.console import Terminal
 from src.config.durations import duration
 from src.config.paths import command
 from src.config.schema.model import RANDOM_WEIGHTS
@@ -108,20 +108,12 @@ def _schemes(runs: Sequence[Record]) -> str:
     return ", ".join(names[:_MOST_SCHEMES]) + ", ..." * (len(names) > _MOST_SCHEMES)
 
 
-class _Told(Console):
-    """A console whose reader may go (`2>&1 | head`): what is told then is told to nobody, and the sweep goes on."""
-
-    def on_broken_pipe(self) -> None:
-        """Rich would end the program here."""
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
-
-
 class SweepProgress:
     """A live bar on a terminal, a line per phase elsewhere (a log file, CI)."""
 
     def __init__(self, guesses_s: Sequence[float], console: Console | None = None) -> None:
         """Args: guesses_s: seconds of each run, before any was seen; what counts later is how they compare."""
-        self.console = console or _Told(stderr=True, highlight=False)
+        self.console = console or Terminal(stderr=True, highlight=False)
         self.guesses_s, self.runs, self.done = list(guesses_s), len(guesses_s), 0
         self._measured: list[tuple[float, float]] = []  # seconds guessed, and taken
         self._started = self._run_started = time.monotonic()

@@ -96,18 +96,7 @@ class LocalSweep:
 
     def run(self) -> list[int]:
         """All runs in turn, whatever becomes of each."""
-        guesses_s = [
-            guess_s(
-                cfg.measure,
-                cfg.quant,
-                _SHAPES,
-                processes_of(cfg),
-                probe=cfg.model.probe,
-                steps=training_steps(cfg),
-            )
-            for cfg in self.configs
-        ]
-        with SweepProgress(guesses_s) as progress:
+        with SweepProgress(list(map(_guess_s, self.configs))) as progress:
             progress.say(f"sweep {self.sweep}: {len(self.configs)} runs, records in {self.outputs}")
             try:
                 self.publisher.open()
@@ -208,3 +197,9 @@ class LocalSweep:
         progress.say(f"sweep {self.sweep}: {text}; {duration(progress.elapsed_s())}")
         for line in [*endings(self.runs.records.values()), *self._last_words, *self.publisher.close()]:
             progress.say(line)
+
+
+def _guess_s(cfg: RootConf) -> float:
+    """Seconds of a run, before any was seen."""
+    probe, steps = cfg.model.probe, training_steps(cfg)
+    return guess_s(cfg.measure, cfg.quant, _SHAPES, processes_of(cfg), probe=probe, steps=steps)

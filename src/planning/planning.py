@@ -94,7 +94,9 @@ class _Planner:
         if estimate.source in (GUESS, LEAST) and slow_s > cfg.measure.timeout_s:
             limit = f"measure.timeout_s={cfg.measure.timeout_s:g}"
             reason = f"its products alone take {duration(slow_s)} there, and {limit} ends it before"
-            return PlannedRun(axes, group.name, Fate.TIMEOUT, estimate, reason, SMALLER, memory)
+            steps = "model.training.steps" if cfg.task.trains else "training.steps"
+            remedy = f"fewer {steps}, or a larger measure.timeout_s" if planned_steps(cfg) else SMALLER
+            return PlannedRun(axes, group.name, Fate.TIMEOUT, estimate, reason, remedy, memory)
         return PlannedRun(axes, group.name, Fate.RUN, estimate, memory=memory)
 
     def promised(self, run: PlannedRun, cfg: RootConf, promises: Callable[[RootConf], Promise]) -> PlannedRun:
@@ -188,7 +190,7 @@ class _Planner:
     def _forecast(self, cfg: RootConf, card: Card) -> tuple[Forecast, tuple[str, str]]:
         """The memory that the run takes, and why no layer fits its scheme, if so, with the remedy."""
         kind = card.device.kind if card.device else "cuda"
-        layers = (Footprints.key(cfg), repr(cfg.quant), kind)
+        layers = (Footprints.key(of_one_step(cfg)), repr(cfg.quant), kind)
         own = (planned_steps(cfg), cfg.training, cfg.task.compares)
         key = (*layers, repr((own, cfg.gpu, cfg.compile, cfg.measure.pairing)))
         if key not in self._forecasts:

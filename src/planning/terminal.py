@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from src.config.console import Terminal
 from src.config.durations import duration
 from src.planning.closing import UNKNOWN, closing_lines
 from src.planning.matrix import Fate, Matrix, PlannedRun, fates, hours, is_open
@@ -37,7 +38,7 @@ def print_matrix(matrix: Matrix, *, every: bool = False) -> None:
         every: a row for each run, however many.
     """
     reads = sys.stdout.isatty()
-    console = Console(
+    console = Terminal(
         width=None if reads else _UNFOLDED, color_system="auto" if reads else None, highlight=False
     )
     most = len(matrix.runs) if every else _MOST_ROWS

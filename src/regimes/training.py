@@ -41,7 +41,7 @@ class Foretold:
     pays: list[Pays] = field(default_factory=list)
 
 
-def foretold_steps(runs: pd.DataFrame, margin: float = 0.02) -> Foretold | None:
+def foretold_steps(runs: pd.DataFrame, margin: float) -> Foretold | None:
     """The test of the forecasts, and these; None where no step of a Linear was compared.
 
     Args:
@@ -78,4 +78,8 @@ def _from(verdicts: list[str]) -> str:
     first = len(known)
     while first and known[first - 1][1] == "helps":
         first -= 1
-    return f"M = {known[first][0]:,} and more" if first < len(known) else f"at no M up to {known[-1][0]:,}"
+    last = known[-1][0]
+    if first == len(known):
+        return f"at no M up to {last:,}"
+    upto = "and more" if last == _ROWS[-1] else f"to {last:,}, beyond {UNKNOWN}"
+    return f"M = {known[first][0]:,} {upto}"

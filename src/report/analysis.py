@@ -25,6 +25,7 @@ from src.analysis.verdicts import write_tables
 from src.analysis.weighed import weighed
 from src.app.composing.runs import run_configs
 from src.app.listing import scheme_aliases, scheme_names
+from src.config.console import Terminal
 from src.config.errors import ConfigError
 from src.config.noise import quiet_libraries
 from src.config.paths import command
@@ -53,7 +54,7 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
     Raises:
         ConfigError: no such store, experiment or sweep, or the report's folder cannot be written.
     """
-    console = console or Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+    console = console or Terminal(highlight=False, width=None if sys.stdout.isatty() else 100)
     try:
         tracker = Tracker(conf.tracking, conf.experiment)
     except ConfigError as error:

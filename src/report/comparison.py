@@ -21,7 +21,6 @@ from src.analysis.comparison import (
     SAME,
     SLOWER,
     UNDECIDED,
-    WORSE,
     Change,
     Compared,
     Comparison,
@@ -139,11 +138,12 @@ def _treatments(cell: Compared) -> str:
 
 def _why(cell: Compared) -> str:
     """Of what does not run any more: how it ended. Of what was disturbed: on which side, and by what."""
+    if cell.what in (BROKE, MENDED, NEITHER):
+        row = cell.before if cell.what == MENDED else cell.after
+        return f"{row['outcome']}: {row['reason']}"
     sides = {"before": cell.before, "after": cell.after}
-    if disturbed := [f"{name}: {row['reason']}" for name, row in sides.items() if row["withheld"]]:
-        return f"nothing is said, as the measuring was disturbed {'; '.join(disturbed)}"
-    row = cell.after if cell.what in WORSE or cell.what == NEITHER else cell.before
-    return f"{row['outcome']}: {row['reason']}" if cell.what in (BROKE, MENDED, NEITHER) else ""
+    disturbed = [f"{name}: {row['reason']}" for name, row in sides.items() if row["withheld"]]
+    return f"nothing is said, as the measuring was disturbed {'; '.join(disturbed)}" if disturbed else ""
 
 
 def _alone(found: Comparison) -> list[str]:

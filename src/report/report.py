@@ -154,7 +154,7 @@ def _in_order(report: Report, filters: Filters, links: RunLinks, maps: Future[Sh
     if len(report.steps):
         yield ladder_section(report.steps, margin)
     if found is not None and runs.empty:
-        yield training_section(runs, filters, report.outputs, report.trainings)
+        yield training_section(runs, filters, report.outputs, report.trainings, margin)
         yield regime_maps_section(maps.result(), filters)
         yield from regimes_sections(found)
         return
@@ -162,7 +162,7 @@ def _in_order(report: Report, filters: Filters, links: RunLinks, maps: Future[Sh
     yield forest_section(runs, margin, filters)
     yield weighed_section(report.weighed)
     yield pictures_section(runs, filters, report.outputs)
-    yield training_section(runs, filters, report.outputs, report.trainings)
+    yield training_section(runs, filters, report.outputs, report.trainings, margin)
     yield memory_section(runs, margin)
     yield breakeven_section(runs, report.breakeven, filters)
     yield curves_section(runs, margin, filters)

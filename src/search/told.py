@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console
 from rich.table import Table
 
+from src.config.console import Terminal
 from src.config.paths import command, outputs_argument
 from src.search.found import in_words
 from src.search.runs import Notes
@@ -28,7 +28,7 @@ def plan_line(search: Search) -> str:
 
 def show(search: Search, notes: Notes, over: bool) -> None:
     """Print the table, how many runs it took, and where it lies on disk."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+    console = Terminal(highlight=False, width=None if sys.stdout.isatty() else 100)
     console.print(_table(search, notes.name, notes.apart))
     grid = sum(len(each.values) for each in search.searches)
     console.print(f"{_runs(len(search.asked))}; a grid of the same resolution has {grid}", markup=False)

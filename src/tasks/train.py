@@ -18,7 +18,7 @@ from src.context import RunContext
 from src.outcomes import RunEndedError
 from src.quality.media import write_png
 from src.quality.pictures import sheet
-from src.records.mlflow.content import LOSSES_NAME
+from src.records.mlflow.points import LOSSES_NAME
 from src.records.record import Outcome, write_json
 from src.tasks.converted import convert, mark_emulated, optimizer_of
 from src.tasks.samples import drawn

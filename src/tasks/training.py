@@ -12,7 +12,7 @@ from src.context import RunContext
 from src.devices.device import GIB
 from src.outcomes import RunEndedError, ended, unsupported
 from src.quality.sqnr import compare
-from src.records.mlflow.content import LOSSES_NAME
+from src.records.mlflow.points import LOSSES_NAME
 from src.records.products import share_taken, with_products
 from src.records.record import Outcome, write_json
 from src.statistics.curves import curve_distance

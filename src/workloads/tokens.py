@@ -24,7 +24,7 @@ class TokenIds:
     added_tokens_encoder: Mapping[str, int] = {}
 
     def __init__(self, conf: TextEncoderConf, vocabulary: int, batch: int, seed: int) -> None:
-        self.model_max_length = conf.tokens
+        self.model_max_length, self.end = conf.tokens, conf.end
         generator = torch.Generator().manual_seed(seed)
         words = torch.randint(_WORDS_FROM, vocabulary, (batch, conf.tokens), generator=generator)
         self.prompts = words.masked_fill(words == conf.end, _WORDS_FROM)
@@ -47,12 +47,15 @@ class TokenIds:
     def __call__(self, texts: str | Sequence[str], **options: Any) -> Any:
         """A BatchEncoding of ids and attention mask, [prompts, tokens], on the host.
 
-        A text is a prompt of full length; an empty one is nothing but its end.
+        A text is a prompt of full length, or of `max_length` if that is less; an empty one is nothing but its end.
         """
         from transformers import BatchEncoding  # importing it takes a while
 
         texts = [texts] if isinstance(texts, str) else texts
+        most = min(self.model_max_length, options.get("max_length") or self.model_max_length)
         ids = torch.stack([self.prompts[row] if text else self.empty for row, text in enumerate(texts)])
+        ids = ids[:, :most].clone()
+        ids[[bool(text) for text in texts], -1] = self.end
         mask = torch.ones_like(ids)
         for row, text in enumerate(texts):
             if not text:

@@ -9,6 +9,7 @@ import pytest
 from src.analysis.ladder import Estimate, ladders, others
 from src.analysis.runs.frame import steps_of, tidied
 from src.analysis.runs.tracked.source import Runs, attempts
+from src.records.pooled import ESTIMATE
 from src.records.record import Outcome
 from src.report.runs.ladder import ladder_in_words, ladder_section
 from tests.analysis.synthetic import CPU, made
@@ -65,14 +66,13 @@ def test_steps_come_to_their_product_and_hold_the_errors_of_all():
 
 def test_a_step_is_told_against_its_own_dtype_though_another_is_faster():
     several = runs()
-    faster = {
-        "speedup_same_dtype/ratio": 1.5,
-        "speedup_same_dtype/ci_low": 1.4,
-        "speedup_same_dtype/ci_high": 1.6,
-    }
+    faster = {"speedup_same_dtype/ratio": 1.5, "speedup_other_dtype/ratio": 1.2}  # of one process
+    pooled = Estimate(*(several[2].record.metrics[name] for name in ESTIMATE))
     several[2].record.metrics |= faster | {"latency/baseline_same_dtype_median_ms": 3.0}
     (ladder,) = ladders(steps_of(frame(several), 0.02))
-    assert (ladder.steps[2].own, ladder.steps[2].verdict) == (Estimate(1.5, 1.4, 1.6), "helps")
+    own, times = ladder.steps[2].own, 1.5 / 1.2
+    assert (own.ratio, own.low) == (pytest.approx(pooled.ratio * times), pytest.approx(pooled.low * times))
+    assert ladder.steps[2].verdict == "helps"
     assert ladder.steps[2].row["latency/baseline_median_ms"] == 3.0
 
 

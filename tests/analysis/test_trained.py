@@ -26,7 +26,7 @@ OF_STEPS = {"seed": 0, "training": {"steps": 2, "learning_rate": 1e-4, "emulate"
 
 
 def training_section(frame, filters, outputs, whole=None):
-    return section_of(frame, filters, outputs, frame.iloc[:0] if whole is None else whole)
+    return section_of(frame, filters, outputs, frame.iloc[:0] if whole is None else whole, 0.02)
 
 
 def losses(outputs, key, config, loss, **others) -> None:
@@ -213,3 +213,5 @@ def test_an_analysis_of_trainings_alone_has_a_report(store, analysing):
     page = (store.outputs / "reports" / name / "report.html").read_text(encoding="utf-8")
     assert f"experiment {name}" in page
     assert "From scratch" in page
+    store.experiment([made("x")])  # the database is another, the experiment is the same
+    assert analysing(store.conf(name))[0] == 0

@@ -89,6 +89,11 @@ def test_what_is_typed_is_read_as_it_is_meant(
     assert meant(typed) == expected
 
 
+def test_home_is_known_inside_of_what_is_structured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert meant("weights={source: local, id: ~/x}") == ["{'source': 'local', 'id': '/home/me/x'}"]
+
+
 @pytest.mark.parametrize(
     "override", ["batch=1", "~quant.candidates.int8wo", "quant=glob(int8*)", "a={b: [1, 'ü']}", "a='ü, b'", "--ü",
                  "ü=1", "a=b\\,ü", "a=${b} c", "outputs=/plain path/100%/@x:y?"]

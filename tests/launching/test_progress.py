@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from src.config.console import Terminal
 from src.launching.progress import SweepProgress, endings, label, result
 from src.records.record import Outcome, Record
 from tests.conftest import SMALL_LINEAR
@@ -78,6 +79,15 @@ def test_a_sweep_goes_on_where_nobody_reads_what_it_tells(monkeypatch: pytest.Mo
             progress.start_run("linear")
             progress.end_run("helps", measured=True)
         assert progress.done == 1
+
+
+def test_a_terminal_outlives_its_reader() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as unread:
+        terminal = Terminal(file=unread)
+        terminal.print("a plan")
+        terminal.print("and its end")
 
 
 def ended(outcome: Outcome, reason: str, quant: str = "int8wo", remedy: str = "") -> Record:

@@ -28,7 +28,8 @@ from src.config.schema.root import CollectConf, RootConf, TrackingConf
 from src.launching import publication as publishing
 from src.launching.publication import left_to_its_job, publish_own
 from src.records.mlflow.connection import within
-from src.records.mlflow.content import params, points, settings
+from src.records.mlflow.content import params, settings
+from src.records.mlflow.points import points
 from src.records.mlflow.tracking import Tracker, open_tracker
 from src.records.record import read_record
 from src.records.store import MARKER_NAME, SweepManifest, sweep_folder

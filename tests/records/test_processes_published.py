@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from src.records.mlflow import content
+from src.records.mlflow.points import points
 from src.records.pooled import pooled_record, process_folder
 from src.records.record import Outcome, Record, write_json
 
@@ -24,7 +25,7 @@ def test_each_process_is_in_a_tag_a_series_and_the_artifacts(tmp_path: Path) -> 
     record.write(tmp_path)
     told = json.loads(content.tags(record)["processes"])
     assert told == [[1.1, 1.089109, 1.111], [1.11, 1.09901, 1.1211]]
-    series = [point for point in content.points(record, tmp_path) if point[0] == "rounds/speedup_of_process"]
+    series = [point for point in points(record, tmp_path) if point[0] == "rounds/speedup_of_process"]
     assert series == [("rounds/speedup_of_process", 1.1, 1), ("rounds/speedup_of_process", 1.11, 2)]
     assert "in the interval: 2 processes" in content.note(record)
     paths = {path.relative_to(tmp_path).as_posix() for path in content.artifacts(tmp_path)}

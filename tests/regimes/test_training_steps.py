@@ -41,7 +41,7 @@ def test_shapes_that_were_left_out_are_foretold():
     runs = steps()
     truth = runs["speedup/ratio"]
     assert truth.min() < 0.9 < 1.1 < truth.max(), "else there is nothing to foretell"
-    found = foretold_steps(runs)
+    found = foretold_steps(runs, 0.02)
     by = {(each.left_out, each.way): each for each in found.trials}
     for left_out in ("one shape", "one (K, N)"):
         trial = by[left_out, FITTED]
@@ -54,11 +54,11 @@ def test_shapes_that_were_left_out_are_foretold():
         at = [m for m in asked if step_us(BASE, m, k, n) > 1.02 * step_us(TREATED["float8dq"], m, k, n)]
         told = int(says.removeprefix("M = ").removesuffix(" and more").replace(",", ""))
         assert told == pytest.approx(at[0], rel=1.01), "within one doubling"
-    assert "Foretold to pay from" in foretold_html(runs)
+    assert "Foretold to pay from" in foretold_html(runs, 0.02)
 
 
 def test_of_few_shapes_nothing_is_foretold():
     few = steps(ms=(512,))
-    assert foretold_steps(few).trials == []
-    assert f"that needs {FEWEST} shapes of a recipe on one device" in foretold_html(few)
-    assert foretold_steps(few.assign(task="latency")) is None
+    assert foretold_steps(few, 0.02).trials == []
+    assert f"that needs {FEWEST} shapes of a recipe on one device" in foretold_html(few, 0.02)
+    assert foretold_steps(few.assign(task="latency"), 0.02) is None

@@ -12,7 +12,7 @@ from src.checks.validation import check
 from src.config.errors import ConfigError
 from src.config.schema.steps import NO_OPTIMIZER
 from src.records.key import run_key
-from src.records.mlflow.content import points
+from src.records.mlflow.points import points
 from src.records.record import EMULATED, Outcome
 from src.training.gradients import gradient_sqnr_db
 from src.treatments.recipes import convert

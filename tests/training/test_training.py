@@ -13,7 +13,7 @@ from src.config.errors import ConfigError
 from src.context import RunContext
 from src.outcomes import RunEndedError
 from src.records.key import run_key
-from src.records.mlflow.content import points
+from src.records.mlflow.points import points
 from src.records.record import EMULATED, Outcome
 from src.tasks.train import Training, train_model
 from src.training.checkpoint import NAME, load_checkpoint, save_checkpoint

@@ -6,7 +6,7 @@ from torchao.quantization import quant_api
 
 from src.analysis.runs.frame import compared, tidy
 from src.launching.progress import result
-from src.records.mlflow import content
+from src.records.mlflow.points import points
 from src.records.record import Outcome
 from src.treatments.emulation import lifted
 from src.treatments.scheme import make_scheme
@@ -31,7 +31,7 @@ def test_quality_without_a_verdict(compose, execute_run, quant, tmp_path):
     assert record.details["withheld"] is False
     assert quant_api._check_hardware_support is own
     assert "emulated" in result(record)
-    assert not [name for name, *_ in content.points(record, tmp_path / "run") if name.startswith("rounds/")]
+    assert not [name for name, *_ in points(record, tmp_path / "run") if name.startswith("rounds/")]
 
 
 @pytest.mark.parametrize(("quant", "emulates"), [("mxfp8", True), ("float8dq", False), ("nvfp4", False)])

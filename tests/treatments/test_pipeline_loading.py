@@ -41,6 +41,12 @@ def test_diffusers_makes_the_same_pipeline(make, overrides):
     assert loaded.record.phases_s["save"] > 0
 
 
+def test_what_is_no_module_of_a_pipeline_is_kept(make):
+    wan = ("model=wan-tiny", "target=pipeline", "frames=5", "resolution=64", "model.pipeline.steps=1")
+    made = make(*wan, "+model.pipeline.arguments.expand_timesteps=true", "quant=int8wo", DIFFUSERS)
+    assert made.treated.module.pipeline.config.expand_timesteps is True
+
+
 def test_nothing_is_left_of_what_was_written(make, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     make(*TOKENS, "quant=int8wo", DIFFUSERS)

@@ -4,18 +4,16 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from src.analysis.runs.attempts import one_per_key, pool_rows
 from src.analysis.runs.chosen import once
 from src.analysis.runs.devices import told_apart
-from src.analysis.runs.tracked.source import BESIDES, NO_STEP, QUANTIZED, SHAPE, Runs, attempts
+from src.analysis.runs.tracked.source import NO_STEP, QUANTIZED, SHAPE, Runs, attempts
 from src.analysis.runs.tracked.variants import variants_of
+from src.analysis.runs.typed import ASKED, METRICS, interval_verdicts, typed
 from src.records.pooled import ESTIMATE
-from src.records.record import EMULATED, FINDINGS, Outcome
-from src.statistics.bootstrap import Array
-from src.statistics.speedup import Verdict, verdicts
+from src.statistics.speedup import Verdict
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -32,22 +30,14 @@ MODES_OF = [*WORKLOAD, *SHAPE, "device", "task"]  # what compile modes are compa
 PLACE = ["device", "dtype", "quant", "variant", "compile"]  # what a map over M and K x N is of
 TRAINING = "training"  # the task that compares steps of a training
 _WHOLE = "train"  # the task that trains from scratch
-_INTEGERS = ["batch", "resolution", "frames", "attempt", *SHAPE]
-_METRICS = [  # always columns, empty where no run has them
-    *(f"speedup/{part}" for part in ("ratio", "ci_low", "ci_high", "pairs")),
-    *(f"speedup/{part}" for part in ("error", "processes", "between_sd", "within_low", "within_high")),
-    *("latency/median_ms", "latency/baseline_median_ms"),
-    *("memory/model_gib", "memory/baseline_model_gib"),
-    *("quality/sqnr_db", "quality/psnr_db", "quality/lpips", "quality/accuracy"),
-]
 _COLUMNS = [
     *("run_key", "sweep", "sweeps", "outcome", "reason", "remedy", "attempt", *CELL, "gpu"),
     *("device_name", "device_identity", "baseline_dtype", "weights", "verdict", "withheld", "finding"),
     *("treatment", "step", "steps"),
-    *("interval", "started_at", "run_id", *_METRICS),
+    *("interval", "started_at", "run_id", *METRICS),
 ]
+_OTHER = "speedup_other_dtype"
 _SAME = "speedup_same_dtype"  # a run's family of metrics where another dtype was measured unquantized too
-ASKED = "gpu="  # a device that was asked for, and is not known yet
 
 
 def tidy(runs: "Iterable[Run]", margin: float) -> pd.DataFrame:
@@ -86,14 +76,17 @@ def steps_of(found: pd.DataFrame, margin: float) -> pd.DataFrame:
 
 def _of_own_dtype(frame: pd.DataFrame, margin: float) -> pd.DataFrame:
     """Speedups, verdicts and the baseline's time against the run's own dtype, where both were measured."""
-    if f"{_SAME}/ratio" not in frame:
+    if not {f"{_SAME}/ratio", f"{_OTHER}/ratio"} <= {*frame}:
         return frame
     both = frame[f"{_SAME}/ratio"].notna() & (frame["verdict"] != "")
-    told = {f"speedup/{part}": f"{_SAME}/{part}" for part in ("ratio", "ci_low", "ci_high")}
-    told["latency/baseline_median_ms"] = "latency/baseline_same_dtype_median_ms"
-    for name, own in told.items():
-        frame[name] = frame[name].where(~both, frame[own].astype(float))
-    again = _interval_verdicts(frame, np.full(len(frame), margin))
+    # Both are one process' own; what was pooled of all is the one against the faster baseline.
+    each = frame[[f"{_SAME}/ratio", f"{_OTHER}/ratio"]].astype(float)
+    times = (each[f"{_SAME}/ratio"] / each.min(axis=1)).where(both, 1.0)
+    for name in ESTIMATE:
+        frame[name] = frame[name] * times
+    own_ms = frame["latency/baseline_same_dtype_median_ms"].astype(float)
+    frame["latency/baseline_median_ms"] = frame["latency/baseline_median_ms"].where(~both, own_ms)
+    again = interval_verdicts(frame, np.full(len(frame), margin))
     frame["verdict"] = np.where(both & ~frame["withheld"], again, frame["verdict"])
     return frame
 
@@ -104,16 +97,16 @@ def trainings_of(found: pd.DataFrame, margin: float) -> pd.DataFrame:
 
 
 def _tidied(found: pd.DataFrame, margin: float, cell: list[str]) -> pd.DataFrame:
-    frame = one_per_key(_typed(found))
+    frame = one_per_key(typed(found))
     frame["device"] = _called(frame[["device_name", "device_identity"]])
     pool_rows(frame)
     frame["variant"] = variants_of(frame, [name for name in CELL if name != "variant"])
-    said = _interval_verdicts(frame, np.full(len(frame), margin))
+    said = interval_verdicts(frame, np.full(len(frame), margin))
     frame["verdict"] = np.where((said != "") & frame["withheld"], frame["recorded"], said)
     frame["withheld"] &= frame["verdict"] != ""
-    others = sorted(name for name in map(str, frame) if "/" in name and name not in _METRICS)
+    others = sorted(name for name in map(str, frame) if "/" in name and name not in METRICS)
     frame = frame.reindex(columns=[*_COLUMNS, *others, "confidence"])
-    frame[_METRICS] = frame[_METRICS].astype(float)
+    frame[METRICS] = frame[METRICS].astype(float)
     frame["memory/saved"] = 1 - frame["memory/model_gib"] / frame["memory/baseline_model_gib"]
     frame["stands"] = ~_newest_first(frame[[*cell, "finding", "started_at"]]).duplicated(cell)
     frame = _in_few_blocks(frame.join(_against_fastest_mode(frame)))
@@ -179,58 +172,6 @@ def _called(pairs: pd.DataFrame) -> "pd.Series[str]":
     return pd.Series(
         np.array([called[pair] for pair in each], dtype=object)[number], pairs.index, dtype="str"
     )
-
-
-def _typed(found: pd.DataFrame) -> pd.DataFrame:
-    """Attempts with numbers as numbers, and what a run said of itself under names of its own."""
-    frame = found.reset_index(drop=True)
-    frame = frame.reindex(columns=[*frame, *(name for name in _METRICS if name not in frame)])
-    with_recipe = frame["compile"] + BESIDES + frame["recipe"]
-    frame["compile"] = frame["compile"].where(frame["recipe"] == "", with_recipe)
-    frame["recorded"], frame["told_withheld"] = frame["verdict"], frame["withheld"] == "1"
-    for name in (*_INTEGERS, *(f"asked_{name}" for name in SHAPE)):
-        frame[name] = _integers(frame[name])
-    frame[["attempt", "frames"]] = frame[["attempt", "frames"]].fillna(0)  # no frames: of images
-    frame[SHAPE] = _shapes(frame)
-    frame[["own_margin", "confidence"]] = frame[["own_margin", "confidence"]].astype(float)
-    frame["device_name"] = frame["device"].where(frame["device"] != "", ASKED + frame["gpu"])
-    frame["started_at"] = pd.to_datetime(frame["start_ms"], unit="ms", utc=True)
-    frame["finding"] = frame["outcome"].isin([*FINDINGS])
-    ran_for_quality = frame["recorded"] == EMULATED  # it has no speedup to compare
-    frame["outcome"] = frame["outcome"].where(~ran_for_quality, EMULATED)
-    own = _interval_verdicts(frame, frame["own_margin"].to_numpy())
-    differs = (own != "") & (frame["recorded"] != "") & (frame["recorded"] != own)
-    frame["withheld"] = frame["told_withheld"] | differs  # of before there was the tag
-    return frame
-
-
-def _shapes(frame: pd.DataFrame) -> pd.DataFrame:
-    """M, K, N; for a run that ended before it was built, from the dimensions asked for (M times batch)."""
-    asked = frame[[f"asked_{name}" for name in SHAPE]].set_axis(SHAPE, axis=1)
-    asked = asked.assign(M=asked["M"] * frame["batch"])
-    asked = asked.where(asked.notna().all(axis=1))
-    return frame[SHAPE].where(frame[SHAPE].notna().all(axis=1), asked)
-
-
-def _integers(texts: "pd.Series[str]") -> "pd.Series[int]":
-    codes, known = pd.factorize(texts)
-    numbers = pd.array([_integer(text) for text in known], dtype="Int64")
-    return pd.Series(numbers.take(codes) if len(codes) else numbers, index=texts.index)
-
-
-def _integer(text: str) -> int | None:
-    try:
-        return int(text) if text else None
-    except ValueError:
-        return None
-
-
-def _interval_verdicts(frame: pd.DataFrame, margin: Array) -> npt.NDArray[np.object_]:
-    """The verdicts at a margin; empty unless the run ended well and has an interval."""
-    parts = frame[[*ESTIMATE]].to_numpy(dtype=np.float64)
-    good = np.isfinite(parts).all(axis=1) & (np.nan_to_num(parts) > 0).all(axis=1)
-    good &= (frame["outcome"] == Outcome.OK).to_numpy(dtype=bool)
-    return np.where(good, verdicts(parts[:, 1], parts[:, 2], margin), "").astype(object)
 
 
 def _against_fastest_mode(frame: pd.DataFrame) -> pd.DataFrame:

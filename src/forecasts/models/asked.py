@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,8 +17,9 @@ from src.forecasts.evidence.cells import is_cpu
 from src.forecasts.forecast import UNKNOWN, Forecast, Place
 from src.forecasts.knowledge import Knowledge
 from src.forecasts.models.layer_times import Chosen, LayerTimes, untimed
+from src.forecasts.models.notes import notes
 from src.forecasts.models.rest import Rest, Work, computed_rest, measured_rest, runs_of
-from src.forecasts.models.whole import Layers, Whole, put_together
+from src.forecasts.models.whole import Whole, put_together
 from src.forecasts.queries import usual_place
 from src.forecasts.reach import Shape
 from src.planning.cards import card_of
@@ -141,13 +142,8 @@ class ModelForecaster:
         place, times = asked.place, self.times(asked.place)
         layers = times.layers(chosen)
         rest = self._rest(asked, times, sum(each.baseline_ms for each in layers))
-        notes = [
-            self.knowledge.note(place.device),
-            *_notes(times, layers),
-            _all_of(asked.cfg.quant),
-            _slow(asked),
-        ]
-        whole = put_together(layers, rest, [note for note in notes if note])
+        about = [self.knowledge.note(place.device), *notes(asked.cfg, times, layers)]
+        whole = put_together(layers, rest, [note for note in about if note])
         whole = replace(whole, borrowed=times.timed_on != place.device)
         rows = self._footprints.of(asked.cfg).rows
         return replace(asked, whole=whole, rows=rows, forecast=self._told(whole, place))
@@ -228,28 +224,6 @@ def gaining(conf: QuantConf, told: Mapping[str, Forecast]) -> list[str]:
 def _why_not(conf: QuantConf, row: LayerRow, requires: RequiresConf) -> str:
     inside = row.component in conf.components
     return why_not(row, conf.layers, requires) if inside else f"{row.component} is not in quant.components"
-
-
-def _notes(times: LayerTimes, layers: Sequence[Layers]) -> Iterator[str]:
-    if times.timed_on != times.place.device:
-        yield f"nothing was measured on {times.place.device}: its layers' times are those of {times.timed_on}"
-    if unknown := [each for each in layers if each.unknown]:
-        calls, ms = sum(each.calls for each in unknown), sum(each.baseline_ms for each in unknown)
-        yield (
-            f"{calls} calls of layers that would be quantized and that nothing foretells ({ms:.3g} ms) count as "
-            f"unquantized: {unknown[0].unknown}"
-        )
-
-
-def _all_of(conf: QuantConf) -> str:
-    why = f"layers={conf.layers.name}: which layers to leave alone is measured; foretold as if none were"
-    return why if conf.layers.sensitive._target_ else ""
-
-
-def _slow(asked: AskedModel) -> str:
-    """Why the scheme's kernels are slow where they are compiled."""
-    kind = "cpu" if is_cpu(asked.place.device) else "cuda"
-    return "" if asked.cfg.compile.scope == "none" else asked.cfg.quant.slow_compiled.get(kind, "")
 
 
 def _named(conf: QuantConf, words: Sequence[str]) -> str:

@@ -38,8 +38,11 @@ def sizes_that_fit(cfg: RootConf, footprint: Footprint, kind: str, card_gib: flo
     asked = forecast(cfg, footprint, rows, kind, card_gib)
     most_gib = _ROOM * min(card_gib, asked.peak_gib)
 
+    gradients = 0 if cfg.training.lora.rank else footprint.weights
+
     def fits(ratio: float) -> bool:
-        return forecast(cfg, _scaled(footprint, ratio), rows, kind, card_gib).peak_gib <= most_gib
+        smaller = _scaled(footprint, ratio, gradients)
+        return forecast(cfg, smaller, rows, kind, card_gib).peak_gib <= most_gib
 
     fit = [size for axis in _AXES if (size := _largest(axis, cfg, fits))]
     if not fit:
@@ -76,10 +79,10 @@ def _smaller(axis: str, cfg: RootConf) -> Iterator[int]:
         yield size
 
 
-def _scaled(footprint: Footprint, ratio: float) -> Footprint:
-    """With inputs and activations of so many times the size."""
+def _scaled(footprint: Footprint, ratio: float, gradients: int) -> Footprint:
+    """With inputs and activations of so many times the size; the gradients' bytes of a step stay."""
     inputs, activations = round(footprint.inputs * ratio), round(footprint.activations * ratio)
     saved = footprint.inputs + footprint.activations - inputs - activations
-    step = footprint.weights + round((footprint.step - footprint.weights) * ratio) if footprint.step else 0
+    step = gradients + round((footprint.step - gradients) * ratio) if footprint.step else 0
     building = max(footprint.weights, footprint.building - saved)
     return replace(footprint, inputs=inputs, activations=activations, step=step, building=building)

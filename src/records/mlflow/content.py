@@ -11,22 +11,16 @@ import yaml
 
 from src.config.schema.model import DENOISER, PIPELINE, TOKENS
 from src.records.key import AXES
-from src.records.mlflow.shown import shown
 from src.records.pictures import quality_words
 from src.records.pooled import ERROR, ESTIMATE, FOLDER_NAME
-from src.records.record import EMULATED, RECORD_NAME, Outcome, Record
+from src.records.record import RECORD_NAME, Outcome, Record
 from src.records.store import MARKER_NAME
 
-Point = tuple[str, float, int]  # metric, value, step
-
-MAX_POINTS = 200  # of a series
 _MAX_PARAM, _MAX_TAG, _MAX_KEY = 6000, 2000, 250  # characters; MLflow's own limits are 6000, 8000, 250
 _NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
 _NOT_MEASURED = ("tracking", "outputs", "rerun", "plan", "varied")
-_PERCENTILES = range(0, 101, 5)
 _USUAL = {"target": DENOISER, "task": "latency"}
 _OF_SHAPE = ("model.dims.M", "model.dims.K", "model.dims.N")
-LOSSES_NAME = "losses.json"  # in the folder of a training: the loss of each step
 _STATUS = {Outcome.KILLED: "KILLED"}
 
 
@@ -189,62 +183,6 @@ def param_name(key: str) -> str:
 def _text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     return text if len(text) <= _MAX_PARAM else f"{text[: _MAX_PARAM - 1]}…"
-
-
-def points(record: Record, folder: Path) -> list[Point]:
-    """Every metric of a run: single numbers at step 0, series from ``rounds.json``, of a training ``losses.json``.
-
-    Raises:
-        ValueError: one of them cannot be read.
-    """
-    path = folder / "rounds.json"
-    first = shown(record)  # what comes first, run pages and parallel coordinates open with
-    found = [(name, float(value), 0) for name, value in (first | record.metrics).items()]
-    found += _losses(folder / LOSSES_NAME)
-    if "processes" in record.details:
-        each = enumerate(processes(record), 1)
-        found += [("rounds/speedup_of_process", own[0], step) for step, own in each if own]
-    if not path.exists() or record.verdict == EMULATED:
-        return found
-    try:
-        rounds = json.loads(path.read_text(encoding="utf-8"))
-        arms = {arm: [float(ms) for ms in rounds[f"{arm}_ms"]] for arm in ("baseline", "treated")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not readable rounds ({error!r})") from error
-    for arm, times in arms.items():
-        found += _series(f"rounds/{arm}_ms", times)
-        found += _distribution(f"distribution/{arm}_ms", times)
-    pairs = zip(arms["baseline"], arms["treated"], strict=False)
-    return found + _series("rounds/speedup", [base / treated for base, treated in pairs])
-
-
-def _losses(path: Path) -> list[Point]:
-    """The loss of a training's steps; none where nothing was trained."""
-    if not path.exists():
-        return []
-    try:
-        curves = json.loads(path.read_text())
-        found = _series("training/loss_of_step", [float(loss) for loss in curves["loss"]])
-        baseline = [float(loss) for loss in curves.get("baseline_loss", [])]
-        return found + _series("training/baseline_loss_of_step", baseline)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not readable losses ({error!r})") from error
-
-
-def _series(name: str, values: list[float]) -> list[Point]:
-    """At most MAX_POINTS of the values, evenly spaced; their place is the step."""
-    stride = max(1, -(-len(values) // MAX_POINTS))
-    return [(name, value, i) for i, value in enumerate(values) if i % stride == 0]
-
-
-def _distribution(name: str, values: list[float]) -> list[Point]:
-    """The percentiles 0, 5, ..., 100, each at itself as step."""
-    import numpy as np
-
-    if not values:
-        return []
-    found = np.percentile(values, list(_PERCENTILES))
-    return [(name, float(value), p) for value, p in zip(found, _PERCENTILES, strict=True)]
 
 
 def artifacts(folder: Path) -> Iterable[Path]:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from src.records.mlflow import content
 from src.records.mlflow.connection import Connection
+from src.records.mlflow.points import Point
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -47,7 +48,7 @@ class TaggedRuns:
     def log(
         self,
         run_id: str,
-        points: list[content.Point],
+        points: list[Point],
         params: dict[str, str],
         tags: dict[str, str],
         at_ms: int,

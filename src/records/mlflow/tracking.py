@@ -16,6 +16,7 @@ from src.config.schema.root import TrackingConf
 from src.records.mlflow import content
 from src.records.mlflow.connection import Connection, TrackingError, UnpublishableError, connect, explained
 from src.records.mlflow.options import OPTIONS_TAG, options_text
+from src.records.mlflow.points import points as points_of
 from src.records.mlflow.summary import NOTE, headline, sweep_note, sweep_status
 from src.records.mlflow.tagged import TaggedRuns
 from src.records.mlflow.view import publish_view, sweep_link
@@ -173,7 +174,7 @@ class Tracker:
         """Everything of a run; the tag ``published`` comes last."""
         run_id = run.info.run_id
         try:
-            points, settings = content.points(record, folder), content.settings(record, folder)
+            points, settings = points_of(record, folder), content.settings(record, folder)
         except ValueError as error:
             raise UnpublishableError(f"{error}; move it away to publish the rest") from error
         finished = content.milliseconds(record.finished_at)

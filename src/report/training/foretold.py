@@ -18,9 +18,14 @@ _NOTE = (
 )
 
 
-def foretold_html(runs: pd.DataFrame) -> str:
-    """A test and a table, or why there is none; nothing where no step of a Linear was compared."""
-    found = foretold_steps(runs)
+def foretold_html(runs: pd.DataFrame, margin: float) -> str:
+    """A test and a table, or why there is none; nothing where no step of a Linear was compared.
+
+    Args:
+        runs: standing rows of trainings.
+        margin: a speedup within it is neutral, relative.
+    """
+    found = foretold_steps(runs, margin)
     if found is None:
         return ""
     if not found.trials:

@@ -41,7 +41,9 @@ _NOTE = (
 )
 
 
-def training_section(runs: pd.DataFrame, filters: Filters, outputs: Path, whole: pd.DataFrame) -> str:
+def training_section(
+    runs: pd.DataFrame, filters: Filters, outputs: Path, whole: pd.DataFrame, margin: float
+) -> str:
     """Steps by recipes and without, single layers, trainings from scratch; empty where nothing was trained.
 
     Args:
@@ -49,6 +51,7 @@ def training_section(runs: pd.DataFrame, filters: Filters, outputs: Path, whole:
         filters: of the page.
         outputs: where the runs' folders are, and in them the losses.
         whole: of `task=train`.
+        margin: a speedup within it is neutral, relative.
     """
     found, body, drawn = trained(runs), "", 0
     models = found[found["M"].isna()]
@@ -58,7 +61,7 @@ def training_section(runs: pd.DataFrame, filters: Filters, outputs: Path, whole:
         curves = curves_of(rows, outputs) if drawn < _MOST_DRAWN else []
         body += "".join(map(curves_html, curves))
         drawn += len(curves)
-    body += shapes_html(found, filters) + trained_html(whole, filters, outputs)
+    body += shapes_html(found, filters, margin) + trained_html(whole, filters, outputs)
     return section("Training", _NOTE if len(found) else "", body) if body else ""
 
 

@@ -26,7 +26,7 @@ _NOTE = (
 )
 
 
-def shapes_html(runs: pd.DataFrame, filters: Filters) -> str:
+def shapes_html(runs: pd.DataFrame, filters: Filters, margin: float) -> str:
     """Sentences, a map per recipe, a table; nothing where no single layer was trained."""
     found = training_shapes(runs)
     if found.empty:
@@ -40,7 +40,7 @@ def shapes_html(runs: pd.DataFrame, filters: Filters) -> str:
     cut = len(found) - len(listed)
     rows += f'<p class="note">{cut:,} more in <a href="verdicts.csv">verdicts.csv</a>.</p>' if cut else ""
     note = f'<p class="note">{escape(_NOTE)}</p>'
-    return f"<h3>By shape</h3>{note}{words}{drawn}{rows}{foretold_html(runs)}"
+    return f"<h3>By shape</h3>{note}{words}{drawn}{rows}{foretold_html(runs, margin)}"
 
 
 def training_in_words(runs: pd.DataFrame) -> Iterator[str]:

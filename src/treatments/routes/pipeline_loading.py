@@ -1,5 +1,6 @@
 """A whole pipeline through diffusers: written down part by part, and loaded with a PipelineQuantizationConfig."""
 
+import inspect
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -83,4 +84,9 @@ def _without_tokenizers(baseline: Workload, run: RunContext) -> Any:
     """The baseline's pipeline, of the same modules: what stands for tokenizers cannot be written down."""
     pipeline: Any = baseline.module.pipeline
     stand_ins = tokenizers(run.cfg, dict(baseline.module.named_children()))
-    return type(pipeline)(**(pipeline.components | dict.fromkeys(stand_ins)))
+    parts, asked = pipeline.components, inspect.signature(type(pipeline)).parameters
+    # what is no module, such as Wan's expand_timesteps, stands in the configuration alone
+    settings = {
+        name: pipeline.config[name] for name in asked if name in pipeline.config and name not in parts
+    }
+    return type(pipeline)(**(settings | parts | dict.fromkeys(stand_ins)))

@@ -62,7 +62,7 @@ class Database:
             changed: runs that may be another than there; None: any.
         """
         columns = [PRINT, *DECIDING]
-        if known is None or changed is None:
+        if known is None or changed is None or not {*columns} <= {*known}:  # no run had a speedup yet
             return self._marks(self._starts_ms)
         stays = known["run_id"].astype(object).isin(self._starts_ms.keys() - changed)
         same = known.loc[stays, ["run_id", *columns]].set_index("run_id")
