@@ -150,7 +150,7 @@ def test_int8_layers_take_parts_of_a_sequence():
         seen.append(given.grad)
         for part in (text, image):
             convert(part, Int8MixedPrecisionTrainingConfig(module_swap=True), {"0"})
-    assert gradient_sqnr_db({"x": seen[0]}, {"x": seen[1]}) > (15 if int8_matmul_saturates() else 25)
+    assert gradient_sqnr_db({"x": seen[0]}, {"x": seen[1]}) > (5 if int8_matmul_saturates() else 25)
 
 
 def test_a_loss_that_is_no_number_is_told_with_its_step(compose, execute_run, tmp_path):
