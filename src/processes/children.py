@@ -7,6 +7,7 @@ A Python that is started with ``-c``, as multiprocessing does it, looks for modu
 import contextlib
 import multiprocessing
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from multiprocessing import forkserver, util
@@ -34,11 +35,25 @@ def fork_server() -> ForkServerContext:
     short_sockets()
     os.environ[PLACE_VARIABLE] = here()
     try:
-        with contextlib.chdir(_SOURCES):  # where it finds the modules above
+        with contextlib.chdir(_SOURCES), _deaf_to_slurm():  # in the folder where it finds the modules above
             forkserver.ensure_running()
     finally:
         del os.environ[PLACE_VARIABLE]
     return context
+
+
+@contextlib.contextmanager
+def _deaf_to_slurm() -> Iterator[None]:
+    """Processes started inside never see SIGUSR2, which SLURM sends to all of a job: it is for the job's own process.
+
+    It would end the fork server and its run, and who is first to notice is chance: the job that was told to leave, or
+    the one that finds its run dead.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

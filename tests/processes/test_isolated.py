@@ -120,6 +120,12 @@ def test_an_interrupt_ends_the_child_and_goes_on_upwards(server: Preloaded, tmp_
         assert is_gone(pid)
 
 
+def test_slurm_s_warning_to_all_of_a_job_ends_no_child(server: Preloaded, tmp_path: Path) -> None:
+    """It is the job's own process that is to leave."""
+    ending = server.run(jobs.signal_itself, (signal.SIGUSR2,), log=tmp_path / "log", timeout_s=240)
+    assert ending.by is EndedBy.ITSELF
+
+
 def test_the_next_job_runs_as_if_nothing_had_happened(server: Preloaded, tmp_path: Path) -> None:
     server.run(jobs.kill_itself, (signal.SIGKILL,), log=tmp_path / "log", timeout_s=240)
     assert server.run(jobs.answer, (1,), log=tmp_path / "log", timeout_s=240).answer == 2
