@@ -20,6 +20,7 @@ from src.config.schema.quant import QuantConf
 from src.config.schema.root import CompileConf
 from src.devices.device import Device
 from src.outcomes import code_place
+from src.timers.steps import mark_step
 from src.workloads.workload import Workload, is_torchs_own
 
 
@@ -90,6 +91,11 @@ def compiler_counts() -> CompilerCounts:
         + autograd["autograd_cache_bypass"]
         + inductor["fxgraph_cache_bypass"],
     )
+
+
+def cuda_graphs_skipped() -> int:
+    """How many compiled parts inductor did not record as CUDA graphs though it was told to; why is in its log."""
+    return int(counters["inductor"]["cudagraph_skips"])
 
 
 def graph_break_reasons() -> dict[str, int]:
@@ -190,6 +196,7 @@ def timed_first_call(workload: Workload, device: Device) -> tuple[FirstCall, Any
         The timing and the call's output.
     """
     before = compiler_counts()
+    mark_step(device)  # before any step is marked, torch takes each compiled block for a step of its own
     started = time.perf_counter()
     output = workload.call()
     device.synchronize()

@@ -7,7 +7,13 @@ import torch
 
 from src.autoquant.known import DETAIL, layer_config, layer_settings
 from src.autoquant.search import Autoquant
-from src.compilation.scopes import Compiled, compiler_counts, compiler_options, graph_break_reasons
+from src.compilation.scopes import (
+    Compiled,
+    compiler_counts,
+    compiler_options,
+    cuda_graphs_skipped,
+    graph_break_reasons,
+)
 from src.config.schema.arms import is_usual
 from src.context import RunContext
 from src.measurement.paired import measure_interleaved
@@ -48,6 +54,7 @@ from src.tasks.conclusions.power_cap import counting_estimate
 from src.tasks.planned import PlannedArms, measure_planned
 from src.tasks.samples import compare_samples
 from src.tasks.startup import measure_startup
+from src.timers.steps import mark_step
 from src.treatments.routes.loading import check_loading
 from src.treatments.routes.making import make_treated
 from src.treatments.scheme import Scheme, make_scheme
@@ -135,6 +142,7 @@ def measure_and_conclude(arms: Untreated, run: RunContext, treated: Arm) -> None
     if arms.together:
         with run.phase("compile baseline"):
             for arm in filter(None, (arms.baseline, arms.rival)):
+                mark_step(run.device)
                 arm.call()  # autoquant's trials and warm first calls made Dynamo forget it
     compiled = compiler_counts()
     timed = interleaved(arms, treated, run) if arms.alone is None else time_after(arms.alone, treated, run)
@@ -157,7 +165,7 @@ def tell_timed(timed: Timed, compiled: Compiled, arms: Untreated, treated: Arm, 
     conclude(estimate, timed, run)
     record.metrics |= latency_metrics(timed.counted, estimate, run.cfg.batch)
     record.metrics |= both_speedups(timed.rounds, estimate, run.cfg)
-    record.metrics |= device_metrics(timed, run.cfg.batch) | host_metrics(timed.host)
+    record.metrics |= device_metrics(timed, run.cfg.batch) | host_metrics(timed)
     record.metrics |= memory_metrics(baseline, treated, arms.beside_bytes, run.device)
     time_components(run, {"": treated} if alone else {"baseline_": baseline, "": treated})
     profile_arms(run, *([treated] if alone else [baseline, treated]))
@@ -168,6 +176,9 @@ def tell_timed(timed: Timed, compiled: Compiled, arms: Untreated, treated: Arm, 
     }
     record.metrics |= compile_metrics(firsts, compiled.counts, compiled.recompiles)
     record.details["graph_breaks"] = compiled.breaks
+    if skipped := cuda_graphs_skipped():
+        said = f"CUDA graphs: {skipped} compiled parts were not recorded as graphs; run.log has inductor's reasons"
+        record.details.setdefault("warnings", []).append(said)
 
 
 def interleaved(arms: Untreated, treated: Arm, run: RunContext) -> Timed:

@@ -20,6 +20,7 @@ from src.statistics.speedup import Verdict, verdict
 from src.tasks.arms.arm import Arm, prepare
 from src.tasks.arms.timing import Timed, conditions, host_times, is_part, watched
 from src.tasks.conclusions.conclusion import doubts
+from src.timers.steps import mark_step
 from src.treatments.layers import LayerRow
 from src.treatments.routes.making import Second, make_treated, search_first
 
@@ -92,6 +93,7 @@ class PlannedArms:
         run, baseline, conf = self.run, self.baseline, _look_conf(self.run.cfg.measure)
         if self.alone is None:
             with run.phase("compile baseline"):
+                mark_step(run.device)
                 baseline.call()  # the trials made Dynamo forget it
             with (
                 run.phase("autoquant wholes"),

@@ -62,6 +62,8 @@ def measure_training(run: RunContext) -> None:
         _compare_first(look, seen, run)
         del look, seen
         treated = prepare("treated", own, run)
+        given = own_baseline.given_bytes()  # is not shared: the treated arm was built anew
+        treated.peaks, treated.compile_peaks = treated.peaks.less(given), treated.compile_peaks.less(given)
         arms = Untreated(workload, rows, baseline)
         _note_state(baseline, treated, run)
         _compare_curves(baseline, treated, run)
@@ -156,11 +158,7 @@ def _compare_curves(baseline: Arm, treated: Arm, run: RunContext) -> None:
     for name, losses in curves.items():
         if len(kept[name]) < len(losses):
             step = next(i for i, loss in enumerate(losses, 1) if not math.isfinite(loss))
-            raise RunEndedError(
-                Outcome.BAD_NUMERICS,
-                f"the {name} arm's loss of step {step} is {losses[step - 1]}",
-                "a smaller training.learning_rate; or another dtype or recipe",
-            )
+            _check_loss(losses[step - 1], f"of step {step}", name)
     run.record.details["trained"] = {"steps": run.cfg.training.steps, "step": work_of(run.cfg)}
     run.record.metrics |= {
         "training/steps": float(run.cfg.training.steps),
@@ -169,6 +167,15 @@ def _compare_curves(baseline: Arm, treated: Arm, run: RunContext) -> None:
         "training/loss": curves["treated"][-1],
         "quality/loss_distance": curve_distance(curves["baseline"], curves["treated"]),
     }
+
+
+def _check_loss(loss: float, when: str, arm: str) -> None:
+    if not math.isfinite(loss):
+        raise RunEndedError(
+            Outcome.BAD_NUMERICS,
+            f"the {arm} arm's loss {when} is {loss}",
+            "a smaller training.learning_rate; or another dtype or recipe",
+        )
 
 
 def _compare_adapted(baseline: TrainingArm, treated: TrainingArm, run: RunContext) -> None:
@@ -203,4 +210,6 @@ def _time(arms: Untreated, treated: Arm, run: RunContext) -> None:
     before = compiler_counts()
     timed = interleaved(arms, treated, run)
     recompiles = compiler_counts().since(before).graphs
+    for arm in (arms.baseline, treated):  # each round went on with the training
+        _check_loss(float(arm.call()), "after the last round", arm.name)
     tell_timed(timed, Compiled(compiler_counts(), graph_break_reasons(), recompiles), arms, treated, run)

@@ -102,6 +102,11 @@ class TrainingArm(Workload):
         states = (value for state in self.optimizer.state.values() for value in state.values())
         return sum(tensor_bytes(value) for value in states if isinstance(value, torch.Tensor))
 
+    def given_bytes(self) -> int:
+        """Of what a step is given: the arguments of a call, and what the output is to be."""
+        leaves = (leaf for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, torch.Tensor))
+        return sum(tensor_bytes(each) for each in (*self.targets, *leaves))
+
     def _forget_inputs(self) -> None:
         for each in self.inputs:
             each.grad = None

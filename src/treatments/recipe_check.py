@@ -151,6 +151,12 @@ def _graphs(cfg: RootConf, kind: str) -> None:
             f"recipe.cuda_graphs: torch records what is compiled, and compile={cfg.compile.name} compiles nothing",
             "compile=regional or default",
         )
+    if cfg.recipe.cache.name != "none":
+        raise unsupported(
+            f"recipe.cuda_graphs: recipe.cache={cfg.recipe.cache.name} keeps tensors from one step to the next, "
+            "which the next call of a CUDA graph overwrites",
+            "recipe.cuda_graphs=false, or cache=none",
+        )
 
 
 def _offload(cfg: RootConf, kind: str) -> None:

@@ -89,6 +89,16 @@ def test_cuda_graphs_do_not_overwrite_the_compared_output(compose, execute_run, 
     assert record.metrics["quality/cosine"] > 0.9999
 
 
+def test_cuda_graphs_block_by_block_in_both_arms(compose, execute_run):
+    """Each block is a graph of its own, and what one gives to the next is not overwritten."""
+    cfg = compose("model=flux-tiny", "gpu=auto", "dtype=bfloat16", "compile=regional", "quant=float8wo",
+                  "recipe.cuda_graphs=true", "measure.budget_s=1")  # fmt: skip
+    record = execute_run(cfg)
+    assert record.outcome == "ok", record.reason
+    assert record.metrics["quality/cosine"] > 0.99
+    assert not [said for said in record.details.get("warnings", []) if "CUDA graphs" in said]
+
+
 def test_in_turn_cuda_graphs_leave_no_memory_behind(compose, run_context):
     """The baseline's output and work lie in its graphs' own memory, 128 MiB and more: the next arm needs it."""
     cfg = compose(*LINEAR[:2], "compile=reduce-overhead", "model.dims={M:16384,K:4096,N:4096}", "quant=none",

@@ -1,5 +1,6 @@
 """Arms compiled without a model are what the run compiles: it finds all of it, and computes the same."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -48,13 +49,21 @@ def test_a_run_finds_what_was_compiled_without_its_model(
     assert [apart.metrics[name] for name in same] == [found[name] for name in same]
 
 
-@pytest.mark.parametrize("override", ["quant=int8_static", "compile.mode=max-autotune"])
-def test_what_goes_by_values_or_by_timing_is_left_to_the_run(
-    compose: Compose, cpu: Device, tmp_path: Path, override: str
-) -> None:
-    cfg = compose(*SMALL_LINEAR, "quant=int8wo", "compile=default", f"outputs={tmp_path}", override)
+def test_what_goes_by_timing_is_left_to_the_run(compose: Compose, cpu: Device, tmp_path: Path) -> None:
+    options = ("quant=int8wo", "compile=default", f"outputs={tmp_path}", "compile.mode=max-autotune")
+    cfg = compose(*SMALL_LINEAR, *options)
     compile_arms(cfg, identity(cfg), cpu)
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_of_what_goes_by_values_the_baseline_is_compiled(
+    compose: Compose, cpu: Device, cold_cache: Path, tmp_path: Path
+) -> None:
+    cfg = compose(*SMALL_LINEAR, "quant=int8_static", "compile=default", f"outputs={tmp_path}")
+    forget_all_compiled()
+    compile_arms(cfg, identity(cfg), cpu)
+    (found,) = tmp_path.rglob("*.json")
+    assert list(json.loads(found.read_text(encoding="utf-8"))) == ["baseline"]
 
 
 def test_nothing_is_timed_on_a_device_that_others_measure_on() -> None:

@@ -42,7 +42,7 @@ def concluded(composed, run_context):
         timed = Timed(rounds, [Watch(Blind(), load, [])], host=host or {}, blocks=blocks)
         estimate = counting_estimate(estimate_speedup(rounds, run.cfg.measure), timed, run)
         conclude(estimate, timed, run)
-        run.record.metrics |= host_metrics(timed.host)
+        run.record.metrics |= host_metrics(timed)
         return run.record
 
     return made
@@ -209,3 +209,13 @@ def test_counted_rounds_are_those_of_the_blocks():
     timed = Timed(Rounds(), [], blocks=blocks(2.0))
     assert timed.counted.baseline_ms == [1.0] * 16
     assert timed.counted.treated_ms == [0.5] * 16
+
+
+def test_at_the_power_cap_no_share_of_waiting_is_told(concluded):
+    """Both times are of other clocks there."""
+    host = {"baseline_": FAST_HOST, "": FAST_HOST}
+    capped = concluded(synthetic_rounds(1.24), host=host, blocks=blocks(1.31)).metrics
+    plain = concluded(synthetic_rounds(1.24), host=host).metrics
+    assert "latency/waiting_share" in plain
+    assert "latency/waiting_share" not in capped
+    assert capped["latency/device_ms"] == plain["latency/device_ms"] == 9.0

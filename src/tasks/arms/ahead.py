@@ -53,8 +53,8 @@ def compile_ahead(cfg: RootConf, record: Record, cpus: frozenset[int]) -> None:
 def compile_arms(cfg: RootConf, record: Record, device: Device) -> None:
     """Compile both arms, and tell the run the seconds of the first call of each that was not in the cache.
 
-    Nothing is done for a scheme that goes by values, where kernels are chosen by timing them, or for a treatment that
-    is not quantizing alone.
+    Only the baseline where the scheme goes by values; nothing where kernels are chosen by timing them, or for a
+    treatment that is not quantizing alone.
 
     Raises:
         Exception: whatever building, quantizing and compiling raise without content.
@@ -62,16 +62,17 @@ def compile_arms(cfg: RootConf, record: Record, device: Device) -> None:
     scheme = make_scheme(cfg.quant)
     scheme.check(device, cfg.dtype)
     compiled = compiled_as(cfg)
-    if scheme.observes(device) or needs_the_device(compiled) or not is_usual(cfg):
+    if needs_the_device(compiled) or not is_usual(cfg):
         return
     with compiler_options(cfg.compile, cfg.quant, device.kind), without_content():
         workload = build_workload(cfg, device)
         rows, _ = capture_layers(workload, cfg.quant.components, keep=False)
         seconds = {"baseline": compile_only(workload, compiled)}
-        treated = workload.twin()
-        with kept_options():
-            scheme.apply(treated, rows, RunContext(cfg, record, Path(), device, lambda _: None))
-        seconds["treated"] = compile_only(treated, compiled)
+        if not scheme.observes(device):
+            treated = workload.twin()
+            with kept_options():
+                scheme.apply(treated, rows, RunContext(cfg, record, Path(), device, lambda _: None))
+            seconds["treated"] = compile_only(treated, compiled)
     found = {name: round(took_s, 3) for name, took_s in seconds.items() if took_s is not None}
     write_json(_place(cfg, record), found)
 

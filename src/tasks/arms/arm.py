@@ -79,6 +79,7 @@ def prepare_again(arm: Arm, beside_bytes: int, run: RunContext) -> Arm:
         run: the present one.
     """
     with run.phase(f"compile {arm.name}"):
+        mark_step(run.device)
         arm.call()
         run.device.synchronize()
     with run.phase("memory"), peak_memory(run.device) as peaks:

@@ -13,17 +13,18 @@ from src.timers.host import HostTime
 Note = tuple[str, str]  # a reason and a remedy; both may be empty
 
 
-def host_metrics(host: dict[str, HostTime]) -> dict[str, float]:
+def host_metrics(timed: Timed) -> dict[str, float]:
     """``latency/host_ms``, ``device_ms`` and ``waiting_share`` of each arm that has them.
 
-    Args:
-        host: by metric prefix (``baseline_`` or nothing).
+    No share where the device stood at its power cap: `wall_ms` is of the clock that it had there, `device_ms`, of
+    single calls with pauses between, of a higher one.
     """
     metrics = {}
-    for prefix, arm in host.items():
+    for prefix, arm in timed.host.items():
         metrics[f"latency/{prefix}host_ms"] = arm.host_ms
         metrics[f"latency/{prefix}device_ms"] = arm.device_ms
-        metrics[f"latency/{prefix}waiting_share"] = arm.waiting_share
+        if timed.blocks is None:
+            metrics[f"latency/{prefix}waiting_share"] = arm.waiting_share
     return metrics
 
 
