@@ -1,6 +1,7 @@
-"""Keep a section of a report as a picture: ``python docs/make_section_picture.py REPORT.html HEADING PNG``.
+"""Keep a section of a report as a picture: ``python docs/make_section_picture.py REPORT.html HEADING PNG [PIXELS]``.
 
-HEADING is the section's name in an address, as ``starting-from-a-package``. Needs Chromium.
+HEADING is the section's name in an address, as ``starting-from-a-package``; PIXELS the most of its height that is kept.
+Needs Chromium.
 """
 
 import json
@@ -13,8 +14,8 @@ from make_screenshots import Browser
 _WIDTH, _MOST = 1180, 900
 
 
-def main(report: str, heading: str, picture: str) -> None:
-    """Show the section alone, and shoot it as high as it is."""
+def main(report: str, heading: str, picture: str, most: str = str(_MOST)) -> None:
+    """Show the section alone, and shoot it as high as it is, or as is kept."""
     own = f"document.getElementById({json.dumps(heading)}).closest('section')"
     alone = f"""document.body && {own} && (document.body.replaceChildren({own}),
         document.body.style.padding = '0 24px', {own}.style.margin = '0', {own}.offsetHeight)"""
@@ -24,7 +25,7 @@ def main(report: str, heading: str, picture: str) -> None:
         try:
             browser.shoot(address, Path(picture), _WIDTH, _MOST, ready=alone)
             bottom = browser.run("document.querySelector('section').getBoundingClientRect().bottom")
-            browser.shoot(address, Path(picture), _WIDTH, min(int(bottom) + 24, _MOST), ready=alone)
+            browser.shoot(address, Path(picture), _WIDTH, min(int(bottom) + 24, int(most)), ready=alone)
         finally:
             browser.process.terminate()
             browser.process.wait()

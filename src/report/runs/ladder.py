@@ -23,7 +23,7 @@ _EAGER, _TOGETHER = "eager", "together"  # the rows around the steps
 _NAMED = ("quant", "compile")  # keys of a treatment whose values name what they add
 _KEY = re.compile(r"^recipe\.\w+: ")  # a reason begins with the key of what it is about
 _NOTE = (
-    "One thing is added after the other. Each step is measured against the one before it, both arms alternating. "
+    "One thing is added after the other. Each step is measured against the one before it. "
     "Its bar begins where the step before ended, on a scale of how many times as fast as at the start. The thin "
     "line is its own 95 % interval. The last row is what the steps give together, their product; its interval "
     "holds the errors of all. What device or model cannot have (unsupported) has no bar, and the later steps do "
