@@ -1,7 +1,7 @@
 """Keep a section of a report as a picture: ``python docs/make_section_picture.py REPORT.html HEADING PNG [PIXELS]``.
 
-HEADING is the section's name in an address, as ``starting-from-a-package``; PIXELS the most of its height that is kept.
-Needs Chromium.
+HEADING is the section's name in an address, as ``starting-from-a-package``; PIXELS the most of its height that is
+kept. Needs Chromium.
 """
 
 import json
