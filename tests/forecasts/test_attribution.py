@@ -20,7 +20,7 @@ PUBLISHED = Path("outputs/published/nvidia-h200")
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory) -> list[Attribution]:
-    """Of FLUX.1-dev's runs on an H200, from cells of single layers on it."""
+    """Of FLUX.1-dev's runs and one of Qwen-Image on an H200, from cells of single layers on it."""
     folder = tmp_path_factory.mktemp("records")
     with tarfile.open(PUBLISHED / "records.tar.gz") as records:
         records.extractall(folder, filter="data")
@@ -31,10 +31,10 @@ def published(tmp_path_factory) -> list[Attribution]:
 
 
 def test_published_models_are_foretold(published):
-    """int8dq, 5.5 % off, is the worst; of static scales no layer was measured."""
+    """int8dq, 5.5 % off, is the worst; of static scales no layer was measured. Two models."""
     known = [each for each in published if each.told.verdict != "unknown"]
     assert [each.treatment.split()[0] for each in published if each not in known] == ["float8_static"]
-    assert len(known) == 5
+    assert len(known) == 6
     for each in known:
         ratio, low, high = each.measured
         assert each.told.speedup == pytest.approx(ratio, rel=0.06)
@@ -57,7 +57,7 @@ def test_the_gap_is_split(published):
     told = " ".join(attributions_in_words([row]))
     assert "measured 1.26× (1.24–1.28), foretold 1.28" in told
     assert "at the power limit its clock was +9.4%" in told
-    assert "the device waits for the host 7% → 13% of a call" in told
+    assert "waits for the host" not in told, "its times are of two clocks"
     assert "measure.profile=true tells the rest apart" in told
 
 
@@ -71,7 +71,7 @@ def test_a_real_profile_splits_the_call(published):
         "attention": (26, 24),
         "other kernels": (17, 26),
         "- of it fused with quantizing": (0, 18),
-        "no kernel runs": (9, 9),
+        "no kernel runs, or at a lower clock": (9, 9),
     }
 
 
@@ -79,7 +79,7 @@ def test_the_report_shows_it(published):
     page = attribution_section(published)
     assert "Where the time goes: measured and foretold" in page
     assert "4608×15360×3072" in page
-    assert page.count("<details>") == 6
+    assert page.count("<details>") == 7
     assert attribution_section([]) == ""
 
 

@@ -99,7 +99,11 @@ def _attributed(
     whole = put_together(layers, rest)
     unknown = Forecast(UNKNOWN, reason=whole.withheld)
     told = unknown if whole.withheld else forecaster.told(math.log(whole.speedup), whole.spread(), 0, "")
-    waits = [float(row.get(f"latency/{arm}waiting_share", np.nan)) for arm in ("baseline_", "")]
+    clock = _clock(row)
+    if math.isfinite(clock):  # earlier records say it there too, of times by two clocks
+        waits = [math.nan, math.nan]
+    else:
+        waits = [float(row.get(f"latency/{arm}waiting_share", np.nan)) for arm in ("baseline_", "")]
     found = Attribution(
         workload=workload_text(row),
         treatment=treatment_text(row),
@@ -111,7 +115,7 @@ def _attributed(
         told=told,
         parts=[],
         profiled=math.isfinite(rest.linear_ms),
-        clock=_clock(row),
+        clock=clock,
         waiting=(waits[0], waits[1]),
     )
     return replace(found, parts=list(_profiled(row, found) if found.profiled else _subtracted(found)))
@@ -154,13 +158,15 @@ def _profiled(row: Row, found: Attribution) -> Iterator[Part]:
     others = [each["other"] + each["quantize_fused"] for each in (base, treated)]
     yield Part("other kernels", others[0], others[1], others[0])
     yield Part("- of it fused with quantizing", base["quantize_fused"], treated["quantize_fused"], math.nan)
-    yield Part("no kernel runs", base["idle"], treated["idle"], base["idle"])
+    left = "no kernel runs" if math.isnan(found.clock) else "no kernel runs, or at a lower clock"
+    yield Part(left, base["idle"], treated["idle"], base["idle"])
 
 
 def _kinds(row: Row, arm: str, call_ms: float) -> dict[str, float]:
     """Milliseconds of each kind in a measured call: kernels as profiled, and what they leave of the call.
 
-    A profiler slows the host and not the kernels: it sees the device idle for longer than it is in a call.
+    A profiler slows the host and not the kernels: it sees the device idle for longer than it is in a call. At a power
+    limit the profiled call, alone, has a higher clock than those that were timed: what is left is of both.
     """
     prefix, kinds = f"profile/{arm}", ("matmul", "attention", "quantize", "quantize_fused", "other")
     busy_ms = float(row[f"{prefix}total_ms"])
