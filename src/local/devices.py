@@ -8,7 +8,7 @@ from typing import Any
 from src.config.errors import ConfigError
 from src.config.schema.root import AUTO, GpuConf, RootConf
 from src.processes.isolated import EndedBy, Preloaded
-from src.workloads.dtype import scheme_takes
+from src.workloads.dtype import DtypeRates, auto_dtype, knows_bfloat16, scheme_takes
 
 
 class Devices:
@@ -47,7 +47,10 @@ class Devices:
         """The configuration with the dtype that dtype=auto stands for, so that both have one key."""
         if cfg.dtype != AUTO or "absent" in device:
             return cfg
-        asked = repr((cfg.gpu, scheme_takes(cfg, device["kind"]), cfg.measure.ceilings))
+        takes, capability = scheme_takes(cfg, device["kind"]), device.get("compute_capability")
+        if knows_bfloat16(capability):  # no process opens the device for what its description says
+            return replace(cfg, dtype=auto_dtype(capability, takes, DtypeRates))
+        asked = repr((cfg.gpu, takes, cfg.measure.ceilings))
         if asked not in self._dtypes:
             log = self.folder / "dtype.log"
             ending = self.server.run(describe_dtype, (cfg,), log=log, timeout_s=300)

@@ -52,3 +52,10 @@ def test_it_is_asked_once_per_choice(sweep: LocalSweep, compose: Any, tmp_path: 
 
 def test_a_device_that_is_not_here_leaves_it_open(sweep: LocalSweep, compose: Any) -> None:
     assert sweep.devices.with_dtype(compose("dtype=auto"), {"absent": "no such device"}).dtype == "auto"
+
+
+def test_of_a_gpu_with_bfloat16_its_description_says_it(sweep: LocalSweep, compose: Any) -> None:
+    """Opening a GPU in one more process takes seconds of it."""
+    gpu = {"kind": "cuda", "compute_capability": 9.0}
+    assert sweep.devices.with_dtype(compose("dtype=auto", "quant=float8dq"), gpu).dtype == "bfloat16"
+    assert sweep.server.jobs == []  # type: ignore[attr-defined]
