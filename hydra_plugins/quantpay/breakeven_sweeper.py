@@ -128,6 +128,7 @@ class BreakevenSweeper(CheckedSweeper):
         configs = list(checked_jobs(self._loader, self._config, ends))
         refuse_unchanged(self._conf.axis, *configs[:2])
         margin = configs[0].measure.margin
+        self._confidences = [first.measure.confidence for first in configs[::2]]
         outputs = Path(configs[0].outputs)
         known = forecaster(outputs, self._conf.imports, aliases("quant", self._loader), margin)
         return [
@@ -149,8 +150,8 @@ class BreakevenSweeper(CheckedSweeper):
         returns.append(self._launcher.launch(jobs, initial_job_idx=sum(map(len, returns))))
         folders = [done.working_dir and Path(done.working_dir) for done in returns[-1]]
         return [
-            point(self._along[index], folder or None)
-            for (_, index), folder in zip(batch, folders, strict=True)
+            point(self._along[index], folder or None, self._confidences[number])
+            for (number, index), folder in zip(batch, folders, strict=True)
         ]
 
     def _measured(

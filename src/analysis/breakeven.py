@@ -7,10 +7,11 @@ for monotone: each crossing is reported.
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+
+from src.statistics.errors import errors
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -33,7 +34,8 @@ class Curve:
 
     m: Array
     log_speedup: Array
-    sigma: Array  # standard deviation of log_speedup
+    sigma: Array  # standard error of log_speedup
+    freedom: Array | None = None  # its degrees of freedom; infinity, and None for all: normal
 
     def __post_init__(self) -> None:
         if (
@@ -48,6 +50,8 @@ class Curve:
             np.isfinite(self.log_speedup).all() and np.isfinite(self.sigma).all() and (self.sigma >= 0).all()
         ):
             raise ValueError("log speedups and sigmas must be finite, sigmas at least 0")
+        if self.freedom is not None and (self.freedom.shape != self.m.shape or not (self.freedom > 0).all()):
+            raise ValueError("a curve needs as many degrees of freedom as M, above 0")
 
 
 @dataclass(frozen=True)
@@ -63,15 +67,29 @@ class Crossing:
     seen: float = 1.0  # share of the bootstrap's curves that cross in this direction at all
 
 
-def curve(m: Array, speedup: Array, ci_low: Array, ci_high: Array, confidence: float | Array = 0.95) -> Curve:
-    """A curve from speedups (ratios) with intervals of the given confidence, taken for log-normal."""
-    levels = np.broadcast_to(np.asarray(confidence, dtype=np.float64), m.shape)
-    z = np.array([NormalDist().inv_cdf(0.5 + level / 2) for level in levels])
-    sigma = (np.log(ci_high) - np.log(ci_low)) / (2 * z)
+def curve(
+    m: Array,
+    speedup: Array,
+    ci_low: Array,
+    ci_high: Array,
+    confidence: float | Array = 0.95,
+    error: float | Array = np.nan,
+) -> Curve:
+    """A curve from speedups (ratios) with intervals.
+
+    Args:
+        m: in whatever order.
+        speedup: of each.
+        ci_low: of its interval.
+        ci_high: likewise.
+        confidence: of the intervals.
+        error: standard errors of log(speedup) that the intervals were made of, by Student's t; not a number: it is
+            not known, and the interval is taken for a normal's.
+    """
+    sigma, freedom = errors(np.log(ci_low), np.log(ci_high), error, confidence)
     order = np.argsort(m)
-    return Curve(
-        m[order].astype(np.float64), np.log(speedup)[order].astype(np.float64), np.maximum(sigma, 0.0)[order]
-    )
+    m, logs = m[order].astype(np.float64), np.log(speedup)[order].astype(np.float64)
+    return Curve(m, logs, sigma[order], freedom[order])
 
 
 def crossings(
@@ -79,12 +97,12 @@ def crossings(
 ) -> list[Crossing]:
     """Every crossing of the curve with 1, by growing M, with intervals from a parametric bootstrap.
 
-    Each of `samples` curves is drawn from normals around the measured log speedups. Its crossing nearest to
-    the curve's own in the same direction counts; where it has none, the crossing lies outside of what was
-    measured, on the side that the curve's ends allow.
+    Each of `samples` curves is drawn around the measured log speedups, from Student's t with their degrees of
+    freedom. Its crossing nearest to the curve's own in the same direction counts; where it has none, the crossing
+    lies outside of what was measured, on the side that the curve's ends allow.
     """
     x = np.log(points.m)
-    drawn = points.log_speedup + points.sigma * _normals(samples, x.size, seed)
+    drawn = points.log_speedup + points.sigma * _deviates(points.freedom, samples, x.size, seed)
     return [
         _with_interval(x, at, direction, drawn, confidence)
         for at, direction in _crossings(x, points.log_speedup)
@@ -95,6 +113,18 @@ def crossings(
 def _normals(samples: int, size: int, seed: int) -> Array:
     """The same draws for every curve of so many points: there may be thousands of curves."""
     return np.random.default_rng(seed).normal(size=(samples, size))
+
+
+def _deviates(freedom: Array | None, samples: int, size: int, seed: int) -> Array:
+    """Student's t of these degrees of freedom: normals, divided by what their standard error may be off by."""
+    drawn = _normals(samples, size, seed)
+    if freedom is None or np.isinf(freedom).all():
+        return drawn
+    told = np.flatnonzero(np.isfinite(freedom))
+    squares = np.random.default_rng([seed, 1]).chisquare(freedom[told], (samples, told.size))
+    drawn = drawn.copy()
+    drawn[:, told] *= np.sqrt(freedom[told] / np.maximum(squares, np.finfo(float).tiny))
+    return drawn
 
 
 def _crossings(x: Array, y: Array) -> list[tuple[float, Direction]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 from src.records.pooled import PAIRS, is_measured, process_folder
 from src.records.record import RECORD_NAME, Record, RecordError, read_record
@@ -50,8 +50,8 @@ def latency(runs: Runs, arm: str, between: float, confidence: float) -> Latency 
     if len(medians) > 1:
         found = pool([Process(ms, ms, ms, 0.0) for ms in medians], confidence)
         return Latency(found.speedup, math.log(found.ci_high / found.speedup))
-    error = _of_rounds(runs[0][0], arm)
-    half = float(ndtri((1 + confidence) / 2)) * math.hypot(error, between)
+    upper = (1 + confidence) / 2
+    half = math.hypot(_of_rounds(runs[0][0], arm, upper), float(ndtri(upper)) * between)
     return Latency(medians[0], half) if math.isfinite(half) else None
 
 
@@ -78,12 +78,13 @@ def _usable(times: Sequence[float | None]) -> Iterator[float]:
     yield from (ms for ms in times if ms is not None and math.isfinite(ms) and ms > 0)
 
 
-def _of_rounds(record: Record, arm: str) -> float:
-    """Standard error of the logarithm of one process' median; not a number where it is not known."""
+def _of_rounds(record: Record, arm: str, upper: float) -> float:
+    """How far the logarithm of one process' median may be off, by Student's t; not a number: it is not known."""
     low, high, pairs = (
         record.metrics.get(name, math.nan) for name in (f"latency/{arm}p10_ms", f"latency/{arm}p90_ms", PAIRS)
     )
     rounds = max(pairs / max(record.metrics.get("speedup/processes", 1.0), 1.0), 1.0)
     if not (0 < low <= high < math.inf and math.isfinite(rounds)):
         return math.nan
-    return float(_OF_A_MEDIAN * np.log(high / low) / _TENTHS / math.sqrt(rounds))
+    error = _OF_A_MEDIAN * np.log(high / low) / _TENTHS / math.sqrt(rounds)
+    return float(error * stdtrit(max(rounds - 1, 1), upper))

@@ -16,6 +16,7 @@ from src.analysis.breakeven import Array, Crossing, Direction, crossings, curve
 from src.analysis.runs.frame import compared, layer_level
 from src.analysis.runs.tracked.kept import pieces
 from src.config.program import program
+from src.records.pooled import ESTIMATE, POOLED_ERROR
 from src.statistics.speedup import Verdict
 
 GROUP = ["device", "model", "target", "dtype", "compile", "quant", "variant", "K", "N"]
@@ -24,7 +25,7 @@ COLUMNS = [
     *("case", "direction", "m", "m_low", "m_high", "low_open", "high_open", "seen", "decided"),
     *("m_min", "m_max", "points", "best", "best_low", "best_high", "best_m", "ranges", "says"),
 ]
-_SPEEDUP = ("speedup/ratio", "speedup/ci_low", "speedup/ci_high", "confidence")
+_SPEEDUP = (*ESTIMATE, "confidence", POOLED_ERROR)
 _CONTROL = "none"
 _MANY = 500  # curves, whose crossings are kept
 _IN_WORDS = {
@@ -53,7 +54,7 @@ class Shapes:
     group: dict[str, object]  # of GROUP
     ms: list[int]  # measured, rising
     verdicts: list[str]  # of each M
-    speedups: Array  # (4, M): speedup, the ends of its interval, and that one's confidence
+    speedups: Array  # (5, M): speedup, the ends of its interval, that one's confidence and error, of _SPEEDUP
     _every: pd.DataFrame
     _place: slice
 
@@ -160,7 +161,7 @@ def _crossing(told: dict[str, Any]) -> Crossing:
 
 
 def _rows(curve_: Shapes, found: Sequence[Crossing]) -> Iterator[dict[str, object]]:
-    ms, (speedup, low, high, _) = curve_.ms, curve_.speedups
+    ms, (speedup, low, high, *_) = curve_.ms, curve_.speedups
     best = int(speedup.argmax())
     common = curve_.group | {
         "case": str(curve_.case),

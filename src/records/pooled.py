@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FOLDER_NAME = "processes"
 ESTIMATE = ("speedup/ratio", "speedup/ci_low", "speedup/ci_high")
 ERROR, PAIRS = "speedup/error", "speedup/pairs"
+POOLED_ERROR = "speedup/pooled_error"  # what the interval is made of; of one process its ERROR
 _TOLD = (*ESTIMATE, ERROR, PAIRS, "latency/median_ms", "latency/baseline_median_ms")  # of each process
 _MAY_CHANGE = frozenset({"left_out", "pcie_width", "nvlinks_active"})  # of hardware: the device's own doing
 
@@ -135,6 +136,7 @@ def _conclude(record: Record, counted: Sequence[Record], settings: dict[str, Any
     if len(counted) > 1:
         record.metrics[PAIRS] = float(pairs)
         record.metrics.pop(ERROR, None)  # of the first alone
+        record.metrics[POOLED_ERROR] = found.error
     if len(counted) == 1 or record.details.get("withheld"):
         return  # its own verdict and reason stand
     estimate = SpeedupEstimate(found.speedup, found.ci_low, found.ci_high, pairs, block_length=1)

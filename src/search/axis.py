@@ -8,12 +8,12 @@ verdict hides between two others alike is known. No clock, no Hydra, no chance: 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
-from statistics import NormalDist
 
+from src.statistics.errors import errors
 from src.statistics.speedup import Verdict
 
-_Z = NormalDist().inv_cdf(0.975)  # half of a normal's width that holds 95 %
 _ROUGH = (
     0.2  # standard deviation of log speedup that one e-fold of the axis adds; of published layers 0.1 to 0.4
 )
@@ -46,6 +46,8 @@ class Point:
     high: float = math.nan
     verdict: str = ""
     why: str = ""
+    error: float = math.nan  # standard error of `log`, as recorded
+    confidence: float = 0.95  # of low and high
 
     @property
     def measured(self) -> bool:
@@ -62,10 +64,10 @@ class Point:
         """Of the speedup."""
         return math.log(self.ratio)
 
-    @property
+    @cached_property
     def noise(self) -> float:
-        """Standard deviation of `log`."""
-        return (math.log(self.high) - math.log(self.low)) / (2 * _Z)
+        """Standard error of `log`."""
+        return float(errors(math.log(self.low), math.log(self.high), self.error, self.confidence).error)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def _crossing(search: AxisSearch, last: Point, first: Point, direction: Directio
     told = sorted((p for p in search.points.values() if p.measured), key=lambda point: point.value)
     columns = (
         [p.value for p in told],
-        *([getattr(p, name) for p in told] for name in ("ratio", "low", "high")),
+        *([getattr(p, name) for p in told] for name in ("ratio", "low", "high", "confidence", "error")),
     )
     within = [
         each

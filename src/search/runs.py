@@ -3,12 +3,14 @@
 import csv
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from src.records.pooled import ERROR, ESTIMATE, POOLED_ERROR
 from src.records.record import RECORD_NAME, Outcome, Record, RecordError, read_record, write_json
 from src.search.axis import Point
 from src.search.found import BreakEven, break_evens, in_words
@@ -18,26 +20,26 @@ from src.statistics.speedup import Verdict
 STATE_NAME, TABLE_NAME = "search.json", "breakeven.csv"
 _COLUMNS = ("direction", "m", "m_low", "m_high", "last", "last_verdict", "first", "first_verdict")
 _ASIDE = re.compile(r"(outputs|tracking|plan|rerun|launch)\b")  # overrides that ask no other question
-_NUMBERS = ("speedup/ratio", "speedup/ci_low", "speedup/ci_high")
 
 
-def point(value: int, folder: Path | None) -> Point | None:
-    """What a run found at a value of the axis; None where it has no record yet."""
+def point(value: int, folder: Path | None, confidence: float = 0.95) -> Point | None:
+    """What a run found at a value of the axis, with an interval of a confidence; None: it has no record yet."""
     if folder is None or not (folder / RECORD_NAME).exists():
         return None
     try:
         record = read_record(folder / RECORD_NAME)
     except RecordError as error:
         return Point(value, why=str(error))
-    return point_of(value, record)
+    return point_of(value, record, confidence)
 
 
-def point_of(value: int, record: Record) -> Point:
+def point_of(value: int, record: Record, confidence: float = 0.95) -> Point:
     """The same of a record; one without a speedup of its own kernels says why."""
-    numbers = [record.metrics.get(name) for name in _NUMBERS]
+    numbers = [record.metrics.get(name) for name in ESTIMATE]
     if record.outcome is Outcome.OK and record.verdict in set(Verdict) and None not in numbers:
         ratio, low, high = (float(number) for number in numbers if number is not None)
-        return Point(value, ratio, low, high, str(record.verdict))
+        error = record.metrics.get(POOLED_ERROR, record.metrics.get(ERROR, math.nan))
+        return Point(value, ratio, low, high, str(record.verdict), error=error, confidence=confidence)
     said = f"{record.outcome}, {record.verdict}" if record.verdict else str(record.outcome)
     return Point(value, why=": ".join(filter(None, [said, record.reason])))
 
@@ -125,4 +127,6 @@ def _row(found: BreakEven) -> list[object]:
 
 
 def _plain(told: Point) -> dict[str, Any]:
-    return asdict(told) if told.measured else {"value": told.value, "why": told.why}
+    if not told.measured:
+        return {"value": told.value, "why": told.why}
+    return {name: each for name, each in asdict(told).items() if each == each}  # no nan: JSON has none

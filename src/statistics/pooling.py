@@ -96,6 +96,7 @@ class Pooled:
     processes: int
     between_sd: float | None  # of log(speedup), between these processes; None: there is only one
     interval: str  # what the interval contains, in words
+    error: float  # standard error of log(speedup), from which Student's t makes the interval
 
 
 def pool(processes: Sequence[Process], confidence: float = 0.95, prior: Between | None = None) -> Pooled:
@@ -120,17 +121,19 @@ def pool(processes: Sequence[Process], confidence: float = 0.95, prior: Between 
     if prior is not None:
         known = float(prior.known(np.array(within)))
         squares, df = squares + known * (prior.sd**2 + within), df + known
-    half = math.sqrt(squares / df / count) * float(special.stdtrit(df, 0.5 + confidence / 2))
+    error = math.sqrt(squares / df / count)
+    half = error * float(special.stdtrit(df, 0.5 + confidence / 2))
     low, high = math.exp(mean - half), math.exp(mean + half)
-    return Pooled(math.exp(mean), low, high, count, sd, in_words(count, prior))
+    return Pooled(math.exp(mean), low, high, count, sd, in_words(count, prior), error)
 
 
 def _alone(only: Process, confidence: float, prior: Between | None) -> Pooled:
-    low, high, told = only.ci_low, only.ci_high, False
+    low, high, error, told = only.ci_low, only.ci_high, only.error, False
     if prior is not None:
         each = [np.array([value]) for value in (only.speedup, low, high, only.error, confidence)]
         (low,), (high,), (told,) = (found.tolist() for found in widened(prior, *each))
-    return Pooled(only.speedup, low, high, 1, None, in_words(1, prior if told else None))
+        error = math.hypot(error, prior.sd) if told else error
+    return Pooled(only.speedup, low, high, 1, None, in_words(1, prior if told else None), error)
 
 
 def widened(

@@ -193,6 +193,44 @@ def test_break_evens_use_the_pooled_intervals():
     assert thrice["m_high"] / thrice["m_low"] > 2 * once["m_high"] / once["m_low"]
 
 
+def with_error(run: Made, error: float) -> Made:
+    """As records tell it since they have it."""
+    run.record.metrics["speedup/error"] = error
+    return run
+
+
+def test_the_pooled_error_is_what_the_interval_is_made_of():
+    """Recorded, with what differs between processes, and of several processes; empty of older records."""
+    others = [
+        several(f"o{n}", s, s * 1.02, s * 1.01, batch=n + 2) for n, s in enumerate((0.6, 0.8, 1.0, 1.5))
+    ]
+    alone = frame_of(with_error(made("a", 1.2), 0.004), made("older", 1.2, batch=2)).set_index("run_key")
+    assert alone.loc["a", "speedup/pooled_error"] == 0.004
+    assert math.isnan(alone.loc["older", "speedup/pooled_error"])
+    among = frame_of(with_error(made("a", 1.2), 0.004), *others).set_index("run_key")
+    assert among.loc["a", "speedup/pooled_error"] == pytest.approx(math.hypot(0.004, 0.01), rel=0.05)
+    assert among.loc["a", "speedup/error"] == 0.004
+    pair = frame_of(several("k", 1.10, 1.12, 1.14)).iloc[0]
+    half = math.log(pair["speedup/ci_high"] / pair["speedup/ci_low"]) / 2
+    assert half / pair["speedup/pooled_error"] == pytest.approx(4.303, rel=1e-3)  # t of 2 degrees
+
+
+def test_break_evens_of_older_and_newer_records_stand_beside_each_other():
+    def curve(error: float | None, quant: str):
+        runs = [made(f"{quant}{m}", 0.8 * m**0.06, spread=0.03, shape=(m, 512, 512), quant=quant)
+                for m in (1, 16, 256, 4096)]  # fmt: skip
+        return [with_error(run, error) if error else run for run in runs]
+
+    found = breakeven_table(standing(frame_of(*curve(0.03 / 3.182, "int8dq"), *curve(None, "int8wo"))))
+    newer, older = (found[found["quant"] == quant].iloc[0] for quant in ("int8dq", "int8wo"))
+    assert newer["m"] == pytest.approx(older["m"])
+    for row in (newer, older):
+        assert row["m_low"] < row["m"] < row["m_high"]
+    assert newer["seen"] >= older["seen"]
+    widths = [math.log(row["m_high"] / row["m_low"]) for row in (newer, older)]
+    assert widths[0] == pytest.approx(widths[1], rel=0.25)  # both are 95 % of the same interval
+
+
 def test_an_interval_over_decades_leaves_the_figures_readable():
     frame = frame_of(several("wide", 0.2, 0.5), made("narrow", 1.1, batch=2, device="another CPU"))
     assert frame["speedup/ci_high"].max() > 100

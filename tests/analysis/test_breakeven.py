@@ -5,7 +5,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from src.analysis.breakeven import Curve, Direction, crossings, curve
+from src.analysis.breakeven import Crossing, Curve, Direction, crossings, curve
+from src.measurement.power_blocks import Block, PowerBlocks
 
 MS = np.array([1.0, 4, 16, 64, 256, 1024, 4096])
 
@@ -78,6 +79,47 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
         nearest = min(found, key=lambda c: abs(np.log(c.m / 50)))
         hits += nearest.low <= 50 <= nearest.high
     assert 0.90 <= hits / 200 <= 0.995
+
+
+def in_blocks(log_speedup: float, rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """A speedup from four pairs of blocks at the power cap: ratio, the ends of its interval, its error."""
+    blocks = [
+        Block(arm, [np.exp((log_speedup if arm == "A" else 0) + rng.normal(0, 0.02))]) for arm in "ABBABAAB"
+    ]
+    found = PowerBlocks(blocks).estimate(0.95)
+    return found.ratio, found.ci_low, found.ci_high, found.error
+
+
+def nearest(points: Curve, at: float, **options) -> Crossing:
+    rising = [each for each in crossings(points, samples=400, **options) if each.direction is Direction.UP]
+    return min(rising, key=lambda each: abs(np.log(each.m / at)))
+
+
+@pytest.mark.parametrize("slope", [0.05, 0.3])
+def test_break_evens_from_four_blocks_cover_as_often_as_they_say_where_the_error_is_known(slope):
+    rng, trials, at, hits = np.random.default_rng(5), 250, 50, dict.fromkeys((0.95, 0.8, "older"), 0)
+    for trial in range(trials):
+        told = [in_blocks(slope * np.log(m / at), rng) for m in MS]
+        speedup, low, high, error = np.array(told).T
+        recorded, older = curve(MS, speedup, low, high, 0.95, error), curve(MS, speedup, low, high)
+        for level in (0.95, 0.8):
+            found = nearest(recorded, at, seed=trial, confidence=level)
+            hits[level] += found.low <= at <= found.high
+        found = nearest(older, at, seed=trial)
+        hits["older"] += found.low <= at <= found.high
+    assert 0.92 <= hits[0.95] / trials <= 0.99  # by a normal with the error 0.89
+    assert 0.74 <= hits[0.8] / trials <= 0.87  # by a normal with the interval's width 0.89
+    assert 0.92 <= hits["older"] / trials <= 0.99
+
+
+def test_rows_with_and_without_a_recorded_error_make_one_curve():
+    low, high = np.array([0.8, 0.9, 1.1]), np.array([0.9, 1.0, 1.3])
+    error = np.array([np.nan, np.log(1.0 / 0.9) / 2 / 3.182446, np.nan])
+    mixed, older = (curve(MS[:3], np.sqrt(low * high), low, high, error=each) for each in (error, np.nan))
+    assert mixed.freedom == pytest.approx([np.inf, 3, np.inf], rel=1e-4)
+    assert mixed.sigma[[0, 2]] == pytest.approx(older.sigma[[0, 2]])
+    assert mixed.sigma[1] == pytest.approx(error[1])
+    assert len(crossings(mixed)) == len(crossings(older)) == 1
 
 
 def test_an_interval_that_leaves_the_measured_range_is_open():

@@ -1,6 +1,7 @@
 """Two sweeps held against each other: real records on disk, the whole command."""
 
 import csv
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from src.analysis import comparison
 from src.analysis.comparison import BROKE, FASTER, MENDED, PAYS_LESS, SAME, SLOWER, UNDECIDED
+from src.analysis.latencies import latency
 from src.compare import compare
 from src.config.errors import ConfigError
 from src.config.schema.root import CompareConf
@@ -236,3 +238,15 @@ def test_what_is_no_sweep_and_no_folder_of_runs_is_one_line(put: Put, tmp_path: 
     ):
         with pytest.raises(ConfigError, match=problem):
             comparison.side(given, tmp_path, "before")
+
+
+def test_a_time_from_few_rounds_is_less_sure_than_a_normal_has_it(tmp_path: Path) -> None:
+    """By Student's t: the fewer rounds, the less is known of their noise."""
+    halves = []
+    for pairs in (4.0, 4000.0):
+        run = timed("a", "int8wo", 70.0).record
+        run.metrics["speedup/pairs"] = pairs
+        found = latency([(run, tmp_path)], "", 0.0, 0.95)
+        assert found is not None
+        halves.append(found.half * math.sqrt(pairs))
+    assert halves[0] / halves[1] == pytest.approx(3.182 / 1.96, rel=0.01)

@@ -44,5 +44,5 @@ def made_cells(
         ratio = base_ms / treated_ms
         times = (base_ms, treated_ms) if timed else (math.nan, math.nan)
         place = (device, "default", "bfloat16")
-        rows.append((*place, m, k, n, quant, ratio, ratio * 0.99, ratio * 1.01, *times, source))
+        rows.append((*place, m, k, n, quant, ratio, ratio * 0.99, ratio * 1.01, math.nan, *times, source))
     return cells(dict(zip(COLUMNS, row, strict=True)) for row in rows)

@@ -25,6 +25,18 @@ def test_published_cells_count_less():
     assert weights(both.assign(low=0.5, high=2.0)).max() < 0.05
 
 
+def test_a_cell_counts_by_its_standard_error_where_it_was_recorded():
+    cell = (
+        made_cells(OWN)
+        .head(1)
+        .assign(low=lambda rows: rows["speedup"] * 0.9, high=lambda rows: rows["speedup"] / 0.9)
+    )
+    half = -math.log(0.9)
+    recorded, older = (float(weights(cell.assign(error=error)).iloc[0]) for error in (half / 3.182, math.nan))
+    assert recorded == pytest.approx(1 / (1 + (half / 3.182 / 0.05) ** 2))
+    assert older == pytest.approx(1 / (1 + (half / 1.96 / 0.05) ** 2), rel=1e-4)
+
+
 def test_no_runs_no_cells():
     assert own_cells(pd.DataFrame()).empty
     assert together(cells([]), cells([])).empty

@@ -115,6 +115,9 @@ def test_processes_are_pooled_and_the_run_s_files_are_those_of_the_first(run, fo
     assert metrics["speedup/within_low"] == pytest.approx(1.2 * math.exp(-0.002))
     assert (metrics["speedup/processes"], metrics["latency/median_ms"]) == (3, pytest.approx(10 / 1.2))
     assert metrics["speedup/between_sd"] == pytest.approx(0.0166, rel=0.05)
+    half = math.log(metrics["speedup/ci_high"] / metrics["speedup/ci_low"]) / 2
+    assert metrics["speedup/pooled_error"] == pytest.approx(half / 4.303, rel=1e-3)  # t of 2 degrees
+    assert "speedup/error" not in metrics
     assert record.details["interval"] == "3 processes"
     told = record.details["processes"]
     assert (told["planned"], [each["ratio"] for each in told["each"]]) == (3, [1.20, 1.22, 1.18])

@@ -1,5 +1,6 @@
 """The search, on made-up and published speedups: what a grid finds, in a quarter of its runs."""
 
+import json
 import math
 import random
 from pathlib import Path
@@ -13,7 +14,9 @@ from src.forecasts.forecast import Forecaster, Query
 from src.search.axis import AxisSearch, Guess, Point
 from src.search.forecasts import guess_of
 from src.search.found import break_evens, in_words
+from src.search.runs import STATE_NAME, Notes, point_of
 from src.search.search import Search, budget
+from tests.analysis.synthetic import made
 from tests.search.synthetic import VALUES, Curve, grid, measured, published_curves, searched
 
 PUBLISHED = Path("outputs/published")
@@ -151,6 +154,41 @@ def test_what_has_no_result_yet_stops_it_and_it_goes_on_from_there() -> None:
     whole = Search([AxisSearch(VALUES)], first.most)
     assert whole.run(every)
     assert sorted(again.asked) == sorted(whole.asked)
+
+
+# ---- what a record tells
+
+
+@pytest.mark.parametrize(
+    ("metrics", "noise"),
+    [({}, 0.02 / 1.96), ({"speedup/error": 0.02 / 3.182}, 0.02 / 3.182),
+     ({"speedup/processes": 3.0, "speedup/pooled_error": 0.02 / 4.303}, 0.02 / 4.303)],
+    ids=["older", "blocks", "processes"],
+)  # fmt: skip
+def test_the_noise_of_a_point_is_the_recorded_error(metrics: dict[str, float], noise: float) -> None:
+    run = made("a", 1.2, spread=0.02).record
+    run.metrics |= metrics
+    point = point_of(64, run)
+    assert point.noise == pytest.approx(noise, rel=1e-3)
+    assert (point.value, point.verdict) == (64, "helps")
+
+
+@pytest.mark.parametrize("error", [math.nan, 0.02 / 3.182])
+def test_notes_and_break_evens_of_points_with_and_without_a_recorded_error(
+    error: float, tmp_path: Path
+) -> None:
+    search = Search([AxisSearch([16, 64, 256])], most=3)
+    for index, speedup in enumerate((0.8, 0.97, 1.3)):
+        run = made("a", speedup, spread=0.02).record
+        run.metrics |= {"speedup/error": error} if error == error else {}
+        search.searches[0].tell(index, point_of(search.searches[0].values[index], run))
+    notes = Notes(tmp_path, "M", [16, 64, 256], [[]], [{}])
+    notes.write(search)
+    (each,) = json.loads((notes.folder / STATE_NAME).read_text())["combinations"]
+    assert [point.get("error") for point in each["points"]] == 3 * [error if error == error else None]
+    (found,) = break_evens(search.searches[0])
+    assert found.at is not None
+    assert 64 < found.at.low < found.at.m < found.at.high < 256
 
 
 # ---- forecasts

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from src.records.pooled import ERROR, ESTIMATE, PAIRS
+from src.records.pooled import ERROR, ESTIMATE, PAIRS, POOLED_ERROR
 from src.records.record import Outcome
 from src.statistics.bootstrap import Array
 from src.statistics.pooling import (
@@ -36,13 +36,15 @@ def one_per_key(frame: pd.DataFrame) -> pd.DataFrame:
 
     The newest attempt with a finding gives the row. Where it measured a speedup, ``each`` holds the processes of all
     attempts that did, if they are several; attempts whose verdict was withheld only where there are no others. The
-    pairs are those of all attempts that count, and ``speedup/error`` is known of each that measured something.
+    pairs are those of all attempts that count, and ``speedup/error`` is known of each that measured something
+    (``speedup/pooled_error`` where it was recorded).
 
     Args:
         frame: attempts from the oldest on, with `finding`, `withheld`, `outcome` and `confidence`.
     """
     frame = frame.drop_duplicates(["run_key", "sweep", "attempt"])
     frame = frame.sort_values(["finding", "attempt"], kind="stable").reset_index(drop=True)
+    frame[POOLED_ERROR] = frame[POOLED_ERROR].fillna(frame[ERROR])  # as recorded
     frame[ERROR] = _errors(frame)
     told, measured = processes(frame)
     keys = pd.factorize(frame["run_key"])[0]
@@ -129,6 +131,7 @@ def pool_rows(frame: pd.DataFrame) -> None:
     """Put the pooled speedup and its interval into each row that has processes, and what the interval contains.
 
     How far processes lie apart comes from a run's own, and from all runs of its device that have several.
+    ``speedup/pooled_error`` is the standard error that the interval then is made of; empty: it is not known.
     """
     frame["interval"] = ""
     for name, end in zip(_WITHIN, ESTIMATE[1:], strict=True):
@@ -161,6 +164,7 @@ def _pool_alone(frame: pd.DataFrame, rows: pd.DataFrame, prior: Between | None) 
         low, high, told = widened(prior, *each)
         frame.loc[index, ESTIMATE[1]], frame.loc[index, ESTIMATE[2]] = low, high
         frame.loc[index[told], "interval"] = in_words(1, prior)
+        frame.loc[index[told], POOLED_ERROR] = np.hypot(each[3], prior.sd)[told]
 
 
 def _put(frame: pd.DataFrame, index: "pd.Index[int]", found: Sequence[Pooled]) -> None:
@@ -168,6 +172,7 @@ def _put(frame: pd.DataFrame, index: "pd.Index[int]", found: Sequence[Pooled]) -
         **dict(zip(ESTIMATE, ("speedup", "ci_low", "ci_high"), strict=True)),
         "speedup/processes": "processes",
         "speedup/between_sd": "between_sd",
+        POOLED_ERROR: "error",
     }
     for name, field in columns.items():
         frame.loc[index, name] = np.array([getattr(each, field) for each in found], dtype=np.float64)

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from src.analysis.runs.tracked.source import BESIDES, SHAPE
-from src.records.pooled import ESTIMATE
+from src.records.pooled import ESTIMATE, POOLED_ERROR
 from src.records.record import EMULATED, FINDINGS, Outcome
 from src.statistics.bootstrap import Array
 from src.statistics.speedup import verdicts
@@ -15,6 +15,7 @@ _INTEGERS = ["batch", "resolution", "frames", "attempt", *SHAPE]
 METRICS = [  # always columns, empty where no run has them
     *(f"speedup/{part}" for part in ("ratio", "ci_low", "ci_high", "pairs")),
     *(f"speedup/{part}" for part in ("error", "processes", "between_sd", "within_low", "within_high")),
+    POOLED_ERROR,
     *("latency/median_ms", "latency/baseline_median_ms"),
     *("memory/model_gib", "memory/baseline_model_gib"),
     *("quality/sqnr_db", "quality/psnr_db", "quality/lpips", "quality/accuracy"),

@@ -7,20 +7,22 @@ import numpy as np
 import pandas as pd
 
 from src.analysis.runs.frame import compared, layer_level
+from src.records.pooled import POOLED_ERROR
+from src.statistics.errors import errors
 
 SHAPE = ["M", "K", "N"]
 PLACE = ["device", "compile", "dtype"]  # what a model of costs is fitted within
-COLUMNS = [*PLACE, *SHAPE, "quant", "speedup", "low", "high", "baseline_ms", "treated_ms", "source"]
+COLUMNS = [*PLACE, *SHAPE, "quant", "speedup", "low", "high", "error", "baseline_ms", "treated_ms", "source"]
 OWN = ""  # source of a cell that was measured here; an import's is its file's name
 PUBLISHED_WEIGHT = 0.5  # of a cell from elsewhere, a single sample, against an own run's 1
-_WIDTHS = 2 * 1.96  # standard errors in a 95 % interval
 _NARROW = 0.05  # standard error of log speedup that halves a cell's weight
 _CONTROL = "none"
-_NUMBERS = ["speedup", "low", "high", "baseline_ms", "treated_ms"]
+_NUMBERS = ["speedup", "low", "high", "error", "baseline_ms", "treated_ms"]
 _OF_RUNS = {
     "speedup/ratio": "speedup",
     "speedup/ci_low": "low",
     "speedup/ci_high": "high",
+    POOLED_ERROR: "error",
     "latency/baseline_median_ms": "baseline_ms",
     "latency/median_ms": "treated_ms",
 }
@@ -81,10 +83,10 @@ def evenly(frame: pd.DataFrame, most: int) -> pd.DataFrame:
 
 
 def weights(frame: pd.DataFrame) -> "pd.Series[float]":
-    """What a cell counts: own runs 1, published ones less, and less the wider its interval is."""
+    """What a cell counts: own runs 1, published ones less, and less the larger its standard error is."""
     told = (frame["source"] == OWN).map({True: 1.0, False: PUBLISHED_WEIGHT})
-    width = (frame["high"] / frame["low"]).fillna(1.0)
-    error = np.log(width.to_numpy(dtype=np.float64)) / _WIDTHS
+    low, high, recorded = (frame[name].to_numpy(dtype=np.float64) for name in ("low", "high", "error"))
+    error = np.nan_to_num(errors(np.log(low), np.log(high), recorded).error)
     found: pd.Series[float] = told / (1 + (error / _NARROW) ** 2)
     return found
 
