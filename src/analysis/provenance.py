@@ -1,6 +1,7 @@
 """How the runs were measured: read from their records, which say more than MLflow's metrics."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,8 +95,7 @@ def warnings(runs: pd.DataFrame, found: Provenance, replaced: int) -> list[str]:
         f"{_runs(len(unfinished))} ended without a finding ({_counts(unfinished['outcome'])}): "
         "the same command measures only what has none.": len(unfinished),
         f"{_runs(recompiled)} recompiled after the first call: some rounds may be slow.": recompiled,
-        f"The runs were made with different versions of {', '.join(found.mixed)}: compare across them with "
-        "care.": len(found.mixed),
+        f"The runs were measured {_apart(found.mixed)}: compare across them with care.": len(found.mixed),
         f"{_runs(replaced)} of the same workload, treatment and device as a newer one (other versions, seeds or "
         "measurement settings) left out; verdicts.parquet has them with stands=False.": replaced,
         f"Pairing and versions were read from {found.records} of {found.runs} records: the others "
@@ -103,6 +103,13 @@ def warnings(runs: pd.DataFrame, found: Provenance, replaced: int) -> list[str]:
     }
     told = [text for text, count in checks.items() if count]
     return [*told, *found.uncalibrated, *(f"{why}." for why in found.fell_back)]
+
+
+def _apart(mixed: Sequence[str]) -> str:
+    """``at different commits and with different versions of torch, driver``."""
+    versions = ", ".join(name for name in mixed if name != "commit")
+    told = ["at different commits"] if "commit" in mixed else []
+    return " and ".join([*told, f"with different versions of {versions}"] if versions else told)
 
 
 def _recompiled(ran: pd.DataFrame) -> int:

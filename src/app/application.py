@@ -26,6 +26,7 @@ from src.app.command_line import CommandLine
 from src.app.composing.sweep_axes import swept_values
 from src.app.encoding import fit_terminal, quiet_when_nobody_reads
 from src.app.flags import COMMANDS
+from src.app.refusals import refuse_no_folder, refuse_several
 from src.checks.validation import check
 from src.config.errors import ConfigError, explained
 from src.config.paths import ROOT
@@ -35,12 +36,6 @@ from src.config.schema.search import SearchConf
 FAILED, WRONG, INTERRUPTED = 1, 2, 130  # exit statuses
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no bugs of ours
 
-# What all runs of a sweep have in common -> why it takes no several values.
-_ONE_OF_A_SWEEP = {
-    "sweeps": "one sweep at a time, or the parameters of all are lost",
-    "outputs": "a sweep has one folder; a path with a comma is quoted: 'outputs=\"a, b\"'",
-    "tracking": "a sweep has one tracker",
-}
 Task = Callable[[DictConfig], int]
 _Attempt = DictConfig | Exception | None  # what composing gave; None: it was not tried
 
@@ -134,7 +129,7 @@ class Application(CommandLine):
             return 0
         with explained():
             parsed = OverridesParser.create(self.loader).parse_overrides(self.overrides)
-            _refuse_several(parsed)
+            refuse_several(parsed)
             likely = self._likely(parsed)
             hydra = likely.hydra if isinstance(likely, DictConfig) else self._head(parsed)
             swept = OmegaConf.select(hydra, "sweeper.params") or {}
@@ -170,7 +165,7 @@ class Application(CommandLine):
             check(config)
             context = HydraContext(config_loader=self.loader, callbacks=Callbacks(config))
             HydraConfig.instance().set_config(config)
-            OmegaConf.select(config, "hydra.run.dir", throw_on_missing=True)
+            refuse_no_folder(config, "hydra.run.dir")
         context.callbacks.on_run_start(config=config, config_name=self.config_name)
         done = run_job(
             task_function=self.task,
@@ -189,7 +184,7 @@ class Application(CommandLine):
             context = HydraContext(config_loader=self.loader, callbacks=Callbacks(config))
             context.callbacks.on_multirun_start(config=config, config_name=self.config_name)
             HydraConfig.instance().set_config(config)
-            OmegaConf.select(config, "hydra.sweep.dir", throw_on_missing=True)
+            refuse_no_folder(config, "hydra.sweep.dir")
             for name in ("launcher", "sweeper"):
                 if not isinstance(config.hydra[name], DictConfig):
                     raise ConfigError(f"hydra.{name}={config.hydra[name]}: give hydra/{name}=NAME")
@@ -216,14 +211,6 @@ def _successful(attempt: DictConfig | Exception) -> DictConfig:
     if isinstance(attempt, Exception):
         raise attempt
     return attempt
-
-
-def _refuse_several(parsed: Sequence[Override]) -> None:
-    """Raises ConfigError: several values for what all runs of a sweep have in common."""
-    for override in parsed:
-        said = _ONE_OF_A_SWEEP.get(override.key_or_group.partition(".")[0])
-        if said and override.is_sweep_override():
-            raise ConfigError(f"{override.input_line}: {said}")
 
 
 def _is_a(chosen: DictConfig, *kinds: type) -> bool:

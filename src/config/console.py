@@ -1,8 +1,13 @@
-"""What is told on a terminal, whose reader may go before the end."""
+"""What is told on a terminal, whose reader may go before the end, or in a file or pipe, which has no width."""
 
 import os
+from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+_WIDEST = 1000  # columns
 
 
 class Terminal(Console):
@@ -11,3 +16,16 @@ class Terminal(Console):
     def on_broken_pipe(self) -> None:
         """Rich would end the program here."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; in a file or pipe a table is as wide as its longest cells, so that no word or path is broken."""
+        tables = [each for each in objects if isinstance(each, Table)]
+        if not tables or self.file.isatty():
+            super().print(*objects, **options)
+            return
+        before, roomy = self.width, self.options.update(width=_WIDEST)
+        self.width = max(before, *(Measurement.get(self, roomy, table).maximum for table in tables))
+        try:
+            super().print(*objects, **options)
+        finally:
+            self.width = before

@@ -19,6 +19,7 @@ from omegaconf.errors import (
 )
 
 from src.config.aliases import aliases, without_aliases
+from src.config.nearest import nearest
 
 # OmegaConf's words for a value of the wrong type, and ours.
 _PHRASES = (
@@ -112,7 +113,7 @@ def explain(error: BaseException) -> str:
 def accepted(name: str, names: Iterable[object], unlisted: Container[object] = ()) -> str:
     """What may stand in place of `name`, the nearest match first; some may be nearest, but are not listed."""
     known = [str(each) for each in names]
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    near = nearest(name, known)
     hint = f"did you mean {near[0]}?; " if near else ""
     return f"{hint}accepted: {', '.join(each for each in known if each not in unlisted) or 'nothing'}"
 

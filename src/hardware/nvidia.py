@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,18 @@ def nvidia_driver(root: Path = ROOT) -> str:
         return loaded or "none"
     answers, _ = _ask({"driver": lambda nvml, _: nvml.nvmlSystemGetDriverVersion()}, lambda _: None)
     return str(answers.get("driver", "none"))
+
+
+@cache
+def nvidia_names() -> tuple[str, ...]:
+    """NVIDIA's devices of this machine, by NVML; those that CUDA_VISIBLE_DEVICES hides are among them."""
+    answers, _ = _ask({"names": _names}, lambda _: None)
+    return tuple(answers.get("names", ()))
+
+
+def _names(nvml: Any, _: Any) -> list[str]:
+    handles = map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount()))
+    return [str(nvml.nvmlDeviceGetName(handle)) for handle in handles]
 
 
 def cuda_limits(properties: Any) -> dict[str, Any]:

@@ -30,9 +30,11 @@ STYLES = {"helps": "green", "hurts": "red", "neutral": "default", "inconclusive"
 def label(cfg: RootConf) -> str:
     """A run in one line: what is not as usual, and all in which it differs from the other runs of its sweep.
 
-    A shape probe (a model without resolution) with its dimensions.
+    A shape probe (a model without resolution) with its dimensions, M as its layer sees it: with all samples' rows.
     """
-    axes, dims = axes_of(cfg), {} if cfg.resolution else cfg.model.dims
+    axes, dims = axes_of(cfg), {} if cfg.resolution else dict(cfg.model.dims)
+    if cfg.model.probe and "M" in dims:
+        dims["M"] *= cfg.batch
     usual = axes | {
         "quant.where": "device",
         "quant.via": "direct",

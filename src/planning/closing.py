@@ -42,17 +42,23 @@ def closing_lines(matrix: Matrix, most: int) -> list[str]:
         lines.append(
             f"gpu={names}: not on this machine; launched here its runs would only be recorded as unsupported"
         )
-    troubles: dict[str, list[PlannedRun]] = {}
-    for run in sent:
-        if run.memory and run.memory.trouble:
-            troubles.setdefault(run.memory.trouble, []).append(run)
-    lines += [
-        f"memory of {_names(runs)}: weights alone, its forward could not be followed: {why}"
-        for why, runs in troubles.items()
-    ]
+    lines += _troubles(sent)
     if any(runs[1:] for _, runs in matrix.rows(most)):
         lines.append("plan=all gives every run a row of its own")
     return lines
+
+
+def _troubles(runs: Sequence[PlannedRun]) -> list[str]:
+    """Models of which less than all is known, and why, those with the same trouble in one line."""
+    troubles: dict[tuple[bool, str], list[PlannedRun]] = {}
+    for run in runs:
+        if run.memory and run.memory.trouble:
+            troubles.setdefault((run.memory.built, run.memory.trouble), []).append(run)
+    known = {
+        True: "weights alone, its forward could not be followed",
+        False: "unknown, it cannot be built here",
+    }
+    return [f"memory of {_names(those)}: {known[built]}: {why}" for (built, why), those in troubles.items()]
 
 
 def _foretold(runs: Sequence[PlannedRun]) -> list[str]:

@@ -176,7 +176,7 @@ def _fates(runs: Sequence[PlannedRun]) -> str:
 
 
 def _forecasts(runs: Sequence[PlannedRun]) -> list[Forecast]:
-    return [run.memory for run in runs if run.memory]
+    return [run.memory for run in runs if run.memory and run.memory.built]
 
 
 def _most(runs: Sequence[PlannedRun]) -> str:

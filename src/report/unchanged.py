@@ -104,7 +104,8 @@ class Told:
 
 
 def _terminal(console: Console) -> list[Any]:
-    return [console.width, console.color_system, console.encoding, command("run")]
+    wide = console.file.isatty()  # else tables are as wide as they are
+    return [console.width, wide, console.color_system, console.encoding, command("run")]
 
 
 def _folders(outputs: Path) -> Iterator[Stamp]:

@@ -2,6 +2,7 @@
 
 import io
 import re
+import sqlite3
 import sys
 
 import pandas as pd
@@ -11,6 +12,7 @@ from src.analysis.runs.tracked.logbook import Entry, Logbook
 from src.analysis.runs.tracked.tracker import Tracker
 from src.analyze import main
 from src.config.errors import ConfigError
+from src.records.mlflow.connection import explained
 from src.records.record import Outcome
 from src.report.analysis import analyze
 from tests.analysis.synthetic import CPU, NO_FLOAT8, linear_runs, made
@@ -155,6 +157,20 @@ def test_a_tracker_lost_after_reading_costs_only_the_logging(store, analysing, m
     assert status == 0
     assert "could not be logged" in printed
     assert (store.outputs / "reports" / name / "report.html").is_file()
+
+
+def test_a_database_that_may_only_be_read_costs_one_line(store, analysing, monkeypatch):
+    def probe(_: str) -> None:
+        with explained(store.uri, "cannot be used"):
+            raise sqlite3.OperationalError("attempt to write a readonly database\n[SQL: INSERT INTO ...]")
+
+    monkeypatch.setattr("src.analysis.runs.tracked.tracker.probe", probe)
+    name, _ = store.experiment([made("a", 1.1)])
+    status, printed = analysing(store.conf(name))
+    assert status == 0
+    told = " ".join(printed.split())
+    assert f"could not be logged to {store.uri}: attempt to write a readonly database" in told
+    assert "INSERT" not in printed
 
 
 def test_warnings_name_what_to_mind(store, analysing):

@@ -150,6 +150,33 @@ def test_a_run_is_repeated_by_its_sweeps_command_with_its_own_values(store, fram
     assert "measure.processes=3" in told
 
 
+H200, OTHER = "NVIDIA H200 (140 GiB, 700 W)", "NVIDIA GB10 (120 GiB)"
+
+
+@pytest.mark.parametrize(
+    ("device", "kind", "here", "told"),
+    [
+        (H200, "cuda", [], " gpu=h200 "),
+        (H200, "cuda", ["NVIDIA H100 80GB HBM3"], " gpu=h200 "),
+        (H200, "", [], " gpu=h200 "),  # of before there were identities
+        (H200, "cuda", ["NVIDIA H200"], ""),
+        (OTHER, "cuda", [], f"  # on {OTHER}"),
+        (OTHER, "cuda", ["NVIDIA GB10"], ""),
+        ("AMD EPYC 9R14, 2 threads", "cpu", ["NVIDIA H200"], " gpu=cpu "),
+        ("AMD EPYC 9R14, 2 threads", "cpu", [], ""),
+    ],
+)
+def test_a_run_of_another_machine_is_repeated_on_its_device(
+    store, framed, monkeypatch, device, kind, here, told
+):
+    monkeypatch.setattr("src.analysis.answers.places.nvidia_names", lambda: tuple(here))
+    row = framed([made("a", 1.2, gpu="auto", device=device)]).iloc[0].copy()
+    row["device_identity"] = json.dumps({"kind": kind}) if kind else ""
+    for command in (repeat(row, store.outputs), surer([row], store.outputs)):
+        assert told in command
+        assert ("gpu=" in command, "#" in command) == ("gpu=" in told, "#" in told)
+
+
 def test_a_probe_of_a_named_sweep_keeps_what_that_sweep_fixes(store, framed, called):
     sweep = sweep_of(store, "s2", "sweeps=linear_shapes")
     (_, row), *_ = framed([made("a", 1.2, sweep=sweep, shape=(4, 1024, 1024), gpu="auto")]).iterrows()

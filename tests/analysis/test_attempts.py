@@ -115,6 +115,19 @@ def test_what_others_of_the_device_say_widens_a_single_process_and_is_said():
     assert any("1 of 6 runs with a speedup were measured in one process" in text for text in said)
 
 
+@pytest.mark.parametrize(
+    ("mixed", "told"),
+    [
+        (["commit"], "measured at different commits: "),
+        (["torch", "driver"], "measured with different versions of torch, driver: "),
+        (["torch", "commit"], "measured at different commits and with different versions of torch: "),
+    ],
+)
+def test_what_the_runs_were_measured_with_is_said_where_it_differs(mixed, told):
+    runs = standing(frame_of(made("a", 1.05)))
+    assert any(told in text for text in warnings(runs, Provenance(runs=1, mixed=mixed), 0))
+
+
 def test_other_runs_narrow_what_two_processes_alone_leave_wide():
     pair = several("k", 1.10, 1.12)
     others = [

@@ -249,6 +249,18 @@ def test_what_a_gpu_says(gpu):
     assert log == [("uuid", f"GPU-{UUID}"), "shutdown"]
 
 
+def test_the_names_of_all_cards(gpu):
+    names = ["NVIDIA H200", "NVIDIA H100 80GB HBM3"]
+    gpu(
+        nvmlDeviceGetCount=lambda: 2,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetName=lambda handle: names[handle],
+    )
+    assert nvidia.nvidia_names.__wrapped__() == tuple(names)
+    gpu(nvmlInit=not_supported)
+    assert nvidia.nvidia_names.__wrapped__() == ()
+
+
 def test_the_bus_finds_what_the_uuid_does_not(gpu):
     log = gpu(nvmlDeviceGetHandleByUUID=not_supported)
     assert cuda_hardware()["power_limit_w"] == 650.0

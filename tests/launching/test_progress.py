@@ -68,6 +68,8 @@ def test_a_runs_line_has_what_differs_in_its_sweep_and_what_is_not_as_usual(comp
     assert line.split().count("text_tokens=64") == 1
     probe = replace(compose(*SMALL_LINEAR), varied={"model.dims.M": "16", "gpu.threads": "1"})
     assert label(probe) == "linear int8wo none batch=1 M=16 gpu.threads=1 K=256 N=128"
+    rows = label(compose(*SMALL_LINEAR, "batch=4"))
+    assert rows == "linear int8wo none batch=4 M=64 K=256 N=128", "of all samples"
 
 
 def test_a_sweep_goes_on_where_nobody_reads_what_it_tells(monkeypatch: pytest.MonkeyPatch) -> None:

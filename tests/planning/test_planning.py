@@ -169,9 +169,7 @@ def test_what_differs_in_a_sweep_is_a_column(compose, tmp_path, capsys):
     assert len({tuple(values.items()) for values, _ in matrix.rows(60)}) == 4
 
 
-@pytest.mark.parametrize(
-    "does", ["branches", "raises", "raises nothing said", "speaks markup", "recurses", "exits"]
-)
+@pytest.mark.parametrize("does", ["branches", "raises", "raises nothing said", "speaks markup", "recurses"])
 def test_a_model_that_cannot_be_followed_is_named_with_the_reason(compose, tmp_path, capsys, does):
     """It has no resolution; two runs have the same trouble."""
     factory = {"_target_": "tests.planning.odd_models.Odd", "does": does}
@@ -187,6 +185,30 @@ def test_a_model_that_cannot_be_followed_is_named_with_the_reason(compose, tmp_p
     )
     assert "2 will run" in told.out
     assert told.err == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"width": "abc"}, "TypeError: "),
+        ({"does": "refuses"}, "ValueError: width: not this one"),
+        ({"does": "exits"}, "SystemExit: no such package"),
+    ],
+)
+def test_a_model_that_cannot_be_built_weighs_not_nothing(compose, tmp_path, capsys, given, why):
+    model = ModelConf(
+        "odd",
+        factory={"_target_": "tests.planning.odd_models.Odd"} | given,
+        inputs={"x": InputConf(["batch", 8, 64])},
+        targets={"denoiser": ""},
+    )
+    show_plan([replace(compose(*SMALL_LINEAR, f"outputs={tmp_path}"), model=model)])
+    lines = capsys.readouterr().out.splitlines()
+    (said,) = [line for line in lines if line.startswith("memory of")]
+    assert f"batch=1 dtype=bfloat16: unknown, it cannot be built here: {why}" in said
+    head, row = lines[lines.index("Runs") + 1 :][:2]
+    assert row[head.index("GiB") :][:3].strip() == "", "not known"
+    assert "will run" in row
 
 
 def test_nothing_is_written(compose, tmp_path: Path, capsys):

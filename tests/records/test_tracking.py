@@ -377,6 +377,17 @@ def test_a_corrupt_database_is_told(tmp_path):
     assert "file is not a database" in refused(local(tmp_path))
 
 
+def test_a_read_only_database_is_told_before_mlflow_does(tracker, outputs, monkeypatch, capfd):
+    def read_only(path: Path, **given: object) -> sqlite3.Connection:
+        return connect(f"file:{path}?mode=ro", uri=True, **given)  # root may write any file
+
+    connect = sqlite3.connect
+    monkeypatch.setattr("src.records.mlflow.connection.sqlite3.connect", read_only)
+    text = refused(replace(local(outputs), experiment="another"))
+    assert "attempt to write a readonly database; make the file and its folder writable" in text
+    assert capfd.readouterr().err == ""
+
+
 def test_a_locked_database_is_told(tracker, outputs):
     folder = make_run(outputs, "key", "s")
     parent = opened(tracker, outputs)

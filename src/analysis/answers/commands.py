@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from src.analysis.answers.places import gpu_of, remark
 from src.analysis.runs.frame import Plain, Row
 from src.analysis.runs.tracked.source import BESIDES, SHAPE
 from src.config.paths import ROOT, command, outputs_argument, override
@@ -27,7 +28,7 @@ _USUAL = {"gpu": "auto", "task": "latency", "seed": "0", "target": "denoiser", "
 
 def repeat(row: Row | Plain, outputs: Path) -> str:
     """The command that measures a run once more; without ``rerun=true`` it is skipped where it is measured."""
-    return command("run", *_words(row, outputs), *outputs_argument(outputs))
+    return command("run", *_words(row, outputs), *outputs_argument(outputs)) + remark(row)
 
 
 def surer(rows: Sequence[Row], outputs: Path) -> str:
@@ -40,7 +41,7 @@ def surer(rows: Sequence[Row], outputs: Path) -> str:
     kept = [f"quant={quant}" if w.startswith("quant=") else w for w in first if not w.startswith(_PROCESSES)]
     processes = f"{_PROCESSES}={max(_MORE_PROCESSES, 2 * done) if done > 1 else _MORE_PROCESSES}"
     flags = ["-m"] if "," in quant else []
-    return command("run", *flags, *kept, processes, *outputs_argument(outputs))
+    return command("run", *flags, *kept, processes, *outputs_argument(outputs)) + remark(rows[0])
 
 
 def _besides(words: Iterable[str]) -> set[str]:
@@ -72,6 +73,8 @@ def _own(row: Row | Plain, axes: Mapping[str, Any]) -> dict[str, str]:
     own["compile"] = own["compile"].partition(BESIDES)[0]
     own.pop("treatment", "")  # of the row: as its parameter was logged
     own |= overrides_of(own.pop("recipe", ""), str(axes.get("treatment", "")))
+    if own.get("gpu", _USUAL["gpu"]) == _USUAL["gpu"]:
+        own["gpu"] = gpu_of(row)
     probe = bool(pd.notna(row["M"])) and own.get("resolution", "0") == "0"
     own = {name: value for name, value in own.items() if value and _USUAL.get(name) != value}
     if probe:

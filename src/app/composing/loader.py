@@ -73,9 +73,11 @@ class Loader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        """Compose; a group override that is no name is refused by name, which Hydra does not."""
+        """Compose; an override without a key, or of a group by no name, is refused, which Hydra does not."""
         self._primary = config_name
         for override in OverridesParser.create(self).parse_overrides(overrides):
+            if not override.key_or_group:
+                raise ConfigError(f"{override.input_line}: no key before the '='; write key=value")
             self._refuse_no_name(override)
         with _composing():
             config = super().load_configuration(

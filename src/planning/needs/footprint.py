@@ -38,6 +38,7 @@ class Footprint:
     rows: list[LayerRow] = field(default_factory=list)
     layer_bytes: dict[str, int] = field(default_factory=dict)  # layer name -> of its weight
     trouble: str = ""  # why the rest is not known, where it is not
+    built: bool = True  # False: nor are the weights, for something of it could not be built
 
 
 class Footprints:
@@ -81,22 +82,21 @@ class Footprints:
         return found
 
     def _made(self, cfg: RootConf) -> Footprint:
-        weights = 0
+        weights, built = 0, False
         try:
             model = self._model(cfg.model, cfg)
-            weights = size_bytes(model)
-            if cfg.target != PIPELINE:
-                with self._mode:
-                    return _of_target(cfg, model)
-            parts = {name: part for name, part in pipeline_parts(cfg).items() if part.conf is not cfg.model}
+            conf = {} if cfg.target != PIPELINE else pipeline_parts(cfg)
+            parts = {name: part for name, part in conf.items() if part.conf is not cfg.model}
             made = {name: self._model(part.conf, cfg, part.where) for name, part in parts.items()}
-            weights += sum(map(size_bytes, made.values()))
+            weights, built = size_bytes(model) + sum(map(size_bytes, made.values())), True
             with self._mode:
+                if cfg.target != PIPELINE:
+                    return _of_target(cfg, model)
                 return _of_pipeline(cfg, model, made.get(VAE), weights)
         except (Exception, SystemExit) as error:  # whatever a model's own code cannot do without values
             said = " ".join(str(error).split())
             text = f"{type(error).__name__}: {said}" if said else type(error).__name__
-            return Footprint(weights, building=weights, trouble=text[:200])
+            return Footprint(weights, building=weights, trouble=text[:200], built=built)
 
     def _model(self, conf: ModelConf | ComponentConf, cfg: RootConf, where: str = "model") -> nn.Module:
         """The model in the run's dtypes on fake tensors; of local and hub weights only the structure is read."""

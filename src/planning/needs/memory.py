@@ -24,6 +24,7 @@ class Forecast:
     phases_gib: dict[str, float]  # the most that each phase holds
     together: bool  # whether both arms are there at once
     trouble: str = ""  # why only the weights are known, where that is so
+    built: bool = True  # False: not even these, for the model could not be built
 
     @property
     def peak_gib(self) -> float:
@@ -58,7 +59,8 @@ def forecast(
     """
     if cfg.task.trains:
         own = footprint.weights / GIB
-        return Forecast(own, own, whole_training_phases(footprint), together=False, trouble=footprint.trouble)
+        whole = whole_training_phases(footprint)
+        return Forecast(own, own, whole, together=False, trouble=footprint.trouble, built=footprint.built)
     quant, weights, inputs = cfg.quant, footprint.weights, footprint.inputs
     chosen = [row for row in rows if not row.reason]
     treated = treated_bytes(footprint, chosen, quant.on(kind).bits)
@@ -83,7 +85,7 @@ def forecast(
     gib = {phase: size / GIB for phase, size in phases.items()}
     if cfg.task.steps:
         gib = training_phases(cfg, footprint, treated, largest)
-    return Forecast(weights / GIB, treated / GIB, gib, together, footprint.trouble)
+    return Forecast(weights / GIB, treated / GIB, gib, together, footprint.trouble, footprint.built)
 
 
 def reasoned(footprint: Footprint, quant: QuantConf, kind: str) -> list[LayerRow]:

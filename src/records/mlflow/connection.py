@@ -42,6 +42,7 @@ _REMEDIES = {  # what a message holds: what to do
     "error code 401": "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
     "Invalid Host header": "start the server with --allowed-hosts and the name in tracking.uri, port included",
     "Could not determine home directory": "give HOME, a folder that you may write",  # a user that has no name here
+    "readonly database": "make the file and its folder writable, or give tracking.uri=sqlite:///PATH of another",
     "CERTIFICATE_VERIFY_FAILED": "give MLFLOW_TRACKING_SERVER_CERT_PATH, the file with the server's authority",
 }
 EXPERIMENT_NOTE = (
@@ -231,6 +232,8 @@ def _probe_sqlite(database: Path) -> None:
     try:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        connection.execute(f"PRAGMA user_version = {version}")  # BEGIN alone takes one that is read-only
         connection.execute("ROLLBACK")
     finally:
         connection.close()

@@ -13,6 +13,7 @@ from types import TracebackType
 
 from src.analysis.runs.tracked.tracker import Tracker
 from src.config.schema.root import TrackingConf
+from src.records.mlflow.connection import TrackingError
 
 
 @dataclass(frozen=True)
@@ -82,5 +83,6 @@ def _logged(tracker: Tracker, entry: Entry) -> str:
         if entry.sweep:
             tracker.tell_sweep(entry.sweep, entry.answer, entry.files[0])
     except Exception as error:  # each artifact store has exceptions of its own
-        return str(error) or type(error).__name__
+        why = error.__cause__ if isinstance(error, TrackingError) and error.__cause__ else error
+        return next(iter(str(why).strip().splitlines()), type(why).__name__)
     return ""

@@ -142,9 +142,15 @@ class Tracker:
             return None
 
     def publish(self, name: str, tags: dict[str, str], metrics: dict[str, float], files: list[Path]) -> str:
-        """Log an analysis: a run with tag ``kind=analysis``, headline metrics and files. Returns its id."""
+        """Log an analysis: a run with tag ``kind=analysis``, headline metrics and files. Returns its id.
+
+        Raises:
+            TrackingError: a local store cannot be written, which MLflow tells at length. Else MLflow's own.
+        """
         from mlflow.entities import Metric
 
+        if self._database is not None:
+            probe(self.uri)
         run = self._client.create_run(self.experiment_id, run_name=name, tags={"kind": "analysis"} | tags)
         run_id, now = run.info.run_id, run.info.start_time
         self._client.log_batch(run_id, [Metric(key, value, now, 0) for key, value in metrics.items()])

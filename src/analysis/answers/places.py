@@ -1,0 +1,41 @@
+"""On which device a command measures what runs on gpu=auto measured: said where this machine would take another."""
+
+import json
+import re
+from functools import cache
+
+import yaml
+
+from src.analysis.runs.frame import Plain, Row
+from src.config.paths import ROOT
+from src.hardware.nvidia import nvidia_names
+
+
+def gpu_of(row: Row | Plain) -> str:
+    """The option of conf/gpu that names a run's device; empty where gpu=auto finds such a one here, or none fits."""
+    cards, name, here = _cards(), str(row["device_name"]), nvidia_names()
+    if _kind(row) == "cpu":
+        return "cpu" if here else ""
+    own = next((card for card, pattern in cards.items() if re.search(pattern, name)), "")
+    return "" if not own or any(re.search(cards[own], each) for each in here) else own
+
+
+def remark(row: Row | Plain) -> str:
+    """A shell's comment with the device's name, where it is a card that is not here and that no option names."""
+    name = str(row["device_name"])
+    unnamed = _kind(row) == "cuda" and str(row["gpu"]) == "auto" and not gpu_of(row)
+    known = any(re.search(pattern, name) for pattern in _cards().values())
+    return "" if not unnamed or known or any(each in name for each in nvidia_names()) else f"  # on {name}"
+
+
+def _kind(row: Row | Plain) -> str:
+    """Torch's type of the device, by its identity; empty where that is not recorded."""
+    text = row["device_identity"]
+    return str(json.loads(text).get("kind", "")) if isinstance(text, str) and text else ""
+
+
+@cache
+def _cards() -> dict[str, str]:
+    """The options of conf/gpu that are cards, each with the pattern of its devices' names."""
+    entries = [yaml.safe_load(path.read_bytes()) for path in sorted((ROOT / "conf" / "gpu").glob("*.yaml"))]
+    return {entry["name"]: entry["match"] for entry in entries if entry.get("match")}
