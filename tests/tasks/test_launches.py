@@ -214,8 +214,9 @@ def test_counted_rounds_are_those_of_the_blocks():
 def test_at_the_power_cap_no_share_of_waiting_is_told(concluded):
     """Both times are of other clocks there."""
     host = {"baseline_": FAST_HOST, "": FAST_HOST}
-    capped = concluded(synthetic_rounds(1.24), host=host, blocks=blocks(1.31)).metrics
-    plain = concluded(synthetic_rounds(1.24), host=host).metrics
+    record = concluded(synthetic_rounds(1.24), host=host, blocks=blocks(1.31))
+    assert "waiting_share" not in record.details["host"]["treated"]
+    capped, plain = record.metrics, concluded(synthetic_rounds(1.24), host=host).metrics
     assert "latency/waiting_share" in plain
     assert "latency/waiting_share" not in capped
     assert capped["latency/device_ms"] == plain["latency/device_ms"] == 9.0

@@ -33,8 +33,13 @@ def launch_details(timed: Timed) -> dict[str, Any]:
     return {
         "launches": "counted" if timed.rounds.launches else "hidden",
         "late_calls": list(timed.rounds.late_calls),
-        "host": {prefix.rstrip("_") or "treated": arm.as_dict() for prefix, arm in timed.host.items()},
+        "host": {prefix.rstrip("_") or "treated": _told(arm, timed) for prefix, arm in timed.host.items()},
     }
+
+
+def _told(arm: HostTime, timed: Timed) -> dict[str, Any]:
+    without = ("waiting_share",) if timed.blocks else ()  # as above
+    return {name: value for name, value in arm.as_dict().items() if name not in without}
 
 
 def host_bound(timed: Timed) -> bool:
