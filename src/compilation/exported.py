@@ -192,7 +192,8 @@ class Loaded:
     def __init__(
         self, path: Path, weights: State, check: Callable[[list[torch.Tensor]], None], *, always: bool
     ) -> None:
-        # Single threaded: otherwise each call waits on the host for the one before, which no compiled module does.
+        # Single threaded, so two threads need a copy each: otherwise each call waits on the host for the one before,
+        # which no compiled module does.
         self.code: Any = torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
         self.weights = {name: weights[name] for name in self.code.get_constant_fqns()}
         self.code.load_constants(self.weights, check_full_update=True, user_managed=True)

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -78,6 +78,9 @@ class Compiled:
     counts: CompilerCounts
     breaks: dict[str, int]  # reasons of graph breaks, counted
     recompiles: int  # graphs, while rounds were timed
+    unrecorded: bool = field(
+        default_factory=lambda: graphs_unrecorded()
+    )  # as CUDA graphs, though that was asked
 
 
 def compiler_counts() -> CompilerCounts:
@@ -93,9 +96,9 @@ def compiler_counts() -> CompilerCounts:
     )
 
 
-def cuda_graphs_skipped() -> int:
-    """How many compiled parts inductor did not record as CUDA graphs though it was told to; why is in its log."""
-    return int(counters["inductor"]["cudagraph_skips"])
+def graphs_unrecorded() -> bool:
+    """Whether inductor left compiled parts unrecorded as CUDA graphs though it was told to; why is in its log."""
+    return bool(counters["inductor"]["cudagraph_skips"])
 
 
 def graph_break_reasons() -> dict[str, int]:

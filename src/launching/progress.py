@@ -33,7 +33,7 @@ def label(cfg: RootConf) -> str:
     A shape probe (a model without resolution) with its dimensions, M as its layer sees it: with all samples' rows.
     """
     axes, dims = axes_of(cfg), {} if cfg.resolution else dict(cfg.model.dims)
-    if cfg.model.probe and "M" in dims:
+    if cfg.model.probe and isinstance(dims.get("M"), int):
         dims["M"] *= cfg.batch
     usual = axes | {
         "quant.where": "device",

@@ -20,6 +20,7 @@ from src.analysis.runs.tracked.kept import kept_folder
 from src.config.paths import command, database_path
 from src.config.program import Stamp, program, stamps
 from src.config.schema.root import AnalyzeConf
+from src.hardware.nvidia import nvidia_names
 from src.records.record import write_json
 from src.records.store import LEFT_NAME, MANIFEST_NAME
 
@@ -40,7 +41,8 @@ class Told:
         asked = json.dumps([asdict(conf), str(Path.cwd())], sort_keys=True)
         self._path = kept_folder(Path(conf.outputs)) / f"told-{_digest(asked)}.json"
         self._kept = not (conf.sweep or conf.imports or conf.predict) and self._database is not None
-        self._made_of = _digest(json.dumps([program(), _terminal(console), [*_folders(Path(conf.outputs))]]))
+        told_by = [program(), _terminal(console), nvidia_names()]
+        self._made_of = _digest(json.dumps([*told_by, [*_folders(Path(conf.outputs))]]))
         self._stamps = [*stamps(self._files())]  # from before anything is read
         self._before = self._read() if self._kept else {}
         self._runs = ""

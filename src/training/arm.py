@@ -105,7 +105,8 @@ class TrainingArm(Workload):
     def given_bytes(self) -> int:
         """Of what a step is given: the arguments of a call, and what the output is to be."""
         leaves = (leaf for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, torch.Tensor))
-        return sum(tensor_bytes(each) for each in (*self.targets, *leaves))
+        storages = (each.untyped_storage() for each in (*self.targets, *leaves))
+        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
     def _forget_inputs(self) -> None:
         for each in self.inputs:

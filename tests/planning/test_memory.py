@@ -29,6 +29,7 @@ def foretold(cfg: RootConf, footprints: Footprints, kind: str, card_gib: float |
         SMALL_FLUX,
         (*SMALL_FLUX, "target=block"),
         (*SMALL_FLUX, "target=linear", "dtype=float32"),
+        (*SMALL_FLUX, "recipe.fused_qkv=true"),
     ],
 )
 def test_a_footprint_is_that_of_the_built_workload(compose, cpu, overrides):
@@ -174,6 +175,12 @@ def test_cuda_graphs_keep_the_first_arms_activations(compose):
         "none", "default", "regional", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")}  # fmt: skip
     assert [name for name, keeps in kept.items() if keeps] == ["reduce-overhead", "max-autotune"]
     assert not keeps_graphs(compose("compile=reduce-overhead").compile, "cpu")
+
+
+def test_fused_projections_lie_beside_those_they_replace(compose):
+    plain, fused = (_flux(compose, f"recipe.fused_qkv={value}") for value in ("false", "true"))
+    assert fused.baseline_model_gib > 1.1 * plain.baseline_model_gib
+    assert _flux(compose).baseline_model_gib == plain.baseline_model_gib, "the shared model is as it was"
 
 
 def test_a_serialization_holds_one_model(compose):

@@ -1,5 +1,6 @@
 """What a workload weighs and needs, found without its memory: built and called on torch's fake tensors."""
 
+import contextlib
 import math
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,8 +11,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_iter
 
 from src.config.schema.model import PIPELINE, VAE, ComponentConf, ModelConf, WeightsConf
+from src.config.schema.recipe import RecipeConf
 from src.config.schema.root import RootConf, sizes, sizes_of_call
 from src.devices.device import Device
+from src.outcomes import RunEndedError
 from src.planning.needs.besides import Besides
 from src.planning.needs.live import LiveBytes
 from src.training.arm import floats
@@ -20,6 +23,7 @@ from src.workloads.dims import resolve, shape_of
 from src.workloads.inputs import make_inputs
 from src.workloads.model import empty_model
 from src.workloads.pipeline import pipeline_parts
+from src.workloads.recipe import restructured
 from src.workloads.weights.parameters import fill, size_bytes, tensor_bytes
 from src.workloads.workload import Workload, build_workload
 
@@ -54,7 +58,7 @@ class Footprints:
     def key(cfg: RootConf) -> str:
         """Equal for runs of equal footprint."""
         step = (cfg.task.steps, cfg.training.lora.rank > 0)
-        return repr((cfg.model, cfg.target, sizes(cfg), cfg.dtype, step))
+        return repr((cfg.model, cfg.target, sizes(cfg), cfg.dtype, step, cfg.recipe.fused_qkv))
 
     @torch.no_grad()
     def of(self, cfg: RootConf) -> Footprint:
@@ -99,13 +103,20 @@ class Footprints:
             return Footprint(weights, building=weights, trouble=text[:200], built=built)
 
     def _model(self, conf: ModelConf | ComponentConf, cfg: RootConf, where: str = "model") -> nn.Module:
-        """The model in the run's dtypes on fake tensors; of local and hub weights only the structure is read."""
-        key = repr((conf.factory, conf.weights, cfg.dtype))
+        """The model in the run's dtypes on fake tensors; of local and hub weights only the structure is read.
+
+        Fused projections lie beside those that they take the place of, as diffusers keeps them.
+        """
+        fused = conf is cfg.model and cfg.recipe.fused_qkv
+        key = repr((conf.factory, conf.weights, cfg.dtype, fused))
         if key not in self._models:
             dtype = getattr(torch, cfg.dtype)
             model = empty_model(conf, _CPU.torch, dtype, where)
             with self._mode:
                 fill(model, replace(conf, weights=WeightsConf()), _CPU.torch, dtype, cfg.seed)
+                if fused:
+                    with contextlib.suppress(RunEndedError):  # a model that has none: the run is unsupported
+                        restructured(model, RecipeConf(fused_qkv=True))
             self._models[key] = model
         return self._models[key]
 

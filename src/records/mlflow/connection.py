@@ -211,8 +211,8 @@ def _experiment(client: "MlflowClient", name: str, artifacts: str | None) -> "Ex
         return found
 
 
-def probe(uri: str) -> None:
-    """Look at a database or a server directly, since MLflow itself would wait for minutes.
+def probe(uri: str, *, busy: bool = False) -> None:
+    """Look at a database or a server directly, since MLflow itself would wait for minutes; `busy`: others may write.
 
     Raises:
         TrackingError: it is unreachable, silent, locked, read-only or corrupt.
@@ -220,12 +220,12 @@ def probe(uri: str) -> None:
     database = database_path(uri)
     with explained(uri, "cannot be used"):
         if database is not None:
-            _probe_sqlite(database)
+            _probe_sqlite(database, busy=busy)
         elif urlsplit(uri).scheme in ("http", "https"):
             within(_PROBE_S, lambda: _probe_http(uri))
 
 
-def _probe_sqlite(database: Path) -> None:
+def _probe_sqlite(database: Path, *, busy: bool) -> None:
     if not database.exists() or database.stat().st_size == 0:
         return
     connection = sqlite3.connect(database, timeout=_PROBE_S, isolation_level=None)
@@ -235,6 +235,9 @@ def _probe_sqlite(database: Path) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         connection.execute(f"PRAGMA user_version = {version}")  # BEGIN alone takes one that is read-only
         connection.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        if not (busy and error.sqlite_errorcode == sqlite3.SQLITE_BUSY):
+            raise
     finally:
         connection.close()
 

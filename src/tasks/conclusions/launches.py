@@ -51,7 +51,7 @@ def launch_notes(timed: Timed, found: Verdict | str, cfg: RootConf) -> list[Note
     """What a reader must know of launches: a treated arm that is host-bound, and times that contain waiting."""
     notes = [_late(timed.rounds)]
     treated, baseline = timed.host.get(""), timed.host.get("baseline_")
-    if treated and treated.bound:
+    if treated and treated.bound and timed.blocks is None:  # times of two clocks say nothing of waiting
         said = _of_a_part(treated) if is_part(cfg) else _of_a_whole(treated, baseline, found)
         notes.append((said, _remedy(compiled_as(cfg))))
     return [note for note in notes if note[0]]

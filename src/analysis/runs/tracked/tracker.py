@@ -150,7 +150,7 @@ class Tracker:
         from mlflow.entities import Metric
 
         if self._database is not None:
-            probe(self.uri)
+            probe(self.uri, busy=True)  # MLflow waits longer
         run = self._client.create_run(self.experiment_id, run_name=name, tags={"kind": "analysis"} | tags)
         run_id, now = run.info.run_id, run.info.start_time
         self._client.log_batch(run_id, [Metric(key, value, now, 0) for key, value in metrics.items()])
