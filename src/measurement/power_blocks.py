@@ -3,7 +3,8 @@
 Where a device stands at its power limit, its controller sets a clock for the power drawn over some tenths of a
 second. Arms that alternate every few milliseconds share that clock, and the one that draws less cannot show it. Who
 uses a treatment runs it for minutes. So both arms run again, in blocks A B B A B A A B of 1.5 s, of which the first
-half is set aside while the controller settles.
+half is set aside while the controller settles. Where a round is longer than such a half, one is set aside and one
+counts: the interval comes from the blocks, not from the rounds inside.
 """
 
 import math
@@ -19,11 +20,10 @@ from src.measurement.paired import Arms
 from src.measurement.rounds import Round, Rounds
 from src.statistics.speedup import SpeedupEstimate
 
-BLOCK_S = 1.5
-SETTLE_S = 0.75  # of each block, set aside
+BLOCK_S = 1.5  # at least: both of its parts end with a whole round
+SETTLE_S = 0.75  # of each block, set aside; the rest counts
 _MOSTLY = 0.5  # of the rounds at the cap
 _PAIRS = (4, 16)  # of blocks, at least and at most; an even number of them cancels a linear drift
-_ROUNDS = 3  # counted in a block, at least
 
 
 @dataclass
@@ -92,17 +92,27 @@ def stands_at_cap(rounds: Rounds) -> bool:
 
 
 def measure_power_blocks(arms: Arms, conf: MeasureConf, blocks: PowerBlocks) -> None:
-    """Measure blocks A B B A B A A B ..., as many as the budget holds, 4 to 16 of each arm: 12 to 48 s.
+    """Measure blocks A B B A B A A B ..., as many as the budget holds, 4 to 16 of each arm.
+
+    They take 12 to 48 s, and of rounds longer than half a block as long as 16 to 64 rounds.
 
     Args:
         arms: warmed up, timed as in their alternating rounds.
         conf: has the budget.
         blocks: filled in while measuring, so that a caller has them whatever happens.
     """
-    pairs = 2 * round(min(max(conf.budget_s / (2 * BLOCK_S), _PAIRS[0]), _PAIRS[1]) / 2)
-    for index in range(pairs):
-        for arm in "AB" if index % 4 in (0, 3) else "BA":
+    done, pairs, started = 0, _PAIRS[0], time.perf_counter()
+    while done < pairs:
+        for arm in "AB" if done % 4 in (0, 3) else "BA":
             blocks.blocks.append(_measured(arm, arms))
+        done += 1
+        if done == 1:
+            pairs = _pairs_within(conf.budget_s, time.perf_counter() - started)
+
+
+def _pairs_within(budget_s: float, pair_s: float) -> int:
+    """How many pairs of blocks the budget holds, within the limits."""
+    return 2 * round(min(max(budget_s / pair_s, _PAIRS[0]), _PAIRS[1]) / 2)
 
 
 def _measured(name: str, arms: Arms) -> Block:
@@ -112,7 +122,7 @@ def _measured(name: str, arms: Arms) -> Block:
     while time.perf_counter() - started < SETTLE_S:
         arms.round(call, calls)
     joules, settled = arms.monitor.energy_j(), time.perf_counter()
-    while time.perf_counter() - started < BLOCK_S or len(block.ms) < _ROUNDS:
+    while time.perf_counter() - settled < BLOCK_S - SETTLE_S or not block.ms:
         taken = arms.round(call, calls)
         if not taken.clock_failed:
             block.count(taken)

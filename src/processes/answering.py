@@ -1,5 +1,6 @@
 """A child's side: it is asked one thing after another, and answers each."""
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable
@@ -9,7 +10,10 @@ from typing import Any
 
 
 def answer_all(sender: Connection, job: Callable[..., Any]) -> None:
-    """What such a process does, until it is told to leave or nobody is there any more."""
+    """What such a process does, until it is told to leave or nobody is there any more.
+
+    Where whoever asked is gone, what was begun goes on to its end, as what it writes is wanted all the same.
+    """
     os.setsid()  # Ctrl-C reaches the parent alone, which ends this group in order
     while (asked := _question(sender)) is not None:
         number, log, arguments = asked
@@ -32,15 +36,31 @@ def _answer(sender: Connection, number: int, job: Callable[..., Any], arguments:
 
     def tell(text: str) -> None:
         if os.getpid() == own:
-            sender.send((number, "phase", text))
+            _heard(sender, (number, "phase", text))
 
-    sender.send((number, "started", own))
+    if not _heard(sender, (number, "started", own)):
+        return
     answer = job(*arguments, tell)
     sys.stdout.flush()
     sys.stderr.flush()
     if os.getpid() != own:  # the job forked, and this is the copy: it must not answer too
         os._exit(1)
-    sender.send((number, "answer", answer))
+    _heard(sender, (number, "answer", answer))
+
+
+def _heard(sender: Connection, message: tuple[int, str, Any]) -> bool:
+    """Tell it; whether anybody is there."""
+    try:
+        sender.send(message)
+    except ConnectionError:
+        return False
+    return True
+
+
+def asked_by_nobody() -> bool:
+    """Whether the process is gone that started this child, so that nobody waits for its answer."""
+    asking = multiprocessing.parent_process()
+    return asking is not None and not asking.is_alive()
 
 
 def log_to(log: Path) -> None:

@@ -23,7 +23,7 @@ class FirstLook:
 
     output: list[torch.Tensor]
     gradients: dict[str, torch.Tensor]  # by the parameter's name
-    saved_bytes: int  # that the forward keeps for the backward, beside the weights
+    saved_bytes: int  # that the model's forward keeps for the backward, beside the weights
 
     @property
     def gradient_bytes(self) -> int:
@@ -84,9 +84,10 @@ class TrainingArm(Workload):
                     seen[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            output = self.module(*self.args, **self.kwargs)
-            loss = self.loss(output)
+        with torch.enable_grad():
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                output = self.module(*self.args, **self.kwargs)
+            loss = self.loss(output)  # what it keeps is not the model's
         loss.backward()
         named = self.module.named_parameters()
         gradients = {name: each.grad.to("cpu", copy=True) for name, each in named if each.grad is not None}

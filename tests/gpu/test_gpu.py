@@ -279,7 +279,7 @@ def test_a_saved_model_gives_the_same_in_a_fresh_process(compose, execute_run, q
 
 @pytest.mark.parametrize("pairing", ["interleaved", "in_turn"])
 def test_streamed_weights_never_lie_unquantized_on_the_device(compose, execute_run, pairing):
-    """Deep enough that the model (0.6 GiB) outweighs a layer and what torchao needs for it."""
+    """Deep enough that the model (0.76 GiB) outweighs a layer and what torchao needs for it."""
     deep = ("model.factory.num_layers=4", "model.factory.num_single_layers=16",
             "model.factory.num_attention_heads=16", "compile=none", f"measure.pairing={pairing}")  # fmt: skip
     found = {}

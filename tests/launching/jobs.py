@@ -1,6 +1,7 @@
 """What children do in the tests of isolation; importable by the fork server."""
 
 import inspect
+import json
 import multiprocessing
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from src.config.schema.root import RootConf
+from src.processes.answering import asked_by_nobody
 from src.processes.children import fork_server
 from src.records.record import Record
 
@@ -52,6 +54,18 @@ def place(tell: Tell) -> dict[str, Any]:
         nested = pool.submit(sources).result()
     here = {"folder": str(Path.cwd()), "path": sys.path, "environment": dict(os.environ)}
     return here | {"src": sources(), "nested": nested}
+
+
+def told_to_nobody(go: Path, tell: Tell) -> dict[str, bool]:
+    """Speaks on after the process that asks it is gone; its answer is in a file too."""
+    tell("waiting")
+    found = {"before": asked_by_nobody()}
+    while not go.exists():
+        time.sleep(0.01)
+    tell("going on")
+    found["after"] = asked_by_nobody()
+    go.with_name("answer.json").write_text(json.dumps(found))
+    return found
 
 
 def raise_error(tell: Tell) -> None:

@@ -1,9 +1,12 @@
+import gc
 import platform
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
 from src.devices.device import GIB, Device
 from src.measurement.memory import Peaks, fits_twice, peak_memory
@@ -43,6 +46,21 @@ def test_a_peak_does_not_count_what_was_freed_before(cpu):
     with peak_memory(cpu) as freed:
         assert behind.all()
     assert held.gib["rss"] - freed.gib["rss"] > 0.15
+
+
+def test_a_peak_does_not_count_quantized_layers_that_nobody_holds(cpu):
+    """They refer to themselves: a collection alone frees them."""
+    layer = torch.nn.Linear(64, 64)
+    quantize_(layer, Int8WeightOnlyConfig(version=2))
+    gone = weakref.ref(layer)
+    gc.disable()
+    try:
+        del layer
+        assert gone() is not None
+        with peak_memory(cpu):
+            assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_peak_is_read_when_the_phase_fails(cpu):

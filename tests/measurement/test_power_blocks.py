@@ -132,11 +132,27 @@ def test_the_budget_says_how_many(device: CappedDevice, budget_s: float, blocks:
     assert len(found.blocks) == blocks
 
 
-def test_a_slow_call_still_gets_three_rounds(device: CappedDevice) -> None:
-    arms = Arms(device.arm("A", 900.0, 1.0), device.arm("B", 900.0, 1.0), RoundTimer(CPU), device, (1, 1))
+@pytest.mark.parametrize(
+    ("ms", "aside", "counted"), [(60.0, 13, 13), (200.0, 4, 4), (500.0, 2, 2), (800.0, 1, 1), (1300.0, 1, 1)]
+)
+def test_as_long_as_is_set_aside_counts_and_of_a_long_round_one_is_enough(
+    device: CappedDevice, ms: float, aside: int, counted: int
+) -> None:
+    arms = Arms(device.arm("A", ms, 1.0), device.arm("B", ms, 1.0), RoundTimer(CPU), device, (1, 1))
     found = PowerBlocks()
     measure_power_blocks(arms, CONF, found)
-    assert [len(block.ms) for block in found.blocks] == [3] * 8
+    assert [len(block.ms) for block in found.blocks] == [counted] * 8
+    assert len(device.log) == 8 * (aside + counted)
+    assert device.now_s == pytest.approx(8 * (aside + counted) * ms / 1e3)
+
+
+@pytest.mark.parametrize(("ms", "pairs"), [(50.0, 8), (1300.0, 4), (400.0, 8)])
+def test_longer_blocks_are_fewer_within_a_budget(device: CappedDevice, ms: float, pairs: int) -> None:
+    """Of 24 s; a block is 1.5, 2.6 or 1.6 s long."""
+    arms = Arms(device.arm("A", ms, 1.0), device.arm("B", ms, 1.0), RoundTimer(CPU), device, (1, 1))
+    found = PowerBlocks()
+    measure_power_blocks(arms, replace(CONF, budget_s=24.0), found)
+    assert len(found.blocks) == 2 * pairs
 
 
 def test_a_drift_is_cancelled() -> None:

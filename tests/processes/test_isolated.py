@@ -1,7 +1,10 @@
 """Whatever a run's process does, its parent gets an ending and goes on."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +15,19 @@ from src.processes.caches import share_caches
 from src.processes.isolated import EndedBy, Preloaded
 from tests.fork_server import own_fork_server
 from tests.launching import jobs
+
+ROOT = Path(__file__).resolve().parents[2]
+ASKING = """
+import sys
+from pathlib import Path
+from src.processes.isolated import Preloaded
+from tests.launching.jobs import told_to_nobody
+
+folder = Path(sys.argv[1])
+child = Preloaded([]).stay(told_to_nobody)
+hear = lambda text: print(child.pid, text, flush=True)
+child.ask((folder / "go",), log=folder / "log", timeout_s=240, hear=hear)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +185,19 @@ def test_a_copy_that_a_job_forked_answers_nothing(server: Preloaded, tmp_path: P
     assert child.ask(("fork",), log=tmp_path / "log", timeout_s=240).answer == (2, pid)
     assert child.ask(("third",), log=tmp_path / "log", timeout_s=240).answer == (3, pid)
     child.close()
+
+
+def test_what_was_begun_ends_quietly_where_whoever_asked_was_killed(tmp_path: Path) -> None:
+    """Its last words and its answer reach nobody; that is no fault of its own."""
+    asking = subprocess.Popen(
+        [sys.executable, "-c", ASKING, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert asking.stdout is not None
+    pid, _, phase = asking.stdout.readline().partition(" ")
+    assert phase == "waiting\n"
+    asking.kill()
+    asking.wait()
+    (tmp_path / "go").touch()
+    assert is_gone(int(pid))
+    assert json.loads((tmp_path / "answer.json").read_text()) == {"before": False, "after": True}
+    assert "Traceback" not in (tmp_path / "log").read_text()

@@ -29,6 +29,7 @@ from src.devices.device import Device
 from src.measurement.paired import measure_interleaved
 from src.measurement.rounds import Rounds, estimate_speedup
 from src.outcomes import ended, log_text
+from src.processes.answering import asked_by_nobody
 from src.records.environment import environment
 from src.statistics.speedup import verdict
 from src.tasks.arms.timing import Watch, conditions, watched
@@ -62,7 +63,7 @@ def measure_batch(
             bench = Bench(conf, device, process)
             queue, most = deque(batch), len(batch) + math.ceil(REPEATED * len(batch))
             for _ in range(most):
-                if not queue:
+                if not queue or asked_by_nobody():
                     break
                 spec = queue.popleft()
                 found, rounds = bench.measure(spec)

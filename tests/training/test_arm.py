@@ -1,0 +1,43 @@
+"""A step of training, looked at before it is made: what the model's forward keeps for the backward."""
+
+import pytest
+import torch
+from torch import nn
+
+from src.training.arm import FirstLook, train_everything, training_arm
+from src.workloads.workload import Workload
+
+
+def look_at(module: nn.Module, given: torch.Tensor) -> FirstLook:
+    train_everything(module)
+    return training_arm(Workload(module, (given,), {}, ""), torch.optim.AdamW, 1, 0).first_look()
+
+
+def test_a_linear_keeps_its_input_and_neither_weights_nor_what_the_loss_does() -> None:
+    """The output, which the loss compares in float32 with a target of its size, is eight times the input."""
+    given = torch.randn(16, 32, dtype=torch.bfloat16)
+    look = look_at(nn.Linear(32, 256, dtype=torch.bfloat16), given)
+    assert look.saved_bytes == given.nbytes
+    assert look.gradients.keys() == {"weight", "bias"}
+    assert all(gradient.abs().sum() > 0 for gradient in look.gradients.values())
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_what_several_layers_keep_adds_up_and_what_two_keep_counts_once(layers: int) -> None:
+    given = torch.randn(16, 32)
+    looks = look_at(nn.Sequential(*(nn.Linear(32, 32) for _ in range(layers))), given)
+    twice = look_at(Both(nn.Linear(32, 32), nn.Linear(32, 32)), given)
+    assert looks.saved_bytes == layers * given.nbytes
+    assert twice.saved_bytes == given.nbytes
+
+
+class Both(nn.Module):
+    """Two layers of the same input."""
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.first(given) + self.second(given)
+        return found
