@@ -153,8 +153,9 @@ def test_whatever_happens_every_run_has_its_outcome(
     assert sent.job["killing-its-job"] in reasons["killing-its-job"]
     assert "cancelled" in reasons["held"]
     restarts = {name: record.details.get("restarts", {}) for name, record in found.items()}
-    assert "SIGUSR2" in restarts["over-its-time"]["reasons"][0]
-    assert restarts["over-its-time"]["number"] == 1
+    if "its time limit was near before the run had begun" not in reasons["over-its-time"]:  # a busy machine
+        assert "SIGUSR2" in restarts["over-its-time"]["reasons"][0]
+        assert restarts["over-its-time"]["number"] == 1
     assert restarts["cut"]["number"] == 1
     assert "node" in restarts["cut"]["reasons"][0]
     assert "SIGTERM" in restarts["preempted"]["reasons"][0]
