@@ -160,7 +160,7 @@ def test_a_tracker_lost_after_reading_costs_only_the_logging(store, analysing, m
 
 
 def test_a_database_that_may_only_be_read_costs_one_line(store, analysing, monkeypatch):
-    def probe(_: str) -> None:
+    def probe(_: str, **__: object) -> None:
         with explained(store.uri, "cannot be used"):
             raise sqlite3.OperationalError("attempt to write a readonly database\n[SQL: INSERT INTO ...]")
 
