@@ -16,7 +16,7 @@ from alembic.config import Config
 from run_folders import free_port, local, make_run, make_sweep
 
 from src.config.schema.root import TrackingConf
-from src.records.mlflow.connection import mend_folder
+from src.records.mlflow.connection import mend_folder, probe
 from src.records.mlflow.content import label, params, settings
 from src.records.mlflow.options import OPTIONS_TAG
 from src.records.mlflow.summary import answer
@@ -395,6 +395,7 @@ def test_a_locked_database_is_told(tracker, outputs):
     holder.execute("BEGIN EXCLUSIVE")
     with pytest.raises(TrackingError, match="database is locked"):
         tracker.publish(folder, parent)
+    probe(tracker.connection.uri, busy=True)  # for who will wait
     holder.rollback()
     tracker.publish(folder, parent)
 
