@@ -71,6 +71,11 @@ class CompilerCounts:
         return CompilerCounts(**{name: count - past[name] for name, count in asdict(self).items()})
 
 
+def graphs_unrecorded() -> bool:
+    """Whether inductor left compiled parts unrecorded as CUDA graphs though it was told to; why is in its log."""
+    return bool(counters["inductor"]["cudagraph_skips"])
+
+
 @dataclass(frozen=True)
 class Compiled:
     """What the compiler did for one run."""
@@ -78,9 +83,7 @@ class Compiled:
     counts: CompilerCounts
     breaks: dict[str, int]  # reasons of graph breaks, counted
     recompiles: int  # graphs, while rounds were timed
-    unrecorded: bool = field(
-        default_factory=lambda: graphs_unrecorded()
-    )  # as CUDA graphs, though that was asked
+    unrecorded: bool = field(default_factory=graphs_unrecorded)
 
 
 def compiler_counts() -> CompilerCounts:
@@ -100,11 +103,6 @@ def compiler_counts() -> CompilerCounts:
         cache_hits=inductor["fxgraph_cache_hit"],
         cache_misses=inductor["fxgraph_cache_miss"] + inductor["fxgraph_cache_bypass"] + unasked,
     )
-
-
-def graphs_unrecorded() -> bool:
-    """Whether inductor left compiled parts unrecorded as CUDA graphs though it was told to; why is in its log."""
-    return bool(counters["inductor"]["cudagraph_skips"])
 
 
 def graph_break_reasons() -> dict[str, int]:

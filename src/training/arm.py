@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
 from src.records.products import GRAD_INPUT, GRAD_WEIGHT
-from src.workloads.weights.parameters import tensor_bytes
+from src.workloads.weights.parameters import storage_bytes, tensor_bytes
 from src.workloads.workload import Workload
 
 MakeOptimizer = Callable[[Iterator[torch.nn.Parameter]], Optimizer]
@@ -105,9 +105,7 @@ class TrainingArm(Workload):
 
     def given_bytes(self) -> int:
         """Of what a step is given: the arguments of a call, and what the output is to be."""
-        leaves = (leaf for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, torch.Tensor))
-        storages = (each.untyped_storage() for each in (*self.targets, *leaves))
-        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+        return storage_bytes((self.args, self.kwargs, self.targets))
 
     def _forget_inputs(self) -> None:
         for each in self.inputs:

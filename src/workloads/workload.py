@@ -18,7 +18,7 @@ from src.workloads.inside import arguments_inside
 from src.workloads.model import build_model, empty_model, outline, weights_made_on
 from src.workloads.pipeline import ImagePipeline, assemble, build_pipeline, parts_of
 from src.workloads.recipe import restructured
-from src.workloads.weights.parameters import Heard, fill
+from src.workloads.weights.parameters import Heard, fill, storage_bytes
 
 
 @dataclass
@@ -37,6 +37,10 @@ class Workload:
     def state_bytes(self) -> int:
         """What it holds between two calls beside its weights."""
         return 0
+
+    def given_bytes(self) -> int:
+        """Of what a call is given."""
+        return storage_bytes((self.args, self.kwargs))
 
     def twin(self) -> "Workload":
         """The same weights in a second copy, fed the same inputs."""

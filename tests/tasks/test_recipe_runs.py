@@ -5,6 +5,7 @@ import json
 import pytest
 
 from src.records.record import Outcome
+from src.treatments.recipe_check import refusals
 from tests.conftest import SMALL_FLUX
 
 SMALL = (*SMALL_FLUX, "dtype=float32")
@@ -80,3 +81,11 @@ def test_a_ladder_leaves_out_what_an_earlier_step_could_not_add(compose, execute
     record = execute_run(cfg)
     assert record.outcome is Outcome.OK, record.reason
     assert "left out in both arms: recipe.memory_format: " in record.reason
+
+
+def test_a_step_cache_and_cuda_graphs_are_refused_together(compose):
+    """What a cache keeps from one step to the next lies in a graph's own memory; found before a GPU is asked."""
+    options = ("recipe.cuda_graphs=true", "cache=first_block", "compile=regional", "compile.fullgraph=false")
+    found = dict(refusals(compose(*PIPELINE, *options), "cuda"))
+    assert "keeps tensors from one step to the next" in found["recipe.cuda_graphs"].reason
+    assert not dict(refusals(compose(*PIPELINE, options[0], options[2]), "cuda"))

@@ -153,6 +153,15 @@ def test_int8_layers_take_parts_of_a_sequence():
     assert gradient_sqnr_db({"x": seen[0]}, {"x": seen[1]}) > (5 if int8_matmul_saturates() else 25)
 
 
+def test_a_training_that_fails_during_the_rounds_keeps_its_times_and_says_so(compose, execute_run):
+    """A curve of one step is a number; the rounds go on with the training."""
+    options = ("quant=none", "training.optimizer._target_=torch.optim.SGD", "training.learning_rate=1e30")
+    record = execute_run(compose(*LINEAR, *options, "training.steps=1"))
+    assert record.outcome is Outcome.OK, record.reason
+    assert record.metrics["latency/median_ms"] > 0
+    assert [said for said in record.details["warnings"] if "after the rounds: what was timed" in said]
+
+
 def test_a_loss_that_is_no_number_is_told_with_its_step(compose, execute_run, tmp_path):
     record = execute_run(
         compose(

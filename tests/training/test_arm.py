@@ -41,3 +41,12 @@ class Both(nn.Module):
     def forward(self, given: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = self.first(given) + self.second(given)
         return found
+
+
+def test_what_a_step_is_given_counts_each_storage_once() -> None:
+    given, spread = torch.randn(16, 32), torch.zeros(1, 32).expand(16, 32)
+    arm = training_arm(Workload(nn.Linear(32, 8), (given,), {}, ""), torch.optim.AdamW, 1, 0)
+    target = 16 * 8 * 4
+    assert arm.given_bytes() == given.nbytes + target
+    arm.kwargs = {"again": given, "spread": spread}
+    assert arm.given_bytes() == given.nbytes + target + 32 * 4

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves
 
 from src.compilation.scopes import forget_compiled
 from src.config.schema.arms import is_usual
@@ -70,13 +69,7 @@ class Untreated:
     def held_bytes(self) -> int:
         """What they hold between two runs: weights, and the arguments of a call."""
         arms = filter(None, (self.baseline, self.rival))
-        leaves = [
-            leaf
-            for arm in arms
-            for leaf in tree_leaves((arm.workload.args, arm.workload.kwargs))
-            if isinstance(leaf, torch.Tensor)
-        ]
-        return self.beside_bytes + sum(leaf.nbytes for leaf in leaves)
+        return self.beside_bytes + sum(arm.workload.given_bytes() for arm in arms)
 
     def writes(self) -> tuple[int, ...]:
         """How often each weight was written to since it was made."""

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable, Collection
 from functools import partial
+from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from src.config.schema.model import ComponentConf, ModelConf
 from src.workloads.weights.initial import Scales
@@ -115,6 +117,13 @@ def size_bytes(model: nn.Module) -> int:
     """Bytes of parameters and buffers as stored, looking inside quantized tensors."""
     tensors = [*model.parameters(), *model.buffers()]
     return sum(tensor_bytes(tensor) for tensor in {id(t): t for t in tensors}.values())
+
+
+def storage_bytes(given: Any) -> int:
+    """Bytes of all tensors in a tree, each storage counted once."""
+    leaves = (leaf for leaf in tree_leaves(given) if isinstance(leaf, torch.Tensor))
+    storages = (leaf.untyped_storage() for leaf in leaves)
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def tensor_bytes(tensor: torch.Tensor) -> int:
