@@ -20,12 +20,12 @@ def gpu_of(row: Row | Plain) -> str:
     return "" if not own or any(re.search(cards[own], each) for each in here) else own
 
 
-def remark(row: Row | Plain) -> str:
-    """A shell's comment with the device's name, where it is a card that is not here and that no option names."""
+def elsewhere(row: Row | Plain) -> str:
+    """The device's name, where it is a card that is not here and that no option names; else empty."""
     name = str(row["device_name"])
     unnamed = _kind(row) == "cuda" and str(row["gpu"]) == "auto" and not gpu_of(row)
     known = any(re.search(pattern, name) for pattern in _cards().values())
-    return "" if not unnamed or known or any(each in name for each in nvidia_names()) else f"  # on {name}"
+    return "" if not unnamed or known or any(each in name for each in nvidia_names()) else name
 
 
 def _kind(row: Row | Plain) -> str:
