@@ -2,17 +2,22 @@
 
 import json
 import re
+import shlex
 
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
 from rich.console import Console
 
 from src.analysis.answers.advice import advised
 from src.analysis.answers.commands import repeat, surer
 from src.analysis.answers.picks import Goal, answers
+from src.analysis.answers.places import elsewhere, gpu_of
 from src.analysis.runs.frame import standing, tidy
 from src.analysis.runs.tracked.tracker import Tracker
 from src.analysis.verdicts import random_weights
+from src.app.arguments import parse
+from src.app.command_line import CommandLine
 from src.config.schema.root import TrackingConf
 from src.quality.pictures import keep_pictures
 from src.records.store import run_folder
@@ -201,6 +206,26 @@ def test_a_device_that_no_option_names_is_said_beside_the_command(
     assert not any("#" in code or OTHER in code for code in copied)
     told = page.replace(f'<h3 class="device">{OTHER}</h3>', "")
     assert told.count(f"on {OTHER}") == (0 if here else len(copied))
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_card_of_ones_own_configs_is_named_with_their_folder(store, framed, monkeypatch, tmp_path, own):
+    """As the command that analyses found them: by its --config-dir."""
+    monkeypatch.setattr("src.analysis.answers.places.nvidia_names", tuple)
+    (tmp_path / "gpu").mkdir()
+    (tmp_path / "gpu" / "dgx.yaml").write_text("name: dgx\nmatch: \\bGB10\\b\n")
+    (tmp_path / "gpu" / "broken.yaml").write_text("name: [\n")
+    row = framed([made("a", 1.2, gpu="auto", device=OTHER)]).iloc[0].copy()
+    row["device_identity"] = json.dumps({"kind": "cuda"})
+    monkeypatch.setattr(GlobalHydra.instance(), "hydra", None)
+    CommandLine(parse(["--config-dir", str(tmp_path)] if own else [], "analyze"), "analyze", "analyze")
+    for told in (repeat(row, store.outputs), surer([row], store.outputs)):
+        words_of = shlex.split(told)
+        assert ("gpu=dgx" in words_of) is own
+        assert (f"--config-dir {tmp_path}" in " ".join(words_of)) is own
+    assert elsewhere(row) == ("" if own else OTHER)
+    row["device_name"] = H200
+    assert gpu_of(row) == "h200"
 
 
 def test_a_probe_of_a_named_sweep_keeps_what_that_sweep_fixes(store, framed, called):
