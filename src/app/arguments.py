@@ -11,7 +11,7 @@ from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 
 from src.config.errors import ConfigError
-from src.config.paths import config_source, readable
+from src.config.paths import COMMAND_LINE, config_source, readable
 
 
 def parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
@@ -42,7 +42,7 @@ def search_path(args: argparse.Namespace, conf: Path) -> ConfigSearchPath:
     path = create_config_search_path(config_source(primary))
     if args.config_dir:
         extra = config_source(_folder("--config-dir", args.config_dir))
-        path.prepend("command-line", extra, SearchPathQuery(provider="main"))
+        path.prepend(COMMAND_LINE, extra, SearchPathQuery(provider="main"))
     return path
 
 

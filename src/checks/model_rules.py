@@ -12,6 +12,7 @@ from src.config.schema.model import (
     InputConf,
     ModelConf,
     PipelineConf,
+    TextEncoderConf,
     WeightsConf,
 )
 from src.workloads.dims import count_of, resolve, resolved, shape_of
@@ -22,6 +23,8 @@ _RANGES = {
     "uint8": (0, 2**8 - 1), "int8": (-(2**7), 2**7 - 1), "int16": (-(2**15), 2**15 - 1),
     "int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1),
 }  # fmt: skip
+# Configurations whose text encoders look positions up in a table, and how many it holds where nothing else is given.
+_POSITIONS = {"CLIPTextConfig": 77}
 _LOADERS = ("from_pretrained", "from_single_file")
 _WANTED = "give the dotted path of a class or a function, as diffusers.FluxTransformer2DModel"
 
@@ -90,10 +93,26 @@ def _pipeline(conf: PipelineConf, dims: Mapping[str, int], where: str) -> Iterat
             yield f"{where}: {conf._target_} has no component {name}; {accepted(name, known.names)}"
     yield from _call_mistakes(conf, conf._target_, "__call__", where)
     yield from _feeding(conf, dims, where)
+    for name, encoder in conf.encoders().items() if not conf.prompts else ():
+        yield from _positions(encoder, dims, f"{where}.text_encoders.{name}")
     try:
         shape_of(conf.latents, dims, f"{where}.latents")
     except ConfigError as error:
         yield str(error)
+
+
+def _positions(encoder: TextEncoderConf, dims: Mapping[str, int], where: str) -> Iterator[str]:
+    """More token ids than an encoder has positions for."""
+    config = encoder.factory.get("config")
+    named = str(config.get("_target_", "")).rpartition(".")[2] if isinstance(config, Mapping) else ""
+    if not isinstance(config, Mapping) or named not in _POSITIONS:
+        return
+    most = config.get("max_position_embeddings", _POSITIONS[named])
+    if isinstance(most, int) and encoder.tokens > most:
+        dim = next((each for each, size in dims.items() if "tokens" in each and size == encoder.tokens), "")
+        given = f"{where}.tokens={encoder.tokens}{f' (as model.dims.{dim})' if dim else ''}"
+        table = f"the encoder's table holds {most} positions ({where}.factory.config.max_position_embeddings)"
+        yield f"{given}: {table}; accepted: 1 to {most}"
 
 
 def _known(target: str) -> Signature | None:

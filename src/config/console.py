@@ -8,6 +8,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 _WIDEST = 1000  # columns
+_SENTENCE = 80  # columns: a longer cell goes on below
 
 
 class Terminal(Console):
@@ -18,14 +19,26 @@ class Terminal(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print; in a file or pipe a table is as wide as its longest cells, so that no word or path is broken."""
+        """Print; in a file or pipe a table is as wide as its cells, so that no word or path is broken.
+
+        A cell that is longer than a line of text, as a sentence is, goes on below at the next word.
+        """
         tables = [each for each in objects if isinstance(each, Table)]
         if not tables or self.file.isatty():
             super().print(*objects, **options)
             return
         before, roomy = self.width, self.options.update(width=_WIDEST)
+        for table in tables:
+            self._wrap_sentences(table)
         self.width = max(before, *(Measurement.get(self, roomy, table).maximum for table in tables))
         try:
             super().print(*objects, **options)
         finally:
             self.width = before
+
+    def _wrap_sentences(self, table: Table) -> None:
+        roomy = self.options.update(width=_WIDEST)
+        for column in table.columns:
+            cells = [Measurement.get(self, roomy, cell) for cell in column.cells]
+            if max((cell.maximum for cell in cells), default=0) > _SENTENCE and not column.no_wrap:
+                column.max_width = max(_SENTENCE, *(cell.minimum for cell in cells))

@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Quote, QuotedString
 
 from src.config.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]  # of the checkout, or of what was installed
+COMMAND_LINE = "command-line"  # who names a folder of configs by --config-dir
+_FILE = "file://"
 _SQLITE = "sqlite:///"
 _PLAIN = re.compile(r"[A-Za-z_/.][A-Za-z0-9_/.-]*")  # means itself in an override
 _NO_WORD = re.compile(r"[^A-Za-z0-9_ \t/+.$%*@?|:-]")  # of Hydra's grammar, outside of quotes
@@ -32,7 +35,31 @@ _INSTALLED = "quantpay"  # pyproject.toml: quantpay, quantpay-collect, ...
 
 def config_source(folder: Path) -> str:
     """A folder as an entry of Hydra's search path, which knows no percent-encoding: not `Path.as_uri`."""
-    return f"file://{folder.absolute()}"
+    return f"{_FILE}{folder.absolute()}"
+
+
+def config_folders() -> list[Path]:
+    """The folders on disk that this command looks for configurations in, that of `--config-dir` first.
+
+    Where no command is under way: `conf`.
+    """
+    return [folder for _, folder in _config_places()] or [ROOT / "conf"]
+
+
+def config_dir_flag() -> list[str]:
+    """What a command needs to be told to find the configurations of this one's `--config-dir`, if it has one."""
+    given = [folder for provider, folder in _config_places() if provider == COMMAND_LINE]
+    return [word for folder in given for word in ("--config-dir", str(folder))]
+
+
+def _config_places() -> list[tuple[str, Path]]:
+    """Hydra's search path, as far as it is of folders: who named each, and it."""
+    hydra = GlobalHydra.instance()
+    if not hydra.is_initialized():
+        return []
+    path = hydra.config_loader().get_search_path().get_path()
+    named = [(str(each.provider), each.path or "") for each in path]
+    return [(provider, Path(at.removeprefix(_FILE))) for provider, at in named if at.startswith(_FILE)]
 
 
 def literal(text: str) -> str:

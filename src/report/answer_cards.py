@@ -74,9 +74,9 @@ def _below(advice: Sequence[Advice], opened: bool) -> Iterator[str]:
     for index, each in enumerate(each for each in advice if each.code):
         shown = opened and index == 0 and each.code.count("\n") < _SHORT
         yield _folded(f"Code: {words.goals(each.pick)}", each.code, opened=shown)
-    surer = {each.surer: words.goals(each.pick) for each in advice if each.surer}
-    for command, goals in surer.items():
-        yield _folded(f"What would make it surer: {goals}", command)
+    for each in {each.surer: each for each in advice if each.surer}.values():
+        where = f", on {each.where}" if each.where else ""
+        yield _folded(f"What would make it surer: {words.goals(each.pick)}{where}", each.surer)
 
 
 def _folded(title: str, code: str, *, opened: bool = False) -> str:

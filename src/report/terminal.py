@@ -70,6 +70,8 @@ def show(
 def closing(console: Console, report: Path, view: str, answers: Sequence[Advised]) -> None:
     """Print what to do next and what to open: one link and the commands, each whole on a line of its own.
 
+    Nothing else is on a command's line: interactive zsh takes a comment for arguments.
+
     Args:
         console: where to.
         report: its file.
@@ -77,7 +79,10 @@ def closing(console: Console, report: Path, view: str, answers: Sequence[Advised
         answers: the first that cannot be told from another, else the first, gives the next command.
     """
     every = [advice for each in answers for advice in each.advice if advice.surer]
-    surer = next((each.surer for each in sorted(every, key=lambda each: not each.pick.rivals)), "")
+    following = min(every, key=lambda each: not each.pick.rivals, default=None)
+    if following and following.where:
+        console.print(f"on {following.where}:", soft_wrap=True, markup=False)
+    surer = following.surer if following else ""
     lines = [("next, surer", surer), ("report", report.resolve().as_uri()), ("runs", view)]
     for name, text in lines:
         if text:

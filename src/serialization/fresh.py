@@ -29,7 +29,7 @@ from src.records.record import Outcome
 from src.serialization.checkpoint import load_into, verify
 from src.serialization.info import read_info
 from src.serialization.package import load_packages
-from src.serialization.package_info import read_package
+from src.serialization.package_info import PackageInfo, read_package, verify_packages
 from src.workloads.workload import Workload, empty_workload
 
 Tensors = list[torch.Tensor]
@@ -133,6 +133,7 @@ def _answer(cfg: RootConf, folder: Path, asked: Asked = Asked()) -> Answer:
         device: Device = get_class(cfg.gpu._target_)(cfg.gpu).open()
         info = read_info(folder)
         verify(folder, info)
+        packages = _verified(asked.packages)
         workload = empty_workload(cfg, device)
         answer = Answer(os.getpid())
         started = time.perf_counter()
@@ -141,7 +142,7 @@ def _answer(cfg: RootConf, folder: Path, asked: Asked = Asked()) -> Answer:
             load_into(workload.denoiser(), folder, info, device.torch, trust, dtype)
             device.synchronize()
         answer.load_s = time.perf_counter() - started
-        _start(workload, cfg, device, asked, answer)
+        _start(workload, cfg, device, asked, packages, answer)
     except Exception as error:
         print(log_text(error), file=sys.stderr)
         end = ended(error)
@@ -149,16 +150,32 @@ def _answer(cfg: RootConf, folder: Path, asked: Asked = Asked()) -> Answer:
     return answer
 
 
-def _start(workload: Workload, cfg: RootConf, device: Device, asked: Asked, answer: Answer) -> None:
+def _verified(folder: Path | None) -> PackageInfo | None:
+    """What is said of packages, once their files are seen to be these: none of a start, so it is not timed."""
+    if folder is None:
+        return None
+    info = read_package(folder)
+    verify_packages(folder, info)
+    return info
+
+
+def _start(
+    workload: Workload,
+    cfg: RootConf,
+    device: Device,
+    asked: Asked,
+    packages: PackageInfo | None,
+    answer: Answer,
+) -> None:
     """From weights to an output, and then what else is asked."""
     if asked.cache is not None:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(asked.cache)
         os.environ["TRITON_CACHE_DIR"] = str(asked.cache / "triton")
     started = time.perf_counter()
-    if asked.packages is None:
+    if asked.packages is None or packages is None:
         compile_module(workload.denoiser(), cfg.compile)
     else:
-        load_packages(workload.denoiser(), asked.packages, read_package(asked.packages), device)
+        load_packages(workload.denoiser(), asked.packages, packages, device, verified=True)
     outputs = call(workload, cfg)
     device.synchronize()
     answer.start_s = time.perf_counter() - started

@@ -42,6 +42,7 @@ from src.serialization.package_info import (
     fits,
     inputs_of,
     unusable_package,
+    verify_packages,
 )
 from src.workloads.workload import Workload
 
@@ -85,17 +86,26 @@ def make_packages(workload: Workload, folder: Path, cfg: RootConf, device: Devic
     return info
 
 
-def load_packages(module: nn.Module, folder: Path, info: PackageInfo, device: Device) -> None:
+def load_packages(
+    module: nn.Module, folder: Path, info: PackageInfo, device: Device, *, verified: bool = False
+) -> None:
     """Have a module, or its blocks, run the packages with their own weights.
+
+    Args:
+        module: of the model that they were built of.
+        folder: of the packages.
+        info: what `read_package` made of it.
+        device: they are to run on.
+        verified: `verify_packages` has seen them.
 
     Raises:
         RunEndedError: they were built for another device or torch, are damaged, or of another model: one line.
     """
     check_device(folder, info, device)
+    if not verified:
+        verify_packages(folder, info)
     for part in info.parts:
         path = folder / part.file
-        if not path.is_file() or sha256_of(path) != part.sha256:
-            raise unusable_package(path, f"is missing, damaged or another file: {INFO_NAME} has its SHA-256")
         further = _read_constants(folder / part.constants) if part.constants else {}
         for name in part.modules:
             target = _member(module, name, path)

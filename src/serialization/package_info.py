@@ -12,6 +12,7 @@ from src.devices.device import Device
 from src.outcomes import RunEndedError
 from src.records.environment import versions
 from src.records.record import Outcome
+from src.serialization.files import sha256_of
 from src.serialization.info_file import made_of, read_content
 
 INFO_NAME = "package.json"
@@ -97,6 +98,18 @@ def read_package(folder: Path) -> PackageInfo:
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise unusable_package(path, "not written by compile=aot")
     return made_of(PackageInfo, content, SCHEMA_VERSION, path, unusable_package)
+
+
+def verify_packages(folder: Path, info: PackageInfo) -> None:
+    """Compare the files of code with the hashes in ``package.json``.
+
+    Raises:
+        RunEndedError: one is missing, damaged or another one.
+    """
+    for part in info.parts:
+        path = folder / part.file
+        if not path.is_file() or sha256_of(path) != part.sha256:
+            raise unusable_package(path, f"is missing, damaged or another file: {INFO_NAME} has its SHA-256")
 
 
 def check_device(folder: Path, info: PackageInfo, device: Device) -> None:

@@ -153,7 +153,7 @@ def _compare_curves(baseline: Arm, treated: Arm, run: RunContext) -> None:
     with run.phase("loss curves"):
         for arm in (baseline, treated):
             assert isinstance(arm.workload, TrainingArm)
-            curves[arm.name] = arm.workload.curve()
+            curves[arm.name] = arm.workload.curve(partial(mark_step, run.device))
     kept = {name: [loss for loss in losses if math.isfinite(loss)] for name, losses in curves.items()}
     write_json(run.folder / LOSSES_NAME, {"loss": kept["treated"], "baseline_loss": kept["baseline"]})
     for name, losses in curves.items():

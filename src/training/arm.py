@@ -111,9 +111,14 @@ class TrainingArm(Workload):
         for each in self.inputs:
             each.grad = None
 
-    def curve(self) -> list[float]:
-        """The losses of the first steps; those that were not done yet are done now."""
+    def curve(self, begin: Callable[[], None]) -> list[float]:
+        """The losses of the first steps; those that were not done yet are done now.
+
+        Args:
+            begin: called before each step, to tell CUDA graphs of it: else all steps were one to them.
+        """
         while len(self.losses) < self.steps:
+            begin()
             self.call()
         return [float(loss) for loss in self.losses]
 

@@ -1,22 +1,32 @@
 """What to use: the picks for each goal, what they say, and the commands beside them."""
 
 import json
+import re
+import shlex
 
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
+from rich.console import Console
 
 from src.analysis.answers.advice import advised
 from src.analysis.answers.commands import repeat, surer
 from src.analysis.answers.picks import Goal, answers
+from src.analysis.answers.places import elsewhere, gpu_of
 from src.analysis.runs.frame import standing, tidy
 from src.analysis.runs.tracked.tracker import Tracker
 from src.analysis.verdicts import random_weights
+from src.app.arguments import parse
+from src.app.command_line import CommandLine
 from src.config.schema.root import TrackingConf
 from src.quality.pictures import keep_pictures
 from src.records.store import run_folder
 from src.report import answer_words as words
+from src.report.answer_cards import answer_section
 from src.report.runs.filters import Filters
+from src.report.runs.links import RunLinks
 from src.report.runs.pictures import pictures_section
+from src.report.terminal import closing
 from tests.analysis.synthetic import made
 
 FASTEST, SMALLEST, GOOD = Goal
@@ -160,7 +170,7 @@ H200, OTHER = "NVIDIA H200 (140 GiB, 700 W)", "NVIDIA GB10 (120 GiB)"
         (H200, "cuda", ["NVIDIA H100 80GB HBM3"], " gpu=h200 "),
         (H200, "", [], " gpu=h200 "),  # of before there were identities
         (H200, "cuda", ["NVIDIA H200"], ""),
-        (OTHER, "cuda", [], f"  # on {OTHER}"),
+        (OTHER, "cuda", [], ""),
         (OTHER, "cuda", ["NVIDIA GB10"], ""),
         ("AMD EPYC 9R14, 2 threads", "cpu", ["NVIDIA H200"], " gpu=cpu "),
         ("AMD EPYC 9R14, 2 threads", "cpu", [], ""),
@@ -174,7 +184,48 @@ def test_a_run_of_another_machine_is_repeated_on_its_device(
     row["device_identity"] = json.dumps({"kind": kind}) if kind else ""
     for command in (repeat(row, store.outputs), surer([row], store.outputs)):
         assert told in command
-        assert ("gpu=" in command, "#" in command) == ("gpu=" in told, "#" in told)
+        assert ("gpu=" in command) == bool(told)
+
+
+@pytest.mark.parametrize("here", [[], ["NVIDIA GB10"]])
+def test_a_device_that_no_option_names_is_said_beside_the_command(
+    store, framed, monkeypatch, tmp_path, capsys, here
+):
+    """Never in it: interactive zsh takes a comment for arguments."""
+    monkeypatch.setattr("src.analysis.answers.places.nvidia_names", lambda: tuple(here))
+    frame = framed([made("a", 1.2, gpu="auto", device=OTHER)])
+    frame["device_identity"] = json.dumps({"kind": "cuda"})
+    found = advised(answers(frame)[0], store.outputs, lambda *_: None)
+    closing(Console(width=80), tmp_path / "report.html", "mlflow ui", found)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:-3] == ([] if here else [f"on {OTHER}:"])
+    assert lines[-3] == f"{'next, surer:':13}{found[0].advice[0].surer}"
+    page = answer_section(found) + RunLinks(store.outputs, tmp_path).html(frame.iloc[0])
+    copied = re.findall(r"<code>(.*?)</code>", page)
+    assert len(copied) >= 2
+    assert not any("#" in code or OTHER in code for code in copied)
+    told = page.replace(f'<h3 class="device">{OTHER}</h3>', "")
+    assert told.count(f"on {OTHER}") == (0 if here else len(copied))
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_card_of_ones_own_configs_is_named_with_their_folder(store, framed, monkeypatch, tmp_path, own):
+    """As the command that analyses found them: by its --config-dir."""
+    monkeypatch.setattr("src.analysis.answers.places.nvidia_names", tuple)
+    (tmp_path / "gpu").mkdir()
+    (tmp_path / "gpu" / "dgx.yaml").write_text("name: dgx\nmatch: \\bGB10\\b\n")
+    (tmp_path / "gpu" / "broken.yaml").write_text("name: [\n")
+    row = framed([made("a", 1.2, gpu="auto", device=OTHER)]).iloc[0].copy()
+    row["device_identity"] = json.dumps({"kind": "cuda"})
+    monkeypatch.setattr(GlobalHydra.instance(), "hydra", None)
+    CommandLine(parse(["--config-dir", str(tmp_path)] if own else [], "analyze"), "analyze", "analyze")
+    for told in (repeat(row, store.outputs), surer([row], store.outputs)):
+        words_of = shlex.split(told)
+        assert ("gpu=dgx" in words_of) is own
+        assert (f"--config-dir {tmp_path}" in " ".join(words_of)) is own
+    assert elsewhere(row) == ("" if own else OTHER)
+    row["device_name"] = H200
+    assert gpu_of(row) == "h200"
 
 
 def test_a_probe_of_a_named_sweep_keeps_what_that_sweep_fixes(store, framed, called):

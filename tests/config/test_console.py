@@ -47,3 +47,28 @@ def test_a_verdict_in_a_pipe_is_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
     out = io.StringIO()
     Terminal(file=out, width=100).print(table())
     assert len(out.getvalue().splitlines()) == 2
+
+
+def test_a_sentence_in_a_cell_in_a_pipe_goes_on_below_at_a_word() -> None:
+    out, without = io.StringIO(), io.StringIO()
+    made = table()
+    made.add_row("a-model", "int8wo", f"{PROSE}{PATH} once")
+    for each, file in ((made, out), (table(), without)):
+        Terminal(file=file, width=100).print(each)
+    wide, lines = (file.getvalue().splitlines() for file in (without, out))
+    assert max(map(len, lines)) == max(map(len, wide))
+    assert sum(line.count(PATH) for line in lines) == 2
+    assert PROSE.strip() in " ".join(out.getvalue().split())
+
+
+@pytest.mark.parametrize("long", [1, 30])
+def test_a_sentence_makes_no_row_wider_than_a_line_of_text(long: int) -> None:
+    out = io.StringIO()
+    made = Table(box=None)
+    made.add_column("outcome")
+    made.add_column("why", overflow="fold")
+    made.add_row("oom", "every word of it " * long)
+    Terminal(file=out, width=1000).print(made)
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    assert max(map(len, lines)) <= 100
+    assert len(lines) == (2 if long == 1 else 8)

@@ -293,6 +293,34 @@ def test_text_encoders_are_checked_where_the_prompt_is_tokens(compose: Compose) 
     assert "text_encoder.factory._target_=transformers.CLIPTextModl: transformers has no CLIPTextModl" in said
 
 
+@pytest.mark.parametrize(
+    ("model", "given", "said"),
+    [
+        ("sdxl-tiny", ("model.dims.text_tokens=78",), ["text_encoder.tokens=78 (as model.dims.text_tokens): ",
+                                                       "text_encoder_2.tokens=78 (as model.dims.text_tokens): "]),
+        ("sdxl-tiny", ("model.dims.text_tokens=77",), []),
+        ("flux-tiny", ("model.dims.text_tokens=300",), []),  # of T5, which has no such table
+        ("flux-tiny", ("model.pipeline.text_encoders.text_encoder.tokens=90",), ["text_encoder.tokens=90: "]),
+        ("flux-tiny", ("model.pipeline.text_encoders.text_encoder.tokens=90",
+                       "model.pipeline.text_encoders.text_encoder.factory.config.max_position_embeddings=90"), []),
+    ],
+)  # fmt: skip
+def test_no_more_token_ids_than_an_encoder_has_positions_for(
+    compose: Compose, model: str, given: tuple[str, ...], said: list[str]
+) -> None:
+    """Where the prompt is embeddings no encoder is called."""
+    conf, axes = compose(f"model={model}", *given).model, {"batch": 1, "resolution": 256}
+    assert list(model_mistakes(conf, axes, "pipeline")) == []
+    conf.pipeline.prompt = "tokens"
+    found = list(model_mistakes(conf, axes, "pipeline"))
+    assert len(found) == len(said)
+    for line, begin in zip(found, said, strict=True):
+        key, _, rest = line.partition(": ")
+        assert f"{key}: " == f"model.pipeline.text_encoders.{begin}"
+        assert rest.startswith("the encoder's table holds 77 positions (model.pipeline.text_encoders.")
+        assert rest.endswith(".factory.config.max_position_embeddings); accepted: 1 to 77")
+
+
 def test_nested_inputs_are_overridden_as_others(call: Call, tmp_path: Path) -> None:
     dtype = "model.inputs.added_cond_kwargs.text_embeds.dtype=float32"
     (run,) = called_with(call, tmp_path, SDXL, dtype, "+model.inputs.class_labels={shape: [batch]}").runs

@@ -6,6 +6,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +22,8 @@ from src.records.record import Outcome, read_record
 from src.run import execute
 from src.serialization import fresh
 from src.serialization.checkpoint import load_into
-from src.serialization.fresh import TimedCalls
+from src.serialization.files import sha256_of
+from src.serialization.fresh import Asked, TimedCalls
 from src.serialization.info import read_info
 from src.serialization.package import _kind, load_packages, remove_packages, without_packages
 from src.serialization.package_info import fits, inputs_of, missing, read_package
@@ -107,6 +109,26 @@ def test_a_fresh_process_gives_the_same_from_the_package(shipped):
     assert built["inputs"] == ["float32 [16, 256]"]
     names = sorted(path.name for path in (checkpoint / "packages").iterdir())
     assert names == [built["file"], "package.json"]
+
+
+def test_hashes_are_no_part_of_a_start(compose, shipped, monkeypatch):
+    """A clock that only hashes move on."""
+    clock, hashed = [0.0], []
+
+    def slow(path):
+        clock[0] += 1000.0
+        hashed.append(path.suffix)
+        return sha256_of(path)
+
+    monkeypatch.setattr("src.serialization.package_info.sha256_of", slow)
+    monkeypatch.setattr("src.serialization.checkpoint.sha256_of", slow)
+    monkeypatch.setattr(fresh, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    found = fresh._answer(
+        compose("task=serialize", *WORKLOAD, AOT), shipped[1], Asked(shipped[1] / "packages")
+    )
+    assert found.failure is None
+    assert hashed == [".safetensors", ".pt2"]
+    assert found.load_s == found.start_s == 0.0
 
 
 def test_what_is_beside_a_package(shipped, cpu):

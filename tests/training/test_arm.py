@@ -1,5 +1,7 @@
 """A step of training, looked at before it is made: what the model's forward keeps for the backward."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -41,6 +43,20 @@ class Both(nn.Module):
     def forward(self, given: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = self.first(given) + self.second(given)
         return found
+
+
+def test_each_step_of_the_curve_begins_one_and_those_done_already_do_not() -> None:
+    module = nn.Linear(32, 8)
+    arm = training_arm(
+        Workload(module, (torch.randn(16, 32),), {}, ""), partial(torch.optim.SGD, lr=0.1), 4, 0
+    )
+    arm.call()
+    seen: list[tuple[int, float]] = []
+    losses = arm.curve(lambda: seen.append((len(arm.losses), float(module.weight.detach().sum()))))
+    assert [done for done, _ in seen] == [1, 2, 3], "before the step"
+    assert len({weights for _, weights in seen}) == 3
+    assert len(losses) == 4
+    assert arm.curve(pytest.fail) == losses
 
 
 def test_what_a_step_is_given_counts_each_storage_once() -> None:

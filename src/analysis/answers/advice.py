@@ -11,6 +11,7 @@ import yaml
 
 from src.analysis.answers.commands import surer
 from src.analysis.answers.picks import Answer, Pick
+from src.analysis.answers.places import elsewhere
 from src.analysis.answers.recipe import model_words, recipe
 from src.analysis.runs.frame import Row
 from src.records.record import RECORD_NAME
@@ -23,11 +24,16 @@ _MOST_RIVALS = 3  # in the command that makes it surer
 
 @dataclass(frozen=True)
 class Advice:
-    """How to follow one pick; `code` is empty where the run's own files are neither here nor in the tracker."""
+    """How to follow one pick.
+
+    `code` is empty where the run's own files are neither here nor in the tracker, `where` where `surer` finds the
+    device by itself: else it is the device's name, said beside the command and never in it.
+    """
 
     pick: Pick
     code: str
     surer: str
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,10 +57,11 @@ def advised(answered: Sequence[Answer], outputs: Path, fetch: Fetch) -> list[Adv
 
 def _advice(pick: Pick, outputs: Path, fetch: Fetch) -> Advice:
     if pick.row is not None:
-        return Advice(
-            pick, _code(pick.row, outputs, fetch), surer([pick.row, *pick.rivals[:_MOST_RIVALS]], outputs)
-        )
-    return Advice(pick, "", surer([pick.nearest], outputs) if pick.nearest is not None else "")
+        command = surer([pick.row, *pick.rivals[:_MOST_RIVALS]], outputs)
+        return Advice(pick, _code(pick.row, outputs, fetch), command, elsewhere(pick.row))
+    if pick.nearest is not None:
+        return Advice(pick, "", surer([pick.nearest], outputs), elsewhere(pick.nearest))
+    return Advice(pick, "", "")
 
 
 def _code(row: Row, outputs: Path, fetch: Fetch) -> str:

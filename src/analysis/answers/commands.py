@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from src.analysis.answers.places import gpu_of, remark
+from src.analysis.answers.places import gpu_of
 from src.analysis.runs.frame import Plain, Row
 from src.analysis.runs.tracked.source import BESIDES, SHAPE
-from src.config.paths import ROOT, command, outputs_argument, override
+from src.config.paths import ROOT, command, config_dir_flag, outputs_argument, override
 from src.config.schema.arms import overrides_of
 from src.records.key import AXES
 from src.records.record import RECORD_NAME, RecordError, read_record
@@ -28,7 +28,7 @@ _USUAL = {"gpu": "auto", "task": "latency", "seed": "0", "target": "denoiser", "
 
 def repeat(row: Row | Plain, outputs: Path) -> str:
     """The command that measures a run once more; without ``rerun=true`` it is skipped where it is measured."""
-    return command("run", *_words(row, outputs), *outputs_argument(outputs)) + remark(row)
+    return command("run", *config_dir_flag(), *_words(row, outputs), *outputs_argument(outputs))
 
 
 def surer(rows: Sequence[Row], outputs: Path) -> str:
@@ -41,7 +41,7 @@ def surer(rows: Sequence[Row], outputs: Path) -> str:
     kept = [f"quant={quant}" if w.startswith("quant=") else w for w in first if not w.startswith(_PROCESSES)]
     processes = f"{_PROCESSES}={max(_MORE_PROCESSES, 2 * done) if done > 1 else _MORE_PROCESSES}"
     flags = ["-m"] if "," in quant else []
-    return command("run", *flags, *kept, processes, *outputs_argument(outputs)) + remark(rows[0])
+    return command("run", *config_dir_flag(), *flags, *kept, processes, *outputs_argument(outputs))
 
 
 def _besides(words: Iterable[str]) -> set[str]:

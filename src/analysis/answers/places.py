@@ -3,29 +3,30 @@
 import json
 import re
 from functools import cache
+from pathlib import Path
 
 import yaml
 
 from src.analysis.runs.frame import Plain, Row
-from src.config.paths import ROOT
+from src.config.paths import config_folders
 from src.hardware.nvidia import nvidia_names
 
 
 def gpu_of(row: Row | Plain) -> str:
     """The option of conf/gpu that names a run's device; empty where gpu=auto finds such a one here, or none fits."""
-    cards, name, here = _cards(), str(row["device_name"]), nvidia_names()
+    cards, name, here = cards_of(*config_folders()), str(row["device_name"]), nvidia_names()
     if _kind(row) == "cpu":
         return "cpu" if here else ""
     own = next((card for card, pattern in cards.items() if re.search(pattern, name)), "")
     return "" if not own or any(re.search(cards[own], each) for each in here) else own
 
 
-def remark(row: Row | Plain) -> str:
-    """A shell's comment with the device's name, where it is a card that is not here and that no option names."""
+def elsewhere(row: Row | Plain) -> str:
+    """The device's name, where it is a card that is not here and that no option names; else empty."""
     name = str(row["device_name"])
     unnamed = _kind(row) == "cuda" and str(row["gpu"]) == "auto" and not gpu_of(row)
-    known = any(re.search(pattern, name) for pattern in _cards().values())
-    return "" if not unnamed or known or any(each in name for each in nvidia_names()) else f"  # on {name}"
+    known = any(re.search(pattern, name) for pattern in cards_of(*config_folders()).values())
+    return "" if not unnamed or known or any(each in name for each in nvidia_names()) else name
 
 
 def _kind(row: Row | Plain) -> str:
@@ -35,7 +36,23 @@ def _kind(row: Row | Plain) -> str:
 
 
 @cache
-def _cards() -> dict[str, str]:
-    """The options of conf/gpu that are cards, each with the pattern of its devices' names."""
-    entries = [yaml.safe_load(path.read_bytes()) for path in sorted((ROOT / "conf" / "gpu").glob("*.yaml"))]
-    return {entry["name"]: entry["match"] for entry in entries if entry.get("match")}
+def cards_of(*folders: Path) -> dict[str, str]:
+    """The options of gpu/ in these folders that are cards, each with the pattern of its devices' names.
+
+    Of a file of one name the first folder's counts, as to Hydra. One that cannot be read is told of where it is
+    chosen.
+    """
+    found: dict[str, str] = {}
+    seen: set[str] = set()
+    for path in (path for folder in folders for path in sorted((folder / "gpu").glob("*.yaml"))):
+        if path.stem in seen:
+            continue
+        seen.add(path.stem)
+        try:
+            entry = yaml.safe_load(path.read_bytes())
+            if isinstance(entry, dict) and entry.get("match"):
+                re.compile(entry["match"])
+                found[path.stem] = entry["match"]
+        except (OSError, yaml.YAMLError, re.error, TypeError):
+            continue
+    return found

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from src.analysis.answers.commands import repeat
+from src.analysis.answers.places import elsewhere
 from src.analysis.runs.frame import Plain
 from src.records.store import run_folder
 
@@ -26,4 +27,6 @@ class RunLinks:
             path = quote(os.path.relpath(folder.resolve(), self.report.resolve()))
             text = f'<a href="{path}/">{text}</a>'
         command = escape(repeat(row, self.outputs))
-        return f'<details class="run"><summary>run</summary><code>{command}</code>{text}</details>'
+        name = elsewhere(row)
+        where = f"<span>on {escape(name)}</span>" if name else ""
+        return f'<details class="run"><summary>run</summary>{where}<code>{command}</code>{text}</details>'
