@@ -17,7 +17,7 @@ _CPU = "cpu"  # whichever is known
 def read_queries(
     path: Path, cells: pd.DataFrame, names: Mapping[str, str], place: Mapping[str, str]
 ) -> tuple[list[Query], list[str]]:
-    """The queries of a file, and a sentence for each row that is none.
+    """The queries of a file, and a sentence for each column that is not read and each row that is none.
 
     Args:
         path: a CSV file with the columns M, K, N, quant and optionally device, compile, dtype.
@@ -34,7 +34,7 @@ def read_queries(
             f"predict={path}: column {', '.join(missing)} is missing; wanted are {', '.join(NEEDS)}"
         )
     devices = list(dict.fromkeys(cells["device"]))
-    queries, refused = [], list(table.refused)
+    queries, refused = [], [*table.not_read([*NEEDS, *PLACE], all_of_them=True), *table.refused]
     for row in table.rows:
         try:
             queries.append(_query(row, place, devices, names))

@@ -80,3 +80,30 @@ def test_a_part_of_several_names_is_no_device(tmp_path):
 def test_cpu_is_the_only_one_that_is_known():
     both = pd.concat([made_cells("grid.csv"), made_cells(OWN, device=EPYCS[0])])
     assert usual_place(both, "cpu")["device"] == EPYCS[0]
+
+
+def test_a_column_that_is_there_twice_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"predict=.*shapes.csv: column M is there twice"):
+        asked(tmp_path, "M,K,N,quant,M", "1,2,3,int8wo,4")
+
+
+def test_columns_that_are_not_read_are_said(tmp_path):
+    queries, refused = asked(
+        tmp_path, "M,K,N,quant,Device,gpu,Compile,note,,", "1,2,3,int8wo,H100,H100,none,mine,,"
+    )
+    assert len(queries) == 1
+    assert [line.partition("line 1: ")[2] for line in refused] == [
+        "column Device is not read; did you mean device?",
+        "column gpu is not read; did you mean device?",
+        "column Compile is not read; did you mean compile?",
+        "column note is not read",
+    ]
+    _, refused = asked(tmp_path, "M,K,N,quant,device,gpu", "1,2,3,int8wo,H100,H100")
+    assert [line.partition("line 1: ")[2] for line in refused] == ["column gpu is not read"]
+
+
+def test_a_comma_among_the_digits_of_a_side_is_no_decimal(tmp_path):
+    _, (refused,) = asked(tmp_path, "M,K,N,quant", '"1,024",2,3,int8wo')
+    assert refused.endswith("line 2: M=1,024: a comma among the digits; write 1024")
+    _, (refused,) = asked(tmp_path, "M,K,N,quant", "1,024,2,3,int8wo")
+    assert refused.endswith("line 2: 5 values for 4 columns; a comma in a number?")
