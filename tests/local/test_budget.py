@@ -84,6 +84,10 @@ def test_where_no_run_fits_all_is_left(tmp_path: Path, called: Callable[..., Cal
             ("launch.budget=10min", "hydra/sweeper=breakeven", "hydra.sweeper.axis=M"),
             "launch.budget=10min: not with hydra/sweeper=breakeven",
         ),
+        (
+            ("launch.budget=10min", "batch=1,2", "hydra.sweeper.max_batch_size=1"),
+            "launch.budget=10min: not with hydra.sweeper.max_batch_size=1",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line(called: Callable[..., Called], words: tuple[str, ...], said: str) -> None:
