@@ -9,7 +9,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 @dataclass
@@ -33,7 +33,20 @@ class CheckedSweeper(Sweeper):
         self.params, self.max_batch_size = params, max_batch_size
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Remember what Hydra hands over, and make the launcher."""
+        """Remember what Hydra hands over, and make the launcher.
+
+        Raises:
+            ConfigError: a sweep with a budget is to be launched in parts.
+        """
+        from src.config.errors import ConfigError
+
+        budget = OmegaConf.select(config, "launch.budget")  # of a measurement
+        if budget and self.max_batch_size:
+            size = f"hydra.sweeper.max_batch_size={self.max_batch_size}"
+            raise ConfigError(
+                f"launch.budget={budget}: not with {size}: each batch would "
+                "get that time, and none could be chosen among all runs; leave one of them out"
+            )
         self._loader, self._config = hydra_context.config_loader, config
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config

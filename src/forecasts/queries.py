@@ -6,17 +6,18 @@ from pathlib import Path
 import pandas as pd
 
 from src.config.errors import ConfigError
-from src.forecasts.evidence.cells import OWN, PLACE, SHAPE
+from src.forecasts.evidence.cells import OWN, PLACE, SHAPE, is_cpu
 from src.forecasts.evidence.csv_rows import RefusedError, Row, read_table
 from src.forecasts.forecast import Query
 
 NEEDS = ("M", "K", "N", "quant")
+_CPU = "cpu"  # whichever is known
 
 
 def read_queries(
     path: Path, cells: pd.DataFrame, names: Mapping[str, str], place: Mapping[str, str]
 ) -> tuple[list[Query], list[str]]:
-    """The queries of a file, and a sentence for each row that is none.
+    """The queries of a file, and a sentence for each column that is not read and each row that is none.
 
     Args:
         path: a CSV file with the columns M, K, N, quant and optionally device, compile, dtype.
@@ -33,7 +34,7 @@ def read_queries(
             f"predict={path}: column {', '.join(missing)} is missing; wanted are {', '.join(NEEDS)}"
         )
     devices = list(dict.fromkeys(cells["device"]))
-    queries, refused = [], list(table.refused)
+    queries, refused = [], [*table.not_read([*NEEDS, *PLACE], all_of_them=True), *table.refused]
     for row in table.rows:
         try:
             queries.append(_query(row, place, devices, names))
@@ -48,10 +49,16 @@ def usual_place(cells: pd.DataFrame, device: str | None = None) -> dict[str, str
     Args:
         cells: at least one.
         device: that is taken instead; a part of its name is enough.
+
+    Raises:
+        ConfigError: the part is of several names.
     """
-    own = cells[cells["source"] == OWN]
+    own, known = cells[cells["source"] == OWN], list(dict.fromkeys(cells["device"]))
     usual = own["device"].iloc[-1] if len(own) else cells["device"].mode().iloc[0]
-    chosen = device_named(device, list(dict.fromkeys(cells["device"]))) if device else str(usual)
+    try:
+        chosen = device_named(device, known) if device else str(usual)
+    except RefusedError as reason:
+        raise ConfigError(str(reason)) from reason
     there = cells[cells["device"] == chosen]
     among = there if len(there) else cells
     return {"device": chosen} | {name: str(among[name].mode().iloc[0]) for name in PLACE[1:]}
@@ -66,6 +73,15 @@ def _query(row: Row, usual: Mapping[str, str], devices: list[str], names: Mappin
 
 
 def device_named(asked: str, devices: list[str]) -> str:
-    """The one known device whose name has this in it (`h100`); else what was asked for."""
-    named = [device for device in devices if asked.lower() in device.lower()]
-    return named[0] if len(named) == 1 and asked not in devices else asked
+    """The one known device whose name has this in it (`h100`), of `cpu` the one CPU; else what was asked for.
+
+    Raises:
+        RefusedError: several have it.
+    """
+    if asked in devices:
+        return asked
+    any_cpu = asked.lower() == _CPU
+    named = [device for device in devices if (any_cpu and is_cpu(device)) or asked.lower() in device.lower()]
+    if len(named) > 1:
+        raise RefusedError(f"device={asked}: may be {' or '.join(named)}; write more of the name")
+    return named[0] if named else asked

@@ -53,17 +53,27 @@ class Budget:
     def rounds(self, records: Mapping[int, Record], groups: Sequence[str | None]) -> Iterator[list[int]]:
         """The indexes of the runs to start next, round after round; first those that take no time.
 
+        A run that the sweep holds twice follows its first copy, once that is measured.
+
         Args:
             records: of the runs that are over, by index; looked at after each round.
             groups: of each run what it may share a process with.
         """
         self._foretell()
         for index, each in enumerate(self.prospects):
-            if each.skipped:
+            if each.skipped and each.copy_of is None:
                 yield [index]
+        yield from self._copies(records)
         while chosen := self._next(records, groups):
             yield chosen
+            yield from self._copies(records)
+            if self._is_over(records):
+                break
             self._foretell()
+
+    def fits(self, indexes: Sequence[int]) -> bool:
+        """Whether runs, one after another, still fit in what is left."""
+        return sum(self.prospects[index].seconds for index in indexes) <= self.left_s
 
     def left(self, done: Collection[int]) -> dict[int, Prospect]:
         """What was not measured by its index, the least sure first."""
@@ -81,9 +91,32 @@ class Budget:
                 "launch.budget: the rules could not be asked; budget.log in the sweep's folder says why"
             )
 
+    def _copies(self, records: Mapping[int, Record]) -> Iterator[list[int]]:
+        """Those whose first copy has a finding by now: it stands for them too."""
+        for index, each in enumerate(self.prospects):
+            if index not in records and each.copy_of is not None:
+                first = records.get(each.copy_of)
+                if first is not None and first.outcome.is_finding:
+                    yield [index]
+
+    def _to_come(self, records: Mapping[int, Record]) -> list[int]:
+        """What may be measured yet."""
+        return [
+            index
+            for index, each in enumerate(self.prospects)
+            if index not in records and each.copy_of is None
+        ]
+
+    def _is_over(self, records: Mapping[int, Record]) -> bool:
+        """Whether there is nothing to ask for: no run is left, or neither one nor the asking fits."""
+        to_come = self._to_come(records)
+        return not to_come or not (
+            self._asking_s <= self.left_s or any(self.fits([index]) for index in to_come)
+        )
+
     def _next(self, records: Mapping[int, Record], groups: Sequence[str | None]) -> list[int]:
         lessons = [each.lesson(group or "") for each, group in zip(self.prospects, groups, strict=True)]
-        to_come = [index for index in range(len(lessons)) if index not in records]
+        to_come = self._to_come(records)
         learned = [lessons[index] for index, record in records.items() if record.outcome is Outcome.OK]
         least_s = _ASKING * self._asking_s
         chosen = next_lessons(
@@ -117,8 +150,11 @@ def groups_within(
     """The runs that are started, round after round, those together that share a process."""
     for chosen in budget.rounds(records, shares):
         progress.expect([budget.prospects[index].seconds for index in chosen], budget.left_s)
-        for places in brought_together([shares[index] for index in chosen]):
-            yield [chosen[place] for place in places]
+        for number, places in enumerate(brought_together([shares[index] for index in chosen])):
+            indexes = [chosen[place] for place in places]
+            if number and not budget.fits(indexes):  # those before took longer than was foretold
+                break
+            yield indexes
 
 
 def noted(

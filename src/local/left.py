@@ -1,6 +1,7 @@
 """What a sweep with a budget left to the forecast: in a file of its folder, and in lines for the terminal."""
 
 import csv
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -56,13 +57,18 @@ def in_words(left: Mapping[int, Prospect], labels: Mapping[int, str], runs: int,
     yield f"launch.budget: {why}; {len(left)} of {runs} runs are left to the forecast, not measured: {listed}"
     if unsure:
         yield f"  {len(unsure)} of them are less than {SURE:.0%} sure, the least sure first:"
-    yield from (f"  {labels[index]}: {_foretold(each)}" for index, each in [*unsure.items()][:_SHOWN])
+    yield from (f"  {labels[index]}: {foretold_text(each)}" for index, each in [*unsure.items()][:_SHOWN])
     if len(unsure) > _SHOWN:
         yield f"  and {len(unsure) - _SHOWN} more"
     yield f"  all that was left: {path}{'; the same command goes on' * bool(unsure)}"
 
 
-def _foretold(each: Prospect) -> str:
+def foretold_text(each: Prospect) -> str:
+    """``helps 1.12x (0.93-1.36), sure 81%``; of what is only known to be slow at most how fast it is."""
     if each.verdict == UNKNOWN:
         return f"unknown: {each.reason}"
-    return f"{each.verdict} {each.speedup:.2f}x ({each.low:.2f}-{each.high:.2f}), sure {each.sure:.0%}"
+    sure = f"sure {each.sure:.0%}"
+    if not math.isnan(each.speedup):
+        return f"{each.verdict} {each.speedup:.2f}x ({each.low:.2f}-{each.high:.2f}), {sure}"
+    most = "" if math.isnan(each.high) else f", at most {each.high:.2f}x"
+    return f"{each.verdict}{most}, {sure}"

@@ -64,9 +64,12 @@ def _troubles(runs: Sequence[PlannedRun]) -> list[str]:
 def _foretold(runs: Sequence[PlannedRun]) -> list[str]:
     """What the promises rest on, and why there are none, each once."""
     told = [run.promise for run in runs if run.promise]
-    if all(each.verdict == UNKNOWN for each in told):
-        return []
     why = Counter(each.reason for each in told if each.reason)
+    if all(each.verdict == UNKNOWN for each in told):
+        return [
+            f"speedup: nothing is foretold of {count}: {reason}"
+            for reason, count in why.most_common(_MOST_REASONS)
+        ]
     predict = command("analyze", "predict=model")
     lines = [f"foretold: from single layers that were measured, with intervals of 90 %; {predict} says more"]
     return lines + [f"foretold of {count}: {reason}" for reason, count in why.most_common(_MOST_REASONS)]

@@ -70,6 +70,7 @@ class PlannedRun:
     remedy: str = ""
     memory: Forecast | None = None
     promise: Promise | None = None
+    repeats: int | None = None  # the place in the sweep of the run that this one is once more
 
     @property
     def seconds(self) -> float:

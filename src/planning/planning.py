@@ -69,16 +69,18 @@ class _Planner:
         self._capabilities: dict[tuple[str, ...], Capability] = {}
         self._layers: dict[tuple[str, ...], list[LayerRow]] = {}
         self._forecasts: dict[tuple[str, ...], tuple[Forecast, tuple[str, str]]] = {}
-        self._keys: set[str] = set()
+        self._keys: dict[str, int] = {}  # of runs -> their places in the sweep
+        self._seen = 0  # runs
 
     def planned(self, cfg: RootConf) -> PlannedRun:
         """One run."""
+        self._seen += 1
         card, group, asked = self._card(cfg.gpu), self._group(cfg), cfg
         cfg = self._with_dtype(cfg, card)
         axes = plan_axes(cfg)
         if skipped := self._skipped(asked if self.launch.key else cfg, card):
-            fate, reason, remedy = skipped
-            return PlannedRun(axes, group.name, fate, Estimate(0.0, GUESS), reason, remedy)
+            fate, reason, remedy, first = skipped
+            return PlannedRun(axes, group.name, fate, Estimate(0.0, GUESS), reason, remedy, repeats=first)
         if refused := self._refused(cfg, card):
             return self._unsupported(cfg, card, *refused)
         memory, misfit = self._forecast(cfg, card)
@@ -150,8 +152,8 @@ class _Planner:
         name = repr((cfg.gpu, request))
         return self.groups.setdefault(name, Group(name, cfg.gpu.name, self._card(cfg.gpu), request))
 
-    def _skipped(self, cfg: RootConf, card: Card) -> tuple[Fate, str, str] | None:
-        """Whether a launcher would pass the run over, and why."""
+    def _skipped(self, cfg: RootConf, card: Card) -> tuple[Fate, str, str, int | None] | None:
+        """Whether a launcher would pass the run over, why, what would help, and the place of the one it repeats."""
         if cfg.rerun or (self.launch.key is None and not card.here):
             return None
         key = (
@@ -160,12 +162,18 @@ class _Planner:
             else run_key(cfg, card.device.as_dict() if card.device else {})
         )
         if key in self._keys:
-            return Fate.REPEATED, "the sweep holds this run more than once", ""
-        self._keys.add(key)
+            return Fate.REPEATED, "the sweep holds this run more than once", "", self._keys[key]
+        self._keys[key] = self._seen - 1
         done = standing(self.outputs, key, cfg, _unheard)
         if done is None or (self.launch.elsewhere and not done.device):
-            return (Fate.UNDER_WAY, "sent by an earlier sweep", "") if key in self.launch.under_way else None
-        return Fate.DONE, f"measured before: {done.verdict or done.outcome}", "rerun=true measures again"
+            sent = (Fate.UNDER_WAY, "sent by an earlier sweep", "", None)
+            return sent if key in self.launch.under_way else None
+        return (
+            Fate.DONE,
+            f"measured before: {done.verdict or done.outcome}",
+            "rerun=true measures again",
+            None,
+        )
 
     def _refused(self, cfg: RootConf, card: Card) -> tuple[str, str] | None:
         """Why the card cannot run the scheme, and what would: the words of the record that a run would write."""

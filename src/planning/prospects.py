@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from src.config.schema.root import RootConf
@@ -32,6 +32,7 @@ class Prospect:
     scheme: str = ""
     place: str = ""  # device, compile mode, dtype
     axes: dict[str, str] = field(default_factory=dict)
+    copy_of: int | None = None  # the place of the run that this one is once more
 
     @property
     def is_sure(self) -> bool:
@@ -56,7 +57,13 @@ def prospects(
 
     with quiet_libraries():
         runs = plan_runs(configs, foretell=foretell).runs
-    return [_prospect(cfg, run) for cfg, run in zip(configs, runs, strict=True)]
+    found: list[Prospect] = []
+    for cfg, run in zip(configs, runs, strict=True):
+        each = _prospect(cfg, run)
+        if run.repeats is not None:  # what is foretold of the first holds for it too
+            each = replace(found[run.repeats], skipped=True, copy_of=run.repeats, axes=each.axes)
+        found.append(each)
+    return found
 
 
 def _prospect(cfg: RootConf, run: "PlannedRun") -> Prospect:

@@ -58,12 +58,24 @@ class Rule:
     high: float
     cells: int
     own: int
-    right: int  # cells whose verdict a tree grown without their (K, N) told
+    right: int | None  # cells whose verdict a tree grown without their (K, N) told; None: all have one (K, N)
 
     @property
     def where(self) -> str:
         """Its conditions in words."""
         return " and ".join(condition.text for condition in self.conditions) or "everywhere"
+
+    @property
+    def is_refuted(self) -> bool:
+        """Whether its test was made, and failed."""
+        return self.right is not None and 2 * self.right <= self.cells
+
+    @property
+    def tested(self) -> str:
+        """What its test says."""
+        if self.right is None:
+            return "not tested: one K × N"
+        return f"told right for {self.right} of {self.cells} without their K × N"
 
     @property
     def text(self) -> str:
@@ -78,8 +90,7 @@ class Rule:
         )
         return (
             f"{self.quant} {_SAYS[self.verdict]} {'where ' if self.conditions else ''}{self.where}: "
-            f"{self.speedup:.2f}× ({self.low:.2f}–{self.high:.2f}), {self.cells} cells{of}; "
-            f"told right for {self.right} of {self.cells} without their K × N"
+            f"{self.speedup:.2f}× ({self.low:.2f}–{self.high:.2f}), {self.cells} cells{of}; {self.tested}"
         )
 
     def holds(self, values: Array) -> bool:
@@ -127,6 +138,7 @@ def _of_scheme(
     plain, right = everything[:, :PLAIN], _tested(rows, everything, logs, weights, said)
     by_plain = _tested(rows, plain, logs, weights, said)
     values, right = (plain, by_plain) if by_plain.mean() >= right.mean() - _WORTH else (everything, right)
+    testable = len(rows[["K", "N"]].drop_duplicates()) > 1
     for box in _boxes(values, logs, weights, said, last):
         inside = _within(box, values)
         effect = np.exp(np.quantile(logs[inside], [0.5, 0.05, 0.95]))
@@ -135,7 +147,8 @@ def _of_scheme(
             conditions=tuple(_condition(f, box[f], values[:, f], last) for f in sorted(box)),
             verdict=_majority(said[inside], weights[inside]),
             speedup=float(effect[0]), low=float(effect[1]), high=float(effect[2]),
-            cells=int(inside.sum()), own=int((rows["own"].to_numpy() & inside).sum()), right=int(right[inside].sum()),
+            cells=int(inside.sum()), own=int((rows["own"].to_numpy() & inside).sum()),
+            right=int(right[inside].sum()) if testable else None,
         )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -16,6 +17,9 @@ from src.forecasts.forecast import Place
 from src.forecasts.knowledge import Knowledge
 from src.forecasts.models.asked import ModelForecaster, device_asked
 from src.forecasts.models.layers import asked_layers
+from src.forecasts.models.rest import Rest
+from src.forecasts.models.whole import Layers, put_together
+from src.planning.teaching import SURE
 from tests.conftest import SMALL_FLUX
 from tests.forecasts.synthetic import DEVICE, made_cells
 
@@ -129,6 +133,17 @@ def test_measured_runs_tell_how_long_the_call_takes(cells):
     (found,) = asked(ModelForecaster(Knowledge(cells, 0.02, known=cells.iloc[:0]), runs), "quant=float8wo")
     assert found.whole.baseline_ms == pytest.approx(9.0)
     assert "9 ms by 1 measured run" in found.whole.rest.source
+
+
+def test_what_is_slow_even_without_its_unknown_layers_surely_hurts(cells, monkeypatch):
+    known = Layers(64, 128, 128, 1, "float8wo", 4.0, 9.0, 2.0, 1.8, 2.2)
+    unknown = replace(known, baseline_ms=2.0, treated_ms=2.0, unknown="too far")
+    whole = put_together([known, unknown], Rest(1.0, 0.05, "a test"))
+    monkeypatch.setattr("src.forecasts.models.asked.put_together", lambda *_: whole)
+    (found,) = asked(ModelForecaster(Knowledge(cells, 0.02, known=cells.iloc[:0]), NO_RUNS), "quant=float8wo")
+    told = found.forecast
+    assert (told.verdict, told.high) == ("hurts", pytest.approx(0.7))
+    assert told.sure >= SURE
 
 
 def test_what_cannot_run_or_is_no_single_call_is_said(foretell):

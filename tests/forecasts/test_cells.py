@@ -46,3 +46,16 @@ def test_a_cpu_is_known_by_its_threads():
     assert is_cpu("AMD EPYC (Zen 5, AVX-512, bf16), 2 threads")
     assert is_cpu("AMD EPYC (Zen 5, AVX-512, bf16), 2 threads [cache_mib=16]")
     assert not is_cpu("NVIDIA H100 80GB HBM3")
+
+
+def test_a_cpu_is_known_by_its_name_too():
+    for name in (
+        "cpu", "AMD EPYC", "AMD EPYC 9654", "Intel Xeon Platinum 8480C", "Intel(R) Core(TM) i7-13700K", "Apple M2",
+        "AMD Ryzen 7 5700G with Radeon Graphics", "Ampere Altra Max", "AWS Graviton4", "NVIDIA Grace CPU",
+    ):  # fmt: skip
+        assert is_cpu(name), name
+    for name in (
+        "NVIDIA H100 80GB HBM3, AMD EPYC host", "NVIDIA H100 Tensor Core GPU", "NVIDIA GH200 480GB", "NVIDIA A100",
+        "AMD Instinct MI300X", "Intel Data Center GPU Max 1550", "Made-up 5000",
+    ):  # fmt: skip
+        assert not is_cpu(name), name

@@ -29,6 +29,15 @@ def test_a_published_grid_is_taken_whole():
     assert (found.cells["baseline_ms"] > 0).all()
 
 
+def test_a_column_that_is_nearly_one_that_is_read_is_said(tmp_path):
+    head, row = f"{HEAD.replace('compile', 'Compile')},note", f"{SOUND},mine"
+    found = read_imports([file(tmp_path, head, row)], {})
+    assert len(found.cells) == 1
+    assert [line.partition("line 1: ")[2] for line in found.refused] == [
+        "column Compile is not read; did you mean compile?"
+    ]
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
@@ -38,7 +47,7 @@ def test_a_published_grid_is_taken_whole():
             'H100,default,bfloat16,256,3072,3072,float8dq,"1,24"',
             "speedup=1,24: a comma as decimal; write 1.24",
         ),
-        ("H100,default,bfloat16,256,3072,3072,float8dq,1,24", "9 values for 8 columns; a comma as decimal?"),
+        ("H100,default,bfloat16,256,3072,3072,float8dq,1,24", "9 values for 8 columns; a comma in a number?"),
         ("H100,default,bfloat16,256,3072,3072,float8dq", "7 values for 8 columns"),
         ("H100,default,bfloat16,0,3072,3072,float8dq,1.2", "M=0: must be above 0"),
         (

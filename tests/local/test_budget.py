@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from src.analysis.runs.left import left_to_forecast
+from src.app.composing.runs import run_configs
 from src.config.durations import seconds
 from src.config.errors import ConfigError
-from src.local.budget import Budget
-from src.local.left import in_words, write_left
-from src.planning.prospects import Prospect
+from src.launching.progress import SweepProgress
+from src.local.budget import Budget, groups_within
+from src.local.left import foretold_text, in_words, write_left
+from src.planning.prospects import Prospect, prospects
 from src.records.record import Outcome, Record
 from src.report.runs.left import left_in_words, left_section
 from tests.conftest import Called
@@ -81,6 +83,10 @@ def test_where_no_run_fits_all_is_left(tmp_path: Path, called: Callable[..., Cal
         (
             ("launch.budget=10min", "hydra/sweeper=breakeven", "hydra.sweeper.axis=M"),
             "launch.budget=10min: not with hydra/sweeper=breakeven",
+        ),
+        (
+            ("launch.budget=10min", "batch=1,2", "hydra.sweeper.max_batch_size=1"),
+            "launch.budget=10min: not with hydra.sweeper.max_batch_size=1",
         ),
     ],
 )
@@ -158,6 +164,84 @@ def test_what_was_measured_before_takes_no_time_and_comes_first() -> None:
     assert rounds[0] == [2]
 
 
+@pytest.mark.usefixtures("fork_server")
+def test_a_budget_without_time_measures_no_copy_either(tmp_path: Path, called: Callable[..., Called]) -> None:
+    twice = [word.replace("int8wo,float8dq", "int8wo,int8_weight_only") for word in SWEEP]
+    done = called(*twice, "launch.budget=1s", f"outputs={tmp_path}")
+    assert done.status == 0, done.stderr
+    assert "the time is up; 36 of 36 runs are left" in done.stderr
+    assert [*tmp_path.glob("runs/*/*/record.json")] == []
+
+
+def test_a_run_that_is_there_twice_comes_once_its_copy_is_measured() -> None:
+    first, *others = unsure(3)
+    runs = [
+        first,
+        replace(first, skipped=True, copy_of=0),
+        *others,
+        replace(others[0], skipped=True, copy_of=2),
+    ]
+    _, rounds = Machine(runs, takes_s=10.0, asking_s=0.0).run(100.0)
+    assert [run for chosen in rounds for run in chosen] == [0, 1, 2, 4, 3]
+    machine = Machine(runs, takes_s=10.0, asking_s=0.0)
+    budget, rounds = machine.run(25.0)
+    assert [run for chosen in rounds for run in chosen] == [0, 1, 2, 4]
+    assert machine.now_s <= 25
+    assert [*budget.left({0, 1, 2, 4})] == [3]
+    budget, rounds = Machine(runs, takes_s=10.0).run(5.0)
+    assert rounds == []
+    assert [*budget.left(())] == [0, 1, 2, 4, 3]
+
+
+def test_a_copy_of_a_run_that_failed_is_left() -> None:
+    first = unsure(1)[0]
+    machine = Machine([first, replace(first, skipped=True, copy_of=0)], takes_s=10.0)
+    budget, records = Budget(machine.ask, 100.0, machine.clock), dict[int, Record]()
+    rounds = []
+    for chosen in budget.rounds(records, [None, None]):
+        rounds.append(chosen)
+        records[0] = Record("key", 1, "sweep", {}, Outcome.FAILED)
+    assert rounds == [[0]]
+
+
+def test_a_sweeps_plan_tells_which_run_another_repeats(tmp_path: Path) -> None:
+    words = ("model=linear", "model.dims={M:4,K:64,N:64}", "dtype=float32", "gpu=cpu", f"outputs={tmp_path}")
+    cfgs = [run_configs([*words, f"quant={quant}"])[0][0] for quant in ("none", "int8wo", "none")]
+    found = prospects(cfgs, None, print)
+    assert [each.copy_of for each in found] == [None, None, 0]
+    assert found[2].skipped
+    assert found[2].seconds == found[0].seconds
+
+
+def started(machine: Machine, most_s: float) -> tuple[Budget, list[int]]:
+    """What a sweep starts, run by run."""
+    budget, records, begun = Budget(machine.ask, most_s, machine.clock), dict[int, Record](), list[int]()
+    shares = [None] * len(machine.prospects)
+    for chosen in groups_within(budget, records, shares, SweepProgress([1.0] * len(shares))):
+        for index in chosen:
+            begun.append(index)
+            machine.now_s += machine.takes_s
+            records[index] = Record("key", 1, "sweep", {}, Outcome.OK)
+    return budget, begun
+
+
+def test_a_round_ends_when_its_next_run_does_not_fit_any_more() -> None:
+    machine = Machine(unsure(40), takes_s=30.0, asking_s=10.0)  # planned: 10 s, five in a round
+    _, begun = started(machine, most_s=100.0)
+    assert len(begun) == 3
+    assert machine.now_s <= 100 + 30
+
+
+def test_the_rules_are_not_asked_again_where_neither_that_nor_a_run_fits() -> None:
+    machine = Machine(unsure(40), takes_s=10.0, asking_s=8.0)
+    started(machine, most_s=50.0)
+    assert machine.asked == 1
+    assert machine.now_s <= 50
+    machine = Machine(unsure(2), takes_s=10.0, asking_s=8.0)  # all are measured
+    started(machine, most_s=500.0)
+    assert machine.asked == 1
+
+
 def test_rules_that_cannot_be_asked_end_the_sweep_before_it_begins() -> None:
     with pytest.raises(ConfigError, match=r"budget\.log"):
         next(Budget(lambda: None, 10.0).rounds({}, []))
@@ -176,6 +260,11 @@ def test_what_was_left_is_told_and_read_back(tmp_path: Path) -> None:
         "3 of 10 runs are left to the forecast, not measured: 1 unknown, 1 helps, 1 hurts"
     )
     assert lines[2:4] == ["  run 3: unknown: nothing near", "  run 1: helps 1.40x (1.20-1.60), sure 80%"]
+    hurts = Prospect(10.0, False, "hurts", high=0.9, sure=0.97, reason="at most 0.9 times as fast")
+    assert next(in_words({1: left[1], 4: hurts}, labels | {4: "run 4"}, 10, path)).endswith(
+        "1 helps, 1 hurts"
+    )
+    assert foretold_text(hurts) == "hurts, at most 0.90x, sure 97%"
     assert next(in_words({2: left[2]}, labels, 10, path)).startswith(
         "launch.budget: every other verdict is known"
     )

@@ -1,10 +1,15 @@
 """Cells: one Linear layer, one scheme, one device, its speedup; of own runs and of imports, never under one name."""
 
+import math
+import re
 from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from src.analysis.runs.frame import compared, layer_level
 from src.records.pooled import POOLED_ERROR
@@ -17,6 +22,7 @@ OWN = ""  # source of a cell that was measured here; an import's is its file's n
 PUBLISHED_WEIGHT = 0.5  # of a cell from elsewhere, a single sample, against an own run's 1
 _NARROW = 0.05  # standard error of log speedup that halves a cell's weight
 _CONTROL = "none"
+_CPUS = Path(__file__).with_name("cpus.yaml")
 _NUMBERS = ["speedup", "low", "high", "error", "baseline_ms", "treated_ms"]
 _OF_RUNS = {
     "speedup/ratio": "speedup",
@@ -91,6 +97,31 @@ def weights(frame: pd.DataFrame) -> "pd.Series[float]":
     return found
 
 
+@cache
 def is_cpu(device: str) -> bool:
-    """Whether a device's name is a CPU's (`AMD EPYC, 2 threads [cache_mib=16]`): its costs say nothing of a GPU's."""
-    return device.partition(" [")[0].rstrip().endswith(("thread", "threads"))
+    """Whether a device's name is a CPU's: its costs say nothing of a GPU's.
+
+    One that was measured here ends in its threads (`AMD EPYC, 2 threads [cache_mib=16]`); any other is known by its
+    words (`cpus.yaml`): of a CPU and its GPU the first that is named.
+    """
+    if device.partition(" [")[0].rstrip().endswith(("thread", "threads")):
+        return True
+    cpu, other = (_first(words, device) for words in _words())
+    return cpu < other
+
+
+def _first(words: re.Pattern[str], name: str) -> float:
+    """Where in a name one of the words begins; infinite where none is in it."""
+    found = words.search(name)
+    return found.start() if found else math.inf
+
+
+@cache
+def _words() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What tells a CPU's name, and an accelerator's."""
+    listed: dict[str, list[str]] = yaml.safe_load(_CPUS.read_text(encoding="utf-8"))
+    cpus, others = (
+        re.compile("|".join(rf"\b(?:{word})" for word in listed[kind]), re.IGNORECASE)
+        for kind in ("cpus", "accelerators")
+    )
+    return cpus, others

@@ -3,7 +3,7 @@
 import csv
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,9 @@ from src.config.errors import ConfigError
 
 MOST_ROWS, MOST_SIDE = 10**8, 10**6  # what a shape's M, and its K and N, may be
 _DECIMAL_COMMA = re.compile(r"\s*-?\d+,\d+\s*")
+_THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+")
 _TIMES = ("time", "baseline", "treated", "latency", "median")  # columns that mean nothing without a unit
+_OTHERWISE = {"gpu": "device", "hardware": "device", "card": "device", "mode": "compile", "scheme": "quant"}
 
 
 class RefusedError(ValueError):
@@ -48,6 +50,8 @@ class Row:
 
     def whole(self, name: str, high: int) -> int:
         """A whole number from 1 to `high`."""
+        if _THOUSANDS.fullmatch(text := self.text(name)):
+            raise RefusedError(f"{name}={text}: a comma among the digits; write {text.replace(',', '')}")
         value = self.number(name, 0.0, high)
         if value != int(value):
             raise RefusedError(f"{name}={self.text(name)}: must be a whole number from 1 to {high:,}")
@@ -76,6 +80,16 @@ class Table:
         """A sentence on one of its lines."""
         return f"{self.path}, line {line}: {reason}"
 
+    def not_read(self, read: Sequence[str], all_of_them: bool) -> Iterator[str]:
+        """A sentence for each column that is not read; if not for all, for those that are nearly one of `read`."""
+        absent = {name.lower(): name for name in read if name not in self.columns}
+        for name in (each for each in self.columns if each and each not in read):
+            meant = absent.get(_OTHERWISE.get(name.lower(), name.lower()), "")
+            if all_of_them or meant:
+                yield self.told(
+                    1, f"column {name} is not read" + (f"; did you mean {meant}?" if meant else "")
+                )
+
     def without_unit(self) -> Iterator[str]:
         """A sentence for each column of times that names no unit: it is not read."""
         for name in self.columns:
@@ -91,7 +105,7 @@ def read_table(path: Path, key: str) -> Table:
         key: of the configuration, that named it.
 
     Raises:
-        ConfigError: it is not there, not text, or has no head.
+        ConfigError: it is not there, not text, has no head, or one that names a column twice.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -105,11 +119,13 @@ def read_table(path: Path, key: str) -> Table:
     columns = [name.strip() for name in lines[0][1]]
     if len(columns) == 1 and ";" in columns[0]:
         raise ConfigError(f"{key}={path}: is separated by semicolons; commas are wanted")
+    if twice := [name for name in dict.fromkeys(columns) if name and columns.count(name) > 1]:
+        raise ConfigError(f"{key}={path}: column {', '.join(twice)} is there twice")
     table = Table(path, columns, [], [])
     for line, values in lines[1:]:
         if len(values) == len(columns):
             table.rows.append(Row(line, dict(zip(columns, values, strict=True))))
         else:
-            hint = "; a comma as decimal?" if len(values) > len(columns) else ""
+            hint = "; a comma in a number?" if len(values) > len(columns) else ""
             table.refused.append(table.told(line, f"{len(values)} values for {len(columns)} columns{hint}"))
     return table

@@ -18,6 +18,7 @@ MODEL_NEEDS = ("source", "hardware", "model", "quant", "time_s")
 COMPILE, DTYPE = "default", "bfloat16"  # of a row that does not say
 _WIDEST = 1e4  # what a speedup, or its inverse, may be
 _LOW, _HIGH = ("low", "speedup_low", "ci_low"), ("high", "speedup_high", "ci_high")
+_SHAPE_READS = [*SHAPE_NEEDS, "compile", "dtype", *_LOW, *_HIGH, "baseline_ms", "treated_ms"]
 _NAMES = Path(__file__).with_name("names.yaml")
 
 
@@ -53,7 +54,8 @@ def read_imports(paths: Sequence[str], aliases: Mapping[str, str]) -> Imported:
     for path in map(Path, dict.fromkeys(paths)):
         table = read_table(path, "import")
         if set(SHAPE_NEEDS) <= set(table.columns):
-            refused += [*table.refused, *table.without_unit(), *_take(table, shapes, names)]
+            told = [*table.not_read(_SHAPE_READS, all_of_them=False), *table.refused, *table.without_unit()]
+            refused += [*told, *_take(table, shapes, names)]
         elif set(MODEL_NEEDS) <= set(table.columns):
             taken, wrong = model_rows(table, names)
             models += taken

@@ -27,6 +27,7 @@ from src.planning.needs.footprint import Footprints
 from src.statistics.speedup import Verdict
 from src.treatments.layers import LayerRow, why_not
 
+_SURE = 0.95  # that what is slower than 1 even without its unknown layers hurts; the rest of it is a forecast
 NO_GAIN = "no candidate is foretold to help"
 _OWN_DEVICE = "AutoDevice"  # of conf/gpu: whatever this machine has
 _NOT_KERNELS = ("quant.layers", "quant.components", "quant.where", "quant.via", "quant.min", "quant.emulate")
@@ -153,7 +154,7 @@ class ModelForecaster:
             return self.knowledge.of(place.device).told(float(np.log(whole.speedup)), whole.spread(), 0, "")
         if whole.at_most * (1 + self.knowledge.margin) < 1:  # whatever these layers took
             most = f"at most {whole.at_most:.2g} times as fast, even if these layers took no time: {why}"
-            return Forecast(str(Verdict.HURTS), high=whole.at_most, reason=most)
+            return Forecast(str(Verdict.HURTS), high=whole.at_most, sure=_SURE, reason=most)
         return Forecast(UNKNOWN, reason=why)
 
     def _rest(self, asked: AskedModel, times: LayerTimes, layers_ms: float) -> Rest:

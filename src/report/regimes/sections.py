@@ -2,9 +2,10 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from html import escape
 from itertools import groupby
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -83,7 +84,7 @@ def rules_in_words(rules: list[Rule]) -> Iterator[str]:
     places = [(place, [*members]) for place, members in groupby(ordered, key=_place)]
     for place, of_place in places[:_MOST_PLACES]:
         device, mode, dtype = place
-        shown = [rule for rule in of_place if 2 * rule.right > rule.cells][:_MOST_RULES]
+        shown = [rule for rule in of_place if not rule.is_refuted][:_MOST_RULES]
         left = f"; {len(of_place) - len(shown)} more in the report" if len(of_place) > len(shown) else ""
         yield f"Rules for one Linear on {device}, compile={mode}, {dtype}{left}:"
         yield from (f"- {rule.text}." for rule in sorted(shown, key=lambda rule: -rule.speedup))
@@ -156,13 +157,16 @@ def refused_in_words(sentences: list[str]) -> Iterator[str]:
         yield f"rows were refused for {len(alike) - _MOST_REFUSED} more reasons"
 
 
+def _tested(row: dict[Hashable, Any]) -> str:
+    """Of the rule beside a prediction."""
+    if pd.isna(row["rule_right"]):
+        return f"{row['rule_cells']} cells, not tested: one K × N"
+    return f"right for {row['rule_right']} of {row['rule_cells']} cells"
+
+
 def _predictions(rows: pd.DataFrame) -> Iterator[str]:
     for row in rows.head(_FIRST).to_dict("records"):
-        rule = (
-            f"{row['rule']} (right for {row['rule_right']} of {row['rule_cells']} cells)"
-            if row["rule"]
-            else ""
-        )
+        rule = f"{row['rule']} ({_tested(row)})" if row["rule"] else ""
         known = "; ".join(filter(None, [f"{row['verdict']} {speedup_text(row)}", rule, row["reason"]]))
         told = f"{UNKNOWN}: {row['reason']}" if row["verdict"] == UNKNOWN else known
         yield f"{shape_text(row)} {row['quant']}: {told}"

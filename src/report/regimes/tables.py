@@ -37,7 +37,9 @@ def rules_table(found: Regimes) -> str:
             ),
             number_cell(str(rule.cells), rule.cells),
             number_cell(str(rule.cells - rule.own), rule.cells - rule.own),
-            number_cell(f"{rule.right} of {rule.cells}", rule.right / rule.cells),
+            number_cell("not tested: one K × N", None)
+            if rule.right is None
+            else number_cell(f"{rule.right} of {rule.cells}", rule.right / rule.cells),
         ]
         for rule in found.rules[:_MOST_RULES]
     ]
