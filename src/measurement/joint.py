@@ -166,7 +166,7 @@ def measure_jointly(
     joint = _Joint(timer, conditions.monitor, first, contenders, beside)
     joint.begin()
     pairs = warm_up(joint.warm_up, started + conf.max_warmup_s * (1 + len(contenders)) / 2)
-    with disturbances(rounds):
+    with disturbances(rounds, timer):
         joint.measure()
     for each in contenders:
         each.rounds.warmup_pairs = pairs

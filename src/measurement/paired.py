@@ -106,7 +106,7 @@ def measure_interleaved(
     rounds = Rounds() if rounds is None else rounds
     begin(rounds, timer, (calls[0], calls[1]), dict(zip(others, calls[2:], strict=True)))
     rounds.warmup_pairs = warm_up(arms.pair, started + conf.max_warmup_s)
-    with disturbances([rounds]):
+    with disturbances([rounds], timer):
         _measure(arms, rounds, conf)
     rounds.late_calls = (timer.late_calls(baseline), timer.late_calls(treated))
     return rounds
@@ -120,13 +120,13 @@ def begin(rounds: Rounds, timer: RoundTimer, calls: tuple[int, int], others: Map
 
 
 @contextmanager
-def disturbances(measured: Iterable[Rounds]) -> Iterator[None]:
-    """Note the page faults and the graphs compiled again of the block in the rounds that are measured there."""
-    faults, graphs = page_faults(), graphs_compiled()
+def disturbances(measured: Iterable[Rounds], timer: RoundTimer) -> Iterator[None]:
+    """Note the page faults, calls and graphs compiled again of the block in the rounds that are measured there."""
+    faults, graphs, called = page_faults(), graphs_compiled(), timer.called
     yield
-    found = page_faults() - faults, graphs_compiled() - graphs
+    found = page_faults() - faults, graphs_compiled() - graphs, timer.called - called
     for rounds in measured:
-        rounds.page_faults, rounds.recompiles = found
+        rounds.page_faults, rounds.recompiles, rounds.calls = found
 
 
 def _measure(arms: Arms, rounds: Rounds, conf: MeasureConf) -> None:
@@ -169,7 +169,7 @@ def measure_alone(
     arms, rounds = Arms(call, call, timer, conditions.monitor, (calls, calls)), Rounds()
     begin(rounds, timer, (calls, calls), {})
     warm_up(arms.single, started + conf.max_warmup_s / 2)
-    with disturbances([rounds]):
+    with disturbances([rounds], timer):
         _measure_alone(arms, rounds, conf, against)
     rounds.late_calls = (timer.late_calls(call),) * 2
     return rounds

@@ -81,6 +81,7 @@ class Rounds:
     seconds: float = 0.0
     recompiles: int = 0  # graphs compiled while measuring: those rounds say nothing
     page_faults: int = 0  # minor ones of this process while measuring: memory touched for the first time
+    calls: int = 0  # of all arms while measuring, whether they count or not: those that page_faults are of
     states: dict[str, list[float | None]] = field(default_factory=dict)  # "treated/sm_mhz": one per pair
     retaken: list[dict[str, Any]] = field(default_factory=list)  # pairs not counted: place, times, why
     throttled: dict[int, list[str]] = field(default_factory=dict)  # pairs counted all the same: place -> why;

@@ -63,6 +63,11 @@ def test_what_hurts_for_its_launches_says_so(concluded):
     assert not record.details["withheld"]
 
 
+def test_page_faults_are_told_per_timed_call_of_any_arm(concluded):
+    rounds = replace(synthetic_rounds(1.3), page_faults=3000, calls=600)
+    assert concluded(rounds).metrics["load/page_faults_per_call"] == 5.0
+
+
 def test_bounds_are_called_bounds(concluded):
     record = concluded(synthetic_rounds(0.64), host={"": replace(SLOW_HOST, ahead=False)})
     assert "the device computes in at most 6 ms: the device waits at least 58% of the time" in record.reason

@@ -73,10 +73,9 @@ def _crossing(estimate: SpeedupEstimate, timed: Timed, conf: MeasureConf) -> tup
 def _load(timed: Timed) -> dict[str, float]:
     """What else the machine had to do: CPUs that others used, pages that were touched for the first time."""
     rounds = timed.rounds
-    calls = sum(rounds.calls_per_round) * len(rounds.baseline_ms)
     return {
         "load/foreign_cpus": round(max(watch.load.foreign_cpus for watch in timed.watches), 3),
-        "load/page_faults_per_call": round(rounds.page_faults / max(calls, 1), 2),
+        "load/page_faults_per_call": round(rounds.page_faults / max(rounds.calls, 1), 2),
     }
 
 
