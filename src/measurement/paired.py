@@ -30,9 +30,8 @@ class Conditions:
 
     cold: bool = False  # the caches are flushed before each call
     launches: bool = True  # what the device waits for the host's launches counts; on a CPU there are none
-    monitor: Monitor = field(
-        default_factory=Blind
-    )  # a pair in which the device slowed itself down is retaken
+    # A pair in which the device slowed itself down is retaken.
+    monitor: Monitor = field(default_factory=Blind)
 
     def timer(self, device: Device) -> RoundTimer:
         """A clock for rounds on a device."""
@@ -108,7 +107,7 @@ def measure_interleaved(
     rounds.warmup_pairs = warm_up(arms.pair, started + conf.max_warmup_s)
     with disturbances([rounds], timer):
         _measure(arms, rounds, conf)
-    rounds.late_calls = (timer.late_calls(baseline), timer.late_calls(treated))
+    note_late(rounds, timer, (baseline, treated, *others.values()))
     return rounds
 
 
@@ -117,6 +116,14 @@ def begin(rounds: Rounds, timer: RoundTimer, calls: tuple[int, int], others: Map
     rounds.calls_per_round, rounds.launches = calls, timer.launches
     rounds.cache = "cold" if timer.cold else "warm"
     rounds.others = {name: Other(calls_per_round=each) for name, each in others.items()}
+
+
+def note_late(rounds: Rounds, timer: RoundTimer, arms: Iterable[Call]) -> None:
+    """Note the calls of each arm (baseline, treated, others) that waited for launches which were to be hidden."""
+    baseline, treated, *others = map(timer.late_calls, arms)
+    rounds.late_calls = (baseline, treated)
+    for other, late in zip(rounds.others.values(), others, strict=True):
+        other.late_calls = late
 
 
 @contextmanager
@@ -159,7 +166,8 @@ def measure_alone(
 ) -> Rounds:
     """Rounds of one arm by itself, for half the budget: where both arms do not fit in memory together.
 
-    With `against`, the baseline's rounds, measuring ends as soon as the verdict between them and these is clear.
+    With `against`, the rounds of the unquantized arm that counts, measuring ends as soon as the verdict between them
+    and these is clear.
 
     Returns:
         Rounds whose baseline is this arm; there is no treated one.

@@ -115,6 +115,8 @@ def _baseline(rounds: Rounds, run: RunContext) -> str:
     if against == own:
         return ""
     times = float(np.median(rounds.others[own].ms) / np.median(rounds.baseline_ms))
+    if times < 1:
+        return f"against unquantized {against}, which was the faster baseline in the run's first process"
     text = f"{times:.{1 if times >= 2 else 2}f}"
     return f"unquantized {against} is {text}x faster than the {own} baseline on this device"
 
