@@ -161,10 +161,11 @@ def fill_in(timed: Timed, compiled: Compiled, arms: Untreated, treated: Arm, run
 def tell_timed(timed: Timed, compiled: Compiled, arms: Untreated, treated: Arm, run: RunContext) -> None:
     """What times, memory and the compiler say."""
     record, baseline, alone = run.record, arms.baseline, arms.alone
-    estimate = counting_estimate(estimate_speedup(timed.rounds, run.cfg.measure), timed, run)
+    alternating = estimate_speedup(timed.rounds, run.cfg.measure)
+    estimate = counting_estimate(alternating, timed, run)
     conclude(estimate, timed, run)
     record.metrics |= latency_metrics(timed.counted, estimate, run.cfg.batch)
-    record.metrics |= both_speedups(timed.rounds, estimate, run.cfg)
+    record.metrics |= both_speedups(timed, alternating, estimate, run.cfg)
     record.metrics |= device_metrics(timed, run.cfg.batch) | host_metrics(timed)
     record.metrics |= memory_metrics(baseline, treated, arms.beside_bytes, run.device)
     time_components(run, {"": treated} if alone else {"baseline_": baseline, "": treated})
