@@ -161,7 +161,7 @@ def _neighbours(timed: Timed, run: RunContext) -> list[tuple[str, str]]:
         )
         fewer = "; or fewer threads (gpu=cpu gpu.threads=1)" if run.device.threads else ""
         found.append((
-            f"other processes used {load.foreign_cpus:.1f} of {load.cpus} CPUs while {measured}",
+            f"other processes used {load.in_words()} while {measured}",
             f"a quiet machine, then the same command{fewer}",
         ))  # fmt: skip
     others = sorted(set().union(*(watch.others for watch in watches)))
