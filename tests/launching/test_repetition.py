@@ -20,6 +20,7 @@ from src.records.pooled import process_folder
 from src.records.record import Outcome, Record, read_record, write_json
 from src.records.store import SweepManifest, next_attempt, run_folder
 from src.run import execute
+from src.tasks.conclusions.notes import Note, as_details
 from tests.conftest import ROOT, SMALL_LINEAR, identity
 
 Fate = Callable[[Record], None]
@@ -145,6 +146,33 @@ def test_a_process_that_dies_is_named_and_the_others_count(run, outcome):
     assert (record.outcome, record.metrics["speedup/processes"]) == (Outcome.OK, 2)
     assert [each["counts"] for each in record.details["processes"]["each"]] == [True, False, True]
     assert record.details["warnings"] == [f"process 2 does not count: {outcome} it died"]
+
+
+def notes(times: str, *more: Note) -> list[dict[str, Any]]:
+    """What a process says beside its verdict."""
+    baseline = Note("baseline", f"unquantized float32 is {times}x faster")
+    hurts = Note("slow_compiled", "no fused kernel", verdict="hurts")
+    return as_details([baseline, Note("left_out", ""), hurts, *more])
+
+
+def test_what_the_processes_say_beside_their_verdicts_stays_and_is_told_once(run):
+    waits = Note("host_bound", "the device waits", "CUDA graphs")
+    record = run(
+        speeds(1.2, notes=notes("3.4")),
+        ends(Outcome.KILLED),
+        speeds(1.2, notes=notes("3.5", waits)),
+        speeds(1.2),
+    )
+    assert (record.verdict, record.remedy) == ("helps", "CUDA graphs")
+    assert record.reason == "unquantized float32 is 3.4x faster; the device waits"
+    assert [note["kind"] for note in record.details["notes"]] == ["baseline", "slow_compiled", "host_bound"]
+
+
+def test_what_belongs_to_a_verdict_is_told_beside_that_alone(run):
+    said = notes("3.4")
+    record = run(speeds(0.8, notes=said, fell_back="it fell back"), speeds(0.8, notes=said))
+    assert record.verdict == "hurts"
+    assert record.reason == "it fell back; unquantized float32 is 3.4x faster; no fused kernel"
 
 
 def test_all_processes_stand_against_the_baseline_of_the_first(run, folder):

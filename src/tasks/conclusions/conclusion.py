@@ -13,7 +13,8 @@ from src.statistics.pooling import in_words
 from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
 from src.tasks.arms.recipe import LEFT_OUT
 from src.tasks.arms.timing import Timed
-from src.tasks.conclusions.launches import Note, host_bound, launch_details, launch_notes
+from src.tasks.conclusions.launches import host_bound, launch_details, launch_notes
+from src.tasks.conclusions.notes import Note, as_details
 from src.tasks.conclusions.power_cap import power_cap_note
 
 _TIMED = (
@@ -40,12 +41,12 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
         reason, record.remedy = ("; ".join(told) for told in zip(*withheld, strict=True))
     elif found is Verdict.INCONCLUSIVE:
         reason, record.remedy = _crossing(estimate, timed, run.cfg.measure)
-    elif found is Verdict.HURTS and run.cfg.compile.scope != "none":
-        reason = run.cfg.quant.slow_compiled.get(run.device.kind, "")
-    told = [_baseline(timed.rounds, run), *(record.details.get(name) for name in _NOTED), reason]
-    record.reason = "; ".join(filter(None, told))
+    ahead, behind = _notes_ahead(timed.rounds, run), _notes_behind(timed, run)
+    told = [note for note in (*ahead, Note("", reason), *behind) if note.told_beside(found)]
+    record.reason = "; ".join(note.reason for note in told)
+    record.remedy = "; ".join(dict.fromkeys(filter(None, [record.remedy, *(note.remedy for note in told)])))
     record.verdict = found
-    _add_notes([(power_cap_note(record), ""), *launch_notes(timed, found, run.cfg)], record)
+    record.details["notes"] = as_details([*ahead, *behind])
     record.metrics["speedup/processes"], record.details["interval"] = 1.0, in_words(1, None)
     emulated = record.details.get("emulated")
     if emulated:
@@ -55,6 +56,22 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
     record.details["withheld"] = bool(withheld) and not emulated  # measured again, it would be emulated again
     if run.device.kind == "cuda":
         record.details |= launch_details(timed)
+
+
+def _notes_ahead(rounds: Rounds, run: RunContext) -> list[Note]:
+    """What the verdict is against, and under which circumstances."""
+    circumstances = [Note(name, run.record.details.get(name, "")) for name in _NOTED]
+    return [Note("baseline", _baseline(rounds, run)), *circumstances]
+
+
+def _notes_behind(timed: Timed, run: RunContext) -> list[Note]:
+    """What explains the numbers."""
+    slow = run.cfg.quant.slow_compiled if run.cfg.compile.scope != "none" else {}
+    return [
+        Note("slow_compiled", slow.get(run.device.kind, ""), verdict=Verdict.HURTS),
+        Note("power_cap", power_cap_note(run.record)),
+        *launch_notes(timed, run.cfg),
+    ]
 
 
 def _crossing(estimate: SpeedupEstimate, timed: Timed, conf: MeasureConf) -> tuple[str, str]:
@@ -137,13 +154,6 @@ def set_aside_emulated(record: Record) -> None:
 
 def _emulated(how: dict[str, Any]) -> str:
     return f"emulated by {how['how']}, so only the quality counts; {how['reason']}"
-
-
-def _add_notes(notes: list[Note], record: Record) -> None:
-    """Put what a reader must know behind the reason and the remedy."""
-    record.reason = "; ".join(filter(None, [record.reason, *(reason for reason, _ in notes)]))
-    remedies = dict.fromkeys(filter(None, [record.remedy, *(remedy for _, remedy in notes)]))
-    record.remedy = "; ".join(remedies)
 
 
 def _neighbours(timed: Timed, run: RunContext) -> list[tuple[str, str]]:
