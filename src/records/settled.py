@@ -6,6 +6,7 @@ from src.records.record import Record
 
 Settled = Literal["against", "pairing", "way"]
 BLOCKS, ALTERNATING = "blocks", "alternating"
+OTHERWISE = "otherwise"  # in a record's details: what its process did not do as the first did
 
 
 def settled_by(first: Record) -> dict[str, str]:
@@ -26,3 +27,8 @@ def settled(record: Record, name: Settled) -> str | None:
     """What the run's first process settled; None in the first one, and in a run of one process."""
     process: dict[str, str] = record.details.get("process", {})
     return process.get(name)
+
+
+def note_otherwise(record: Record, what: str) -> None:
+    """Note what this process could not do as the first one did, or found different."""
+    record.details[OTHERWISE] = f"process {record.details['process']['number']}: {what}"

@@ -148,6 +148,21 @@ def test_a_process_that_dies_is_named_and_the_others_count(run, outcome):
     assert record.details["warnings"] == [f"process 2 does not count: {outcome} it died"]
 
 
+@pytest.mark.parametrize(
+    ("details", "settles"),
+    [
+        ({"pairing": "interleaved", "power_cap": {}}, {"pairing": "interleaved", "way": "blocks"}),
+        ({"pairing": "interleaved"}, {"pairing": "interleaved", "way": "alternating"}),
+        ({"pairing": "in_turn"}, {"pairing": "in_turn"}),
+    ],
+)
+def test_the_first_process_settles_how_the_others_take_their_arms(run, folder, details, settles):
+    run(ends(Outcome.KILLED), speeds(1.2, **details), speeds(1.2))
+    asked = [read_record(process_folder(folder, n) / "record.json").details["process"] for n in (2, 3)]
+    told = [{name: each[name] for name in ("pairing", "way") if name in each} for each in asked]
+    assert told == [{}, settles]
+
+
 def notes(times: str, *more: Note) -> list[dict[str, Any]]:
     """What a process says beside its verdict."""
     baseline = Note("baseline", f"unquantized float32 is {times}x faster")

@@ -235,6 +235,21 @@ def test_at_the_power_cap_blocks_count(compose, execute_run, tmp_path):
     assert "power blocks" in record.phases_s
 
 
+@pytest.mark.usefixtures("quick_blocks")
+@pytest.mark.parametrize(
+    ("first", "capped", "blocks"),
+    [("blocks", False, True), ("alternating", True, False), ("alternating", False, False)],
+)
+def test_a_further_process_has_blocks_where_the_first_had_some(
+    compose, execute_run, monkeypatch, first, capped, blocks
+):
+    monkeypatch.setattr("src.tasks.arms.timing.stands_at_cap", lambda _: capped)
+    record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo", "measure.budget_s=0.1"), way=first)
+    assert record.outcome is Outcome.OK, record.reason
+    assert ("power_cap" in record.details) == blocks
+    assert ("process 2: at the power cap, as the first was not" in record.reason) == (capped and not blocks)
+
+
 def test_alternating_rounds_do_not_tell_the_arms_power_apart(compose, execute_run, monkeypatch):
     """NVML's power is a mean over a second: of both arms."""
     monkeypatch.setattr("src.tasks.arms.timing.open_monitor", lambda *_: Capped())

@@ -17,7 +17,7 @@ from src.measurement.paired import Arms, Conditions, measure_alone
 from src.measurement.power_blocks import PowerBlocks, measure_power_blocks, stands_at_cap
 from src.measurement.rounds import Rounds, rounds_in_turn
 from src.records.record import write_json
-from src.records.settled import settled
+from src.records.settled import ALTERNATING, BLOCKS, note_otherwise, settled
 from src.tasks.arms.arm import Arm
 from src.timers.host import HostTime, host_time
 from src.timers.threads import pinned_threads
@@ -108,8 +108,11 @@ def is_part(cfg: RootConf) -> bool:
 def power_blocks(
     baseline: Arm, treated: Arm, rounds: Rounds, monitor: Monitor, run: RunContext
 ) -> PowerBlocks | None:
-    """Blocks of both arms where their alternating rounds stood at the device's power cap; on disk on return."""
-    if not stands_at_cap(rounds):
+    """Blocks of both arms where their alternating rounds stood at the device's power cap; on disk on return.
+
+    In a further process of a run there are some where the first had some.
+    """
+    if not _in_blocks(rounds, run):
         return None
     timer = conditions(run.cfg).timer(run.device)
     arms = Arms(baseline.call, treated.call, timer, monitor, rounds.calls_per_round)
@@ -120,6 +123,15 @@ def power_blocks(
     finally:
         write_json(run.folder / "power_blocks.json", blocks.as_dict())
     return blocks
+
+
+def _in_blocks(rounds: Rounds, run: RunContext) -> bool:
+    capped, way = stands_at_cap(rounds), settled(run.record, "way")
+    if capped and way == ALTERNATING:
+        note_otherwise(
+            run.record, "at the power cap, as the first was not; its alternating rounds count, as there"
+        )
+    return capped if way is None else way == BLOCKS
 
 
 @contextmanager

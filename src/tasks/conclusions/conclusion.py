@@ -9,6 +9,7 @@ from src.config.schema.measure import MeasureConf
 from src.context import RunContext
 from src.measurement.rounds import Rounds
 from src.records.record import EMULATED, Record
+from src.records.settled import OTHERWISE
 from src.statistics.pooling import in_words
 from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
 from src.tasks.arms.recipe import LEFT_OUT
@@ -60,8 +61,10 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
 
 def _notes_ahead(rounds: Rounds, run: RunContext) -> list[Note]:
     """What the verdict is against, and under which circumstances."""
-    circumstances = [Note(name, run.record.details.get(name, "")) for name in _NOTED]
-    return [Note("baseline", _baseline(rounds, run)), *circumstances]
+    details = run.record.details
+    circumstances = [Note(name, details.get(name, "")) for name in _NOTED]
+    otherwise = details.get(OTHERWISE, "")
+    return [Note("baseline", _baseline(rounds, run)), *circumstances, Note(otherwise, otherwise)]
 
 
 def _notes_behind(timed: Timed, run: RunContext) -> list[Note]:
