@@ -129,15 +129,19 @@ def run_context(tmp_path: Path, cpu: "Device") -> "Callable[..., RunContext]":
 
 
 @pytest.fixture
-def execute_run(tmp_path: Path) -> "Callable[[RootConf], Record]":
-    """One run in this process, by `execute`; returns the record as read back from its file."""
+def execute_run(tmp_path: Path) -> "Callable[..., Record]":
+    """execute_run(cfg, **settled): one run in this process, by `execute`; the record as read back from its file.
+
+    `settled`: what an earlier process of the run settled.
+    """
     from src.records.record import read_record
     from src.run import execute
 
-    def run(cfg: "RootConf") -> "Record":
-        folder = tmp_path / "run"
+    def run(cfg: "RootConf", **settled: str) -> "Record":
+        folder, record = tmp_path / "run", identity(cfg)
         folder.mkdir(exist_ok=True)
-        execute(cfg, identity(cfg), folder, lambda _: None)
+        record.details |= {"process": {"number": 2, **settled}} if settled else {}
+        execute(cfg, record, folder, lambda _: None)
         return read_record(folder / "record.json")
 
     return run

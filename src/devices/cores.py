@@ -5,13 +5,14 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 Cpus = frozenset[int]
+CPUS_ROOT = Path("/sys/devices/system/cpu")
 
 
 def dealt_cpus(
     devices: Sequence[str],
     present: Sequence[str],
     cpus: Collection[int] | None = None,
-    root: Path = Path("/sys/devices/system/cpu"),
+    root: Path = CPUS_ROOT,
 ) -> dict[str, Cpus]:
     """CPUs for each device: whole cores, as many for each, neighbours in the order of the devices.
 
@@ -29,7 +30,7 @@ def dealt_cpus(
     """
     cpus = os.sched_getaffinity(0) if cpus is None else cpus
     among = list(present) if set(devices) <= set(present) else list(devices)
-    cores = _cores(cpus, root)
+    cores = cores_of(cpus, root)
     if len(cores) < len(among):
         return {device: frozenset(cpus) for device in devices}
     bounds = [index * len(cores) // len(among) for index in range(len(among) + 1)]
@@ -40,7 +41,7 @@ def dealt_cpus(
     return {device: shares[device] for device in devices}
 
 
-def _cores(cpus: Collection[int], root: Path) -> list[Cpus]:
+def cores_of(cpus: Collection[int], root: Path = CPUS_ROOT) -> list[Cpus]:
     """The CPUs of each core that may be used, cores of one package together, in the order of their first CPU."""
     cores: dict[tuple[int, str], set[int]] = {}
     for cpu in sorted(cpus):

@@ -16,6 +16,7 @@ from src.config.schema.root import RootConf
 from src.launching.endings import kept
 from src.records.pooled import FOLDER_NAME, is_measured, process_folder
 from src.records.record import RECORD_NAME, Outcome, Record, write_json
+from src.records.settled import settled_by
 
 Start = Callable[[RootConf, Record, Path, str], Record]
 PLAN_NAME = "plan.json"
@@ -81,9 +82,8 @@ def further(cfg: RootConf, folder: Path) -> RootConf:
 
 
 def _settled(cfg: RootConf, first: Record) -> tuple[RootConf, dict[str, str]]:
-    """The configuration with the dtype that the first process settled; what the others' arms have to be."""
-    against = first.details.get("baseline", {}).get("dtype")
-    return replace(cfg, dtype=first.axes.get("dtype", cfg.dtype)), {"against": against} if against else {}
+    """The configuration with the dtype that the first process settled; what the others must do as it did."""
+    return replace(cfg, dtype=first.axes.get("dtype", cfg.dtype)), settled_by(first)
 
 
 def _identity(cfg: RootConf, record: Record, number: int, same: dict[str, str]) -> Record:

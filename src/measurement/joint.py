@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from src.config.schema.measure import MeasureConf
 from src.devices.device import Device
 from src.devices.monitor import Monitor
-from src.measurement.paired import USUAL, Conditions, begin, disturbances, must_retake, warm_up
+from src.measurement.paired import (
+    USUAL,
+    Conditions,
+    begin,
+    disturbances,
+    must_retake,
+    note_late,
+    warm_up,
+)
 from src.measurement.rounds import Pair, Round, Rounds, estimate_speedup
 from src.statistics.stopping import StopRule
 from src.timers.timer import Call, RoundTimer
@@ -166,8 +174,8 @@ def measure_jointly(
     joint = _Joint(timer, conditions.monitor, first, contenders, beside)
     joint.begin()
     pairs = warm_up(joint.warm_up, started + conf.max_warmup_s * (1 + len(contenders)) / 2)
-    with disturbances(rounds):
+    with disturbances(rounds, timer):
         joint.measure()
     for each in contenders:
         each.rounds.warmup_pairs = pairs
-        each.rounds.late_calls = (timer.late_calls(baseline), timer.late_calls(each.call))
+        note_late(each.rounds, timer, (baseline, each.call, *(others or {}).values()))

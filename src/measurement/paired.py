@@ -30,9 +30,8 @@ class Conditions:
 
     cold: bool = False  # the caches are flushed before each call
     launches: bool = True  # what the device waits for the host's launches counts; on a CPU there are none
-    monitor: Monitor = field(
-        default_factory=Blind
-    )  # a pair in which the device slowed itself down is retaken
+    # A pair in which the device slowed itself down is retaken.
+    monitor: Monitor = field(default_factory=Blind)
 
     def timer(self, device: Device) -> RoundTimer:
         """A clock for rounds on a device."""
@@ -106,9 +105,9 @@ def measure_interleaved(
     rounds = Rounds() if rounds is None else rounds
     begin(rounds, timer, (calls[0], calls[1]), dict(zip(others, calls[2:], strict=True)))
     rounds.warmup_pairs = warm_up(arms.pair, started + conf.max_warmup_s)
-    with disturbances([rounds]):
+    with disturbances([rounds], timer):
         _measure(arms, rounds, conf)
-    rounds.late_calls = (timer.late_calls(baseline), timer.late_calls(treated))
+    note_late(rounds, timer, (baseline, treated, *others.values()))
     return rounds
 
 
@@ -119,14 +118,22 @@ def begin(rounds: Rounds, timer: RoundTimer, calls: tuple[int, int], others: Map
     rounds.others = {name: Other(calls_per_round=each) for name, each in others.items()}
 
 
+def note_late(rounds: Rounds, timer: RoundTimer, arms: Iterable[Call]) -> None:
+    """Note the calls of each arm (baseline, treated, others) that waited for launches which were to be hidden."""
+    baseline, treated, *others = map(timer.late_calls, arms)
+    rounds.late_calls = (baseline, treated)
+    for other, late in zip(rounds.others.values(), others, strict=True):
+        other.late_calls = late
+
+
 @contextmanager
-def disturbances(measured: Iterable[Rounds]) -> Iterator[None]:
-    """Note the page faults and the graphs compiled again of the block in the rounds that are measured there."""
-    faults, graphs = page_faults(), graphs_compiled()
+def disturbances(measured: Iterable[Rounds], timer: RoundTimer) -> Iterator[None]:
+    """Note the page faults, calls and graphs compiled again of the block in the rounds that are measured there."""
+    faults, graphs, called = page_faults(), graphs_compiled(), timer.called
     yield
-    found = page_faults() - faults, graphs_compiled() - graphs
+    found = page_faults() - faults, graphs_compiled() - graphs, timer.called - called
     for rounds in measured:
-        rounds.page_faults, rounds.recompiles = found
+        rounds.page_faults, rounds.recompiles, rounds.calls = found
 
 
 def _measure(arms: Arms, rounds: Rounds, conf: MeasureConf) -> None:
@@ -159,7 +166,8 @@ def measure_alone(
 ) -> Rounds:
     """Rounds of one arm by itself, for half the budget: where both arms do not fit in memory together.
 
-    With `against`, the baseline's rounds, measuring ends as soon as the verdict between them and these is clear.
+    With `against`, the rounds of the unquantized arm that counts, measuring ends as soon as the verdict between them
+    and these is clear.
 
     Returns:
         Rounds whose baseline is this arm; there is no treated one.
@@ -169,7 +177,7 @@ def measure_alone(
     arms, rounds = Arms(call, call, timer, conditions.monitor, (calls, calls)), Rounds()
     begin(rounds, timer, (calls, calls), {})
     warm_up(arms.single, started + conf.max_warmup_s / 2)
-    with disturbances([rounds]):
+    with disturbances([rounds], timer):
         _measure_alone(arms, rounds, conf, against)
     rounds.late_calls = (timer.late_calls(call),) * 2
     return rounds

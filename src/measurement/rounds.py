@@ -1,7 +1,9 @@
 """Rounds of the arms as they were measured, and the speedup that they give."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -61,6 +63,7 @@ class Other:
     order: list[str] = field(
         default_factory=list
     )  # AB: before the treated arm; empty: where the baseline is not
+    late_calls: int = 0
 
 
 @dataclass
@@ -81,12 +84,15 @@ class Rounds:
     seconds: float = 0.0
     recompiles: int = 0  # graphs compiled while measuring: those rounds say nothing
     page_faults: int = 0  # minor ones of this process while measuring: memory touched for the first time
+    calls: int = 0  # of all arms while measuring, whether they count or not: those that page_faults are of
     states: dict[str, list[float | None]] = field(default_factory=dict)  # "treated/sm_mhz": one per pair
     retaken: list[dict[str, Any]] = field(default_factory=list)  # pairs not counted: place, times, why
     throttled: dict[int, list[str]] = field(default_factory=dict)  # pairs counted all the same: place -> why;
-    # in turn: rounds, the baseline's first, the treated arm's numbered on behind them, in `retaken` too
+    # in turn: rounds, the baseline's first, those of the treated arm and the others behind, in `retaken` too
     others: dict[str, Other] = field(default_factory=dict)  # further unquantized arms, by their dtype
     baseline: str = ""  # the dtype of the baseline's rounds, where another than the run's own was faster
+    # Known beforehand: what the verdict is against, one of the others by its dtype, or (any other name) the baseline.
+    settled: str | None = None
 
     def as_arrays(self) -> tuple[Array, Array]:
         """Baseline and treated, ms per call."""
@@ -94,8 +100,9 @@ class Rounds:
 
     @property
     def counted(self) -> int:
-        """How many pairs count; in turn, where there are none, how many rounds of both arms."""
-        return len(self.order) or len(self.baseline_ms) + len(self.treated_ms)
+        """How many pairs count; in turn, where there are none, how many rounds of all arms."""
+        arms = (self.baseline_ms, self.treated_ms, *(other.ms for other in self.others.values()))
+        return len(self.order) or sum(map(len, arms))
 
     def count(self, pair: Pair) -> None:
         """Add a pair to those that the estimate comes from."""
@@ -123,25 +130,33 @@ class Rounds:
         self.retaken.append({"place": len(self.order), "why": why} | dict(zip(names, times, strict=True)))
 
     def fastest_other(self) -> str | None:
-        """The further unquantized arm that was the fastest of all, by the medians; None: the baseline was."""
+        """The further unquantized arm that was the fastest of all, by the medians; None: the baseline was.
+
+        Where that was settled beforehand the medians say nothing.
+        """
+        if self.settled is not None:
+            return self.settled if self.settled in self.others else None
         medians = {name: float(np.median(other.ms)) for name, other in self.others.items() if other.ms}
         best = min(medians, key=lambda name: medians[name], default=None)
         return best if best is not None and medians[best] < np.median(self.baseline_ms) else None
 
     def against(self, name: str, called: str) -> "Rounds":
         """The same rounds with another arm in the baseline's place, which stands among the others as `called`."""
-        other = self.others[name]
+        other, (late, treated_late) = self.others[name], self.late_calls
+        in_order = self.order if other.order else []
         renamed = {"baseline": called, name: "baseline"}
         states = {key.partition("/")[::2]: column for key, column in self.states.items()}
         return replace(
             self,
             baseline=name,
+            settled="",
             baseline_ms=other.ms,
             order=other.order or [{"AB": "BA", "BA": "AB"}.get(each, each) for each in self.order],
             calls_per_round=(other.calls_per_round, self.calls_per_round[1]),
+            late_calls=(other.late_calls, treated_late),
             states={f"{renamed.get(arm, arm)}/{state}": column for (arm, state), column in states.items()},
             others={n: each for n, each in self.others.items() if n != name}
-            | {called: Other(self.baseline_ms, self.calls_per_round[0], self.order if other.order else [])},
+            | {called: Other(self.baseline_ms, self.calls_per_round[0], in_order, late)},
         )
 
     def against_fastest(self, called: str = "baseline") -> "Rounds":
@@ -155,10 +170,21 @@ class Rounds:
         return {name: float(np.median(values)) for name, values in known.items() if values}
 
 
-def rounds_in_turn(baseline: Rounds, treated: Rounds, others: dict[str, Rounds] | None = None) -> Rounds:
-    """The rounds of arms that were measured one after the other, each by `measure_alone`."""
-    before = len(baseline.baseline_ms)
-    return Rounds(
+def rounds_in_turn(
+    baseline: Rounds, treated: Rounds, others: Mapping[str, Rounds] | None = None, dtype: str = ""
+) -> Rounds:
+    """The rounds of arms that were measured one after the other, each by `measure_alone`.
+
+    Args:
+        baseline: of the unquantized arm that the verdict is against.
+        treated: of the treated arm.
+        others: of further unquantized arms, by their dtype.
+        dtype: of the baseline, where it is not the run's own.
+    """
+    others = others or {}
+    arms = {"baseline": baseline, "treated": treated, **others}
+    lengths = [len(each.baseline_ms) for each in arms.values()]
+    found = Rounds(
         baseline_ms=baseline.baseline_ms,
         treated_ms=treated.baseline_ms,
         calls_per_round=(baseline.calls_per_round[0], treated.calls_per_round[0]),
@@ -166,17 +192,27 @@ def rounds_in_turn(baseline: Rounds, treated: Rounds, others: dict[str, Rounds] 
         launches=treated.launches,
         late_calls=(baseline.late_calls[0], treated.late_calls[0]),
         stop_reason=treated.stop_reason or StopReason.BUDGET,
-        seconds=baseline.seconds + treated.seconds,
-        recompiles=baseline.recompiles + treated.recompiles,
-        page_faults=baseline.page_faults + treated.page_faults,
-        states=baseline.states
-        | {name.replace("baseline", "treated"): s for name, s in treated.states.items()},
-        retaken=baseline.retaken + [aside | {"place": before + aside["place"]} for aside in treated.retaken],
-        throttled=baseline.throttled | {before + place: why for place, why in treated.throttled.items()},
         others={
-            name: Other(each.baseline_ms, each.calls_per_round[0]) for name, each in (others or {}).items()
+            name: Other(each.baseline_ms, each.calls_per_round[0], late_calls=each.late_calls[0])
+            for name, each in others.items()
         },
+        baseline=dtype,
     )
+    for (name, each), before in zip(arms.items(), accumulate(lengths, initial=0), strict=False):
+        found.seconds += each.seconds
+        found.recompiles += each.recompiles
+        found.page_faults += each.page_faults
+        found.calls += each.calls
+        found.states |= {
+            f"{name}/{state}": column
+            for (arm, _, state), column in (
+                (key.partition("/"), column) for key, column in each.states.items()
+            )
+            if arm == "baseline"
+        }
+        found.retaken += [aside | {"place": before + aside["place"]} for aside in each.retaken]
+        found.throttled |= {before + place: why for place, why in each.throttled.items()}
+    return found
 
 
 def estimate_speedup(rounds: Rounds, conf: MeasureConf) -> SpeedupEstimate:

@@ -147,7 +147,22 @@ def _conclude(record: Record, counted: Sequence[Record], settings: dict[str, Any
             f"margin of {margin:.0%}"
         )
         record.remedy = "a larger measure.processes"
-    record.reason = "; ".join(filter(None, [record.details.get("fell_back"), record.reason]))
+    notes = _notes(counted)
+    told = [note for note in notes if note["verdict"] in ("", record.verdict)]
+    reasons = [record.details.get("fell_back"), record.reason, *(note["reason"] for note in told)]
+    record.reason = "; ".join(filter(None, reasons))
+    record.remedy = "; ".join(
+        dict.fromkeys(filter(None, [record.remedy, *(note["remedy"] for note in told)]))
+    )
+    record.details |= {"notes": notes} if notes else {}
+
+
+def _notes(counted: Sequence[Record]) -> list[dict[str, Any]]:
+    """What the processes say beside their verdicts: of each kind once, in the words of the first that says it."""
+    found: dict[str, dict[str, Any]] = {}
+    for note in (note for one in counted for note in one.details.get("notes", ())):
+        found.setdefault(note["kind"], note)
+    return list(found.values())
 
 
 def _measured(metrics: dict[str, float], confidence: float) -> "Process":

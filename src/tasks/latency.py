@@ -20,6 +20,7 @@ from src.measurement.power_blocks import PowerBlocks
 from src.measurement.rounds import Rounds, estimate_speedup
 from src.quality.sqnr import compare
 from src.records.record import Outcome, write_json
+from src.records.settled import settled
 from src.tasks.arms.arm import Arm, prepare, warm_first_call
 from src.tasks.arms.ceilings import ceiling_metrics, note_ceilings
 from src.tasks.arms.components import time_components
@@ -160,10 +161,11 @@ def fill_in(timed: Timed, compiled: Compiled, arms: Untreated, treated: Arm, run
 def tell_timed(timed: Timed, compiled: Compiled, arms: Untreated, treated: Arm, run: RunContext) -> None:
     """What times, memory and the compiler say."""
     record, baseline, alone = run.record, arms.baseline, arms.alone
-    estimate = counting_estimate(estimate_speedup(timed.rounds, run.cfg.measure), timed, run)
+    alternating = estimate_speedup(timed.rounds, run.cfg.measure)
+    estimate = counting_estimate(alternating, timed, run)
     conclude(estimate, timed, run)
     record.metrics |= latency_metrics(timed.counted, estimate, run.cfg.batch)
-    record.metrics |= both_speedups(timed.rounds, estimate, run.cfg)
+    record.metrics |= both_speedups(timed, alternating, estimate, run.cfg)
     record.metrics |= device_metrics(timed, run.cfg.batch) | host_metrics(timed)
     record.metrics |= memory_metrics(baseline, treated, arms.beside_bytes, run.device)
     time_components(run, {"": treated} if alone else {"baseline_": baseline, "": treated})
@@ -182,7 +184,7 @@ def tell_timed(timed: Timed, compiled: Compiled, arms: Untreated, treated: Arm, 
 
 def interleaved(arms: Untreated, treated: Arm, run: RunContext) -> Timed:
     """Rounds of all arms in turn, then the energy of each; the rounds are on disk whatever happens."""
-    rounds, baseline, rival = Rounds(), arms.baseline, arms.rival
+    rounds, baseline, rival = Rounds(settled=settled(run.record, "against")), arms.baseline, arms.rival
     others = {rival.name: rival.call} if rival else {}
     calls = (baseline.call, treated.call, *others.values())
     with watched(run.device, lambda: [call() for call in calls], run.compilers) as watch:

@@ -77,7 +77,7 @@ def note_speed(here: TimedCalls, there: TimedCalls, run: RunContext) -> None:
     told = run.record.details["serialize"]
     for load in (here.load, there.load):
         if run.device.threads and load.crowds(run.device.threads):
-            told["speed"] = f"not timed, as others used {load.foreign_cpus:.1f} of {load.cpus} CPUs"
+            told["speed"] = f"not timed, as others used {load.in_words()}"
             return
     found = estimate_speedup(rounds_in_turn(here.rounds, there.rounds), run.cfg.measure)
     values = {"ratio": found.ratio, "ci_low": found.ci_low, "ci_high": found.ci_high}

@@ -29,6 +29,7 @@ class RoundTimer:
 
     def __init__(self, device: Device, *, cold: bool = False, launches: bool = True) -> None:
         self.device, self.cold = device, cold
+        self.called = 0  # calls that were timed so far
         cuda = device.kind == "cuda"
         if cold:
             self._flush = cache_flusher(device)
@@ -51,6 +52,7 @@ class RoundTimer:
 
     def ms_per_call(self, call: Call, calls: int) -> float:
         """Milliseconds per call, over `calls` calls back to back."""
+        self.called += calls
         return self._time(call, calls) / calls
 
     def calls_for(self, call: Call, min_round_ms: float) -> int:

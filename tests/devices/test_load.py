@@ -49,6 +49,37 @@ def test_crowded_when_others_need_what_the_threads_need(foreign_cpus, cpus, thre
     assert Load(foreign_cpus=foreign_cpus, cpus=cpus, seconds=seconds).crowds(threads) == crowded
 
 
+@pytest.mark.parametrize(
+    ("siblings", "per_core", "crowded"),
+    [({}, 1, [False, False, True]), ({0: "0-1", 1: "0-1", 2: "2-3", 3: "2-3"}, 2, [False, True, True])],
+)
+def test_a_neighbour_on_a_core_s_other_hardware_thread_takes_from_the_core(
+    tmp_path, monkeypatch, siblings, per_core, crowded
+):
+    """Four CPUs, of four cores or of two; others use two of them while 1, 2 or 3 threads are measured."""
+    for cpu, core in siblings.items():
+        (tmp_path / f"cpu{cpu}/topology").mkdir(parents=True)
+        (tmp_path / f"cpu{cpu}/topology/thread_siblings_list").write_text(f"{core}\n")
+    monkeypatch.setattr("src.devices.load.os.sched_getaffinity", lambda _: {0, 1, 2, 3})
+    with cpu_load(tmp_path) as load:
+        pass
+    load.foreign_cpus, load.seconds = 2.0, 10.0
+    assert (load.cpus, load.per_core) == (4, per_core)
+    assert [load.crowds(threads) for threads in (1, 2, 3)] == crowded
+    assert load.in_words() == "2.0 of 4 CPUs" + (" (2 to a core)" if siblings else "")
+
+
+def test_only_one_cpu_of_each_core_may_be_used(tmp_path, monkeypatch):
+    """What others do on the cores' other hardware threads is not seen, and nothing of it is taken off."""
+    for cpu in range(4):
+        (tmp_path / f"cpu{cpu}/topology").mkdir(parents=True)
+        (tmp_path / f"cpu{cpu}/topology/thread_siblings_list").write_text(f"{cpu % 2},{cpu % 2 + 2}\n")
+    monkeypatch.setattr("src.devices.load.os.sched_getaffinity", lambda _: {0, 1})
+    with cpu_load(tmp_path) as load:
+        pass
+    assert (load.cpus, load.per_core) == (2, 1)
+
+
 def test_only_the_cpus_that_this_process_may_use_count(tmp_path):
     """A slot of a machine with several GPUs has its share of the cores; what others do elsewhere is no matter."""
     stat = tmp_path / "stat"

@@ -20,6 +20,7 @@ from src.records.pooled import process_folder
 from src.records.record import Outcome, Record, read_record, write_json
 from src.records.store import SweepManifest, next_attempt, run_folder
 from src.run import execute
+from src.tasks.conclusions.notes import Note, as_details
 from tests.conftest import ROOT, SMALL_LINEAR, identity
 
 Fate = Callable[[Record], None]
@@ -145,6 +146,48 @@ def test_a_process_that_dies_is_named_and_the_others_count(run, outcome):
     assert (record.outcome, record.metrics["speedup/processes"]) == (Outcome.OK, 2)
     assert [each["counts"] for each in record.details["processes"]["each"]] == [True, False, True]
     assert record.details["warnings"] == [f"process 2 does not count: {outcome} it died"]
+
+
+@pytest.mark.parametrize(
+    ("details", "settles"),
+    [
+        ({"pairing": "interleaved", "power_cap": {}}, {"pairing": "interleaved", "way": "blocks"}),
+        ({"pairing": "interleaved"}, {"pairing": "interleaved", "way": "alternating"}),
+        ({"pairing": "in_turn"}, {"pairing": "in_turn"}),
+    ],
+)
+def test_the_first_process_settles_how_the_others_take_their_arms(run, folder, details, settles):
+    run(ends(Outcome.KILLED), speeds(1.2, **details), speeds(1.2))
+    asked = [read_record(process_folder(folder, n) / "record.json").details["process"] for n in (2, 3)]
+    told = [{name: each[name] for name in ("pairing", "way") if name in each} for each in asked]
+    assert told == [{}, settles]
+
+
+def notes(times: str, *more: Note) -> list[dict[str, Any]]:
+    """What a process says beside its verdict."""
+    baseline = Note("baseline", f"unquantized float32 is {times}x faster")
+    hurts = Note("slow_compiled", "no fused kernel", verdict="hurts")
+    return as_details([baseline, Note("left_out", ""), hurts, *more])
+
+
+def test_what_the_processes_say_beside_their_verdicts_stays_and_is_told_once(run):
+    waits = Note("host_bound", "the device waits", "CUDA graphs")
+    record = run(
+        speeds(1.2, notes=notes("3.4")),
+        ends(Outcome.KILLED),
+        speeds(1.2, notes=notes("3.5", waits)),
+        speeds(1.2),
+    )
+    assert (record.verdict, record.remedy) == ("helps", "CUDA graphs")
+    assert record.reason == "unquantized float32 is 3.4x faster; the device waits"
+    assert [note["kind"] for note in record.details["notes"]] == ["baseline", "slow_compiled", "host_bound"]
+
+
+def test_what_belongs_to_a_verdict_is_told_beside_that_alone(run):
+    said = notes("3.4")
+    record = run(speeds(0.8, notes=said, fell_back="it fell back"), speeds(0.8, notes=said))
+    assert record.verdict == "hurts"
+    assert record.reason == "it fell back; unquantized float32 is 3.4x faster; no fused kernel"
 
 
 def test_all_processes_stand_against_the_baseline_of_the_first(run, folder):

@@ -104,3 +104,12 @@ def test_a_broken_clock_ends_it(clock, monkeypatch):  # noqa: F811
     monkeypatch.setattr("src.timers.timer.RoundTimer._host", lambda *_: 0.0)
     with pytest.raises(RunEndedError, match="must be finite and positive"):
         measured(clock.arm("A", 2.0), clock.arm("B", 2.0), clock.arm("C", 2.0))
+
+
+def test_page_faults_are_told_per_call_of_all_arms(clock, monkeypatch):  # noqa: F811
+    """Each call touches five pages; the loop ends for one arm early, and the faults of all are in each one's."""
+    monkeypatch.setattr("src.measurement.paired.page_faults", lambda: 5 * len(clock.calls))
+    conf = replace(CONF, max_warmup_s=0.0, clear_width=0.2)
+    arms = [clock.arm("A", 2.0), clock.arm("B", 40.0), clock.arm("C", 2.0, noise=0.05)]
+    for own in measured(*arms, conf=conf, others={"float32": clock.arm("D", 0.5)}):
+        assert own.page_faults / own.calls == 5

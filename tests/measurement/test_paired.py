@@ -319,6 +319,49 @@ def test_in_turn_throttled_rounds_of_both_arms_are_all_kept(clock):
     }
 
 
+def test_in_turn_what_disturbed_a_further_unquantized_arm_is_joined_too():
+    """Its rounds are numbered behind those of the other two; it may be the one that counts."""
+    own, treated, rival = (
+        Rounds(
+            baseline_ms=[ms] * count,
+            order=["A"] * count,
+            late_calls=(late, late),
+            states={"baseline/mhz": [ms] * count, "treated/mhz": [ms] * count},
+            recompiles=1,
+            page_faults=100,
+            calls=count,
+            seconds=ms,
+            retaken=[{"place": 1, "why": why}],
+            throttled={0: [why]},
+        )
+        for ms, count, late, why in ((10.0, 3, 1, "own"), (5.0, 4, 2, "treated"), (6.0, 2, 3, "rival"))
+    )
+    rounds = rounds_in_turn(own, treated, {"float32": rival})
+    assert rounds.throttled == {0: ["own"], 3: ["treated"], 7: ["rival"]}
+    assert [(aside["place"], aside["why"]) for aside in rounds.retaken] == [
+        (1, "own"), (4, "treated"), (8, "rival"),
+    ]  # fmt: skip
+    assert (rounds.recompiles, rounds.page_faults, rounds.calls, rounds.seconds) == (3, 300, 9, 21.0)
+    assert rounds.counted == 9
+    assert rounds.state_medians() == {"baseline/mhz": 10.0, "treated/mhz": 5.0, "float32/mhz": 6.0}
+    faster = rounds.against_fastest("bfloat16")
+    assert (rounds.late_calls, faster.late_calls) == ((1, 2), (3, 2))
+    assert (faster.recompiles, faster.others["bfloat16"].late_calls) == (3, 1)
+
+
+def test_what_the_verdict_is_against_can_be_settled_beforehand():
+    """In a near tie each process would find another arm the fastest."""
+    others = {"float32": Other([1.01] * 4)}
+    rounds = Rounds(baseline_ms=[1.0] * 4, treated_ms=[0.5] * 4, order=["AB", "BA"] * 2, others=others)
+    assert rounds.fastest_other() is None
+    assert replace(rounds, settled="float16").fastest_other() is None
+    chosen = replace(rounds, settled="float32").against_fastest("bfloat16")
+    assert (chosen.baseline, chosen.baseline_ms) == ("float32", [1.01] * 4)
+    assert chosen.against_fastest("bfloat16") == chosen
+    faster = replace(rounds, others={"float32": Other([0.99] * 4)}, settled="")
+    assert faster.against_fastest("bfloat16") == faster
+
+
 def test_graphs_compiled_while_rounds_are_timed_are_counted(clock):
     """Those of the warm-up are not: they cost no counted round."""
     calls = 0

@@ -36,9 +36,9 @@ def measured(monkeypatch):
     asked = []
 
     def patch(speedup, times):
-        def rounds(*_, others=None, **__):
+        def rounds(*_, others=None, rounds, **__):
             asked.append(dict(others or {}))
-            found = synthetic_rounds(speedup)
+            found = replace(synthetic_rounds(speedup), settled=rounds.settled)
             beside = [ms / times for ms in found.baseline_ms]
             return replace(found, others={name: Other(beside, 3) for name in others or {}})
 
@@ -97,6 +97,20 @@ def test_a_further_process_of_a_run_has_the_first_one_s_baseline(compose, run_co
     run = run_context(compose(*SMALL_LINEAR, "quant=int8wo", "dtype=bfloat16"))
     run.record.details["process"] = {"against": against}
     assert choose_rival(run) == rival
+
+
+def test_in_a_near_tie_a_further_process_keeps_to_the_first_one_s_baseline(
+    compose, execute_run, rates, measured
+):
+    rates(**SLOW_BFLOAT16)
+    measured(1.5, times=0.99)
+    record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo", "dtype=bfloat16"), against="float32")
+    assert record.details["baseline"]["dtype"] == "float32"
+    assert record.metrics["speedup/ratio"] == pytest.approx(1.5 / 0.99, rel=0.01)
+    assert (
+        record.reason
+        == "against unquantized float32, which was the faster baseline in the run's first process"
+    )
 
 
 def test_a_rival_in_turn(compose, execute_run, rates):

@@ -235,6 +235,25 @@ def test_what_does_not_fit_twice_is_measured_in_turn(compose, execute_run, monke
     assert record.details["pairing"] == "in_turn"
 
 
+@pytest.mark.parametrize(
+    ("first", "fits", "pairing", "says"),
+    [
+        ("in_turn", True, "in_turn", ""),
+        ("interleaved", True, "interleaved", ""),
+        ("interleaved", False, "in_turn", "process 2: both arms no longer fitted in memory"),
+    ],
+)
+def test_a_further_process_takes_its_arms_as_the_first_did(
+    compose, execute_run, monkeypatch, first, fits, pairing, says
+):
+    """What is free at the moment decides in the first alone, as long as they fit."""
+    monkeypatch.setattr("src.tasks.arms.untreated.fits_twice", lambda *_: fits)
+    record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo"), pairing=first)
+    assert (record.outcome, record.details["pairing"]) == (Outcome.OK, pairing), record.reason
+    assert says in record.reason
+    assert ("no longer fitted" in record.reason) == bool(says)
+
+
 def test_a_broken_clock_fails_the_run(compose, execute_run, monkeypatch):
     monkeypatch.setattr("src.timers.timer.RoundTimer._host", lambda *_: 0.0)
     record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo"))

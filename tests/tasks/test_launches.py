@@ -11,10 +11,11 @@ from src.devices.device import Device
 from src.devices.load import Load
 from src.devices.monitor import Blind
 from src.measurement.power_blocks import Block, PowerBlocks
-from src.measurement.rounds import Rounds, estimate_speedup
+from src.measurement.rounds import Other, Rounds, estimate_speedup
 from src.tasks.arms.timing import Timed, Watch, host_times
 from src.tasks.conclusions.conclusion import conclude
 from src.tasks.conclusions.launches import host_metrics, uses_cuda_graphs
+from src.tasks.conclusions.metrics import both_speedups
 from src.tasks.conclusions.power_cap import counting_estimate
 from src.timers.host import HostTime
 from tests.conftest import synthetic_rounds
@@ -61,6 +62,11 @@ def test_what_hurts_for_its_launches_says_so(concluded):
     assert record.metrics["latency/waiting_share"] == pytest.approx(1 - 6 / 14.2)
     assert record.details["host"]["treated"]["bound"]
     assert not record.details["withheld"]
+
+
+def test_page_faults_are_told_per_timed_call_of_any_arm(concluded):
+    rounds = replace(synthetic_rounds(1.3), page_faults=3000, calls=600)
+    assert concluded(rounds).metrics["load/page_faults_per_call"] == 5.0
 
 
 def test_bounds_are_called_bounds(concluded):
@@ -191,6 +197,25 @@ def test_blocks_decide(concluded):
     record = concluded(synthetic_rounds(1.0), blocks=blocks(1.08))
     assert record.verdict == "helps"
     assert record.metrics["speedup/alternating_ratio"] == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("rival_ms", "counting", "beside"), [(1.25, "same", "other"), (0.8, "other", "same")]
+)
+def test_at_the_power_cap_both_speedups_are_of_the_blocks(composed, rival_ms, counting, beside):
+    """Blocks of 1.31x where alternating rounds say 1.24x or 0.99x; the other unquantized arm has rounds alone."""
+    cfg = composed(*WHOLE, "dtype=bfloat16")
+    rounds = synthetic_rounds(1.24)
+    rounds.others = {"float32": Other([rival_ms * ms for ms in rounds.baseline_ms])}
+    timed = Timed(rounds.against_fastest("bfloat16"), [], blocks=blocks(1.31))
+    alternating = estimate_speedup(timed.rounds, cfg.measure)
+    found = both_speedups(timed, alternating, timed.blocks.estimate(0.95), cfg)
+    apart = max(rival_ms, 1 / rival_ms)
+    for part in ("ratio", "ci_low", "ci_high"):
+        assert found[f"speedup_{counting}_dtype/{part}"] == pytest.approx(1.31)
+        assert found[f"speedup_{beside}_dtype/{part}"] == pytest.approx(1.31 * apart)
+    assert found[f"latency/baseline_{counting}_dtype_median_ms"] == pytest.approx(1.0)
+    assert found[f"latency/baseline_{beside}_dtype_median_ms"] == pytest.approx(apart)
 
 
 def test_blocks_that_agree_need_no_words(concluded):

@@ -139,19 +139,35 @@ def test_in_turn_keeps_the_rounds_of_both(compose, execute_run, tmp_path):
     assert (tmp_path / "run" / "rounds_baseline.json").exists()
 
 
-@pytest.mark.parametrize(("rival_ms", "joules"), [(0.5, 2.0), (2.0, 1.0)])
-def test_in_turn_energy_and_host_time_are_of_the_arm_that_counts(
-    compose, run_context, monkeypatch, rival_ms, joules
+@pytest.mark.parametrize(
+    ("rival_ms", "against", "joules"),
+    [(0.5, None, 2.0), (2.0, None, 1.0), (1.01, "float32", 2.0), (0.99, "bfloat16", 1.0)],
+)
+def test_in_turn_measuring_ends_by_the_arm_that_counts_and_energy_and_host_time_are_its_own(
+    compose, run_context, monkeypatch, rival_ms, against, joules
 ):
+    """That is the fastest, or in a further process of a run the one that was in the first."""
+
     def alone(ms, prefix, energy):
         host = {prefix: HostTime(host_ms=energy, device_ms=ms, wall_ms=ms)}
         return Timed(Rounds(baseline_ms=[ms] * 8), [], {prefix: energy}, host=host)
 
     own = alone(1.0, "baseline_", 1.0)
     own.others["float32"] = alone(rival_ms, "baseline_", 2.0)
-    monkeypatch.setattr("src.tasks.arms.timing.time_alone", lambda *_, **__: alone(0.8, "", 3.0))
-    found = time_after(own, None, run_context(compose(*SMALL_LINEAR)))
-    assert set(found.rounds.baseline_ms) == {min(1.0, rival_ms)}
+    ended_by = []
+
+    def treated(*_, against):
+        ended_by.extend(against.baseline_ms)
+        return alone(0.8, "", 3.0)
+
+    monkeypatch.setattr("src.tasks.arms.timing.time_alone", treated)
+    run = run_context(compose(*SMALL_LINEAR))
+    run.record.details["process"] = {"against": against} if against else {}
+    found = time_after(own, None, run)
+    rivals = joules == 2.0
+    assert set(found.rounds.baseline_ms) == set(ended_by) == {rival_ms if rivals else 1.0}
+    assert found.rounds.baseline == ("float32" if rivals else "")
+    assert list(found.rounds.others) == (["bfloat16"] if rivals else ["float32"])
     assert found.energy_j == {"baseline_": joules, "": 3.0}
     assert {prefix: host.host_ms for prefix, host in found.host.items()} == found.energy_j
 
@@ -217,6 +233,21 @@ def test_at_the_power_cap_blocks_count(compose, execute_run, tmp_path):
     )
     assert record.metrics["device/power_w"] > 0  # from the counter, by arm
     assert "power blocks" in record.phases_s
+
+
+@pytest.mark.usefixtures("quick_blocks")
+@pytest.mark.parametrize(
+    ("first", "capped", "blocks"),
+    [("blocks", False, True), ("alternating", True, False), ("alternating", False, False)],
+)
+def test_a_further_process_has_blocks_where_the_first_had_some(
+    compose, execute_run, monkeypatch, first, capped, blocks
+):
+    monkeypatch.setattr("src.tasks.arms.timing.stands_at_cap", lambda _: capped)
+    record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo", "measure.budget_s=0.1"), way=first)
+    assert record.outcome is Outcome.OK, record.reason
+    assert ("power_cap" in record.details) == blocks
+    assert ("process 2: at the power cap, as the first was not" in record.reason) == (capped and not blocks)
 
 
 def test_alternating_rounds_do_not_tell_the_arms_power_apart(compose, execute_run, monkeypatch):

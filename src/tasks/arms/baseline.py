@@ -10,6 +10,7 @@ from src.devices.device import Device
 from src.measurement import dtypes
 from src.measurement.dtypes import dtype_rates, rates_of
 from src.outcomes import ended, log_text, unsupported
+from src.records.settled import settled
 from src.tasks.arms.arm import Arm, prepare
 from src.workloads.dtype import DtypeRates, auto_dtype, faster_dtype, knows_bfloat16, scheme_takes
 from src.workloads.workload import Workload, build_workload
@@ -39,7 +40,7 @@ def choose_rival(run: RunContext) -> str | None:
         RunEndedError: `unsupported`, when this device has no kernel for the run's dtype.
     """
     dtype, device = run.cfg.dtype, run.device
-    against = run.record.details.get("process", {}).get("against")  # as the run's first process found it
+    against = settled(run.record, "against")
     if against is not None:
         return against if against != dtype else None
     rates = rates_of(run.record.ceilings)

@@ -17,6 +17,7 @@ from src.measurement.paired import Arms, Conditions, measure_alone
 from src.measurement.power_blocks import PowerBlocks, measure_power_blocks, stands_at_cap
 from src.measurement.rounds import Rounds, rounds_in_turn
 from src.records.record import write_json
+from src.records.settled import ALTERNATING, BLOCKS, note_otherwise, settled
 from src.tasks.arms.arm import Arm
 from src.timers.host import HostTime, host_time
 from src.timers.threads import pinned_threads
@@ -65,16 +66,26 @@ def time_alone(arm: Arm, run: RunContext, prefix: str, against: Rounds | None = 
 
 
 def time_after(baseline: Timed, treated: Arm, run: RunContext) -> Timed:
-    """The treated arm by itself, after the baseline was measured and freed."""
-    timed = time_alone(treated, run, "", against=baseline.rounds)
-    others = {name: each.rounds for name, each in baseline.others.items()}
-    rounds = rounds_in_turn(baseline.rounds, timed.rounds, others)
-    fastest = baseline.others.get(rounds.fastest_other() or "", baseline)
-    rounds = rounds.against_fastest(run.cfg.dtype)
+    """The treated arm by itself, after the unquantized ones were measured and freed."""
+    arms = {run.cfg.dtype: baseline, **baseline.others}
+    dtype = _counting_dtype(baseline, run)
+    counting = arms.pop(dtype)
+    timed = time_alone(treated, run, "", against=counting.rounds)
+    others = {name: each.rounds for name, each in arms.items()}
+    faster = "" if counting is baseline else dtype
+    rounds = rounds_in_turn(counting.rounds, timed.rounds, others, faster)
     write_json(run.folder / "rounds.json", asdict(rounds))
-    watches = [each for other in baseline.others.values() for each in other.watches]
-    energy, host = fastest.energy_j | timed.energy_j, fastest.host | timed.host
-    return Timed(rounds, [*baseline.watches, *watches, *timed.watches], energy, host=host)
+    watches = [watch for each in (counting, *arms.values(), timed) for watch in each.watches]
+    energy, host = counting.energy_j | timed.energy_j, counting.host | timed.host
+    return Timed(rounds, watches, energy, host=host)
+
+
+def _counting_dtype(baseline: Timed, run: RunContext) -> str:
+    """Of the unquantized arm that the verdict is against."""
+    others = {name: each.rounds for name, each in baseline.others.items()}
+    known = rounds_in_turn(baseline.rounds, Rounds(), others)
+    known.settled = settled(run.record, "against")
+    return known.fastest_other() or run.cfg.dtype
 
 
 def conditions(cfg: RootConf, monitor: Monitor | None = None) -> Conditions:
@@ -97,8 +108,11 @@ def is_part(cfg: RootConf) -> bool:
 def power_blocks(
     baseline: Arm, treated: Arm, rounds: Rounds, monitor: Monitor, run: RunContext
 ) -> PowerBlocks | None:
-    """Blocks of both arms where their alternating rounds stood at the device's power cap; on disk on return."""
-    if not stands_at_cap(rounds):
+    """Blocks of both arms where their alternating rounds stood at the device's power cap; on disk on return.
+
+    In a further process of a run there are some where the first had some.
+    """
+    if not _in_blocks(rounds, run):
         return None
     timer = conditions(run.cfg).timer(run.device)
     arms = Arms(baseline.call, treated.call, timer, monitor, rounds.calls_per_round)
@@ -109,6 +123,15 @@ def power_blocks(
     finally:
         write_json(run.folder / "power_blocks.json", blocks.as_dict())
     return blocks
+
+
+def _in_blocks(rounds: Rounds, run: RunContext) -> bool:
+    capped, way = stands_at_cap(rounds), settled(run.record, "way")
+    if capped and way == ALTERNATING:
+        note_otherwise(
+            run.record, "at the power cap, as the first was not; its alternating rounds count, as there"
+        )
+    return capped if way is None else way == BLOCKS
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from src.measurement.memory import Peaks, fits_twice, peak_memory
 from src.quality.sqnr import on_cpu
 from src.records.key import workload_key
 from src.records.record import Record
+from src.records.settled import note_otherwise, settled
 from src.serialization.package import unload_packages
 from src.tasks.arms.arm import Arm, prepare, prepare_again
 from src.tasks.arms.baseline import choose_rival, prepare_rival
@@ -202,11 +203,15 @@ def _tell(kept: Untreated, run: RunContext) -> None:
 
 
 def _together(workload: Workload, faster: str | None, run: RunContext) -> bool:
-    pairing, more = run.cfg.measure.pairing, 0.0
+    """Whether all arms are held at once: where that is asked, or they fit; in a further process as in the first."""
+    asked, more = run.cfg.measure.pairing, 0.0
+    pairing = settled(run.record, "pairing") or asked
     if faster is not None:
         more = getattr(torch, faster).itemsize / getattr(torch, run.cfg.dtype).itemsize
     added_bytes = int((1 + more) * size_bytes(workload.module))
-    together = fits_twice(added_bytes, run.device) if pairing == "auto" else pairing != "in_turn"
+    together = pairing != "in_turn" and (asked == "interleaved" or fits_twice(added_bytes, run.device))
+    if pairing == "interleaved" and not together:
+        note_otherwise(run.record, "both arms no longer fitted in memory, so they were measured in turn")
     run.record.details["pairing"] = "interleaved" if together else "in_turn"
     return together
 

@@ -9,11 +9,13 @@ from src.config.schema.measure import MeasureConf
 from src.context import RunContext
 from src.measurement.rounds import Rounds
 from src.records.record import EMULATED, Record
+from src.records.settled import OTHERWISE
 from src.statistics.pooling import in_words
 from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
 from src.tasks.arms.recipe import LEFT_OUT
 from src.tasks.arms.timing import Timed
-from src.tasks.conclusions.launches import Note, host_bound, launch_details, launch_notes
+from src.tasks.conclusions.launches import host_bound, launch_details, launch_notes
+from src.tasks.conclusions.notes import Note, as_details
 from src.tasks.conclusions.power_cap import power_cap_note
 
 _TIMED = (
@@ -40,12 +42,12 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
         reason, record.remedy = ("; ".join(told) for told in zip(*withheld, strict=True))
     elif found is Verdict.INCONCLUSIVE:
         reason, record.remedy = _crossing(estimate, timed, run.cfg.measure)
-    elif found is Verdict.HURTS and run.cfg.compile.scope != "none":
-        reason = run.cfg.quant.slow_compiled.get(run.device.kind, "")
-    told = [_baseline(timed.rounds, run), *(record.details.get(name) for name in _NOTED), reason]
-    record.reason = "; ".join(filter(None, told))
+    ahead, behind = _notes_ahead(timed.rounds, run), _notes_behind(timed, run)
+    told = [note for note in (*ahead, Note("", reason), *behind) if note.told_beside(found)]
+    record.reason = "; ".join(note.reason for note in told)
+    record.remedy = "; ".join(dict.fromkeys(filter(None, [record.remedy, *(note.remedy for note in told)])))
     record.verdict = found
-    _add_notes([(power_cap_note(record), ""), *launch_notes(timed, found, run.cfg)], record)
+    record.details["notes"] = as_details([*ahead, *behind])
     record.metrics["speedup/processes"], record.details["interval"] = 1.0, in_words(1, None)
     emulated = record.details.get("emulated")
     if emulated:
@@ -55,6 +57,24 @@ def conclude(estimate: SpeedupEstimate, timed: Timed, run: RunContext) -> None:
     record.details["withheld"] = bool(withheld) and not emulated  # measured again, it would be emulated again
     if run.device.kind == "cuda":
         record.details |= launch_details(timed)
+
+
+def _notes_ahead(rounds: Rounds, run: RunContext) -> list[Note]:
+    """What the verdict is against, and under which circumstances."""
+    details = run.record.details
+    circumstances = [Note(name, details.get(name, "")) for name in _NOTED]
+    otherwise = details.get(OTHERWISE, "")
+    return [Note("baseline", _baseline(rounds, run)), *circumstances, Note(otherwise, otherwise)]
+
+
+def _notes_behind(timed: Timed, run: RunContext) -> list[Note]:
+    """What explains the numbers."""
+    slow = run.cfg.quant.slow_compiled if run.cfg.compile.scope != "none" else {}
+    return [
+        Note("slow_compiled", slow.get(run.device.kind, ""), verdict=Verdict.HURTS),
+        Note("power_cap", power_cap_note(run.record)),
+        *launch_notes(timed, run.cfg),
+    ]
 
 
 def _crossing(estimate: SpeedupEstimate, timed: Timed, conf: MeasureConf) -> tuple[str, str]:
@@ -73,10 +93,9 @@ def _crossing(estimate: SpeedupEstimate, timed: Timed, conf: MeasureConf) -> tup
 def _load(timed: Timed) -> dict[str, float]:
     """What else the machine had to do: CPUs that others used, pages that were touched for the first time."""
     rounds = timed.rounds
-    calls = sum(rounds.calls_per_round) * len(rounds.baseline_ms)
     return {
         "load/foreign_cpus": round(max(watch.load.foreign_cpus for watch in timed.watches), 3),
-        "load/page_faults_per_call": round(rounds.page_faults / max(calls, 1), 2),
+        "load/page_faults_per_call": round(rounds.page_faults / max(rounds.calls, 1), 2),
     }
 
 
@@ -116,6 +135,8 @@ def _baseline(rounds: Rounds, run: RunContext) -> str:
     if against == own:
         return ""
     times = float(np.median(rounds.others[own].ms) / np.median(rounds.baseline_ms))
+    if times < 1:
+        return f"against unquantized {against}, which was the faster baseline in the run's first process"
     text = f"{times:.{1 if times >= 2 else 2}f}"
     return f"unquantized {against} is {text}x faster than the {own} baseline on this device"
 
@@ -138,13 +159,6 @@ def _emulated(how: dict[str, Any]) -> str:
     return f"emulated by {how['how']}, so only the quality counts; {how['reason']}"
 
 
-def _add_notes(notes: list[Note], record: Record) -> None:
-    """Put what a reader must know behind the reason and the remedy."""
-    record.reason = "; ".join(filter(None, [record.reason, *(reason for reason, _ in notes)]))
-    remedies = dict.fromkeys(filter(None, [record.remedy, *(remedy for _, remedy in notes)]))
-    record.remedy = "; ".join(remedies)
-
-
 def _neighbours(timed: Timed, run: RunContext) -> list[tuple[str, str]]:
     """Other processes that took what was being measured: reason and remedy.
 
@@ -160,7 +174,7 @@ def _neighbours(timed: Timed, run: RunContext) -> list[tuple[str, str]]:
         )
         fewer = "; or fewer threads (gpu=cpu gpu.threads=1)" if run.device.threads else ""
         found.append((
-            f"other processes used {load.foreign_cpus:.1f} of {load.cpus} CPUs while {measured}",
+            f"other processes used {load.in_words()} while {measured}",
             f"a quiet machine, then the same command{fewer}",
         ))  # fmt: skip
     others = sorted(set().union(*(watch.others for watch in watches)))

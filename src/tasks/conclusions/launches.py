@@ -8,9 +8,8 @@ from src.config.schema.root import CompileConf, RootConf
 from src.measurement.rounds import Rounds
 from src.statistics.speedup import Verdict
 from src.tasks.arms.timing import Timed, is_part
+from src.tasks.conclusions.notes import Note
 from src.timers.host import HostTime
-
-Note = tuple[str, str]  # a reason and a remedy; both may be empty
 
 
 def host_metrics(timed: Timed) -> dict[str, float]:
@@ -47,31 +46,32 @@ def host_bound(timed: Timed) -> bool:
     return timed.rounds.launches and any(arm.bound for arm in timed.host.values())
 
 
-def launch_notes(timed: Timed, found: Verdict | str, cfg: RootConf) -> list[Note]:
+def launch_notes(timed: Timed, cfg: RootConf) -> list[Note]:
     """What a reader must know of launches: a treated arm that is host-bound, and times that contain waiting."""
     notes = [_late(timed.rounds)]
     treated, baseline = timed.host.get(""), timed.host.get("baseline_")
     if treated and treated.bound and timed.blocks is None:  # times of two clocks say nothing of waiting
-        said = _of_a_part(treated) if is_part(cfg) else _of_a_whole(treated, baseline, found)
-        notes.append((said, _remedy(compiled_as(cfg))))
-    return [note for note in notes if note[0]]
+        said = _of_a_part(treated) if is_part(cfg) else _of_a_whole(treated, baseline)
+        notes.append(Note("host_bound", said, _remedy(compiled_as(cfg))))
+        if baseline and not is_part(cfg):
+            notes.append(Note("launches_hurt", _hurting(treated, baseline), verdict=Verdict.HURTS))
+    return notes
 
 
-def _of_a_whole(treated: HostTime, baseline: HostTime | None, found: Verdict | str) -> str:
+def _of_a_whole(treated: HostTime, baseline: HostTime | None) -> str:
     most, least = ("", "") if treated.ahead else ("at most ", "at least ")
     said = (
         f"the host takes {treated.host_ms:.3g} ms to launch a call that the device computes in "
         f"{most}{treated.device_ms:.3g} ms: the device waits {least}{treated.waiting_share:.0%} of the time"
     )
-    if baseline is None:
-        return said
-    said += f" (baseline: {baseline.waiting_share:.0%})"
+    return said if baseline is None else f"{said} (baseline: {baseline.waiting_share:.0%})"
+
+
+def _hurting(treated: HostTime, baseline: HostTime) -> str:
     alone = baseline.device_ms / treated.device_ms
-    if found == Verdict.HURTS and alone > 1 and treated.host_ms > baseline.host_ms:
-        said += (
-            f"; quantization hurts here because launches cost more: on the device alone it is {alone:.2f}x"
-        )
-    return said
+    if alone <= 1 or treated.host_ms <= baseline.host_ms:
+        return ""
+    return f"quantization hurts here because launches cost more: on the device alone it is {alone:.2f}x"
 
 
 def _of_a_part(treated: HostTime) -> str:
@@ -95,9 +95,10 @@ def uses_cuda_graphs(conf: CompileConf) -> bool:
 
 def _late(rounds: Rounds) -> Note:
     if not any(rounds.late_calls):
-        return "", ""
+        return Note("late_calls", "")
     baseline, treated = rounds.late_calls
-    return (
+    return Note(
+        "late_calls",
         f"waiting for the host is in the times: {baseline} calls of the baseline and {treated} of the treated arm "
         "could not be launched ahead of the device (they wait for it, or have more kernels than its queue holds)",
         "CUDA graphs, or a smaller part of the model",

@@ -1,5 +1,7 @@
 """From what was measured to the record's metrics; their names and units stand in docs/records.md."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from src.compilation.scopes import CompilerCounts, FirstCall
@@ -32,27 +34,44 @@ def latency_metrics(rounds: Rounds, estimate: SpeedupEstimate, batch: int) -> di
     return metrics
 
 
-def both_speedups(rounds: Rounds, estimate: SpeedupEstimate, cfg: RootConf) -> dict[str, float]:
+def both_speedups(
+    timed: Timed, alternating: SpeedupEstimate, estimate: SpeedupEstimate, cfg: RootConf
+) -> dict[str, float]:
     """Where another dtype was measured unquantized: the speedups against the run's own dtype and against the other.
 
-    One of them is `estimate`, against the faster of the two.
+    One of them is `estimate`, against the faster of the two. At the power cap that is of blocks, which the slower one
+    has none of: how far the two lie apart is what the alternating rounds of both say, for speedups as for latencies.
+
+    Args:
+        timed: all arms.
+        alternating: the estimate from the rounds, or those in turn.
+        estimate: the one that counts.
+        cfg: of the run.
     """
+    rounds = timed.rounds
     if not rounds.others:
         return {}
     (name, other), own = next(iter(rounds.others.items())), cfg.dtype
-    families = ("speedup_other_dtype", "speedup_same_dtype")
-    found = {families[name != own]: estimate}
-    found[families[name == own]] = estimate_speedup(rounds.against(name, "the faster"), cfg.measure)
+    counting, beside = ("speedup_same_dtype", "speedup_other_dtype")[:: -1 if name == own else 1]
+    found = {counting: estimate, beside: estimate_speedup(rounds.against(name, "the faster"), cfg.measure)}
+    median_ms = {counting: float(np.median(rounds.baseline_ms)), beside: float(np.median(other.ms))}
+    if timed.blocks:
+        found[beside] = _times(estimate, found[beside].ratio / alternating.ratio)
+        clock = float(np.median(timed.counted.baseline_ms)) / median_ms[counting]
+        median_ms = {family: ms * clock for family, ms in median_ms.items()}
     metrics = {
         f"{family}/{part}": value
         for family, each in found.items()
         for part, value in (("ratio", each.ratio), ("ci_low", each.ci_low), ("ci_high", each.ci_high))
     }
-    times = {families[name == own]: other.ms, families[name != own]: rounds.baseline_ms}
-    for family, ms in times.items():
-        arm = family.removeprefix("speedup_")
-        metrics[f"latency/baseline_{arm}_median_ms"] = float(np.median(ms))
+    for family, ms in median_ms.items():
+        metrics[f"latency/baseline_{family.removeprefix('speedup_')}_median_ms"] = ms
     return metrics
+
+
+def _times(estimate: SpeedupEstimate, factor: float) -> SpeedupEstimate:
+    ratio, low, high = (factor * each for each in (estimate.ratio, estimate.ci_low, estimate.ci_high))
+    return replace(estimate, ratio=ratio, ci_low=low, ci_high=high)
 
 
 def device_metrics(timed: Timed, batch: int) -> dict[str, float]:
