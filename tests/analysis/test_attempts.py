@@ -79,6 +79,13 @@ def test_attempts_of_a_key_are_pooled_and_the_newest_gives_the_row():
     assert row["latency/median_ms"] == pytest.approx(84.2 / 1.14)
 
 
+def test_the_newest_attempt_is_the_one_that_began_last():
+    """Whatever its number: of two outputs folders each counts on its own."""
+    row = frame_of(made("k", 1.10, attempt=5), made("k", 1.12, attempt=1, sweep="another")).iloc[0]
+    assert (row["attempt"], row["speedup/processes"]) == (1, 2)
+    assert row["latency/median_ms"] == pytest.approx(84.2 / 1.12)
+
+
 def test_the_processes_inside_attempts_are_pooled_with_them():
     row = frame_of(several("k", 1.1, 1.12, 1.14), made("k", 1.12, attempt=2)).iloc[0]
     assert (row["speedup/processes"], row["interval"]) == (4, "4 processes")
@@ -250,3 +257,20 @@ def test_an_interval_over_decades_leaves_the_figures_readable():
     low, high = speedup_range(frame, 0.02)
     assert 0.05 < low < 0.2
     assert 1.1 < high < 5
+
+
+@pytest.mark.parametrize(
+    "text", ["[[1.1,1.09,1.11],[1.", "[[1.1,1.09],[1.1,1.09]]", '{"a":1}', "[[0,0,0],[1,1,1]]"]
+)
+def test_what_cannot_be_read_of_processes_counts_for_nothing_and_says_so(text):
+    def cut(run: Made) -> Run:
+        found = run_of(run)
+        found.data.tags["processes"] = text
+        return found
+
+    row = tidy([cut(several("k", 1.1, 1.12))], 0.02).iloc[0]
+    assert (row["verdict"], row["outcome"]) == ("", "ok")
+    assert "cannot be read" in row["reason"]
+    frame = tidy([run_of(made("k", 1.2, attempt=1)), cut(several("k", 1.1, 1.12, attempt=2))], 0.02)
+    assert frame[["attempt", "speedup/processes"]].to_numpy().tolist() == [[1, 1]]
+    assert frame["speedup/ratio"].tolist() == [pytest.approx(1.2)]

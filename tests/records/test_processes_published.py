@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from src.records.mlflow import content
 from src.records.mlflow.points import points
 from src.records.pooled import pooled_record, process_folder
@@ -34,8 +36,10 @@ def test_each_process_is_in_a_tag_a_series_and_the_artifacts(tmp_path: Path) -> 
     }
 
 
-def test_of_fifty_processes_nothing_is_cut_off() -> None:
-    each = [{"counts": True, "ratio": 1.123456, "ci_low": 1.123456, "ci_high": 1.123456}] * 50
+@pytest.mark.parametrize("ratio", [1.123456, 12.345678, 123.456789])
+def test_of_fifty_processes_nothing_is_cut_off(ratio: float) -> None:
+    one = {"counts": True, "ratio": ratio, "ci_low": ratio, "ci_high": ratio, "error": 0.000123}
+    each = [one] * 50
     record = Record("k", 1, "s", {}, Outcome.OK, details={"processes": {"planned": 50, "each": each}})
     record.metrics = {"speedup/processes": 50.0}
     assert len(json.loads(content.tags(record)["processes"])) == 50

@@ -28,6 +28,7 @@ Each = list[Process]
 _FEW = 50  # of so many runs, each is left out of what the others tell it
 _NOTHING, _ALONE = "", "alone"  # of column `kind`: no speedup, that of one process; else several
 _SEVERAL = "several"
+_DAMAGED = "what its processes measured cannot be read: its tag `processes` is damaged or was cut off"
 _WITHIN = ["speedup/within_low", "speedup/within_high"]
 
 
@@ -42,8 +43,8 @@ def one_per_key(frame: pd.DataFrame) -> pd.DataFrame:
     Args:
         frame: attempts from the oldest on, with `finding`, `withheld`, `outcome` and `confidence`.
     """
-    frame = frame.drop_duplicates(["run_key", "sweep", "attempt"])
-    frame = frame.sort_values(["finding", "attempt"], kind="stable").reset_index(drop=True)
+    frame = _with_processes(frame.drop_duplicates(["run_key", "sweep", "attempt"]))
+    frame = frame.sort_values(["usable", "finding", "start_ms"], kind="stable").reset_index(drop=True)
     frame[POOLED_ERROR] = frame[POOLED_ERROR].fillna(frame[ERROR])  # as recorded
     frame[ERROR] = _errors(frame)
     told, measured = processes(frame)
@@ -75,24 +76,47 @@ def _errors(frame: pd.DataFrame) -> Array:
         return np.where(np.isfinite(error), error, least_error(low, high, pairs, confidence))
 
 
+def _with_processes(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same with what each process measured read from its tag, as ``told``; `usable` unless that is damaged.
+
+    What an attempt with a damaged tag measured counts for nothing, and its reason says so: how far its processes lie
+    apart is not known.
+    """
+    told = [_read(text) if text else [] for text in frame["processes"].tolist()]
+    usable = np.array([each is not None for each in told], dtype=bool)
+    frame = frame.assign(told=pd.Series(told, frame.index, dtype=object), usable=usable)
+    if not usable.all():
+        frame.loc[~usable, [*ESTIMATE]] = math.nan
+        frame.loc[~usable, "reason"] = _DAMAGED
+    return frame
+
+
+def _read(text: str) -> list[list[float]] | None:
+    """The estimates in a tag; None: it is damaged."""
+    try:
+        told = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(told, list):
+        return None
+    return told if len(told) == 1 or all(map(_is_estimate, told)) else None  # of one the metrics say the same
+
+
 def processes(frame: pd.DataFrame) -> tuple[dict[int, Each], Mask]:
     """By place, what each process of an attempt of several measured; and which attempts measured anything."""
     own = frame[[*ESTIMATE]].to_numpy(dtype=np.float64)
     good = (frame["outcome"] == Outcome.OK).to_numpy(dtype=bool) & np.isfinite(own).all(axis=1)
     good &= (np.nan_to_num(own) > 0).all(axis=1)
-    texts: list[str] = frame["processes"].tolist()
-    found: dict[int, list[list[float]]] = {}
-    for place in np.flatnonzero(good & (frame["processes"] != "").to_numpy(dtype=bool)).tolist():
-        told = json.loads(texts[place])
-        if len(told) > 1:
-            good[place] = all(map(_is_estimate, told))
-            found[place] = told if good[place] else []
+    found = {place: told for place, told in enumerate(frame["told"]) if good[place] and len(told or ()) > 1}
     return _with_errors(found, frame), good
 
 
-def _is_estimate(told: Sequence[float]) -> bool:
+def _is_estimate(told: object) -> bool:
     """Whether these are a speedup, its interval and perhaps its error."""
-    return len(told) in (3, 4) and all(map(math.isfinite, told)) and min(told[:3]) > 0
+    if not isinstance(told, list) or len(told) not in (3, 4):
+        return False
+    numbers = all(isinstance(each, (int, float)) and math.isfinite(each) for each in told)
+    return numbers and min(told[:3]) > 0
 
 
 def _with_errors(found: dict[int, list[list[float]]], frame: pd.DataFrame) -> dict[int, Each]:

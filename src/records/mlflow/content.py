@@ -17,6 +17,7 @@ from src.records.record import RECORD_NAME, Outcome, Record
 from src.records.store import MARKER_NAME
 
 _MAX_PARAM, _MAX_TAG, _MAX_KEY = 6000, 2000, 250  # characters; MLflow's own limits are 6000, 8000, 250
+_WHOLE = "processes"  # a tag that is not cut: 50 processes need 2600 characters
 _NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
 _NOT_MEASURED = ("tracking", "outputs", "rerun", "plan", "varied")
 _USUAL = {"target": DENOISER, "task": "latency"}
@@ -62,7 +63,7 @@ def tags(record: Record) -> dict[str, str]:
         "processes": _compact(processes(record)) if "speedup/processes" in record.metrics else "",
         "mlflow.note.content": note(record),
     }
-    return {name: text[:_MAX_TAG] for name, text in texts.items() if text}
+    return {name: text if name == _WHOLE else text[:_MAX_TAG] for name, text in texts.items() if text}
 
 
 def identity_text(device: dict[str, Any]) -> str:
