@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from scipy.special import ndtri
 
-from src.analysis.latencies import Runs, by_key, latency
+from src.analysis.latencies import Runs, by_key, latency, runs_of
 from src.analysis.matching import matched
 from src.analysis.runs.facts import VERSIONS
 from src.analysis.runs.frame import CELL, Row, standing, tidied
@@ -144,7 +144,7 @@ def compare(before: Side, after: Side, margin: float, between: float) -> Compari
     cells = []
     for a, b in pairs:
         one, other = first.iloc[a], second.iloc[b]
-        times = _times_of(one, measured[0]), _times_of(other, measured[1])
+        times = runs_of(one, measured[0]), runs_of(other, measured[1])
         cells.append(_cell(one, other, times, margin, between))
     cells.sort(key=lambda cell: CHANGES.index(cell.what))
     return Comparison(cells, first.drop([a for a, _ in pairs]), second.drop([b for _, b in pairs]))
@@ -160,10 +160,6 @@ def _of_sweep(manifest: Path, outputs: Path) -> Iterator[tuple[Record, Path]]:
             yield read_record(folder / "record.json"), folder
         except (RecordError, OSError):
             continue
-
-
-def _times_of(row: Row, measured: dict[str, Runs]) -> Runs:
-    return measured.get(str(row["run_key"]).partition("/")[2], [])
 
 
 def _cell(before: Row, after: Row, times: Times, margin: float, between: float) -> Compared:

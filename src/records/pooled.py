@@ -22,6 +22,12 @@ ESTIMATE = ("speedup/ratio", "speedup/ci_low", "speedup/ci_high")
 ERROR, PAIRS = "speedup/error", "speedup/pairs"
 POOLED_ERROR = "speedup/pooled_error"  # what the interval is made of; of one process its ERROR
 _TOLD = (*ESTIMATE, ERROR, PAIRS, "latency/median_ms", "latency/baseline_median_ms")  # of each process
+BLOCKS, ALTERNATING = "blocks", "alternating rounds"  # which a speedup comes from
+_UNLIKE = (  # of a process, with its own and the first one's
+    "its fastest baseline was unquantized {}, that of process {} {}",
+    "its arms were measured {}, those of process {} {}",
+    "its speedup comes from {}, that of process {} from {}",
+)
 _MAY_CHANGE = frozenset({"left_out", "pcie_width", "nvlinks_active"})  # of hardware: the device's own doing
 
 
@@ -34,6 +40,21 @@ def is_measured(record: Record) -> bool:
     """Whether a process measured a speedup, so that others can be pooled with it."""
     found = all(name in record.metrics for name in ESTIMATE)
     return record.outcome is Outcome.OK and record.verdict != EMULATED and found
+
+
+def manner(record: Record) -> tuple[str, str, str]:
+    """What a speedup was measured against and how: the baseline's dtype, the arms' pairing, which rounds count.
+
+    Only what agrees in all three is pooled; an empty text (older records) agrees with any.
+    """
+    details = record.details
+    dtype = details.get("baseline", {}).get("dtype") or record.axes.get("dtype", "")
+    return dtype, details.get("pairing", ""), BLOCKS if "power_cap" in details else ALTERNATING
+
+
+def agree(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two manners are the same as far as both are known."""
+    return all(a == b or not a or not b for a, b in zip(one, other, strict=True))
 
 
 def pooled_record(folder: Path, last: Record) -> Record:
@@ -100,13 +121,17 @@ def _told(number: int, record: Record, *, counts: bool) -> dict[str, Any]:
 
 
 def _alike(measured: dict[int, Record]) -> tuple[dict[int, Record], dict[int, str]]:
-    """Those whose baseline has the dtype of the first one's; of the others in words what theirs has."""
-    dtypes = {number: found.details.get("baseline", {}).get("dtype") for number, found in measured.items()}
+    """Those that were measured in the first one's manner; of the others in words what is another."""
+    manners = {number: manner(found) for number, found in measured.items()}
     first = next(iter(measured), 0)
     unlike = {
-        number: f"its fastest baseline was unquantized {dtype}, that of process {first} {dtypes[first]}"
-        for number, dtype in dtypes.items()
-        if dtype != dtypes[first]
+        number: next(
+            text.format(own, first, reference)
+            for text, own, reference in zip(_UNLIKE, told, manners[first], strict=True)
+            if not agree([own], [reference])
+        )
+        for number, told in manners.items()
+        if not agree(told, manners[first])
     }
     return {number: found for number, found in measured.items() if number not in unlike}, unlike
 

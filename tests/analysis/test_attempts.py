@@ -274,3 +274,43 @@ def test_what_cannot_be_read_of_processes_counts_for_nothing_and_says_so(text):
     frame = tidy([run_of(made("k", 1.2, attempt=1)), cut(several("k", 1.1, 1.12, attempt=2))], 0.02)
     assert frame[["attempt", "speedup/processes"]].to_numpy().tolist() == [[1, 1]]
     assert frame["speedup/ratio"].tolist() == [pytest.approx(1.2)]
+
+
+def measured_on(run: Made, device: str, dtype: str = "bfloat16", **told: object) -> Made:
+    """On a device with an identity, against a dtype, and what else its record tells of how."""
+    run.record.device = {"name": device, "identity": {"uuid": device}}
+    run.record.details |= {"baseline": {"dtype": dtype, "text": dtype}, **told}
+    return run
+
+
+def test_attempts_of_one_key_on_two_devices_are_two_rows():
+    """A cluster's key says what was asked for: any card."""
+    on_a, on_b = (measured_on(made("k", s, attempt=n), f"card {n}") for n, s in ((1, 1.3), (2, 0.9)))
+    rows = frame_of(on_a, on_b, measured_on(made("k", 1.31, attempt=3), "card 1")).set_index("device")
+    assert rows["verdict"].to_dict() == {"card 1": "helps", "card 2": "hurts"}
+    assert rows["speedup/processes"].to_dict() == {"card 1": 2, "card 2": 1}
+
+
+def test_an_attempt_that_ended_before_its_device_was_known_is_no_row_of_its_own():
+    lost = made("k", attempt=2, outcome=Outcome.LOST)
+    lost.record.device = {}
+    frame = frame_of(measured_on(made("k", 1.3), "card A"), lost)
+    assert frame[["device", "outcome"]].to_numpy().tolist() == [["card A", "ok"]]
+
+
+@pytest.mark.parametrize(
+    "other", [{"dtype": "float16"}, {"pairing": "in_turn"}, {"power_cap": {"counts": "blocks"}}]
+)
+def test_only_attempts_in_the_manner_of_the_newest_are_pooled(other):
+    first = measured_on(made("k", 2.0), "card", **other)
+    if "power_cap" in other:
+        first.record.metrics["speedup/alternating_ratio"] = 2.0
+    row = frame_of(first, measured_on(made("k", 0.97, attempt=2), "card")).iloc[0]
+    assert (row["speedup/processes"], row["speedup/ratio"], row["verdict"]) == (1, 0.97, "hurts")
+
+
+def test_attempts_that_do_not_say_how_they_were_measured_are_pooled_with_any():
+    older = measured_on(made("k", 0.98), "card")
+    del older.record.details["pairing"], older.record.details["baseline"]
+    row = frame_of(older, measured_on(made("k", 0.97, attempt=2), "card")).iloc[0]
+    assert row["speedup/processes"] == 2

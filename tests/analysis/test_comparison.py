@@ -122,6 +122,22 @@ def test_processes_of_a_run_say_themselves_what_they_differ_by(put: Put) -> None
     assert what(*sides, between=0.03) == {"int8wo": PAYS_LESS}  # of the times only one process' are known
 
 
+def test_times_of_another_device_or_manner_are_not_pooled(put: Put) -> None:
+    def at(ms: float, attempt: int, device: str = "card", dtype: str = "bfloat16") -> Made:
+        found = timed("a", "int8wo", ms, attempt=attempt, device=device)
+        found.record.started_at = f"2026-11-0{attempt}T10:00:00+00:00"
+        found.record.details |= {"baseline": {"dtype": dtype, "text": dtype}}
+        return found
+
+    before = put("before", at(300, 1, dtype="float16"), at(100, 2))
+    after = put("after", at(300, 1, device="other"), at(100, 2))
+    sides = [comparison.side(str(each), Path(), "") for each in (before, after)]
+    (cell,) = comparison.compare(*sides, 0.02, 0.0).cells
+    assert cell.what == SAME
+    assert cell.time is not None
+    assert cell.time.ratio == pytest.approx(1.0)
+
+
 def test_what_the_device_tells_is_not_added_twice(put: Put) -> None:
     """An interval with the spread of other runs in it has no more to hold; one without gets 3 %."""
     others = [in_processes(f"o{batch}", 100.0, 100.5, 99.6, batch=batch) for batch in (2, 4, 8, 16)]

@@ -56,3 +56,22 @@ def test_a_run_in_one_process_has_its_own_interval_in_the_tag() -> None:
     assert json.loads(content.tags(record)["processes"]) == [[1.1, 1.0, 1.2]]
     del record.metrics["speedup/processes"]  # an older record
     assert "processes" not in content.tags(record)
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ({"pairing": "in_turn"}, "its arms were measured in_turn, those of process 1 interleaved"),
+        ({"power_cap": {}}, "its speedup comes from blocks, that of process 1 from alternating rounds"),
+    ],
+)
+def test_a_process_that_was_measured_in_another_way_does_not_count(
+    tmp_path: Path, told: dict[str, object], says: str
+) -> None:
+    for number, details in ((1, {}), (2, told)):
+        record = left(tmp_path, number, 1.1)
+        record.details |= {"pairing": "interleaved"} | details
+        record.write(process_folder(tmp_path, number))
+    record = pooled_record(tmp_path, record)
+    assert record.metrics["speedup/processes"] == 1.0
+    assert record.details["warnings"] == [f"process 2 does not count: {says}"]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from src.analysis.runs.typed import MANNER
 from src.records.pooled import ERROR, ESTIMATE, PAIRS, POOLED_ERROR
 from src.records.record import Outcome
 from src.statistics.bootstrap import Array
@@ -29,16 +30,17 @@ _FEW = 50  # of so many runs, each is left out of what the others tell it
 _NOTHING, _ALONE = "", "alone"  # of column `kind`: no speedup, that of one process; else several
 _SEVERAL = "several"
 _DAMAGED = "what its processes measured cannot be read: its tag `processes` is damaged or was cut off"
+_BESIDE = "\x1f"
 _WITHIN = ["speedup/within_low", "speedup/within_high"]
 
 
 def one_per_key(frame: pd.DataFrame) -> pd.DataFrame:
-    """Of doubled runs of a sweep's attempt the first; of a key's attempts one row, with the processes of all.
+    """Of doubled runs of a sweep's attempt the first; of a key's attempts on a device one row, with all processes.
 
     The newest attempt with a finding gives the row. Where it measured a speedup, ``each`` holds the processes of all
-    attempts that did, if they are several; attempts whose verdict was withheld only where there are no others. The
-    pairs are those of all attempts that count, and ``speedup/error`` is known of each that measured something
-    (``speedup/pooled_error`` where it was recorded).
+    attempts that did so in the same manner (MANNER: the baseline's dtype, the pairing), if they are several; attempts
+    whose verdict was withheld only where there are no others. The pairs are those of all attempts that count, and
+    ``speedup/error`` is known of each that measured something (``speedup/pooled_error`` where it was recorded).
 
     Args:
         frame: attempts from the oldest on, with `finding`, `withheld`, `outcome` and `confidence`.
@@ -48,7 +50,7 @@ def one_per_key(frame: pd.DataFrame) -> pd.DataFrame:
     frame[POOLED_ERROR] = frame[POOLED_ERROR].fillna(frame[ERROR])  # as recorded
     frame[ERROR] = _errors(frame)
     told, measured = processes(frame)
-    keys = pd.factorize(frame["run_key"])[0]
+    keys = _keys(frame)
     place = np.arange(len(frame))
     newest = _last(keys, place >= 0)
     measured &= measured[newest[keys]]
@@ -57,6 +59,7 @@ def one_per_key(frame: pd.DataFrame) -> pd.DataFrame:
     counted = clean | (measured & only_withheld & (place == _last(keys, measured)[keys]))
     chosen = newest.copy()
     chosen[keys[counted]] = place[counted]
+    counted &= _in_the_manner_of(frame, chosen[keys])
     several = _together(keys, counted, told, frame)
     rows = frame.iloc[chosen].reset_index(drop=True)
     rows["each"] = pd.Series([several.get(key) for key in range(len(rows))], dtype=object)
@@ -65,6 +68,27 @@ def one_per_key(frame: pd.DataFrame) -> pd.DataFrame:
     pairs = np.bincount(keys[counted], frame[PAIRS].to_numpy(dtype=np.float64)[counted], len(rows))
     rows[PAIRS] = rows[PAIRS].where(rows["kind"] != _SEVERAL, pairs)
     return rows
+
+
+def _keys(frame: pd.DataFrame) -> npt.NDArray[np.intp]:
+    """A number per run key and device: what was only asked of a cluster may have run on two that differ.
+
+    An attempt that ended before its device was known is one on the newest that is known.
+    """
+    known = frame["device"] != ""
+    device = frame["device"] + _BESIDE + frame["device_identity"]
+    newest = device[known].groupby(frame["run_key"][known], sort=False).last()
+    device = device.where(known, frame["run_key"].map(newest).fillna(""))
+    return pd.factorize(frame["run_key"] + _BESIDE + device)[0]
+
+
+def _in_the_manner_of(frame: pd.DataFrame, others: npt.NDArray[np.intp]) -> Mask:
+    """Whether each attempt was measured as the one in another place was, as far as both say how (`manner`)."""
+    alike = np.ones(len(frame), dtype=bool)
+    for name in MANNER:
+        own = frame[name].to_numpy(dtype=object)
+        alike &= (own == own[others]) | (own == "") | (own[others] == "")
+    return alike
 
 
 def _errors(frame: pd.DataFrame) -> Array:

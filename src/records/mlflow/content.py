@@ -56,6 +56,8 @@ def tags(record: Record) -> dict[str, str]:
         "device_identity": identity_text(record.device),
         "baseline": str(record.details.get("baseline", {}).get("text", "")),
         "baseline_dtype": str(record.details.get("baseline", {}).get("dtype", "")),
+        "pairing": str(record.details.get("pairing", "")),
+        "cache": str(record.details.get("cache", "")),
         "reason": record.reason,
         "remedy": record.remedy,
         "weights": str(record.details.get("weights", "")),
