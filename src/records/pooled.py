@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src.config.schema.measure import MeasureConf
 from src.records.record import EMULATED, RECORD_NAME, Outcome, Record, RecordError, read_record
 
 if TYPE_CHECKING:
@@ -148,7 +149,8 @@ def _conclude(record: Record, counted: Sequence[Record], settings: dict[str, Any
     from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
 
     confidence, margin = settings["confidence"], settings["margin"]
-    each = [_measured(one.metrics, confidence) for one in counted]
+    drift = settings.get("in_turn_drift", MeasureConf.in_turn_drift)
+    each = [_measured(one, confidence, drift) for one in counted]
     found, pairs = pool(each, confidence), int(sum(one.metrics.get(PAIRS, 0) for one in counted))
     record.metrics = record.metrics | dict(
         zip(ESTIMATE, (found.speedup, found.ci_low, found.ci_high), strict=True)
@@ -175,11 +177,14 @@ def _conclude(record: Record, counted: Sequence[Record], settings: dict[str, Any
     record.reason = "; ".join(filter(None, [record.details.get("fell_back"), record.reason]))
 
 
-def _measured(metrics: dict[str, float], confidence: float) -> "Process":
+def _measured(one: Record, confidence: float, drift: float) -> "Process":
     from src.statistics.pooling import Process
 
+    metrics, shared = one.metrics, drift if one.details.get("pairing") == "in_turn" else 0.0
     estimate = [metrics[name] for name in ESTIMATE]
-    return Process.of(estimate, metrics.get(ERROR, math.nan), metrics.get(PAIRS, math.nan), confidence)
+    return Process.of(
+        estimate, metrics.get(ERROR, math.nan), metrics.get(PAIRS, math.nan), confidence, shared
+    )
 
 
 def _changes(counted: dict[int, Record]) -> Iterator[str]:

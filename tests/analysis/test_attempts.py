@@ -314,3 +314,21 @@ def test_attempts_that_do_not_say_how_they_were_measured_are_pooled_with_any():
     del older.record.details["pairing"], older.record.details["baseline"]
     row = frame_of(older, measured_on(made("k", 0.97, attempt=2), "card")).iloc[0]
     assert row["speedup/processes"] == 2
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["of a run", "of attempts"])
+def test_processes_in_turn_keep_the_drift_that_no_round_shows(inside):
+    """Three of 1.04 in turn are no surer of it than one is: the baseline came first in each."""
+    speedups, own = (1.039, 1.04, 1.041), {"error": math.hypot(0.002, 0.05)}
+    if inside:
+        runs = [several("k", *speedups, half=0.1, own=own)]
+    else:
+        runs = [with_error(made("k", s, attempt=n), own["error"]) for n, s in enumerate(speedups)]
+    for run in runs:
+        run.record.details["pairing"] = "in_turn"
+    row = frame_of(*runs).iloc[0]
+    assert (row["speedup/processes"], row["verdict"]) == (3, "inconclusive")
+    assert math.log(row["speedup/ci_high"] / row["speedup/ratio"]) == pytest.approx(1.96 * 0.05, rel=0.01)
+    for run in runs:
+        run.params["measure.in_turn_drift"] = "0.001"
+    assert frame_of(*runs).iloc[0]["verdict"] == "helps"

@@ -75,3 +75,13 @@ def test_a_process_that_was_measured_in_another_way_does_not_count(
     record = pooled_record(tmp_path, record)
     assert record.metrics["speedup/processes"] == 1.0
     assert record.details["warnings"] == [f"process 2 does not count: {says}"]
+
+
+def test_processes_in_turn_keep_the_drift_that_they_share(tmp_path: Path) -> None:
+    for number, speedup in ((1, 1.04), (2, 1.0401)):
+        record = left(tmp_path, number, speedup)
+        record.details["pairing"] = "in_turn"
+        record.write(process_folder(tmp_path, number))
+    record = pooled_record(tmp_path, record)
+    assert (record.metrics["speedup/processes"], record.verdict) == (2.0, "inconclusive")
+    assert record.metrics["speedup/ci_high"] / record.metrics["speedup/ratio"] > 1.1

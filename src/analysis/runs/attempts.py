@@ -148,10 +148,14 @@ def _with_errors(found: dict[int, list[list[float]]], frame: pd.DataFrame) -> di
     every = np.array([[*each[:3], *(each[3:] or [math.nan])] for told in found.values() for each in told])
     places = np.array([place for place, told in found.items() for _ in told], dtype=np.intp)
     speedup, low, high, error = every.reshape(-1, 4).T
-    pairs, confidence = (frame[name].to_numpy(dtype=np.float64)[places] for name in (PAIRS, "confidence"))
+    pairs, confidence, drift = (
+        frame[name].to_numpy(dtype=np.float64)[places] for name in (PAIRS, "confidence", "drift")
+    )
     pairs = pairs / np.bincount(places, minlength=1)[places]
     error = np.where(np.isfinite(error), error, least_error(low, high, pairs, confidence))
-    each = (Process(*one) for one in zip(*(x.tolist() for x in (speedup, low, high, error)), strict=True))
+    each = (
+        Process(*one) for one in zip(*(x.tolist() for x in (speedup, low, high, error, drift)), strict=True)
+    )
     return {place: [*islice(each, len(told))] for place, told in found.items()}
 
 
@@ -168,7 +172,7 @@ def _together(
     """By key the processes of all attempts that count, of keys where these are several."""
     times = np.bincount(keys[counted], minlength=int(keys.max(initial=-1)) + 1)
     many = counted & ((times[keys] > 1) | np.isin(np.arange(len(keys)), [*told]))
-    own = frame[[*ESTIMATE, ERROR]].to_numpy(dtype=np.float64)
+    own = frame[[*ESTIMATE, ERROR, "drift"]].to_numpy(dtype=np.float64)
     found: dict[int, Each] = {}
     for place in np.flatnonzero(many).tolist():
         found.setdefault(int(keys[place]), []).extend(told.get(place) or [Process(*own[place].tolist())])

@@ -34,7 +34,9 @@ def typed(found: pd.DataFrame) -> pd.DataFrame:
         frame[name] = _integers(frame[name])
     frame[["attempt", "frames"]] = frame[["attempt", "frames"]].fillna(0)  # no frames: of images
     frame[SHAPE] = _shapes(frame)
-    frame[["own_margin", "confidence"]] = frame[["own_margin", "confidence"]].astype(float)
+    numbers = ["own_margin", "confidence", "drift"]
+    frame[numbers] = frame[numbers].astype(float)
+    frame["drift"] = frame["drift"].where(frame["pairing"] == "in_turn", 0.0)  # that all processes share
     frame["device_name"] = frame["device"].where(frame["device"] != "", ASKED + frame["gpu"])
     frame["started_at"] = pd.to_datetime(frame["start_ms"], unit="ms", utc=True)
     frame["finding"] = frame["outcome"].isin([*FINDINGS])
