@@ -153,8 +153,10 @@ def settings(record: Record, folder: Path) -> dict[str, str]:
     if path.exists():
         try:
             config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: not readable YAML ({str(error).splitlines()[0]})") from error
+        if not isinstance(config or {}, dict):
+            raise ValueError(f"{path}: not readable YAML (no mapping)")
         for name, value in (config or {}).items():
             if name not in _NOT_MEASURED:
                 flat |= _flatten(name, value)
