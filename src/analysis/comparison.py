@@ -10,19 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from scipy.special import ndtri
 
-from src.analysis.latencies import Runs, by_key, latency
+from src.analysis.across import lacking
+from src.analysis.latencies import Runs, by_key, latency, runs_of
 from src.analysis.matching import matched
 from src.analysis.runs.facts import VERSIONS
 from src.analysis.runs.frame import CELL, Row, standing, tidied
-from src.analysis.runs.recorded import as_run
+from src.analysis.runs.recorded import as_runs
 from src.analysis.runs.tracked.source import Runs as Sources
 from src.analysis.runs.tracked.source import attempts
 from src.config.errors import ConfigError
 from src.records.record import Outcome, Record, RecordError, read_record
 from src.records.store import MANIFEST_NAME, iter_records, read_manifest, sweep_folder
-from src.statistics.pooling import in_words
 
 BROKE, SLOWER, PAYS_LESS = "broke", "slower", "pays less"
 MENDED, FASTER, PAYS_MORE = "mended", "faster", "pays more"
@@ -85,6 +84,7 @@ class Comparison:
     cells: list[Compared]
     only_before: pd.DataFrame
     only_after: pd.DataFrame
+    left_out: list[str]  # runs that cannot be read, and why
 
     def counts(self) -> dict[str, int]:
         """How many cells changed in which way, in the order of CHANGES."""
@@ -130,10 +130,8 @@ def compare(before: Side, after: Side, margin: float, between: float) -> Compari
         between: relative standard deviation between processes, where a side has one process and nothing else tells.
     """
     names = ("before", "after")
-    runs = [
-        as_run(*each, side=name) for name, s in zip(names, (before, after), strict=True) for each in s.records
-    ]
-    found = attempts(Sources(runs))
+    read = [as_runs(s.records, side=name) for name, s in zip(names, (before, after), strict=True)]
+    found = attempts(Sources([run for runs, _ in read for run in runs]))
     frame = tidied(found, margin)
     sides = [frame[frame["run_key"].str.startswith(f"{name}/")].copy() for name in names]
     for each in sides:
@@ -144,10 +142,11 @@ def compare(before: Side, after: Side, margin: float, between: float) -> Compari
     cells = []
     for a, b in pairs:
         one, other = first.iloc[a], second.iloc[b]
-        times = _times_of(one, measured[0]), _times_of(other, measured[1])
+        times = runs_of(one, measured[0]), runs_of(other, measured[1])
         cells.append(_cell(one, other, times, margin, between))
     cells.sort(key=lambda cell: CHANGES.index(cell.what))
-    return Comparison(cells, first.drop([a for a, _ in pairs]), second.drop([b for _, b in pairs]))
+    alone = first.drop([a for a, _ in pairs]), second.drop([b for _, b in pairs])
+    return Comparison(cells, *alone, [line for _, lines in read for line in lines])
 
 
 def _of_sweep(manifest: Path, outputs: Path) -> Iterator[tuple[Record, Path]]:
@@ -160,10 +159,6 @@ def _of_sweep(manifest: Path, outputs: Path) -> Iterator[tuple[Record, Path]]:
             yield read_record(folder / "record.json"), folder
         except (RecordError, OSError):
             continue
-
-
-def _times_of(row: Row, measured: dict[str, Runs]) -> Runs:
-    return measured.get(str(row["run_key"]).partition("/")[2], [])
 
 
 def _cell(before: Row, after: Row, times: Times, margin: float, between: float) -> Compared:
@@ -202,8 +197,7 @@ def _speedup(before: Row, after: Row, between: float, confidence: float) -> Chan
         if not row["verdict"]:
             return None
         halves.append(math.log(row["speedup/ci_high"] / row["speedup/ci_low"]) / 2)
-        if row["interval"] == in_words(1, None):
-            halves.append(float(ndtri((1 + confidence) / 2)) * between)
+        halves.append(float(lacking(row, confidence, between)))
     return _change(after["speedup/ratio"] / before["speedup/ratio"], halves)
 
 

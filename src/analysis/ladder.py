@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from src.analysis.across import ends
 from src.analysis.runs.frame import WORKLOAD, Row
 from src.analysis.runs.tracked.source import BESIDES, NO_STEP
 from src.analysis.runs.typed import ASKED
@@ -130,10 +131,18 @@ def _steps(rows: pd.DataFrame, names: list[str]) -> Iterator[Step]:
         found = rows[rows["step"] == name]
         row = found.iloc[-1] if len(found) else None
         own = None if row is None else _speedup(row)
-        total = total.times(own) if own else total
+        total = total.times(_of_any_process(row)) if own and row is not None else total
         left_out = row is not None and row["outcome"] == Outcome.UNSUPPORTED
         missing = missing or ("" if own or left_out else name)
         yield Step(name, row, own, None if missing else total, missing)
+
+
+def _of_any_process(row: Row) -> Estimate:
+    """A step's speedup with what processes differ by, as the other steps were measured in others.
+
+    Their differences are independent: over k steps of one process each they grow with the square root of k.
+    """
+    return Estimate(float(row["speedup/ratio"]), *map(float, ends(row)))
 
 
 def _speedup(row: Row) -> Estimate | None:

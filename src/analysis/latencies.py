@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-from src.records.pooled import PAIRS, is_measured, process_folder
+from src.analysis.runs.frame import Row
+from src.analysis.runs.typed import MANNER
+from src.records.mlflow.content import identity_text
+from src.records.pooled import PAIRS, agree, is_measured, manner, process_folder
 from src.records.record import RECORD_NAME, Record, RecordError, read_record
 from src.statistics.pooling import Process, pool
 
@@ -33,6 +36,17 @@ def by_key(records: Iterable[tuple[Record, Path]]) -> dict[str, Runs]:
         if is_measured(record) and not record.details.get("withheld"):
             found[record.run_key].append((record, folder))
     return found
+
+
+def runs_of(row: Row, found: dict[str, Runs]) -> Runs:
+    """The runs of a row's key that were measured on its device and in its manner."""
+    device, how = (row["device_name"], row["device_identity"]), [str(row[name]) for name in MANNER]
+    return [
+        (record, folder)
+        for record, folder in found.get(str(row["run_key"]).partition("/")[2], [])
+        if (record.device.get("name", ""), identity_text(record.device)) == device
+        and agree(manner(record), how)
+    ]
 
 
 def latency(runs: Runs, arm: str, between: float, confidence: float) -> Latency | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from src.analysis.across import ends
 from src.analysis.runs.frame import WORKLOAD, Row, compared, model_level
 from src.analysis.verdicts import percent, workload_text
 from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
@@ -43,10 +44,11 @@ def layer_rules(runs: pd.DataFrame, margin: float) -> Iterator[str]:
 def against(row: Row, whole: Row) -> SpeedupEstimate:
     """How many times as fast one run's treated arm is as another's, each against its own baseline.
 
-    The interval is MOVER's for a ratio of independent estimates (Zou and Donner 2008), in logarithms.
+    The interval is MOVER's for a ratio of independent estimates (Zou and Donner 2008), in logarithms, and holds what
+    processes differ by: the runs were in different ones.
     """
     one, other = (
-        [math.log(run[f"speedup/{part}"]) for part in ("ratio", "ci_low", "ci_high")] for run in (row, whole)
+        [math.log(value) for value in (run["speedup/ratio"], *map(float, ends(run)))] for run in (row, whole)
     )
     ratio = one[0] - other[0]
     low = ratio - math.hypot(one[0] - one[1], other[2] - other[0])

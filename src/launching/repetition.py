@@ -93,6 +93,7 @@ def _identity(cfg: RootConf, record: Record, number: int, same: dict[str, str]) 
         "of": processes_of(cfg),
         "confidence": cfg.measure.confidence,
         "margin": cfg.measure.margin,
+        "in_turn_drift": cfg.measure.in_turn_drift,
         **same,
     }
     now = datetime.now(UTC).isoformat()

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src.config.schema.measure import MeasureConf
 from src.records.record import EMULATED, RECORD_NAME, Outcome, Record, RecordError, read_record
 
 if TYPE_CHECKING:
@@ -22,6 +23,12 @@ ESTIMATE = ("speedup/ratio", "speedup/ci_low", "speedup/ci_high")
 ERROR, PAIRS = "speedup/error", "speedup/pairs"
 POOLED_ERROR = "speedup/pooled_error"  # what the interval is made of; of one process its ERROR
 _TOLD = (*ESTIMATE, ERROR, PAIRS, "latency/median_ms", "latency/baseline_median_ms")  # of each process
+BLOCKS, ALTERNATING = "blocks", "alternating rounds"  # which a speedup comes from
+_UNLIKE = (  # of a process, with its own and the first one's
+    "its fastest baseline was unquantized {}, that of process {} {}",
+    "its arms were measured {}, those of process {} {}",
+    "its speedup comes from {}, that of process {} from {}",
+)
 _MAY_CHANGE = frozenset({"left_out", "pcie_width", "nvlinks_active"})  # of hardware: the device's own doing
 
 
@@ -34,6 +41,21 @@ def is_measured(record: Record) -> bool:
     """Whether a process measured a speedup, so that others can be pooled with it."""
     found = all(name in record.metrics for name in ESTIMATE)
     return record.outcome is Outcome.OK and record.verdict != EMULATED and found
+
+
+def manner(record: Record) -> tuple[str, str, str]:
+    """What a speedup was measured against and how: the baseline's dtype, the arms' pairing, which rounds count.
+
+    Only what agrees in all three is pooled; an empty text (older records) agrees with any.
+    """
+    details = record.details
+    dtype = details.get("baseline", {}).get("dtype") or record.axes.get("dtype", "")
+    return dtype, details.get("pairing", ""), BLOCKS if "power_cap" in details else ALTERNATING
+
+
+def agree(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two manners are the same as far as both are known."""
+    return all(a == b or not a or not b for a, b in zip(one, other, strict=True))
 
 
 def pooled_record(folder: Path, last: Record) -> Record:
@@ -100,13 +122,17 @@ def _told(number: int, record: Record, *, counts: bool) -> dict[str, Any]:
 
 
 def _alike(measured: dict[int, Record]) -> tuple[dict[int, Record], dict[int, str]]:
-    """Those whose baseline has the dtype of the first one's; of the others in words what theirs has."""
-    dtypes = {number: found.details.get("baseline", {}).get("dtype") for number, found in measured.items()}
+    """Those that were measured in the first one's manner; of the others in words what is another."""
+    manners = {number: manner(found) for number, found in measured.items()}
     first = next(iter(measured), 0)
     unlike = {
-        number: f"its fastest baseline was unquantized {dtype}, that of process {first} {dtypes[first]}"
-        for number, dtype in dtypes.items()
-        if dtype != dtypes[first]
+        number: next(
+            text.format(own, first, reference)
+            for text, own, reference in zip(_UNLIKE, told, manners[first], strict=True)
+            if not agree([own], [reference])
+        )
+        for number, told in manners.items()
+        if not agree(told, manners[first])
     }
     return {number: found for number, found in measured.items() if number not in unlike}, unlike
 
@@ -123,7 +149,8 @@ def _conclude(record: Record, counted: Sequence[Record], settings: dict[str, Any
     from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
 
     confidence, margin = settings["confidence"], settings["margin"]
-    each = [_measured(one.metrics, confidence) for one in counted]
+    drift = settings.get("in_turn_drift", MeasureConf.in_turn_drift)
+    each = [_measured(one, confidence, drift) for one in counted]
     found, pairs = pool(each, confidence), int(sum(one.metrics.get(PAIRS, 0) for one in counted))
     record.metrics = record.metrics | dict(
         zip(ESTIMATE, (found.speedup, found.ci_low, found.ci_high), strict=True)
@@ -165,11 +192,14 @@ def _notes(counted: Sequence[Record]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _measured(metrics: dict[str, float], confidence: float) -> "Process":
+def _measured(one: Record, confidence: float, drift: float) -> "Process":
     from src.statistics.pooling import Process
 
+    metrics, shared = one.metrics, drift if one.details.get("pairing") == "in_turn" else 0.0
     estimate = [metrics[name] for name in ESTIMATE]
-    return Process.of(estimate, metrics.get(ERROR, math.nan), metrics.get(PAIRS, math.nan), confidence)
+    return Process.of(
+        estimate, metrics.get(ERROR, math.nan), metrics.get(PAIRS, math.nan), confidence, shared
+    )
 
 
 def _changes(counted: dict[int, Record]) -> Iterator[str]:

@@ -147,8 +147,8 @@ def _why(cell: Compared) -> str:
 
 
 def _alone(found: Comparison) -> list[str]:
-    """What has no counterpart."""
-    lines = []
+    """What has no counterpart, and what cannot be read."""
+    lines = [*found.left_out]
     for frame, where in ((found.only_before, "before"), (found.only_after, "after")):
         if len(frame):
             named = [f"{workload_text(row)} {treatment_text(row)}" for _, row in frame.head(5).iterrows()]

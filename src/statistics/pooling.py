@@ -17,6 +17,10 @@ they count the less.
 What is within a process is its standard error, not its interval: a loop that ended early gives an interval at 98 % of
 Student's t from 3 pairs, which is 7 errors wide on either side.
 
+Arms that were measured in turn may differ by a drift between their two spans of time, which no round shows. The
+baseline comes first in every process, so it may be the same in all: it is no part of their spread, is not averaged
+out, and stands in the pooled interval as in that of one process.
+
 Verified by simulation: `python -m benchmarks.processes`, table in `docs/processes.md`.
 """
 
@@ -33,6 +37,7 @@ from src.statistics.stopping import CLEAR_ERROR
 
 MIN_DF = 3.0  # of the other runs' spread: with fewer it widens no single process' interval
 _ROUNDING = 1e-9  # standard errors of logarithms below this are no information
+_WIDEST = 100.0  # half width of an interval of a logarithm: says nothing, and its exponential is a number
 _MOST_DF = 1e4  # where t is normal
 
 
@@ -44,9 +49,12 @@ class Process:
     ci_low: float
     ci_high: float
     error: float  # standard error of log(speedup), or `least_error`
+    shared: float = 0.0  # the part of it that all processes may have in common: drift of arms in turn
 
     @classmethod
-    def of(cls, estimate: Sequence[float], error: float, pairs: float, confidence: float) -> "Process":
+    def of(
+        cls, estimate: Sequence[float], error: float, pairs: float, confidence: float, shared: float = 0.0
+    ) -> "Process":
         """One whose standard error may not have been recorded.
 
         Args:
@@ -54,11 +62,12 @@ class Process:
             error: standard error of log(speedup); not a number: unknown.
             pairs: that were measured.
             confidence: of intervals of its kind.
+            shared: see `Process`.
         """
         speedup, low, high = estimate
         if not math.isfinite(error):
             error = float(least_error(*map(np.array, (low, high, pairs, confidence))))
-        return cls(speedup, low, high, error)
+        return cls(speedup, low, high, error, shared)
 
     @property
     def log(self) -> float:
@@ -67,8 +76,8 @@ class Process:
 
     @property
     def variance(self) -> float:
-        """Of `log`, within the process."""
-        return max(self.error, _ROUNDING) ** 2
+        """Of `log`, within the process, without what it shares with others."""
+        return max(self.error**2 - self.shared**2, _ROUNDING**2)
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,9 @@ def pool(processes: Sequence[Process], confidence: float = 0.95, prior: Between 
         known = float(prior.known(np.array(within)))
         squares, df = squares + known * (prior.sd**2 + within), df + known
     error = math.sqrt(squares / df / count)
-    half = error * float(special.stdtrit(df, 0.5 + confidence / 2))
+    upper, shared = 0.5 + confidence / 2, max(each.shared for each in processes)
+    half = math.hypot(error * float(special.stdtrit(df, upper)), shared * float(special.ndtri(upper)))
+    half, error = min(half, _WIDEST), math.hypot(error, shared)
     low, high = math.exp(mean - half), math.exp(mean + half)
     return Pooled(math.exp(mean), low, high, count, sd, in_words(count, prior), error)
 
@@ -153,6 +164,7 @@ def widened(
     known = prior.known(variance)
     told = known >= MIN_DF
     half = np.sqrt(prior.sd**2 + variance) * special.stdtrit(np.maximum(known, MIN_DF), 0.5 + confidence / 2)
+    half = np.minimum(half, _WIDEST)
     low = np.where(told, np.minimum(ci_low, speedup * np.exp(-half)), ci_low)
     return low, np.where(told, np.maximum(ci_high, speedup * np.exp(half)), ci_high), told
 

@@ -79,6 +79,13 @@ def test_attempts_of_a_key_are_pooled_and_the_newest_gives_the_row():
     assert row["latency/median_ms"] == pytest.approx(84.2 / 1.14)
 
 
+def test_the_newest_attempt_is_the_one_that_began_last():
+    """Whatever its number: of two outputs folders each counts on its own."""
+    row = frame_of(made("k", 1.10, attempt=5), made("k", 1.12, attempt=1, sweep="another")).iloc[0]
+    assert (row["attempt"], row["speedup/processes"]) == (1, 2)
+    assert row["latency/median_ms"] == pytest.approx(84.2 / 1.12)
+
+
 def test_the_processes_inside_attempts_are_pooled_with_them():
     row = frame_of(several("k", 1.1, 1.12, 1.14), made("k", 1.12, attempt=2)).iloc[0]
     assert (row["speedup/processes"], row["interval"]) == (4, "4 processes")
@@ -250,3 +257,78 @@ def test_an_interval_over_decades_leaves_the_figures_readable():
     low, high = speedup_range(frame, 0.02)
     assert 0.05 < low < 0.2
     assert 1.1 < high < 5
+
+
+@pytest.mark.parametrize(
+    "text", ["[[1.1,1.09,1.11],[1.", "[[1.1,1.09],[1.1,1.09]]", '{"a":1}', "[[0,0,0],[1,1,1]]"]
+)
+def test_what_cannot_be_read_of_processes_counts_for_nothing_and_says_so(text):
+    def cut(run: Made) -> Run:
+        found = run_of(run)
+        found.data.tags["processes"] = text
+        return found
+
+    row = tidy([cut(several("k", 1.1, 1.12))], 0.02).iloc[0]
+    assert (row["verdict"], row["outcome"]) == ("", "ok")
+    assert "cannot be read" in row["reason"]
+    frame = tidy([run_of(made("k", 1.2, attempt=1)), cut(several("k", 1.1, 1.12, attempt=2))], 0.02)
+    assert frame[["attempt", "speedup/processes"]].to_numpy().tolist() == [[1, 1]]
+    assert frame["speedup/ratio"].tolist() == [pytest.approx(1.2)]
+
+
+def measured_on(run: Made, device: str, dtype: str = "bfloat16", **told: object) -> Made:
+    """On a device with an identity, against a dtype, and what else its record tells of how."""
+    run.record.device = {"name": device, "identity": {"uuid": device}}
+    run.record.details |= {"baseline": {"dtype": dtype, "text": dtype}, **told}
+    return run
+
+
+def test_attempts_of_one_key_on_two_devices_are_two_rows():
+    """A cluster's key says what was asked for: any card."""
+    on_a, on_b = (measured_on(made("k", s, attempt=n), f"card {n}") for n, s in ((1, 1.3), (2, 0.9)))
+    rows = frame_of(on_a, on_b, measured_on(made("k", 1.31, attempt=3), "card 1")).set_index("device")
+    assert rows["verdict"].to_dict() == {"card 1": "helps", "card 2": "hurts"}
+    assert rows["speedup/processes"].to_dict() == {"card 1": 2, "card 2": 1}
+
+
+def test_an_attempt_that_ended_before_its_device_was_known_is_no_row_of_its_own():
+    lost = made("k", attempt=2, outcome=Outcome.LOST)
+    lost.record.device = {}
+    frame = frame_of(measured_on(made("k", 1.3), "card A"), lost)
+    assert frame[["device", "outcome"]].to_numpy().tolist() == [["card A", "ok"]]
+
+
+@pytest.mark.parametrize(
+    "other", [{"dtype": "float16"}, {"pairing": "in_turn"}, {"power_cap": {"counts": "blocks"}}]
+)
+def test_only_attempts_in_the_manner_of_the_newest_are_pooled(other):
+    first = measured_on(made("k", 2.0), "card", **other)
+    if "power_cap" in other:
+        first.record.metrics["speedup/alternating_ratio"] = 2.0
+    row = frame_of(first, measured_on(made("k", 0.97, attempt=2), "card")).iloc[0]
+    assert (row["speedup/processes"], row["speedup/ratio"], row["verdict"]) == (1, 0.97, "hurts")
+
+
+def test_attempts_that_do_not_say_how_they_were_measured_are_pooled_with_any():
+    older = measured_on(made("k", 0.98), "card")
+    del older.record.details["pairing"], older.record.details["baseline"]
+    row = frame_of(older, measured_on(made("k", 0.97, attempt=2), "card")).iloc[0]
+    assert row["speedup/processes"] == 2
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["of a run", "of attempts"])
+def test_processes_in_turn_keep_the_drift_that_no_round_shows(inside):
+    """Three of 1.04 in turn are no surer of it than one is: the baseline came first in each."""
+    speedups, own = (1.039, 1.04, 1.041), {"error": math.hypot(0.002, 0.05)}
+    if inside:
+        runs = [several("k", *speedups, half=0.1, own=own)]
+    else:
+        runs = [with_error(made("k", s, attempt=n), own["error"]) for n, s in enumerate(speedups)]
+    for run in runs:
+        run.record.details["pairing"] = "in_turn"
+    row = frame_of(*runs).iloc[0]
+    assert (row["speedup/processes"], row["verdict"]) == (3, "inconclusive")
+    assert math.log(row["speedup/ci_high"] / row["speedup/ratio"]) == pytest.approx(1.96 * 0.05, rel=0.01)
+    for run in runs:
+        run.params["measure.in_turn_drift"] = "0.001"
+    assert frame_of(*runs).iloc[0]["verdict"] == "helps"

@@ -13,6 +13,7 @@ from rich.console import Console
 from src.analysis import comparison
 from src.analysis.comparison import BROKE, FASTER, MENDED, PAYS_LESS, SAME, SLOWER, UNDECIDED
 from src.analysis.latencies import latency
+from src.analysis.runs.recorded import recorded
 from src.compare import compare
 from src.config.errors import ConfigError
 from src.config.schema.root import CompareConf
@@ -122,6 +123,22 @@ def test_processes_of_a_run_say_themselves_what_they_differ_by(put: Put) -> None
     assert what(*sides, between=0.03) == {"int8wo": PAYS_LESS}  # of the times only one process' are known
 
 
+def test_times_of_another_device_or_manner_are_not_pooled(put: Put) -> None:
+    def at(ms: float, attempt: int, device: str = "card", dtype: str = "bfloat16") -> Made:
+        found = timed("a", "int8wo", ms, attempt=attempt, device=device)
+        found.record.started_at = f"2026-11-0{attempt}T10:00:00+00:00"
+        found.record.details |= {"baseline": {"dtype": dtype, "text": dtype}}
+        return found
+
+    before = put("before", at(300, 1, dtype="float16"), at(100, 2))
+    after = put("after", at(300, 1, device="other"), at(100, 2))
+    sides = [comparison.side(str(each), Path(), "") for each in (before, after)]
+    (cell,) = comparison.compare(*sides, 0.02, 0.0).cells
+    assert cell.what == SAME
+    assert cell.time is not None
+    assert cell.time.ratio == pytest.approx(1.0)
+
+
 def test_what_the_device_tells_is_not_added_twice(put: Put) -> None:
     """An interval with the spread of other runs in it has no more to hold; one without gets 3 %."""
     others = [in_processes(f"o{batch}", 100.0, 100.5, 99.6, batch=batch) for batch in (2, 4, 8, 16)]
@@ -227,6 +244,23 @@ def test_what_only_one_side_has_is_told_and_two_without_a_common_cell_are_refuse
     told = capsys.readouterr().out
     assert "only before, 1 runs: flux-tiny b1 256px int8wo · default" in told
     assert (tmp_path / "page" / "comparison.html").exists()
+
+
+def test_a_run_whose_settings_cannot_be_read_is_left_out_and_named(
+    put: Put, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sides = [put(name, timed("a", "int8wo", 100), timed("b", "int8dq", 100)) for name in ("before", "after")]
+    config = sides[1] / "runs" / "b" / "001" / "config.yaml"
+    for text in (b"a: [1", b"\xff\xfe", b"- 1"):
+        config.write_bytes(text)
+        assert what(*sides) == {"int8wo": SAME}
+        frame, _ = recorded(sides[1], 0.02)
+        assert frame["quant"].tolist() == ["int8wo"]
+        assert f"{config}: not readable YAML" in capsys.readouterr().err
+    conf = CompareConf(*map(str, sides), str(tmp_path), str(tmp_path / "page"))
+    assert compare(conf, Console(width=250)) == 0
+    assert f"{config.parent}: left out ({config}: not readable YAML" in capsys.readouterr().out
+    assert "not readable YAML" in (tmp_path / "page" / "comparison.html").read_text()
 
 
 def test_what_is_no_sweep_and_no_folder_of_runs_is_one_line(put: Put, tmp_path: Path) -> None:

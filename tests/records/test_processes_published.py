@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from src.records.mlflow import content
 from src.records.mlflow.points import points
 from src.records.pooled import pooled_record, process_folder
@@ -34,8 +36,10 @@ def test_each_process_is_in_a_tag_a_series_and_the_artifacts(tmp_path: Path) -> 
     }
 
 
-def test_of_fifty_processes_nothing_is_cut_off() -> None:
-    each = [{"counts": True, "ratio": 1.123456, "ci_low": 1.123456, "ci_high": 1.123456}] * 50
+@pytest.mark.parametrize("ratio", [1.123456, 12.345678, 123.456789])
+def test_of_fifty_processes_nothing_is_cut_off(ratio: float) -> None:
+    one = {"counts": True, "ratio": ratio, "ci_low": ratio, "ci_high": ratio, "error": 0.000123}
+    each = [one] * 50
     record = Record("k", 1, "s", {}, Outcome.OK, details={"processes": {"planned": 50, "each": each}})
     record.metrics = {"speedup/processes": 50.0}
     assert len(json.loads(content.tags(record)["processes"])) == 50
@@ -52,3 +56,32 @@ def test_a_run_in_one_process_has_its_own_interval_in_the_tag() -> None:
     assert json.loads(content.tags(record)["processes"]) == [[1.1, 1.0, 1.2]]
     del record.metrics["speedup/processes"]  # an older record
     assert "processes" not in content.tags(record)
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ({"pairing": "in_turn"}, "its arms were measured in_turn, those of process 1 interleaved"),
+        ({"power_cap": {}}, "its speedup comes from blocks, that of process 1 from alternating rounds"),
+    ],
+)
+def test_a_process_that_was_measured_in_another_way_does_not_count(
+    tmp_path: Path, told: dict[str, object], says: str
+) -> None:
+    for number, details in ((1, {}), (2, told)):
+        record = left(tmp_path, number, 1.1)
+        record.details |= {"pairing": "interleaved"} | details
+        record.write(process_folder(tmp_path, number))
+    record = pooled_record(tmp_path, record)
+    assert record.metrics["speedup/processes"] == 1.0
+    assert record.details["warnings"] == [f"process 2 does not count: {says}"]
+
+
+def test_processes_in_turn_keep_the_drift_that_they_share(tmp_path: Path) -> None:
+    for number, speedup in ((1, 1.04), (2, 1.0401)):
+        record = left(tmp_path, number, speedup)
+        record.details["pairing"] = "in_turn"
+        record.write(process_folder(tmp_path, number))
+    record = pooled_record(tmp_path, record)
+    assert (record.metrics["speedup/processes"], record.verdict) == (2.0, "inconclusive")
+    assert record.metrics["speedup/ci_high"] / record.metrics["speedup/ratio"] > 1.1

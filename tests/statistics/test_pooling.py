@@ -72,6 +72,28 @@ def test_other_runs_never_narrow_a_single_process(log, error, sd, df):
     assert found.interval == f"1 process; between-process spread of {sd:.1%} from 5 other runs of this device"
 
 
+@pytest.mark.parametrize("prior", [None, PRIOR])
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_a_drift_that_processes_share_is_not_averaged_out(count, prior):
+    """Arms in turn: in every process the baseline came first."""
+    logs, error = [0.03 + 0.001 * n for n in range(count)], math.hypot(0.003, 0.05)
+    plain = pool([process(log) for log in logs], prior=prior)
+    in_turn = pool([Process(math.exp(log), 1.0, 1.0, error, shared=0.05) for log in logs], prior=prior)
+    halves = [math.log(found.ci_high / found.speedup) for found in (plain, in_turn)]
+    assert halves[1] == pytest.approx(math.hypot(halves[0], stats.norm.ppf(0.975) * 0.05), rel=1e-6)
+    assert in_turn.between_sd == pytest.approx(plain.between_sd, abs=1e-6)
+    assert in_turn.error == pytest.approx(math.hypot(plain.error, 0.05), rel=1e-6)
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.999])
+@pytest.mark.parametrize("apart", [10.0, 1e6])
+def test_processes_far_apart_say_nothing_and_are_no_error(apart, confidence):
+    found = pool([Process(1.0, 1.0, 1.0, 0.0), Process(apart, apart, apart, 0.0)], confidence)
+    assert found.speedup == pytest.approx(math.sqrt(apart))
+    assert 0 < found.ci_low < 1e-3
+    assert 1e3 < found.ci_high < math.inf
+
+
 def test_too_little_known_of_others_leaves_a_single_process_alone_but_helps_two():
     little = Between(0.01, 2.0, 2)
     assert pool([process(0.1)], prior=little) == pool([process(0.1)])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from src.analysis.across import ends
 from src.analysis.runs.frame import WORKLOAD, Row, compared, model_level
 from src.analysis.verdicts import decibels, interval_text, speedup_text, treatment_text
 from src.config.schema.model import PIPELINE
@@ -87,15 +88,17 @@ def with_times(rows: pd.DataFrame) -> pd.DataFrame:
     """Add what a treatment takes on one scale for all compile modes, ms: ``scale/ms``, and its interval's ends.
 
     Runs measure their baselines anew, and these differ a little: the scale is the median unquantized time of the
-    compile mode, divided by the speedup, which is paired.
+    compile mode, divided by the speedup, which is paired. The ends hold what processes differ by: treatments were
+    measured in different ones.
     """
+    low, high = ends(rows)
     unquantized_ms = rows.groupby("compile")["latency/baseline_median_ms"].transform("median")
     return rows.assign(
         **{
             "scale/baseline_ms": unquantized_ms,
             "scale/ms": unquantized_ms / rows["speedup/ratio"],
-            "scale/low_ms": unquantized_ms / rows["speedup/ci_high"],
-            "scale/high_ms": unquantized_ms / rows["speedup/ci_low"],
+            "scale/low_ms": unquantized_ms / high,
+            "scale/high_ms": unquantized_ms / low,
         }
     )
 

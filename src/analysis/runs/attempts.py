@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from src.analysis.runs.typed import MANNER
 from src.records.pooled import ERROR, ESTIMATE, PAIRS, POOLED_ERROR
 from src.records.record import Outcome
 from src.statistics.bootstrap import Array
@@ -28,26 +29,28 @@ Each = list[Process]
 _FEW = 50  # of so many runs, each is left out of what the others tell it
 _NOTHING, _ALONE = "", "alone"  # of column `kind`: no speedup, that of one process; else several
 _SEVERAL = "several"
+_DAMAGED = "what its processes measured cannot be read: its tag `processes` is damaged or was cut off"
+_BESIDE = "\x1f"
 _WITHIN = ["speedup/within_low", "speedup/within_high"]
 
 
 def one_per_key(frame: pd.DataFrame) -> pd.DataFrame:
-    """Of doubled runs of a sweep's attempt the first; of a key's attempts one row, with the processes of all.
+    """Of doubled runs of a sweep's attempt the first; of a key's attempts on a device one row, with all processes.
 
     The newest attempt with a finding gives the row. Where it measured a speedup, ``each`` holds the processes of all
-    attempts that did, if they are several; attempts whose verdict was withheld only where there are no others. The
-    pairs are those of all attempts that count, and ``speedup/error`` is known of each that measured something
-    (``speedup/pooled_error`` where it was recorded).
+    attempts that did so in the same manner (MANNER: the baseline's dtype, the pairing), if they are several; attempts
+    whose verdict was withheld only where there are no others. The pairs are those of all attempts that count, and
+    ``speedup/error`` is known of each that measured something (``speedup/pooled_error`` where it was recorded).
 
     Args:
         frame: attempts from the oldest on, with `finding`, `withheld`, `outcome` and `confidence`.
     """
-    frame = frame.drop_duplicates(["run_key", "sweep", "attempt"])
-    frame = frame.sort_values(["finding", "attempt"], kind="stable").reset_index(drop=True)
+    frame = _with_processes(frame.drop_duplicates(["run_key", "sweep", "attempt"]))
+    frame = frame.sort_values(["usable", "finding", "start_ms"], kind="stable").reset_index(drop=True)
     frame[POOLED_ERROR] = frame[POOLED_ERROR].fillna(frame[ERROR])  # as recorded
     frame[ERROR] = _errors(frame)
     told, measured = processes(frame)
-    keys = pd.factorize(frame["run_key"])[0]
+    keys = _keys(frame)
     place = np.arange(len(frame))
     newest = _last(keys, place >= 0)
     measured &= measured[newest[keys]]
@@ -56,6 +59,7 @@ def one_per_key(frame: pd.DataFrame) -> pd.DataFrame:
     counted = clean | (measured & only_withheld & (place == _last(keys, measured)[keys]))
     chosen = newest.copy()
     chosen[keys[counted]] = place[counted]
+    counted &= _in_the_manner_of(frame, chosen[keys])
     several = _together(keys, counted, told, frame)
     rows = frame.iloc[chosen].reset_index(drop=True)
     rows["each"] = pd.Series([several.get(key) for key in range(len(rows))], dtype=object)
@@ -64,6 +68,27 @@ def one_per_key(frame: pd.DataFrame) -> pd.DataFrame:
     pairs = np.bincount(keys[counted], frame[PAIRS].to_numpy(dtype=np.float64)[counted], len(rows))
     rows[PAIRS] = rows[PAIRS].where(rows["kind"] != _SEVERAL, pairs)
     return rows
+
+
+def _keys(frame: pd.DataFrame) -> npt.NDArray[np.intp]:
+    """A number per run key and device: what was only asked of a cluster may have run on two that differ.
+
+    An attempt that ended before its device was known is one on the newest that is known.
+    """
+    known = frame["device"] != ""
+    device = frame["device"] + _BESIDE + frame["device_identity"]
+    newest = device[known].groupby(frame["run_key"][known], sort=False).last()
+    device = device.where(known, frame["run_key"].map(newest).fillna(""))
+    return pd.factorize(frame["run_key"] + _BESIDE + device)[0]
+
+
+def _in_the_manner_of(frame: pd.DataFrame, others: npt.NDArray[np.intp]) -> Mask:
+    """Whether each attempt was measured as the one in another place was, as far as both say how (`manner`)."""
+    alike = np.ones(len(frame), dtype=bool)
+    for name in MANNER:
+        own = frame[name].to_numpy(dtype=object)
+        alike &= (own == own[others]) | (own == "") | (own[others] == "")
+    return alike
 
 
 def _errors(frame: pd.DataFrame) -> Array:
@@ -75,24 +100,47 @@ def _errors(frame: pd.DataFrame) -> Array:
         return np.where(np.isfinite(error), error, least_error(low, high, pairs, confidence))
 
 
+def _with_processes(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same with what each process measured read from its tag, as ``told``; `usable` unless that is damaged.
+
+    What an attempt with a damaged tag measured counts for nothing, and its reason says so: how far its processes lie
+    apart is not known.
+    """
+    told = [_read(text) if text else [] for text in frame["processes"].tolist()]
+    usable = np.array([each is not None for each in told], dtype=bool)
+    frame = frame.assign(told=pd.Series(told, frame.index, dtype=object), usable=usable)
+    if not usable.all():
+        frame.loc[~usable, [*ESTIMATE]] = math.nan
+        frame.loc[~usable, "reason"] = _DAMAGED
+    return frame
+
+
+def _read(text: str) -> list[list[float]] | None:
+    """The estimates in a tag; None: it is damaged."""
+    try:
+        told = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(told, list):
+        return None
+    return told if len(told) == 1 or all(map(_is_estimate, told)) else None  # of one the metrics say the same
+
+
 def processes(frame: pd.DataFrame) -> tuple[dict[int, Each], Mask]:
     """By place, what each process of an attempt of several measured; and which attempts measured anything."""
     own = frame[[*ESTIMATE]].to_numpy(dtype=np.float64)
     good = (frame["outcome"] == Outcome.OK).to_numpy(dtype=bool) & np.isfinite(own).all(axis=1)
     good &= (np.nan_to_num(own) > 0).all(axis=1)
-    texts: list[str] = frame["processes"].tolist()
-    found: dict[int, list[list[float]]] = {}
-    for place in np.flatnonzero(good & (frame["processes"] != "").to_numpy(dtype=bool)).tolist():
-        told = json.loads(texts[place])
-        if len(told) > 1:
-            good[place] = all(map(_is_estimate, told))
-            found[place] = told if good[place] else []
+    found = {place: told for place, told in enumerate(frame["told"]) if good[place] and len(told or ()) > 1}
     return _with_errors(found, frame), good
 
 
-def _is_estimate(told: Sequence[float]) -> bool:
+def _is_estimate(told: object) -> bool:
     """Whether these are a speedup, its interval and perhaps its error."""
-    return len(told) in (3, 4) and all(map(math.isfinite, told)) and min(told[:3]) > 0
+    if not isinstance(told, list) or len(told) not in (3, 4):
+        return False
+    numbers = all(isinstance(each, (int, float)) and math.isfinite(each) for each in told)
+    return numbers and min(told[:3]) > 0
 
 
 def _with_errors(found: dict[int, list[list[float]]], frame: pd.DataFrame) -> dict[int, Each]:
@@ -100,10 +148,14 @@ def _with_errors(found: dict[int, list[list[float]]], frame: pd.DataFrame) -> di
     every = np.array([[*each[:3], *(each[3:] or [math.nan])] for told in found.values() for each in told])
     places = np.array([place for place, told in found.items() for _ in told], dtype=np.intp)
     speedup, low, high, error = every.reshape(-1, 4).T
-    pairs, confidence = (frame[name].to_numpy(dtype=np.float64)[places] for name in (PAIRS, "confidence"))
+    pairs, confidence, drift = (
+        frame[name].to_numpy(dtype=np.float64)[places] for name in (PAIRS, "confidence", "drift")
+    )
     pairs = pairs / np.bincount(places, minlength=1)[places]
     error = np.where(np.isfinite(error), error, least_error(low, high, pairs, confidence))
-    each = (Process(*one) for one in zip(*(x.tolist() for x in (speedup, low, high, error)), strict=True))
+    each = (
+        Process(*one) for one in zip(*(x.tolist() for x in (speedup, low, high, error, drift)), strict=True)
+    )
     return {place: [*islice(each, len(told))] for place, told in found.items()}
 
 
@@ -120,7 +172,7 @@ def _together(
     """By key the processes of all attempts that count, of keys where these are several."""
     times = np.bincount(keys[counted], minlength=int(keys.max(initial=-1)) + 1)
     many = counted & ((times[keys] > 1) | np.isin(np.arange(len(keys)), [*told]))
-    own = frame[[*ESTIMATE, ERROR]].to_numpy(dtype=np.float64)
+    own = frame[[*ESTIMATE, ERROR, "drift"]].to_numpy(dtype=np.float64)
     found: dict[int, Each] = {}
     for place in np.flatnonzero(many).tolist():
         found.setdefault(int(keys[place]), []).extend(told.get(place) or [Process(*own[place].tolist())])

@@ -11,7 +11,7 @@ from src.analysis.runs.chosen import once
 from src.analysis.runs.devices import told_apart
 from src.analysis.runs.tracked.source import NO_STEP, QUANTIZED, SHAPE, Runs, attempts
 from src.analysis.runs.tracked.variants import variants_of
-from src.analysis.runs.typed import ASKED, METRICS, interval_verdicts, typed
+from src.analysis.runs.typed import ASKED, MANNER, METRICS, interval_verdicts, typed
 from src.records.pooled import ESTIMATE
 from src.statistics.speedup import Verdict
 
@@ -32,7 +32,7 @@ TRAINING = "training"  # the task that compares steps of a training
 _WHOLE = "train"  # the task that trains from scratch
 _COLUMNS = [
     *("run_key", "sweep", "sweeps", "outcome", "reason", "remedy", "attempt", *CELL, "gpu"),
-    *("device_name", "device_identity", "baseline_dtype", "weights", "verdict", "withheld", "finding"),
+    *("device_name", "device_identity", *MANNER, "cache", "weights", "verdict", "withheld", "finding"),
     *("treatment", "step", "steps"),
     *("interval", "started_at", "run_id", *METRICS),
 ]

@@ -1,6 +1,8 @@
 """Runs from the records on this disk, as the tracker would give them: for records that were kept without it."""
 
+import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,14 +21,32 @@ if TYPE_CHECKING:
 def recorded(outputs: Path, margin: float) -> tuple[pd.DataFrame, dict[str, list[str]]]:
     """The standing runs of a folder of records, and the versions that made them: name -> values, commonest first."""
     found = [(record, folder) for folder, record in iter_records(outputs) if isinstance(record, Record)]
+    runs, left_out = as_runs(found)
+    for line in left_out:
+        print(line, file=sys.stderr)
     environments = [record.environment for record, _ in found]
     versions = {name: Counter(str(e[name]) for e in environments if name in e) for name in VERSIONS}
     met = {name: [value for value, _ in values.most_common()] for name, values in versions.items() if values}
-    return standing(tidy([as_run(record, folder) for record, folder in found], margin)), met
+    return standing(tidy(runs, margin)), met
+
+
+def as_runs(found: Iterable[tuple[Record, Path]], *, side: str = "") -> tuple["list[Run]", list[str]]:
+    """`as_run` of each; of those that cannot be read a line each, with the reason."""
+    runs, left_out = [], []
+    for record, folder in found:
+        try:
+            runs.append(as_run(record, folder, side=side))
+        except ValueError as error:
+            left_out.append(f"{folder}: left out ({error})")
+    return runs, left_out
 
 
 def as_run(record: Record, folder: Path, *, side: str = "") -> "Run":
-    """A record as MLflow gives it; with a side its key begins with that, so that both sides' attempts stay apart."""
+    """A record as MLflow gives it; with a side its key begins with that, so that both sides' attempts stay apart.
+
+    Raises:
+        ValueError: its ``config.yaml`` or its times cannot be read.
+    """
     from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 
     tags = content.tags(record) | {

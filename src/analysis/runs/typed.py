@@ -5,13 +5,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from src.analysis.runs.tracked.source import BESIDES, SHAPE
-from src.records.pooled import ESTIMATE, POOLED_ERROR
+from src.records.pooled import ALTERNATING, BLOCKS, ESTIMATE, POOLED_ERROR
 from src.records.record import EMULATED, FINDINGS, Outcome
 from src.statistics.bootstrap import Array
 from src.statistics.speedup import verdicts
 
 ASKED = "gpu="  # a device that was asked for, and is not known yet
 _INTEGERS = ["batch", "resolution", "frames", "attempt", *SHAPE]
+MANNER = ["baseline_dtype", "pairing", "rounds"]  # as `src.records.pooled.manner` has it of a record
 METRICS = [  # always columns, empty where no run has them
     *(f"speedup/{part}" for part in ("ratio", "ci_low", "ci_high", "pairs")),
     *(f"speedup/{part}" for part in ("error", "processes", "between_sd", "within_low", "within_high")),
@@ -33,16 +34,27 @@ def typed(found: pd.DataFrame) -> pd.DataFrame:
         frame[name] = _integers(frame[name])
     frame[["attempt", "frames"]] = frame[["attempt", "frames"]].fillna(0)  # no frames: of images
     frame[SHAPE] = _shapes(frame)
-    frame[["own_margin", "confidence"]] = frame[["own_margin", "confidence"]].astype(float)
+    numbers = ["own_margin", "confidence", "drift"]
+    frame[numbers] = frame[numbers].astype(float)
+    frame["drift"] = frame["drift"].where(frame["pairing"] == "in_turn", 0.0)  # that all processes share
     frame["device_name"] = frame["device"].where(frame["device"] != "", ASKED + frame["gpu"])
     frame["started_at"] = pd.to_datetime(frame["start_ms"], unit="ms", utc=True)
     frame["finding"] = frame["outcome"].isin([*FINDINGS])
     ran_for_quality = frame["recorded"] == EMULATED  # it has no speedup to compare
     frame["outcome"] = frame["outcome"].where(~ran_for_quality, EMULATED)
+    older = (frame["baseline_dtype"] == "") & frame[ESTIMATE[0]].notna()  # of before there were others
+    frame["baseline_dtype"] = frame["baseline_dtype"].where(~older, frame["dtype"])
+    frame["rounds"] = np.where(_of_blocks(frame), BLOCKS, ALTERNATING)
     own = interval_verdicts(frame, frame["own_margin"].to_numpy())
     differs = (own != "") & (frame["recorded"] != "") & (frame["recorded"] != own)
     frame["withheld"] = frame["told_withheld"] | differs  # of before there was the tag
     return frame
+
+
+def _of_blocks(frame: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether a speedup is that of blocks at the power cap: its run tells that of alternating rounds beside it."""
+    name = "speedup/alternating_ratio"
+    return frame[name].notna() if name in frame else pd.Series(False, frame.index)
 
 
 def _shapes(frame: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from src.records.record import RECORD_NAME, Outcome, Record
 from src.records.store import MARKER_NAME
 
 _MAX_PARAM, _MAX_TAG, _MAX_KEY = 6000, 2000, 250  # characters; MLflow's own limits are 6000, 8000, 250
+_WHOLE = "processes"  # a tag that is not cut: 50 processes need 2600 characters
 _NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
 _NOT_MEASURED = ("tracking", "outputs", "rerun", "plan", "varied")
 _USUAL = {"target": DENOISER, "task": "latency"}
@@ -55,6 +56,8 @@ def tags(record: Record) -> dict[str, str]:
         "device_identity": identity_text(record.device),
         "baseline": str(record.details.get("baseline", {}).get("text", "")),
         "baseline_dtype": str(record.details.get("baseline", {}).get("dtype", "")),
+        "pairing": str(record.details.get("pairing", "")),
+        "cache": str(record.details.get("cache", "")),
         "reason": record.reason,
         "remedy": record.remedy,
         "weights": str(record.details.get("weights", "")),
@@ -62,7 +65,7 @@ def tags(record: Record) -> dict[str, str]:
         "processes": _compact(processes(record)) if "speedup/processes" in record.metrics else "",
         "mlflow.note.content": note(record),
     }
-    return {name: text[:_MAX_TAG] for name, text in texts.items() if text}
+    return {name: text if name == _WHOLE else text[:_MAX_TAG] for name, text in texts.items() if text}
 
 
 def identity_text(device: dict[str, Any]) -> str:
@@ -150,8 +153,10 @@ def settings(record: Record, folder: Path) -> dict[str, str]:
     if path.exists():
         try:
             config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: not readable YAML ({str(error).splitlines()[0]})") from error
+        if not isinstance(config or {}, dict):
+            raise ValueError(f"{path}: not readable YAML (no mapping)")
         for name, value in (config or {}).items():
             if name not in _NOT_MEASURED:
                 flat |= _flatten(name, value)

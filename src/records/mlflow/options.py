@@ -18,7 +18,10 @@ _TOLD_BY = (
 )  # fmt: skip
 _TOLD_OF_STEPS = ("training.optimizer.", "training.lora.")  # of task=training alone
 _TOLD_BESIDE = ("model.pipeline.classifier.", "model.pipeline.samples")  # they change no time
-_ALONE = ("task.compares", "measure.margin", "measure.confidence", "treatment", "ladder.step", "ladder.order")
+_ALONE = (
+    "task.compares", "measure.margin", "measure.confidence", "measure.in_turn_drift", "treatment", "ladder.step",
+    "ladder.order",
+)  # fmt: skip
 
 
 def options(settings: Mapping[str, str]) -> dict[str, str]:

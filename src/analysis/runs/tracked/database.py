@@ -37,7 +37,8 @@ _EACH = """
 _SETTINGS = """
     (t.key LIKE 'quant.%' OR t.key LIKE 'compile.%' OR t.key LIKE 'model.%'
         OR t.key LIKE 'recipe.%' OR t.key LIKE 'ladder.%' OR t.key LIKE 'training.%'
-        OR t.key IN ('task.compares', 'task.steps', 'measure.margin', 'measure.confidence', 'treatment'))"""
+        OR t.key IN ('task.compares', 'task.steps', 'measure.margin', 'measure.confidence',
+            'measure.in_turn_drift', 'treatment'))"""
 
 
 class Database:

@@ -32,7 +32,7 @@ BESIDES = " + "  # in a frame's compile mode, before what a recipe does in both 
 SHAPE = ["M", "K", "N"]
 TAGS = [
     *("run_key", "attempt", "sweep", "sweeps", "outcome", "verdict", "withheld", "reason", "remedy"),
-    *("device", "device_identity", "baseline_dtype", "processes"),
+    *("device", "device_identity", "baseline_dtype", "pairing", "cache", "processes"),
 ]
 SERIES = ("rounds/", "distribution/")  # of their metrics MLflow gives the last points
 NO_STEP = "null"  # ladder.step of a run that is on none
@@ -41,6 +41,7 @@ ALONE = {  # options that are columns of their own -> what an attempt without on
     "weights": ("model.weights.source", ""),
     "own_margin": ("measure.margin", str(MeasureConf.margin)),
     "confidence": ("measure.confidence", str(MeasureConf.confidence)),
+    "drift": ("measure.in_turn_drift", str(MeasureConf.in_turn_drift)),
     "compares": ("task.compares", ""),
     "treatment": ("treatment", QUANTIZED),
     "step": ("ladder.step", ""),
