@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pynvml
 import torch
@@ -41,6 +41,13 @@ class Reading:
         default_factory=dict
     )  # sm_mhz memory_mhz power_w temperature_c; CPU: cpu_mhz
     slowdowns: tuple[str, ...] = ()  # why it slows itself down
+
+
+class Holder(NamedTuple):
+    """Another process on a device."""
+
+    words: str
+    bytes: int | None  # of the device's memory; None: it cannot be told
 
 
 class Monitor(Protocol):
@@ -153,6 +160,10 @@ class NvmlMonitor:
         return Reading(values, tuple(name for name, bit in _SLOWDOWNS.items() if bits & bit))
 
     def others(self) -> list[str]:
+        """Other compute processes, but for idle ones."""
+        return [holder.words for holder in self.holders()]
+
+    def holders(self) -> list[Holder]:
         """Other compute processes, but for idle ones.
 
         In a container pids may be the host's: then one of the listed is this one, and as many as are idle those.
@@ -166,8 +177,8 @@ class NvmlMonitor:
             return []
         if os.getpid() not in {process.pid for process in found}:
             unnamed = len(found) - len(ours)
-            return [f"{unnamed} processes of another namespace"] if unnamed > 0 else []
-        return [_in_words(process) for process in found if process.pid not in ours]
+            return [Holder(f"{unnamed} processes of another namespace", None)] if unnamed > 0 else []
+        return [Holder(_in_words(each), each.usedGpuMemory or None) for each in found if each.pid not in ours]
 
     def energy_j(self) -> float | None:
         """Joules since the driver was loaded; updated by the device some ten times a second."""
