@@ -1,7 +1,6 @@
 """Records for runs that left none."""
 
 import contextlib
-import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ import yaml
 
 from src.records.identity import read_identity
 from src.records.pooled import pooled_record
-from src.records.record import RECORD_NAME, Outcome, Record, write_json
+from src.records.record import RECORD_NAME, Outcome, Record, write_new_json
 from src.records.store import SweepManifest, is_alive, run_folder
 
 _GROUPS = ("model", "quant", "compile", "gpu", "task")
@@ -82,15 +81,7 @@ def _identified(folder: Path, manifest: SweepManifest) -> Record:
 
 def _write_unless_there(record: Record, folder: Path) -> bool:
     """Write the record unless the run itself has written one in this very moment."""
-    temporary = folder / f".lost.{os.getpid()}.json"
-    write_json(temporary, asdict(record))
-    try:
-        os.link(temporary, folder / RECORD_NAME)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink()
-    return True
+    return write_new_json(folder / RECORD_NAME, asdict(record))
 
 
 def _axes(folder: Path) -> dict[str, Any]:
