@@ -33,8 +33,26 @@ def mark_lost(outputs: Path, manifest: SweepManifest) -> list[Path]:
     folders = [
         folder for folder, run in _missing(outputs, manifest) if not (run.get("job") or run.get("array"))
     ]
-    driver = f"process {manifest.driver.get('pid', '?')} on {manifest.driver.get('host', '?')}"
-    reason = f"the sweep's driver ({driver}) is gone and the run left no record"
+    return _lost(folders, manifest, "")
+
+
+def give_up(outputs: Path, manifest: SweepManifest) -> list[Path]:
+    """Record as lost what a sweep left without a record, as somebody says that its driver's machine is gone.
+
+    Returns:
+        Those folders; what an earlier sweep had sent is not among them.
+    """
+    folders = [folder for folder, run in _missing(outputs, manifest) if not run.get("adopted")]
+    return _lost(folders, manifest, ", as src.collect was told,")
+
+
+def driver_of(manifest: SweepManifest) -> str:
+    """A sweep's driver in words."""
+    return f"process {manifest.driver.get('pid', '?')} on {manifest.driver.get('host', '?')}"
+
+
+def _lost(folders: list[Path], manifest: SweepManifest, how: str) -> list[Path]:
+    reason = f"the sweep's driver ({driver_of(manifest)}) is gone{how} and the run left no record"
     remedy = "run the sweep's command again: what is recorded is skipped"
     return [f for f in folders if record_end(f, manifest, Outcome.LOST, reason, remedy)]
 
