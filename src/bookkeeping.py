@@ -8,11 +8,12 @@ from rich.console import Console
 from rich.progress import track
 
 from src.config.errors import ConfigError
+from src.config.paths import command, outputs_argument
 from src.jobs.backend import Backend
 from src.jobs.display import in_words
 from src.jobs.followed import Patience, settle
 from src.jobs.follower import hints
-from src.records.lost import mark_lost, missing
+from src.records.lost import driver_of, give_up, mark_lost, missing
 from src.records.mlflow.tracking import Tracker, TrackingError, UnpublishableError
 from src.records.record import Record, RecordError
 from src.records.store import (
@@ -51,7 +52,7 @@ class Findings:
     manifests: dict[str, SweepManifest] = field(default_factory=dict)
     records: dict[Path, Record] = field(default_factory=dict)
     ended: list[Path] = field(default_factory=list)  # without a record of their own
-    going_on: list[str] = field(default_factory=list)  # a line per sweep that a cluster still has runs of
+    going_on: list[str] = field(default_factory=list)  # a line per sweep with runs elsewhere
     silent: set[str] = field(default_factory=set)  # backends that cannot be asked from here
     calibrations: bool = False  # whether there are any
     calibrations_published: int = 0
@@ -112,7 +113,11 @@ def _finish(found: Findings, outputs: Path, manifest: SweepManifest, patience: P
     found.ended += mark_lost(outputs, manifest)
     backend = backend_of(manifest, outputs)
     left = missing(outputs, manifest)
-    if backend is None or is_alive(manifest.driver) or not left:
+    alive = is_alive(manifest.driver)
+    if alive is None and left and manifest.backend != "slurm":
+        found.going_on.append(_elsewhere(manifest, outputs, len(left)))
+        return
+    if backend is None or alive or not left:
         return
     where = f"{len(left)} runs, and nobody here can be asked about them"
     if manifest.backend not in found.silent:  # asking in vain may take a minute
@@ -125,6 +130,32 @@ def _finish(found: Findings, outputs: Path, manifest: SweepManifest, patience: P
         else:
             found.silent.add(manifest.backend)
     found.going_on.append(f"sweep {manifest.sweep} goes on: {where}; {hints(manifest.sweep, outputs)}")
+
+
+def _elsewhere(manifest: SweepManifest, outputs: Path, left: int) -> str:
+    """Of a sweep that another machine runs: what can be done."""
+    which = [f"sweep={manifest.sweep}", *outputs_argument(outputs)]
+    return (
+        f"sweep {manifest.sweep}: {left} runs without a record; its {driver_of(manifest)} cannot be asked from here: "
+        f"give this command there, or, if that machine is gone, {command('collect', *which, 'lost=true')}"
+    )
+
+
+def lose(manifest: SweepManifest, outputs: Path) -> list[Path]:
+    """Record as lost what a sweep left without a record whose machine is gone; returns those folders.
+
+    Raises:
+        ConfigError: somebody can be asked about it: its process lives, or SLURM has its jobs.
+    """
+    if manifest.backend == "slurm":
+        raise ConfigError(
+            f"sweep={manifest.sweep}: SLURM has its jobs and is asked about them; cancel=true gives them up"
+        )
+    if is_alive(manifest.driver):
+        raise ConfigError(
+            f"sweep={manifest.sweep}: its {driver_of(manifest)} lives and runs it; end that first (Ctrl-C)"
+        )
+    return give_up(outputs, manifest)
 
 
 def publish(found: Findings, outputs: Path, tracker: Tracker, console: Console) -> None:

@@ -1,9 +1,9 @@
 """The command line of bookkeeping, safe to repeat at any time: `python -m src.collect --help`.
 
 Publishes what is recorded and not yet published, records how runs ended that left no record, finishes sweeps;
-follows or cancels a sweep on a cluster. Exit status: 0 all is well; 1 a file is unreadable, a record is still
-unpublished, a cancelled job has not ended, or of a sweep that was followed some run ended in no finding; 2 a wrong
-command line.
+follows or cancels a sweep on a cluster; gives up one whose machine is gone. Exit status: 0 all is well; 1 a file is
+unreadable, a record is still unpublished, a cancelled job has not ended, or of a sweep that was followed some run
+ended in no finding; 2 a wrong command line.
 """
 
 import sys
@@ -13,7 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from src.bookkeeping import Findings, backend_of, look, publish, publish_calibrations
+from src.bookkeeping import Findings, backend_of, look, lose, publish, publish_calibrations
 from src.config.console import Terminal
 from src.config.errors import ConfigError
 from src.config.schema.root import CollectConf
@@ -55,12 +55,15 @@ def collect(conf: CollectConf, console: Console | None = None, patience: Patienc
     console = console or Terminal(highlight=False, soft_wrap=True)
     outputs = Path(conf.outputs).resolve()
     patience = patience or Patience(poll_s=conf.poll_s)
-    status = 0
-    if conf.watch:
+    status, given_up = 0, list[Path]()
+    if conf.lost:
+        given_up = lose(_sent(conf, outputs), outputs)
+    elif conf.watch:
         status = _watch(conf, outputs, console, patience)
     elif conf.cancel:
         status = _cancel(conf, outputs, console, patience)
     found = look(outputs, conf.sweep, patience)
+    found.ended += given_up
     try:
         if found.records or found.calibrations:
             tracker = open_tracker(conf.tracking)

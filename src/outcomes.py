@@ -34,6 +34,14 @@ _FULL = re.compile(
     r"No space left on device|Disk quota exceeded|File too large|File size limit exceeded", re.IGNORECASE
 )
 _ROOM = "room on the disks of outputs, temporary files (TMPDIR) and the compile cache; then the same command"
+# Of a compiler, in a process of its own or in one of inductor's: the machine's doing, not the code's.
+_KILLED = re.compile(
+    r"Killed signal terminated program|terminated abruptly|died with .*SIGKILL|error code -9\b", re.IGNORECASE
+)
+_HOST_MEMORY = (
+    "more host memory (on a cluster: gpu.slurm.mem_gib), or fewer compilers at a time "
+    "(TORCHINDUCTOR_COMPILE_THREADS=1, launch.compile_ahead=never); then the same command"
+)
 _DEVICE_FAULT = re.compile(r"CUDA error|(?:device|GPU) is lost|cudaError", re.IGNORECASE)
 _CPP_ERROR = re.compile(r"\.(?:cpp|h|cc):\d+:\d+: (?:fatal )?(error: .*)")
 _USER_CODE = re.compile(r'^\s*File "(.+)", line (\d+), in (\S+)', re.MULTILINE)
@@ -67,9 +75,11 @@ def ended(error: BaseException) -> RunEndedError:
         return RunEndedError(
             Outcome.OOM, _one_line(error), "a smaller batch or resolution, or a larger device"
         )
-    if full := _full_disk(chain):  # whoever it is that could not write: it says nothing of the scheme
+    if full := _said(chain, _FULL):  # whoever it is that could not write: it says nothing of the scheme
         return RunEndedError(Outcome.FAILED, f"a disk is full: {full}", _ROOM)
     if any(_is_compiler_error(e) for e in chain):
+        if killed := _said(chain, _KILLED):
+            return RunEndedError(Outcome.KILLED, f"a compiler was killed: {killed}", _HOST_MEMORY)
         said = _compiler_says(chain)
         remedy = next((known for pattern, known in _KNOWN_BUGS.items() if pattern in said), _OTHER_MODE)
         return RunEndedError(Outcome.COMPILE_ERROR, said, remedy)
@@ -108,11 +118,11 @@ def _chain(error: BaseException) -> list[BaseException]:
     return chain
 
 
-def _full_disk(chain: list[BaseException]) -> str:
+def _said(chain: list[BaseException], pattern: re.Pattern[str]) -> str:
     """The line that says so, also one of a compiler in a process of its own; empty: none does."""
     said = (f"{error}\n{getattr(error, 'stderr', '') or ''}" for error in chain)
     return next(
-        (_shortened(line.strip()) for text in said for line in text.splitlines() if _FULL.search(line)), ""
+        (_shortened(line.strip()) for text in said for line in text.splitlines() if pattern.search(line)), ""
     )
 
 

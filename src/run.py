@@ -72,6 +72,10 @@ def execute(
         from src.planning.needs.smaller import after_oom
 
         record.remedy = after_oom(run.cfg, run.device) or record.remedy
+    if record.outcome is Outcome.OOM and run:
+        from src.devices.crowded import withhold_if_crowded
+
+        withhold_if_crowded(record, run.device)
     return written(record, folder)
 
 

@@ -1,4 +1,5 @@
 import subprocess
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import torch
@@ -42,6 +43,12 @@ def backend_error():
 FULL_FOR_THE_COMPILER = subprocess.CalledProcessError(
     1, ["g++"], stderr="g++: error\nas: cannot write /tmp/x.o: No space left on device\n"
 )
+
+
+def told_by(command, status, stderr):
+    return lambda: raised(
+        compiler_error(), cause=subprocess.CalledProcessError(status, [command], stderr=stderr)
+    )
 
 
 def allocation_error():
@@ -97,6 +104,39 @@ def out_of_memory_while_compiling():
             Outcome.FAILED,
             "a disk is full: as: cannot write /tmp/x.o: No space left on device",
         ),
+        (
+            lambda: torch._inductor.exc.CppCompileError(
+                ["g++"], "g++: fatal error: Killed signal terminated program cc1plus\ncompilation terminated."
+            ),
+            Outcome.KILLED,
+            "a compiler was killed: g++: fatal error: Killed signal terminated program cc1plus",
+        ),
+        (
+            told_by("g++", 1, "g++: fatal error: Killed signal terminated program cc1plus"),
+            Outcome.KILLED,
+            "a compiler was killed: g++: fatal error",
+        ),
+        (
+            told_by("ptxas", -9, ""),
+            Outcome.KILLED,
+            "a compiler was killed: Command '['ptxas']' died with <Signals.",
+        ),
+        (
+            lambda: raised(compiler_error(), cause=RuntimeError("`ptxas` failed with error code -9")),
+            Outcome.KILLED,
+            "a compiler was killed: `ptxas` failed",
+        ),
+        (
+            lambda: raised(
+                compiler_error(),
+                cause=BrokenProcessPool(
+                    "A process in the process pool was terminated abruptly while running"
+                ),
+            ),
+            Outcome.KILLED,
+            "a compiler was killed: A process in the process pool",
+        ),
+        (told_by("g++", 1, "error code -91"), Outcome.COMPILE_ERROR, "non-zero exit status"),
         (lambda: RuntimeError("CUDA error: device-side assert"), Outcome.FAILED, "RuntimeError: CUDA error"),
     ],
 )
@@ -105,7 +145,9 @@ def test_what_an_exception_means(make, outcome, reason):
     assert end.outcome is outcome
     assert reason in end.reason
     curable = (
-        outcome in (Outcome.OOM, Outcome.COMPILE_ERROR) or "CUDA error" in reason or "disk is full" in reason
+        outcome in (Outcome.OOM, Outcome.COMPILE_ERROR, Outcome.KILLED)
+        or "CUDA error" in reason
+        or "disk is full" in reason
     )
     assert bool(end.remedy) == curable
 

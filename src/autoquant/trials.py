@@ -139,7 +139,7 @@ class Bench:
 def _finding(error: Exception) -> RunEndedError | None:
     """What an exception says of a candidate; None: it is a failure."""
     end = ended(error)
-    if end.outcome is not Outcome.FAILED:
+    if end.outcome.is_finding:
         return end
     return RunEndedError(Outcome.UNSUPPORTED, end.reason) if is_refusal(error) else None
 

@@ -124,11 +124,13 @@ def _launching(conf: LaunchConf, path: str) -> Iterator[str]:
 
 def _collecting(conf: CollectConf, path: str) -> Iterator[str]:
     yield from _folder(conf.outputs)
-    for name in ("watch", "cancel"):
+    for name in ("watch", "cancel", "lost"):
         if getattr(conf, name) and conf.sweep is None:
             yield f"{name}=true: of which sweep? give sweep=ID; the folders in {conf.outputs}/sweeps are the ids"
     if conf.watch and conf.cancel:
         yield "cancel=true: not with watch=true; cancelling waits until the jobs are over"
+    if conf.lost and (conf.watch or conf.cancel):
+        yield "lost=true: not with watch=true or cancel=true; it is for a sweep that nobody can be asked about"
 
 
 def _comparing(conf: CompareConf, path: str) -> Iterator[str]:

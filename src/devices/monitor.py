@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pynvml
 import torch
 
 from src.devices.device import GIB, Device
-from src.hardware.nvidia import nvml_handle
+from src.hardware.nvidia import Slice, nvml_handle, nvml_slice
 
 # NVML's reasons for a lower clock that make a round void. A power cap (SW) is not among them: it is how a large
 # matmul runs in steady state, so it is recorded as a state of the round.
@@ -41,6 +41,13 @@ class Reading:
         default_factory=dict
     )  # sm_mhz memory_mhz power_w temperature_c; CPU: cpu_mhz
     slowdowns: tuple[str, ...] = ()  # why it slows itself down
+
+
+class Holder(NamedTuple):
+    """Another process on a device."""
+
+    words: str
+    bytes: int | None  # of the device's memory; None: it cannot be told
 
 
 class Monitor(Protocol):
@@ -112,19 +119,25 @@ class CpuMonitor(Blind):
 class NvmlMonitor:
     """An NVIDIA device through NVML; a query that the device does not support is left out.
 
+    Of a MIG slice the clocks and the temperature are the whole device's. Its power and its energy are left out, and
+    what slows it down is not a reason against a round: other slices may be the cause.
+
     Args:
-        handle: NVML's, of the device.
+        handle: NVML's, of the whole device.
         idle: ids of processes that hold the device and have no work for it now.
+        part: the slice of the device that is used; None: all of it.
 
     Raises:
         pynvml.NVMLError: on reading, when the device is gone.
     """
 
-    def __init__(self, handle: Any, idle: Pids = tuple) -> None:
+    def __init__(self, handle: Any, idle: Pids = tuple, part: Slice | None = None) -> None:
         self.handle, self.blind, self._idle = handle, "", idle
-        self._queries = {name: query for name, query in _QUERIES.items() if self._supports(query)}
-        self._reasons = self._supports(pynvml.nvmlDeviceGetCurrentClocksEventReasons)
-        self._energy = self._supports(pynvml.nvmlDeviceGetTotalEnergyConsumption)
+        self._holders = part.handle if part else handle
+        of_it = {name: query for name, query in _QUERIES.items() if not (part and name == "power_w")}
+        self._queries = {name: query for name, query in of_it.items() if self._supports(query)}
+        self._reasons = not part and self._supports(pynvml.nvmlDeviceGetCurrentClocksEventReasons)
+        self._energy = not part and self._supports(pynvml.nvmlDeviceGetTotalEnergyConsumption)
 
     def _supports(self, query: Callable[[Any], Any]) -> bool:
         try:
@@ -147,19 +160,25 @@ class NvmlMonitor:
         return Reading(values, tuple(name for name, bit in _SLOWDOWNS.items() if bits & bit))
 
     def others(self) -> list[str]:
+        """Other compute processes, but for idle ones."""
+        return [holder.words for holder in self.holders()]
+
+    def holders(self) -> list[Holder]:
         """Other compute processes, but for idle ones.
 
         In a container pids may be the host's: then one of the listed is this one, and as many as are idle those.
         """
         ours = {os.getpid(), *self._idle()}
+        if self._holders is None:
+            return []
         try:
-            found = pynvml.nvmlDeviceGetComputeRunningProcesses(self.handle)
+            found = pynvml.nvmlDeviceGetComputeRunningProcesses(self._holders)
         except pynvml.NVMLError:
             return []
         if os.getpid() not in {process.pid for process in found}:
             unnamed = len(found) - len(ours)
-            return [f"{unnamed} processes of another namespace"] if unnamed > 0 else []
-        return [_in_words(process) for process in found if process.pid not in ours]
+            return [Holder(f"{unnamed} processes of another namespace", None)] if unnamed > 0 else []
+        return [Holder(_in_words(each), each.usedGpuMemory or None) for each in found if each.pid not in ours]
 
     def energy_j(self) -> float | None:
         """Joules since the driver was loaded; updated by the device some ten times a second."""
@@ -180,7 +199,8 @@ def open_monitor(device: Device, cpus: Sequence[int] = (), idle: Pids = tuple) -
         return Blind(f"no monitor for {device.kind}")
     try:
         pynvml.nvmlInit()
-        return NvmlMonitor(nvml_handle(pynvml, torch.cuda.get_device_properties(0)), idle)
+        properties = torch.cuda.get_device_properties(0)
+        return NvmlMonitor(nvml_handle(pynvml, properties), idle, nvml_slice(pynvml, properties))
     except pynvml.NVMLError as error:
         return Blind(f"NVML: {error}")
 

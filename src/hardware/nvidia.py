@@ -1,11 +1,12 @@
 """A CUDA device as torch's properties and NVML describe it. Nothing here starts torch or CUDA by itself."""
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from src.hardware.host import ROOT, text_of
 
@@ -119,8 +120,28 @@ def _ask(queries: dict[str, Query], handle: Callable[[Any], Any]) -> tuple[dict[
     return answers, left_out
 
 
+class Slice(NamedTuple):
+    """A part of a device (MIG) that torch takes for a whole one."""
+
+    handle: Any | None  # NVML's, of the part; None: it is not known which one
+
+
+def nvml_slice(nvml: Any, properties: Any) -> Slice | None:
+    """The part of a device that torch uses; None where it has all of it."""
+    uuid = str(getattr(properties, "uuid", "")).removeprefix("GPU-").removeprefix("MIG-")
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip()
+    names = [chosen] if chosen.startswith("MIG-") else []
+    for name in [*names, *([f"MIG-{uuid}"] if uuid else [])]:
+        with suppress(nvml.NVMLError):  # a whole device, by the second
+            return Slice(nvml.nvmlDeviceGetHandleByUUID(name))
+    return Slice(None) if names or "MIG" in str(getattr(properties, "name", "")) else None
+
+
 def nvml_handle(nvml: Any, properties: Any) -> Any:
-    """The handle of the very device that torch uses: NVML counts all devices, torch only the visible ones."""
+    """The handle of the very device that torch uses: NVML counts all devices, torch only the visible ones.
+
+    Of a MIG slice it is that of the whole device.
+    """
     uuid = str(getattr(properties, "uuid", "")).removeprefix("GPU-")
     try:
         return nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")

@@ -56,7 +56,7 @@ class Runs:
         """The run's settled configuration, which is in its new folder; None where it was measured before."""
         key, cfg = self.key(index)
         done = standing(self.outputs, key, cfg, progress.say)
-        if done is not None:
+        if done is not None and done.device:  # without a device this was the wrong machine: nothing was tried
             progress.start_run(label(cfg))
             self.records[index] = done
             self.manifest.add(key, done.attempt, skipped=True)

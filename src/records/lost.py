@@ -1,7 +1,6 @@
 """Records for runs that left none."""
 
 import contextlib
-import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ import yaml
 
 from src.records.identity import read_identity
 from src.records.pooled import pooled_record
-from src.records.record import RECORD_NAME, Outcome, Record, write_json
+from src.records.record import RECORD_NAME, Outcome, Record, write_new_json
 from src.records.store import SweepManifest, is_alive, run_folder
 
 _GROUPS = ("model", "quant", "compile", "gpu", "task")
@@ -34,8 +33,26 @@ def mark_lost(outputs: Path, manifest: SweepManifest) -> list[Path]:
     folders = [
         folder for folder, run in _missing(outputs, manifest) if not (run.get("job") or run.get("array"))
     ]
-    driver = f"process {manifest.driver.get('pid', '?')} on {manifest.driver.get('host', '?')}"
-    reason = f"the sweep's driver ({driver}) is gone and the run left no record"
+    return _lost(folders, manifest, "")
+
+
+def give_up(outputs: Path, manifest: SweepManifest) -> list[Path]:
+    """Record as lost what a sweep left without a record, as somebody says that its driver's machine is gone.
+
+    Returns:
+        Those folders; what an earlier sweep had sent is not among them.
+    """
+    folders = [folder for folder, run in _missing(outputs, manifest) if not run.get("adopted")]
+    return _lost(folders, manifest, ", as src.collect was told,")
+
+
+def driver_of(manifest: SweepManifest) -> str:
+    """A sweep's driver in words."""
+    return f"process {manifest.driver.get('pid', '?')} on {manifest.driver.get('host', '?')}"
+
+
+def _lost(folders: list[Path], manifest: SweepManifest, how: str) -> list[Path]:
+    reason = f"the sweep's driver ({driver_of(manifest)}) is gone{how} and the run left no record"
     remedy = "run the sweep's command again: what is recorded is skipped"
     return [f for f in folders if record_end(f, manifest, Outcome.LOST, reason, remedy)]
 
@@ -82,15 +99,7 @@ def _identified(folder: Path, manifest: SweepManifest) -> Record:
 
 def _write_unless_there(record: Record, folder: Path) -> bool:
     """Write the record unless the run itself has written one in this very moment."""
-    temporary = folder / f".lost.{os.getpid()}.json"
-    write_json(temporary, asdict(record))
-    try:
-        os.link(temporary, folder / RECORD_NAME)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink()
-    return True
+    return write_new_json(folder / RECORD_NAME, asdict(record))
 
 
 def _axes(folder: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The record of one run: one JSON file, schema-versioned, written atomically."""
 
+import errno
 import json
 import os
 import tempfile
@@ -13,6 +14,8 @@ SCHEMA_VERSION = 1
 RECORD_NAME = "record.json"
 _UMASK = os.umask(0o022)
 os.umask(_UMASK)  # there is no other way to read it
+# of a file system without hard links
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 EMULATED = "emulated"  # in a verdict's place: the timing is not that of the scheme's own kernels
 
 
@@ -106,6 +109,31 @@ def write_json(path: Path, content: Any) -> None:
         if isinstance(error, OSError):  # of a handle it does not know which file
             error.filename = error.filename or str(path)
         raise
+
+
+def write_new_json(path: Path, content: Any) -> bool:
+    """As `write_json`, unless the file is there; whether it was not: of several writers one is the first.
+
+    Where the file system has no hard links, two that write in the same instant may both take themselves for it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    own = Path(name)
+    try:
+        write_json(own, content)
+        os.link(own, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if path.exists():
+            return False
+        own.replace(path)
+    finally:
+        own.unlink(missing_ok=True)
+    return True
 
 
 def renamed(metrics: dict[str, float]) -> dict[str, float]:

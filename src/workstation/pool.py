@@ -24,7 +24,7 @@ from src.config.schema.cluster import SlurmRequest
 from src.devices.visible import start_alone
 from src.jobs.backend import JobState
 from src.jobs.states import ABANDONED
-from src.records.record import RecordError, write_json
+from src.records.record import RecordError, write_json, write_new_json
 from src.records.store import MANIFEST_NAME, is_alive, process, read_manifest, sweep_folder, this_process
 from src.workstation.starting import apart, uninterrupted
 
@@ -201,20 +201,20 @@ def _sweep(job: str) -> str:
 
 def _made(folder: Path, content: dict[str, Any]) -> bool:
     """Make the file that decides what becomes of a job; whether it was not there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with (folder / _STATE_NAME).open("x", encoding="utf-8") as file:
-            json.dump(content, file)
-    except FileExistsError:
-        return False
-    return True
+    return write_new_json(folder / _STATE_NAME, content)
 
 
 def _content(folder: Path) -> dict[str, Any] | None:
-    """What ``job.json`` says; None: nobody has started or cancelled the job."""
+    """What ``job.json`` says; None: nobody has started or cancelled the job.
+
+    One that cannot be read tells no more than that the sweep's process was about to start the job.
+    """
     try:
         return dict(json.loads((folder / _STATE_NAME).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except ValueError:  # it is just being written
-        return {"process": this_process()}
+    except ValueError:  # the disk was full, or the machine went down
+        try:
+            return {"process": read_manifest(folder.parents[1] / MANIFEST_NAME).driver}
+        except RecordError:
+            return {}

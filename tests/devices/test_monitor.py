@@ -133,6 +133,45 @@ def test_a_sweep_s_own_compilers_are_no_others(nvml, monkeypatch, listed, others
     assert len(monitor.others()) == (1 if listed[0] > 900_000 else 2)
 
 
+SLICE = "5b8a4d0e-7c1f-5d0a-9a53-0b7d1c9e2f11"
+A_SLICE = "NVIDIA H100 80GB HBM3 MIG 1g.10gb"
+
+
+@pytest.mark.parametrize(
+    ("name", "uuid", "chosen", "seen"),
+    [
+        (A_SLICE, SLICE, None, ["pid 4242 (1.00 GiB)"]),
+        (A_SLICE, "", f"MIG-{SLICE},MIG-another", ["pid 4242 (1.00 GiB)"]),
+        ("a GPU whose driver gives slices its own name", SLICE, None, ["pid 4242 (1.00 GiB)"]),
+        (A_SLICE, "", "0", []),  # one of them, but which?
+    ],
+)
+def test_a_slice_is_not_taken_for_the_whole_device(nvml, monkeypatch, name, uuid, chosen, seen):
+    """The device's energy, its power and its processes are those of other slices too."""
+
+    def by_uuid(asked):
+        if asked == f"MIG-{SLICE}":
+            return "slice"
+        raise pynvml.NVMLError_NotFound(pynvml.NVML_ERROR_NOT_FOUND)
+
+    own, foreign = process(os.getpid(), 3), process(4242, 1)
+    held = {"slice": [own, foreign], "parent": [own, foreign, process(4243, 9)]}
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", by_uuid)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByPciBusId", lambda _: "parent")
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetComputeRunningProcesses", held.__getitem__)
+    properties = SimpleNamespace(name=name, uuid=uuid, pci_domain_id=0, pci_bus_id=1, pci_device_id=0)
+    monkeypatch.setattr(monitors.torch.cuda, "get_device_properties", lambda _: properties)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    nvml.reasons = pynvml.nvmlClocksEventReasonHwSlowdown
+    monitor = open_monitor(CUDA)
+    assert monitor.others() == seen
+    assert monitor.energy_j() is None
+    assert monitor.read() == monitors.Reading({"sm_mhz": 1980.0, "memory_mhz": 2619.0, "temperature_c": 61.0})
+
+
 def test_where_nvml_is_missing_the_monitor_says_so(monkeypatch):
     def missing():
         raise pynvml.NVMLError_LibraryNotFound(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from src.processes.caches import share_caches
 from src.processes.isolated import EndedBy, Preloaded
 from tests.fork_server import own_fork_server
 from tests.launching import jobs
@@ -48,19 +47,6 @@ def is_gone(pid: int) -> bool:
             return True
         time.sleep(0.05)
     return False
-
-
-@pytest.mark.parametrize("name", ["größe #1 it's", 'say "hi"'])
-def test_compiled_code_lies_where_torch_can_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    """With a double quote in its path torch would find no vector units: then it lies below TMPDIR."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
-    share_caches(tmp_path / name)
-    folder = os.environ["TORCHINDUCTOR_CACHE_DIR"]
-    assert folder.startswith(str(tmp_path / name / "cache")) == ('"' not in name)
-    assert '"' not in folder
 
 
 def test_a_job_answers_and_its_output_goes_to_the_log(server: Preloaded, tmp_path: Path) -> None:

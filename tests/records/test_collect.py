@@ -108,6 +108,40 @@ def test_runs_of_a_living_driver_are_left_alone(outputs):
     assert parent.info.status == "RUNNING"
 
 
+@pytest.mark.parametrize("backend", ["", "submitit_local"])
+def test_a_sweep_whose_machine_is_gone_is_given_up_when_that_is_said(outputs, backend):
+    folders = [make_run(outputs, f"key{i}", "s", record=i == 0) for i in range(3)]
+    manifest = make_sweep(outputs, "s", folders)
+    manifest.driver["host"], manifest.backend = "a-node-that-was", backend
+    if backend:  # its jobs were that machine's too
+        manifest.runs[1]["job"] = manifest.runs[1]["array"] = "qp-s-0"
+    manifest.write(outputs)
+    status, text = run_collect(outputs)
+    assert (status, outcomes(outputs)) == (0, ["ok"])
+    assert f"process {os.getpid()} on a-node-that-was cannot be asked from here" in text
+    assert "sweep=s" in text
+    assert "lost=true" in text
+    status, text = run_collect(outputs, sweep="s", lost=True)
+    assert status == 0
+    assert "2 runs left no record and have one now: 2 lost" in text
+    assert read_record(folders[1] / "record.json").outcome is Outcome.LOST
+    assert outcomes(outputs) == ["lost", "lost", "ok"]
+    assert run_collect(outputs, sweep="s", lost=True) == (0, "0 published, 3 already there, 0 unreadable\n")
+
+
+@pytest.mark.parametrize(
+    ("backend", "said"), [("", "lives and runs it"), ("slurm", "SLURM has its jobs and is asked about them")]
+)
+def test_a_sweep_that_somebody_can_be_asked_about_is_not_given_up(outputs, backend, said):
+    folder = make_run(outputs, "key", "s", record=False)
+    manifest = make_sweep(outputs, "s", [folder])
+    manifest.backend = backend
+    manifest.write(outputs)
+    with pytest.raises(ConfigError, match=said):
+        run_collect(outputs, sweep="s", lost=True)
+    assert not (folder / "record.json").exists()
+
+
 RUNNING = f"{'17':64}{'RUNNING':24}{'0:0':16}{'0':12}{'h100-1':128}{'None':256}"
 CANCELLED = f"{'17':64}{'CANCELLED':24}{'0:0':16}{'0':12}{'':128}{'None':256}"
 UNKNOWN = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
@@ -191,7 +225,14 @@ def test_the_command_line(outputs, monkeypatch, capsys):
     command = [sys.executable, "-m", "src.collect", f"outputs={outputs}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "1 published, 0 already there, 0 unreadable\n"), done.stderr
-    for arguments in (["sweep=none"], ["--watch"], ["cancel=true"], ["sweep=s", "--watch", "cancel=true"]):
+    for arguments in (
+        ["sweep=none"],
+        ["--watch"],
+        ["cancel=true"],
+        ["lost=true"],
+        ["sweep=s", "--watch", "cancel=true"],
+        ["sweep=s", "cancel=true", "lost=true"],
+    ):
         monkeypatch.setattr(sys, "argv", ["collect.py", f"outputs={outputs}", *arguments])
         assert main() == 2
         assert capsys.readouterr().err.count("\n") == 1

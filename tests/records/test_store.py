@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 from run_folders import make_run, make_sweep
 
-from src.records.record import Outcome, Record, RecordError, read_record, write_json
+from src.records.record import (
+    Outcome,
+    Record,
+    RecordError,
+    read_record,
+    write_json,
+    write_new_json,
+)
 from src.records.store import (
     is_alive,
     iter_records,
@@ -113,3 +120,29 @@ def test_a_process_is_known_by_more_than_its_id():
     child.communicate(b"\n")
     assert is_alive(json.loads(done.stdout)) is False
     assert is_alive(me | {"pid": 1}) is False
+
+
+@pytest.mark.parametrize("error", [None, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_of_several_writers_one_is_the_first_with_or_without_hard_links(tmp_path, monkeypatch, error):
+    """FAT, many FUSE and object stores have none."""
+
+    def no_link(*_):
+        raise OSError(error, "no hard links here")
+
+    if error is not None:
+        monkeypatch.setattr(os, "link", no_link)
+    path = tmp_path / "new" / "record.json"
+    assert write_new_json(path, {"by": "the first"}) is True
+    assert write_new_json(path, {"by": "the second"}) is False
+    assert json.loads(path.read_text()) == {"by": "the first"}
+    assert [file.name for file in path.parent.iterdir()] == ["record.json"]
+
+
+def test_a_disk_that_is_full_is_not_taken_for_one_without_hard_links(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", full)
+    with pytest.raises(OSError, match="No space"):
+        write_new_json(tmp_path / "record.json", {})
+    assert not list(tmp_path.iterdir())

@@ -292,6 +292,34 @@ def test_whether_a_sweeps_process_lives_is_asked_once_for_all_that_waits(
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize(("driven", "state"), [(False, "FAILED"), (True, "RUNNING")])
+def test_a_job_whose_file_was_never_filled_ends_with_the_sweeps_own_process(
+    tmp_path: Path, driven: bool, state: str
+) -> None:
+    """A full disk, or the power went."""
+    make_manifest(tmp_path, ["qp-s-0_0"], sweep="s", driven=driven)
+    job = tmp_path / "sweeps/s/submitit_local/qp-s-0_0"
+    job.mkdir(parents=True)
+    (job / "job.json").touch()
+    assert states(DevicePool(tmp_path), ["qp-s-0_0"]) == [state]
+
+
+def test_a_disk_that_is_full_leaves_no_half_of_a_jobs_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    pool = DevicePool(tmp_path)
+    pool.submit("qp-s-0", SlurmRequest(), [Sleep()], tmp_path / "sweeps/s/submitit_local")
+    with monkeypatch.context() as patched:
+        patched.setattr("json.dump", full)
+        with pytest.raises(OSError, match="No space"):
+            DevicePool(tmp_path).cancel(["qp-s-0"])
+    assert not list(tmp_path.glob("sweeps/s/submitit_local/qp-s-0/*"))
+    assert states(pool, ["qp-s-0"]) == ["PENDING"]
+
+
 def test_an_interrupt_while_a_job_starts_leaves_no_process_that_nobody_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

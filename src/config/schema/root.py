@@ -190,6 +190,7 @@ class CollectConf:
     outputs: str = "outputs"
     watch: bool = False  # follow the sweep until every run has a record; also as the flag --watch
     cancel: bool = False  # cancel the sweep's jobs
+    lost: bool = False  # give up the sweep's runs, as the machine of its process is gone
     poll_s: float = bounded(10.0, min=0.2)  # between two looks at the queue
 
 

@@ -81,6 +81,7 @@ def _together(runs: Sequence[Run], tell: Callable[[str], None], kept: Kept) -> l
     """Runs in the same rounds, each recorded as `execute` does it, its output in its own log."""
     from hydra.utils import get_method
 
+    from src.devices.crowded import withhold_if_crowded
     from src.outcomes import ending_in
     from src.records.environment import environment
     from src.tasks.execution import opened, written
@@ -99,6 +100,7 @@ def _together(runs: Sequence[Run], tell: Callable[[str], None], kept: Kept) -> l
         log_to(run.folder / "run.log")
         with ending_in(run.record):
             yield
+        withhold_if_crowded(run.record, run.device)
 
     measure = get_method(runs[0][0].task.together)
     for run in measure(contexts, turn) if contexts else ():
