@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from src.analysis.across import ends
-from src.analysis.runs.frame import WORKLOAD, Row, compared, model_level
+from src.analysis.runs.frame import WEIGHTS, WORKLOAD, Row, compared, model_level
 from src.analysis.verdicts import percent, workload_text
 from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
 
@@ -62,7 +62,7 @@ def _told(row: Row, whole: Row, margin: float) -> str:
     found = against(row, whole)
     facts = [f"{found.ratio:.2f}×, {found.ci_low:.2f}–{found.ci_high:.2f}"]
     gained_db = row["quality/sqnr_db"] - whole["quality/sqnr_db"]
-    if not math.isnan(gained_db):
+    if not math.isnan(gained_db) and row[WEIGHTS].equals(whole[WEIGHTS]):
         facts.append(f"SQNR {gained_db:+.1f} dB")
     saved = [percent(each["memory/saved"]) for each in (row, whole)]
     if all(saved):

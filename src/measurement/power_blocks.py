@@ -16,6 +16,7 @@ from typing import Any
 from scipy.special import stdtrit
 
 from src.config.schema.measure import MeasureConf
+from src.measurement.energy import Meter, Spent
 from src.measurement.paired import Arms
 from src.measurement.rounds import Round, Rounds
 from src.statistics.speedup import SpeedupEstimate
@@ -36,6 +37,7 @@ class Block:
         default_factory=dict
     )  # power_w: one value, from the energy counter
     slowdowns: list[str] = field(default_factory=list)  # for another reason than the power cap
+    spent: Spent | None = None  # by the counter, over its counted rounds
 
     def count(self, taken: Round) -> None:
         """Add a round; NVML's own power, a mean over about a second, is left out."""
@@ -71,6 +73,12 @@ class PowerBlocks:
     def slowdowns(self) -> list[str]:
         """Why the device slowed itself down in some of the blocks, power aside."""
         return sorted({name for block in self.blocks for name in block.slowdowns})
+
+    def spent(self, arm: str) -> Spent | None:
+        """What one arm's blocks drew over their counted rounds; None where the counter did not tell of each."""
+        told = [block.spent for block in self.blocks if block.arm == arm]
+        found = [each for each in told if each]
+        return sum(found[1:], start=found[0]) if found and len(found) == len(told) else None
 
     def rounds(self) -> Rounds:
         """All counted rounds, by arm, with the device's state in each arm's blocks."""
@@ -121,14 +129,16 @@ def _measured(name: str, arms: Arms) -> Block:
     block, started = Block(name), time.perf_counter()
     while time.perf_counter() - started < SETTLE_S:
         arms.round(call, calls)
-    joules, settled = arms.monitor.energy_j(), time.perf_counter()
+    meter, settled = Meter(arms.monitor), time.perf_counter()
+    meter.read()
     while time.perf_counter() - settled < BLOCK_S - SETTLE_S or not block.ms:
         taken = arms.round(call, calls)
+        meter.read(calls)
         if not taken.clock_failed:
             block.count(taken)
-    used, seconds = arms.monitor.energy_j(), time.perf_counter() - settled
-    if joules is not None and used is not None:
-        block.states["power_w"] = [(used - joules) / seconds]
+    block.spent = meter.spent()
+    if block.spent:
+        block.states["power_w"] = [block.spent.joules / block.spent.seconds]
     return block
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from src.analysis.answers.advice import advised
 from src.analysis.answers.picks import answers
+from src.analysis.ladder import others
 from src.analysis.provenance import Provenance, provenance, warnings
 from src.analysis.runs.apart import Apart, asked_sweep
 from src.analysis.runs.frame import VERDICTS, compared, model_level, standing, tidied, tidy
@@ -113,7 +114,7 @@ def _report(
 ) -> Report:
     runs, outputs = standing(frame), Path(conf.outputs)
     found = provenance(runs, outputs, tracker)
-    answered, unanswered = answers(runs)
+    answered, unanswered = answers(runs, others(apart.steps) if len(apart.steps) else None)
     return Report(
         runs=runs,
         breakeven=breakeven,

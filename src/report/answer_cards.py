@@ -39,11 +39,9 @@ def answer_section(found: Sequence[Advised], left: int = 0) -> str:
 
 def _card(each: Advised, *, opened: bool) -> str:
     picks = "".join(_pick(one) for one in each.advice)
-    runs = each.answer.runs
-    of = f"of {runs} treatments measured" if runs > 1 else "of the one treatment measured"
-    of = "; ".join(filter(None, [of, words.weights(each.answer)]))
+    of = "; ".join(filter(None, [words.measured(each.answer), words.weights(each.answer)]))
     return (
-        f'<article class="answer"><h4>{escape(words.place(each.answer))} <small>{of}</small></h4>'
+        f'<article class="answer"><h4>{escape(words.place(each.answer))} <small>{escape(of)}</small></h4>'
         f'<div class="picks">{picks}</div><div class="below">{"".join(_below(each.advice, opened))}</div></article>'
     )
 

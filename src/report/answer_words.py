@@ -1,6 +1,7 @@
 """An answer in words, for the page and for the terminal."""
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
@@ -96,6 +97,20 @@ def weights(answer: Answer) -> str:
     return _RANDOM_SAYS if answer.first["weights"] == _RANDOM else ""
 
 
+def measured(answer: Answer) -> str:
+    """``of the one treatment measured; 1 more with another treatment: 1.42× (1.41–1.43) …``."""
+    of = f"of {answer.runs} treatments measured" if answer.runs > 1 else "of the one treatment measured"
+    if not answer.besides:
+        return of
+    best = answer.besides[0]
+    kinds = (
+        f"{len(answer.besides)} more with {'other treatments' if answer.besides[1:] else 'another treatment'}"
+    )
+    led = "the fastest " if answer.besides[1:] else ""
+    added = " + ".join(re.findall(r"[\w.]+", str(best["treatment"])))
+    return f"{of}; {kinds}: {led}{speedup(best)} {treatment_text(best)}, of {added}, see Step by step"
+
+
 def rivals(pick: Pick) -> str:
     """What the pick cannot be told apart from; empty where it stands alone."""
     named = [f"{treatment_text(row)} {speedup(row)}" for row in pick.rivals[:_MOST_RIVALS]]
@@ -133,5 +148,6 @@ def paragraph(answers: Sequence[Answer]) -> str:
         use, *facts = (LEAVE, pick.why) if pick.row is None else filter(None, sentence(pick))
         told.append(f"{', '.join([f'{goals(pick)}: **{use}**', *facts])}{others}.")
     more = f" {len(answers) - 1} more answers are in the report." if len(answers) > 1 else ""
-    where = "; ".join(filter(None, [f"{place(first)}, on {first.first['device']}", weights(first)]))
+    besides = [measured(first)] if first.besides else []
+    where = "; ".join(filter(None, [f"{place(first)}, on {first.first['device']}", *besides, weights(first)]))
     return f"{where}. {' '.join(told)}{more}"

@@ -93,7 +93,8 @@ def _answer(console: Console, each: Advised) -> None:
     """What to use on one workload: a head, then each pick, its pieces below each other."""
     device = each.answer.first["device"]
     console.print(Text(f"{words.place(each.answer)}, on {device}", style="bold"))
-    if note := words.weights(each.answer):
+    besides = words.measured(each.answer) if each.answer.besides else ""
+    if note := "; ".join(filter(None, [besides, words.weights(each.answer)])):
         console.print(Padding(Text(note, style="dim"), (0, 0, 0, 2)))
     for advice in each.advice:
         console.print(Padding(Text(f"{words.goals(advice.pick)}:"), (0, 0, 0, 2)))

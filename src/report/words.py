@@ -7,7 +7,7 @@ import pandas as pd
 
 from src.analysis.baselines import faster_dtypes, fastest_modes
 from src.analysis.layer_rules import layer_rules
-from src.analysis.runs.frame import compared, devices, model_level
+from src.analysis.runs.frame import WEIGHTS, compared, devices, model_level
 from src.analysis.shapes import Case, bounds, number
 from src.analysis.verdicts import not_run
 from src.config.schema.model import PIPELINE
@@ -214,11 +214,14 @@ def _quality(runs: pd.DataFrame) -> Iterator[str]:
     one_forward = runs["quality/sqnr_db"].notna() & (runs["target"] != PIPELINE)
     helps = runs[(runs["verdict"] == Verdict.HELPS) & one_forward]
     if len(helps):
-        worst = helps.iloc[int(helps["quality/sqnr_db"].argmin())]
-        yield (
-            f"Of the {_runs(len(helps))} that help, the lowest SQNR is {worst['quality/sqnr_db']:.1f} dB "
-            f"({worst['quant']}, {worst['model']})."
-        )
+        alike = [
+            rows for _, rows in helps.groupby(WEIGHTS, sort=False)
+        ]  # others' SQNR is not to be ranked with
+        worst = [rows.iloc[int(rows["quality/sqnr_db"].argmin())] for rows in alike]
+        told = [f"{each['quality/sqnr_db']:.1f} dB ({each['quant']}, {each['model']})" for each in worst]
+        each = ", of each setting of model.weights" if told[1:] else ""
+        many = f"{_runs(len(helps))} that help and have an SQNR of one call"
+        yield f"Of the {many} the lowest{each} is {', '.join(told)}."
 
 
 def _intervals(runs: pd.DataFrame) -> Iterator[str]:

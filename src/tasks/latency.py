@@ -229,7 +229,7 @@ def timed_of(
     """The rounds, with the energy and the host's time of both arms, measured now."""
     baseline, sizes = fastest(arms, rounds, run), rounds.calls_per_round
     energies = {"baseline_": (baseline, sizes[0]), "": (treated, sizes[1])}
-    timed = Timed(rounds, [watch], energy_j(energies, watch.monitor, run), blocks=blocks)
+    timed = Timed(rounds, [watch], energy_j(energies, watch.monitor, run, blocks), blocks=blocks)
     times = {"baseline_": (baseline, rounds.baseline_ms), "": (treated, rounds.treated_ms)}
     timed.host |= host_times(times, run)
     return timed

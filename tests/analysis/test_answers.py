@@ -13,8 +13,11 @@ from src.analysis.answers.advice import advised
 from src.analysis.answers.commands import repeat, surer
 from src.analysis.answers.picks import Goal, answers
 from src.analysis.answers.places import elsewhere, gpu_of
-from src.analysis.runs.frame import standing, tidy
+from src.analysis.ladder import others
+from src.analysis.runs.frame import standing, steps_of, tidied, tidy
+from src.analysis.runs.tracked.source import Runs, attempts
 from src.analysis.runs.tracked.tracker import Tracker
+from src.analysis.shapes import breakeven_table
 from src.analysis.verdicts import random_weights
 from src.app.arguments import parse
 from src.app.command_line import CommandLine
@@ -27,6 +30,7 @@ from src.report.runs.filters import Filters
 from src.report.runs.links import RunLinks
 from src.report.runs.pictures import pictures_section
 from src.report.terminal import closing
+from src.report.words import sentences
 from tests.analysis.synthetic import made
 
 FASTEST, SMALLEST, GOOD = Goal
@@ -78,6 +82,37 @@ def test_where_none_keeps_the_quality_the_nearest_is_named(framed):
     assert found[GOOD].row is None
     told = "the one that helps does not keep it, the nearest is int4wo · default 1.40× (1.39–1.41), 18.2 dB"
     assert [*words.sentence(found[GOOD])] == [f"leave it unquantized: {told}"]
+
+
+def test_quality_is_not_ranked_across_different_weights(framed):
+    """An SQNR of other weights says nothing of this one's: the thinner ones would always look better."""
+    thin = made("a", 1.4, quant="int4wo", params={"model.weights.std": "0.02"})
+    usual = made("b", 1.3, quant="float8dq", params={"model.weights.std": "null"})
+    usual.record.metrics["quality/sqnr_db"] = 21.0
+    frame = framed([thin, usual])
+    told = picks(frame)[GOOD].why
+    assert told.startswith("none of the 2 that help keeps it; their SQNR are of different model.weights")
+    (line,) = [line for line in sentences(frame, breakeven_table(frame), 0.02) if "SQNR" in line]
+    for part in ("of each setting of model.weights", "21.0 dB", "18.2 dB"):
+        assert part in line
+
+
+def test_what_quantizes_among_other_things_is_told_beside_the_answer(store):
+    more = '["quant", "recipe.fused_qkv"]'
+    runs = [made("a", 1.33), made("b", 1.42, quant="float8dq", params={"treatment": more}),
+            made("c", 1.9, batch=4, params={"treatment": more}),
+            made("d", 1.8, quant="none", params={"treatment": '["recipe.fused_qkv"]'})]  # fmt: skip
+    name, _ = store.experiment(runs)
+    found = attempts(Runs(Tracker(TrackingConf(name="s", uri=store.uri), name).runs()))
+    rows = standing(tidied(found, 0.02))
+    ((answer,), _) = answers(rows, others(steps_of(found, 0.02)))
+    assert [row["quant"] for row in answer.besides] == ["float8dq"]
+    assert words.measured(answer) == (
+        "of the one treatment measured; 1 more with another treatment: 1.42× (1.41–1.43) float8dq · default, "
+        "of quant + recipe.fused_qkv, see Step by step"
+    )
+    assert "1.42×" in words.paragraph([answer])
+    assert words.measured(answers(rows)[0][0]) == "of the one treatment measured"
 
 
 def test_a_gain_within_a_slower_compile_mode_is_none(framed):

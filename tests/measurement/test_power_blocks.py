@@ -77,7 +77,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> CappedDevice:
     clock = SimpleNamespace(
         perf_counter=lambda: device.now_s, perf_counter_ns=lambda: round(device.now_s * 1e9)
     )
-    for module in ("timers.timer", "measurement.paired", "measurement.power_blocks"):
+    for module in ("timers.timer", "measurement.paired", "measurement.energy", "measurement.power_blocks"):
         monkeypatch.setattr(f"src.{module}.time", clock)
     return device
 

@@ -250,6 +250,23 @@ def test_a_further_process_has_blocks_where_the_first_had_some(
     assert ("process 2: at the power cap, as the first was not" in record.reason) == (capped and not blocks)
 
 
+@pytest.mark.usefixtures("quick_blocks")
+@pytest.mark.parametrize(
+    ("blocks", "energy_s", "told"), [(True, 0.0, "power blocks"), (False, 0.01, "windows")]
+)
+def test_a_record_says_where_its_joules_come_from(compose, execute_run, monkeypatch, blocks, energy_s, told):
+    monkeypatch.setattr("src.tasks.arms.timing.stands_at_cap", lambda _: blocks)
+    record = execute_run(
+        compose(*SMALL_LINEAR, "quant=int8wo", "measure.budget_s=0.1", "measure.cache=warm",
+                f"measure.energy_s={energy_s}")
+    )  # fmt: skip
+    assert record.outcome is Outcome.OK, record.reason
+    assert record.metrics["energy/per_sample_j"] > 0
+    assert {name: each["from"] for name, each in record.details["energy"].items()} == {
+        "baseline_per_call": told, "per_call": told,
+    }  # fmt: skip
+
+
 def test_alternating_rounds_do_not_tell_the_arms_power_apart(compose, execute_run, monkeypatch):
     """NVML's power is a mean over a second: of both arms."""
     monkeypatch.setattr("src.tasks.arms.timing.open_monitor", lambda *_: Capped())

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from src.analysis.across import ends
-from src.analysis.runs.frame import WORKLOAD, Row, compared, model_level
+from src.analysis.runs.frame import WEIGHTS, WORKLOAD, Row, compared, model_level
 from src.analysis.verdicts import decibels, interval_text, speedup_text, treatment_text
 from src.config.schema.model import PIPELINE
 from src.statistics.speedup import Verdict
@@ -17,6 +17,7 @@ GOOD_SQNR_DB = 30.0  # the quality that the third answer asks for
 GOOD_SQNR = f"SQNR ≥ {GOOD_SQNR_DB:.0f} dB"
 _MOST = 24  # answers
 _CONTROL = "none"
+_QUANT = '"quant"'  # in a treatment's list
 _AS_SMALL = 1.01  # memory within 1 % of the least counts as equal
 _LAST = {PIPELINE: 0, "denoiser": 1}  # whole images first, then the denoiser, then its parts
 
@@ -47,13 +48,17 @@ class Answer:
     first: Row  # any run of the workload, for its names
     runs: int  # treatments that were compared
     picks: list[Pick]
+    besides: list[Row] = field(
+        default_factory=list
+    )  # quantized and treated otherwise in one arm, fastest first
 
 
-def answers(runs: pd.DataFrame) -> tuple[list[Answer], int]:
+def answers(runs: pd.DataFrame, others: pd.DataFrame | None = None) -> tuple[list[Answer], int]:
     """One answer per device and workload that was compared with anything; whole images before parts of models.
 
     Args:
         runs: standing rows.
+        others: those with another treatment than quantizing alone; what quantizes too is told beside an answer.
 
     Returns:
         The answers, and how many more there would be: of very many workloads the first are answered.
@@ -64,7 +69,20 @@ def answers(runs: pd.DataFrame) -> tuple[list[Answer], int]:
     new = ~group.duplicated()
     firsts = [(row, n) for (_, row), n in zip(ran[new].iterrows(), group[new].tolist(), strict=True)]
     firsts.sort(key=lambda first: (str(first[0]["device"]), _order(first[0])))
-    return [_answer(ran[group == number]) for _, number in firsts[:_MOST]], max(0, len(firsts) - _MOST)
+    found = [_answer(ran[group == number]) for _, number in firsts[:_MOST]]
+    told = [replace(each, besides=_besides(each.first, others)) for each in found]
+    return told, max(0, len(firsts) - _MOST)
+
+
+def _besides(first: Row, others: pd.DataFrame | None) -> list[Row]:
+    """Of the same device and workload, those that quantize among other things."""
+    if others is None or others.empty:
+        return []
+    told = compared(others)
+    told = told[told["treatment"].str.contains(_QUANT, regex=False) & ~told["withheld"]]
+    place = ["device", *WORKLOAD]
+    alike = told[(told[place].fillna("") == first[place].fillna("")).all(axis=1)] if len(told) else told
+    return [row for _, row in alike.sort_values("speedup/ratio", ascending=False).iterrows()]
 
 
 def _order(row: Row) -> tuple[int, str, float, float]:
@@ -130,17 +148,25 @@ def _good(rows: pd.DataFrame) -> Pick:
         best = kept.iloc[int(kept["scale/ms"].argmin())]
         return Pick((Goal.GOOD,), best, rivals=_rivals(best, good))
     if len(pays):
-        known = pays[pays["quality/sqnr_db"].notna()].sort_values("quality/sqnr_db", ascending=False)
-        nearest = f", the nearest is {_told(known.iloc[0])}, {_sqnr(known.iloc[0])}" if len(known) else ""
         many = (
             f"none of the {len(pays)} that help keeps"
             if len(pays) > 1
             else "the one that helps does not keep"
         )
-        return Pick((Goal.GOOD,), None, f"{many} it{nearest}")
+        return Pick((Goal.GOOD,), None, f"{many} it{_nearest(pays)}")
     if good.empty:
         return Pick((Goal.GOOD,), None, "no treatment keeps it")
     return Pick((Goal.GOOD,), None, _none_helps(good), nearest=_best(good))
+
+
+def _nearest(pays: pd.DataFrame) -> str:
+    """Which comes closest to the quality; none is called so where their weights are not the same."""
+    known = pays[pays["quality/sqnr_db"].notna()].sort_values("quality/sqnr_db", ascending=False)
+    if known.empty:
+        return ""
+    if len(known[WEIGHTS].drop_duplicates()) > 1:
+        return "; their SQNR are of different model.weights, so none is called the nearest"
+    return f", the nearest is {_told(known.iloc[0])}, {_sqnr(known.iloc[0])}"
 
 
 def _keeps_quality(rows: pd.DataFrame) -> "pd.Series[bool]":

@@ -27,12 +27,13 @@ WORKLOAD = ["model", "target", "batch", "resolution", "frames", "dtype"]
 TREATMENT = ["quant", "compile", "variant"]
 CELL = [*WORKLOAD, *SHAPE, *TREATMENT, "device", "task"]  # what makes two runs measurements of the same thing
 MODES_OF = [*WORKLOAD, *SHAPE, "device", "task"]  # what compile modes are compared within
+WEIGHTS = ["weights", "weights_id", "weights_std"]  # an SQNR is compared within one setting of them
 PLACE = ["device", "dtype", "quant", "variant", "compile"]  # what a map over M and K x N is of
 TRAINING = "training"  # the task that compares steps of a training
 _WHOLE = "train"  # the task that trains from scratch
 _COLUMNS = [
     *("run_key", "sweep", "sweeps", "outcome", "reason", "remedy", "attempt", *CELL, "gpu"),
-    *("device_name", "device_identity", *MANNER, "cache", "weights", "verdict", "withheld", "finding"),
+    *("device_name", "device_identity", *MANNER, "cache", *WEIGHTS, "verdict", "withheld", "finding"),
     *("treatment", "step", "steps"),
     *("interval", "started_at", "run_id", *METRICS),
 ]

@@ -37,7 +37,7 @@ class MeasureConf:
     )  # auto: cold for a part of a model, flushed before each call
     energy_s: float = bounded(
         2.0, min=0.0, key=False
-    )  # of each of an arm's two windows on the energy counter
+    )  # at least, of each of an arm's two windows on the energy counter; at the power cap the blocks tell of energy
     warm_compile: bool = True  # time the first call again from the cache, after the steady state
     startup: bool = aside(True)  # of packages: start in fresh processes, from them and by torch.compile
     ceilings: bool = aside(True)  # measure the device's bandwidth and matmul rates, once per device

@@ -12,7 +12,7 @@ from src.context import RunContext
 from src.devices.device import Device
 from src.devices.load import Load, cpu_load
 from src.devices.monitor import Blind, Monitor, Pids, open_monitor
-from src.measurement.energy import energy_per_call_j
+from src.measurement.energy import Spent, energy_per_call
 from src.measurement.paired import Arms, Conditions, measure_alone
 from src.measurement.power_blocks import PowerBlocks, measure_power_blocks, stands_at_cap
 from src.measurement.rounds import Rounds, rounds_in_turn
@@ -150,14 +150,38 @@ def watched(device: Device, work: Callable[[], Any], idle: Pids = tuple) -> Iter
         watch.others.update(watch.monitor.others())
 
 
-def energy_j(arms: dict[str, tuple[Arm, int]], monitor: Monitor, run: RunContext) -> dict[str, float]:
-    """Joules per call by metric prefix; none for flushed caches, as flushing would be counted."""
+def energy_j(
+    arms: dict[str, tuple[Arm, int]], monitor: Monitor, run: RunContext, blocks: PowerBlocks | None = None
+) -> dict[str, float]:
+    """Joules per call by metric prefix; none for flushed caches, as flushing would be counted.
+
+    Of the blocks at the power cap where there are some, else of windows. ``details.energy`` says which, and how far
+    the counter's steps leave each arm unsure.
+
+    Args:
+        arms: by metric prefix, each with how many of its calls make a round.
+        monitor: reads the counter.
+        run: its context.
+        blocks: of the arms ``baseline_`` and the treated one.
+    """
     if not arms or cold_caches(run.cfg) or monitor.energy_j() is None:
         return {}
-    calls, sizes = [arm.call for arm, _ in arms.values()], [size for _, size in arms.values()]
-    with run.phase("energy"):
-        joules = energy_per_call_j(calls, sizes, run.device, monitor, run.cfg.measure.energy_s)
-    return dict(zip(arms, joules, strict=False))
+    how, found = "power blocks", _of_blocks(blocks)
+    if not found and run.cfg.measure.energy_s > 0:
+        calls, sizes = [arm.call for arm, _ in arms.values()], [size for _, size in arms.values()]
+        with run.phase("energy"):
+            spent = energy_per_call(calls, sizes, run.device, monitor, run.cfg.measure.energy_s)
+        how, found = "windows", dict(zip(arms, spent, strict=False))
+    for prefix, each in found.items():
+        told = {"from": how, "calls": each.calls, "seconds": each.seconds, "error": each.error}
+        run.record.details.setdefault("energy", {})[f"{prefix}per_call"] = told
+    return {prefix: each.per_call_j for prefix, each in found.items()}
+
+
+def _of_blocks(blocks: PowerBlocks | None) -> dict[str, Spent]:
+    arms = {"baseline_": blocks.spent("A"), "": blocks.spent("B")} if blocks else {}
+    found = {prefix: spent for prefix, spent in arms.items() if spent}
+    return found if len(found) == len(arms) else {}
 
 
 def host_times(arms: dict[str, tuple[Arm, list[float]]], run: RunContext) -> dict[str, HostTime]:

@@ -39,6 +39,8 @@ NO_STEP = "null"  # ladder.step of a run that is on none
 QUANTIZED = '["quant"]'  # a run's usual treatment
 ALONE = {  # options that are columns of their own -> what an attempt without one is taken to have
     "weights": ("model.weights.source", ""),
+    "weights_id": ("model.weights.id", ""),
+    "weights_std": ("model.weights.std", ""),
     "own_margin": ("measure.margin", str(MeasureConf.margin)),
     "confidence": ("measure.confidence", str(MeasureConf.confidence)),
     "drift": ("measure.in_turn_drift", str(MeasureConf.in_turn_drift)),
