@@ -13,6 +13,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.quantpay._launcher import measures
+from hydra_plugins.quantpay.local_launcher import LocalLauncher
 from hydra_plugins.quantpay.sweeper import CheckedSweeper
 from src.config.schema.search import SearchConf
 
@@ -88,7 +89,7 @@ class BreakevenSweeper(CheckedSweeper):
             searches = self._searches()
         search = Search(searches, self._conf.max_runs or budget(searches))
         outputs = Path(str(self._config.outputs))
-        notes = Notes(outputs, self._axis, self._along, self._combinations, self._apart)
+        notes = Notes(outputs, self._axis, self._along, self._combinations, self._apart, self._devices)
         returns: list[Sequence[JobReturn]] = []
         if self._config.plan:
             search.run(partial(self._launched, search, returns))
@@ -120,6 +121,7 @@ class BreakevenSweeper(CheckedSweeper):
         from src.app.composing.loader import checked_jobs
         from src.config.aliases import aliases
         from src.search.axis import AxisSearch
+        from src.search.devices import device_names
         from src.search.forecasts import forecaster, guesses, refuse_unchanged
 
         last = len(self._along) - 1
@@ -130,10 +132,16 @@ class BreakevenSweeper(CheckedSweeper):
         margin = configs[0].measure.margin
         self._confidences = [first.measure.confidence for first in configs[::2]]
         outputs = Path(configs[0].outputs)
-        known = forecaster(outputs, self._conf.imports, aliases("quant", self._loader), margin)
+        self._devices = device_names(configs[::2], isinstance(self._launcher, LocalLauncher))
+        known = forecaster(
+            outputs, self._conf.imports, aliases("quant", self._loader), margin, filter(None, self._devices)
+        )
+        asked = zip(configs[::2], configs[1::2], self._combinations, self._devices, strict=True)
         return [
-            AxisSearch(self._along, guesses(known, first, last, self._along), first.measure.margin)
-            for first, last in zip(configs[::2], configs[1::2], strict=True)
+            AxisSearch(
+                self._along, guesses(known, first, last, self._along, words, device), first.measure.margin
+            )
+            for first, last, words, device in asked
         ]
 
     def _launched(

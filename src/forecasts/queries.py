@@ -1,16 +1,18 @@
 """`predict=FILE.csv`: the shapes that a user asks about."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from src.config.errors import ConfigError
+from src.config.schema.quant import QuantConf
 from src.forecasts.evidence.cells import OWN, PLACE, SHAPE, is_cpu
 from src.forecasts.evidence.csv_rows import RefusedError, Row, read_table
 from src.forecasts.forecast import Query
 
 NEEDS = ("M", "K", "N", "quant")
+_NOT_KERNELS = ("quant.layers", "quant.components", "quant.where", "quant.via", "quant.min", "quant.emulate")
 _CPU = "cpu"  # whichever is known
 
 
@@ -85,3 +87,10 @@ def device_named(asked: str, devices: list[str]) -> str:
     if len(named) > 1:
         raise RefusedError(f"device={asked}: may be {' or '.join(named)}; write more of the name")
     return named[0] if named else asked
+
+
+def named(conf: QuantConf, words: Sequence[str]) -> str:
+    """A scheme with the options that make other kernels of it, as cells have it: `int4wo (group_size=64)`."""
+    given = [word.lstrip("+") for word in words if word.lstrip("+").startswith("quant.")]
+    options = sorted(word.removeprefix("quant.") for word in given if not word.startswith(_NOT_KERNELS))
+    return f"{conf.name} ({', '.join(options)})" if options and not conf.candidates else conf.name

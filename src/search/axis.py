@@ -25,7 +25,8 @@ _SURE = (
 )
 _MOST_FORETOLD = 3  # crossings of a forecast that are followed
 _SIGNS = {Verdict.HELPS: 1, Verdict.HURTS: -1}
-_BRACKET, _EDGE = 2.0, 1.0  # urgency, before what only might be
+_END, _BRACKET, _EDGE = 4.0, 2.0, 1.0  # urgency, before what only might be
+_TRUST = 0.5  # of the bridge's standard deviation: a forecast narrows it to no less
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class AxisSearch:
     def _first(self) -> Iterator[Want]:
         ends = {0, len(self.values) - 1}
         for index in sorted(ends | set(self._foretold())):
-            yield Want(index, _BRACKET, 1)
+            yield Want(index, _END if index in ends else _BRACKET, 1)
 
     def _foretold(self) -> Iterator[int]:
         """Around each crossing that the forecast has: the nearest values at which it is sure, on both sides."""
@@ -203,9 +204,12 @@ class AxisSearch:
 
     def _into_holes(self) -> Iterator[Want]:
         """Nothing told a speedup so far: the middle of the widest part, twice at most beyond the ends."""
-        left = [index for index in range(len(self.values)) if index not in self.points]
-        if left and len(self.points) < _NEAREST:
-            yield Want(left[len(left) // 2], _EDGE, 1)
+        asked = [-1, *sorted(self.points), len(self.values)]
+        parts = [left for a, b in pairwise(asked) if (left := self._left(a, b))]
+        if parts and len(self.points) < _NEAREST:
+            widest = max(parts, key=lambda left: self._at[left[-1]] - self._at[left[0]])
+            middle = (self._at[widest[0]] + self._at[widest[-1]]) / 2
+            yield Want(min(widest, key=lambda index: abs(self._at[index] - middle)), _EDGE, 1)
 
     def _doubt(self, index: int, a: int | None, b: int | None) -> float:
         """Probability that a value has a verdict against those of its measured neighbours."""
@@ -227,7 +231,7 @@ class AxisSearch:
         if with_guesses:
             guess = self._guess(index)
             mean += guess.log - sum(shares[each] * self._guess(each).log for each in ends)
-            variance = min(variance, guess.spread**2)
+            variance = min(variance, max(guess.spread**2, _TRUST**2 * variance))
         return mean, math.sqrt(variance + noise) or 1e-9
 
     def _has_guesses(self, a: int, b: int) -> bool:

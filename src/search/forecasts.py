@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +13,7 @@ from src.config.schema.root import AUTO, GpuConf, RootConf
 from src.forecasts.evidence.cells import OWN, SHAPE, is_cpu, own_cells, together
 from src.forecasts.evidence.imports import read_imports
 from src.forecasts.forecast import Forecaster, Query, Z
+from src.forecasts.queries import named
 from src.search.axis import Guess
 
 _FEWEST = 8  # cells that anything is fitted to
@@ -20,15 +21,26 @@ Shape = tuple[int, int, int]  # M, K, N
 
 
 def forecaster(
-    outputs: Path, imports: Sequence[str], aliases: Mapping[str, str], margin: float
+    outputs: Path,
+    imports: Sequence[str],
+    aliases: Mapping[str, str],
+    margin: float,
+    devices: Iterable[str] = (),
 ) -> Forecaster | None:
     """Everything fitted to what is known; None where that is next to nothing.
+
+    Args:
+        outputs: with the runs so far.
+        imports: files of what others measured.
+        aliases: other names of schemes -> this program's.
+        margin: a speedup within it is neutral.
+        devices: that are measured on, by their full names.
 
     Raises:
         ConfigError: an imported file cannot be read.
     """
     own, _ = recorded(outputs, margin) if (outputs / "runs").is_dir() else (pd.DataFrame(), {})
-    cells = together(own_cells(own), read_imports(imports, aliases).cells)
+    cells = together(own_cells(own), read_imports(imports, aliases).cells, devices)
     return Forecaster(cells, margin) if len(cells) >= _FEWEST else None
 
 
@@ -47,7 +59,12 @@ def refuse_unchanged(axis: str, first: RootConf, last: RootConf) -> None:
 
 
 def guesses(
-    known: Forecaster | None, first: RootConf, last: RootConf, values: Sequence[int]
+    known: Forecaster | None,
+    first: RootConf,
+    last: RootConf,
+    values: Sequence[int],
+    words: Sequence[str] = (),
+    device: str = "",
 ) -> list[Guess | None]:
     """The forecast of each value of an axis; None where nothing is known, and for all of a whole model.
 
@@ -56,25 +73,36 @@ def guesses(
         first: the run at the first of the values.
         last: the run at the last of them.
         values: of the axis.
+        words: overrides of both; options of the scheme among them make another kernel of it.
+        device: the name of the one that they run on; empty: not known.
     """
     shapes = _shapes(first, last, values)
-    device = None if known is None else device_like(known.cells, first.gpu)
-    if known is None or device is None or not shapes:
+    like = None if known is None else device_like(known.cells, first.gpu, device)
+    if known is None or like is None or not shapes:
         return [None] * len(values)
-    there = known.cells[known.cells["device"] == device]
+    there = known.cells[known.cells["device"] == like]
     dtype = str(there["dtype"].mode().iloc[0]) if first.dtype == AUTO else first.dtype
-    place = (device, first.compile.name, dtype)
-    found = known([Query(*place, *shape, first.quant.name) for shape in shapes])
+    place = (like, first.compile.name, dtype)
+    quant = named(first.quant, words)
+    found = known([Query(*place, *shape, quant) for shape in shapes])
     rows = zip(found["speedup"], found["low"], found["high"], strict=True)
     return [guess_of(*map(float, row)) for row in rows]
 
 
-def device_like(cells: pd.DataFrame, gpu: GpuConf) -> str | None:
-    """The known device that a run's is taken for: of those that match it the newest own one, else an imported one."""
+def device_like(cells: pd.DataFrame, gpu: GpuConf, device: str = "") -> str | None:
+    """The known device that a run's is taken for: of its name, which has a CPU's threads in it.
+
+    Of an entry for one kind of GPU else the newest own one that it matches, else an imported one; of any other only
+    where the device's name is not known.
+    """
     own = cells[cells["source"] == OWN]["device"]
     names = list(dict.fromkeys([*reversed(own.tolist()), *cells["device"]]))
+    if device in names:
+        return device
     if gpu.match:
         names = [name for name in names if re.search(gpu.match, name)]
+    elif device:
+        names = []
     elif gpu._target_.endswith(".CpuDevice"):
         names = [name for name in names if is_cpu(name)]
     else:  # any device of this machine: the one that was measured here

@@ -17,6 +17,7 @@ from src.search.found import BreakEven, break_evens, in_words
 from src.search.search import Asked, Search
 from src.statistics.speedup import Verdict
 
+FOLDER = "searches"  # of `outputs`
 STATE_NAME, TABLE_NAME = "search.json", "breakeven.csv"
 _COLUMNS = ("direction", "m", "m_low", "m_high", "last", "last_verdict", "first", "first_verdict")
 _ASIDE = re.compile(r"(outputs|tracking|plan|rerun|launch)\b")  # overrides that ask no other question
@@ -53,6 +54,7 @@ class Notes:
         values: of the axis.
         combinations: the overrides of each.
         apart: what tells each from the others, by key.
+        devices: the names of those that they run on: machines that share `outputs` do not go on with one search.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Notes:
         values: Sequence[int],
         combinations: Sequence[Sequence[str]],
         apart: Sequence[Mapping[str, str]],
+        devices: Sequence[str],
     ) -> None:
         self.axis, self.name, self.values, self.apart = (
             axis,
@@ -70,8 +73,8 @@ class Notes:
             list(apart),
         )
         counting = [[each for each in job if not _ASIDE.match(each)] for job in combinations]
-        question = json.dumps([axis, self.values, counting])
-        self.folder = outputs / "searches" / hashlib.sha256(question.encode()).hexdigest()[:12]
+        question = json.dumps([axis, self.values, counting, list(devices)])
+        self.folder = outputs / FOLDER / hashlib.sha256(question.encode()).hexdigest()[:12]
 
     def asked(self) -> list[Asked]:
         """What an earlier process asked for; nothing where there was none, or its notes cannot be read."""

@@ -60,7 +60,7 @@ class Search:
         wants = [(want, number) for number, each in enumerate(self.searches) for want in each.wanted()]
         wants.sort(key=lambda item: (-item[0].urgency, item[1], item[0].index))
         narrowing = [(want, number) for want, number in wants if want.urgency >= _NARROWS]
-        left = self.most - len(self.asked)
+        left = max(0, self.most - len(self.asked))  # more may have been asked before, under a larger budget
         batch = [(number, want.index) for want, number in narrowing[:left]]
         left -= sum(want.cost for want, _ in narrowing)
         for want, number in wants[len(narrowing) :]:

@@ -62,6 +62,25 @@ def test_the_device_is_the_one_asked_for_else_the_one_measured_here(compose: Com
     assert device_like(made_cells(), compose("gpu=auto").gpu) == DEVICE
 
 
+def test_a_device_of_another_name_is_no_guide(compose: Compose) -> None:
+    few, many = (f"AMD EPYC (Zen 5), {threads} threads" for threads in (2, 64))
+    cpus = made_cells(device=few)
+    assert device_like(cpus, compose("gpu=cpu").gpu, few) == few
+    assert device_like(cpus, compose("gpu=cpu").gpu, many) is None
+    assert device_like(cpus, compose("gpu=auto").gpu, "NVIDIA H100") is None
+    h100 = made_cells(source="grid.csv", device="NVIDIA H100 80GB HBM3")
+    assert (
+        device_like(h100, compose("gpu=h100").gpu, "NVIDIA H100 PCIe (80 GiB, 350 W)")
+        == "NVIDIA H100 80GB HBM3"
+    )
+
+
+def test_a_scheme_with_options_is_another_kernel(known: Forecaster, compose: Compose) -> None:
+    ends = at(compose, VALUES, "model.dims.M", "model.dims.K=3072")
+    assert all(guesses(known, *ends, VALUES, words=["quant.layers.exclude=[x]"]))
+    assert guesses(known, *ends, VALUES, words=["quant.granularity=PerTensor"]) == [None] * 4
+
+
 def test_an_axis_that_a_layer_does_not_have_is_refused(compose: Compose) -> None:
     ends = at(compose, [64, 1024], "resolution", "model.dims.M=256", "model.dims.K=3072")
     with pytest.raises(

@@ -129,6 +129,43 @@ def test_a_batch_has_the_next_values_of_all_combinations() -> None:
     assert search.batch() == [(0, 0), (0, last), (1, 0), (1, last)]
 
 
+def test_a_search_that_has_spent_its_runs_already_asks_for_none() -> None:
+    curve, rng = slope(6.0), random.Random(0)
+
+    def every(batch: list[tuple[int, int]]) -> list[Point | None]:
+        return [measured(VALUES[index], curve, 0.0, rng) for _, index in batch]
+
+    first = Search([AxisSearch(VALUES) for _ in range(4)], most=16)
+    assert first.run(every)
+    assert len(first.asked) == 16
+    again = Search([AxisSearch(VALUES) for _ in range(4)], most=14)
+    assert again.run(every, first.asked)
+    assert again.asked == first.asked
+
+
+def test_every_combination_has_its_ends_before_any_has_what_is_foretold() -> None:
+    values = VALUES[::3]
+    guesses = [Guess(math.sin(math.log(value)), 0.01) for value in values]  # crosses 1 three times
+    search = Search([AxisSearch(values, guesses) for _ in range(6)], most=16)
+    batch = search.batch()
+    assert len(batch) == 16
+    assert {(number, end) for number in range(6) for end in (0, len(values) - 1)} <= set(batch)
+
+
+def test_holes_are_followed_by_the_middle_of_the_widest_part_between_them() -> None:
+    search = AxisSearch(VALUES)
+    asked = []
+    while wanted := search.wanted():
+        for want in wanted:
+            asked.append(want.index)
+            search.tell(want.index, Point(VALUES[want.index], why="unsupported"))
+    last = len(VALUES) - 1
+    assert asked[:2] == [0, last]
+    logs = [math.log(VALUES[index]) / math.log(VALUES[-1]) for index in asked]
+    assert logs[2] == pytest.approx(0.5, abs=0.03)
+    assert min(abs(logs[3] - quarter) for quarter in (0.25, 0.75)) < 0.05
+
+
 def test_what_one_combination_does_not_need_another_may_take() -> None:
     search = searched([lambda value: 0.7, hump(5.0), lambda value: -0.7])
     taken = [sum(number == each for number, _ in search.asked) for each in range(3)]
@@ -182,13 +219,22 @@ def test_notes_and_break_evens_of_points_with_and_without_a_recorded_error(
         run = made("a", speedup, spread=0.02).record
         run.metrics |= {"speedup/error": error} if error == error else {}
         search.searches[0].tell(index, point_of(search.searches[0].values[index], run))
-    notes = Notes(tmp_path, "M", [16, 64, 256], [[]], [{}])
+    notes = Notes(tmp_path, "M", [16, 64, 256], [[]], [{}], [""])
     notes.write(search)
     (each,) = json.loads((notes.folder / STATE_NAME).read_text())["combinations"]
     assert [point.get("error") for point in each["points"]] == 3 * [error if error == error else None]
     (found,) = break_evens(search.searches[0])
     assert found.at is not None
     assert 64 < found.at.low < found.at.m < found.at.high < 256
+
+
+def test_searches_of_two_machines_in_one_outputs_are_two(tmp_path: Path) -> None:
+    one, other, again = (
+        Notes(tmp_path, "M", VALUES, [["gpu=cpu"]], [{}], [device])
+        for device in ("AMD EPYC, 2 threads", "AMD EPYC, 8 threads", "AMD EPYC, 2 threads")
+    )
+    assert one.folder == again.folder
+    assert one.folder != other.folder
 
 
 # ---- forecasts
@@ -208,6 +254,13 @@ def test_a_forecast_saves_runs_and_a_wrong_one_is_found_out() -> None:
         assert found.last.value <= math.exp(6.5) <= found.first.value
         assert runs(search) <= len(VALUES) // 4
     assert runs(right) < runs(plain)
+
+
+def test_a_forecast_that_is_very_sure_of_another_curve_hides_no_crossing() -> None:
+    """The truth helps in the middle, the forecast of another kernel says that it hurts a little everywhere."""
+    flat = [Guess(-0.15, 0.001)] * len(VALUES)
+    search = searched([hump(5.0)], guesses=[flat])
+    assert [str(found.direction) for found in break_evens(search.searches[0])] == ["up", "down"]
 
 
 @pytest.mark.parametrize("foretold", [False, True])

@@ -20,7 +20,7 @@ from src.forecasts.models.layer_times import Chosen, LayerTimes, untimed
 from src.forecasts.models.notes import notes
 from src.forecasts.models.rest import Rest, Work, computed_rest, measured_rest, runs_of
 from src.forecasts.models.whole import Whole, put_together
-from src.forecasts.queries import usual_place
+from src.forecasts.queries import named, usual_place
 from src.forecasts.reach import Shape
 from src.planning.cards import card_of
 from src.planning.needs.footprint import Footprints
@@ -30,7 +30,6 @@ from src.treatments.layers import LayerRow, why_not
 _SURE = 0.95  # that what is slower than 1 even without its unknown layers hurts; the rest of it is a forecast
 NO_GAIN = "no candidate is foretold to help"
 _OWN_DEVICE = "AutoDevice"  # of conf/gpu: whatever this machine has
-_NOT_KERNELS = ("quant.layers", "quant.components", "quant.where", "quant.via", "quant.min", "quant.emulate")
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class ModelForecaster:
     def asked(self, cfg: RootConf, words: Sequence[str] = ()) -> AskedModel:
         """What is asked; nothing is foretold yet."""
         place = self._place(cfg)
-        return AskedModel(replace(cfg, dtype=place.dtype), place, _named(cfg.quant, words), Forecast(UNKNOWN))
+        return AskedModel(replace(cfg, dtype=place.dtype), place, named(cfg.quant, words), Forecast(UNKNOWN))
 
     def of_layers(self, asked: AskedModel, chosen: Chosen) -> AskedModel:
         """What is foretold of a run whose layers are treated so."""
@@ -225,10 +224,3 @@ def gaining(conf: QuantConf, told: Mapping[str, Forecast]) -> list[str]:
 def _why_not(conf: QuantConf, row: LayerRow, requires: RequiresConf) -> str:
     inside = row.component in conf.components
     return why_not(row, conf.layers, requires) if inside else f"{row.component} is not in quant.components"
-
-
-def _named(conf: QuantConf, words: Sequence[str]) -> str:
-    """A scheme with the options that make other kernels of it, as cells have it: `int4wo (group_size=64)`."""
-    given = [word.lstrip("+") for word in words if word.lstrip("+").startswith("quant.")]
-    options = sorted(word.removeprefix("quant.") for word in given if not word.startswith(_NOT_KERNELS))
-    return f"{conf.name} ({', '.join(options)})" if options and not conf.candidates else conf.name
