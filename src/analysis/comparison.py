@@ -5,7 +5,7 @@ interval of a change holds both sides' own noise and what processes differ by.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from src.analysis.across import lacking
 from src.analysis.latencies import Runs, by_key, latency, runs_of
 from src.analysis.matching import matched
 from src.analysis.runs.facts import VERSIONS
-from src.analysis.runs.frame import CELL, Row, standing, tidied
+from src.analysis.runs.frame import CELL_OF_ALL, Row, all_compared, standing
 from src.analysis.runs.recorded import as_runs
 from src.analysis.runs.tracked.source import Runs as Sources
 from src.analysis.runs.tracked.source import attempts
@@ -28,6 +28,8 @@ MENDED, FASTER, PAYS_MORE = "mended", "faster", "pays more"
 SAME, UNDECIDED, NEITHER = "same", "undecided", "runs in neither"
 CHANGES = (BROKE, SLOWER, PAYS_LESS, MENDED, FASTER, PAYS_MORE, UNDECIDED, SAME, NEITHER)
 WORSE = (BROKE, SLOWER, PAYS_LESS)
+_MANNERS = {"cache": "caches were", "pairing": "arms were", "rounds": "speedups come from"}
+_AGAINST = {"baseline_dtype": "the fastest unquantized dtype was"}
 Times = tuple[Runs, Runs]  # the runs of one cell that its times come from, before and after
 
 
@@ -58,6 +60,7 @@ class Compared:
     time: Change | None = None  # of the quantized arm; None: one side has none
     baseline: Change | None = None  # of the unquantized one
     speedup: Change | None = None
+    why: str = ""  # what of how the sides were measured keeps them from being compared, or their speedups
 
 
 @dataclass(frozen=True)
@@ -132,10 +135,10 @@ def compare(before: Side, after: Side, margin: float, between: float) -> Compari
     names = ("before", "after")
     read = [as_runs(s.records, side=name) for name, s in zip(names, (before, after), strict=True)]
     found = attempts(Sources([run for runs, _ in read for run in runs]))
-    frame = tidied(found, margin)
+    frame = all_compared(found, margin)
     sides = [frame[frame["run_key"].str.startswith(f"{name}/")].copy() for name in names]
     for each in sides:
-        each["stands"] = ~each.sort_values(["finding", "started_at"], ascending=False).duplicated(CELL)
+        each["stands"] = ~each.sort_values(["finding", "started_at"], ascending=False).duplicated(CELL_OF_ALL)
     first, second = (standing(each) for each in sides)
     pairs = matched(first, second, dict(zip(found["run_key"], found["options"], strict=True)))
     measured = by_key(before.records), by_key(after.records)
@@ -168,10 +171,25 @@ def _cell(before: Row, after: Row, times: Times, margin: float, between: float) 
         return Compared(what, before, after)
     if before["withheld"] or after["withheld"]:
         return Compared(UNDECIDED, before, after)
+    if why := _unlike(before, after, _MANNERS):
+        return Compared(UNDECIDED, before, after, why=why)
     confidence = float(after["confidence"])
     time, baseline = (_time(times, arm, between, confidence) for arm in ("", "baseline_"))
     speedup = _speedup(before, after, between, confidence)
+    if why := _unlike(before, after, _AGAINST):
+        what = _what(time, None, margin)
+        return Compared(UNDECIDED if what == SAME else what, before, after, time, why=why)
     return Compared(_what(time, speedup, margin), before, after, time, baseline, speedup)
+
+
+def _unlike(before: Row, after: Row, names: Mapping[str, str]) -> str:
+    """In what the sides were not measured alike, as far as both say it."""
+    told = (
+        f"{words} {before[name]} before, {after[name]} after"
+        for name, words in names.items()
+        if before[name] and after[name] and before[name] != after[name]
+    )
+    return "; ".join(told)
 
 
 def _what(time: Change | None, speedup: Change | None, margin: float) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from src.analysis.across import ends
-from src.analysis.runs.frame import WORKLOAD, Row
+from src.analysis.runs.frame import MODEL, WORKLOAD, Row
 from src.analysis.runs.tracked.source import BESIDES, NO_STEP
 from src.analysis.runs.typed import ASKED
 from src.records.record import Outcome
@@ -92,9 +92,9 @@ def ladders(rows: pd.DataFrame) -> list[Ladder]:
     """
     on_steps = rows[~rows["step"].isin(["", NO_STEP])]
     on_steps = on_steps.assign(_mode=[text.partition(BESIDES)[0] for text in on_steps["compile"]])
-    same = on_steps.groupby([*WORKLOAD, "steps"], dropna=False)["device"]
+    same = on_steps.groupby([*WORKLOAD, MODEL, "steps"], dropna=False)["device"]
     on_steps["device"] = same.transform(_of_one_device)
-    keys = ["device", *WORKLOAD, "steps"]
+    keys = ["device", *WORKLOAD, MODEL, "steps"]
     groups = on_steps.groupby(keys, dropna=False, sort=False)
     return [ladder for _, part in groups for ladder in _ladders(part)]
 

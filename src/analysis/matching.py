@@ -6,19 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
-from src.analysis.runs.frame import CELL
-from src.analysis.runs.tracked.variants import is_same_treatment
+from src.analysis.runs.frame import CELL_OF_ALL
+from src.analysis.runs.tracked.variants import CACHE, is_same_treatment
 
 Pairs = list[tuple[int, int]]
 Options = Mapping[str, str]
-_NO_VARIANT = [name for name in CELL if name not in ("variant", "device")]
+_NO_VARIANT = [name for name in CELL_OF_ALL if name not in ("variant", "device")]
 
 
 def matched(before: pd.DataFrame, after: pd.DataFrame, options: Mapping[str, str]) -> Pairs:
     """Places of the same cell on both sides.
 
-    First those whose treatments have the same options; then those that differ only in options that one side does not
-    know, as its schema is another one. What could be held against several others is held against none.
+    First those whose treatments have the same options, measured with the same caches; then those that differ only in
+    the caches, or in options that one side does not know, as its schema is another one. What could be held against
+    several others is held against none.
 
     Args:
         before: standing runs of one side.
@@ -42,7 +43,9 @@ def _cells(
     """Cell -> place -> the options of its treatment."""
     cells: dict[tuple[str, ...], dict[int, Options]] = defaultdict(dict)
     for place, (_, row) in enumerate(side.iterrows()):
-        cells[tuple(str(row[name]) for name in columns)][place] = json.loads(options[row["run_key"]])
+        cells[tuple(str(row[name]) for name in columns)][place] = json.loads(options[row["run_key"]]) | {
+            CACHE: row["cache"]
+        }
     return cells
 
 

@@ -83,7 +83,9 @@ def warnings(runs: pd.DataFrame, found: Provenance, replaced: int) -> list[str]:
     unfinished = runs[~runs["finding"]]
     checks = {
         f"{found.pairing['in_turn']} of {found.records} records were measured with their arms in turn, not "
-        "interleaved: drift between the arms is not in their intervals.": found.pairing["in_turn"],
+        "interleaved: their wide intervals hold the drift that may lie between the arms.": found.pairing[
+            "in_turn"
+        ],
         f"{withheld} of {_runs(len(ran))} withhold their verdict, for other processes kept the machine busy: "
         "they are in no break-even, and the same command measures them again.": withheld,
         f"{undecided} of {_runs(len(ran))} with a speedup are inconclusive: their intervals cross the margin; "

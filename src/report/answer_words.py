@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from src.analysis.answers.picks import GOOD_SQNR, Answer, Goal, Pick
-from src.analysis.runs.frame import Row
+from src.analysis.runs.frame import CACHED, MODEL, Row
 from src.analysis.verdicts import decibels, interval_text, milliseconds, speedup_text, treatment_text
 from src.config.schema.model import PIPELINE
 
@@ -27,7 +27,7 @@ def place(answer: Answer) -> str:
     parts += [f"batch {row['batch']}"] if pd.notna(row["batch"]) else []
     parts.append(_OF.get(str(row["target"]), f"its {row['target']}"))
     parts += [str(row["dtype"])] if row["dtype"] not in ("bfloat16", "") else []
-    return ", ".join(parts)
+    return ", ".join(filter(None, [*parts, row[MODEL], row[CACHED]]))
 
 
 def goals(pick: Pick) -> str:

@@ -26,7 +26,8 @@ from src.analysis.comparison import (
     Comparison,
     Side,
 )
-from src.analysis.runs.frame import devices
+from src.analysis.runs.frame import Row, devices
+from src.analysis.runs.tracked.source import QUANTIZED
 from src.analysis.verdicts import interval_text, milliseconds, speedup_text, treatment_text, workload_text
 from src.report.graphics.markup import Cell, definitions, number_cell, table, text_cell
 from src.report.graphics.palette import ENDED, VERDICTS, Look
@@ -128,20 +129,30 @@ def _times(cell: Compared) -> str:
 
 def _speedups(cell: Compared) -> str:
     told = [f"{speedup_text(row)} {interval_text(row)}".strip() for row in (cell.before, cell.after)]
+    if cell.why:
+        return f"not compared, as {cell.why}"
     return " → ".join(text or "–" for text in told) if any(told) else ""
 
 
 def _treatments(cell: Compared) -> str:
     """The treatment; both, where they go by other options as only one side knows these."""
-    return " → ".join(dict.fromkeys([treatment_text(cell.before), treatment_text(cell.after)]))
+    return " → ".join(dict.fromkeys(_treatment(row) for row in (cell.before, cell.after)))
+
+
+def _treatment(row: Row) -> str:
+    """Scheme and compile mode; of another treatment than quantizing what that is."""
+    other = "" if row["treatment"] == QUANTIZED else f" [{row['step'] or row['treatment']}]"
+    return f"{treatment_text(row)}{other}"
 
 
 def _why(cell: Compared) -> str:
-    """Of what does not run any more: how it ended. Of what was disturbed: on which side, and by what."""
+    """Of what does not run any more: how it ended. Of what was disturbed, or not measured alike: by what, in what."""
     if cell.what in (BROKE, MENDED, NEITHER):
         row = cell.before if cell.what == MENDED else cell.after
         return f"{row['outcome']}: {row['reason']}"
     sides = {"before": cell.before, "after": cell.after}
+    if cell.why and cell.time is None:
+        return f"nothing is said, as they were not measured alike: {cell.why}"
     disturbed = [f"{name}: {row['reason']}" for name, row in sides.items() if row["withheld"]]
     return f"nothing is said, as the measuring was disturbed {'; '.join(disturbed)}" if disturbed else ""
 
@@ -151,7 +162,7 @@ def _alone(found: Comparison) -> list[str]:
     lines = [*found.left_out]
     for frame, where in ((found.only_before, "before"), (found.only_after, "after")):
         if len(frame):
-            named = [f"{workload_text(row)} {treatment_text(row)}" for _, row in frame.head(5).iterrows()]
+            named = [f"{workload_text(row)} {_treatment(row)}" for _, row in frame.head(5).iterrows()]
             more = f" and {len(frame) - 5} more" if len(frame) > 5 else ""
             lines.append(f"only {where}, {len(frame)} runs: {'; '.join(named)}{more}")
     return lines

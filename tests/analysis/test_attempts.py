@@ -332,3 +332,17 @@ def test_processes_in_turn_keep_the_drift_that_no_round_shows(inside):
     for run in runs:
         run.params["measure.in_turn_drift"] = "0.001"
     assert frame_of(*runs).iloc[0]["verdict"] == "helps"
+
+
+def test_no_break_even_is_made_of_runs_with_cold_and_with_warm_caches():
+    def curve(cache: str):
+        for m in (1, 16, 256, 4096):
+            run = made(f"{cache}{m}", (1.5 if cache == "warm" else 0.8) * m**0.06, shape=(m, 512, 512))
+            run.record.details["cache"] = cache
+            yield run
+
+    found = breakeven_table(standing(frame_of(*curve("cold"), *[*curve("warm")][::2])))
+    assert found[["variant", "case", "points"]].to_numpy().tolist() == [
+        ["", "crosses", 4],
+        ["cache=warm", "helps", 2],
+    ]

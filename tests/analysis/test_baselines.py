@@ -2,10 +2,12 @@
 
 import pytest
 
+from src.analysis.answers.picks import answers
 from src.analysis.baselines import faster_dtypes, fastest_modes
 from src.analysis.runs.frame import tidy
 from src.analysis.runs.tracked.tracker import Tracker
 from src.config.schema.root import TrackingConf
+from src.report.answer_words import place
 from tests.analysis.conftest import verdicts_table
 from tests.analysis.synthetic import CPU, made
 
@@ -62,3 +64,45 @@ def test_a_treatment_is_compared_with_the_fastest_unquantized_mode_too(store):
         "against compile=max-autotune (across runs, no interval)."
     ]
     assert "0.67× against compile=max-autotune" in verdicts_table(frame.reset_index())
+
+
+def of_mode(key, mode, baseline_ms, ms, params=None, **axes):
+    run = made(key, baseline_ms / ms, quant="int8wo", compile=mode, params=params, **axes)
+    run.record.metrics |= {"latency/baseline_median_ms": baseline_ms, "latency/median_ms": ms}
+    return run
+
+
+def test_models_of_one_name_and_step_caches_are_workloads_of_their_own(store):
+    """A model of 2 layers is no faster mode of one of 8, and one that leaves out steps none of one that does not."""
+    runs = [
+        of_mode(
+            f"{layers}{mode}", mode, ms * layers, 0.8 * ms * layers, {"model.factory.num_layers": str(layers)}
+        )
+        for layers in (2, 8)
+        for mode, ms in (("none", 5.0), ("regional", 4.5))
+    ]
+    frame = frame_of(
+        store, [*runs, of_mode("c", "none", 1.0, 0.9, runs[0].params, recipe="cache=first_block")]
+    )
+    against = frame.set_index("run_key")["speedup/fastest_mode"].dropna()
+    assert {key: round(value, 3) for key, value in against.items()} == {
+        "2none": 1.125, "8none": 1.125, "2regional": 1.25, "8regional": 1.25,
+    }  # fmt: skip
+    found, _ = answers(frame)
+    assert {place(each) for each in found} == {
+        f"flux-tiny, 256 px, batch 1, one call of the denoiser, {told}"
+        for told in (
+            "factory.num_layers=2",
+            "factory.num_layers=8",
+            "factory.num_layers=2, cache=first_block",
+        )
+    }
+    assert {each.runs for each in found} == {1, 2}
+
+
+def test_the_baseline_of_a_busy_machine_is_not_the_fastest(store):
+    busy = of_mode("busy", "regional", 40.0, 30.0)
+    busy.record.verdict = "inconclusive"  # against what its interval says
+    runs = [busy, of_mode("a", "none", 84.0, 60.0), of_mode("b", "default", 80.0, 60.0)]
+    frame = frame_of(store, runs).set_index("run_key")
+    assert {*frame["fastest_mode"]} == {"default"}

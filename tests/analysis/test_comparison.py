@@ -246,6 +246,77 @@ def test_what_only_one_side_has_is_told_and_two_without_a_common_cell_are_refuse
     assert (tmp_path / "page" / "comparison.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ({"cache": "cold"}, "caches were warm before, cold after"),
+        ({"pairing": "in_turn"}, "arms were interleaved before, in_turn after"),
+        ({"power_cap": {}}, "speedups come from alternating rounds before, blocks after"),
+    ],
+)
+@pytest.mark.parametrize("shape", [None, (16, 512, 512)])
+def test_runs_that_were_measured_in_two_ways_are_not_compared(
+    put: Put, tmp_path: Path, capsys: pytest.CaptureFixture[str], told: dict[str, object], says: str,
+    shape: tuple[int, int, int] | None,
+) -> None:  # fmt: skip
+    before, after = (timed(key, "int8wo", ms, shape=shape) for key, ms in (("a", 100), ("b", 150)))
+    for run in (before, after):
+        run.record.details |= {"cache": "warm"}
+    after.record.details |= told
+    if "power_cap" in told:
+        after.record.metrics["speedup/alternating_ratio"] = 1.0
+    sides = put("before", before), put("after", after)
+    assert what(*sides) == {"int8wo": UNDECIDED}
+    conf = CompareConf(*map(str, sides), str(tmp_path), str(tmp_path / "page"))
+    assert compare(conf, Console(width=250)) == 0
+    assert f"nothing is said, as they were not measured alike: {says}" in capsys.readouterr().out
+
+
+def test_what_a_record_does_not_say_of_its_caches_its_configuration_does(put: Put) -> None:
+    sides = [
+        put(name, timed(name, "int8wo", 100, params={"measure.cache": cache}))
+        for name, cache in (("before", "warm"), ("after", "cold"), ("auto", "auto"))
+    ]
+    assert what(*sides[:2]) == {"int8wo": UNDECIDED}
+    assert what(*sides[1:]) == {"int8wo": SAME}
+
+
+def test_against_another_dtype_only_the_times_of_the_quantized_arm_are_compared(put: Put) -> None:
+    def run(key: str, ms: float, dtype: str) -> Made:
+        found = timed(key, "int8wo", ms)
+        found.record.details |= {"baseline": {"dtype": dtype, "text": dtype}}
+        return found
+
+    before = put("before", run("a", 100, "bfloat16"))
+    for name, ms, becomes in (("slow", 130, SLOWER), ("same", 100, UNDECIDED)):
+        sides = [comparison.side(str(s), Path(), "") for s in (before, put(name, run("b", ms, "float16")))]
+        (cell,) = comparison.compare(*sides, 0.02, 0.0).cells
+        assert (cell.what, cell.baseline, cell.speedup) == (becomes, None, None)
+        assert cell.time is not None
+        assert cell.why == "the fastest unquantized dtype was bfloat16 before, float16 after"
+
+
+def test_steps_and_other_treatments_are_compared_too(
+    put: Put, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def side(name: str, ms: float) -> Path:
+        on_ladder = {"ladder.step": "compiled", "ladder.order": '["compiled", "quantized"]'}
+        return put(
+            name,
+            timed(f"{name}1", "none", ms, treatment="compile", params=on_ladder),
+            timed(f"{name}2", "none", 100, treatment="recipe.fused_qkv"),
+            timed(f"{name}3", "int8wo", 100),
+        )
+
+    sides = side("before", 100), side("after", 300)
+    conf = CompareConf(*map(str, sides), str(tmp_path), str(tmp_path / "page"))
+    assert compare(conf, Console(width=250)) == 1
+    said = capsys.readouterr().out
+    assert re.search(r"slower +flux-tiny b1 256px +none · default \[compiled\]", said)
+    assert "none · default [recipe.fused_qkv]" in said
+    assert "1 slower, 2 undecided" in said  # 3 % between processes
+
+
 def test_a_run_whose_settings_cannot_be_read_is_left_out_and_named(
     put: Put, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from src.analysis.across import ends
-from src.analysis.runs.frame import WEIGHTS, WORKLOAD, Row, compared, model_level
+from src.analysis.runs.frame import CACHED, MODEL, WEIGHTS, WORKLOAD, Row, compared, model_level
 from src.analysis.verdicts import decibels, interval_text, speedup_text, treatment_text
 from src.config.schema.model import PIPELINE
 from src.statistics.speedup import Verdict
@@ -56,6 +56,9 @@ class Answer:
 def answers(runs: pd.DataFrame, others: pd.DataFrame | None = None) -> tuple[list[Answer], int]:
     """One answer per device and workload that was compared with anything; whole images before parts of models.
 
+    Models of one name that differ in an option are different workloads, and so is one with a step cache, which
+    changes the image.
+
     Args:
         runs: standing rows.
         others: those with another treatment than quantizing alone; what quantizes too is told beside an answer.
@@ -65,7 +68,7 @@ def answers(runs: pd.DataFrame, others: pd.DataFrame | None = None) -> tuple[lis
     """
     ran = model_level(compared(runs))
     ran = ran[(ran["quant"] != _CONTROL) & ~ran["withheld"]]
-    group = ran.groupby(["device", *WORKLOAD], dropna=False).ngroup()
+    group = ran.groupby(["device", *WORKLOAD, MODEL, CACHED], dropna=False).ngroup()
     new = ~group.duplicated()
     firsts = [(row, n) for (_, row), n in zip(ran[new].iterrows(), group[new].tolist(), strict=True)]
     firsts.sort(key=lambda first: (str(first[0]["device"]), _order(first[0])))

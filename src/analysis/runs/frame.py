@@ -10,7 +10,7 @@ from src.analysis.runs.attempts import one_per_key, pool_rows
 from src.analysis.runs.chosen import once
 from src.analysis.runs.devices import told_apart
 from src.analysis.runs.tracked.source import NO_STEP, QUANTIZED, SHAPE, Runs, attempts
-from src.analysis.runs.tracked.variants import variants_of
+from src.analysis.runs.tracked.variants import models_of, variants_of
 from src.analysis.runs.typed import ASKED, MANNER, METRICS, interval_verdicts, typed
 from src.records.pooled import ESTIMATE
 from src.statistics.speedup import Verdict
@@ -26,17 +26,24 @@ Plain = Mapping[Hashable, Any]  # the same as `plain` gives it
 WORKLOAD = ["model", "target", "batch", "resolution", "frames", "dtype"]
 TREATMENT = ["quant", "compile", "variant"]
 CELL = [*WORKLOAD, *SHAPE, *TREATMENT, "device", "task"]  # what makes two runs measurements of the same thing
-MODES_OF = [*WORKLOAD, *SHAPE, "device", "task"]  # what compile modes are compared within
 WEIGHTS = ["weights", "weights_id", "weights_std"]  # an SQNR is compared within one setting of them
+CELL_OF_ALL = [*CELL, "treatment", "step"]  # the same among runs of other treatments than quantizing
+_NAMED = [*WORKLOAD, *SHAPE, "device", "task"]
+MODEL, CACHED = (
+    "model_options",
+    "step_cache",
+)  # columns: what of a model differs among runs of one name; of both arms
+MODES_OF = [*_NAMED, MODEL, CACHED]  # what compile modes are compared within
 PLACE = ["device", "dtype", "quant", "variant", "compile"]  # what a map over M and K x N is of
 TRAINING = "training"  # the task that compares steps of a training
 _WHOLE = "train"  # the task that trains from scratch
 _COLUMNS = [
     *("run_key", "sweep", "sweeps", "outcome", "reason", "remedy", "attempt", *CELL, "gpu"),
     *("device_name", "device_identity", *MANNER, "cache", *WEIGHTS, "verdict", "withheld", "finding"),
-    *("treatment", "step", "steps"),
+    *("treatment", "step", "steps", MODEL, CACHED),
     *("interval", "started_at", "run_id", *METRICS),
 ]
+_STEP_CACHE = r"(?:^|, )(cache=[^,]+)"  # in a recipe
 _OTHER = "speedup_other_dtype"
 _SAME = "speedup_same_dtype"  # a run's family of metrics where another dtype was measured unquantized too
 
@@ -72,7 +79,7 @@ def steps_of(found: pd.DataFrame, margin: float) -> pd.DataFrame:
     """
     step = (found["step"] != "") & (found["step"] != NO_STEP)
     chosen = (found["compares"] != "false") & (step | (found["treatment"] != QUANTIZED))
-    return _of_own_dtype(standing(_tidied(found[chosen], margin, [*CELL, "treatment", "step"])), margin)
+    return _of_own_dtype(standing(_tidied(found[chosen], margin, CELL_OF_ALL)), margin)
 
 
 def _of_own_dtype(frame: pd.DataFrame, margin: float) -> pd.DataFrame:
@@ -92,6 +99,15 @@ def _of_own_dtype(frame: pd.DataFrame, margin: float) -> pd.DataFrame:
     return frame
 
 
+def all_compared(found: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """The rows of both, whatever their treatment, each told as its run told itself: `treatment` and `step` tell them
+    apart too. A quantized step is what the same run on no ladder is, and so it has none.
+    """
+    chosen = found[found["compares"] != "false"]
+    none = (chosen["treatment"] == QUANTIZED) | (chosen["step"] == NO_STEP)
+    return _tidied(chosen.assign(step=chosen["step"].where(~none, "")), margin, CELL_OF_ALL)
+
+
 def trainings_of(found: pd.DataFrame, margin: float) -> pd.DataFrame:
     """The same of trainings from scratch, one row per run key: what tells them apart is in the runs' folders."""
     return _tidied(found[found["task"] == _WHOLE], margin, CELL)
@@ -102,6 +118,9 @@ def _tidied(found: pd.DataFrame, margin: float, cell: list[str]) -> pd.DataFrame
     frame["device"] = _called(frame[["device_name", "device_identity"]])
     pool_rows(frame)
     frame["variant"] = variants_of(frame, [name for name in CELL if name != "variant"])
+    frame["variant"] = _with_caches(frame)
+    frame[MODEL] = models_of(frame, _NAMED)
+    frame[CACHED] = frame["recipe"].str.extract(_STEP_CACHE, expand=False).fillna("")
     said = interval_verdicts(frame, np.full(len(frame), margin))
     frame["verdict"] = np.where((said != "") & frame["withheld"], frame["recorded"], said)
     frame["withheld"] &= frame["verdict"] != ""
@@ -112,6 +131,13 @@ def _tidied(found: pd.DataFrame, margin: float, cell: list[str]) -> pd.DataFrame
     frame["stands"] = ~_newest_first(frame[[*cell, "finding", "started_at"]]).duplicated(cell)
     frame = _in_few_blocks(frame.join(_against_fastest_mode(frame)))
     return frame.sort_values([*CELL, "started_at", "run_id"], na_position="first").reset_index(drop=True)
+
+
+def _with_caches(frame: pd.DataFrame) -> "pd.Series[str]":
+    """The variant of a single Linear that was measured with warm caches says so: usually they are cold."""
+    warm = (frame["cache"] == "warm") & frame["M"].notna() & (frame["task"] != TRAINING)
+    told = frame["variant"] + np.where(frame["variant"] == "", "", ", ") + "cache=warm"
+    return frame["variant"].where(~warm, told)
 
 
 def of_sweep(frame: pd.DataFrame, sweep: str, keys: set[str]) -> pd.DataFrame:
@@ -178,12 +204,13 @@ def _called(pairs: pd.DataFrame) -> "pd.Series[str]":
 def _against_fastest_mode(frame: pd.DataFrame) -> pd.DataFrame:
     """Where a workload stands in several compile modes: its fastest one unquantized, and the speedup against that.
 
-    The baseline of another run, so of another process: there is no interval.
+    The baseline of another run, so of another process: there is no interval. One of a busy machine is none.
     """
     ran = frame[frame["stands"] & (frame["verdict"] != "")]
     workload = ran.groupby(MODES_OF, dropna=False, sort=False).ngroup()
-    baseline_ms = ran["latency/baseline_median_ms"].groupby([workload, ran["compile"]])
-    modes = baseline_ms.median().rename_axis(["workload", "mode"]).reset_index(name="ms")
+    quiet = ran["latency/baseline_median_ms"].where(~ran["withheld"])
+    baseline_ms = quiet.groupby([workload, ran["compile"]])
+    modes = baseline_ms.median().dropna().rename_axis(["workload", "mode"]).reset_index(name="ms")
     several = modes[modes["workload"].duplicated(keep=False)]
     fastest = several.sort_values(["ms", "mode"]).drop_duplicates("workload").set_index("workload")
     mode, least_ms = workload.map(fastest["mode"]), workload.map(fastest["ms"])

@@ -49,11 +49,16 @@ def as_run(record: Record, folder: Path, *, side: str = "") -> "Run":
     """
     from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 
-    tags = content.tags(record) | {
-        "run_key": f"{side}/{record.run_key}" if side else record.run_key,
-        "attempt": str(record.attempt),
-        "sweep": record.sweep,
-    }
+    settings = content.settings(record, folder)
+    tags = (
+        _asked(settings)
+        | content.tags(record)
+        | {
+            "run_key": f"{side}/{record.run_key}" if side else record.run_key,
+            "attempt": str(record.attempt),
+            "sweep": record.sweep,
+        }
+    )
     info = RunInfo(
         run_id=f"{record.run_key}/{record.attempt}",
         experiment_id="",
@@ -65,7 +70,13 @@ def as_run(record: Record, folder: Path, *, side: str = "") -> "Run":
     )
     data = RunData(
         [Metric(name, value, 0, 0) for name, value in record.metrics.items()],
-        [Param(name, text) for name, text in content.settings(record, folder).items()],
+        [Param(name, text) for name, text in settings.items()],
         [RunTag(name, text) for name, text in tags.items()],
     )
     return Run(info, data)
+
+
+def _asked(settings: dict[str, str]) -> dict[str, str]:
+    """How a run was to be measured, for records that do not say how it was."""
+    asked = {name: settings.get(f"measure.{name}", "auto") for name in ("cache", "pairing")}
+    return {name: text for name, text in asked.items() if text != "auto"}

@@ -19,6 +19,8 @@ _NOT_A_VARIANT = (".name", ".description", "._target_", ".dims.M", ".dims.K", ".
 _LAYERS = "quant.layers."  # the rules for layers, and the name of their preset
 _PRESET = _LAYERS + "name"
 _WEIGHTS = "model.weights."
+CACHE = "measure.cache"
+_NO_TREATMENT = (_WEIGHTS, CACHE)
 _TARGET = _LAYERS + "sensitive.min_sqnr_db"  # of a preset that chooses by it
 _USUAL = {  # what is another is told where all runs of a scheme have it in common, too
     _PRESET: "all",  # conf/layers
@@ -36,11 +38,26 @@ def may_tell(name: str) -> bool:
 def is_same_treatment(first: Mapping[str, str], second: Mapping[str, str]) -> bool:
     """Whether no option is another one on the other side.
 
-    One that only one side has comes of another version of the schema. Weights from another place take as long.
+    One that only one side has comes of another version of the schema. Weights from another place take as long, and
+    with other caches a treatment is the same.
     """
     known = ((first.get(name, usual), second.get(name, usual)) for name, usual in _USUAL.items())
-    both = ((first[name], second[name]) for name in first if name in second and not name.startswith(_WEIGHTS))
+    both = (
+        (first[name], second[name]) for name in first if name in second and not name.startswith(_NO_TREATMENT)
+    )
     return all(one == other for one, other in (*known, *both))
+
+
+def models_of(frame: pd.DataFrame, cell: Sequence[str]) -> npt.NDArray[np.object_]:
+    """What of the model differs among the rows that agree in the columns of `cell`: ``factory.num_layers=2``."""
+    codes, texts = pd.factorize(frame["options"])
+    kept = [json.dumps({n: v for n, v in json.loads(text).items() if _of_model(n)}) for text in texts]
+    return variants_of(frame[[*cell]].assign(options=np.array(kept, dtype=object)[codes]), cell)
+
+
+def _of_model(name: str) -> bool:
+    """Whether an option makes another model of one name; weights from another place take as long."""
+    return name.startswith("model.") and not name.startswith(_WEIGHTS) and may_tell(name)
 
 
 def variants_of(frame: pd.DataFrame, cell: Sequence[str]) -> npt.NDArray[np.object_]:
