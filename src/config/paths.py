@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from hydra.core.override_parser.types import Quote, QuotedString
 
 from src.config.errors import ConfigError
+from src.config.tracking_uri import without_password
 
 ROOT = Path(__file__).resolve().parents[2]  # of the checkout, or of what was installed
 _SQLITE = "sqlite:///"
@@ -101,8 +102,8 @@ def command(name: str, *arguments: str) -> str:
 
 
 def this_command() -> list[str]:
-    """The words that this process was called by, as a shell can call it again."""
-    return [*_program("run"), *sys.argv[1:]]
+    """The words that this process was called by, as a shell can call it again; but for passwords."""
+    return [*_program("run"), *map(without_password, sys.argv[1:])]
 
 
 def outputs_argument(outputs: Path) -> list[str]:

@@ -75,7 +75,7 @@ def explained(uri: str, what: str) -> Iterator[None]:
     except Exception as error:
         text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         text = text.rpartition("(Caused by ")[2]  # what urllib3 buries in a page of addresses
-        text = re.sub(r"//[^/@\s]+@", "//", text)  # names and passwords
+        text = without_password(re.sub(r"//[^/@\s]+@", "//", text))  # names too
         text = text if len(text) <= 300 else f"{text[:299]}…"
         remedy = next((f"; {remedy}" for sign, remedy in _REMEDIES.items() if sign in text), "")
         raise TrackingError(f"MLflow at {uri}: {what}: {text}{remedy}; {_kept()}") from error
