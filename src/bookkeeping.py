@@ -17,10 +17,12 @@ from src.records.lost import driver_of, give_up, mark_lost, missing
 from src.records.mlflow.tracking import Tracker, TrackingError, UnpublishableError
 from src.records.record import Record, RecordError
 from src.records.store import (
+    MANIFEST_NAME,
     SweepManifest,
     is_alive,
     iter_manifests,
     iter_records,
+    read_manifest,
     sweep_folder,
 )
 
@@ -171,7 +173,7 @@ def publish(found: Findings, outputs: Path, tracker: Tracker, console: Console) 
     for sweep in track(
         sweeps, "publishing", console=console, disable=not console.is_terminal, transient=True
     ):
-        manifest = found.manifests.get(sweep) or SweepManifest(sweep)
+        manifest = found.manifests.get(sweep) or _manifest(outputs, sweep)
         parent = tracker.open_sweep(manifest, sweep_folder(outputs, sweep))
         _publish_runs(found, tracker, parent, waiting.get(sweep, []))
         if sweep in found.manifests and _is_over(outputs, manifest):
@@ -180,6 +182,14 @@ def publish(found: Findings, outputs: Path, tracker: Tracker, console: Console) 
             except UnpublishableError as error:
                 if str(error) not in found.unreadable:
                     found.unreadable.append(str(error))
+
+
+def _manifest(outputs: Path, sweep: str) -> SweepManifest:
+    """Of a sweep that was not asked for, some of whose runs another one lists; only its name where it left none."""
+    try:
+        return read_manifest(sweep_folder(outputs, sweep) / MANIFEST_NAME)
+    except RecordError:
+        return SweepManifest(sweep)
 
 
 def publish_calibrations(found: Findings, outputs: Path, tracker: Tracker) -> None:

@@ -12,6 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Quote, QuotedString
 
 from src.config.errors import ConfigError
+from src.config.tracking_uri import without_password
 
 ROOT = Path(__file__).resolve().parents[2]  # of the checkout, or of what was installed
 COMMAND_LINE = "command-line"  # who names a folder of configs by --config-dir
@@ -128,8 +129,8 @@ def command(name: str, *arguments: str) -> str:
 
 
 def this_command() -> list[str]:
-    """The words that this process was called by, as a shell can call it again."""
-    return [*_program("run"), *sys.argv[1:]]
+    """The words that this process was called by, as a shell can call it again; but for passwords."""
+    return [*_program("run"), *map(without_password, sys.argv[1:])]
 
 
 def outputs_argument(outputs: Path) -> list[str]:

@@ -1,22 +1,15 @@
-"""One command at a time lists and sends runs into an outputs folder, so that the next one sees what it has sent.
+"""One command at a time lists and sends runs into an outputs folder, so that the next one sees what it has sent."""
 
-A lock of the kernel's: it goes with the process that holds it, however that ends. (filelock takes a file's mere
-existence for the lock where the file system has none; that would outlive a crash.)
-"""
-
-import fcntl
-import os
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from src.config.errors import ConfigError
+from src.records.locks import locked
 
 LOCK_NAME = ".sending.lock"
 _PATIENCE_S = 1800.0  # 10,000 runs are listed and sent in two minutes, on a slow file system in ten
-_POLL_S = 0.2
 
 
 @contextmanager
@@ -34,37 +27,18 @@ def one_at_a_time(outputs: Path, patience_s: float = _PATIENCE_S) -> Iterator[No
         ConfigError: the other command is not done after that time.
     """
     path = outputs / LOCK_NAME
-    try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except PermissionError:
-        yield
-        return
-    try:
-        _wait_for(lock, path, time.monotonic() + patience_s)
-        yield
-    finally:
-        os.close(lock)
 
+    def waiting() -> None:
+        print(f"another command is sending runs into {outputs}; waiting for it", file=sys.stderr)
 
-def _wait_for(lock: int, path: Path, deadline: float) -> None:
-    said = False
-    while not _taken(lock):
-        if time.monotonic() > deadline:
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(path, patience_s, waiting))
+        except PermissionError:
+            pass
+        except TimeoutError as error:
             raise ConfigError(
-                f"outputs={path.parent}: another command has been sending runs into it for all this time; end that "
+                f"outputs={outputs}: another command has been sending runs into it for all this time; end that "
                 f"first, or, if there is none on any machine, remove {path}"
-            )
-        if not said:
-            print(f"another command is sending runs into {path.parent}; waiting for it", file=sys.stderr)
-            said = True
-        time.sleep(_POLL_S)
-
-
-def _taken(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # ENOSYS, ENOLCK, EOPNOTSUPP: there are no locks here
-        return True
-    return True
+            ) from error
+        yield

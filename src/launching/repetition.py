@@ -20,6 +20,8 @@ from src.records.settled import settled_by
 
 Start = Callable[[RootConf, Record, Path, str], Record]
 PLAN_NAME = "plan.json"
+# of a run that is started again
+_STAYS = ("config.yaml", "identity.json", "claim.json", "run.log", RECORD_NAME)
 
 
 def processes_of(cfg: RootConf) -> int:
@@ -119,7 +121,18 @@ def _move_up(own: Path, folder: Path) -> None:
 
 
 def _set_aside(folder: Path) -> None:
-    """What an earlier start of the same job left, perhaps on another machine, is kept and not counted."""
-    if (folder / FOLDER_NAME).exists():
-        earlier = len(list(folder.glob(f"{FOLDER_NAME}_of_start_*")))
-        (folder / FOLDER_NAME).rename(folder / f"{FOLDER_NAME}_of_start_{earlier + 1}")
+    """What an earlier start of the same job left, perhaps on another machine, is kept and not counted.
+
+    The files and folders of its first process too, which `_move_up` made the run's.
+    """
+    processes = folder / FOLDER_NAME
+    if not processes.exists():
+        return
+    starts = f"{FOLDER_NAME}_of_start_"
+    aside = folder / f"{starts}{len(list(folder.glob(f'{starts}*'))) + 1}"
+    aside.mkdir()
+    own = (each for each in folder.iterdir() if not each.name.startswith((".", starts)))
+    left = [each for each in own if each.name not in _STAYS and each != processes]
+    for each in [*left, *processes.iterdir()]:  # if this start dies meanwhile, the next does the rest
+        each.rename(aside / each.name)
+    processes.rmdir()

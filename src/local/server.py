@@ -3,11 +3,11 @@
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from src.config.schema.root import CalibrateConf, RootConf
 from src.launching.preparation import PRELOAD, writable
 from src.processes.caches import share_caches
+from src.processes.signals import end_in_order
 
 COMPILER = ("torch._inductor.compile_fx", "src.compilation.toolchain")
 
@@ -32,9 +32,5 @@ def prepared(outputs: Path) -> Path:
     """
     outputs = writable(outputs)
     share_caches(outputs)
-    signal.signal(signal.SIGTERM, _interrupt)
+    end_in_order(signal.default_int_handler)
     return outputs
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -11,9 +11,9 @@ _OF_JOBS = ("SLURM_", "SUBMITIT_")  # variables
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """SIGINT and SIGTERM wait for the end of the block: what is started in it is also written down there."""
+    """SIGINT, SIGTERM and SIGHUP wait for the end of the block: what is started in it is also written down there."""
     came: list[int] = []
-    held = (signal.SIGINT, signal.SIGTERM)
+    held = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {sign: signal.signal(sign, lambda number, _: came.append(number)) for sign in held}
     try:
         yield

@@ -12,6 +12,7 @@ from src.context import Execute
 from src.devices.cores import dealt_cpus
 from src.devices.visible import CPU, visible_devices
 from src.jobs.sweep import run_on_cluster
+from src.processes.signals import end_in_order
 from src.workstation.pool import DevicePool
 
 _CPU_DEVICE = "src.devices.device.CpuDevice"
@@ -33,12 +34,13 @@ def run_on_devices(
 
     Raises:
         ConfigError: the devices cannot be these, a run needs the whole machine, or outputs cannot be written.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; what ran is ended and recorded, what had not started is left out.
+        KeyboardInterrupt: Ctrl-C, SIGTERM or a closed terminal; what ran is ended and recorded, what had not
+            started is left out.
     """
     remaining = iter(configs)
     first = next(remaining)
     pool, cluster = pool_for(conf, Path(first.outputs).resolve())
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_in_order(signal.default_int_handler)
     side_by_side = cluster.array_parallelism > 1
     return run_on_cluster(_alone(chain([first], remaining), side_by_side), cluster, pool, execute, folders)
 

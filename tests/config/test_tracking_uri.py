@@ -2,13 +2,14 @@
 
 import pytest
 
+from src.config.paths import this_command
 from src.config.tracking_uri import problem_of_uri, without_password
 from tests.config.conftest import Call
 
 
 @pytest.mark.parametrize(
     "uri",
-    ["http://127.0.0.1:5000", "https://user:secret@mlflow.example/base", "sqlite:////tmp/a b.db", "sqlite:///x.db",
+    ["http://127.0.0.1:5000", "https://user@mlflow.example/base", "sqlite:////tmp/a b.db", "sqlite:///x.db",
      "postgresql+psycopg2://u:p@h/db", "mysql://h/db", "mssql+pyodbc://h/db", "databricks", "databricks://me", "uc"],
 )  # fmt: skip
 def test_addresses_that_mlflow_has_a_tracker_for(uri: str) -> None:
@@ -33,6 +34,8 @@ def test_addresses_that_mlflow_has_a_tracker_for(uri: str) -> None:
         ("http://127.0.0.1:50O0", "not an address (Port could not be cast"),
         ("http://127.0.0.1:500000", "not an address (Port out of range"),
         ("sqlite:///~/mlflow.db", "~ means no home there"),
+        ("https://user:secret@mlflow.example", "kept with every run; give MLFLOW_TRACKING_USERNAME and"),
+        ("http://:secret@mlflow.example", "kept with every run"),
         ("sqlite:////tmp", "a folder; of sqlite, sqlite:///FILE is wanted"),
     ],
 )
@@ -40,6 +43,32 @@ def test_other_addresses_are_refused(uri: str, said: str, monkeypatch: pytest.Mo
     monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
     assert said in problem_of_uri(uri)
     without_password(uri)  # does not raise
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://me:se:cr@et@h:5432/db", "postgresql://h:5432/db"),
+        ("postgresql+psycopg2://me@h/db", "postgresql+psycopg2://me@h/db"),
+        ("postgresql://h/db?user=me&password=secret&x=1", "postgresql://h/db?user=me&password=***&x=1"),
+        ("mssql+pyodbc:///?odbc_connect=UID%3Dme%3BPWD%3Dsecret%3BX%3D1",
+         "mssql+pyodbc:///?odbc_connect=UID%3Dme%3BPWD%3D***%3BX%3D1"),
+        ("mysql://h/db?Password=secret", "mysql://h/db?Password=***"),
+        ("https://secret@mlflow.example/base", "https://mlflow.example/base"),
+        ("http://me:secret@[::1", "http://[::1"),
+        ("sqlite:////tmp/me:you@home/m.db", "sqlite:////tmp/me:you@home/m.db"),
+        ("http://head:5000", "http://head:5000"),
+    ],
+)  # fmt: skip
+def test_what_of_an_address_may_be_shown(uri: str, shown: str) -> None:
+    assert without_password(uri) == shown
+
+
+def test_a_sweeps_command_holds_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["-m", "quant=int8wo", "tracking.uri='postgresql://me:secret@h/db'", "x=a:b@c,//d:e@f"]
+    monkeypatch.setattr("sys.argv", ["run.py", *words])
+    told = this_command()[-4:]
+    assert told == [*words[:2], "tracking.uri='postgresql://h/db'", words[3]]
 
 
 def test_a_folder_where_mlflow_is_told_to_take_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from src.jobs.node import run as node
 from src.jobs.node.claims import SIGNALLED, TERMINATED, VANISHED, read_claim
 from src.jobs.node.run import RunJob
 from src.launching.preparation import write_config
+from src.processes.isolated import EndedBy, Ending
 from src.records.environment import versions
 from src.records.identity import Identity
 from src.records.key import axes_of
@@ -327,6 +328,52 @@ def test_submitit_sends_a_run_again_at_its_time_limit(
         assert "time limit" in found.reason
         assert "time_min" in found.remedy
     assert not children_of(folder)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        subprocess.CalledProcessError(1, ["scontrol", "requeue", "7"]),
+        FileNotFoundError(2, "No such file or directory", "scontrol"),
+    ],
+)
+def test_a_job_that_cannot_be_requeued_is_out_of_time_and_ends(
+    made: Made, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """In a container SLURM's commands may be missing; submitit calls one in its handler of SIGUSR2."""
+    folders = made(), made()
+    job = RunJob(folders, execute)
+
+    def told(*_: Any) -> None:
+        job.checkpoint()
+        raise error
+
+    monkeypatch.setattr(node, "run_processes", told)
+    assert job() == "timeout"
+    found = record(folders[0])
+    assert "not done at the job's time limit (it could not be requeued: " in found.reason
+    assert "scontrol" in found.reason
+    assert "max_num_timeout" in found.remedy
+    assert not (folders[1] / "record.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("ending", "waits"),
+    [
+        (Ending(EndedBy.SIGNAL, code=-15), True),
+        (Ending(EndedBy.EXIT, code=255), True),  # the fork server had the signal first
+        (Ending(EndedBy.EXIT, code=3), False),
+    ],
+)
+def test_what_may_have_been_sent_to_the_whole_job_is_waited_for(
+    made: Made, monkeypatch: pytest.MonkeyPatch, ending: Ending, waits: bool
+) -> None:
+    """SIGTERM comes in this very moment: then SLURM may start the job again, and no record is written."""
+    slept: list[float] = []
+    monkeypatch.setattr(node.time, "sleep", slept.append)
+    monkeypatch.setattr(node.Preloaded, "run", lambda *_, **__: ending)
+    assert RunJob((made(),), execute)() == "killed"
+    assert (node._SAME_SIGNAL_S in slept) == waits
 
 
 def test_the_jobs_process_imports_no_torch(made: Made) -> None:

@@ -77,7 +77,12 @@ def folder(tmp_path: Path) -> Path:
 def run(folder: Path, small: RootConf) -> Callable[..., Record]:
     """run(*fates, ...) -> the record on disk of a run whose processes meet them; heard: what each was asked."""
 
-    def started(*fates: Fate, heard: list[tuple[RootConf, str]] | None = None, **changed: Any) -> Record:
+    def started(
+        *fates: Fate,
+        heard: list[tuple[RootConf, str]] | None = None,
+        products: tuple[str, ...] = (),
+        **changed: Any,
+    ) -> Record:
         cfg = with_processes(small, len(fates), **changed)
         left = iter(fates)
 
@@ -86,6 +91,9 @@ def run(folder: Path, small: RootConf) -> Callable[..., Record]:
                 heard.append((asked, called))
             next(left)(record)
             (own / "rounds.json").write_text(json.dumps(called))
+            for file in products:
+                (own / file).parent.mkdir(exist_ok=True)
+                (own / file).write_text(called)
             record.write(own)
             return record
 
@@ -329,6 +337,28 @@ def test_a_job_that_is_started_again_measures_again_and_keeps_what_there_was(run
     assert record.metrics["speedup/ratio"] == pytest.approx(1.2)
     before = folder / "processes_of_start_1" / "1" / "record.json"
     assert read_record(before).metrics["speedup/ratio"] == 1.5
+
+
+def test_a_job_that_is_started_again_counts_all_its_processes_whatever_folders_it_left(run, folder):
+    for name in ("config.yaml", "identity.json", "claim.json", "run.log"):
+        (folder / name).write_text("of the run")
+    run(speeds(1.5), speeds(1.5), products=("profile/trace.json", "plan_of_then.json"))
+    (folder / "record.json").unlink()
+    record = run(speeds(1.2), speeds(1.2), products=("profile/trace.json",))
+    assert (record.outcome, record.metrics["speedup/processes"]) == (Outcome.OK, 2)
+    aside = folder / "processes_of_start_1"
+    assert {each.name for each in aside.iterdir()} == {
+        "1",
+        "2",
+        "profile",
+        "plan_of_then.json",
+        "rounds.json",
+    }
+    stays = {"config.yaml", "identity.json", "claim.json", "run.log", "processes", "record.json", aside.name}
+    assert {each.name for each in folder.iterdir()} == stays | {"profile", "rounds.json"}
+    (folder / "record.json").unlink()
+    run(speeds(1.1), speeds(1.1), products=("profile/trace.json",))
+    assert (folder / "processes_of_start_2" / "profile" / "trace.json").exists()
 
 
 def test_a_run_of_too_few_processes_does_not_stand(run, small, tmp_path):

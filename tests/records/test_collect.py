@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -57,6 +58,22 @@ def test_only_one_sweep_when_asked(outputs):
     assert run_collect(outputs, sweep="s2") == (0, "1 published, 0 already there, 0 unreadable\n")
     with pytest.raises(ConfigError, match="sweep=s3"):
         run_collect(outputs, sweep="s3")
+
+
+def test_the_parent_of_a_sweep_whose_runs_another_one_lists_is_its_own(outputs):
+    """B skipped what A had measured and not published; only B is collected."""
+    [folder] = [make_run(outputs, "key", "A")]
+    asked = make_sweep(outputs, "A", [folder], dead=True).command
+    later = make_sweep(outputs, "B", [folder], dead=True)
+    later.runs[0]["skipped"] = True
+    later.command = ["another"]
+    later.write(outputs)
+    assert run_collect(outputs, sweep="B")[0] == 0
+    tracker = open_tracker(local(outputs))
+    [parent] = tracker.client.search_runs(
+        [tracker.connection.experiment_id], "tags.kind = 'sweep' and tags.sweep = 'A'"
+    )
+    assert shlex.join(asked) in " ".join([*parent.data.tags.values(), *parent.data.params.values()])
 
 
 def test_after_the_server_was_down_collect_publishes(outputs):

@@ -1,5 +1,7 @@
 """Publishing to a real database: repeatable, complete, quick to notice what is wrong."""
 
+import errno
+import fcntl
 import json
 import shutil
 import socket
@@ -16,6 +18,7 @@ from alembic.config import Config
 from run_folders import free_port, local, make_run, make_sweep
 
 from src.config.schema.root import TrackingConf
+from src.records.locks import locked
 from src.records.mlflow.connection import mend_folder, probe
 from src.records.mlflow.content import label, params, settings
 from src.records.mlflow.options import OPTIONS_TAG
@@ -386,6 +389,38 @@ def test_a_read_only_database_is_told_before_mlflow_does(tracker, outputs, monke
     text = refused(replace(local(outputs), experiment="another"))
     assert "attempt to write a readonly database; make the file and its folder writable" in text
     assert capfd.readouterr().err == ""
+
+
+def test_where_no_file_can_be_locked_what_a_dead_process_left_stops_nobody(outputs, monkeypatch):
+    """Lustre without flock, many FUSE file systems."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr("src.records.mlflow.connection._OPEN_S", 5.0)
+    monkeypatch.setattr("src.records.mlflow.tracking._LOCK_S", 1.0)
+    folder = make_run(outputs, "key", "s")
+    for lock in (
+        outputs / "mlflow.db.lock",
+        folder / ".publishing.lock",
+        outputs / "sweeps/s/.publishing.lock",
+    ):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+    tracker = open_tracker(local(outputs))
+    assert tracker.publish(folder, opened(tracker, outputs))
+
+
+def test_a_folder_that_another_process_publishes_is_waited_for_and_named(tracker, outputs, monkeypatch):
+    monkeypatch.setattr("src.records.mlflow.tracking._LOCK_S", 0.2)
+    folder, parent = make_run(outputs, "key", "s"), opened(tracker, outputs)
+    with (
+        locked(folder / ".publishing.lock", 0),
+        pytest.raises(TrackingError, match=r"held .*publishing\.lock"),
+    ):
+        tracker.publish(folder, parent)
+    assert tracker.publish(folder, parent)
 
 
 def test_a_locked_database_is_told(tracker, outputs):

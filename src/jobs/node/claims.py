@@ -110,6 +110,13 @@ def leave(folder: Path, why: str) -> None:
         write_json(folder / CLAIM_NAME, asdict(replace(found, left=why)))
 
 
+def signalled(folder: Path) -> bool:
+    """Whether this process was told by SIGUSR2 that its start of a run is at its end."""
+    found = read_claim(folder)
+    own = (os.getpid(), Claim.of_this_process().node)
+    return found is not None and found.left == SIGNALLED and (found.pid, found.node) == own
+
+
 def recorded(folder: Path) -> bool:
     """Whether a run has a record, also where another machine has just written it.
 

@@ -28,6 +28,7 @@ from src.jobs.node.claims import (
     check_claim,
     leave,
     recorded,
+    signalled,
     take,
 )
 from src.launching.endings import kept, record_of
@@ -40,6 +41,7 @@ from src.records.identity import Identity, read_identity
 from src.records.record import Outcome, Record
 
 _KILL_FOLLOWS_S = 600.0  # after SIGTERM; SLURM's KillWait and GraceTime are shorter
+_SERVER_GONE = 255  # a child's exit status where the fork server has died, which knew the real one
 _SAME_SIGNAL_S = 2.0  # what killed the child may be about to kill this process
 
 
@@ -124,7 +126,9 @@ class _Start:
             self.is_last = True
             self._end(RunEndedError(Outcome.KILLED, "stopped by SIGINT", AGAIN))
         except Exception as error:
-            self._end(ended(error))
+            self.is_last = signalled(self.folder)  # submitit calls scontrol then, which may be missing here
+            said = f"it could not be requeued: {type(error).__name__}: {error}"
+            self._end(_out_of_time(said) if self.is_last else ended(error))
         self._publish()
         return str(self.record.outcome)
 
@@ -160,7 +164,7 @@ class _Start:
                 hear=lambda phase: print(called + phase, flush=True),
                 watch=lambda: check_claim(self.folder, claim),
             )
-            if ending.by in (EndedBy.SIGNAL, EndedBy.MEMORY):
+            if ending.by in (EndedBy.SIGNAL, EndedBy.MEMORY) or ending.code == _SERVER_GONE:
                 time.sleep(_SAME_SIGNAL_S)
             return record_of(ending, record, folder, cfg.measure.timeout_s, "a larger gpu.slurm.mem_gib")
 

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from src.config.paths import command, database_path, database_uri
 from src.config.schema.root import TrackingConf
 from src.config.tracking_uri import without_password
+from src.records.locks import locked
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
@@ -74,7 +75,7 @@ def explained(uri: str, what: str) -> Iterator[None]:
     except Exception as error:
         text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         text = text.rpartition("(Caused by ")[2]  # what urllib3 buries in a page of addresses
-        text = re.sub(r"//[^/@\s]+@", "//", text)  # names and passwords
+        text = without_password(re.sub(r"//[^/@\s]+@", "//", text))  # names too
         text = text if len(text) <= 300 else f"{text[:299]}…"
         remedy = next((f"; {remedy}" for sign, remedy in _REMEDIES.items() if sign in text), "")
         raise TrackingError(f"MLflow at {uri}: {what}: {text}{remedy}; {_kept()}") from error
@@ -140,20 +141,15 @@ def connect(conf: TrackingConf) -> Connection:
         shown = without_password(conf.uri)
         probe(shown)
         return _open(conf, conf.uri, shown, None)
-    from filelock import FileLock, Timeout
-
     database = database.resolve()
     uri = database_uri(database)
     artifacts = Path(conf.artifacts) if conf.artifacts else database.parent / "artifacts"
     with explained(uri, "cannot be opened"):
         _import()  # takes seconds: not while others wait for the lock
         database.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(f"{database}.lock", timeout=_OPEN_S):  # MLflow's creation of its tables races
-                probe(uri)
-                return _open(conf, uri, uri, artifacts.resolve().as_uri())
-        except Timeout as error:
-            raise TimeoutError(f"another process holds {database}.lock for {_OPEN_S:.0f} s") from error
+        with locked(Path(f"{database}.lock"), _OPEN_S):  # MLflow's creation of its tables races
+            probe(uri)
+            return _open(conf, uri, uri, artifacts.resolve().as_uri())
 
 
 def _import() -> "type[MlflowClient]":

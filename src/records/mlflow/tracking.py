@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.config.schema.root import TrackingConf
+from src.records.locks import locked
 from src.records.mlflow import content
 from src.records.mlflow.connection import Connection, TrackingError, UnpublishableError, connect, explained
 from src.records.mlflow.options import OPTIONS_TAG, options_text
@@ -144,14 +145,8 @@ class Tracker:
     @contextmanager
     def _alone(self, folder: Path, what: str) -> Iterator[None]:
         """One process at a time at a folder; trouble comes as a TrackingError that says `what`."""
-        from filelock import FileLock, Timeout
-
-        with explained(self.connection.uri, what):
-            try:
-                with FileLock(folder / ".publishing.lock", timeout=_LOCK_S):
-                    yield
-            except Timeout as error:
-                raise TimeoutError(f"another process has been publishing it for {_LOCK_S:.0f} s") from error
+        with explained(self.connection.uri, what), locked(folder / ".publishing.lock", _LOCK_S):
+            yield
 
     def _publish(self, record: Record, folder: Path, parent_run_id: str) -> str:
         if (there := self._published(folder, record)) is not None:
