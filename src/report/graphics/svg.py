@@ -63,7 +63,8 @@ def _frame(layout: dict[str, Any], traces: Sequence[dict[str, Any]], width: int)
     x = axis(layout.get("xaxis") or {}, [*_along(traces, "x")])
     y = axis(layout.get("yaxis") or {}, [*_along(traces, "y")])
     margin = layout.get("margin") or {}
-    longest = max((draw.width_of(line) for _, text in y.ticks for line in text.split("<br>")), default=0.0)
+    beside = [] if y.inside else [line for _, text in y.ticks for line in text.split("<br>")]
+    longest = max(map(draw.width_of, beside), default=0.0)
     left = longest + 12 + (_LINE + 2 if y.title else 0)
     top, below = max(float(margin.get("t", 8)), 8.0), 22.0 + (18 if x.title else 0)
     height = float(layout.get("height") or 300)
@@ -97,7 +98,7 @@ def _axes(frame: draw.Frame) -> Iterator[str]:
         _, y = frame.of(0, frame.y.place(place))
         if frame.y.grid:
             yield f'<path class="grid" d="M{num(frame.left)} {num(y)}H{num(right)}"/>'
-        yield _lines(text, frame.left - 7, y)
+        yield _above(text, frame.left, y) if frame.y.inside else _lines(text, frame.left - 7, y)
     if frame.x.title:
         middle, under = frame.left + frame.width / 2, low + _LINE + 18
         yield _title(frame.x.title, middle, under)
@@ -132,6 +133,16 @@ def _lines(text: str, x: float, y: float) -> str:
     style = ('text-anchor="end"', 'text-anchor="end" class="soft"')
     return "".join(
         f'<text x="{num(x)}" y="{num(first + _LINE * i)}" {style[i > 0]}>{_bold(line)}</text>'
+        for i, line in enumerate(lines)
+    )
+
+
+def _above(text: str, x: float, y: float) -> str:
+    """A label that begins at the plot's edge, its lines above what is drawn at a height."""
+    lines = text.split("<br>")
+    first = y - _LINE * len(lines) + 2
+    return "".join(
+        f'<text class="over{" soft" * (i > 0)}" x="{num(x)}" y="{num(first + _LINE * i)}">{_bold(line)}</text>'
         for i, line in enumerate(lines)
     )
 
