@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from src.planning.prospects import UNKNOWN, Prospect
-from src.planning.teaching import SURE
+from src.planning.teaching import SURE, sure_text
 from src.records.store import LEFT_NAME
 
 _SHOWN = 12  # rows on the terminal
@@ -65,4 +65,4 @@ def in_words(left: Mapping[int, Prospect], labels: Mapping[int, str], runs: int,
 def _foretold(each: Prospect) -> str:
     if each.verdict == UNKNOWN:
         return f"unknown: {each.reason}"
-    return f"{each.verdict} {each.speedup:.2f}x ({each.low:.2f}-{each.high:.2f}), sure {each.sure:.0%}"
+    return f"{each.verdict} {each.speedup:.2f}x ({each.low:.2f}-{each.high:.2f}), sure {sure_text(each.sure)}"
