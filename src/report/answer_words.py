@@ -53,7 +53,7 @@ def pairs(row: Row) -> str:
 
 def basis(row: Row) -> str:
     """``4 pairs of rounds in 1 process``: what a speedup rests on; at the power cap ``4 pairs of blocks``."""
-    of = "blocks" if pd.notna(row.get("speedup/alternating_ratio", math.nan)) else "rounds"
+    of: str = "blocks" if pd.notna(row.get("speedup/alternating_ratio", math.nan)) else "rounds"
     return f"{_counted(row, 'pair')} of {of} in {_counted(row, 'process')}"
 
 
