@@ -109,7 +109,7 @@ def measured(answer: Answer) -> str:
     )
     led = "the fastest " if answer.besides[1:] else ""
     added = " + ".join(re.findall(r"[\w.]+", str(best["treatment"])))
-    return f"{of}; {kinds}: {led}{speedup(best)} {treatment_text(best)}, of {added}, see Step by step"
+    return f"{of}; {kinds}: {led}{speedup(best)} {treatment_text(best)}, which adds {added}, see Step by step"
 
 
 def rivals(pick: Pick) -> str:

@@ -99,7 +99,7 @@ def test_what_quantizes_among_other_things_is_told_beside_the_answer(store, more
     assert [row["quant"] for row in answer.besides] == ["float8dq"]
     assert words.measured(answer) == (
         "of the one treatment measured; 1 more with another treatment: 1.42× (1.41–1.43) float8dq · default, "
-        "of quant + recipe.fused_qkv, see Step by step"
+        "which adds quant + recipe.fused_qkv, see Step by step"
     )
     assert "1.42×" in words.paragraph([answer])
     assert words.measured(answers(rows)[0][0]) == "of the one treatment measured"

@@ -178,3 +178,6 @@ def test_on_a_phone_labels_stand_above_their_bars():
     assert 'class="over"' not in desk
     heights = [float(y) for y in re.findall(r'class="over" x="[\d.]+" y="([\d.-]+)"', phone)]
     assert min(heights) > 10
+    title = re.search(r'class="axis" x="([\d.]+)"', phone)
+    assert title
+    assert float(title[1]) + 3.15 * len("times as fast as at the start") <= 360
