@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from src.planning.prospects import UNKNOWN, Prospect
-from src.planning.teaching import SURE
+from src.planning.teaching import SURE, sure_text
 from src.records.store import LEFT_NAME
 
 _SHOWN = 12  # rows on the terminal
@@ -67,7 +67,7 @@ def foretold_text(each: Prospect) -> str:
     """``helps 1.12x (0.93-1.36), sure 81%``; of what is only known to be slow at most how fast it is."""
     if each.verdict == UNKNOWN:
         return f"unknown: {each.reason}"
-    sure = f"sure {each.sure:.0%}"
+    sure = f"sure {sure_text(each.sure)}"
     if not math.isnan(each.speedup):
         return f"{each.verdict} {each.speedup:.2f}x ({each.low:.2f}-{each.high:.2f}), {sure}"
     most = "" if math.isnan(each.high) else f", at most {each.high:.2f}x"

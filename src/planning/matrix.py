@@ -56,6 +56,12 @@ class Promise:
     high: float = math.nan
     sure: float = 0.0  # probability of the verdict
     reason: str = ""  # of `unknown`; else what to mind
+    baseline_ms: float = math.nan  # of an unquantized call, as far as it is foretold
+
+    @property
+    def at_most(self) -> float:
+        """The speedup, or what it is at most; not a number: unknown."""
+        return self.high if math.isnan(self.speedup) else self.speedup
 
 
 @dataclass(frozen=True)

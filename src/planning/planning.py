@@ -14,6 +14,7 @@ from src.devices.capability import EMULATE, Capability, Status, capability
 from src.launching.standing import standing
 from src.outcomes import RunEndedError
 from src.planning.cards import Card, card_of
+from src.planning.floors import never_less
 from src.planning.hours import GUESS, LEAST, Estimate
 from src.planning.matrix import HERE, Fate, Group, Launch, Matrix, PlannedRun, Promise, plan_axes
 from src.planning.needs.footprint import Footprints
@@ -54,6 +55,7 @@ def plan_runs(configs: Sequence[RootConf], launch: Launch = HERE, foretell: Fore
     runs = [planner.planned(cfg) for cfg in configs]
     if promises:
         runs = [planner.promised(run, cfg, promises) for run, cfg in zip(runs, configs, strict=True)]
+    runs = never_less(runs)
     return Matrix(runs, list(planner.groups.values()), launch)
 
 
@@ -110,9 +112,17 @@ class _Planner:
             return run
         cfg = replace(cfg, dtype=run.axes["dtype"])
         promise = promises(cfg)
-        speedup = promise.high if math.isnan(promise.speedup) else promise.speedup  # or what it is at most
-        estimate = self.times.slowed(run.estimate, speedup, cfg, self._card(cfg.gpu))
-        return replace(run, promise=promise, estimate=estimate)
+        estimate, needs_s = self.times.slowed(run.estimate, promise, cfg, self._card(cfg.gpu))
+        run = replace(run, promise=promise, estimate=estimate)
+        guessed = estimate.source in (GUESS, LEAST)
+        if run.fate is not Fate.RUN or not guessed or needs_s <= cfg.measure.timeout_s:
+            return run
+        bound = "at most " if math.isnan(promise.speedup) else ""
+        reason = (
+            f"foretold {bound}{promise.at_most:.2g} times as fast: its fewest calls take {duration(needs_s)}, and "
+            f"measure.timeout_s={cfg.measure.timeout_s:g} ends it before"
+        )
+        return replace(run, fate=Fate.TIMEOUT, reason=reason, remedy=SMALLER)
 
     def _unsupported(self, cfg: RootConf, card: Card, reason: str, remedy: str) -> PlannedRun:
         estimate = self.times.history.unsupported(self._places(cfg, card))

@@ -12,12 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 SURE = 0.95  # probability from which on a foretold verdict is known well enough
+_MOST_SURE = 0.99  # that is told as a number
 _DOUBLINGS = (1.4, 1.0, 1.0)  # of M, K, N within which a shape teaches another
 _OTHER_SCHEME = 0.3  # of what it teaches its own
 _TOLD_BY = 2  # runs of a scheme, from which on what is not foretold lies too far from them
 
 Array = npt.NDArray[np.float64]
 Shape = tuple[int, int, int]  # M, K, N
+
+
+def sure_text(sure: float) -> str:
+    """``87%``; nothing foretold is certain, so beyond 99 % it is ``>99%``."""
+    return ">99%" if sure > _MOST_SURE else f"{sure:.0%}"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from src.planning.closing import UNKNOWN, closing_lines
 from src.planning.matrix import Fate, Matrix, PlannedRun, fates, hours, is_open
 from src.planning.needs.memory import Forecast
 from src.planning.parts import PARTS
+from src.planning.teaching import sure_text
 
 _STYLES = {
     Fate.RUN: "green",
@@ -130,7 +131,7 @@ def _promises(runs: Sequence[PlannedRun]) -> str:
     (one,) = told
     if math.isnan(one.speedup):
         return one.verdict
-    return f"{one.verdict} {one.speedup:.2f}× ({one.low:.2f}–{one.high:.2f}), sure {one.sure:.0%}"
+    return f"{one.verdict} {one.speedup:.2f}× ({one.low:.2f}–{one.high:.2f}), sure {sure_text(one.sure)}"
 
 
 def _reasons(matrix: Matrix) -> Table:

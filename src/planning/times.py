@@ -1,5 +1,6 @@
 """How long a run will take on a card: by earlier runs, by its settings, or what is sure."""
 
+import math
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +9,7 @@ from src.config.schema.root import RootConf, training_steps
 from src.launching.repetition import processes_of
 from src.planning.cards import Card
 from src.planning.hours import GUESS, LADDER, LEAST, Estimate, History, guess_s
-from src.planning.matrix import Launch
+from src.planning.matrix import Launch, Promise
 from src.planning.needs.footprint import Footprints
 from src.planning.needs.trainings import can_be_guessed, planned_steps
 from src.planning.needs.work import (
@@ -79,23 +80,30 @@ class Times:
             parts_s[CEILINGS], seconds, least_s = CEILINGS_S, seconds + CEILINGS_S, least_s + CEILINGS_S
         return replace(estimate, seconds=seconds, parts_s=parts_s, least_s=least_s)
 
-    def slowed(self, estimate: Estimate, speedup: float, cfg: RootConf, card: Card) -> Estimate:
+    def slowed(
+        self, estimate: Estimate, promise: Promise, cfg: RootConf, card: Card
+    ) -> tuple[Estimate, float]:
         """The estimate, with what a treated arm takes that is foretold to be slower; runs of its own like know that.
 
         Args:
             estimate: of the run.
-            speedup: foretold; not a number: unknown.
+            promise: what is foretold of it.
             cfg: the run, its dtype settled.
             card: what it would find.
+
+        Returns:
+            It, and the seconds that a process takes at least by what is foretold; 0: nothing says.
         """
         if "quant" in LADDER.get(estimate.source, ()):
-            return estimate
-        processes = processes_of(cfg)
-        more_s = processes * slower_s(self.least_s(cfg, card), speedup, cfg.measure)
+            return estimate, 0.0
+        processes, least_s = processes_of(cfg), self.least_s(cfg, card)
+        call_s = 0.0 if math.isnan(promise.baseline_ms) else promise.baseline_ms / 1e3
+        slower = slower_s(least_s, promise.at_most, cfg.measure, call_s)
+        more_s = processes * slower
         seconds = max(estimate.seconds, min(estimate.seconds + more_s, processes * cfg.measure.timeout_s))
         added_s = seconds - estimate.seconds
         parts_s = {name: s + added_s * (name == ROUNDS) for name, s in estimate.parts_s.items()}
-        return replace(estimate, seconds=seconds, parts_s=parts_s)
+        return replace(estimate, seconds=seconds, parts_s=parts_s), least_s + slower if slower else 0.0
 
     def least_s(self, cfg: RootConf, card: Card) -> float:
         """Seconds that multiplying takes in one process; 0: not known, or it neither compares speeds nor trains."""

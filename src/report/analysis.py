@@ -19,7 +19,7 @@ from src.analysis.runs.layer_tables import layer_tables
 from src.analysis.runs.left import left_to_forecast, write_left_out
 from src.analysis.runs.tracked.kept import kept_folder
 from src.analysis.runs.tracked.logbook import Entry, Logbook
-from src.analysis.runs.tracked.tracker import Tracker
+from src.analysis.runs.tracked.tracker import NoDatabaseError, Tracker
 from src.analysis.schemes import write_schemes
 from src.analysis.shapes import breakeven_table
 from src.analysis.verdicts import write_tables
@@ -61,7 +61,9 @@ def analyze(conf: AnalyzeConf, console: Console | None = None) -> int:
     except ConfigError as error:
         if not conf.imports and not conf.predict:
             raise
-        return _without_runs(conf, str(error), console)
+        return _without_runs(
+            conf, _no_runs(conf) if isinstance(error, NoDatabaseError) else str(error), console
+        )
     told = Told(conf, console)
     if told.untouched:
         told.again()
@@ -156,6 +158,13 @@ def headline(runs: pd.DataFrame, breakeven: pd.DataFrame) -> dict[str, float]:
     if len(speedups):
         metrics |= {"speedup/best": float(speedups.max()), "speedup/worst": float(speedups.min())}
     return metrics | {"breakeven/crossings": float(breakeven["m"].notna().sum())}
+
+
+def _no_runs(conf: AnalyzeConf) -> str:
+    """What a fresh clone is told that asks for a forecast: nothing is wrong, and what the forecast rests on."""
+    came = "cells that came with this program" if conf.predict == MODEL or conf.device else ""
+    rests = "what was imported" if conf.imports else came
+    return "note: no runs here yet" + (f"; foretold from {rests}" if rests else "")
 
 
 def _without_runs(conf: AnalyzeConf, why: str, console: Console, apart: Apart | None = None) -> int:

@@ -52,8 +52,9 @@ def pairs(row: Row) -> str:
 
 
 def basis(row: Row) -> str:
-    """``4 pairs of rounds in 1 process``: what a speedup rests on."""
-    return f"{_counted(row, 'pair')} of rounds in {_counted(row, 'process')}"
+    """``4 pairs of rounds in 1 process``: what a speedup rests on; at the power cap ``4 pairs of blocks``."""
+    of: str = "blocks" if pd.notna(row.get("speedup/alternating_ratio", math.nan)) else "rounds"
+    return f"{_counted(row, 'pair')} of {of} in {_counted(row, 'process')}"
 
 
 def _counted(row: Row, name: str) -> str:
@@ -108,7 +109,7 @@ def measured(answer: Answer) -> str:
     )
     led = "the fastest " if answer.besides[1:] else ""
     added = " + ".join(re.findall(r"[\w.]+", str(best["treatment"])))
-    return f"{of}; {kinds}: {led}{speedup(best)} {treatment_text(best)}, of {added}, see Step by step"
+    return f"{of}; {kinds}: {led}{speedup(best)} {treatment_text(best)}, which adds {added}, see Step by step"
 
 
 def rivals(pick: Pick) -> str:

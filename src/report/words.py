@@ -7,7 +7,7 @@ import pandas as pd
 
 from src.analysis.baselines import faster_dtypes, fastest_modes
 from src.analysis.layer_rules import layer_rules
-from src.analysis.runs.frame import WEIGHTS, compared, devices, model_level
+from src.analysis.runs.frame import TRAINING, WEIGHTS, compared, devices, model_level
 from src.analysis.shapes import Case, bounds, number
 from src.analysis.verdicts import not_run
 from src.config.schema.model import PIPELINE
@@ -68,7 +68,9 @@ def _counted(runs: pd.DataFrame, margin: float) -> str:
     told = ", ".join(f"{v} {verdicts[v]}" for v in _ORDER if verdicts[v])
     opened = len(devices(runs))
     where = f" on {opened} device{'s' if opened > 1 else ''}" if opened else ""
-    text = f"{_runs(len(runs))}{where}; {len(ran)} compared a treatment"
+    steps = int((runs["task"] == TRAINING).sum())
+    which = f", {steps if steps > 1 else 'one'} of them training," if 0 < steps < len(runs) else ""
+    text = f"{_runs(len(runs))}{which}{where}; {len(ran)} compared a treatment"
     text += f" with its baseline at a margin of {margin:.0%} ({told})" if len(ran) else " with its baseline"
     if len(controls):
         neutral = int((controls["verdict"] == Verdict.NEUTRAL).sum())

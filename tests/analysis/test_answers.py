@@ -97,11 +97,11 @@ def test_quality_is_not_ranked_across_different_weights(framed):
         assert part in line
 
 
-def test_what_quantizes_among_other_things_is_told_beside_the_answer(store):
-    more = '["quant", "recipe.fused_qkv"]'
+@pytest.mark.parametrize("more", ["quant, recipe.fused_qkv", '["quant", "recipe.fused_qkv"]'])
+def test_what_quantizes_among_other_things_is_told_beside_the_answer(store, more):
     runs = [made("a", 1.33), made("b", 1.42, quant="float8dq", params={"treatment": more}),
             made("c", 1.9, batch=4, params={"treatment": more}),
-            made("d", 1.8, quant="none", params={"treatment": '["recipe.fused_qkv"]'})]  # fmt: skip
+            made("d", 1.8, quant="none", params={"treatment": "quant.layers"})]  # fmt: skip
     name, _ = store.experiment(runs)
     found = attempts(Runs(Tracker(TrackingConf(name="s", uri=store.uri), name).runs()))
     rows = standing(tidied(found, 0.02))
@@ -109,10 +109,23 @@ def test_what_quantizes_among_other_things_is_told_beside_the_answer(store):
     assert [row["quant"] for row in answer.besides] == ["float8dq"]
     assert words.measured(answer) == (
         "of the one treatment measured; 1 more with another treatment: 1.42× (1.41–1.43) float8dq · default, "
-        "of quant + recipe.fused_qkv, see Step by step"
+        "which adds quant + recipe.fused_qkv, see Step by step"
     )
     assert "1.42×" in words.paragraph([answer])
     assert words.measured(answers(rows)[0][0]) == "of the one treatment measured"
+
+
+def test_a_speedup_of_blocks_says_so(framed):
+    run = made("a", 1.2)
+    run.record.metrics |= {"speedup/pairs": 4.0, "speedup/alternating_ratio": 1.1}
+    assert words.basis(framed([run]).iloc[0]) == "4 pairs of blocks in 1 process"
+
+
+def test_trainings_are_counted_among_the_runs(framed):
+    frame = framed([made("a", 1.2), made("b", 1.3, task="training", target="block")])
+    assert sentences(frame, breakeven_table(frame), 0.02)[0].startswith(
+        "2 runs, one of them training, on 1 device;"
+    )
 
 
 def test_a_gain_within_a_slower_compile_mode_is_none(framed):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -153,3 +154,31 @@ def test_there_is_no_section_without_any():
 def test_estimates_multiply():
     found = Estimate(2.0, 1.9, 2.1).times(Estimate())
     assert (found.ratio, found.low, found.high) == pytest.approx((2.0, 1.9, 2.1))
+
+
+def test_what_both_arms_lack_is_told_once_below():
+    lack = "left out in both arms: recipe.memory_format: it has no convolutions"
+    several = runs()
+    several[1].record.reason = lack
+    several[2].record.reason = f"{lack}; the interval crosses the margin"
+    html = ladder_section(steps_of(frame(several), 0.02), 0.02)
+    assert html.count("it has no convolutions") == 1
+    assert "Left out in both arms of later steps: recipe.memory_format: it has no convolutions.</p>" in html
+    assert '<span class="why">the interval crosses the margin</span>' in html
+
+
+def test_on_a_phone_labels_stand_above_their_bars():
+    """So that they have the whole width, which is a phone's."""
+    html = ladder_section(steps_of(frame(runs()), 0.02), 0.02)
+    desk, phone = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
+    assert phone.startswith('<svg class="plot" viewBox="0 0 360 ')
+    assert 'class="over"' in phone
+    assert 'text-anchor="end"' not in phone
+    (edge,) = {*re.findall(r'class="over" x="([\d.]+)"', phone)}
+    assert 0 < float(edge) < 20
+    assert 'class="over"' not in desk
+    heights = [float(y) for y in re.findall(r'class="over" x="[\d.]+" y="([\d.-]+)"', phone)]
+    assert min(heights) > 10
+    title = re.search(r'class="axis" x="([\d.]+)"', phone)
+    assert title
+    assert float(title[1]) + 3.15 * len("times as fast as at the start") <= 360

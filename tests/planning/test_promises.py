@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from src.forecasts.models.promises import Promises
-from src.planning.matrix import HERE, Launch
+from src.planning.matrix import HERE, Fate, Launch, Promise
 from src.planning.needs.footprint import Footprints
 from src.planning.planning import plan_runs, show_plan
 from src.records.key import axes_of
@@ -44,6 +44,31 @@ def test_the_calls_of_a_far_slower_arm_are_in_the_time(compose, tmp_path):
     assert more_s > 3
     more_rounds_s = slow.estimate.parts_s["rounds"] - usual.estimate.parts_s["rounds"]
     assert more_rounds_s == pytest.approx(more_s)
+
+
+def test_a_larger_batch_never_takes_less_though_its_bound_is_weaker(compose, tmp_path):
+    """Of one layer both are bounds; the second says less, and would make the larger batch the shorter run."""
+    bounds = {1: 0.004, 4: 0.05}
+    configs = [compose(*LINEAR, f"outputs={tmp_path}", "quant=int8wo", f"batch={batch}") for batch in bounds]
+
+    def foretell(*_):
+        return lambda cfg: Promise("hurts", high=bounds[cfg.batch], sure=1.0, baseline_ms=50.0 * cfg.batch)
+
+    one, four = plan_runs(configs, ELSEWHERE, foretell).runs
+    assert one.estimate.seconds > 7 * 0.05 / 0.004
+    own_s = [run.estimate.seconds - run.estimate.parts_s.get("ceilings", 0.0) for run in (one, four)]
+    assert own_s[1] >= own_s[0]
+    assert sum(four.estimate.parts_s.values()) == pytest.approx(four.estimate.seconds)
+    assert four.fate is Fate.RUN
+
+
+def test_what_is_foretold_to_take_longer_than_its_limit_is_told(compose, tmp_path):
+    words = (*LINEAR, f"outputs={tmp_path}", "quant=int8wo", "measure.timeout_s=60")
+    told = Promise("hurts", high=0.004, sure=1.0, baseline_ms=50.0)
+    runs = plan_runs([compose(*words), compose(*words, "batch=4")], ELSEWHERE, lambda *_: lambda _: told).runs
+    assert [run.fate for run in runs] == [Fate.TIMEOUT] * 2
+    assert "foretold at most 0.004 times as fast" in runs[0].reason
+    assert "measure.timeout_s=60" in runs[0].reason
 
 
 def test_another_card_borrows_and_is_less_sure(compose, tmp_path):

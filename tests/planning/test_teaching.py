@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from src.planning.teaching import Lesson, next_lessons
+import pytest
+
+from src.planning.teaching import Lesson, next_lessons, sure_text
 
 HOUR = 3600.0
 
@@ -58,3 +60,10 @@ def test_a_round_in_a_shared_process_is_of_one_group() -> None:
     assert len({runs[index].group for index in first}) == 1
     alone = [replace(each, group="") for each in runs]
     assert len(next_lessons(alone, [], 0, HOUR, shared=3)) == 1
+
+
+@pytest.mark.parametrize(
+    ("sure", "told"), [(0.874, "87%"), (0.99, "99%"), (0.9949, ">99%"), (0.99999, ">99%"), (1.0, ">99%")]
+)
+def test_nothing_foretold_is_told_as_certain(sure: float, told: str) -> None:
+    assert sure_text(sure) == told

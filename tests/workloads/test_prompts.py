@@ -79,6 +79,10 @@ def test_each_part_has_the_folders_weights_but_for_its_own(real, folder):
     [
         (("model.pipeline.prompts=[one,two]",), r"prompts: 2 texts with batch=1; give batch=2"),
         (("model=wan-tiny",), r"of FluxPipeline, and this model's pipeline is WanPipeline; give another"),
+        (
+            ("model.pipeline.weights.id={folder}/none",),
+            r"/none: no such folder: .*/none; `hf download OWNER/NAME",
+        ),
         (("model.pipeline.weights.id={folder}/vae",), r"no model_index.json that names .*: model.weights"),
         (
             ("model.pipeline.weights.source=random", "model.pipeline.prompts=[cat]"),

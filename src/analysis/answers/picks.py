@@ -17,7 +17,7 @@ GOOD_SQNR_DB = 30.0  # the quality that the third answer asks for
 GOOD_SQNR = f"SQNR ≥ {GOOD_SQNR_DB:.0f} dB"
 _MOST = 24  # answers
 _CONTROL = "none"
-_QUANT = '"quant"'  # in a treatment's list
+_QUANT = r"(?<![\w.])quant(?![\w.])"  # in a treatment: `quant, recipe.fused_qkv`, or such a list as JSON
 _AS_SMALL = 1.01  # memory within 1 % of the least counts as equal
 _LAST = {PIPELINE: 0, "denoiser": 1}  # whole images first, then the denoiser, then its parts
 
@@ -82,7 +82,7 @@ def _besides(first: Row, others: pd.DataFrame | None) -> list[Row]:
     if others is None or others.empty:
         return []
     told = compared(others)
-    told = told[told["treatment"].str.contains(_QUANT, regex=False) & ~told["withheld"]]
+    told = told[told["treatment"].str.contains(_QUANT) & ~told["withheld"]]
     place = ["device", *WORKLOAD]
     alike = told[(told[place].fillna("") == first[place].fillna("")).all(axis=1)] if len(told) else told
     return [row for _, row in alike.sort_values("speedup/ratio", ascending=False).iterrows()]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -35,7 +36,8 @@ class Promises:
         if not any(is_cpu(device) == is_cpu(other) for other in self._devices if device):
             return Promise("unknown", reason="no single layer was measured on a device like it")
         asked = self._forecaster(cfg, self._words(cfg))
-        return promise(asked.forecast, asked.whole.notes if asked.whole else ())
+        told = promise(asked.forecast, asked.whole.notes if asked.whole else ())
+        return replace(told, baseline_ms=asked.whole.baseline_ms) if asked.whole else told
 
     def _words(self, cfg: RootConf) -> list[str]:
         """The run's overrides, as far as they are known: those of all runs, and the run's own values of a sweep."""

@@ -49,17 +49,18 @@ def least_s(flop: float, tflop_s: float, measure: MeasureConf) -> float:
     return 2 * (_CALLS + measure.min_pairs) * flop / (tflop_s * 1e12)
 
 
-def slower_s(least: float, speedup: float, measure: MeasureConf) -> float:
+def slower_s(least: float, speedup: float, measure: MeasureConf, call_s: float = 0.0) -> float:
     """Seconds that the treated arm's fewest calls take beyond the baseline's, where it is slower; else 0.
 
     Args:
         least: seconds of both arms' fewest calls, the treated one as quick as the baseline: `least_s`.
-        speedup: that is foretold.
+        speedup: that is foretold, or a bound that it stays below: then this is one that the time stays above.
         measure: says how many pairs `least` has. An arm that is much slower is clear after `_CLEAR_PAIRS`.
+        call_s: foretold of a call of the baseline, which has more than products.
     """
     if not 0 < speedup < 1:
         return 0.0
-    baseline_s = least / (2 * (_CALLS + measure.min_pairs))
+    baseline_s = max(least / (2 * (_CALLS + measure.min_pairs)), call_s)
     return (_CALLS + _CLEAR_PAIRS) * baseline_s * (1 / speedup - 1)
 
 

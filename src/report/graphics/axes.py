@@ -22,6 +22,7 @@ class Axis:
     title: str = ""
     grid: bool = True
     categories: bool = False
+    inside: bool = False  # its ticks' texts stand in the plot, above their places
 
     def share(self, value: Any) -> float:
         """Where a value lies: 0 at the low end, 1 at the high one."""
@@ -36,12 +37,14 @@ def axis(layout: dict[str, Any], values: Sequence[Any]) -> Axis:
     """The axis that a layout describes.
 
     Args:
-        layout: plotly's: type, range, tickvals, ticktext, ticksuffix, tickformat, title, showgrid, categoryarray.
+        layout: plotly's: type, range, tickvals, ticktext, ticksuffix, tickformat, title, showgrid, categoryarray; of
+            ticklabelposition ``inside top``.
         values: everything that is drawn along it.
     """
     common: dict[str, Any] = {
         "title": str((layout.get("title") or {}).get("text") or ""),
         "grid": layout.get("showgrid") is not False,
+        "inside": layout.get("ticklabelposition") == "inside top",
     }
     if any(isinstance(value, str) for value in values):
         return _of_categories(layout, values, common)

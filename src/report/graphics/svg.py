@@ -18,6 +18,7 @@ from src.report.graphics.marks import closing, colour, num, points, stroke
 
 WIDTH = 380  # px: what a phone shows, and a third of a page
 _LINE = 15  # px
+_EDGE = 10  # px right of a plot
 _BROAD = 500  # px: from here on a phone shows it much smaller, with larger letters
 _MOST_GROWN = 1.2  # of its natural width
 _TOLD = 12  # marks in a figure's text
@@ -63,11 +64,12 @@ def _frame(layout: dict[str, Any], traces: Sequence[dict[str, Any]], width: int)
     x = axis(layout.get("xaxis") or {}, [*_along(traces, "x")])
     y = axis(layout.get("yaxis") or {}, [*_along(traces, "y")])
     margin = layout.get("margin") or {}
-    longest = max((draw.width_of(line) for _, text in y.ticks for line in text.split("<br>")), default=0.0)
+    beside = [] if y.inside else [line for _, text in y.ticks for line in text.split("<br>")]
+    longest = max(map(draw.width_of, beside), default=0.0)
     left = longest + 12 + (_LINE + 2 if y.title else 0)
     top, below = max(float(margin.get("t", 8)), 8.0), 22.0 + (18 if x.title else 0)
     height = float(layout.get("height") or 300)
-    return draw.Frame(left, top, width - left - 10, height - top - below, x, y)
+    return draw.Frame(left, top, width - left - _EDGE, height - top - below, x, y)
 
 
 def _along(traces: Sequence[dict[str, Any]], name: str) -> Iterator[Any]:
@@ -97,9 +99,10 @@ def _axes(frame: draw.Frame) -> Iterator[str]:
         _, y = frame.of(0, frame.y.place(place))
         if frame.y.grid:
             yield f'<path class="grid" d="M{num(frame.left)} {num(y)}H{num(right)}"/>'
-        yield _lines(text, frame.left - 7, y)
+        yield _above(text, frame.left, y) if frame.y.inside else _lines(text, frame.left - 7, y)
     if frame.x.title:
-        middle, under = frame.left + frame.width / 2, low + _LINE + 18
+        end = right + _EDGE - draw.width_of(frame.x.title) / 2  # a long one of a narrow plot begins before it
+        middle, under = min(frame.left + frame.width / 2, end), low + _LINE + 18
         yield _title(frame.x.title, middle, under)
     if frame.y.title:
         x, y = 11.0, frame.top + frame.height / 2
@@ -132,6 +135,16 @@ def _lines(text: str, x: float, y: float) -> str:
     style = ('text-anchor="end"', 'text-anchor="end" class="soft"')
     return "".join(
         f'<text x="{num(x)}" y="{num(first + _LINE * i)}" {style[i > 0]}>{_bold(line)}</text>'
+        for i, line in enumerate(lines)
+    )
+
+
+def _above(text: str, x: float, y: float) -> str:
+    """A label that begins at the plot's edge, its lines above what is drawn at a height."""
+    lines = text.split("<br>")
+    first = y - _LINE * len(lines) + 2
+    return "".join(
+        f'<text class="over{" soft" * (i > 0)}" x="{num(x)}" y="{num(first + _LINE * i)}">{_bold(line)}</text>'
         for i, line in enumerate(lines)
     )
 

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from src.forecasts.forecast import UNKNOWN
 from src.forecasts.models.layers import asked_text
 from src.forecasts.models.whole import Layers, Whole
+from src.planning.teaching import sure_text
 from src.report.graphics.markup import Cell, chip, legend, number_cell, table, text_cell
 from src.report.graphics.palette import scheme_lines, translucent
 from src.report.runs.figures import bare_figure
@@ -117,7 +118,7 @@ def _said(asked: "AskedModel") -> str:
     if math.isnan(told.speedup):
         return f"{told.verdict}: {told.reason}."
     reason = f" ({told.reason})" if told.reason else ""
-    sure = "" if told.verdict == UNKNOWN else f", sure {told.sure:.0%}"
+    sure = "" if told.verdict == UNKNOWN else f", sure {sure_text(told.sure)}"
     return f"{told.verdict} {_times(told.speedup)}× ({_times(told.low)}–{_times(told.high)}){sure}{reason}."
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from src.forecasts.forecast import UNKNOWN
+from src.planning.teaching import sure_text
 from src.regimes.regimes import Regimes
 from src.regimes.trials import Trial
 from src.report.graphics.markup import Cell, chip, number_cell, table, text_cell
@@ -60,7 +61,7 @@ def predictions_table(rows: pd.DataFrame) -> str:
                 text_cell(row["quant"]),
                 Cell(chip(row["verdict"]), row["verdict"]),
                 Cell(speedup_text(row) if known else "", row["speedup"] if known else None, number=True),
-                number_cell(f"{row['sure']:.0%}" if known else "", row["sure"]),
+                number_cell(sure_text(row["sure"]) if known else "", row["sure"]),
                 text_cell("; ".join(filter(None, [row["rule"], row["reason"]]))),
             ]
         )

@@ -18,9 +18,13 @@ from src.report.runs.sections import panel, section
 _INK, _SOFT = "#30343A", "#8A8F98"
 _ALL = Look(_INK, "#D3D6DB", "", "circle")  # of what all steps give together
 _WIDTH, _ROW, _THICK = 620, 48, 13  # px
+_PHONE, _PHONE_ROW = 360, 66  # px: a phone's width, with each label above its bar
 _WIDEST = 38  # characters beside a step
 _EAGER, _TOGETHER = "eager", "together"  # the rows around the steps
 _NAMED = ("quant", "compile")  # keys of a treatment whose values name what they add
+_LEFT_OUT = re.compile(
+    r"(?:^|; )left out in both arms: ([\w.]+: [^;]*(?:; recipe\.\w+: [^;]*)*)"
+)  # in a reason
 _KEY = re.compile(r"^recipe\.\w+: ")  # a reason begins with the key of what it is about
 _NOTE = (
     "One thing is added after the other. Each step is measured against the one before it. "
@@ -54,8 +58,13 @@ def ladder_in_words(rows: pd.DataFrame) -> Iterator[str]:
 def _ladder(ladder: Ladder, margin: float) -> str:
     done = [name for name in (ladder.quant, ladder.compile) if name != NONE]
     beside = ", ".join([*done, str(ladder.first["device"])])
-    figure = ladder_figure(ladder, margin)
-    return panel(workload_text(ladder.first), beside, figure, width=_WIDTH) + _table(ladder)
+    title, names = workload_text(ladder.first), ("desk", "phone")
+    figures = [
+        panel(title, beside, ladder_figure(ladder, margin, phone=phone), width=_PHONE if phone else _WIDTH)
+        for phone in (False, True)
+    ]
+    drawn = [f'<div class="{name}">{each}</div>' for name, each in zip(names, figures, strict=True)]
+    return "".join(drawn) + _table(ladder) + _left_out(ladder)
 
 
 def _together(ladder: Ladder) -> Step | None:
@@ -72,13 +81,19 @@ def _so_far(step: Step) -> str:
     return f"no total, as {step.missing} is in both arms and what it gives is not known"
 
 
-def ladder_figure(ladder: Ladder, margin: float) -> go.Figure:
-    """From top to bottom a row per step; from left to right how many times as fast as at the start."""
+def ladder_figure(ladder: Ladder, margin: float, *, phone: bool = False) -> go.Figure:
+    """From top to bottom a row per step; from left to right how many times as fast as at the start.
+
+    Args:
+        ladder: its steps.
+        margin: a speedup within it is neutral.
+        phone: narrow, with each label above its bar.
+    """
     labels = {_EAGER: _start(ladder)}
     labels |= {step.name: _label(step, _added(step, ladder)) for step in ladder.steps}
     if together := _together(ladder):
         labels[_TOGETHER] = _label(together)
-    figure = bare_figure(height=70 + _ROW * len(labels))
+    figure = bare_figure(height=70 + (_PHONE_ROW if phone else _ROW) * len(labels))
     span = _span(ladder, margin)
     before, place = Estimate(), labels[_EAGER]
     figure.add_scatter(
@@ -95,6 +110,7 @@ def ladder_figure(ladder: Ladder, margin: float) -> go.Figure:
     if together:
         _add_step(figure, together, 1.0, labels[_TOGETHER], _ALL)
     figure.update_yaxes(categoryorder="array", categoryarray=[*labels.values()][::-1], showgrid=False)
+    figure.update_yaxes(ticklabelposition="inside top" if phone else "outside")
     figure.update_xaxes(**speedup_axis(span), title={"text": "times as fast as at the start", "standoff": 6})
     return figure
 
@@ -155,7 +171,9 @@ def _label(step: Step, added: str = "") -> str:
     name = f"{escape(step.name)} ({escape(added)})" if added else escape(step.name)
     if step.own:
         return f"{name}  <b>{step.own.ratio:.2f}×</b><br>{step.own.low:.3f}–{step.own.high:.3f}"
-    why = _KEY.sub("", step.reason.partition(" → ")[0].split("; ")[-1])  # behind what else its run says
+    why = _KEY.sub(
+        "", _LEFT_OUT.sub("", step.reason).partition(" → ")[0].split("; ")[-1]
+    )  # behind what else its run says
     lines = shorten(why, 2 * _WIDEST, placeholder=" …")
     return "<br>".join([f"{name}: {escape(step.verdict)}", *map(escape, wrap(lines, _WIDEST + 6))])
 
@@ -189,8 +207,22 @@ def _cells(step: Step) -> list[Cell]:
         number_cell(_interval(total) if total else "", total.ratio if total else None),
         number_cell(" → ".join(times) if all(times) else "", None),
         number_cell(sqnr, None),
-        text_cell(step.reason),
+        _why(_LEFT_OUT.sub("", step.reason).removeprefix("; ")),
     ]
+
+
+def _left_out(ladder: Ladder) -> str:
+    """What some of the steps lack in both arms, once for all."""
+    found = dict.fromkeys(told for step in ladder.steps for told in _LEFT_OUT.findall(step.reason))
+    return (
+        f'<p class="note">Left out in both arms of later steps: {escape("; ".join(found))}.</p>'
+        if found
+        else ""
+    )
+
+
+def _why(reason: str) -> Cell:
+    return Cell(f'<span class="why">{escape(reason)}</span>' if reason else "", reason)
 
 
 def _others(rows: pd.DataFrame) -> str:
@@ -207,7 +239,7 @@ def _others(rows: pd.DataFrame) -> str:
                 text_cell(str(row["treatment"])),
                 Cell(chip(status), status),
                 number_cell(_interval(own) if own else "", own.ratio if own else None),
-                text_cell(str(row["reason"] or "")),
+                _why(str(row["reason"] or "")),
             ]
         )
     return table(heads, cells)

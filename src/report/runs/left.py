@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from src.planning.prospects import UNKNOWN
-from src.planning.teaching import SURE
+from src.planning.teaching import SURE, sure_text
 from src.report.graphics.markup import Cell, chip, number_cell, table, text_cell
 from src.report.runs.sections import section
 
@@ -25,7 +25,7 @@ def left_section(rows: pd.DataFrame) -> str:
             text_cell(row["run"]),
             Cell(chip(row["verdict"]), row["verdict"]),
             Cell(_speedup(row), row["speedup"] if pd.notna(row["speedup"]) else None, number=True),
-            number_cell("" if row["verdict"] == UNKNOWN else f"{row['sure']:.0%}", row["sure"]),
+            number_cell("" if row["verdict"] == UNKNOWN else sure_text(row["sure"]), row["sure"]),
             text_cell(row["reason"]),
         ]
         for row in rows.head(_MOST_SHOWN).to_dict("records")

@@ -67,7 +67,9 @@ def training_section(
 
 def _table(rows: pd.DataFrame, filters: Filters) -> str:
     listed = [row for _, row in rows.iterrows()]
-    return table(_HEADS, [_cells(row) for row in listed], [filters.attribute(row) for row in listed])
+    return table(
+        _HEADS, [_cells(row) for row in listed], [f"{filters.attribute(row)} data-run" for row in listed]
+    )
 
 
 def _cells(row: Row) -> list[Cell]:
@@ -102,4 +104,8 @@ def _memory(row: Row, phase: str) -> Cell:
     before, after = row.get(f"memory/baseline_{phase}_gib"), row.get(f"memory/{phase}_gib")
     if pd.isna(before) or pd.isna(after):
         return Cell("")
-    return Cell(f"{before * _MIB:,.1f} → {after * _MIB:,.1f}", float(after), number=True)
+    parts = (
+        f"{before * _MIB:,.1f} →",
+        f"{after * _MIB:,.1f}",
+    )  # below each other where the table is too wide
+    return Cell(" ".join(f'<span class="part">{part}</span>' for part in parts), float(after), number=True)

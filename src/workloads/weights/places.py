@@ -73,7 +73,9 @@ def problems_of_pipeline(conf: PipelineConf, where: str) -> Iterator[str]:
     if folder is None or weights.subfolder:
         return
     saved = json_object(folder / INDEX).get("_class_name")
-    if not saved:
+    if not folder.exists():
+        yield f"{given}: no such folder: {folder}; `hf download OWNER/NAME --local-dir {folder}` fetches one"
+    elif not saved:
         single = "; a single model: model.weights" if (folder / "config.json").is_file() else ""
         yield f"{given}: no {INDEX} that names a class; give a pipeline that save_pretrained wrote{single}"
     elif saved != cls:

@@ -48,6 +48,10 @@ _QUIET = {  # MLflow alone waits 246 s for a server that is down
 }
 
 
+class NoDatabaseError(ConfigError):
+    """A local store has no file yet: nothing was measured here."""
+
+
 class Tracker:
     """One experiment of an MLflow tracking store.
 
@@ -210,7 +214,7 @@ def _database(conf: TrackingConf) -> Path | None:
         )
     database = database_path(conf.uri)
     if database is not None and not database.is_file():
-        raise ConfigError(
+        raise NoDatabaseError(
             f"tracking.uri={conf.uri}: no database at {database}; {command('run')} makes it, "
             "or set outputs=FOLDER or tracking.uri=..."
         )
