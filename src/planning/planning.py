@@ -17,14 +17,14 @@ from src.planning.cards import Card, card_of
 from src.planning.floors import never_less
 from src.planning.hours import GUESS, LEAST, Estimate
 from src.planning.matrix import HERE, Fate, Group, Launch, Matrix, PlannedRun, Promise, plan_axes
+from src.planning.needs.arms import Arms, arms_of, nothing_fits
 from src.planning.needs.footprint import Footprints
-from src.planning.needs.memory import Forecast, forecast, nothing_fits, reasoned
+from src.planning.needs.memory import Forecast, forecast
 from src.planning.needs.smaller import SMALLER, sizes_that_fit
 from src.planning.needs.trainings import of_one_step, planned_steps
 from src.planning.terminal import print_matrix
 from src.planning.times import Times
 from src.records.key import run_key
-from src.treatments.layers import LayerRow
 from src.treatments.recipe_check import settled
 from src.workloads.dtype import DtypeRates, auto_dtype, scheme_takes
 
@@ -69,7 +69,7 @@ class _Planner:
         self.times = Times(outputs, self.footprints, launch)
         self._cards: dict[str, Card] = {}
         self._capabilities: dict[tuple[str, ...], Capability] = {}
-        self._layers: dict[tuple[str, ...], list[LayerRow]] = {}
+        self._made: dict[tuple[str, ...], Arms] = {}
         self._forecasts: dict[tuple[str, ...], tuple[Forecast, tuple[str, str]]] = {}
         self._keys: dict[str, int] = {}  # of runs -> their places in the sweep
         self._seen = 0  # runs
@@ -83,6 +83,10 @@ class _Planner:
         if skipped := self._skipped(asked if self.launch.key else cfg, card):
             fate, reason, remedy, first = skipped
             return PlannedRun(axes, group.name, fate, Estimate(0.0, GUESS), reason, remedy, repeats=first)
+        try:
+            cfg = self._settled(cfg, card)
+        except RunEndedError as error:
+            return self._unsupported(cfg, card, error.reason, error.remedy)
         if refused := self._refused(cfg, card):
             return self._unsupported(cfg, card, *refused)
         memory, misfit = self._forecast(cfg, card)
@@ -92,7 +96,7 @@ class _Planner:
         estimate = self.times.estimate(cfg, card, self._places(cfg, card), slow_s)
         if card.memory_gib and memory.exceeds(card.memory_gib):
             kind = card.device.kind if card.device else "cuda"
-            remedy = sizes_that_fit(cfg, self.footprints.of(cfg), kind, card.memory_gib)
+            remedy = sizes_that_fit(cfg, self._arms(cfg, kind), kind, card.memory_gib)
             reason = f"GiB of {card.memory_gib:.3g}, in the phase {memory.peak_phase}"
             return PlannedRun(axes, group.name, Fate.OOM, estimate, reason, remedy, memory)
         if estimate.source in (GUESS, LEAST) and slow_s > cfg.measure.timeout_s:
@@ -185,15 +189,20 @@ class _Planner:
             None,
         )
 
+    def _settled(self, cfg: RootConf, card: Card) -> RootConf:
+        """The run as it is on the card: of a ladder's earlier steps what can be had there.
+
+        Raises:
+            RunEndedError: card or model cannot have the recipe.
+        """
+        if card.device is None or (is_usual(cfg) and not recipe_keys(cfg.recipe)):
+            return cfg
+        return settled(cfg, card.device)[0]
+
     def _refused(self, cfg: RootConf, card: Card) -> tuple[str, str] | None:
         """Why the card cannot run the scheme, and what would: the words of the record that a run would write."""
         if card.device is None:
             return None if self.launch.elsewhere else (card.source, card.remedy)
-        if recipe_keys(cfg.recipe) or not is_usual(cfg):
-            try:
-                cfg, _ = settled(cfg, card.device)
-            except RunEndedError as error:
-                return error.reason, error.remedy
         if cfg.quant.plan is not None:
             return None
         key = (repr(cfg.quant), repr(cfg.gpu), cfg.dtype)
@@ -208,18 +217,25 @@ class _Planner:
     def _forecast(self, cfg: RootConf, card: Card) -> tuple[Forecast, tuple[str, str]]:
         """The memory that the run takes, and why no layer fits its scheme, if so, with the remedy."""
         kind = card.device.kind if card.device else "cuda"
-        layers = (Footprints.key(of_one_step(cfg)), repr(cfg.quant), kind)
-        own = (planned_steps(cfg), cfg.training, cfg.task.compares)
-        key = (*layers, repr((own, cfg.gpu, cfg.compile, cfg.measure.pairing)))
+        own = (planned_steps(cfg), cfg.training, cfg.task.compares, cfg.treatment)
+        key = (self._made_of(cfg, kind), repr((own, cfg.gpu, cfg.measure.pairing)))
         if key not in self._forecasts:
-            footprint = self.footprints.of(of_one_step(cfg))
-            if layers not in self._layers:
-                self._layers[layers] = reasoned(footprint, cfg.quant, kind)
-            rows = self._layers[layers]
-            foretold = forecast(cfg, footprint, rows, kind, card.memory_gib)
+            arms = self._arms(cfg, kind)
+            footprint, rows = arms.treated.footprint, arms.treated.rows
             misfit = ("", "") if footprint.trouble else nothing_fits(rows, cfg.quant, kind)
-            self._forecasts[key] = foretold, misfit
+            self._forecasts[key] = forecast(cfg, arms, kind, card.memory_gib), misfit
         return self._forecasts[key]
+
+    def _arms(self, cfg: RootConf, kind: str) -> Arms:
+        """What both arms of a run are made of."""
+        key = (self._made_of(cfg, kind), repr((cfg.treatment, cfg.task.compares)))
+        if key not in self._made:
+            self._made[key] = arms_of(cfg, self.footprints.of, kind)
+        return self._made[key]
+
+    def _made_of(self, cfg: RootConf, kind: str) -> str:
+        """Equal for runs whose treated arms, and what can be taken from them for a baseline, are made of the same."""
+        return repr((Footprints.key(of_one_step(cfg)), cfg.quant, cfg.compile, cfg.recipe, kind))
 
 
 def own_request(cfg: RootConf) -> Mapping[str, Any]:

@@ -16,14 +16,30 @@ from src.config.schema.root import RootConf
 from src.devices.device import Device
 from src.outcomes import unsupported
 from src.workloads.pipeline import ImagePipeline
+from src.workloads.recipe import changes
 from src.workloads.workload import Workload
 
+UNQUANTIZED = "none"  # the scheme
 _NO_CACHE = "recipe.cache=none"
 
 
 def has_hooks(recipe: RecipeConf) -> bool:
     """Whether a pipeline with this recipe must not be copied."""
     return bool(recipe.cache.config) or recipe.offload != "none"
+
+
+def built_anew(treated: RootConf, base: RootConf) -> bool:
+    """Whether the treated arm cannot be a copy of the baseline.
+
+    Args:
+        treated: the run as the treated arm has it.
+        base: as the baseline has it.
+    """
+    return (
+        base.quant.name != UNQUANTIZED
+        or changes(treated.recipe) != changes(base.recipe)
+        or has_hooks(base.recipe)
+    )
 
 
 def attach(workload: Workload, cfg: RootConf, device: Device) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from src.config.schema.arms import on_step
 from src.config.schema.measure import MeasureConf
 from src.config.schema.model import InputConf, ModelConf
 from src.planning.hours import GUESS
@@ -228,3 +229,13 @@ def test_a_plan_is_no_part_of_the_run_key(compose):
         == run_key(compose(), device)
     )
     assert json.dumps(compose("plan=all").plan) == '"all"'
+
+
+def test_what_a_ladders_earlier_step_cannot_add_here_weighs_nothing(compose, tmp_path):
+    ladder = ("+ladder.steps.quantized=[quant]", "+ladder.steps.compiled=[compile]", "ladder.step=compiled")
+    asked = (*SMALL_LINEAR, "compile=default", f"outputs={tmp_path}")
+    (left,) = plan_runs([on_step(compose(*asked, "quant=float8dq", *ladder))]).runs
+    (had,) = plan_runs([on_step(compose(*asked, "quant=int8wo", *ladder))]).runs
+    assert left.fate is had.fate is Fate.RUN
+    assert left.memory.model_gib == left.memory.baseline_model_gib == 256 * 128 * 2 / 2**30
+    assert had.memory.model_gib == had.memory.baseline_model_gib < 0.6 * left.memory.model_gib

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from src.planning.needs.arms import arms_of
 from src.planning.needs.footprint import Footprint, Footprints
 from src.planning.needs.smaller import SMALLER, sizes_that_fit
 from src.planning.needs.work import least_of_run_s, linear_flop, rate_elsewhere_tflop_s
@@ -27,9 +28,13 @@ def footprint(weights_gib, activations_gib):
     )
 
 
+def arms(cfg, made):
+    return arms_of(cfg, lambda _: made, "cuda")
+
+
 def test_of_a_video_fewer_frames_or_a_smaller_picture(compose):
     cfg = compose(*VIDEO, "frames=81", "resolution=160", "batch=4")
-    said = sizes_that_fit(cfg, footprint(1, 10), "cuda", 10.0)
+    said = sizes_that_fit(cfg, arms(cfg, footprint(1, 10)), "cuda", 10.0)
     sizes = {axis: int(size) for axis, size in re.findall(r"(\w+)=(\d+)", said)}
     assert sizes == {"frames": 53, "resolution": 128, "batch": 2}  # at most 9 GiB with both arms' weights
     assert said.endswith("would fit, by estimate; or a larger device")
@@ -37,8 +42,9 @@ def test_of_a_video_fewer_frames_or_a_smaller_picture(compose):
 
 def test_where_the_weights_are_too_large_no_size_helps(compose):
     cfg = compose(*VIDEO, "frames=81")
-    assert "at no smaller size" in sizes_that_fit(cfg, footprint(20, 1), "cuda", 10.0)
-    assert sizes_that_fit(cfg, Footprint(1, trouble="it reads values"), "cuda", 10.0) == SMALLER
+    assert "at no smaller size" in sizes_that_fit(cfg, arms(cfg, footprint(20, 1)), "cuda", 10.0)
+    unknown = arms(cfg, Footprint(1, trouble="it reads values"))
+    assert sizes_that_fit(cfg, unknown, "cuda", 10.0) == SMALLER
 
 
 def test_a_run_out_of_memory_says_what_would_fit(compose, execute_run):

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from src.config.schema.measure import MeasureConf
+from src.devices.device import GIB
 from src.planning.hours import GUESS, History
 from src.planning.needs.footprint import Footprints
-from src.planning.needs.memory import forecast, reasoned
+from src.planning.needs.live import LiveBytes
 from src.planning.needs.trainings import of_one_step
 from src.planning.needs.work import least_of_training_s, linear_flop
 from src.planning.parts import TRAINED
@@ -16,9 +17,12 @@ from src.planning.planning import plan_runs
 from src.planning.terminal import print_matrix
 from src.records.record import Outcome, Record
 from src.training.arm import train_everything, training_arm
+from src.training.lora import add_adapters
 from src.training.recipe import work_of
+from src.workloads.weights.parameters import size_bytes
 from src.workloads.workload import build_workload
 from tests.conftest import SMALL_FLUX
+from tests.planning.test_memory import foretold
 
 MEASURE = MeasureConf(name="quick", budget_s=10, max_warmup_s=5, timeout_s=900)
 AXES = {"model": "digits", "quant": "none", "compile": "none", "batch": 1, "task": "train", "gpu": "cpu"}
@@ -70,7 +74,7 @@ def test_a_training_is_counted_as_three_products_of_each_layer_in_each_step(comp
     flop = linear_flop(footprints.of(step).rows)
     assert least_of_training_s(cfg, 2.0, footprints) == pytest.approx(7 * 3 * flop / 2e12)
     assert work_of(cfg) == {"batch": "4", "precision": "float32"}
-    gib = forecast(cfg, footprints.of(step), [], "cpu", None).phases_gib
+    gib = foretold(cfg, footprints, "cpu", None).phases_gib
     weights = footprints.of(step).weights / 2**30
     assert gib["train"] > 5 * weights, "weights, average, gradients and what AdamW keeps; activations on top"
 
@@ -78,12 +82,48 @@ def test_a_training_is_counted_as_three_products_of_each_layer_in_each_step(comp
 @torch.no_grad()
 def test_the_memory_of_a_step_is_that_of_its_gradients_and_of_what_autograd_keeps(compose, cpu):
     cfg = compose(*SMALL_FLUX, "task=training", "training.emulate=true", "dtype=float32")
-    footprint = Footprints().of(cfg)
+    footprints = Footprints()
+    footprint = footprints.of(cfg)
     workload = build_workload(cfg, cpu)
     train_everything(workload.module)
     look = training_arm(workload, torch.optim.AdamW, 2, 0).first_look()
     kept = look.gradient_bytes + look.saved_bytes
     assert look.gradient_bytes < footprint.step < 2 * kept
-    rows = reasoned(footprint, cfg.quant, "cpu")
-    gib = forecast(cfg, footprint, rows, "cpu", None).phases_gib
+    gib = foretold(cfg, footprints, "cpu", None).phases_gib
     assert gib["treated"] > gib["baseline"] > (3 * footprint.weights + look.gradient_bytes) / 2**30
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("also", [(), ("target=block", "batch=2")])
+def test_the_memory_of_adapters_is_that_of_peft_and_their_optimizer(compose, cpu, also):
+    lora = ("training.lora.rank=8", "training.lora.alpha=16", "training.lora.layers='(.*\\.)?(to_q|to_k)'")
+    cfg = compose(*SMALL_FLUX, "task=training", "quant=int8wo", "layers=all", "dtype=float32", *lora, *also)
+    footprints = Footprints()
+    footprint = footprints.of(cfg)
+    assert footprint.trouble == ""
+    named = [row for row in footprint.rows if row.name.endswith(("to_q", "to_k"))]
+    assert footprint.adapters == sum(8 * (row.K + row.N) * 4 for row in named) > 0
+    workload = build_workload(cfg, cpu)
+    add_adapters(workload.module, cfg.training.lora, 0)
+    arm = training_arm(workload, torch.optim.AdamW, 2, 0)
+    with torch.enable_grad(), LiveBytes() as live:
+        arm.loss(arm.module(*arm.args, **arm.kwargs)).backward()
+    arm.optimizer.step()
+    assert footprint.step == pytest.approx(live.peak, rel=0.02)
+    assert 2 * footprint.adapters == pytest.approx(arm.state_bytes(), rel=0.01)
+    found = foretold(cfg, footprints, "cpu", None)
+    assert found.baseline_model_gib * GIB == pytest.approx(size_bytes(arm.module))
+    held = size_bytes(arm.module) + arm.state_bytes() + arm.given_bytes() + live.peak
+    assert found.phases_gib["baseline"] * GIB == pytest.approx(held, rel=0.02)
+    treated = size_bytes(arm.module) - (found.baseline_model_gib - found.model_gib) * GIB
+    own = treated + arm.state_bytes() + arm.given_bytes()
+    dequantized = max(footprint.layer_bytes.values())
+    assert found.phases_gib["treated"] * GIB == pytest.approx(held + own + dequantized, rel=0.02)
+    assert found.model_gib < 0.5 * found.baseline_model_gib
+
+
+def test_adapters_that_fit_no_layer_are_the_runs_to_refuse(compose):
+    footprint = Footprints().of(
+        compose(*SMALL_FLUX, "task=training", "training.lora.rank=8", "training.lora.layers=nothing")
+    )
+    assert (footprint.trouble, footprint.adapters) == ("", 0)

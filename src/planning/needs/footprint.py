@@ -11,23 +11,26 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_iter
 
 from src.config.schema.model import PIPELINE, VAE, ComponentConf, ModelConf, WeightsConf
-from src.config.schema.recipe import RecipeConf
+from src.config.schema.recipe import DIFFUSERS, RecipeConf
 from src.config.schema.root import RootConf, sizes, sizes_of_call
 from src.devices.device import Device
 from src.outcomes import RunEndedError
 from src.planning.needs.besides import Besides
 from src.planning.needs.live import LiveBytes
-from src.training.arm import floats
+from src.planning.needs.step import Step, step_of
 from src.treatments.layers import LayerRow, capture_layers
 from src.workloads.dims import resolve, shape_of
 from src.workloads.inputs import make_inputs
 from src.workloads.model import empty_model
 from src.workloads.pipeline import pipeline_parts
-from src.workloads.recipe import restructured
+from src.workloads.recipe import SWITCHES, restructured
 from src.workloads.weights.parameters import fill, size_bytes, tensor_bytes
 from src.workloads.workload import Workload, build_workload
 
 _CPU = Device(kind="cpu", name="fake", memory_gib=math.nan)
+_OF_MODEL = ("fused_qkv", "attention")  # what a recipe does to weights or activations of a denoiser
+_OF_VAE = tuple(SWITCHES)  # and of a VAE
+_WHOLE_SCORES = ("math", f"{DIFFUSERS}_native_math")  # attentions that write their scores to memory
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,10 @@ class Footprint:
     inputs: int = 0
     activations: int = 0  # the most that one eager call holds at once beside weights and inputs
     step: int = 0  # the most that an eager training step holds beside weights and inputs, with its gradients
-    building: int = 0  # the most that building takes: of a part of a model, the whole one and its forward
+    targets: int = 0  # what the output of a training step is compared with
+    adapters: int = 0  # that are trained beside the weights
+    made: int = 0  # the most that making it takes: of a part of a model, the whole one and its forward
+    building: int = 0  # the same, or its call thereafter, which shows the layers
     rows: list[LayerRow] = field(default_factory=list)
     layer_bytes: dict[str, int] = field(default_factory=dict)  # layer name -> of its weight
     trouble: str = ""  # why the rest is not known, where it is not
@@ -57,8 +63,10 @@ class Footprints:
     @staticmethod
     def key(cfg: RootConf) -> str:
         """Equal for runs of equal footprint."""
-        step = (cfg.task.steps, cfg.training.lora.rank > 0)
-        return repr((cfg.model, cfg.target, sizes(cfg), cfg.dtype, step, cfg.recipe.fused_qkv))
+        lora = cfg.training.lora
+        step = (cfg.task.steps, lora if lora.rank else None)
+        recipe = _told(cfg.recipe, _OF_MODEL + _OF_VAE)
+        return repr((cfg.model, cfg.target, sizes(cfg), cfg.dtype, step, recipe))
 
     @torch.no_grad()
     def of(self, cfg: RootConf) -> Footprint:
@@ -107,59 +115,48 @@ class Footprints:
 
         Fused projections lie beside those that they take the place of, as diffusers keeps them.
         """
-        fused = conf is cfg.model and cfg.recipe.fused_qkv
-        key = repr((conf.factory, conf.weights, cfg.dtype, fused))
+        vae = conf is cfg.model.pipeline.vae
+        recipe = _told(cfg.recipe, _OF_MODEL if conf is cfg.model else _OF_VAE if vae else ())
+        key = repr((conf.factory, conf.weights, cfg.dtype, recipe))
         if key not in self._models:
             dtype = getattr(torch, cfg.dtype)
             model = empty_model(conf, _CPU.torch, dtype, where)
             with self._mode:
                 fill(model, replace(conf, weights=WeightsConf()), _CPU.torch, dtype, cfg.seed)
-                if fused:
-                    with contextlib.suppress(RunEndedError):  # a model that has none: the run is unsupported
-                        restructured(model, RecipeConf(fused_qkv=True))
+                for name in _OF_MODEL + _OF_VAE:
+                    with contextlib.suppress(RunEndedError):  # it has none: the run is unsupported
+                        restructured(model, _told(recipe, (name,)), model if vae else None)
             self._models[key] = model
         return self._models[key]
+
+
+def _told(recipe: RecipeConf, names: tuple[str, ...]) -> RecipeConf:
+    """The recipe with these keys alone, and of attentions those alone that write their scores to memory."""
+    kept = {name: getattr(recipe, name) for name in names}
+    if kept.get("attention") not in _WHOLE_SCORES:
+        kept.pop("attention", None)
+    return RecipeConf(**kept)
 
 
 def _of_target(cfg: RootConf, model: nn.Module) -> Footprint:
     with LiveBytes() as building:
         workload = build_workload(cfg, _CPU, model)
     seen = _seen(workload)
-    step = _step(workload, frozen=cfg.training.lora.rank > 0, probe=cfg.model.probe) if cfg.task.steps else 0
+    step = step_of(workload, cfg) if cfg.task.steps else Step()
     own = size_bytes(workload.module) + seen.inputs
-    whole = size_bytes(model) + building.peak if workload.path else 0
+    made = max(own, size_bytes(model) + building.peak if workload.path else 0)
     return Footprint(
         weights=size_bytes(workload.module),
         inputs=seen.inputs,
         activations=seen.activations,
-        step=step,
-        building=max(own + seen.activations, whole),
+        step=step.peak,
+        targets=step.targets,
+        adapters=step.adapters,
+        made=made,
+        building=max(own + seen.activations, made),
         rows=seen.rows,
         layer_bytes=seen.layer_bytes,
     )
-
-
-def _step(workload: Workload, *, frozen: bool, probe: bool) -> int:
-    """The most that forward and backward hold of what they make, with the gradients at their end.
-
-    Args:
-        workload: on fake tensors.
-        frozen: only adapters are trained, which are not there: gradients then pass through and end nowhere.
-        probe: what comes in has a gradient too.
-    """
-    module, given = workload.module, floats((workload.args, workload.kwargs))
-    for parameter in module.parameters():
-        parameter.requires_grad_(parameter.is_floating_point() and not frozen)
-    for each in given if probe or frozen else ():
-        each.requires_grad_()
-    try:
-        with torch.enable_grad(), LiveBytes() as live:
-            torch.stack([each.float().square().mean() for each in floats(workload.call())]).sum().backward()
-        peak: int = live.peak
-        return peak
-    finally:
-        module.zero_grad(set_to_none=True)
-        module.requires_grad_(requires_grad=False)
 
 
 def _of_pipeline(cfg: RootConf, model: nn.Module, vae: nn.Module | None, weights: int) -> Footprint:
@@ -176,6 +173,7 @@ def _of_pipeline(cfg: RootConf, model: nn.Module, vae: nn.Module | None, weights
         weights=weights,
         inputs=step.inputs,
         activations=activations,
+        made=weights + step.inputs,
         building=weights + step.inputs + activations,
         rows=[row for part in parts for row in part.rows],
         layer_bytes={name: each for part in parts for name, each in part.layer_bytes.items()},

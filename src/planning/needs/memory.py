@@ -1,15 +1,15 @@
 """The memory that a run is foretold to take, phase by phase; the rules stand in docs/planning.md."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from src.compilation.inductor import options_of_mode
-from src.config.schema.arms import compiled_as
-from src.config.schema.quant import QuantConf, RequiresConf
-from src.config.schema.root import CompileConf, RootConf
+from src.config.schema.arms import baseline_of
+from src.config.schema.quant import QuantConf
+from src.config.schema.root import RootConf
 from src.devices.device import GIB
-from src.planning.needs.footprint import Footprint
+from src.planning.needs.arms import ArmNeeds, Arms
 from src.planning.needs.trainings import training_phases, whole_training_phases
-from src.treatments.layers import LayerRow, fits_none, what_fits, why_not
+from src.treatments.attached import built_anew
+from src.workloads.recipe import changes
 
 _WORK = 2  # copies of a layer's unquantized weight that quantizing it takes beside it
 _TIGHT = 0.9  # of a card: the rest goes to CUDA's own context, kernels' workspaces and fragments
@@ -45,99 +45,102 @@ class Forecast:
         return card_gib is not None and _TIGHT * card_gib < self.peak_gib <= card_gib
 
 
-def forecast(
-    cfg: RootConf, footprint: Footprint, rows: list[LayerRow], kind: str, card_gib: float | None
-) -> Forecast:
+def forecast(cfg: RootConf, arms: Arms, kind: str, card_gib: float | None) -> Forecast:
     """What a run's phases hold on the device, in the order of src/tasks/latency.py.
 
     Args:
         cfg: the run.
-        footprint: of its workload.
-        rows: its layers with why the scheme leaves them alone, as `reasoned` gives them.
+        arms: what they are made of.
         kind: torch device type of the card.
         card_gib: its memory; None: not known.
     """
+    base, own = arms
+    together = not cfg.task.trains and _together(cfg, base, kind, card_gib)
     if cfg.task.trains:
-        own = footprint.weights / GIB
-        whole = whole_training_phases(footprint)
-        return Forecast(own, own, whole, together=False, trouble=footprint.trouble, built=footprint.built)
-    quant, weights, inputs = cfg.quant, footprint.weights, footprint.inputs
-    chosen = [row for row in rows if not row.reason]
-    treated = treated_bytes(footprint, chosen, quant.on(kind).bits)
-    largest = max((footprint.layer_bytes[row.fqn] for row in chosen), default=0)
-    together = _together(cfg, footprint, kind, card_gib)
-    beside = weights if together else 0
-    kept = footprint.activations if together and keeps_graphs(compiled_as(cfg), kind) else 0
-    work = _WORK * largest
-    making = {
-        "device": weights + work,
-        "cpu": treated,
-        "streamed": treated + largest + work,
-    }["streamed" if quant.via == "diffusers" and quant.where == "device" else quant.where]
-    phases = {
-        "build": footprint.building,
-        "baseline": weights + inputs + footprint.activations,
-        "quantize": beside + inputs + kept + making,
-        "treated": beside + inputs + kept + treated + footprint.activations + largest,
-    }
-    if not cfg.task.compares:
-        del phases["baseline"]
-    gib = {phase: size / GIB for phase, size in phases.items()}
-    if cfg.task.steps:
-        gib = training_phases(cfg, footprint, treated, largest)
-    return Forecast(weights / GIB, treated / GIB, gib, together, footprint.trouble, footprint.built)
+        gib = whole_training_phases(own.footprint)
+    elif cfg.task.steps:
+        gib = training_phases(cfg, own, _WORK * own.largest)
+    else:
+        gib = {phase: size / GIB for phase, size in _phases(cfg, arms, together=together).items()}
+    adapters = own.footprint.adapters
+    return Forecast(
+        (base.model + adapters) / GIB,
+        (own.model + adapters) / GIB,
+        gib,
+        together,
+        own.footprint.trouble or base.footprint.trouble,
+        own.footprint.built and base.footprint.built,
+    )
 
 
-def reasoned(footprint: Footprint, quant: QuantConf, kind: str) -> list[LayerRow]:
-    """All layers, with why the scheme leaves them alone; of autoquant's choice nothing is known: all are."""
-    own = quant.on(kind)
-    if not own.config:
-        return [replace(row, reason=f"quant={quant.name}") for row in footprint.rows]
-    return [replace(row, reason=_why_not(row, quant, own.requires)) for row in footprint.rows]
-
-
-def _why_not(row: LayerRow, quant: QuantConf, requires: RequiresConf) -> str:
-    if row.component not in quant.components:
-        return f"{row.component} is not in quant.components"
-    return why_not(row, quant.layers, requires)
-
-
-def nothing_fits(rows: list[LayerRow], quant: QuantConf, kind: str) -> tuple[str, str]:
-    """Why the scheme takes no layer, and the remedy; empty where it takes some.
+def _phases(cfg: RootConf, arms: Arms, *, together: bool) -> dict[str, int]:
+    """Bytes that each phase holds.
 
     Args:
-        rows: all layers of a workload that could be followed, with why the scheme leaves them alone.
-        quant: the scheme; of one that chooses among candidates the rules for layers alone count.
-        kind: torch device type of the card.
+        cfg: the run.
+        arms: what they are made of.
+        together: whether both arms are there at once.
     """
-    own = quant.on(kind)
-    if quant.candidates:
-        rows = [replace(row, reason=_why_not(row, quant, RequiresConf())) for row in rows]
-    misses = bool(own.config or quant.candidates) and all(row.reason for row in rows)
-    return (fits_none(quant, rows), what_fits(rows, quant, own.requires)) if misses else ("", "")
+    base, own = arms
+    if not cfg.task.compares:
+        making = own.footprint.inputs + _making(own, cfg.quant)
+        return {"build": own.footprint.building, "quantize": making, "treated": _calling(own)}
+    beside = base.footprint.inputs  # an arm that went lets go of its weights alone
+    if together:
+        beside += base.model + (base.footprint.activations if base.graphs else 0)
+    making, given = _making(own, cfg.quant), 0
+    if _on_device(cfg.quant) and not (together and not built_anew(cfg, baseline_of(cfg))):
+        given = own.footprint.inputs
+        making = max(own.footprint.made, making + given)
+    return {
+        "build": _building(cfg, arms),
+        "baseline": _calling(base),
+        "quantize": beside + making,
+        "treated": beside + given + _calling(own) - own.footprint.inputs,
+    }
 
 
-def treated_bytes(footprint: Footprint, chosen: list[LayerRow], bits: float | None) -> int:
-    """Bytes of the treated arm: the chosen layers' weights in `bits` each, all else as it is."""
-    if bits is None:
-        return footprint.weights
-    before = sum(footprint.layer_bytes[row.fqn] for row in chosen)
-    return footprint.weights - before + round(sum(row.K * row.N for row in chosen) * bits / 8)
+def _building(cfg: RootConf, arms: Arms) -> int:
+    """The most until the baseline is there.
+
+    Of a treated arm with another recipe a model is built and called for its layers, beside the baseline's; a
+    baseline that is quantized is called unquantized first.
+    """
+    base, own = arms[0], arms[1].footprint
+    plain, base_cfg = base.footprint, baseline_of(cfg)
+    held, most = plain.weights + plain.inputs, plain.building
+    if changes(cfg.recipe) != changes(base_cfg.recipe):
+        most = max(most, held + own.building)
+    if base.largest:
+        beside = 0 if _on_device(base_cfg.quant) else plain.weights
+        most = max(most, held + plain.activations, beside + plain.inputs + _making(base, base_cfg.quant))
+    return most
 
 
-def keeps_graphs(conf: CompileConf, kind: str) -> bool:
-    """Whether the compile mode records CUDA graphs, whose memory stays theirs between calls."""
-    if kind != "cuda" or conf.scope == "none":
-        return False
-    options = options_of_mode(conf.mode)
-    return bool((options | conf.options).get("triton.cudagraphs"))
+def _making(arm: ArmNeeds, quant: QuantConf) -> int:
+    """The most that quantizing an arm's weights holds of them; on the device a whole unquantized copy."""
+    work = _WORK * arm.largest
+    if _on_device(quant):
+        return arm.footprint.weights + work
+    return arm.model if quant.where == "cpu" else arm.model + arm.largest + work
 
 
-def _together(cfg: RootConf, footprint: Footprint, kind: str, card_gib: float | None) -> bool:
+def _on_device(quant: QuantConf) -> bool:
+    """Whether weights are quantized in a whole copy on the device; else the copy comes in parts, or from the host."""
+    return quant.where == "device" and quant.via == "direct"
+
+
+def _calling(arm: ArmNeeds) -> int:
+    """What an arm's call holds: weights, arguments, activations, and one layer's weight dequantized."""
+    return arm.model + arm.footprint.inputs + arm.footprint.activations + arm.largest
+
+
+def _together(cfg: RootConf, base: ArmNeeds, kind: str, card_gib: float | None) -> bool:
     """Whether both arms are held at once: as src.measurement.memory.fits_twice decides on an otherwise empty card."""
     if not cfg.task.compares:
         return False
     if cfg.measure.pairing != "auto" or card_gib is None:
         return cfg.measure.pairing != "in_turn"
+    weights, inputs = base.footprint.weights, base.footprint.inputs
     room = {"cuda": 1.25}.get(kind, 1.5)
-    return footprint.weights * room < card_gib * GIB - footprint.weights - footprint.inputs
+    return weights * room < card_gib * GIB - weights - inputs

@@ -9,8 +9,9 @@ from src.config.errors import ConfigError
 from src.config.schema.root import RootConf, sizes_of_call
 from src.devices.device import Device
 from src.outcomes import log_text
+from src.planning.needs.arms import Arms, arms_of
 from src.planning.needs.footprint import Footprint, Footprints
-from src.planning.needs.memory import forecast, reasoned
+from src.planning.needs.memory import forecast
 from src.workloads.dims import resolve
 
 SMALLER = "a smaller batch or resolution, or a larger device"
@@ -18,7 +19,7 @@ _AXES = {"frames": 1, "resolution": 2, "batch": 1}  # and with what power of it 
 _ROOM = 0.9  # of the device: as `Forecast.is_tight` has it
 
 
-def sizes_that_fit(cfg: RootConf, footprint: Footprint, kind: str, card_gib: float) -> str:
+def sizes_that_fit(cfg: RootConf, arms: Arms, kind: str, card_gib: float) -> str:
     """``frames=41, resolution=336 or batch=1 would fit, by estimate``: each with all else as asked.
 
     Where no smaller size helps, as the weights alone are too large, that is said. A run that ended for want of memory
@@ -26,23 +27,23 @@ def sizes_that_fit(cfg: RootConf, footprint: Footprint, kind: str, card_gib: flo
 
     Args:
         cfg: a run that does not fit.
-        footprint: of its workload.
+        arms: what they are made of, at the asked sizes.
         kind: torch device type.
         card_gib: the device's memory.
     """
     if cfg.task.trains:
         return "a smaller model.training.batch, or a larger device"
-    if footprint.trouble or not cfg.resolution:
+    asked = forecast(cfg, arms, kind, card_gib)
+    if asked.trouble or not cfg.resolution:
         return SMALLER
-    rows = reasoned(footprint, cfg.quant, kind)
-    asked = forecast(cfg, footprint, rows, kind, card_gib)
     most_gib = _ROOM * min(card_gib, asked.peak_gib)
-
-    gradients = 0 if cfg.training.lora.rank else footprint.weights
+    adapted = bool(cfg.training.lora.rank)
 
     def fits(ratio: float) -> bool:
-        smaller = _scaled(footprint, ratio, gradients)
-        return forecast(cfg, smaller, rows, kind, card_gib).peak_gib <= most_gib
+        smaller = Arms(
+            *(replace(arm, footprint=_scaled(arm.footprint, ratio, adapted=adapted)) for arm in arms)
+        )
+        return forecast(cfg, smaller, kind, card_gib).peak_gib <= most_gib
 
     fit = [size for axis in _AXES if (size := _largest(axis, cfg, fits))]
     if not fit:
@@ -55,7 +56,8 @@ def sizes_that_fit(cfg: RootConf, footprint: Footprint, kind: str, card_gib: flo
 def after_oom(cfg: RootConf, device: Device) -> str:
     """What would fit, of a run that ended for want of memory; empty where that cannot be estimated."""
     try:
-        return sizes_that_fit(cfg, Footprints().of(cfg), device.kind, device.memory_gib)
+        arms = arms_of(cfg, Footprints().of, device.kind)
+        return sizes_that_fit(cfg, arms, device.kind, device.memory_gib)
     except Exception as error:  # the run has ended: nothing that is said of it must hide that
         print(log_text(error), file=sys.stderr)
         return ""
@@ -79,10 +81,18 @@ def _smaller(axis: str, cfg: RootConf) -> Iterator[int]:
         yield size
 
 
-def _scaled(footprint: Footprint, ratio: float, gradients: int) -> Footprint:
+def _scaled(footprint: Footprint, ratio: float, *, adapted: bool) -> Footprint:
     """With inputs and activations of so many times the size; the gradients' bytes of a step stay."""
     inputs, activations = round(footprint.inputs * ratio), round(footprint.activations * ratio)
     saved = footprint.inputs + footprint.activations - inputs - activations
+    gradients = footprint.adapters if adapted else footprint.weights
     step = gradients + round((footprint.step - gradients) * ratio) if footprint.step else 0
-    building = max(footprint.weights, footprint.building - saved)
-    return replace(footprint, inputs=inputs, activations=activations, step=step, building=building)
+    return replace(
+        footprint,
+        inputs=inputs,
+        activations=activations,
+        step=step,
+        targets=round(footprint.targets * ratio),
+        made=max(footprint.weights, footprint.made - saved) if footprint.made else 0,
+        building=max(footprint.weights, footprint.building - saved),
+    )

@@ -1,11 +1,15 @@
 """What a plan knows of runs that are no comparison of inference: trainings, packages, checkpoints."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from src.config.schema.root import RootConf, training_steps
 from src.devices.device import GIB
 from src.planning.needs.footprint import Footprint
 from src.training.arm import Unstepped
+
+if TYPE_CHECKING:
+    from src.planning.needs.arms import ArmNeeds
 
 _STATES = 2  # that AdamW keeps of each weight
 _UNSTEPPED = f"{Unstepped.__module__}.{Unstepped.__qualname__}"
@@ -30,23 +34,27 @@ def of_one_step(cfg: RootConf) -> RootConf:
     return replace(cfg, batch=cfg.model.training.batch, model=plain, task=task, dtype="float32")
 
 
-def training_phases(cfg: RootConf, footprint: Footprint, treated: int, largest: int) -> dict[str, float]:
+def training_phases(cfg: RootConf, arm: "ArmNeeds", work: int) -> dict[str, float]:
     """GiB that the phases of `task=training` hold: both arms are there at once, each with its optimizer's state.
+
+    Each arm is built by itself, with arguments and targets of its own.
 
     Args:
         cfg: the run.
-        footprint: of its workload, with its step.
-        treated: bytes of the treated weights.
-        largest: of the largest layer's weight.
+        arm: what both arms are made of; the scheme is the treated one's alone.
+        work: bytes that quantizing a layer takes beside it.
     """
-    weights, beside = footprint.weights, footprint.inputs
-    stepped = cfg.training.optimizer.get("_target_") != _UNSTEPPED and not cfg.training.lora.rank
-    state = _STATES * weights if stepped else 0
+    seen = arm.footprint
+    stepped = cfg.training.optimizer.get("_target_") != _UNSTEPPED
+    trained = seen.adapters if cfg.training.lora.rank else seen.weights
+    kept = seen.adapters + (_STATES * trained if stepped else 0) + seen.inputs + seen.targets
+    baseline = seen.weights + kept
+    dequantized = arm.largest if cfg.training.lora.rank else 0  # a layer that a recipe trains stays as it is
     phases = {
-        "build": footprint.building,
-        "baseline": weights + beside + state + footprint.step,
-        "quantize": weights + state + beside + weights + largest,
-        "treated": weights + state + beside + treated + state + footprint.step,
+        "build": seen.building,
+        "baseline": baseline + seen.step,
+        "quantize": baseline + max(seen.made, seen.weights + seen.inputs + work),
+        "treated": baseline + arm.model + kept + seen.step + dequantized,
     }
     return {phase: size / GIB for phase, size in phases.items()}
 

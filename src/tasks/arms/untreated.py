@@ -11,7 +11,6 @@ import torch
 
 from src.compilation.scopes import forget_compiled
 from src.config.schema.arms import is_usual
-from src.config.schema.root import RootConf
 from src.context import RunContext
 from src.measurement.memory import Peaks, fits_twice, peak_memory
 from src.quality.sqnr import on_cpu
@@ -26,7 +25,7 @@ from src.tasks.arms.numbers import check_baseline_numbers, check_rival_numbers
 from src.tasks.arms.profiled import profile_arms
 from src.tasks.arms.recipe import baseline_run
 from src.tasks.arms.timing import Timed, time_alone
-from src.treatments.attached import has_hooks
+from src.treatments.attached import UNQUANTIZED, built_anew
 from src.treatments.layers import LayerRow, capture_layers, linear_shape
 from src.treatments.routes.making import make_treated
 from src.treatments.scheme import make_scheme
@@ -34,7 +33,6 @@ from src.workloads.recipe import changes, recipe_refusals
 from src.workloads.weights.parameters import size_bytes
 from src.workloads.workload import Workload, build_workload
 
-UNQUANTIZED = "none"  # the scheme
 _DETAILS = ("pairing", "inductor", "baseline_not_measured")  # of a record: what making the arms finds out
 
 
@@ -121,9 +119,10 @@ def _made(run: RunContext) -> Untreated:
     base = baseline_run(run)
     faster = choose_rival(run) if is_usual(run.cfg) else None  # else the baseline is what was asked for
     workload, rows = build(base)
-    apart = _apart(run.cfg, base.cfg)
+    apart = built_anew(run.cfg, base.cfg)
     if changes(run.cfg.recipe) != changes(base.cfg.recipe):
         rows = _rows_of_treated(run)
+        gc.collect()  # a pipeline's modules refer to each other
         if run.device.kind == "cuda":
             torch.cuda.empty_cache()  # what is cached counts as taken where both arms are to fit
     reference, together = None, _together(workload, faster, run)
@@ -142,15 +141,6 @@ def _made(run: RunContext) -> Untreated:
     details = {name: record.details[name] for name in _DETAILS if name in record.details}
     return Untreated(
         workload, rows, baseline, rival, alone, apart, reference, record.shape, details, record.run_key
-    )
-
-
-def _apart(treated: RootConf, base: RootConf) -> bool:
-    """Whether the treated arm cannot be a copy of the baseline."""
-    return (
-        base.quant.name != UNQUANTIZED
-        or changes(treated.recipe) != changes(base.recipe)
-        or has_hooks(base.recipe)
     )
 
 
