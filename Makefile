@@ -12,7 +12,7 @@ READY  := $(VENV)/.ready
 TORCH_INDEX ?=
 WHEELHOUSE_TORCH ?= no
 # What is hardly ever imported is compiled when it is: a third of the sources.
-SELDOM := /(tests?|testing|transformers/models|diffusers/pipelines|diffusers/modular_pipelines|plotly/graph_objs|plotly/validators
+SELDOM := /(tests?|testing|transformers/models|diffusers/pipelines|diffusers/modular_pipelines
 SELDOM := $(SELDOM)|databricks|pip|matplotlib|mpl_toolkits|fontTools|mypyc?|pygments/lexers|sympy/physics|torchao/prototype)/
 
 .PHONY: sweep calibrate test check wheelhouse clean

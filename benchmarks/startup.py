@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ("torch", "torchao", "diffusers", "transformers", "mlflow", "pandas", "plotly", "scipy", "submitit")
+HEAVY = ("torch", "torchao", "diffusers", "transformers", "mlflow", "pandas", "scipy", "submitit")
 LINEAR = ("model=linear", "quant=int8wo", "gpu=cpu", "measure.budget_s=0.5", "tracking=none")
 COMMANDS = {
     "--version": ("run", "--version"),

@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import plotly.graph_objects as go
 
 from src.calibration.experiments.plan import Experiment, Kind
 from src.calibration.intervals import Mean, percent
 from src.calibration.summary import MOST_BIAS
+from src.report.graphics.described import Figure
 from src.report.graphics.palette import VERDICTS, translucent
 from src.report.runs.figures import bare_figure
 
@@ -18,7 +18,7 @@ _CLEAR = "rgba(0,0,0,0)"
 _LANE_GAP = 0.15  # of a lane's width
 
 
-def estimates(pairs: Sequence[Experiment], margin: float) -> go.Figure:
+def estimates(pairs: Sequence[Experiment], margin: float) -> Figure:
     """Every estimate with its interval, a lane per slowdown, sorted; the truth of each as a dash."""
     figure = _figure(height=520)
     figure.add_hrect(1 / (1 + margin), 1 + margin, fillcolor=_BAND, line_width=0, layer="below")
@@ -39,9 +39,7 @@ def estimates(pairs: Sequence[Experiment], margin: float) -> go.Figure:
     return figure
 
 
-def rounds(
-    baseline_ms: Sequence[float], treated_ms: Sequence[float], delays_ms: Sequence[float]
-) -> go.Figure:
+def rounds(baseline_ms: Sequence[float], treated_ms: Sequence[float], delays_ms: Sequence[float]) -> Figure:
     """Both arms of one comparison, round by round; the treated arm also without its delay."""
     figure = _figure(height=320)
     steps = list(range(1, len(baseline_ms) + 1))
@@ -63,7 +61,7 @@ def rounds(
     return figure
 
 
-def effects(rows: Sequence[tuple[str, Mean]]) -> go.Figure:
+def effects(rows: Sequence[tuple[str, Mean]]) -> Figure:
     """Relative differences that no treatment makes: mean and interval, and each process as a small mark."""
     figure = _figure(height=90 + 46 * len(rows))
     labels = [name for name, _ in rows]
@@ -99,21 +97,21 @@ def _range(pairs: Sequence[Experiment], margin: float) -> list[float]:
     return [low - 0.05 * (high - low), high + 0.05 * (high - low)]
 
 
-def _figure(height: int) -> go.Figure:
+def _figure(height: int) -> Figure:
     """Transparent, so that the page's own colours show; the page's style sheet colours text and grid."""
     figure = bare_figure(height)
     figure.update_layout(plot_bgcolor=_CLEAR, margin={"l": 72})
     return figure
 
 
-def _add_truth(figure: go.Figure, places: Sequence[float], members: Sequence[Experiment]) -> None:
+def _add_truth(figure: Figure, places: Sequence[float], members: Sequence[Experiment]) -> None:
     half = (1 - _LANE_GAP) / len(members) / 2
     x = [value for place in places for value in (place - half, place + half, None)]
     y = [value for each in members for value in (each.truth, each.truth, None)]
     figure.add_scatter(x=x, y=y, mode="lines", line={"color": _TRUTH, "width": 2}, hoverinfo="skip")
 
 
-def _add_estimates(figure: go.Figure, verdict: str, chosen: Sequence[tuple[float, Experiment]]) -> None:
+def _add_estimates(figure: Figure, verdict: str, chosen: Sequence[tuple[float, Experiment]]) -> None:
     style, found = VERDICTS[verdict], [each for _, each in chosen]
     figure.add_scatter(
         x=[place for place, _ in chosen], y=[each.speedup for each in found], mode="markers",

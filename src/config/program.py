@@ -11,7 +11,7 @@ from pathlib import Path
 from src.config.paths import ROOT
 
 _FOLDERS = ("src", "conf")
-_COMPUTED_WITH = ("numpy", "pandas", "scipy", "scikit-learn", "plotly", "rich")
+_COMPUTED_WITH = ("numpy", "pandas", "scipy", "scikit-learn", "rich")
 Stamp = list[str | int]
 
 

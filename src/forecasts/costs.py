@@ -13,11 +13,13 @@ positive, so times grow with M, K and N.
 """
 
 from dataclasses import astuple, dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import OptimizeResult, least_squares
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
 
 Array = npt.NDArray[np.float64]
 SOFT = 1.5  # exponent of the soft maxima: 1 is a sum; the best of 1 to 8 on cells left out
@@ -118,6 +120,8 @@ def treated_prior(baseline: Costs, *, made_anew: bool = False) -> Prior:
 
 def fit_costs(timed: Timed) -> Costs:
     """The constants that explain the times best, robustly, near the prior where times say little."""
+    from scipy.optimize import least_squares  # takes a third of a second, and few analyses fit anything anew
+
     shapes, times_us, weights, prior = timed
     centre, spread = np.log(np.array(astuple(prior.median))), np.array(prior.spread)
     observed, root = np.log(times_us), np.sqrt(weights) / MISFIT
@@ -130,7 +134,7 @@ def fit_costs(timed: Timed) -> Costs:
         time, parts = parts_us(constants, shapes)
         return np.concatenate([(parts / time[:, None]) * root[:, None], np.diag(1 / spread)])
 
-    def fitted(start: Array) -> OptimizeResult:
+    def fitted(start: Array) -> "OptimizeResult":
         return least_squares(
             misfit, start, slopes, loss="soft_l1", f_scale=2.0, max_nfev=60, ftol=1e-5, xtol=1e-5
         )

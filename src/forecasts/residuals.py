@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
-from scipy.linalg.lapack import dpotri
 
 Array = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -58,6 +56,8 @@ class Correction:
     smooth: Smoothness = field(default_factory=Smoothness)
 
     def __post_init__(self) -> None:
+        from scipy.linalg import cho_factor, cho_solve  # not where everything is kept of before
+
         self.spreads = self._own_spreads()
         covariance = self._covariance(self.points, self.points)
         covariance[np.diag_indices_from(covariance)] += self.smooth.noise**2 / self.weights
@@ -66,6 +66,8 @@ class Correction:
 
     def at(self, points: Points) -> tuple[Array, Array]:
         """Mean and standard deviation of the residual at other points, noise included."""
+        from scipy.linalg import solve_triangular
+
         across = self._covariance(points, self.points)
         mean = across @ self._solved
         known = np.sum(solve_triangular(self._factor[0], across.T, lower=True) ** 2, axis=0)
@@ -74,6 +76,8 @@ class Correction:
 
     def left_out(self, groups: Labels) -> tuple[Array, Array]:
         """Error and standard deviation at each point when its whole group is left out, in closed form."""
+        from scipy.linalg.lapack import dpotri
+
         lower, _ = dpotri(
             self._factor[0], lower=True
         )  # in half the time that solving for a unit matrix takes

@@ -21,7 +21,8 @@ from src.planning.needs.arms import Arms, arms_of, nothing_fits
 from src.planning.needs.footprint import Footprints
 from src.planning.needs.memory import Forecast, forecast
 from src.planning.needs.smaller import SMALLER, sizes_that_fit
-from src.planning.needs.trainings import of_one_step, planned_steps
+from src.planning.needs.step import of_one_step
+from src.planning.needs.trainings import planned_steps
 from src.planning.terminal import print_matrix
 from src.planning.times import Times
 from src.records.key import run_key

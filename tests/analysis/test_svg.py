@@ -3,6 +3,8 @@
 import re
 from xml.etree import ElementTree
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from src.report.graphics.palette import VERDICTS, scheme_lines
@@ -88,13 +90,46 @@ def test_bars_stand_on_each_other():
 
 def test_what_it_cannot_draw_is_an_error():
     figure = bare_figure(100)
-    figure.add_heatmap(z=[[1]])
+    figure.traces.append({"type": "heatmap", "z": [[1]]})
     with pytest.raises(ValueError, match="trace of type 'heatmap'"):
         drawing(figure)
     other = bare_figure(100)
     other.add_scatter(x=[1], y=[1], mode="markers", marker={"symbol": "hourglass"})
     with pytest.raises(ValueError, match="symbol 'hourglass'"):
         drawing(other)
+
+
+def test_what_is_said_later_is_added_and_what_is_not_given_is_as_if_unsaid():
+    figure = bare_figure(100)
+    figure.update_xaxes({"title": {"text": "M"}}, range=[0, 2])
+    figure.update_xaxes(title={"standoff": 6}, range=[1, 2])
+    assert figure.layout["xaxis"]["title"] == {"text": "M", "standoff": 6}
+    assert figure.layout["xaxis"]["range"] == [1, 2]
+    figure.add_scatter(
+        x=pd.Series([1, 2]), y=np.array([1.0, 2.0]), mode="lines", line={"dash": None, "width": 1}
+    )
+    assert figure.traces == [
+        {"type": "scatter", "x": [1, 2], "y": [1.0, 2.0], "mode": "lines", "line": {"width": 1}}
+    ]
+
+
+def test_bands_and_lines_reach_over_the_whole_plot():
+    figure = bare_figure(200)
+    figure.add_scatter(x=[0, 10], y=[0, 10], mode="markers")
+    figure.update_xaxes(range=[0, 10])
+    figure.add_hrect(2, 4, fillcolor="#abcdef")
+    figure.add_vline(5, line={"color": "#123456", "width": 1})
+    svg = drawn(figure)
+    clip = next(svg.iter("rect"))
+    left, width = float(clip.get("x")), float(clip.get("width"))
+    top, height = float(clip.get("y")), float(clip.get("height"))
+    (band,) = [each.get("d") for each in svg.iter("path") if each.get("fill") == "#abcdef"]
+    (line,) = [each.get("d") for each in svg.iter("path") if each.get("stroke") == "#123456"]
+    corners = [tuple(map(float, part.rstrip("Z").split())) for part in re.split("[ML]", band)[1:]]
+    assert [x for x, _ in corners] == pytest.approx([left, left + width, left + width, left], abs=0.2)
+    ends = [tuple(map(float, part.split())) for part in re.split("[ML]", line)[1:]]
+    assert [y for _, y in ends] == pytest.approx([top + height, top], abs=0.2)
+    assert ends[0][0] == pytest.approx(left + width / 2, abs=0.2)
 
 
 def test_a_scheme_looks_alike_in_every_report_and_unlike_a_verdict():

@@ -10,7 +10,7 @@ from src.devices.device import GIB
 from src.planning.hours import GUESS, History
 from src.planning.needs.footprint import Footprints
 from src.planning.needs.live import LiveBytes
-from src.planning.needs.trainings import of_one_step
+from src.planning.needs.step import of_one_step
 from src.planning.needs.work import least_of_training_s, linear_flop
 from src.planning.parts import TRAINED
 from src.planning.planning import plan_runs

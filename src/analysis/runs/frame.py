@@ -165,8 +165,13 @@ def compared(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def plain(frame: pd.DataFrame) -> Sequence[Plain]:
-    """The rows as dictionaries: each is made in half the time, its values are found in a tenth."""
-    return frame.to_dict("records")
+    """The rows as dictionaries: each is made in half the time, its values are found in a tenth.
+
+    As `frame.to_dict("records")`, which takes three times as long where there are many columns and few rows.
+    """
+    names = [*frame]
+    columns = [frame[name].tolist() for name in names]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def devices(frame: pd.DataFrame) -> list[str]:

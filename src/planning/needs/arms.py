@@ -9,7 +9,7 @@ from src.config.schema.arms import baseline_of, compiled_as
 from src.config.schema.quant import QuantConf, RequiresConf
 from src.config.schema.root import CompileConf, RootConf
 from src.planning.needs.footprint import Footprint
-from src.planning.needs.trainings import of_one_step
+from src.planning.needs.step import of_one_step
 from src.treatments.layers import LayerRow, fits_none, what_fits, why_not
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +23,15 @@ class Step(NamedTuple):
     peak: int = 0
     targets: int = 0
     adapters: int = 0
+
+
+def of_one_step(cfg: RootConf) -> RootConf:
+    """The run whose workload is what one step of this one works on: of a training from scratch its own batch."""
+    if not cfg.task.trains:
+        return cfg
+    plain = replace(cfg.model, guidance="none")
+    task = replace(cfg.task, steps=True)
+    return replace(cfg, batch=cfg.model.training.batch, model=plain, task=task, dtype="float32")
 
 
 def step_of(workload: Workload, cfg: RootConf) -> Step:

@@ -1,15 +1,10 @@
 """What a plan knows of runs that are no comparison of inference: trainings, packages, checkpoints."""
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
 from src.config.schema.root import RootConf, training_steps
 from src.devices.device import GIB
+from src.planning.needs.arms import ArmNeeds
 from src.planning.needs.footprint import Footprint
 from src.training.arm import Unstepped
-
-if TYPE_CHECKING:
-    from src.planning.needs.arms import ArmNeeds
 
 _STATES = 2  # that AdamW keeps of each weight
 _UNSTEPPED = f"{Unstepped.__module__}.{Unstepped.__qualname__}"
@@ -25,16 +20,7 @@ def planned_steps(cfg: RootConf) -> int:
     return cfg.training.steps if cfg.task.steps else training_steps(cfg)
 
 
-def of_one_step(cfg: RootConf) -> RootConf:
-    """The run whose workload is what one step of this one works on: of a training from scratch its own batch."""
-    if not cfg.task.trains:
-        return cfg
-    plain = replace(cfg.model, guidance="none")
-    task = replace(cfg.task, steps=True)
-    return replace(cfg, batch=cfg.model.training.batch, model=plain, task=task, dtype="float32")
-
-
-def training_phases(cfg: RootConf, arm: "ArmNeeds", work: int) -> dict[str, float]:
+def training_phases(cfg: RootConf, arm: ArmNeeds, work: int) -> dict[str, float]:
     """GiB that the phases of `task=training` hold: both arms are there at once, each with its optimizer's state.
 
     Each arm is built by itself, with arguments and targets of its own.

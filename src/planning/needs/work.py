@@ -12,7 +12,8 @@ from src.config.schema.model import DENOISER, PIPELINE
 from src.config.schema.root import RootConf
 from src.devices.device import Device
 from src.planning.needs.footprint import Footprints
-from src.planning.needs.trainings import of_one_step, planned_steps
+from src.planning.needs.step import of_one_step
+from src.planning.needs.trainings import planned_steps
 from src.treatments.layers import LayerRow
 
 _CALLS = 4  # of an arm beside its rounds: the first one, for memory, to size a round, to warm up

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-import plotly.graph_objects as go
-
 from src.report.graphics import traces as draw
 from src.report.graphics.axes import axis
+from src.report.graphics.described import Figure
 from src.report.graphics.marks import closing, colour, num, points, stroke
 
 WIDTH = 380  # px: what a phone shows, and a third of a page
@@ -25,7 +24,7 @@ _TOLD = 12  # marks in a figure's text
 _DRAWN = ("scatter", "bar")
 
 
-def drawing(figure: go.Figure, caption: str = "", width: int = WIDTH) -> str:
+def drawing(figure: Figure, caption: str = "", width: int = WIDTH) -> str:
     """A figure as an SVG element that scales with its place.
 
     Args:
@@ -36,8 +35,7 @@ def drawing(figure: go.Figure, caption: str = "", width: int = WIDTH) -> str:
     Raises:
         ValueError: it has a trace or a symbol that is not drawn here.
     """
-    described = figure.to_plotly_json()
-    layout, traces = described["layout"], described["data"]
+    layout, traces = figure.layout, figure.traces
     for trace in traces:
         if trace["type"] not in _DRAWN:
             raise ValueError(f"trace of type {trace['type']!r}: drawn are {', '.join(_DRAWN)}")

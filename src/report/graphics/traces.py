@@ -1,12 +1,9 @@
 """Traces of a figure as SVG: lines with their error bars and symbols, stacked bars, texts beside marks."""
 
 import re
-from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from src.report.graphics.axes import Axis
 from src.report.graphics.marks import closing, colour, num, points, stroke, symbol
@@ -80,10 +77,7 @@ def values(trace: dict[str, Any], name: str) -> list[Any]:
 
 
 def listed(found: Any) -> list[Any]:
-    """A list of plotly's; numbers it writes as ``{dtype, bdata}``, bytes in base 64."""
-    if isinstance(found, dict):
-        numbers: list[Any] = np.frombuffer(b64decode(found["bdata"]), dtype=found["dtype"]).tolist()
-        return numbers
+    """A list; none where there is none."""
     return [] if found is None else list(found)
 
 

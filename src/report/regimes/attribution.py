@@ -4,11 +4,10 @@ import math
 from collections.abc import Iterator, Sequence
 from html import escape
 
-import plotly.graph_objects as go
-
 from src.analysis.runs.layer_tables import MOST_TABLES
 from src.forecasts.models.attribution import Attribution, longest
 from src.forecasts.models.whole import Layers
+from src.report.graphics.described import Figure
 from src.report.graphics.markup import Cell, number_cell, table, text_cell
 from src.report.runs.figures import bare_figure
 from src.report.runs.sections import grid, panel, section
@@ -62,7 +61,7 @@ def attribution_section(found: Sequence[Attribution]) -> str:
     )
 
 
-def bars(each: Attribution) -> go.Figure:
+def bars(each: Attribution) -> Figure:
     """The unquantized call and the quantized one as foretold, stacked by shape, and the quantized one as measured."""
     figure = bare_figure(height=118)
     for hue, (name, *times) in zip(_HUES, _groups(each), strict=True):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from src.forecasts.evidence.cells import OWN, evenly
 from src.forecasts.forecast import Place
@@ -17,6 +16,7 @@ from src.forecasts.models.layers import ModelLayer
 from src.regimes.features import millions, whole
 from src.regimes.maps import Ground, RegimeMap, grounds, inside, map_cells, regime_maps
 from src.regimes.regimes import Regimes
+from src.report.graphics.described import Figure
 from src.report.graphics.marks import hollow
 from src.report.graphics.markup import number_cell, table, text_cell
 from src.report.graphics.palette import look, translucent
@@ -75,7 +75,7 @@ def regime_maps_section(shown: Shown, filters: Filters) -> str:
     return section("Regime map", note + more, verdict_legend() + body) if shown.maps else ""
 
 
-def regime_map(each: RegimeMap, ground: Sequence[Ground]) -> go.Figure:
+def regime_map(each: RegimeMap, ground: Sequence[Ground]) -> Figure:
     """M over K x N of one scheme: foretold ground, rings of models' layers, measured cells on top."""
     figure, shown = bare_figure(height=280), evenly(each.cells, _MOST_CELLS)
     figure.update_layout(shapes=[_rectangle(piece) for piece in ground])
@@ -148,7 +148,7 @@ def _legend(layers: Sequence[ModelLayer]) -> str:
     return f'<p class="legend">{items}</p>' if items else ""
 
 
-def _add_rings(figure: go.Figure, layers: Sequence[ModelLayer]) -> None:
+def _add_rings(figure: Figure, layers: Sequence[ModelLayer]) -> None:
     """Hollow marks, the largest first so that smaller ones can be pointed at; a symbol per model."""
     for symbol, of_model in zip(_SYMBOLS, _by_model(layers).values(), strict=False):
         ordered = sorted(of_model, key=lambda each: -_size(each))

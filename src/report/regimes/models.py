@@ -6,12 +6,12 @@ from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
-import plotly.graph_objects as go
 
 from src.forecasts.forecast import UNKNOWN
 from src.forecasts.models.layers import asked_text
 from src.forecasts.models.whole import Layers, Whole
 from src.planning.teaching import sure_text
+from src.report.graphics.described import Figure
 from src.report.graphics.markup import Cell, chip, legend, number_cell, table, text_cell
 from src.report.graphics.palette import scheme_lines, translucent
 from src.report.runs.figures import bare_figure
@@ -67,7 +67,7 @@ _FAR = 3
 _CAPTION = "The model's speedup over that of its quantized layers"
 
 
-def amdahl(models: "Sequence[AskedModel]") -> go.Figure:
+def amdahl(models: "Sequence[AskedModel]") -> Figure:
     """Speedup of the model over the speedup of its quantized layers, and the bound that it cannot pass."""
     figure, lines = bare_figure(height=340), scheme_lines(asked.quant for asked in models)
     wholes = [(asked, asked.whole) for asked in models if asked.whole]

@@ -6,9 +6,9 @@ from html import escape
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from src.regimes.rooflines import BASELINE, Roofline, rooflines
+from src.report.graphics.described import Figure
 from src.report.graphics.markup import legend
 from src.report.graphics.palette import Line, scheme_lines, translucent
 from src.report.runs.figures import bare_figure
@@ -39,7 +39,7 @@ def roofline_section(runs: pd.DataFrame, filters: Filters) -> str:
     return section("Roofline", note, body) if found else ""
 
 
-def roofline(each: Roofline, lines: dict[str, Line]) -> go.Figure:
+def roofline(each: Roofline, lines: dict[str, Line]) -> Figure:
     """One place: slope, ceilings with their ridges, and the layers of one K x N and scheme joined over M."""
     figure, points = bare_figure(_HEIGHT), each.points
     top = max(each.tflop_s.values())
@@ -98,7 +98,7 @@ def _shown(each: Roofline, lines: dict[str, Line], filters: Filters) -> str:
     return f'<div class="beside"{own}><div>{drawn}</div><div>{keys}{words}</div></div>'
 
 
-def _add_roof(figure: go.Figure, each: Roofline, xs: tuple[float, float], ys: tuple[float, float]) -> None:
+def _add_roof(figure: Figure, each: Roofline, xs: tuple[float, float], ys: tuple[float, float]) -> None:
     """The slope up to the highest ceiling, and from its ridge on each ceiling; labels left of them, apart."""
     highest = each.ridge(_highest(each))
     start = max(xs[0], ys[0] * 1e3 / each.gb_s)
@@ -129,7 +129,7 @@ def _add_roof(figure: go.Figure, each: Roofline, xs: tuple[float, float], ys: tu
     )  # fmt: skip
 
 
-def _add_layers(figure: go.Figure, points: pd.DataFrame, lines: dict[str, Line]) -> None:
+def _add_layers(figure: Figure, points: pd.DataFrame, lines: dict[str, Line]) -> None:
     """Those of one K x N and scheme as a line over M; of very many lines some."""
     groups = [*points.groupby(["quant", "K", "N"])]
     for (quant, _, _), rows in groups[:: math.ceil(len(groups) / _MOST_LINES)]:

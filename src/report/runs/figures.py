@@ -6,7 +6,6 @@ from textwrap import wrap
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from src.analysis.runs.frame import Plain, plain
 from src.analysis.shapes import Shapes, interval, number
@@ -18,6 +17,7 @@ from src.analysis.verdicts import (
     treatment_text,
     workload_text,
 )
+from src.report.graphics.described import Figure
 from src.report.graphics.palette import VERDICTS, Line, look, translucent
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
@@ -51,7 +51,7 @@ def speedup_range(runs: pd.DataFrame, margin: float) -> Range:
     return low / air, high * air
 
 
-def forest(rows: pd.DataFrame, span: Range, margin: float) -> go.Figure:
+def forest(rows: pd.DataFrame, span: Range, margin: float) -> Figure:
     """Speedup and interval of every treatment of one workload on one device; `rows` from top to bottom."""
     labels = [_label(row) for row in plain(rows)]
     figure = bare_figure(height=96 + (24 + 16 * max(label.count("<br>") for label in labels)) * len(rows))
@@ -78,7 +78,7 @@ def _label(row: Plain) -> str:
     return "<br>".join([head, *map(escape, wrap(row["variant"], _WIDEST))])
 
 
-def over_m(curves: list[Shapes], lines: dict[str, Line], span: Range, margin: float) -> go.Figure:
+def over_m(curves: list[Shapes], lines: dict[str, Line], span: Range, margin: float) -> Figure:
     """Speedup over M of one (K, N), compile mode and device: a line per scheme with its interval."""
     figure = bare_figure(height=280)
     figure.add_hrect(1 / (1 + margin), 1 + margin, fillcolor=_BAND, line_width=0, layer="below")
@@ -96,7 +96,7 @@ def over_m(curves: list[Shapes], lines: dict[str, Line], span: Range, margin: fl
     return figure
 
 
-def memory_against_speedup(runs: pd.DataFrame, lines: dict[str, Line], margin: float) -> go.Figure:
+def memory_against_speedup(runs: pd.DataFrame, lines: dict[str, Line], margin: float) -> Figure:
     """Model memory saved against speedup of whole models and blocks, each point with its scheme and SQNR in dB."""
     figure = bare_figure(height=400)
     for quant, part in runs.groupby("quant"):
@@ -119,7 +119,7 @@ def memory_against_speedup(runs: pd.DataFrame, lines: dict[str, Line], margin: f
     return figure
 
 
-def _add_curve(figure: go.Figure, curve: Shapes, line: Line) -> None:
+def _add_curve(figure: Figure, curve: Shapes, line: Line) -> None:
     runs, variant = curve.runs, f" {curve.group['variant']}" if curve.group["variant"] else ""
     m, name = runs["M"].astype(int), escape(f"{curve.group['quant']}{variant}")
     figure.add_scatter(
@@ -141,9 +141,9 @@ def _add_curve(figure: go.Figure, curve: Shapes, line: Line) -> None:
     )  # fmt: skip
 
 
-def bare_figure(height: int) -> go.Figure:
+def bare_figure(height: int) -> Figure:
     """An empty figure in the style of the report."""
-    figure = go.Figure()
+    figure = Figure()
     figure.update_layout(
         template="none", height=height, showlegend=False, dragmode=False,
         margin={"l": 52, "r": 12, "t": 8, "b": 44},

@@ -1,6 +1,9 @@
 """Verdicts over M and K x N, as HTML tables: a colour and a number per cell, blank where nothing was measured."""
 
+from collections.abc import Sequence
 from html import escape
+from itertools import groupby
+from operator import itemgetter
 
 import pandas as pd
 
@@ -10,6 +13,8 @@ from src.report.graphics.palette import look
 from src.report.runs.filters import Filters
 
 _MOST_CELLS = 1500  # of all panels; of a panel with more the first
+
+_LINE = ["K", "N", "model", "target"]  # what a line of a panel is of
 
 
 def heatmaps(runs: pd.DataFrame, filters: Filters) -> tuple[list[str], int]:
@@ -38,7 +43,8 @@ def maps(layers: pd.DataFrame, filters: Filters) -> tuple[list[str], int]:
 def _panel(title: str, beside: str, rows: pd.DataFrame, own: str) -> str:
     ms = sorted(int(m) for m in rows["M"].unique())
     head = "".join(f'<th scope="col">{m}</th>' for m in ms)
-    body = "".join(_line(group, ms) for _, group in rows.groupby(["K", "N", "model", "target"]))
+    ordered = rows.sort_values(_LINE, kind="stable")
+    body = "".join(_line([*group], ms) for _, group in groupby(plain(ordered), key=itemgetter(*_LINE)))
     note = f" <small>{escape(beside)}</small>" if beside else ""
     return (
         f'<figure class="panel"{own}><figcaption>{escape(title)}{note}</figcaption><div class="scroll">'
@@ -47,10 +53,10 @@ def _panel(title: str, beside: str, rows: pd.DataFrame, own: str) -> str:
     )
 
 
-def _line(group: pd.DataFrame, ms: list[int]) -> str:
-    by_m = {int(row["M"]): row for row in plain(group)}
+def _line(group: Sequence[Plain], ms: list[int]) -> str:
+    by_m = {int(row["M"]): row for row in group}
     cells = "".join(_cell(by_m.get(m)) for m in ms)
-    first = group.iloc[0]
+    first = group[0]
     return f'<tr><th scope="row">{first["K"]}×{first["N"]}</th>{cells}</tr>'
 
 

@@ -6,10 +6,10 @@ from html import escape
 from textwrap import shorten, wrap
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from src.analysis.ladder import NONE, Estimate, Ladder, Step, ladders, others
 from src.analysis.verdicts import decibels, milliseconds, workload_text
+from src.report.graphics.described import Figure
 from src.report.graphics.markup import Cell, chip, number_cell, table, text_cell
 from src.report.graphics.palette import Look, look
 from src.report.runs.figures import bare_figure, speedup_axis
@@ -81,7 +81,7 @@ def _so_far(step: Step) -> str:
     return f"no total, as {step.missing} is in both arms and what it gives is not known"
 
 
-def ladder_figure(ladder: Ladder, margin: float, *, phone: bool = False) -> go.Figure:
+def ladder_figure(ladder: Ladder, margin: float, *, phone: bool = False) -> Figure:
     """From top to bottom a row per step; from left to right how many times as fast as at the start.
 
     Args:
@@ -115,7 +115,7 @@ def ladder_figure(ladder: Ladder, margin: float, *, phone: bool = False) -> go.F
     return figure
 
 
-def _add_step(figure: go.Figure, step: Step, begins: float, place: str, style: Look | None = None) -> None:
+def _add_step(figure: Figure, step: Step, begins: float, place: str, style: Look | None = None) -> None:
     style = style or look(step.verdict)
     if step.own is None or step.total is None:
         said = f"{_interval(step.own)} against the step before; {_so_far(step)}" if step.own else step.reason

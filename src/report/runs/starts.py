@@ -5,10 +5,10 @@ from html import escape
 from textwrap import wrap
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from src.analysis.runs.frame import MODES_OF, Row
 from src.analysis.verdicts import milliseconds, treatment_text, workload_text
+from src.report.graphics.described import Figure
 from src.report.graphics.markup import Cell, legend, number_cell, table, text_cell
 from src.report.graphics.palette import Line
 from src.report.runs.figures import bare_figure
@@ -60,7 +60,7 @@ def starts_section(runs: pd.DataFrame, filters: Filters) -> str:
     return section("Starting from a package", _NOTE, per_device(packaged, rows_of))
 
 
-def _figure(rows: list[Row]) -> go.Figure:
+def _figure(rows: list[Row]) -> Figure:
     """A row per run, from top to bottom, with a mark for each way to start; logarithmic."""
     labels = [_label(row) for row in rows]
     figure = bare_figure(height=60 + _ROW * len(rows))

@@ -4,10 +4,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from math import isnan
 
-import plotly.graph_objects as go
-
 from src.analysis.verdicts import treatment_text, workload_text
 from src.analysis.weighed import Point, Weighed, kinds_text
+from src.report.graphics.described import Figure
 from src.report.graphics.palette import look
 from src.report.runs.figures import bare_figure, speedup_axis
 from src.report.runs.sections import panel, section
@@ -36,7 +35,7 @@ def _one(found: Weighed) -> str:
     return panel(workload_text(row), beside, weighed_figure(found), width=_WIDTH)
 
 
-def weighed_figure(found: Weighed) -> go.Figure:
+def weighed_figure(found: Weighed) -> Figure:
     """From left to right the speedup, from bottom to top the SQNR in dB."""
     figure = bare_figure(height=_HEIGHT)
     points = found.points
@@ -62,7 +61,7 @@ def weighed_figure(found: Weighed) -> go.Figure:
     return figure
 
 
-def _add_measured(figure: go.Figure, found: Weighed) -> None:
+def _add_measured(figure: Figure, found: Weighed) -> None:
     for preset, row in found.measured.items():
         if isnan(row["quality/sqnr_db"]):
             continue

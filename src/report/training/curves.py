@@ -2,9 +2,8 @@
 
 from html import escape
 
-import plotly.graph_objects as go
-
 from src.analysis.trainings import Curves
+from src.report.graphics.described import Figure
 from src.report.graphics.markup import legend
 from src.report.graphics.palette import Line, scheme_lines
 from src.report.runs.figures import bare_figure
@@ -38,7 +37,7 @@ def _of_means(found: Curves) -> str:
     return f"; each point the mean of {width} steps" if width > 1 else ""
 
 
-def _losses(found: Curves, lines: dict[str, Line]) -> go.Figure:
+def _losses(found: Curves, lines: dict[str, Line]) -> Figure:
     figure = bare_figure(_HEIGHT)
     every = {found.name: found.unquantized} if found.unquantized else {}
     every |= {name: curve.losses for name, curve in found.by_recipe.items()}
@@ -53,7 +52,7 @@ def _losses(found: Curves, lines: dict[str, Line]) -> go.Figure:
     return figure
 
 
-def _distances(found: Curves, lines: dict[str, Line]) -> go.Figure:
+def _distances(found: Curves, lines: dict[str, Line]) -> Figure:
     """How much higher each loss is than the unquantized one of its step, in %."""
     figure = bare_figure(_HEIGHT)
     figure.add_hline(0, line={"color": _INK, "width": 1}, layer="below")
@@ -67,7 +66,7 @@ def _distances(found: Curves, lines: dict[str, Line]) -> go.Figure:
     return figure
 
 
-def _add(figure: go.Figure, name: str, drawn: Points, line: Line, said: str) -> None:
+def _add(figure: Figure, name: str, drawn: Points, line: Line, said: str) -> None:
     """A curve, and a mark at its end, which says what it comes to."""
     figure.add_scatter(
         x=drawn.steps, y=drawn.values, mode="lines", name=escape(name), hoverinfo="skip",
