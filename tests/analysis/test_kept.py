@@ -4,6 +4,7 @@ import io
 import os
 import random
 import re
+import sqlite3
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -134,6 +135,14 @@ def test_only_runs_near_a_change_are_looked_at(tracker, made, tmp_path):
     assert every[5] in changed("one", "two")
     client.log_metric(every[9], "of/my_own", 3.0)
     assert changed("one", "two") == set()
+    client.log_metric(every[9], "latency/median_ms", 3.0)
+    assert changed("one", "two") == {every[9]}
+    with sqlite3.connect(made.database) as connection:
+        connection.execute("DELETE FROM metrics WHERE rowid = (SELECT max(rowid) FROM metrics)")
+    connection.close()
+    assert changed("one", "two") is None, "what was logged last is gone: others may have come in its place"
+    client.log_metric(every[9], "latency/median_ms", 5.0)
+    assert changed("one", "two") == {every[9]}
 
 
 def test_blocks_of_another_time_than_the_rows_are_not_believed(same, tracker, tmp_path):

@@ -75,10 +75,14 @@ def tidied(found: pd.DataFrame, margin: float) -> pd.DataFrame:
 def steps_of(found: pd.DataFrame, margin: float) -> pd.DataFrame:
     """The same of steps of ladders, and of runs with another treatment than quantizing: one row each that stands.
 
+    No rows where there are none.
+
     A step is told against the one before, of its own dtype, also where another one is faster unquantized.
     """
     step = (found["step"] != "") & (found["step"] != NO_STEP)
     chosen = (found["compares"] != "false") & (step | (found["treatment"] != QUANTIZED))
+    if not chosen.any():
+        return found[chosen]
     return _of_own_dtype(standing(_tidied(found[chosen], margin, CELL_OF_ALL)), margin)
 
 
@@ -109,8 +113,12 @@ def all_compared(found: pd.DataFrame, margin: float) -> pd.DataFrame:
 
 
 def trainings_of(found: pd.DataFrame, margin: float) -> pd.DataFrame:
-    """The same of trainings from scratch, one row per run key: what tells them apart is in the runs' folders."""
-    return _tidied(found[found["task"] == _WHOLE], margin, CELL)
+    """The same of trainings from scratch, one row per run key: what tells them apart is in the runs' folders.
+
+    No rows where there are none.
+    """
+    chosen = found["task"] == _WHOLE
+    return _tidied(found[chosen], margin, CELL) if chosen.any() else found[chosen]
 
 
 def _tidied(found: pd.DataFrame, margin: float, cell: list[str]) -> pd.DataFrame:

@@ -1,11 +1,11 @@
-"""Which runs of a database may have changed since it was read: its tables are held against what they were, in blocks.
+"""Which runs of a database may have changed since it was read: its tags are held against what they were, in blocks.
 
 SQLite gives a thousand rows of a table as one text in a third of the time that a text per run takes. Only the runs of
-a block whose text is another one are looked at.
+a block whose text is another one are looked at. Metrics need not be compared: whatever MLflow makes of them, it has
+added to the end of its table of all that were ever logged.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import md5
 from pathlib import Path
 
@@ -16,19 +16,25 @@ from src.analysis.runs.tracked.local_store import connected
 
 DECIDING = ("speedup/ratio", "speedup/ci_low", "speedup/ci_high", "latency/median_ms")  # metrics
 _ROWS = 1000  # of a block
+_NOTHING_LOGGED = "nothing"
 _FILES = "files"  # kept like a block: of the runs that were kept with the others
-_TEXTS = {
-    "tags": "group_concat(coalesce(value, char(30)), char(31)) FROM tags NOT INDEXED WHERE",
-    "latest_metrics": "group_concat(value || ' ' || is_nan || ' ' || coalesce(timestamp, '')) "
-    f"FROM latest_metrics NOT INDEXED WHERE +key IN ({', '.join(map(repr, DECIDING))}) AND",
-}
-_TEXT = "SELECT group_concat(run_uuid), group_concat(key), {} rowid BETWEEN ? AND ?"
-_LAST = "SELECT max(rowid) FROM {}"
+_END = "logged"  # kept like a block: the end of the metrics
+_TEXT = (
+    "SELECT group_concat(run_uuid), group_concat(key), group_concat(coalesce(value, char(30)), char(31)) "
+    "FROM tags NOT INDEXED WHERE rowid BETWEEN ? AND ?"
+)
+_LAST = "SELECT max(rowid) FROM tags"
+_LAST_LOGGED = "SELECT max(rowid) FROM metrics"
+_LOGGED = (  # with the version of the tables, which only a new MLflow changes, and the metrics then perhaps with it
+    "SELECT rowid || ' ' || run_uuid || ' ' || key || ' ' || value || ' ' || timestamp || ' ' || step || ' ' || "
+    "is_nan || ' ' || (SELECT group_concat(version_num) FROM alembic_version) FROM metrics WHERE rowid = ?"
+)
+_SINCE = f"SELECT DISTINCT run_uuid FROM metrics WHERE rowid > ? AND key IN {DECIDING}"  # noqa: S608
 Block = tuple[str, str]  # tells it from others; the ids of its runs
 
 
 class Blocks:
-    """The tags and deciding metrics of a database, beside what they were when runs were last kept.
+    """The tags of a database and the end of its metrics, beside what they were when runs were last kept.
 
     Args:
         path: of the database.
@@ -38,6 +44,7 @@ class Blocks:
     def __init__(self, path: Path, kept: Kept) -> None:
         self._path, self._kept = path, kept
         self._now: dict[str, Block] = {}
+        self._end = ""
 
     def changed(self, files: Sequence[str]) -> set[str] | None:
         """The runs that may have changed; None: any.
@@ -49,20 +56,21 @@ class Blocks:
             OtherTablesError: the database has no such tables, or is locked or damaged.
         """
         before = self._before(files)
-        with ThreadPoolExecutor(len(_TEXTS)) as each:  # none of it is Python's
-            for found in each.map(lambda table: dict(_blocks(self._path, table, before)), _TEXTS):
-                self._now |= found
-        if not before:
+        end, logged = _logged(self._path, before.pop(_END, ("", ""))[0])
+        self._now = dict(_blocks(self._path, before))
+        self._end = end
+        if not before or logged is None:
             return None
         others = [
             name for name in before.keys() | self._now.keys() if before.get(name) != self._now.get(name)
         ]
         texts = [known[name][1] for name in others for known in (before, self._now) if name in known]
-        return {run_id for text in texts for run_id in text.split(",")}
+        return logged.union(*(text.split(",") for text in texts))
 
     def keep(self, files: Sequence[str]) -> None:
         """Keep them as when `changed` looked, which was before any run was read, for the runs in these files."""
-        rows = [(_FILES, " ".join(files), ""), *((name, *block) for name, block in self._now.items())]
+        rows = [(_FILES, " ".join(files), ""), (_END, self._end, "")]
+        rows += [*((name, *block) for name, block in self._now.items())]
         frame = pd.DataFrame(rows, columns=["run_id", "text", "runs"]).astype("str")
         self._kept.write(frame, frame, anew=True)
 
@@ -75,16 +83,31 @@ class Blocks:
         return known if known.pop(_FILES, ("", ""))[0] == " ".join(files) else {}
 
 
-def _blocks(path: Path, table: str, before: Mapping[str, Block]) -> Iterator[tuple[str, Block]]:
-    """The blocks of a table by name; one that is as before is that of before."""
-    query = _TEXT.format(_TEXTS[table])
+def _logged(path: Path, before: str) -> tuple[str, set[str] | None]:
+    """The end of the metrics, and the runs that deciding ones were added of since `before`; None: any.
+
+    The end of before is still where it was, unless rows went or got other numbers.
+    """
+    with connected(path) as connection:
+        (last,) = connection.execute(_LAST_LOGGED).fetchone()
+        (now,) = connection.execute(_LOGGED, (last,)).fetchone() if last else (_NOTHING_LOGGED,)
+        then = 0 if before == _NOTHING_LOGGED else int(before.partition(" ")[0] or -1)
+        if then:
+            found = connection.execute(_LOGGED, (then,)).fetchone()
+            if found is None or found[0] != before:
+                return now, None
+        return now, {run_id for (run_id,) in connection.execute(_SINCE, (then,))}
+
+
+def _blocks(path: Path, before: Mapping[str, Block]) -> Iterator[tuple[str, Block]]:
+    """The blocks of the tags by name; one that is as before is that of before."""
     with connected(path) as connection:
         connection.text_factory = bytes
-        (last,) = connection.execute(_LAST.format(table)).fetchone()
+        (last,) = connection.execute(_LAST).fetchone()
         for first in range(0, (last or 0) + 1, _ROWS):
-            ids, *others = connection.execute(query, (first, first + _ROWS - 1)).fetchone()
+            ids, *others = connection.execute(_TEXT, (first, first + _ROWS - 1)).fetchone()
             if ids is not None:
-                name = f"{table} {first}"
+                name = f"tags {first}"
                 told = md5(b"\x1e".join([ids, *others]), usedforsecurity=False).hexdigest()
                 known = before.get(name)
                 yield name, known if known and known[0] == told else (told, _once(ids))
