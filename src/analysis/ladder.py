@@ -91,6 +91,8 @@ def ladders(rows: pd.DataFrame) -> list[Ladder]:
     Runs before the step that quantizes, or compiles, belong to the ladders of every scheme, or mode.
     """
     on_steps = rows[~rows["step"].isin(["", NO_STEP])]
+    if on_steps.empty:
+        return []
     on_steps = on_steps.assign(_mode=[text.partition(BESIDES)[0] for text in on_steps["compile"]])
     same = on_steps.groupby([*WORKLOAD, MODEL, "steps"], dropna=False)["device"]
     on_steps["device"] = same.transform(_of_one_device)

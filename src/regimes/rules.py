@@ -67,8 +67,10 @@ class Rule:
 
     @property
     def is_refuted(self) -> bool:
-        """Whether its test was made, and failed."""
-        return self.right is not None and 2 * self.right <= self.cells
+        """Whether its test was made, and failed; without one, whether its own cells lie on both sides of 1."""
+        if self.right is None:
+            return self.verdict != Verdict.NEUTRAL and self.low <= 1 <= self.high
+        return 2 * self.right <= self.cells
 
     @property
     def tested(self) -> str:

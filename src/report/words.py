@@ -221,9 +221,9 @@ def _quality(runs: pd.DataFrame) -> Iterator[str]:
         ]  # others' SQNR is not to be ranked with
         worst = [rows.iloc[int(rows["quality/sqnr_db"].argmin())] for rows in alike]
         told = [f"{each['quality/sqnr_db']:.1f} dB ({each['quant']}, {each['model']})" for each in worst]
-        each = ", of each setting of model.weights" if told[1:] else ""
-        many = f"{_runs(len(helps))} that help and have an SQNR of one call"
-        yield f"Of the {many} the lowest{each} is {', '.join(told)}."
+        many = f"Of the {_runs(len(helps))} that help and have an SQNR of one call"
+        each = ", by setting of model.weights, are" if told[1:] else " is"
+        yield f"{many} the lowest{each} {' and '.join(told)}."
 
 
 def _intervals(runs: pd.DataFrame) -> Iterator[str]:

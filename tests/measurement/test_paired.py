@@ -10,8 +10,7 @@ from torch._dynamo.utils import counters
 
 from src.config.schema.measure import MeasureConf
 from src.devices.device import Device
-from src.devices.monitor import Blind, Reading
-from src.measurement.energy import energy_per_call_j
+from src.devices.monitor import Reading
 from src.measurement.paired import Conditions, measure_alone, measure_interleaved
 from src.measurement.rounds import Other, Pair, Round, Rounds, estimate_speedup, rounds_in_turn
 from src.outcomes import RunEndedError
@@ -576,30 +575,3 @@ def test_what_was_measured_is_kept_when_the_device_vanishes(clock):
     with pytest.raises(RuntimeError, match="device is lost"):
         measure_interleaved(clock.arm("A", 2.0), vanishing, CPU, QUICK, rounds=rounds)
     assert len(rounds.order) == 8
-
-
-# ---- energy
-
-
-class Counter(Blind):
-    """10 W on the fake clock, 1 J more for each call of B."""
-
-    def __init__(self, clock):
-        super().__init__()
-        self.clock = clock
-
-    def energy_j(self):
-        return self.clock.ms / 100 + self.clock.calls.count("B")
-
-
-def test_energy_is_the_counters_difference_per_call(clock, monkeypatch):
-    monkeypatch.setattr("src.measurement.energy.time", SimpleNamespace(perf_counter=lambda: clock.ms / 1e3))
-    arms = [clock.arm("A", 10.0, noise=0), clock.arm("B", 20.0, noise=0)]
-    joules = energy_per_call_j(arms, (2, 1), CPU, Counter(clock), window_s=0.095)
-    assert joules == pytest.approx([0.1, 1.2])
-    assert runs_of(clock.calls) == [("A", 10), ("B", 10), ("A", 10)]
-
-
-def test_no_counter_no_energy(clock):
-    assert energy_per_call_j([clock.arm("A", 1.0)], (1,), CPU, Blind(), window_s=1.0) == []
-    assert energy_per_call_j([clock.arm("A", 1.0)], (1,), CPU, Counter(clock), window_s=0.0) == []

@@ -1,5 +1,7 @@
 """Rules of cells that all have one K x N: a test that cannot be made is no test that failed."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -8,6 +10,7 @@ from src.regimes.predictions import foretold
 from src.regimes.regimes import known_rules
 from src.regimes.rules import Rule
 from src.report.regimes.sections import _predictions, rules_in_words
+from src.statistics.speedup import Verdict
 from tests.forecasts.synthetic import DEVICE, made_cells
 
 SAID = "not tested: one K × N"
@@ -27,7 +30,15 @@ def test_a_rule_that_could_not_be_tested_says_so_and_is_shown(rules: list[Rule])
     assert rules
     assert {rule.right for rule in rules} == {None}
     assert all(rule.text.endswith(f"{rule.cells} cells; {SAID}") for rule in rules)
-    assert len([*rules_in_words(rules)]) == 1 + len(rules)
+    shown = [rule for rule in rules if not rule.is_refuted]
+    assert len([*rules_in_words(rules)]) == 1 + len(shown)
+
+
+def test_one_that_cannot_be_tested_must_agree_with_its_own_cells(rules: list[Rule]) -> None:
+    one = next(rule for rule in rules if rule.verdict == Verdict.HELPS)
+    assert not replace(one, low=1.1, speedup=1.2, high=1.3).is_refuted
+    assert replace(one, low=0.8, speedup=0.98, high=1.2).is_refuted
+    assert len([*rules_in_words([replace(one, low=0.8)])]) == 1
 
 
 def test_several_sides_are_tested() -> None:

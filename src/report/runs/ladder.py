@@ -77,7 +77,7 @@ def _together(ladder: Ladder) -> Step | None:
 
 def _so_far(step: Step) -> str:
     if step.total:
-        return f"together {step.total.ratio:.2f}×"
+        return f"together {step.total.ratio:.2f}× ({step.total.low:.2f}–{step.total.high:.2f})"
     return f"no total, as {step.missing} is in both arms and what it gives is not known"
 
 
