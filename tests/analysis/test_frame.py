@@ -79,6 +79,17 @@ def test_a_parameter_of_a_newer_schema_is_no_variant(store):
     assert sorted(frame_of(store, runs)["variant"]) == ["act=default", "act=default", "act=x"]
 
 
+@pytest.mark.parametrize(
+    ("name", "texts", "told"),
+    [("side", ("resolution // 16", "resolution / 16"), ["", ""]),  # what it comes to is in the workload's axes
+     ("text_tokens", ("512", "128"), ["dims.text_tokens=128", "dims.text_tokens=512"])],
+)  # fmt: skip
+def test_a_size_in_other_words_is_no_other_model(store, name, texts, told):
+    runs = [made(text, 1.1, params={f"model.dims.{name}": text}) for text in texts]
+    frame = frame_of(store, runs)
+    assert sorted(frame["model_options"]) == sorted(frame["variant"]) == told
+
+
 def test_a_newer_run_of_the_same_replaces_an_older_one(store):
     frame = frame_of(store, [made("old", 1.1), made("new", 1.3), made("newest", outcome=Outcome.FAILED)])
     assert standing(frame)["run_key"].tolist() == ["new"]

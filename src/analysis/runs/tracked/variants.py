@@ -19,6 +19,7 @@ _NOT_A_VARIANT = (".name", ".description", "._target_", ".dims.M", ".dims.K", ".
 _LAYERS = "quant.layers."  # the rules for layers, and the name of their preset
 _PRESET = _LAYERS + "name"
 _WEIGHTS = "model.weights."
+_SIZES = "model.dims."
 CACHE = "measure.cache"
 _NO_TREATMENT = (_WEIGHTS, CACHE)
 _TARGET = _LAYERS + "sensitive.min_sqnr_db"  # of a preset that chooses by it
@@ -43,9 +44,13 @@ def is_same_treatment(first: Mapping[str, str], second: Mapping[str, str]) -> bo
     """
     known = ((first.get(name, usual), second.get(name, usual)) for name, usual in _USUAL.items())
     both = (
-        (first[name], second[name]) for name in first if name in second and not name.startswith(_NO_TREATMENT)
+        (name, (first[name], second[name]))
+        for name in first
+        if name in second and not name.startswith(_NO_TREATMENT)
     )
-    return all(one == other for one, other in (*known, *both))
+    return all(one == other for one, other in known) and not any(
+        _differ(name, set(two)) for name, two in both
+    )
 
 
 def models_of(frame: pd.DataFrame, cell: Sequence[str]) -> npt.NDArray[np.object_]:
@@ -97,12 +102,18 @@ def variants(rows: Sequence[dict[str, Any]], axes: Sequence[str]) -> list[str]:
     found = [""] * len(rows)
     for members in groups.values():
         params = [rows[index]["params"] for index in members]
-        differing = [name for name in _options(params) if len({p.get(name, "") for p in params}) > 1]
+        differing = [name for name in _options(params) if _differ(name, {p.get(name, "") for p in params})]
         differing = _by_preset(differing, params)
         differing += [name for name in _unusual(params[0]) if not _is_told(name, differing)]
         for index, given in zip(members, params, strict=True):
             found[index] = ", ".join(f"{_short(name)}={given.get(name, 'default')}" for name in differing)
     return found
+
+
+def _differ(name: str, values: set[str]) -> bool:
+    """Whether an option was not the same; a size in terms of others may be put in other words (`side / 2`)."""
+    in_words = name.startswith(_SIZES) and not any(value.isdigit() for value in values)
+    return len(values) > 1 and not in_words
 
 
 def _options(params: Sequence[dict[str, str]]) -> list[str]:
