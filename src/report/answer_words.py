@@ -99,17 +99,20 @@ def weights(answer: Answer) -> str:
 
 
 def measured(answer: Answer) -> str:
-    """``of the one treatment measured; 1 more with another treatment: 1.42× (1.41–1.43) …``."""
+    """``of the one treatment measured; 1 more adds fused_qkv: 1.42× (1.41–1.43) int8dq …``."""
     of = f"of {answer.runs} treatments measured" if answer.runs > 1 else "of the one treatment measured"
     if not answer.besides:
         return of
     best = answer.besides[0]
-    kinds = (
-        f"{len(answer.besides)} more with {'other treatments' if answer.besides[1:] else 'another treatment'}"
+    keys = re.findall(r"[\w.]+", str(best["treatment"]))
+    added = " + ".join(key.rpartition(".")[2] for key in keys if key != "quant")
+    many = (
+        f"{len(answer.besides)} more add other things, the fastest"
+        if answer.besides[1:]
+        else "1 more adds"
     )
-    led = "the fastest " if answer.besides[1:] else ""
-    added = " + ".join(re.findall(r"[\w.]+", str(best["treatment"])))
-    return f"{of}; {kinds}: {led}{speedup(best)} {treatment_text(best)}, which adds {added}, see Step by step"
+    variant = f" ({best['variant']})" if best["variant"] else ""
+    return f"{of}; {many} {added}: {speedup(best)} {best['quant']}{variant}, see Step by step"
 
 
 def rivals(pick: Pick) -> str:
