@@ -107,9 +107,7 @@ def measured(answer: Answer) -> str:
     keys = re.findall(r"[\w.]+", str(best["treatment"]))
     added = " + ".join(key.rpartition(".")[2] for key in keys if key != "quant")
     many = (
-        f"{len(answer.besides)} more add other things, the fastest"
-        if answer.besides[1:]
-        else "1 more adds"
+        f"{len(answer.besides)} more add other things, the fastest" if answer.besides[1:] else "1 more adds"
     )
     variant = f" ({best['variant']})" if best["variant"] else ""
     return f"{of}; {many} {added}: {speedup(best)} {best['quant']}{variant}, see Step by step"

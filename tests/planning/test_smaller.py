@@ -40,6 +40,13 @@ def test_of_a_video_fewer_frames_or_a_smaller_picture(compose):
     assert said.endswith("would fit, by estimate; or a larger device")
 
 
+def test_what_leaves_next_to_nothing_free_may_just_fit(compose):
+    cfg = compose(*VIDEO, "frames=81", "batch=4")
+    said = sizes_that_fit(cfg, arms(cfg, footprint(9.2, 1)), "cuda", 10.0)  # in turn, each 9.2 and more
+    assert said.endswith("may just fit, by estimate; or a larger device")
+    assert "batch=3" in said
+
+
 def test_where_the_weights_are_too_large_no_size_helps(compose):
     cfg = compose(*VIDEO, "frames=81")
     assert "at no smaller size" in sizes_that_fit(cfg, arms(cfg, footprint(20, 1)), "cuda", 10.0)

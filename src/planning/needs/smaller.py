@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from src.config.errors import ConfigError
@@ -36,21 +37,23 @@ def sizes_that_fit(cfg: RootConf, arms: Arms, kind: str, card_gib: float) -> str
     asked = forecast(cfg, arms, kind, card_gib)
     if asked.trouble or not cfg.resolution:
         return SMALLER
-    most_gib = _ROOM * min(card_gib, asked.peak_gib)
     adapted = bool(cfg.training.lora.rank)
 
-    def fits(ratio: float) -> bool:
+    def fits(ratio: float, most_gib: float) -> bool:
         smaller = Arms(
             *(replace(arm, footprint=_scaled(arm.footprint, ratio, adapted=adapted)) for arm in arms)
         )
         return forecast(cfg, smaller, kind, card_gib).peak_gib <= most_gib
 
-    fit = [size for axis in _AXES if (size := _largest(axis, cfg, fits))]
-    if not fit:
-        return "a larger device: at no smaller size do the weights and what both arms need fit"
-    *first, last = fit
-    either = f"{', '.join(first)} or " if first else ""
-    return f"{either}{last} would fit, by estimate; or a larger device"
+    ways = {"would fit, by estimate": _ROOM * min(card_gib, asked.peak_gib)}
+    if asked.exceeds(card_gib):
+        ways["may just fit, by estimate"] = card_gib
+    for said, most_gib in ways.items():
+        if fit := [size for axis in _AXES if (size := _largest(axis, cfg, partial(fits, most_gib=most_gib)))]:
+            *first, last = fit
+            either = f"{', '.join(first)} or " if first else ""
+            return f"{either}{last} {said}; or a larger device"
+    return "a larger device: at no smaller size do the weights and what both arms need fit"
 
 
 def after_oom(cfg: RootConf, device: Device) -> str:
