@@ -94,7 +94,7 @@ def test_attention_that_writes_its_scores_holds_them(compose):
 def test_a_vae_that_decodes_tiles_holds_less(compose):
     whole, tiles = (
         Footprints().of(
-            compose("model=flux-tiny", "target=pipeline", "resolution=512", f"recipe.vae_tiling={on}")
+            compose("model=flux-tiny", "target=pipeline", "resolution=128", f"recipe.vae_tiling={on}")
         )
         for on in ("false", "true")
     )
