@@ -108,7 +108,7 @@ def _applied_plan(folder: Path) -> Path:
     plan = read_plan(folder / PLAN_NAME)
     rows = json.loads((folder / "layers.json").read_text(encoding="utf-8"))
     applied = {row["fqn"]: row["scheme"] for row in rows if row["scheme"]}
-    path = folder / FOLDER_NAME / PLAN_NAME
+    path = folder / FOLDER_NAME / f"applied_{PLAN_NAME}"
     write_json(path, plan.limited_to(applied).as_dict())
     return path
 

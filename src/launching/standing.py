@@ -39,6 +39,14 @@ def standing(outputs: Path, key: str, cfg: RootConf, warn: Callable[[str], None]
     return None if lacks else done
 
 
+def is_settled(record: Record) -> bool:
+    """Whether a record that stands is one of this machine: its device was tried, or is known not to be here.
+
+    A process that the kernel killed leaves none; nobody knows what it had tried.
+    """
+    return bool(record.device) or record.outcome is Outcome.UNSUPPORTED
+
+
 def _lacks_profile(record: Record) -> bool:
     """Whether a run that could have been profiled was not, or its profile failed."""
     return record.outcome is Outcome.OK and "files" not in record.details.get("profile", {})

@@ -14,6 +14,7 @@ from src.config.durations import seconds
 from src.config.errors import ConfigError
 from src.config.schema.root import RootConf
 from src.launching.progress import SweepProgress, label
+from src.launching.standing import is_settled
 from src.local.left import in_words, write_left
 from src.local.sharing.grouping import SMALLEST, brought_together
 from src.planning.prospects import Prospect, prospects
@@ -96,7 +97,7 @@ class Budget:
         for index, each in enumerate(self.prospects):
             if index not in records and each.copy_of is not None:
                 first = records.get(each.copy_of)
-                if first is not None and first.outcome.is_finding:
+                if first is not None and _stands(first):
                     yield [index]
 
     def _to_come(self, records: Mapping[int, Record]) -> list[int]:
@@ -185,3 +186,8 @@ def _asked(
         prospects, (configs, foretell), log=log, timeout_s=_LONGEST_S
     ).answer
     return found
+
+
+def _stands(record: Record) -> bool:
+    """Whether the same run again would be passed over."""
+    return record.outcome.is_finding and is_settled(record) and not record.details.get("withheld")

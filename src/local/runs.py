@@ -14,7 +14,7 @@ from src.launching.preparation import write_config
 from src.launching.progress import SweepProgress, label, result
 from src.launching.publication import SweepPublisher
 from src.launching.repetition import run_processes
-from src.launching.standing import standing
+from src.launching.standing import is_settled, standing
 from src.local.compilers import Compilers
 from src.local.devices import Devices
 from src.local.sharing.group import Group
@@ -56,7 +56,7 @@ class Runs:
         """The run's settled configuration, which is in its new folder; None where it was measured before."""
         key, cfg = self.key(index)
         done = standing(self.outputs, key, cfg, progress.say)
-        if done is not None and done.device:  # without a device this was the wrong machine: nothing was tried
+        if done is not None and is_settled(done):
             progress.start_run(label(cfg))
             self.records[index] = done
             self.manifest.add(key, done.attempt, skipped=True)

@@ -11,7 +11,7 @@ from src.config.noise import quiet_libraries
 from src.config.schema.arms import is_usual, recipe_keys
 from src.config.schema.root import AUTO, GpuConf, RootConf
 from src.devices.capability import EMULATE, Capability, Status, capability
-from src.launching.standing import standing
+from src.launching.standing import is_settled, standing
 from src.outcomes import RunEndedError
 from src.planning.cards import Card, card_of
 from src.planning.floors import never_less
@@ -180,7 +180,7 @@ class _Planner:
             return Fate.REPEATED, "the sweep holds this run more than once", "", self._keys[key]
         self._keys[key] = self._seen - 1
         done = standing(self.outputs, key, cfg, _unheard)
-        if done is None or (self.launch.elsewhere and not done.device):
+        if done is None or (self.launch.elsewhere and not done.device) or not is_settled(done):
             sent = (Fate.UNDER_WAY, "sent by an earlier sweep", "", None)
             return sent if key in self.launch.under_way else None
         return (

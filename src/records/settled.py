@@ -18,7 +18,7 @@ def settled_by(first: Record) -> dict[str, str]:
     """
     details = first.details
     found = {"against": details.get("baseline", {}).get("dtype"), "pairing": details.get("pairing")}
-    if found["pairing"] == "interleaved":
+    if found["pairing"] != "in_turn":  # a training always alternates, and says no pairing
         found["way"] = BLOCKS if "power_cap" in details else ALTERNATING
     return {name: value for name, value in found.items() if value}
 

@@ -64,7 +64,9 @@ class ByRules(Autoquant):
             return
         metrics = run.record.metrics
         came = {name: metrics[f"speedup/{part}"] for name, part in _CAME.items()}
-        told = {name: each for name, each in asdict(self.told).items() if each == each}  # no nan: JSON has none
+        told = {
+            name: each for name, each in asdict(self.told).items() if each == each
+        }  # no nan: JSON has none
         found = {"foretold": told, "came": {"verdict": str(run.record.verdict)} | came}
         run.record.details[_DETAIL] |= found
         if self.told.verdict != UNKNOWN:

@@ -15,7 +15,7 @@ from src.context import RunContext
 from src.measurement.paired import measure_alone, measure_interleaved
 from src.measurement.rounds import estimate_speedup, rounds_in_turn
 from src.outcomes import ended
-from src.records.record import Outcome, write_json
+from src.records.record import write_json
 from src.statistics.speedup import Verdict, verdict
 from src.tasks.arms.arm import Arm, prepare
 from src.tasks.arms.timing import Timed, conditions, host_times, is_part, watched
@@ -79,7 +79,7 @@ class PlannedArms:
             timed = self._time(self.arm(plan))
         except Exception as error:
             end = ended(error)
-            if end.outcome is Outcome.FAILED:
+            if not end.outcome.is_finding:  # a bug, or a compiler that was killed: nothing of the plan
                 raise
             self._free()
             return None

@@ -162,6 +162,7 @@ def test_a_process_that_dies_is_named_and_the_others_count(run, outcome):
         ({"pairing": "interleaved", "power_cap": {}}, {"pairing": "interleaved", "way": "blocks"}),
         ({"pairing": "interleaved"}, {"pairing": "interleaved", "way": "alternating"}),
         ({"pairing": "in_turn"}, {"pairing": "in_turn"}),
+        ({"power_cap": {}}, {"way": "blocks"}),  # a training
     ],
 )
 def test_the_first_process_settles_how_the_others_take_their_arms(run, folder, details, settles):

@@ -132,7 +132,7 @@ class Machine:
             for index in chosen:
                 if not self.prospects[index].skipped:
                     self.now_s += self.takes_s
-                records[index] = Record("key", 1, "sweep", {}, Outcome.OK)
+                records[index] = Record("key", 1, "sweep", {}, Outcome.OK, device={"name": "a CPU"})
         return budget, rounds
 
 
@@ -221,7 +221,7 @@ def started(machine: Machine, most_s: float) -> tuple[Budget, list[int]]:
         for index in chosen:
             begun.append(index)
             machine.now_s += machine.takes_s
-            records[index] = Record("key", 1, "sweep", {}, Outcome.OK)
+            records[index] = Record("key", 1, "sweep", {}, Outcome.OK, device={"name": "a CPU"})
     return budget, begun
 
 

@@ -28,7 +28,7 @@ def ignored(*_: Any, **__: Any) -> None:
     ("outcome", "known", "details", "again"),
     [
         (Outcome.UNSUPPORTED, CPU, {}, False),
-        (Outcome.UNSUPPORTED, {}, {}, True),  # the wrong machine: nothing was tried
+        (Outcome.UNSUPPORTED, {}, {}, False),  # the key says that there is no such device here
         (Outcome.OOM, CPU, {}, False),
         (Outcome.OOM, CPU, {"withheld": True}, True),  # beside others, who held the device's memory
         (Outcome.OOM, {}, {}, True),  # its process was killed: nobody knows what it had tried

@@ -43,6 +43,7 @@ class Timed:
     others: dict[str, "Timed"] = field(default_factory=dict)  # in turn: further unquantized arms, each alone
     host: dict[str, HostTime] = field(default_factory=dict)
     blocks: PowerBlocks | None = None  # where the device stood at its power cap
+    energy_told: dict[str, Any] = field(default_factory=dict)  # in turn: where its joules come from
 
     @property
     def counted(self) -> Rounds:
@@ -62,7 +63,8 @@ def time_alone(arm: Arm, run: RunContext, prefix: str, against: Rounds | None = 
         )
     write_json(run.folder / f"rounds_{arm.name}.json", asdict(rounds))
     joules = energy_j({prefix: (arm, rounds.calls_per_round[0])}, watch.monitor, run)
-    return Timed(rounds, [watch], joules, host=host_times({prefix: (arm, rounds.baseline_ms)}, run))
+    host = host_times({prefix: (arm, rounds.baseline_ms)}, run)
+    return Timed(rounds, [watch], joules, host=host, energy_told=dict(run.record.details.get("energy", {})))
 
 
 def time_after(baseline: Timed, treated: Arm, run: RunContext) -> Timed:
@@ -75,6 +77,8 @@ def time_after(baseline: Timed, treated: Arm, run: RunContext) -> Timed:
     faster = "" if counting is baseline else dtype
     rounds = rounds_in_turn(counting.rounds, timed.rounds, others, faster)
     write_json(run.folder / "rounds.json", asdict(rounds))
+    if counting.energy_told:  # of several unquantized arms the last one has told of itself
+        run.record.details["energy"] = timed.energy_told | counting.energy_told
     watches = [watch for each in (counting, *arms.values(), timed) for watch in each.watches]
     energy, host = counting.energy_j | timed.energy_j, counting.host | timed.host
     return Timed(rounds, watches, energy, host=host)
