@@ -19,7 +19,8 @@ from src.analysis.runs.layer_tables import layer_tables
 from src.analysis.runs.left import left_to_forecast, write_left_out
 from src.analysis.runs.tracked.kept import kept_folder
 from src.analysis.runs.tracked.logbook import Logbook
-from src.analysis.runs.tracked.tracker import NoDatabaseError, Tracker
+from src.analysis.runs.tracked.opening import NoDatabaseError
+from src.analysis.runs.tracked.tracker import Tracker
 from src.analysis.schemes import write_schemes
 from src.analysis.shapes import breakeven_table
 from src.analysis.verdicts import write_tables
