@@ -36,8 +36,8 @@ def compare(conf: CompareConf, console: Console | None = None) -> int:
     """
     from src.analysis import comparison
     from src.config.errors import ConfigError
-    from src.report.analysis import report_folder
     from src.report.comparison import show, write
+    from src.report.report import report_folder
 
     console = console or Terminal(highlight=False, width=None if sys.stdout.isatty() else 120)
     outputs = Path(conf.outputs)

@@ -14,7 +14,8 @@ from src.analysis.runs.typed import MANNER
 from src.records.mlflow.content import identity_text
 from src.records.pooled import PAIRS, agree, is_measured, manner, process_folder
 from src.records.record import RECORD_NAME, Record, RecordError, read_record
-from src.statistics.pooling import Process, pool
+from src.statistics.pooling import pool
+from src.statistics.process import Process
 
 Runs = list[tuple[Record, Path]]
 _TENTHS = float(ndtri(0.9) - ndtri(0.1))  # standard deviations between the 10th and the 90th percentile

@@ -1,6 +1,7 @@
 """The CUDA devices of this machine by the names that CUDA_VISIBLE_DEVICES takes, asked without initialising CUDA."""
 
 import json
+import math
 import os
 import re
 import tempfile
@@ -9,8 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
+from src.records.locks import locked
 from src.records.record import write_json
 from src.records.store import is_alive
 
@@ -41,7 +41,7 @@ def start_alone(device: str, start: Callable[[], dict[str, Any]]) -> bool:
     folder = Path(tempfile.gettempdir()) / f"quantpay-devices-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     owner = folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', device) or 'cpu'}.json"
-    with FileLock(folder / "lock"):
+    with locked(folder / "lock", math.inf):  # whoever has it only starts a process
         if owner.exists() and is_alive(json.loads(owner.read_text(encoding="utf-8"))):
             return False
         write_json(owner, start())

@@ -57,6 +57,16 @@ class JobArray:
         task = position // self.per_job if len(self.runs) > self.per_job else None
         return {"array": self.name, "task": task, "place": position % self.per_job}
 
+    @property
+    def described(self) -> str:
+        """How many runs in how many jobs, and what is asked for: ``3 runs with partition=gpu time_min=60``."""
+        each = f" in {len(self.jobs())} jobs" if self.per_job > 1 else ""
+        asked = {name: value for name, value in asdict(self.request).items() if value and name != "setup"}
+        extra = asked.pop("extra", {})
+        return f"{runs_in_words(len(self.runs))}{each} with " + " ".join(
+            f"{k}={v}" for k, v in (asked | extra).items()
+        )
+
     def pack(self, wanted: str) -> None:
         """Let each job do several runs, as many as is wanted and as its time limit holds.
 
@@ -104,6 +114,11 @@ def merged(request: SlurmRequest, usual: SlurmRequest, timeout_s: float) -> Slur
     values["extra"] = usual.extra | request.extra
     values["time_min"] = values["time_min"] or _minutes(timeout_s) + _START_MIN
     return SlurmRequest(**values)
+
+
+def runs_in_words(number: int) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{number} run{'' if number == 1 else 's'}"
 
 
 def _minutes(seconds: float) -> int:

@@ -4,7 +4,7 @@ import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from src.config.paths import this_command
 from src.config.schema.cluster import ClusterConf
 from src.config.schema.root import RootConf, TrackingConf
 from src.context import Execute
-from src.jobs.arrays import ArrayBackend, Grouping, JobArray
+from src.jobs.arrays import ArrayBackend, Grouping, JobArray, runs_in_words
 from src.jobs.followed import Patience
 from src.jobs.follower import follow, hints
 from src.jobs.in_flight import in_flight
@@ -161,7 +161,7 @@ class ClusterSweep:
                 for index in indices:
                     self.manifest.runs[index]["job"] = job
             self.manifest.write(self.outputs)
-            self.say(f"  {_described(array)}: job {jobs[0].partition('_')[0]}")
+            self.say(f"  {array.described}: job {jobs[0].partition('_')[0]}")
 
     def leave(self) -> None:
         """Give up sending: what the cluster has goes on, and where it has nothing, nothing is left behind."""
@@ -222,7 +222,7 @@ class ClusterSweep:
 
     def _refuse(self, array: JobArray, reason: str) -> None:
         """Records for the runs of an array that the cluster does not take, after it took others."""
-        self.say(f"error: {_described(array)}: {reason}")
+        self.say(f"error: {array.described}: {reason}")
         found = environment()
         for index in array.runs:
             run = self.manifest.runs[index]
@@ -238,15 +238,6 @@ class ClusterSweep:
             for run in self.manifest.runs
         )
         counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
-        self.say(f"sweep {self.sweep}: {_runs(len(self.manifest.runs))}: {counts}; records in {self.outputs}")
-
-
-def _described(array: JobArray) -> str:
-    each = f" in {len(array.jobs())} jobs" if array.per_job > 1 else ""
-    asked = {name: value for name, value in asdict(array.request).items() if value and name != "setup"}
-    extra = asked.pop("extra", {})
-    return f"{_runs(len(array.runs))}{each} with " + " ".join(f"{k}={v}" for k, v in (asked | extra).items())
-
-
-def _runs(number: int) -> str:
-    return f"{number} run{'' if number == 1 else 's'}"
+        self.say(
+            f"sweep {self.sweep}: {runs_in_words(len(self.manifest.runs))}: {counts}; records in {self.outputs}"
+        )

@@ -8,19 +8,19 @@ import platform
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 
 from src.devices.device import Device
 from src.devices.load import cpu_load
 from src.devices.monitor import Pids, open_monitor
 from src.measurement.rates import RATES, best_rate
 from src.processes.children import spawning
+from src.records.locks import locked
 from src.records.record import write_json
 
 SCHEMA_VERSION = 3
@@ -155,10 +155,7 @@ def _read(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
 def _alone(path: Path) -> Iterator[None]:
     """Keep other processes from measuring the same device meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_suffix(".lock"))
-    with suppress(OSError, NotImplementedError):  # a holder that hangs, no locks on this file system: go on
-        lock.acquire(timeout=_LOCK_S)
-    try:
+    with ExitStack() as held:
+        with suppress(OSError):  # a holder that hangs, a file that cannot be opened: go on
+            held.enter_context(locked(path.with_suffix(".lock"), _LOCK_S))
         yield
-    finally:
-        lock.release()

@@ -16,7 +16,7 @@ from src.config.schema.measure import MeasureConf
 from src.records.record import EMULATED, RECORD_NAME, Outcome, Record, RecordError, read_record
 
 if TYPE_CHECKING:
-    from src.statistics.pooling import Process
+    from src.statistics.process import Process
 
 FOLDER_NAME = "processes"
 ESTIMATE = ("speedup/ratio", "speedup/ci_low", "speedup/ci_high")
@@ -193,7 +193,7 @@ def _notes(counted: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def _measured(one: Record, confidence: float, drift: float) -> "Process":
-    from src.statistics.pooling import Process
+    from src.statistics.process import Process
 
     metrics, shared = one.metrics, drift if one.details.get("pairing") == "in_turn" else 0.0
     estimate = [metrics[name] for name in ESTIMATE]

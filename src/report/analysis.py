@@ -14,12 +14,13 @@ from src.analysis.answers.picks import answers
 from src.analysis.ladder import others
 from src.analysis.provenance import Provenance, provenance, warnings
 from src.analysis.runs.apart import Apart, asked_sweep
-from src.analysis.runs.frame import VERDICTS, compared, model_level, standing, tidied, tidy
+from src.analysis.runs.frame import compared, model_level, standing, tidied, tidy
 from src.analysis.runs.layer_tables import layer_tables
 from src.analysis.runs.left import left_to_forecast, write_left_out
 from src.analysis.runs.tracked.kept import kept_folder
-from src.analysis.runs.tracked.logbook import Entry, Logbook
-from src.analysis.runs.tracked.tracker import NoDatabaseError, Tracker
+from src.analysis.runs.tracked.logbook import Logbook
+from src.analysis.runs.tracked.opening import NoDatabaseError
+from src.analysis.runs.tracked.tracker import Tracker
 from src.analysis.schemes import write_schemes
 from src.analysis.shapes import breakeven_table
 from src.analysis.verdicts import write_tables
@@ -35,10 +36,10 @@ from src.forecasts.evidence.imports import read_imports
 from src.regimes.predictions import Question, foretell, write_predictions
 from src.regimes.regimes import Regimes, regimes
 from src.report import terminal
-from src.report.answer_words import paragraph
+from src.report.logged import log
 from src.report.regimes.sections import published
 from src.report.regimes.sections import show as show_regimes
-from src.report.report import Report, write_report
+from src.report.report import Report, report_folder, write_report
 from src.report.runs.ladder import ladder_in_words
 from src.report.runs.left import left_in_words
 from src.report.training.scratch import trained_in_words
@@ -99,7 +100,7 @@ def _of_runs(conf: AnalyzeConf, tracker: Tracker, logbook: Logbook, told: Told, 
     paths = [write_report(report, folder), *tables]
     told.wrote(paths)
     _show(console, report)
-    logged = _log(logbook, tracker.uri, conf, report, paths, console)
+    logged = log(logbook, tracker.uri, conf, report, paths, console)
     terminal.closing(console, paths[0], tracker.view_hint, report.answers)
     if logged and not notes and not report.provenance.more:
         told.keep()
@@ -147,17 +148,6 @@ def _show(console: Console, report: Report) -> None:
 def _apart_in_words(report: Report) -> Iterator[str]:
     yield from ladder_in_words(report.steps) if len(report.steps) else ()
     yield from trained_in_words(report.trainings, report.outputs) if len(report.trainings) else ()
-
-
-def headline(runs: pd.DataFrame, breakeven: pd.DataFrame) -> dict[str, float]:
-    """Metrics of an analysis: runs by outcome and verdict, the best and worst speedup, crossings found."""
-    metrics = {"runs/total": float(len(runs))}
-    metrics |= {f"runs/{outcome}": float(count) for outcome, count in runs["outcome"].value_counts().items()}
-    metrics |= {f"verdict/{name}": float((runs["verdict"] == name).sum()) for name in VERDICTS}
-    speedups = runs.loc[(runs["verdict"] != "") & ~runs["withheld"], "speedup/ratio"]
-    if len(speedups):
-        metrics |= {"speedup/best": float(speedups.max()), "speedup/worst": float(speedups.min())}
-    return metrics | {"breakeven/crossings": float(breakeven["m"].notna().sum())}
 
 
 def _no_runs(conf: AnalyzeConf) -> str:
@@ -222,35 +212,3 @@ def _only_sweep(frame: pd.DataFrame, conf: AnalyzeConf, *, also: bool = False) -
         newest = frame.sort_values("started_at", ascending=False)["sweep"].drop_duplicates().head(5)
         raise ConfigError(f"sweep={conf.sweep}: no finished runs; the newest sweeps are {', '.join(newest)}")
     return chosen
-
-
-def report_folder(folder: Path) -> Path:
-    """The folder, made where it is not there yet.
-
-    Raises:
-        ConfigError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"report={folder}: cannot be made ({error.strerror})") from error
-    return folder
-
-
-def _log(
-    logbook: Logbook, uri: str, conf: AnalyzeConf, report: Report, paths: list[Path], console: Console
-) -> bool:
-    """Log the analysis, also with the sweep it is of; the report is on disk, so a tracker gone away is only said."""
-    sweep = conf.sweep or ""
-    entry = Entry(
-        name=f"analysis of {sweep or 'all runs'}",
-        tags={"sweep": sweep} if sweep else {},
-        metrics=headline(report.runs, report.breakeven),
-        files=paths,
-        sweep=sweep,
-        answer=paragraph([each.answer for each in report.answers]),
-    )
-    why = logbook.log(entry)
-    if why:
-        console.print(f"the analysis could not be logged to {uri}: {why}", markup=False)
-    return not why

@@ -16,6 +16,7 @@ from src.analysis.provenance import Provenance
 from src.analysis.runs.frame import devices
 from src.analysis.runs.tracked.kept import kept_folder
 from src.analysis.weighed import Weighed
+from src.config.errors import ConfigError
 from src.regimes.regimes import Regimes
 from src.report.answer_cards import answer_section
 from src.report.graphics.markup import chip
@@ -80,6 +81,19 @@ class Report:
     def every(self) -> pd.DataFrame:
         """The runs, and those that are shown apart and can be filtered too."""
         return pd.concat([self.runs, self.trainings]) if len(self.trainings) else self.runs
+
+
+def report_folder(folder: Path) -> Path:
+    """The folder, made where it is not there yet.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"report={folder}: cannot be made ({error.strerror})") from error
+    return folder
 
 
 def write_report(report: Report, folder: Path) -> Path:

@@ -14,13 +14,6 @@ differ from run to run more than chance lets them leave the prior fewer degrees.
 runs' processes: of runs whose own noise is large beside a process it shall tell something of, little is known, and
 they count the less.
 
-What is within a process is its standard error, not its interval: a loop that ended early gives an interval at 98 % of
-Student's t from 3 pairs, which is 7 errors wide on either side.
-
-Arms that were measured in turn may differ by a drift between their two spans of time, which no round shows. The
-baseline comes first in every process, so it may be the same in all: it is no part of their spread, is not averaged
-out, and stands in the pooled interval as in that of one process.
-
 Verified by simulation: `python -m benchmarks.processes`, table in `docs/processes.md`.
 """
 
@@ -32,52 +25,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from src.statistics.bootstrap import FEW, MIN_PAIRS, TRIM, Array
-from src.statistics.stopping import CLEAR_ERROR
+from src.statistics.bootstrap import Array
+from src.statistics.process import ROUNDING, Process, log_spread, within_variance
 
 MIN_DF = 3.0  # of the other runs' spread: with fewer it widens no single process' interval
-_ROUNDING = 1e-9  # standard errors of logarithms below this are no information
 _WIDEST = 100.0  # half width of an interval of a logarithm: says nothing, and its exponential is a number
 _MOST_DF = 1e4  # where t is normal
-
-
-@dataclass(frozen=True)
-class Process:
-    """What one process measured: a speedup (> 1 is faster) and the interval within the process."""
-
-    speedup: float
-    ci_low: float
-    ci_high: float
-    error: float  # standard error of log(speedup), or `least_error`
-    shared: float = 0.0  # the part of it that all processes may have in common: drift of arms in turn
-
-    @classmethod
-    def of(
-        cls, estimate: Sequence[float], error: float, pairs: float, confidence: float, shared: float = 0.0
-    ) -> "Process":
-        """One whose standard error may not have been recorded.
-
-        Args:
-            estimate: speedup and both ends of its interval.
-            error: standard error of log(speedup); not a number: unknown.
-            pairs: that were measured.
-            confidence: of intervals of its kind.
-            shared: see `Process`.
-        """
-        speedup, low, high = estimate
-        if not math.isfinite(error):
-            error = float(least_error(*map(np.array, (low, high, pairs, confidence))))
-        return cls(speedup, low, high, error, shared)
-
-    @property
-    def log(self) -> float:
-        """log(speedup)."""
-        return math.log(self.speedup)
-
-    @property
-    def variance(self) -> float:
-        """Of `log`, within the process, without what it shares with others."""
-        return max(self.error**2 - self.shared**2, _ROUNDING**2)
 
 
 @dataclass(frozen=True)
@@ -124,8 +77,8 @@ def pool(processes: Sequence[Process], confidence: float = 0.95, prior: Between 
         raise ValueError("no process to pool")
     if len(processes) == 1:
         return _alone(processes[0], confidence, prior)
-    mean, squares = _spread(processes)
-    count, within, df = len(processes), _within(processes), len(processes) - 1.0
+    mean, squares = log_spread(processes)
+    count, within, df = len(processes), within_variance(processes), len(processes) - 1.0
     sd = math.sqrt(max(0.0, squares / df - within))
     if prior is not None:
         known = float(prior.known(np.array(within)))
@@ -160,7 +113,7 @@ def widened(
         error: of its logarithm, within the process.
         confidence: of its interval.
     """
-    variance = np.maximum(error, _ROUNDING) ** 2
+    variance = np.maximum(error, ROUNDING) ** 2
     known = prior.known(variance)
     told = known >= MIN_DF
     half = np.sqrt(prior.sd**2 + variance) * special.stdtrit(np.maximum(known, MIN_DF), 0.5 + confidence / 2)
@@ -196,46 +149,14 @@ def between_others(runs: Sequence[Sequence[Process]]) -> Between | None:
     if not several:
         return None
     df = np.array([len(run) - 1.0 for run in several])
-    spread = np.array([_spread(run)[1] for run in several]) / df
-    within = np.array([_within(run) for run in several])
+    spread = np.array([log_spread(run)[1] for run in several]) / df
+    within = np.array([within_variance(run) for run in several])
     weight = df / (float(df @ spread / df.sum()) + within) ** 2
     weight /= weight.sum()
     variance = max(0.0, float(weight @ (spread - within)))
     error = math.sqrt(float(weight**2 @ (2 * (variance + within) ** 2 / df)))
     known = min(float(df.sum()), max(MIN_DF, _degrees(spread / (variance + within), df)))
     return Between(math.sqrt(variance), known, len(several), error)
-
-
-def least_error(ci_low: Array, ci_high: Array, pairs: Array, confidence: Array) -> Array:
-    """The least standard error of a log(speedup) that may have given its interval, for where it was not recorded.
-
-    That of a loop that ended early: the interval of a clear verdict, at its confidence. Where that takes the noise
-    within processes for less than it is, what lies between them only comes out larger.
-
-    Args:
-        ci_low: of each interval.
-        ci_high: likewise.
-        pairs: that it comes from; where that is not a number, as few as there can be.
-        confidence: of the intervals of loops that ended otherwise.
-    """
-    pairs = np.maximum(np.nan_to_num(pairs, nan=MIN_PAIRS), MIN_PAIRS)
-    few = pairs < FEW
-    freedom = np.where(few, pairs - 1, pairs - 2 * np.floor(TRIM * pairs) - 2)
-    upper = 1 - CLEAR_ERROR * (1 - confidence) / 2
-    half = (np.log(ci_high) - np.log(ci_low)) / 2
-    return np.asarray(half / special.stdtrit(freedom, upper))
-
-
-def _within(processes: Sequence[Process]) -> float:
-    """The mean variance within processes."""
-    return math.fsum(each.variance for each in processes) / len(processes)
-
-
-def _spread(processes: Sequence[Process]) -> tuple[float, float]:
-    """Mean of the logarithms, and the sum of their squared distances from it; NumPy takes ten times as long."""
-    logs = [each.log for each in processes]
-    mean = math.fsum(logs) / len(logs)
-    return mean, math.fsum((log - mean) ** 2 for log in logs)
 
 
 def _degrees(ratios: np.ndarray, df: np.ndarray) -> float:

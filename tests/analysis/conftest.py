@@ -16,6 +16,8 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 from mlflow import MlflowClient
 
+from src.analysis.runs.frame import standing, tidy
+from src.analysis.runs.tracked.tracker import Tracker
 from src.config.schema.root import AnalyzeConf, TrackingConf
 from src.report.analysis import analyze
 from src.report.runs.filters import Filters
@@ -97,3 +99,14 @@ def verdicts_table(frame: pd.DataFrame) -> str:
 @pytest.fixture
 def analysing() -> Callable[[AnalyzeConf], tuple[int, str]]:
     return run_analysis
+
+
+@pytest.fixture
+def framed(store: Store) -> Callable[[list[Made]], pd.DataFrame]:
+    """framed(runs): the standing rows of some runs, through MLflow."""
+
+    def frame(runs: list[Made]) -> pd.DataFrame:
+        name, _ = store.experiment(runs)
+        return standing(tidy(Tracker(TrackingConf(name="s", uri=store.uri), name).runs(), 0.02))
+
+    return frame

@@ -3,9 +3,10 @@ import json
 import pytest
 from pandas.testing import assert_frame_equal
 
+from src.analysis.runs.apart import sweep_keys
 from src.analysis.runs.frame import WORKLOAD, compared, layer_level, model_level, of_sweep, standing, tidy
 from src.analysis.runs.tracked.local_store import experiment_of, files_of
-from src.analysis.runs.tracked.tracker import Tracker, sweep_keys
+from src.analysis.runs.tracked.tracker import Tracker
 from src.analysis.shapes import breakeven_table, shapes
 from src.analysis.verdicts import image_metrics, workload_text
 from src.config.errors import ConfigError

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from src.statistics.pooling import Between, Pooled, Process, between_others, in_words, pool
+from src.statistics.pooling import Between, Pooled, between_others, in_words, pool
+from src.statistics.process import Process
 from src.statistics.speedup import paired_speedup
 from tests.measurement.simulation import Scenario, iid
 

@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import math
 import time
@@ -15,6 +17,7 @@ from src.devices.monitor import Blind, Reading
 from src.measurement import ceilings, rates
 from src.measurement.ceilings import SCHEMA_VERSION, device_ceilings, measure_ceilings
 from src.measurement.rates import RATES, Rate, best_rate
+from src.records.locks import locked
 from src.records.record import Record, read_record
 from src.tasks.arms.ceilings import ceiling_metrics
 from tests.conftest import SMALL_LINEAR
@@ -336,13 +339,33 @@ def test_a_record_of_an_earlier_version_has_none(tmp_path):
     assert read_record(tmp_path / "record.json").ceilings == {}
 
 
-@pytest.mark.parametrize(
-    "error", [PermissionError("no"), NotImplementedError("no locks"), TimeoutError("held")]
-)
-def test_without_a_lock_it_measures_all_the_same(cpu, tmp_path, measured, monkeypatch, error):
-    def refuse(*_, **__):
-        raise error
+def test_whose_holder_hangs_is_measured_all_the_same(cpu, tmp_path, measured, monkeypatch):
+    monkeypatch.setattr(ceilings, "_LOCK_S", 0)
+    with locked(lock_of(cpu, tmp_path), 0):
+        assert not device_ceilings(cpu, tmp_path)["cached"]
+    assert len(measured) == 2
 
-    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+
+def test_whose_lock_cannot_be_opened_is_measured_all_the_same(cpu, tmp_path, measured):
+    lock = lock_of(cpu, tmp_path)
+    lock.unlink()
+    lock.mkdir()
+    assert not device_ceilings(cpu, tmp_path)["cached"]
+    assert len(measured) == 2
+
+
+def test_where_no_file_can_be_locked_it_measures_all_the_same(cpu, tmp_path, measured, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
     assert not device_ceilings(cpu, tmp_path)["cached"]
     assert len(measured) == 1
+
+
+def lock_of(device, folder):
+    """The lock's file of a device, as an earlier measurement left it; what that measured is gone."""
+    device_ceilings(device, folder)
+    (kept,) = folder.glob("*.json")
+    kept.unlink()
+    return kept.with_suffix(".lock")

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from src.statistics.pooling import Between, Process, between_others, in_words, pool
+from src.statistics.pooling import Between, between_others, in_words, pool
+from src.statistics.process import Process
 from tests.measurement.simulated_processes import alone, among, by_few, by_formula, outcome, processes
 
 logs = st.floats(-1.5, 1.5)

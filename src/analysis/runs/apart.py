@@ -6,8 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 from src.analysis.runs.frame import of_sweep, steps_of, trainings_of
-from src.analysis.runs.tracked.tracker import sweep_keys
+from src.config.errors import ConfigError
 from src.config.schema.root import AnalyzeConf
+from src.records.record import RecordError
+from src.records.store import MANIFEST_NAME, read_manifest, sweep_folder
 
 
 @dataclass(frozen=True)
@@ -34,3 +36,14 @@ def asked_sweep(frame: pd.DataFrame, conf: AnalyzeConf) -> pd.DataFrame:
     if conf.sweep is None or frame.empty:
         return frame
     return of_sweep(frame, conf.sweep, sweep_keys(conf.sweep, Path(conf.outputs)))
+
+
+def sweep_keys(sweep: str, outputs: Path) -> set[str]:
+    """Run keys of ``outputs/sweeps/<sweep>/sweep.json``, those it skipped as measured before included; else none."""
+    path = sweep_folder(outputs, sweep) / MANIFEST_NAME
+    if not path.is_file():
+        return set()
+    try:
+        return {str(run["run_key"]) for run in read_manifest(path).runs}
+    except RecordError as error:
+        raise ConfigError(str(error)) from error

@@ -13,16 +13,8 @@ from src.analysis.runs.typed import MANNER
 from src.records.pooled import ERROR, ESTIMATE, PAIRS, POOLED_ERROR
 from src.records.record import Outcome
 from src.statistics.bootstrap import Array
-from src.statistics.pooling import (
-    Between,
-    Pooled,
-    Process,
-    between_others,
-    in_words,
-    least_error,
-    pool,
-    widened,
-)
+from src.statistics.pooling import Between, Pooled, between_others, in_words, pool, widened
+from src.statistics.process import Process, least_error
 
 Mask = npt.NDArray[np.bool_]
 Each = list[Process]

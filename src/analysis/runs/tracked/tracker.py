@@ -1,7 +1,5 @@
 """The one place of the analysis that talks to MLflow: runs out of it, the analysis into it."""
 
-import logging
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,34 +20,21 @@ from src.analysis.runs.tracked.local_store import (
     files_of,
     tagged,
 )
+from src.analysis.runs.tracked.opening import client_of, database_of, unreachable
 from src.analysis.runs.tracked.source import Runs, attempts, in_order
 from src.config.errors import ConfigError
-from src.config.paths import command, database_path
+from src.config.paths import command
 from src.config.schema.root import TrackingConf
 from src.config.tracking_uri import without_password
-from src.records.mlflow.connection import TrackingError, mend_folder, probe
+from src.records.mlflow.connection import probe
 from src.records.mlflow.summary import MAX_NOTE, NOTE
 from src.records.mlflow.view import ui_command
-from src.records.record import RecordError
-from src.records.store import MANIFEST_NAME, read_manifest, sweep_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 _PAGE = 1000  # runs per request
-_QUIET = {  # MLflow alone waits 246 s for a server that is down
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
-
-
-class NoDatabaseError(ConfigError):
-    """A local store has no file yet: nothing was measured here."""
 
 
 class Tracker:
@@ -65,7 +50,7 @@ class Tracker:
 
     def __init__(self, conf: TrackingConf, experiment: str | None = None) -> None:
         self.uri, self.experiment = without_password(conf.uri), experiment or conf.experiment
-        self.conf, self._database = conf, _database(conf)
+        self.conf, self._database = conf, database_of(conf)
         self._calibrated = True  # or not yet known
         here = experiment_of(self._database, self.experiment) if self._database else None
         self.experiment_id, self._created_ms = here or self._find_experiment()
@@ -73,7 +58,7 @@ class Tracker:
     @cached_property
     def _client(self) -> "MlflowClient":
         """MLflow's; a local database is read without it, so it is imported when something is written."""
-        return _client(self.conf)
+        return client_of(self.conf)
 
     def import_client(self) -> None:
         """Make MLflow's client ready now, which takes seconds; what cannot be opened is told when it is used."""
@@ -201,63 +186,6 @@ class Tracker:
         except ConfigError:  # the client's own, which says the same
             raise
         except Exception as error:
-            raise _unreachable(self.uri, error) from error
+            raise unreachable(self.uri, error) from error
         has = f"it has {', '.join(sorted(known))}" if known else f"it has none yet; {command('run')} makes it"
         raise ConfigError(f"experiment={self.experiment}: not in {self.uri}; {has}")
-
-
-def _database(conf: TrackingConf) -> Path | None:
-    """The file of a local store; None where a server or another database is asked."""
-    if not conf.uri:
-        raise ConfigError(
-            f"tracking={conf.name}: has no uri to read runs from; use tracking=sqlite or tracking=server"
-        )
-    database = database_path(conf.uri)
-    if database is not None and not database.is_file():
-        raise NoDatabaseError(
-            f"tracking.uri={conf.uri}: no database at {database}; {command('run')} makes it, "
-            "or set outputs=FOLDER or tracking.uri=..."
-        )
-    if database is None:
-        _probe(without_password(conf.uri))
-    return database
-
-
-def _client(conf: TrackingConf) -> "MlflowClient":
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    from mlflow import MlflowClient
-
-    mend_folder()
-    try:
-        return MlflowClient(conf.uri)
-    except Exception as error:  # a broken database raises SQLAlchemy's, a bad scheme MLflow's
-        raise _unreachable(without_password(conf.uri), error) from error
-
-
-def _probe(uri: str) -> None:
-    try:
-        probe(uri)
-    except TrackingError as error:
-        raise _unreachable(uri, error.__cause__ or error) from error
-
-
-def _unreachable(uri: str, error: BaseException) -> ConfigError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    first = lines[0] if len(lines[0]) <= 160 else lines[0][:159] + "…"
-    return ConfigError(
-        f"tracking.uri={uri}: cannot be read ({first}); is the tracker running, the URI right?"
-    )
-
-
-def sweep_keys(sweep: str, outputs: Path) -> set[str]:
-    """Run keys of ``outputs/sweeps/<sweep>/sweep.json``, those it skipped as measured before included; else none."""
-    path = sweep_folder(outputs, sweep) / MANIFEST_NAME
-    if not path.is_file():
-        return set()
-    try:
-        return {str(run["run_key"]) for run in read_manifest(path).runs}
-    except RecordError as error:
-        raise ConfigError(str(error)) from error

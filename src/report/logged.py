@@ -1,0 +1,42 @@
+"""An analysis in the tracker: its headline numbers, its answer, its files."""
+
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from src.analysis.runs.frame import VERDICTS
+from src.analysis.runs.tracked.logbook import Entry, Logbook
+from src.config.schema.root import AnalyzeConf
+from src.report.answer_words import paragraph
+from src.report.report import Report
+
+
+def log(
+    logbook: Logbook, uri: str, conf: AnalyzeConf, report: Report, paths: list[Path], console: Console
+) -> bool:
+    """Log the analysis, also with the sweep it is of; the report is on disk, so a tracker gone away is only said."""
+    sweep = conf.sweep or ""
+    entry = Entry(
+        name=f"analysis of {sweep or 'all runs'}",
+        tags={"sweep": sweep} if sweep else {},
+        metrics=headline(report.runs, report.breakeven),
+        files=paths,
+        sweep=sweep,
+        answer=paragraph([each.answer for each in report.answers]),
+    )
+    why = logbook.log(entry)
+    if why:
+        console.print(f"the analysis could not be logged to {uri}: {why}", markup=False)
+    return not why
+
+
+def headline(runs: pd.DataFrame, breakeven: pd.DataFrame) -> dict[str, float]:
+    """Metrics of an analysis: runs by outcome and verdict, the best and worst speedup, crossings found."""
+    metrics = {"runs/total": float(len(runs))}
+    metrics |= {f"runs/{outcome}": float(count) for outcome, count in runs["outcome"].value_counts().items()}
+    metrics |= {f"verdict/{name}": float((runs["verdict"] == name).sum()) for name in VERDICTS}
+    speedups = runs.loc[(runs["verdict"] != "") & ~runs["withheld"], "speedup/ratio"]
+    if len(speedups):
+        metrics |= {"speedup/best": float(speedups.max()), "speedup/worst": float(speedups.min())}
+    return metrics | {"breakeven/crossings": float(breakeven["m"].notna().sum())}
