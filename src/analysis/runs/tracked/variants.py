@@ -106,7 +106,7 @@ def variants(rows: Sequence[dict[str, Any]], axes: Sequence[str]) -> list[str]:
         differing = _by_preset(differing, params)
         differing += [name for name in _unusual(params[0]) if not _is_told(name, differing)]
         for index, given in zip(members, params, strict=True):
-            found[index] = ", ".join(f"{_short(name)}={given.get(name, 'default')}" for name in differing)
+            found[index] = ", ".join(f"{short(name)}={given.get(name, 'default')}" for name in differing)
     return found
 
 
@@ -152,5 +152,6 @@ def _with_target(differing: list[str], params: Sequence[dict[str, str]]) -> list
     return [*named, _TARGET] if _PRESET in named else differing
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """An option as a variant has it: `group_size` of ``quant.config.group_size``."""
     return name.split(".", 1)[1].removeprefix("config.").removesuffix(".name").removesuffix("._target_")
