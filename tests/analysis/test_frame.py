@@ -82,12 +82,33 @@ def test_a_parameter_of_a_newer_schema_is_no_variant(store):
 @pytest.mark.parametrize(
     ("name", "texts", "told"),
     [("side", ("resolution // 16", "resolution / 16"), ["", ""]),  # what it comes to is in the workload's axes
+     ("side", ("resolution / 8", "resolution / 16"), ["dims.side=resolution / 16", "dims.side=resolution / 8"]),
+     ("side", ("resolution // 16", "(resolution + 15) // 16"),
+      ["dims.side=(resolution + 15) // 16", "dims.side=resolution // 16"]),
+     ("width", ("16 * resolution / 9", "resolution * 16 / 9"), ["", ""]),
+     ("latent_frames", ("(frames - 1) / 4 + 1", "(frames + 3) / 4"), ["", ""]),
+     ("side", ("no_such / 16", "no_such // 16"), ["dims.side=no_such / 16", "dims.side=no_such // 16"]),
+     ("text_tokens", ("512 // 2", "512 // 4"), ["dims.text_tokens=512 // 2", "dims.text_tokens=512 // 4"]),
+     ("text_tokens", ("512 // 2", "256"), ["", ""]),
      ("text_tokens", ("512", "128"), ["dims.text_tokens=128", "dims.text_tokens=512"])],
 )  # fmt: skip
 def test_a_size_in_other_words_is_no_other_model(store, name, texts, told):
     runs = [made(text, 1.1, params={f"model.dims.{name}": text}) for text in texts]
     frame = frame_of(store, runs)
     assert sorted(frame["model_options"]) == sorted(frame["variant"]) == told
+
+
+def test_a_size_is_told_with_the_sizes_that_it_is_made_of(store):
+    """The same words of another side come to another size, and that is told by the side."""
+    other = {"model.dims.area": "side * side", "model.dims.side": "resolution / 16"}
+    runs = [made("a", 1.1, params=other | {"model.dims.area": "(resolution / 16) * side"}),
+            made("b", 1.1, params=other), made("c", 1.1, params=other | {"model.dims.side": "resolution / 8"}),
+            ]  # fmt: skip
+    assert sorted(frame_of(store, runs[:2])["model_options"]) == ["", ""]
+    assert sorted(frame_of(store, runs[1:])["model_options"]) == [
+        "dims.side=resolution / 16",
+        "dims.side=resolution / 8",
+    ]
 
 
 def test_a_newer_run_of_the_same_replaces_an_older_one(store):

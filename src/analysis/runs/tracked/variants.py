@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from src.analysis.runs.tracked.sizes import SIZES, come_to_the_same
 from src.config.schema.steps import USUAL_OPTIMIZER
 from src.records.mlflow.options import is_prose
 
@@ -19,7 +20,6 @@ _NOT_A_VARIANT = (".name", ".description", "._target_", ".dims.M", ".dims.K", ".
 _LAYERS = "quant.layers."  # the rules for layers, and the name of their preset
 _PRESET = _LAYERS + "name"
 _WEIGHTS = "model.weights."
-_SIZES = "model.dims."
 CACHE = "measure.cache"
 _NO_TREATMENT = (_WEIGHTS, CACHE)
 _TARGET = _LAYERS + "sensitive.min_sqnr_db"  # of a preset that chooses by it
@@ -43,13 +43,9 @@ def is_same_treatment(first: Mapping[str, str], second: Mapping[str, str]) -> bo
     with other caches a treatment is the same.
     """
     known = ((first.get(name, usual), second.get(name, usual)) for name, usual in _USUAL.items())
-    both = (
-        (name, (first[name], second[name]))
-        for name in first
-        if name in second and not name.startswith(_NO_TREATMENT)
-    )
+    both = [name for name in first if name in second and not name.startswith(_NO_TREATMENT)]
     return all(one == other for one, other in known) and not any(
-        _differ(name, set(two)) for name, two in both
+        _differ(name, (first, second)) for name in both
     )
 
 
@@ -102,7 +98,7 @@ def variants(rows: Sequence[dict[str, Any]], axes: Sequence[str]) -> list[str]:
     found = [""] * len(rows)
     for members in groups.values():
         params = [rows[index]["params"] for index in members]
-        differing = [name for name in _options(params) if _differ(name, {p.get(name, "") for p in params})]
+        differing = [name for name in _options(params) if _differ(name, params)]
         differing = _by_preset(differing, params)
         differing += [name for name in _unusual(params[0]) if not _is_told(name, differing)]
         for index, given in zip(members, params, strict=True):
@@ -110,10 +106,11 @@ def variants(rows: Sequence[dict[str, Any]], axes: Sequence[str]) -> list[str]:
     return found
 
 
-def _differ(name: str, values: set[str]) -> bool:
+def _differ(name: str, params: Sequence[Mapping[str, str]]) -> bool:
     """Whether an option was not the same; a size in terms of others may be put in other words (`side / 2`)."""
-    in_words = name.startswith(_SIZES) and not any(value.isdigit() for value in values)
-    return len(values) > 1 and not in_words
+    if len({given.get(name, "") for given in params}) == 1:
+        return False
+    return not (name.startswith(SIZES) and come_to_the_same(name, params))
 
 
 def _options(params: Sequence[dict[str, str]]) -> list[str]:
