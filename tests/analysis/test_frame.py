@@ -3,7 +3,8 @@ import json
 import pytest
 from pandas.testing import assert_frame_equal
 
-from src.analysis.runs.frame import WORKLOAD, compared, layer_level, model_level, of_sweep, standing, tidy
+from src.analysis.runs.apart import of_sweep
+from src.analysis.runs.frame import WORKLOAD, compared, layer_level, model_level, standing, tidy
 from src.analysis.runs.tracked.local_store import experiment_of, files_of
 from src.analysis.runs.tracked.tracker import Tracker, sweep_keys
 from src.analysis.shapes import breakeven_table, shapes

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.analysis.runs.frame import of_sweep, steps_of, trainings_of
+from src.analysis.runs.frame import steps_of, trainings_of
 from src.analysis.runs.tracked.tracker import sweep_keys
 from src.config.schema.root import AnalyzeConf
 
@@ -34,3 +34,9 @@ def asked_sweep(frame: pd.DataFrame, conf: AnalyzeConf) -> pd.DataFrame:
     if conf.sweep is None or frame.empty:
         return frame
     return of_sweep(frame, conf.sweep, sweep_keys(conf.sweep, Path(conf.outputs)))
+
+
+def of_sweep(frame: pd.DataFrame, sweep: str, keys: set[str]) -> pd.DataFrame:
+    """The rows of a sweep: those it measured, and those it skipped as measured before."""
+    listed = frame["sweeps"].str.split().map(lambda names: sweep in names)
+    return frame[listed | (frame["sweep"] == sweep) | frame["run_key"].isin(keys)].reset_index(drop=True)
