@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from src.analysis.layer_rules import PRESET
-from src.analysis.runs.frame import WORKLOAD, Row, compared, model_level
+from src.analysis.runs.frame import WORKLOAD, Row, alike, compared, model_level
 from src.analysis.runs.layer_tables import from_folders
 from src.analysis.runs.tracked.tracker import Tracker
 
@@ -54,7 +54,7 @@ def _weighed(row: Row, content: dict[str, Any], ran: pd.DataFrame) -> Weighed:
     base_ms = float(row["latency/baseline_median_ms"])
     points = [_point(each, base_ms) for each in content["curve"]]
     chosen = {"left": "", "sqnr_db": content["foretold_sqnr_db"], "saved_ms": content["foretold_saved_ms"]}
-    others = ran[_alike(ran, row) & (ran["_preset"] != row["_preset"])]
+    others = alike(ran[ran["_preset"] != row["_preset"]], row, _SAME)
     measured = {str(each["_preset"]): each for _, each in others.iterrows() if not pd.isna(each["_preset"])}
     return Weighed(
         row,
@@ -72,13 +72,6 @@ def _point(content: dict[str, Any], base_ms: float) -> Point | None:
     if sqnr_db is None or saved_ms >= base_ms:
         return None
     return Point(content["left"], base_ms / (base_ms - saved_ms), sqnr_db)
-
-
-def _alike(ran: pd.DataFrame, row: Row) -> "pd.Series[bool]":
-    same = pd.Series(True, index=ran.index)
-    for name in _SAME:
-        same &= (ran[name] == row[name]) | (ran[name].isna() & pd.isna(row[name]))
-    return same
 
 
 def _read(path: Path | None) -> dict[str, Any]:

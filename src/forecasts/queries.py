@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from src.analysis.runs.tracked.variants import short
 from src.config.errors import ConfigError
-from src.config.schema.quant import QuantConf
+from src.config.schema.root import RootConf
 from src.forecasts.evidence.cells import OWN, PLACE, SHAPE, is_cpu
 from src.forecasts.evidence.csv_rows import RefusedError, Row, read_table
 from src.forecasts.forecast import Query
@@ -89,8 +90,18 @@ def device_named(asked: str, devices: list[str]) -> str:
     return named[0] if named else asked
 
 
-def named(conf: QuantConf, words: Sequence[str]) -> str:
-    """A scheme with the options that make other kernels of it, as cells have it: `int4wo (group_size=64)`."""
+def named(cfg: RootConf, words: Sequence[str]) -> str:
+    """A run's scheme with the options that make other kernels of it, as cells have it: `int4wo (group_size=64)`.
+
+    A single Linear that finds the caches warm is another cell than one that finds them cold, too.
+
+    Args:
+        cfg: the run.
+        words: its overrides; those of its scheme's options count.
+    """
     given = [word.lstrip("+") for word in words if word.lstrip("+").startswith("quant.")]
-    options = sorted(word.removeprefix("quant.") for word in given if not word.startswith(_NOT_KERNELS))
-    return f"{conf.name} ({', '.join(options)})" if options and not conf.candidates else conf.name
+    kernels = sorted(word.partition("=") for word in given if not word.startswith(_NOT_KERNELS))
+    options = [f"{short(name)}={value}" for name, _, value in kernels]
+    options += ["cache=warm"] * (cfg.model.probe and cfg.measure.cache == "warm")
+    scheme = cfg.quant
+    return f"{scheme.name} ({', '.join(options)})" if options and not scheme.candidates else scheme.name

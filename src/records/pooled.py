@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from src.config.schema.measure import MeasureConf
 from src.records.record import EMULATED, RECORD_NAME, Outcome, Record, RecordError, read_record
+from src.records.settled import way
 
 if TYPE_CHECKING:
     from src.statistics.process import Process
@@ -23,7 +24,6 @@ ESTIMATE = ("speedup/ratio", "speedup/ci_low", "speedup/ci_high")
 ERROR, PAIRS = "speedup/error", "speedup/pairs"
 POOLED_ERROR = "speedup/pooled_error"  # what the interval is made of; of one process its ERROR
 _TOLD = (*ESTIMATE, ERROR, PAIRS, "latency/median_ms", "latency/baseline_median_ms")  # of each process
-BLOCKS, ALTERNATING = "blocks", "alternating rounds"  # which a speedup comes from
 _UNLIKE = (  # of a process, with its own and the first one's
     "its fastest baseline was unquantized {}, that of process {} {}",
     "its arms were measured {}, those of process {} {}",
@@ -50,7 +50,7 @@ def manner(record: Record) -> tuple[str, str, str]:
     """
     details = record.details
     dtype = details.get("baseline", {}).get("dtype") or record.axes.get("dtype", "")
-    return dtype, details.get("pairing", ""), BLOCKS if "power_cap" in details else ALTERNATING
+    return dtype, details.get("pairing", ""), way(details)
 
 
 def agree(one: Sequence[str], other: Sequence[str]) -> bool:

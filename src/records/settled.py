@@ -1,12 +1,18 @@
 """What the first process of a run settles for the others: they are to measure the same quantity in the same way."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from src.records.record import Record
 
 Settled = Literal["against", "pairing", "way"]
-BLOCKS, ALTERNATING = "blocks", "alternating"
+BLOCKS, ALTERNATING = "blocks", "alternating rounds"  # which a speedup comes from
 OTHERWISE = "otherwise"  # in a record's details: what its process did not do as the first did
+
+
+def way(details: Mapping[str, Any]) -> str:
+    """Which rounds a record's speedup comes from, by its details: ``blocks`` or ``alternating rounds``."""
+    return BLOCKS if "power_cap" in details else ALTERNATING
 
 
 def settled_by(first: Record) -> dict[str, str]:
@@ -14,12 +20,12 @@ def settled_by(first: Record) -> dict[str, str]:
 
     Returns:
         ``against``: the dtype of the unquantized arm that the verdict is against; ``pairing``: ``interleaved`` or
-        ``in_turn``; ``way``: ``blocks``, where those at the power cap counted, else ``alternating``.
+        ``in_turn``; ``way``: ``blocks``, where those at the power cap counted, else ``alternating rounds``.
     """
     details = first.details
     found = {"against": details.get("baseline", {}).get("dtype"), "pairing": details.get("pairing")}
     if found["pairing"] != "in_turn":  # a training always alternates, and says no pairing
-        found["way"] = BLOCKS if "power_cap" in details else ALTERNATING
+        found["way"] = way(details)
     return {name: value for name, value in found.items() if value}
 
 

@@ -1,8 +1,8 @@
 """What an analysis told, kept: where nothing changed that it is made of, it is told again instead of computed.
 
-What it is made of: the program's own files, the arguments, the terminal, which folders of runs and sweeps there are,
-and the published runs and calibrations. These are not even read where the database is the very same file as when they
-were read last. What an analysis of one sweep, an import or a forecast says is not kept.
+What it is made of: the program's own files, the arguments, the terminal, the entries of devices, which folders of
+runs and sweeps there are, and the published runs and calibrations. These are not even read where the database is the
+very same file as when they were read last. What an analysis of one sweep, an import or a forecast says is not kept.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from src.analysis.runs.tracked.kept import kept_folder
-from src.config.paths import command, database_path
+from src.config.paths import command, config_dir_flag, config_folders, database_path
 from src.config.program import Stamp, program, stamps
 from src.config.schema.root import AnalyzeConf
 from src.hardware.nvidia import nvidia_names
@@ -41,7 +41,7 @@ class Told:
         asked = json.dumps([asdict(conf), str(Path.cwd())], sort_keys=True)
         self._path = kept_folder(Path(conf.outputs)) / f"told-{_digest(asked)}.json"
         self._kept = not (conf.sweep or conf.imports or conf.predict) and self._database is not None
-        told_by = [program(), _terminal(console), nvidia_names()]
+        told_by = [program(), _terminal(console), nvidia_names(), config_dir_flag(), [*stamps(_cards())]]
         self._made_of = _digest(json.dumps([*told_by, [*_folders(Path(conf.outputs))]]))
         self._stamps = [*stamps(self._files())]  # from before anything is read
         self._before = self._read() if self._kept else {}
@@ -108,6 +108,12 @@ class Told:
 def _terminal(console: Console) -> list[Any]:
     wide = console.file.isatty()  # else tables are as wide as they are
     return [console.width, wide, console.color_system, console.encoding, command("run")]
+
+
+def _cards() -> Iterator[Path]:
+    """The files that name cards in commands; those of `--config-dir` are no part of the program."""
+    for folder in config_folders():
+        yield from sorted((folder / "gpu").glob("*.yaml"))
 
 
 def _folders(outputs: Path) -> Iterator[Stamp]:

@@ -83,7 +83,7 @@ def guesses(
     there = known.cells[known.cells["device"] == like]
     dtype = str(there["dtype"].mode().iloc[0]) if first.dtype == AUTO else first.dtype
     place = (like, first.compile.name, dtype)
-    quant = named(first.quant, words)
+    quant = named(first, words)
     found = known([Query(*place, *shape, quant) for shape in shapes])
     rows = zip(found["speedup"], found["low"], found["high"], strict=True)
     return [guess_of(*map(float, row)) for row in rows]
@@ -92,8 +92,9 @@ def guesses(
 def device_like(cells: pd.DataFrame, gpu: GpuConf, device: str = "") -> str | None:
     """The known device that a run's is taken for: of its name, which has a CPU's threads in it.
 
-    Of an entry for one kind of GPU else the newest own one that it matches, else an imported one; of any other only
-    where the device's name is not known.
+    Where several of one name are told apart (`NAME [cache_mib=16]`), it is the newest own one. Of an entry for one
+    kind of GPU else the newest own one that it matches, else an imported one; of any other only where the device's
+    name is not known.
     """
     own = cells[cells["source"] == OWN]["device"]
     names = list(dict.fromkeys([*reversed(own.tolist()), *cells["device"]]))
@@ -102,7 +103,7 @@ def device_like(cells: pd.DataFrame, gpu: GpuConf, device: str = "") -> str | No
     if gpu.match:
         names = [name for name in names if re.search(gpu.match, name)]
     elif device:
-        names = []
+        names = [name for name in names if name.partition(" [")[0] == device]
     elif gpu._target_.endswith(".CpuDevice"):
         names = [name for name in names if is_cpu(name)]
     else:  # any device of this machine: the one that was measured here

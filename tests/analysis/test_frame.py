@@ -3,14 +3,17 @@ import json
 import pytest
 from pandas.testing import assert_frame_equal
 
-from src.analysis.runs.apart import sweep_keys
-from src.analysis.runs.frame import WORKLOAD, compared, layer_level, model_level, of_sweep, standing, tidy
+from src.analysis.runs.apart import of_sweep, sweep_keys
+from src.analysis.runs.frame import WORKLOAD, compared, layer_level, model_level, standing, tidy
 from src.analysis.runs.tracked.local_store import experiment_of, files_of
 from src.analysis.runs.tracked.tracker import Tracker
 from src.analysis.shapes import breakeven_table, shapes
 from src.analysis.verdicts import image_metrics, workload_text
 from src.config.errors import ConfigError
 from src.config.schema.root import TrackingConf
+from src.launching.preparation import write_config
+from src.records.mlflow.content import settings
+from src.records.mlflow.options import options
 from src.records.record import Outcome
 from src.records.store import SweepManifest
 from tests.analysis.conftest import verdicts_table
@@ -74,6 +77,20 @@ def test_options_that_tell_runs_apart_become_a_variant(store):
     assert frame["stands"].all()
 
 
+def test_an_option_is_told_once_whatever_follows_from_it(store, compose, tmp_path):
+    """As a configuration has it: an argument of the config, and a condition on layers."""
+    runs = []
+    for size in (32, 64):
+        write_config(compose("quant=int4wo", f"quant.group_size={size}"), tmp_path)
+        run = made(f"g{size}", 1.1, quant="int4wo")
+        run.params |= options(settings(run.record, tmp_path))
+        runs.append(run)
+    frame = frame_of(store, runs)
+    assert sorted(frame["variant"]) == ["group_size=32", "group_size=64"]
+    runs[1].params["quant.per_device.cpu.config.group_size"] = "16"
+    assert "per_device.cpu.config.group_size=16" in sorted(frame_of(store, runs)["variant"])[1]
+
+
 def test_a_parameter_of_a_newer_schema_is_no_variant(store):
     runs = [made("old", 1.1), made("new", 1.2, params={"quant.min_gain": "0.02"}),
             made("free", 1.3, params={"quant.config.act": "x", "quant.min_gain": "0.02"})]  # fmt: skip
@@ -83,12 +100,33 @@ def test_a_parameter_of_a_newer_schema_is_no_variant(store):
 @pytest.mark.parametrize(
     ("name", "texts", "told"),
     [("side", ("resolution // 16", "resolution / 16"), ["", ""]),  # what it comes to is in the workload's axes
+     ("side", ("resolution / 8", "resolution / 16"), ["dims.side=resolution / 16", "dims.side=resolution / 8"]),
+     ("side", ("resolution // 16", "(resolution + 15) // 16"),
+      ["dims.side=(resolution + 15) // 16", "dims.side=resolution // 16"]),
+     ("width", ("16 * resolution / 9", "resolution * 16 / 9"), ["", ""]),
+     ("latent_frames", ("(frames - 1) / 4 + 1", "(frames + 3) / 4"), ["", ""]),
+     ("side", ("no_such / 16", "no_such // 16"), ["dims.side=no_such / 16", "dims.side=no_such // 16"]),
+     ("text_tokens", ("512 // 2", "512 // 4"), ["dims.text_tokens=512 // 2", "dims.text_tokens=512 // 4"]),
+     ("text_tokens", ("512 // 2", "256"), ["", ""]),
      ("text_tokens", ("512", "128"), ["dims.text_tokens=128", "dims.text_tokens=512"])],
 )  # fmt: skip
 def test_a_size_in_other_words_is_no_other_model(store, name, texts, told):
     runs = [made(text, 1.1, params={f"model.dims.{name}": text}) for text in texts]
     frame = frame_of(store, runs)
     assert sorted(frame["model_options"]) == sorted(frame["variant"]) == told
+
+
+def test_a_size_is_told_with_the_sizes_that_it_is_made_of(store):
+    """The same words of another side come to another size, and that is told by the side."""
+    other = {"model.dims.area": "side * side", "model.dims.side": "resolution / 16"}
+    runs = [made("a", 1.1, params=other | {"model.dims.area": "(resolution / 16) * side"}),
+            made("b", 1.1, params=other), made("c", 1.1, params=other | {"model.dims.side": "resolution / 8"}),
+            ]  # fmt: skip
+    assert sorted(frame_of(store, runs[:2])["model_options"]) == ["", ""]
+    assert sorted(frame_of(store, runs[1:])["model_options"]) == [
+        "dims.side=resolution / 16",
+        "dims.side=resolution / 8",
+    ]
 
 
 def test_a_newer_run_of_the_same_replaces_an_older_one(store):

@@ -167,6 +167,25 @@ def test_what_both_arms_lack_is_told_once_below():
     assert '<span class="why">the interval crosses the margin</span>' in html
 
 
+@pytest.mark.parametrize(
+    "lack",
+    [
+        "recipe.attention=flash: torch has this kind for GPUs only",
+        "quant: needs CUDA",
+        "recipe.vae_tiling is for whole pipelines: this is target=denoiser",
+        "recipe.fused_qkv: no such layers; recipe.attention=flash: for GPUs only; quant: needs CUDA",
+    ],
+)
+def test_whatever_both_arms_lack_is_told_once_below(lack):
+    """As `src.treatments.recipe_check` says of each key why."""
+    several = runs()
+    for each in several[1:3]:
+        each.record.reason = f"left out in both arms: {lack}; the interval crosses the margin"
+    html = ladder_section(steps_of(frame(several), 0.02), 0.02)
+    assert f"Left out in both arms of later steps: {lack}.</p>" in html
+    assert html.count('<span class="why">the interval crosses the margin</span>') == 2
+
+
 def test_on_a_phone_labels_stand_above_their_bars():
     """So that they have the whole width, which is a phone's."""
     html = ladder_section(steps_of(frame(runs()), 0.02), 0.02)

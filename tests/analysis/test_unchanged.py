@@ -6,8 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 from rich.console import Console
 
+from src.app.arguments import parse
+from src.app.command_line import CommandLine
 from src.config.schema.root import AnalyzeConf, TrackingConf
 from src.report import unchanged
 from src.report.unchanged import Told
@@ -117,6 +120,30 @@ def test_another_terminal_or_program_is_told_anew(place, monkeypatch):
     assert not place.told(width=80)[0].untouched
     monkeypatch.setattr(unchanged, "program", lambda: "another")
     assert not place.told()[0].untouched
+
+
+@pytest.mark.parametrize("change", ["another folder", "another card", "an edited card"])
+def test_cards_of_ones_own_configs_are_part_of_what_it_tells(place, monkeypatch, change):
+    """Commands name a card by its entry, and the folder that has it by --config-dir."""
+    own = [place.outputs / name for name in ("own", "other")]
+    for folder in own:
+        (folder / "gpu").mkdir(parents=True)
+    (own[0] / "gpu" / "dgx.yaml").write_text("match: GB10\n")
+
+    def told_with(folder: Path) -> Told:
+        monkeypatch.setattr(GlobalHydra.instance(), "hydra", None)
+        CommandLine(parse(["--config-dir", str(folder)], "analyze"), "analyze", "analyze")
+        return place.told()[0]
+
+    first = told_with(own[0])
+    first.same(RUNS)
+    first.keep()
+    assert told_with(own[0]).same(RUNS)
+    if change == "another card":
+        (own[0] / "gpu" / "more.yaml").write_text("match: GB11\n")
+    elif change == "an edited card":
+        (own[0] / "gpu" / "dgx.yaml").write_text("match: GB[0-9]+\n")
+    assert not told_with(own[change == "another folder"]).same(RUNS)
 
 
 def test_an_analysis_says_the_same_until_a_run_comes(store, analysing):

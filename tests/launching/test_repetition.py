@@ -160,7 +160,7 @@ def test_a_process_that_dies_is_named_and_the_others_count(run, outcome):
     ("details", "settles"),
     [
         ({"pairing": "interleaved", "power_cap": {}}, {"pairing": "interleaved", "way": "blocks"}),
-        ({"pairing": "interleaved"}, {"pairing": "interleaved", "way": "alternating"}),
+        ({"pairing": "interleaved"}, {"pairing": "interleaved", "way": "alternating rounds"}),
         ({"pairing": "in_turn"}, {"pairing": "in_turn"}),
         ({"power_cap": {}}, {"way": "blocks"}),  # a training
     ],

@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 
 from src.config.errors import ConfigError
@@ -17,6 +18,7 @@ LINEAR = (
     "compile=default",
     "dtype=bfloat16",
     "gpu=auto",
+    "measure.cache=auto",  # tests are quick without
 )
 VALUES = [64, 256, 1024, 4096]
 
@@ -68,11 +70,33 @@ def test_a_device_of_another_name_is_no_guide(compose: Compose) -> None:
     assert device_like(cpus, compose("gpu=cpu").gpu, few) == few
     assert device_like(cpus, compose("gpu=cpu").gpu, many) is None
     assert device_like(cpus, compose("gpu=auto").gpu, "NVIDIA H100") is None
+    assert device_like(cpus, compose("gpu=auto").gpu, few.removesuffix(", 2 threads")) is None
     h100 = made_cells(source="grid.csv", device="NVIDIA H100 80GB HBM3")
     assert (
         device_like(h100, compose("gpu=h100").gpu, "NVIDIA H100 PCIe (80 GiB, 350 W)")
         == "NVIDIA H100 80GB HBM3"
     )
+
+
+def test_of_devices_of_one_name_the_newest_is_a_guide(compose: Compose) -> None:
+    name = "AMD EPYC (Zen 5), 2 threads"
+    told_apart = [f"{name} [cache_mib={mib}]" for mib in (16, 32)]
+    cpus = pd.concat([made_cells(device=device) for device in told_apart])
+    assert device_like(cpus, compose("gpu=cpu").gpu, name) == told_apart[1]
+
+
+def test_cold_caches_say_nothing_of_warm_ones(known: Forecaster, compose: Compose) -> None:
+    dims = ("model.dims.K=3072", "measure.cache=warm")
+    ends = at(compose, VALUES, "model.dims.M", *dims)
+    assert guesses(known, *ends, VALUES) == [None] * 4
+    warm = Forecaster(made_cells().replace({"quant": {"float8dq": "float8dq (cache=warm)"}}))
+    assert all(guesses(warm, *ends, VALUES))
+
+
+def test_an_option_of_the_torchao_config_is_named_as_cells_name_it(compose: Compose) -> None:
+    ends = at(compose, VALUES, "model.dims.M", "model.dims.K=3072")
+    cells = made_cells().replace({"quant": {"float8dq": "float8dq (granularity=PerRow)"}})
+    assert all(guesses(Forecaster(cells), *ends, VALUES, words=["+quant.config.granularity=PerRow"]))
 
 
 def test_a_scheme_with_options_is_another_kernel(known: Forecaster, compose: Compose) -> None:

@@ -15,6 +15,7 @@ from src.measurement.memory import Peaks
 from src.measurement.paired import measure_interleaved
 from src.measurement.rounds import Rounds
 from src.records.record import Outcome
+from src.records.settled import ALTERNATING, BLOCKS
 from src.tasks.arms.arm import Arm
 from src.tasks.arms.timing import Timed, cold_caches, time_after
 from src.tasks.arms.untreated import _measure_and_free
@@ -238,7 +239,7 @@ def test_at_the_power_cap_blocks_count(compose, execute_run, tmp_path):
 @pytest.mark.usefixtures("quick_blocks")
 @pytest.mark.parametrize(
     ("first", "capped", "blocks"),
-    [("blocks", False, True), ("alternating", True, False), ("alternating", False, False)],
+    [(BLOCKS, False, True), (ALTERNATING, True, False), (ALTERNATING, False, False)],
 )
 def test_a_further_process_has_blocks_where_the_first_had_some(
     compose, execute_run, monkeypatch, first, capped, blocks

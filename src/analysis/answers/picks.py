@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from src.analysis.across import ends
-from src.analysis.runs.frame import CACHED, MODEL, WEIGHTS, WORKLOAD, Row, compared, model_level
+from src.analysis.runs.frame import CACHED, MODEL, WEIGHTS, WORKLOAD, Row, alike, compared, model_level
 from src.analysis.verdicts import decibels, interval_text, speedup_text, treatment_text
 from src.config.schema.model import PIPELINE
 from src.statistics.speedup import Verdict
@@ -18,6 +18,7 @@ GOOD_SQNR = f"SQNR ≥ {GOOD_SQNR_DB:.0f} dB"
 _MOST = 24  # answers
 _CONTROL = "none"
 _QUANT = r"(?<![\w.])quant(?![\w.])"  # in a treatment: `quant, recipe.fused_qkv`, or such a list as JSON
+_ADDS_CACHE = r"(?<![\w.])recipe\.cache(?!\w)"
 _AS_SMALL = 1.01  # memory within 1 % of the least counts as equal
 _LAST = {PIPELINE: 0, "denoiser": 1}  # whole images first, then the denoiser, then its parts
 
@@ -48,9 +49,7 @@ class Answer:
     first: Row  # any run of the workload, for its names
     runs: int  # treatments that were compared
     picks: list[Pick]
-    besides: list[Row] = field(
-        default_factory=list
-    )  # quantized and treated otherwise in one arm, fastest first
+    besides: list[Row] = field(default_factory=list)  # quantized and treated otherwise too, fastest first
 
 
 def answers(runs: pd.DataFrame, others: pd.DataFrame | None = None) -> tuple[list[Answer], int]:
@@ -78,14 +77,17 @@ def answers(runs: pd.DataFrame, others: pd.DataFrame | None = None) -> tuple[lis
 
 
 def _besides(first: Row, others: pd.DataFrame | None) -> list[Row]:
-    """Of the same device and workload, those that quantize among other things."""
+    """Of the same device, model and workload, those that quantize among other things.
+
+    With the step cache of both arms, unless they add one.
+    """
     if others is None or others.empty:
         return []
-    told = compared(others)
-    told = told[told["treatment"].str.contains(_QUANT) & ~told["withheld"]]
-    place = ["device", *WORKLOAD]
-    alike = told[(told[place].fillna("") == first[place].fillna("")).all(axis=1)] if len(told) else told
-    return [row for _, row in alike.sort_values("speedup/ratio", ascending=False).iterrows()]
+    told = model_level(compared(others))
+    told = told[(told["quant"] != _CONTROL) & told["treatment"].str.contains(_QUANT) & ~told["withheld"]]
+    told = alike(told, first, ["device", *WORKLOAD, MODEL])
+    told = told[(told[CACHED] == first[CACHED]) | told["treatment"].str.contains(_ADDS_CACHE)]
+    return [row for _, row in told.sort_values("speedup/ratio", ascending=False).iterrows()]
 
 
 def _order(row: Row) -> tuple[int, str, float, float]:

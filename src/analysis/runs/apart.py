@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.analysis.runs.frame import of_sweep, steps_of, trainings_of
+from src.analysis.runs.frame import steps_of, trainings_of
 from src.config.errors import ConfigError
 from src.config.schema.root import AnalyzeConf
 from src.records.record import RecordError
@@ -47,3 +47,9 @@ def sweep_keys(sweep: str, outputs: Path) -> set[str]:
         return {str(run["run_key"]) for run in read_manifest(path).runs}
     except RecordError as error:
         raise ConfigError(str(error)) from error
+
+
+def of_sweep(frame: pd.DataFrame, sweep: str, keys: set[str]) -> pd.DataFrame:
+    """The rows of a sweep: those it measured, and those it skipped as measured before."""
+    listed = frame["sweeps"].str.split().map(lambda names: sweep in names)
+    return frame[listed | (frame["sweep"] == sweep) | frame["run_key"].isin(keys)].reset_index(drop=True)

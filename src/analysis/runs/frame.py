@@ -29,10 +29,8 @@ CELL = [*WORKLOAD, *SHAPE, *TREATMENT, "device", "task"]  # what makes two runs 
 WEIGHTS = ["weights", "weights_id", "weights_std"]  # an SQNR is compared within one setting of them
 CELL_OF_ALL = [*CELL, "treatment", "step"]  # the same among runs of other treatments than quantizing
 _NAMED = [*WORKLOAD, *SHAPE, "device", "task"]
-MODEL, CACHED = (
-    "model_options",
-    "step_cache",
-)  # columns: what of a model differs among runs of one name; of both arms
+MODEL, CACHED = "model_options", "step_cache"  # what of models of one name differs; of both arms
+_ASKED = [*WORKLOAD, "asked_M", "asked_K", "asked_N", "device", "device_identity", "task"]  # of an attempt
 MODES_OF = [*_NAMED, MODEL, CACHED]  # what compile modes are compared within
 PLACE = ["device", "dtype", "quant", "variant", "compile"]  # what a map over M and K x N is of
 TRAINING = "training"  # the task that compares steps of a training
@@ -69,6 +67,7 @@ def tidied(found: pd.DataFrame, margin: float) -> pd.DataFrame:
         margin: a speedup within it is neutral.
     """
     chosen = (found["compares"] != "false") & (found["treatment"] == QUANTIZED)
+    found = _with_models(found)
     return _tidied(found if chosen.all() else found[chosen], margin, CELL)  # a copy less of very many
 
 
@@ -83,7 +82,7 @@ def steps_of(found: pd.DataFrame, margin: float) -> pd.DataFrame:
     chosen = (found["compares"] != "false") & (step | (found["treatment"] != QUANTIZED))
     if not chosen.any():
         return found[chosen]
-    return _of_own_dtype(standing(_tidied(found[chosen], margin, CELL_OF_ALL)), margin)
+    return _of_own_dtype(standing(_tidied(_with_models(found)[chosen], margin, CELL_OF_ALL)), margin)
 
 
 def _of_own_dtype(frame: pd.DataFrame, margin: float) -> pd.DataFrame:
@@ -107,7 +106,7 @@ def all_compared(found: pd.DataFrame, margin: float) -> pd.DataFrame:
     """The rows of both, whatever their treatment, each told as its run told itself: `treatment` and `step` tell them
     apart too. A quantized step is what the same run on no ladder is, and so it has none.
     """
-    chosen = found[found["compares"] != "false"]
+    chosen = _with_models(found[found["compares"] != "false"])
     none = (chosen["treatment"] == QUANTIZED) | (chosen["step"] == NO_STEP)
     return _tidied(chosen.assign(step=chosen["step"].where(~none, "")), margin, CELL_OF_ALL)
 
@@ -118,7 +117,12 @@ def trainings_of(found: pd.DataFrame, margin: float) -> pd.DataFrame:
     No rows where there are none.
     """
     chosen = found["task"] == _WHOLE
-    return _tidied(found[chosen], margin, CELL) if chosen.any() else found[chosen]
+    return _tidied(_with_models(found)[chosen], margin, CELL) if chosen.any() else found[chosen]
+
+
+def _with_models(found: pd.DataFrame) -> pd.DataFrame:
+    """With what differs of models of one name among all attempts: some are told apart from others (`steps_of`)."""
+    return found.assign(**{MODEL: models_of(found, _ASKED)})
 
 
 def _tidied(found: pd.DataFrame, margin: float, cell: list[str]) -> pd.DataFrame:
@@ -127,7 +131,6 @@ def _tidied(found: pd.DataFrame, margin: float, cell: list[str]) -> pd.DataFrame
     pool_rows(frame)
     frame["variant"] = variants_of(frame, [name for name in CELL if name != "variant"])
     frame["variant"] = _with_caches(frame)
-    frame[MODEL] = models_of(frame, _NAMED)
     frame[CACHED] = frame["recipe"].str.extract(_STEP_CACHE, expand=False).fillna("")
     said = interval_verdicts(frame, np.full(len(frame), margin))
     frame["verdict"] = np.where((said != "") & frame["withheld"], frame["recorded"], said)
@@ -136,7 +139,9 @@ def _tidied(found: pd.DataFrame, margin: float, cell: list[str]) -> pd.DataFrame
     frame = frame.reindex(columns=[*_COLUMNS, *others, "confidence"])
     frame[METRICS] = frame[METRICS].astype(float)
     frame["memory/saved"] = 1 - frame["memory/model_gib"] / frame["memory/baseline_model_gib"]
-    frame["stands"] = ~_newest_first(frame[[*cell, "finding", "started_at"]]).duplicated(cell)
+    by = ["finding", "started_at"]
+    newest_first = frame[[*cell, *by]].sort_values(by, ascending=False, kind="stable")
+    frame["stands"] = ~newest_first.duplicated(cell)
     frame = _in_few_blocks(frame.join(_against_fastest_mode(frame)))
     return frame.sort_values([*CELL, "started_at", "run_id"], na_position="first").reset_index(drop=True)
 
@@ -146,12 +151,6 @@ def _with_caches(frame: pd.DataFrame) -> "pd.Series[str]":
     warm = (frame["cache"] == "warm") & frame["M"].notna() & (frame["task"] != TRAINING)
     told = frame["variant"] + np.where(frame["variant"] == "", "", ", ") + "cache=warm"
     return frame["variant"].where(~warm, told)
-
-
-def of_sweep(frame: pd.DataFrame, sweep: str, keys: set[str]) -> pd.DataFrame:
-    """The rows of a sweep: those it measured, and those it skipped as measured before."""
-    listed = frame["sweeps"].str.split().map(lambda names: sweep in names)
-    return frame[listed | (frame["sweep"] == sweep) | frame["run_key"].isin(keys)].reset_index(drop=True)
 
 
 def standing(frame: pd.DataFrame) -> pd.DataFrame:
@@ -170,6 +169,13 @@ def newest_of_shapes(layers: pd.DataFrame) -> pd.DataFrame:
 def compared(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that have a speedup with an interval."""
     return frame[frame["verdict"] != ""].reset_index(drop=True)
+
+
+def alike(rows: pd.DataFrame, row: Row, names: Iterable[str]) -> pd.DataFrame:
+    """The rows with the same in all these columns as one row; where it has nothing, with nothing."""
+    for name in names:
+        rows = rows[rows[name].isna() if pd.isna(row[name]) else rows[name].eq(row[name])]
+    return rows
 
 
 def plain(frame: pd.DataFrame) -> Sequence[Plain]:
@@ -209,9 +215,8 @@ def _called(pairs: pd.DataFrame) -> "pd.Series[str]":
     number = pairs.groupby([*pairs], sort=False).ngroup().to_numpy()
     each = [(str(name), str(identity)) for name, identity in pairs.drop_duplicates().itertuples(index=False)]
     called = told_apart(each)
-    return pd.Series(
-        np.array([called[pair] for pair in each], dtype=object)[number], pairs.index, dtype="str"
-    )
+    names = np.array([called[pair] for pair in each], dtype=object)
+    return pd.Series(names[number], pairs.index, dtype="str")
 
 
 def _against_fastest_mode(frame: pd.DataFrame) -> pd.DataFrame:
@@ -239,10 +244,6 @@ def _in_few_blocks(frame: pd.DataFrame) -> pd.DataFrame:
         shared = np.append(known.to_numpy(dtype=object), None)[codes]
         texts[name] = pd.Series(shared, frame.index, dtype=object)
     return frame.assign(**texts).copy()
-
-
-def _newest_first(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.sort_values(["finding", "started_at"], ascending=False, kind="stable")
 
 
 VERDICTS = tuple(str(v) for v in Verdict)

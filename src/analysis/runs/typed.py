@@ -5,8 +5,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from src.analysis.runs.tracked.source import BESIDES, SHAPE
-from src.records.pooled import ALTERNATING, BLOCKS, ESTIMATE, POOLED_ERROR
+from src.records.pooled import ESTIMATE, POOLED_ERROR
 from src.records.record import EMULATED, FINDINGS, Outcome
+from src.records.settled import ALTERNATING, BLOCKS
 from src.statistics.bootstrap import Array
 from src.statistics.speedup import verdicts
 

@@ -80,7 +80,7 @@ class ModelForecaster:
     def asked(self, cfg: RootConf, words: Sequence[str] = ()) -> AskedModel:
         """What is asked; nothing is foretold yet."""
         place = self._place(cfg)
-        return AskedModel(replace(cfg, dtype=place.dtype), place, named(cfg.quant, words), Forecast(UNKNOWN))
+        return AskedModel(replace(cfg, dtype=place.dtype), place, named(cfg, words), Forecast(UNKNOWN))
 
     def of_layers(self, asked: AskedModel, chosen: Chosen) -> AskedModel:
         """What is foretold of a run whose layers are treated so."""

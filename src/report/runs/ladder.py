@@ -22,9 +22,8 @@ _PHONE, _PHONE_ROW = 360, 66  # px: a phone's width, with each label above its b
 _WIDEST = 38  # characters beside a step
 _EAGER, _TOGETHER = "eager", "together"  # the rows around the steps
 _NAMED = ("quant", "compile")  # keys of a treatment whose values name what they add
-_LEFT_OUT = re.compile(
-    r"(?:^|; )left out in both arms: ([\w.]+: [^;]*(?:; recipe\.\w+: [^;]*)*)"
-)  # in a reason
+_OF_ONE = r"(?:recipe\.\w+[ =:]|quant: )[^;]*"  # as `recipe_check` says of each why
+_LEFT_OUT = re.compile(rf"(?:^|; )left out in both arms: ({_OF_ONE}(?:; {_OF_ONE})*)")  # in a reason
 _KEY = re.compile(r"^recipe\.\w+: ")  # a reason begins with the key of what it is about
 _NOTE = (
     "One thing is added after the other. Each step is measured against the one before it. "

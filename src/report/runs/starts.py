@@ -6,7 +6,7 @@ from textwrap import wrap
 
 import pandas as pd
 
-from src.analysis.runs.frame import MODES_OF, Row
+from src.analysis.runs.frame import MODES_OF, Row, alike
 from src.analysis.verdicts import milliseconds, treatment_text, workload_text
 from src.report.graphics.described import Figure
 from src.report.graphics.markup import Cell, legend, number_cell, table, text_cell
@@ -123,9 +123,7 @@ def _row(row: Row, runs: pd.DataFrame) -> list[Cell]:
 def _compiled_ms(row: Row, runs: pd.DataFrame) -> float | None:
     """The steady state of the same scheme by torch.compile, where it was measured; of several modes the fastest."""
     others = runs[(runs["compile"] != "none") & ~runs.index.isin(packages(runs).index)]
-    for name in (*MODES_OF, "quant"):
-        others = others[(others[name] == row[name]) | (others[name].isna() & pd.isna(row[name]))]
-    fastest = others["latency/median_ms"].min()
+    fastest = alike(others, row, (*MODES_OF, "quant"))["latency/median_ms"].min()
     return None if pd.isna(fastest) else float(fastest)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-SCHEMA = 4  # of the columns; files of another one are not read
+SCHEMA = 5  # of the columns; files of another one are not read
 _MOST_FILES = 20  # then they become one
 _ABOUT = b"quantpay"  # key of the files' metadata
 

@@ -9,17 +9,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from src.analysis.runs.tracked.sizes import SIZES, come_to_the_same
 from src.config.schema.steps import USUAL_OPTIMIZER
 from src.records.mlflow.options import is_prose
 
 _OF_STEPS = ("training.optimizer.", "training.lora.")
 _TREATED_BY = ("quant.", "compile.", "recipe.", "model.", *_OF_STEPS)  # what can tell two treatments apart
 _FREE = ("quant.config.", "compile.options.", "recipe.", "model.factory.", *_OF_STEPS)
+_FOLLOWS = ("quant.requires.", "quant.per_device.")  # may be put in terms of other options
 _NOT_A_VARIANT = (".name", ".description", "._target_", ".dims.M", ".dims.K", ".dims.N")
 _LAYERS = "quant.layers."  # the rules for layers, and the name of their preset
 _PRESET = _LAYERS + "name"
 _WEIGHTS = "model.weights."
-_SIZES = "model.dims."
 CACHE = "measure.cache"
 _NO_TREATMENT = (_WEIGHTS, CACHE)
 _TARGET = _LAYERS + "sensitive.min_sqnr_db"  # of a preset that chooses by it
@@ -43,13 +44,9 @@ def is_same_treatment(first: Mapping[str, str], second: Mapping[str, str]) -> bo
     with other caches a treatment is the same.
     """
     known = ((first.get(name, usual), second.get(name, usual)) for name, usual in _USUAL.items())
-    both = (
-        (name, (first[name], second[name]))
-        for name in first
-        if name in second and not name.startswith(_NO_TREATMENT)
-    )
+    both = [name for name in first if name in second and not name.startswith(_NO_TREATMENT)]
     return all(one == other for one, other in known) and not any(
-        _differ(name, set(two)) for name, two in both
+        _differ(name, (first, second)) for name in both
     )
 
 
@@ -102,18 +99,20 @@ def variants(rows: Sequence[dict[str, Any]], axes: Sequence[str]) -> list[str]:
     found = [""] * len(rows)
     for members in groups.values():
         params = [rows[index]["params"] for index in members]
-        differing = [name for name in _options(params) if _differ(name, {p.get(name, "") for p in params})]
-        differing = _by_preset(differing, params)
+        differing = [name for name in _options(params) if _differ(name, params)]
+        differing = _by_preset(_leading(differing, params), params)
         differing += [name for name in _unusual(params[0]) if not _is_told(name, differing)]
         for index, given in zip(members, params, strict=True):
-            found[index] = ", ".join(f"{_short(name)}={given.get(name, 'default')}" for name in differing)
+            told = (f"{short(name)}={given.get(name, 'default')}" for name in differing)
+            found[index] = ", ".join(dict.fromkeys(told))  # an option may be an argument of the config too
     return found
 
 
-def _differ(name: str, values: set[str]) -> bool:
+def _differ(name: str, params: Sequence[Mapping[str, str]]) -> bool:
     """Whether an option was not the same; a size in terms of others may be put in other words (`side / 2`)."""
-    in_words = name.startswith(_SIZES) and not any(value.isdigit() for value in values)
-    return len(values) > 1 and not in_words
+    if len({given.get(name, "") for given in params}) == 1:
+        return False
+    return not (name.startswith(SIZES) and come_to_the_same(name, params))
 
 
 def _options(params: Sequence[dict[str, str]]) -> list[str]:
@@ -125,6 +124,17 @@ def _options(params: Sequence[dict[str, str]]) -> list[str]:
         n for given in params for n in given if n.startswith(_FREE) or all(n in other for other in params)
     }
     return sorted(name for name in names if may_tell(name) and name != _PRESET)
+
+
+def _leading(differing: Sequence[str], params: Sequence[dict[str, str]]) -> list[str]:
+    """Without those that are what another one that is told is, in all runs."""
+    told = {tuple(p.get(name, "") for p in params) for name in differing if not name.startswith(_FOLLOWS)}
+    follows = {name for name in differing if name.startswith(_FOLLOWS)}
+    return [
+        name
+        for name in differing
+        if name not in follows or tuple(p.get(name, "") for p in params) not in told
+    ]
 
 
 def _unusual(given: dict[str, str]) -> list[str]:
@@ -152,5 +162,6 @@ def _with_target(differing: list[str], params: Sequence[dict[str, str]]) -> list
     return [*named, _TARGET] if _PRESET in named else differing
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """An option as a variant has it: `group_size` of ``quant.config.group_size``."""
     return name.split(".", 1)[1].removeprefix("config.").removesuffix(".name").removesuffix("._target_")
