@@ -11,9 +11,10 @@ from src.treatments.routes.torchao_configs import torchao_config
 from tests.conftest import SMALL_FLUX
 from tests.treatments.conftest import assert_same
 
-FLUX = (*SMALL_FLUX, "target=pipeline", "model.pipeline.steps=1")
+SMALL = ("target=pipeline", "resolution=32", "model.pipeline.steps=1")  # a VAE takes seconds for 64 pixels
+FLUX = (*SMALL_FLUX, *SMALL)
 TOKENS = (*FLUX, "model.pipeline.prompt=tokens")
-PIXART = ("model=pixart-tiny", "target=pipeline", "resolution=64", "model.pipeline.steps=1")
+PIXART = ("model=pixart-tiny", *SMALL)
 EVERY = "quant.components=[denoiser,vae,text_encoder,text_encoder_2]"
 DIFFUSERS = "quant.via=diffusers"
 FIELD = ("layers=field_default", "quant.layers.min_side=128")
@@ -42,7 +43,7 @@ def test_diffusers_makes_the_same_pipeline(make, overrides):
 
 
 def test_what_is_no_module_of_a_pipeline_is_kept(make):
-    wan = ("model=wan-tiny", "target=pipeline", "frames=5", "resolution=64", "model.pipeline.steps=1")
+    wan = ("model=wan-tiny", *SMALL, "frames=5", "dtype=float32")
     made = make(*wan, "+model.pipeline.arguments.expand_timesteps=true", "quant=int8wo", DIFFUSERS)
     assert made.treated.module.pipeline.config.expand_timesteps is True
 
