@@ -69,7 +69,7 @@ def test_autoquant_leaves_the_vae_alone(compose, execute_run, tmp_path, monkeypa
     monkeypatch.setattr("src.autoquant.trials.times_slower", lambda *_: (1.0, 1.0))
     monkeypatch.setattr("src.autoquant.trials.measure_jointly", come_out_faster)
     others = [f"~quant.candidates.{name}" for name in ("int8dq", "float8wo", "float8dq", "int4wo")]
-    few = ("quant.layer_budget_s=0.01", "quant.layers.include=[to_q,ff.net]")
+    few = ("quant.layer_budget_s=0.01", "quant.layers.include=[to_q,ff.net]", "model.pipeline.steps=1")
     record = execute_run(compose(*PIPELINE, "quant=autoquant", *few, *others))
     assert record.outcome is Outcome.OK, record.reason
     plan = json.loads((tmp_path / "run" / "plan.json").read_text())
