@@ -93,9 +93,7 @@ def test_attention_that_writes_its_scores_holds_them(compose):
 
 def test_a_vae_that_decodes_tiles_holds_less(compose):
     whole, tiles = (
-        Footprints().of(
-            compose("model=flux-tiny", "target=pipeline", "resolution=128", f"recipe.vae_tiling={on}")
-        )
+        Footprints().of(compose(*SMALL_FLUX, "target=pipeline", f"recipe.vae_tiling={on}"))  # 3 x 3 tiles
         for on in ("false", "true")
     )
     assert whole.trouble == tiles.trouble == ""

@@ -177,8 +177,9 @@ def test_what_a_run_of_a_model_records(compose, execute_run, tmp_path):
         "compile=regional",
         "compile.backend=aot_eager",
         "measure.warm_compile=false",
+        "dtype=float32",
     )
-    record = execute_run(compose(*SMALL_FLUX, "resolution=64", *overrides))
+    record = execute_run(compose(*SMALL_FLUX, *overrides))
     assert record.outcome is Outcome.OK, record.reason
     assert record.shape == {}
     assert record.metrics["compile/graph_breaks"] == 0

@@ -9,7 +9,8 @@ from src.treatments.recipe_check import refusals
 from tests.conftest import SMALL_FLUX
 
 SMALL = (*SMALL_FLUX, "dtype=float32")
-PIPELINE = (*SMALL, "target=pipeline", "model.pipeline.steps=3", "quant=none")
+PIPELINE = (*SMALL, "target=pipeline", "model.pipeline.steps=3", "quant=none",
+            "measure.min_pairs=3", "measure.max_pairs=3")  # fmt: skip
 
 
 def test_a_recipe_in_both_arms_is_quantized_as_it_is(compose, execute_run, tmp_path):

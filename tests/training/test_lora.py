@@ -11,8 +11,11 @@ from tests.conftest import SMALL_FLUX
 
 LORA = (
     *SMALL_FLUX,
+    "model.dims.text_tokens=8",
     "task=training",
     "layers=all",
+    "measure.min_pairs=3",
+    "measure.max_pairs=3",
     "training.steps=3",
     "training.learning_rate=0.001",
     "training.lora.rank=4",

@@ -58,7 +58,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("target", ["denoiser", "block"])
 def test_a_new_model(compose, execute_run, folder, target):
-    cfg = compose(folder, "model=sd3-tiny", "batch=2", "quant=int8wo", f"target={target}")
+    cfg = compose(folder, "model=sd3-tiny", "dtype=float32", "batch=2", "quant=int8wo", f"target={target}")
     record = execute_run(cfg)
     assert (record.outcome, record.reason) == (Outcome.OK, record.reason)
     assert record.metrics["quantize/layers"] > 0

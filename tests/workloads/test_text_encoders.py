@@ -18,15 +18,17 @@ from tests.conftest import SMALL_FLUX
 CPU = torch.device("cpu")
 FLUX = (
     *SMALL_FLUX,
+    "dtype=float32",
     "target=pipeline",
-    "resolution=64",
     "model.pipeline.steps=1",
     "model.pipeline.prompt=tokens",
 )
 SMALL_T5 = [f"model.pipeline.text_encoders.text_encoder.factory.config.{key}" for key in
-            ("vocab_size=100", "d_kv=8", "d_ff=64", "num_heads=2", "num_layers=1")]  # fmt: skip
-PIXART = ("model=pixart-sigma", "target=pipeline", "resolution=64", "model.pipeline.steps=1",
-          "model.factory.num_layers=1", "model.pipeline.vae.factory.layers_per_block=1",
+            ("vocab_size=100", "d_model=64", "d_kv=8", "d_ff=64", "num_heads=2", "num_layers=1")]  # fmt: skip
+PIXART = ("model=pixart-sigma", "dtype=float32", "target=pipeline", "resolution=64", "model.pipeline.steps=1",
+          "model.factory.num_layers=1", "model.factory.num_attention_heads=2",
+          "model.factory.cross_attention_dim=144", "model.factory.caption_channels=64",
+          "model.pipeline.vae.factory.layers_per_block=1",
           "model.pipeline.vae.factory.block_out_channels=[32,32,32,32]", "model.pipeline.prompt=tokens",
           *SMALL_T5)  # fmt: skip
 T5 = {"_target_": "transformers.T5EncoderModel", "config": {
