@@ -14,7 +14,13 @@ from src.records.record import Outcome, Record
 from src.records.store import run_folder
 
 ELSEWHERE = Launch(elsewhere=True)
-LINEAR = ("model=linear", "model.dims={M:2048,K:4096,N:4096}", "compile=default", "gpu=h100")
+LINEAR = (
+    "model=linear",
+    "model.dims={M:2048,K:4096,N:4096}",
+    "compile=default",
+    "gpu=h100",
+    "measure.cache=auto",
+)
 
 
 def promised(configs, launch=ELSEWHERE):
@@ -85,7 +91,7 @@ def test_options_of_a_sweep_are_other_kernels(compose, tmp_path):
 
 
 def test_this_machine_s_runs_foretell_others(compose, cpu, tmp_path):
-    words = ("model=linear", f"outputs={tmp_path}", "quant=int8wo", "compile=default")
+    words = ("model=linear", f"outputs={tmp_path}", "quant=int8wo", "compile=default", "measure.cache=auto")
     for index, (m, k) in enumerate((m, k) for m in (1, 64, 512) for k in (256, 1024)):
         cfg = compose(*words, f"model.dims={{M:{m},K:{k},N:{k}}}")
         _record(tmp_path, cfg, cpu.as_dict(), f"{index:016x}", m, k)
