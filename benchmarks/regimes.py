@@ -1,6 +1,6 @@
 """How well forecasts hold where nothing was measured, on the published cells: the table of docs/regimes.md.
 
-    python -m benchmarks.regimes                     the published H100, H200 and CPU cells, each device by itself
+    python -m benchmarks.regimes                     of two GPUs and two CPUs, published, each by itself
     python -m benchmarks.regimes FILE.csv ...        the cells of other files, by device
     python -m benchmarks.regimes --together          all devices of a kind in one fit
 
@@ -8,7 +8,6 @@ Left out is one shape, one (K, N), one M, one model's width, one device, of ever
 """
 
 import argparse
-import io
 import tarfile
 import tempfile
 from itertools import groupby
@@ -24,7 +23,10 @@ from src.regimes.trials import Trial, trials
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "outputs" / "published"
 GRIDS = sorted(PUBLISHED.glob("*/linear_grid.csv"))
-RECORDS = PUBLISHED / "amd-epyc-zen-5-avx-512-bf16-2-threads" / "records.tar.gz"
+RECORDS = (
+    PUBLISHED / "amd-epyc-zen-5-avx-512-bf16-2-threads" / "records.tar.gz",
+    PUBLISHED / "amd-epyc-zen-3-avx2-2-threads" / "layers_records.tar.gz",
+)
 MARGIN = 0.02
 HEAD = (
     *(
@@ -42,15 +44,17 @@ HEAD = (
 
 
 def published() -> pd.DataFrame:
-    """The cells of the published grids, and of the CPU's records."""
+    """The cells of the published grids, and of the CPUs' records."""
     grids = read_imports([str(path) for path in GRIDS], {}).cells
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        tarfile.open(fileobj=io.BytesIO(RECORDS.read_bytes())) as records,
-    ):
+    return pd.concat([grids, *map(published_records, RECORDS)], ignore_index=True)
+
+
+def published_records(archive: Path) -> pd.DataFrame:
+    """The cells of published records."""
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(archive) as records:
         records.extractall(folder, filter="data")
         runs, _ = recorded(Path(folder), MARGIN)
-    return pd.concat([grids, own_cells(runs)], ignore_index=True)
+    return own_cells(runs)
 
 
 def row(own: Trial, rivals: list[Trial]) -> str:

@@ -22,6 +22,7 @@ from src.forecasts.doubts import Doubts, doubts, expected
 from src.forecasts.evidence.cells import SHAPE, is_cpu
 from src.forecasts.evidence.kernels import made_anew
 
+_BYTES = {"float32": 4}  # of a weight; else 2
 _UNTIMED = {  # on a CPU or not
     True: Costs(50, 30, 3000, 0.01, 30, 30),
     False: Costs(5, 0.7, 3, 0.3, 0.35, 0.35),
@@ -122,8 +123,10 @@ def treated_times(rows: pd.DataFrame, baseline: Costs) -> Timed:
     from_ratio = baseline.time_us(shapes) / np.exp(rows["log"].to_numpy())
     told = rows["treated_ms"].to_numpy() * 1e3
     times_us = np.where(np.isfinite(told), told, from_ratio)
-    anew = made_anew(str(rows["kernel"].iloc[0]), kind_of(str(rows["device"].iloc[0])))
-    return Timed(shapes, times_us, rows["weight"].to_numpy(), treated_prior(baseline, made_anew=anew))
+    first, dtype = rows.iloc[0], str(rows["dtype"].iloc[0])
+    anew = made_anew(str(first["kernel"]), kind_of(str(first["device"])), dtype)
+    prior = treated_prior(baseline, made_anew=anew, weight_bytes=_BYTES.get(dtype, 2))
+    return Timed(shapes, times_us, rows["weight"].to_numpy(), prior)
 
 
 def shapes_of(rows: pd.DataFrame) -> Array:

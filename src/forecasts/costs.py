@@ -7,12 +7,12 @@ The time of y[M, N] = x[M, K] W[N, K]^T, in us:
 with soft maxima. `floor` is what every call costs, `input` reading (and quantizing) x, `output` writing (and
 rescaling) y, `weight` bringing W (and making it what is multiplied), `multiply` a multiply-add, `in_flight` how many
 outputs a device computes at once: with fewer, a part of it waits. `fresh` is only of kernels that make their weights
-anew at each call, on CPUs and from 2^24 weights on: so much memory (32 MiB, at two bytes each) an allocator gives
-back every time, and the system hands it out again page by page (glibc's DEFAULT_MMAP_THRESHOLD_MAX). All are
+anew at each call, on CPUs and from 32 MiB on (2^24 weights in bfloat16, 2^23 in float32): so much memory an allocator
+gives back every time, and the system hands it out again page by page (glibc's DEFAULT_MMAP_THRESHOLD_MAX). All are
 positive, so times grow with M, K and N.
 """
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -28,7 +28,7 @@ _POOR = 0.15  # misfit of log time from which another start is tried
 MISFIT = 0.06  # of log time, that the model is taken to leave
 _MEGA = 1e6
 _NONE = 1e-9  # us: a cost that a kernel does not have
-_NEVER_KEPT = 2**24 / _MEGA * (1 - 1e-9)  # 10^6 weights; products of floats may be a little less
+_KEPT_BYTES = 2**25  # of memory that an allocator does not give back
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,16 @@ class Costs:
     input_us: float  # per 10^6 elements of x
     output_us: float  # per 10^6 elements of y
     fresh_us: float = _NONE  # per 10^6 weights
+    weight_bytes: int = 2  # of a weight that is made anew; not fitted
+
+    @property
+    def logs(self) -> Array:
+        """The logarithms of what is fitted."""
+        return np.asarray(np.log(astuple(self)[:-1]))
 
     def time_us(self, shapes: Array) -> Array:
         """Times of shapes: an array of (shapes, 3), columns M, K, N."""
-        return _time_us(np.log(np.array(astuple(self))), shapes)
+        return parts_us(self.logs, shapes, self.weight_bytes)[0]
 
     def weight_share(self, shapes: Array) -> Array:
         """The share of the time that the weights alone would take."""
@@ -55,6 +61,9 @@ class Costs:
     def ridge(self) -> float:
         """Rows M from which multiplying takes longer than bringing the weights."""
         return 1e3 * self.weight_us / self.multiply_us
+
+
+_FITTED = [field.name for field in fields(Costs)][:-1]
 
 
 @dataclass(frozen=True)
@@ -99,12 +108,13 @@ def baseline_prior(shapes: Array, times_us: Array) -> Prior:
     return Prior(Costs(floor, weight, multiply, 0.3 * floor / multiply, moved, moved), BASELINE_SPREAD)
 
 
-def treated_prior(baseline: Costs, *, made_anew: bool = False) -> Prior:
+def treated_prior(baseline: Costs, *, made_anew: bool = False, weight_bytes: int = 2) -> Prior:
     """From the unquantized arm: half the bytes, and activations that have to be quantized.
 
     Args:
         baseline: what that arm costs.
         made_anew: whether the kernel makes its weights anew at each call, in memory that the system hands out.
+        weight_bytes: of one of these.
     """
     median = Costs(
         baseline.floor_us * 1.4,
@@ -113,7 +123,8 @@ def treated_prior(baseline: Costs, *, made_anew: bool = False) -> Prior:
         baseline.in_flight,
         baseline.weight_us,
         baseline.weight_us / 2,
-        _FAULTS_US if made_anew else _NONE,
+        _FAULTS_US * weight_bytes / 2 if made_anew else _NONE,
+        weight_bytes,
     )
     return Prior(median, (*TREATED_SPREAD[:-1], _FAULTS_SPREAD) if made_anew else TREATED_SPREAD)
 
@@ -123,15 +134,15 @@ def fit_costs(timed: Timed) -> Costs:
     from scipy.optimize import least_squares  # takes a third of a second, and few analyses fit anything anew
 
     shapes, times_us, weights, prior = timed
-    centre, spread = np.log(np.array(astuple(prior.median))), np.array(prior.spread)
+    centre, spread, size = prior.median.logs, np.array(prior.spread), prior.median.weight_bytes
     observed, root = np.log(times_us), np.sqrt(weights) / MISFIT
 
     def misfit(constants: Array) -> Array:
-        off = (np.log(_time_us(constants, shapes)) - observed) * root
+        off = (np.log(parts_us(constants, shapes, size)[0]) - observed) * root
         return np.concatenate([off, (constants - centre) / spread])
 
     def slopes(constants: Array) -> Array:
-        time, parts = parts_us(constants, shapes)
+        time, parts = parts_us(constants, shapes, size)
         return np.concatenate([(parts / time[:, None]) * root[:, None], np.diag(1 / spread)])
 
     def fitted(start: Array) -> "OptimizeResult":
@@ -142,7 +153,7 @@ def fit_costs(timed: Timed) -> Costs:
     found = fitted(centre)
     if np.std(misfit(found.x)[: len(observed)] * MISFIT) > _POOR:
         found = min(found, fitted(_slow_start(centre, shapes, times_us)), key=lambda each: float(each.cost))
-    return Costs(*np.exp(found.x).tolist())
+    return replace(prior.median, **dict(zip(_FITTED, np.exp(found.x).tolist(), strict=True)))
 
 
 def _slow_start(centre: Array, shapes: Array, times_us: Array) -> Array:
@@ -153,20 +164,25 @@ def _slow_start(centre: Array, shapes: Array, times_us: Array) -> Array:
     return slow
 
 
-def _time_us(constants: Array, shapes: Array) -> Array:
-    """The model: `constants` are logarithms, in the order of `Costs`."""
-    return parts_us(constants, shapes)[0]
+def parts_us(constants: Array, shapes: Array, weight_bytes: int) -> tuple[Array, Array]:
+    """The model: times, and what each constant adds to them.
 
+    Args:
+        constants: logarithms, in the order of `Costs`.
+        shapes: (shapes, 3), columns M, K, N.
+        weight_bytes: of a weight that is made anew.
 
-def parts_us(constants: Array, shapes: Array) -> tuple[Array, Array]:
-    """Times, and what each constant adds to them: their derivatives by its logarithm, (shapes, constants)."""
+    Returns:
+        Times in us; their derivatives by each constant's logarithm, (shapes, constants).
+    """
     floor, weight, multiply, in_flight, moved_in, moved_out, fresh = np.exp(constants)
     m, k, n = (shapes / 1e3).T  # products of two are 10^6, of three 10^9
     outputs, of_outputs, of_flight = _soft_max(m * n, np.full(len(m), in_flight))
     busy, of_weight, of_multiply = _soft_max(weight * k * n, multiply * k * outputs)
     into, out = moved_in * m * k, moved_out * m * n
     waiting = of_multiply * of_flight / (of_outputs + of_flight)
-    anew = fresh * k * n * (k * n >= _NEVER_KEPT)
+    kept = _KEPT_BYTES / weight_bytes / _MEGA * (1 - 1e-9)  # products of floats may be a little less
+    anew = fresh * k * n * (k * n >= kept)
     parts = [np.full(len(m), floor), of_weight, of_multiply, waiting, into, out, anew]
     return floor + into + out + busy + anew, np.column_stack(parts)
 

@@ -1,6 +1,6 @@
 """How far off fitted costs may be: what the times that they were fitted to leave open of them."""
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +13,7 @@ _MULTIPLY = 2  # place of `multiply_us` in Costs
 class Doubts:
     """Of one arm's costs."""
 
-    constants: Array  # their logarithms
+    costs: Costs
     directions: Array  # (directions, constants): one standard deviation of them each, on its own
 
     @property
@@ -28,7 +28,7 @@ class Doubts:
             shapes: (shapes, 3), columns M, K, N.
             nearest: beside each another one, which was measured: how long it takes is known.
         """
-        usual = self._growth(np.zeros(len(self.constants)), shapes, nearest)
+        usual = self._growth(np.zeros(self.directions.shape[1]), shapes, nearest)
         found = np.zeros(len(shapes))
         for direction in self.directions:
             for moved in (direction, -direction):
@@ -36,14 +36,14 @@ class Doubts:
         return found
 
     def _growth(self, moved: Array, shapes: Array, nearest: Array) -> Array:
-        times, others = (parts_us(self.constants + moved, each)[0] for each in (shapes, nearest))
+        logs, size = self.costs.logs + moved, self.costs.weight_bytes
+        times, others = (parts_us(logs, each, size)[0] for each in (shapes, nearest))
         return np.asarray(np.log(times / others))
 
 
 def doubts(costs: Costs, timed: Timed) -> Doubts:
     """How far off costs may be that were fitted to these times, by the slopes of the misfit around them."""
-    constants = np.log(np.array(astuple(costs)))
-    times_us, parts = parts_us(constants, timed.shapes)
+    times_us, parts = parts_us(costs.logs, timed.shapes, costs.weight_bytes)
     off = np.log(times_us / timed.times_us)
     misfit = max(MISFIT, float(np.sqrt(np.average(off**2, weights=timed.weights))))
     root = np.sqrt(timed.weights) / misfit
@@ -51,9 +51,9 @@ def doubts(costs: Costs, timed: Timed) -> Doubts:
         [parts / times_us[:, None] * root[:, None], np.diag(1 / np.array(timed.prior.spread))]
     )
     variances, directions = np.linalg.eigh(np.linalg.inv(slopes.T @ slopes))
-    return Doubts(constants, (directions * np.sqrt(np.maximum(variances, 0.0))).T)
+    return Doubts(costs, (directions * np.sqrt(np.maximum(variances, 0.0))).T)
 
 
 def expected(prior: Prior) -> Doubts:
     """Of costs that nothing was fitted to."""
-    return Doubts(np.log(np.array(astuple(prior.median))), np.diag(prior.spread))
+    return Doubts(prior.median, np.diag(prior.spread))

@@ -207,7 +207,14 @@ def _one_each(cells: pd.DataFrame) -> pd.DataFrame:
     rows = rows[
         rows["own"] | ~rows.groupby(key)["own"].transform("any")
     ]  # what was measured here needs no other
-    kept = {"log": "median", "baseline_ms": "median", "treated_ms": "median", "weight": "sum", "own": "any"}
+    kept = {
+        "dtype": "first",
+        "log": "median",
+        "baseline_ms": "median",
+        "treated_ms": "median",
+        "weight": "sum",
+        "own": "any",
+    }
     return rows.groupby(key, sort=False).agg(kept).reset_index()
 
 

@@ -23,6 +23,7 @@ _PLAIN = 0.9  # probability of such a verdict
 _MANY = 8  # cells of a scheme that, having one verdict, lend it to a shape among them
 _OPEN = (UNKNOWN, str(Verdict.INCONCLUSIVE))
 _SURE = 0.5  # probability that a verdict needs
+_CERTAIN = 0.95  # that one needs which contradicts all cells of a scheme
 _OTHER_DEVICE = 0.08  # standard deviation of log speedup that another device's costs add
 
 
@@ -169,12 +170,20 @@ class Forecaster:
     def _unanimous(self, told: Forecast, query: Query, fitted: Family) -> Forecast:
         """Where a forecast leaves the verdict open, that of all the scheme's cells around it if they have only one.
 
-        They hold the numbers within what they showed; to a forecast that says the opposite nothing is lent.
+        They hold the numbers within what they showed. A forecast that says the opposite of all of them, inside or
+        beyond, is left open unless it is nearly certain.
         """
         reach, least, most = fitted.schemes.get((query.quant, query.device), (None, 0.0, 0.0))
-        if told.verdict not in _OPEN or reach is None or reach.cells < _MANY or not reach.holds(query.shape):
+        if reach is None or reach.cells < _MANY:
             return told
-        edge, mean = math.log1p(self.margin), math.log(told.speedup)
+        edge = math.log1p(self.margin)
+        only = Verdict.HELPS if least > edge else Verdict.HURTS if most < -edge else None
+        if only and told.verdict not in (*_OPEN, only) and told.sure < _CERTAIN:
+            said = f"all {reach.cells} cells of {query.quant} say {only}"
+            return replace(told, verdict=str(Verdict.INCONCLUSIVE), reason=told.reason or said)
+        if told.verdict not in _OPEN or not reach.holds(query.shape):
+            return told
+        mean = math.log(told.speedup)
         if (least > edge and mean > 0) or (most < -edge and mean < 0):
             speedup, low, high = np.clip(
                 (told.speedup, told.low, told.high), math.exp(least), math.exp(most)

@@ -13,11 +13,11 @@ mixture of both half widths. Blocks are for many pairs: at 12, one longer than 1
 interval was 5.5 times too wide in every tenth series. Below 8 pairs nothing is trimmed, and neither
 autocorrelation nor the order within pairs is allowed for.
 
-Verified by simulation (`benchmarks/coverage.py`, table in `docs/coverage.md`): 95 % intervals cover 93 to
+Verified by simulation (`benchmarks/coverage.py`, table in `docs/coverage.md`): 95 % intervals cover 94 to
 97 % from 12 pairs on under independent noise, common drift, order effects, spikes in 5 % of rounds and clocks
-that switch in 5 % of rounds (98 % where they switch in 20 %), also when `StopRule` ended the loop. Log ratios
-that are autocorrelated themselves need more pairs: AR(1) 0.5 is covered from 60 on (88 % at 12), 0.8 nearly
-so from 100 (76 % at 12).
+that switch in 5 % of rounds (98 to 99 % where they switch in 20 %), and 92 to 96 % where `StopRule` ended the
+loop. Log ratios that are autocorrelated themselves need more pairs: AR(1) 0.5 is covered from 60 on (88 % at
+12), 0.8 nearly so from 100 (76 % at 12).
 """
 
 import math

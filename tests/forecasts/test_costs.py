@@ -46,6 +46,12 @@ def test_weights_made_anew_take_longer_per_weight_from_32_mib_on():
     costs = replace(BASE, fresh_us=400.0)
     below, above = costs.time_us(np.array([[1, 4096, 4095], [1, 4096, 4096]], dtype=float))
     assert above - below == pytest.approx(400 * 16.777216, rel=0.01)
+    wide = replace(costs, weight_bytes=4)  # float32: half as many weights
+    below, above = wide.time_us(np.array([[1, 4096, 2047], [1, 4096, 2048]], dtype=float))
+    assert above - below == pytest.approx(400 * 8.388608, rel=0.01)
+    prior = treated_prior(BASE, made_anew=True, weight_bytes=4)
+    times = wide.time_us(SHAPES)
+    assert fit_costs(Timed(SHAPES, times, ONES, prior)).weight_bytes == 4
 
 
 def test_what_making_weights_anew_costs_is_found_and_without_it_expected():

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.regimes import published_records
 from src.forecasts.evidence.cells import PLACE, cells
 from src.forecasts.evidence.imports import read_imports
 from src.forecasts.family import family
@@ -18,6 +19,7 @@ from tests.forecasts.synthetic import DEVICE, made_cells, speedup
 
 GRID = Path("outputs/published/nvidia-h100-80gb-hbm3/linear_grid.csv")
 H100 = "NVIDIA H100 80GB HBM3"
+ZEN3 = Path("outputs/published/amd-epyc-zen-3-avx2-2-threads/layers_records.tar.gz")
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +137,16 @@ def test_a_verdict_that_is_open_is_that_of_all_cells_if_they_have_one():
     assert lent.low < lent.speedup < lent.high < 1
     assert opposite.speedup > 1
     assert (opposite.verdict, outside.verdict) == (UNKNOWN, UNKNOWN)
+
+
+def test_a_verdict_against_all_cells_of_a_scheme_is_left_open():
+    """int8dq on a CPU with AVX2 hurts at every M; from M = 4 on alone, one row would seem to help."""
+    all_of_it = published_records(ZEN3)
+    cells = all_of_it[(all_of_it["quant"] == "int8dq") & (all_of_it["M"] > 1)]
+    place = {"device": str(cells["device"].iloc[0]), "dtype": "float32"}
+    told = Forecaster(cells).one(query(1, 1024, 1024, "int8dq", **place))
+    assert told.speedup > 1.02
+    assert (told.verdict, told.reason) == ("inconclusive", f"all {len(cells)} cells of int8dq say hurts")
 
 
 def test_a_few_cells_tell_nothing_of_other_shapes():

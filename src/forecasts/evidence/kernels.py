@@ -39,14 +39,15 @@ def known_switch(quant: str, kind: str) -> Switch | None:
     return None if last is None else Switch(last, last + 1)
 
 
-def made_anew(kernel: str, kind: str) -> bool:
+def made_anew(kernel: str, kind: str, dtype: str) -> bool:
     """Whether a scheme's kernel makes its weights anew at each call.
 
     Args:
         kernel: the scheme, with its options and rows (`float8wo, M ≤ 4`).
         kind: of device, `cpu` or `accelerator`.
+        dtype: of the run.
     """
-    return kernel.partition(" ")[0].rstrip(",") in _known()["made_anew"][kind]
+    return dtype in _known()["made_anew"][kind].get(kernel.partition(" ")[0].rstrip(","), ())
 
 
 def like(mode: str) -> str:
