@@ -83,21 +83,15 @@ def listed(found: Any) -> list[Any]:
 
 def errors(trace: dict[str, Any], name: str) -> list[tuple[float, float]]:
     """Where the error bars along an axis begin and end."""
-    given = trace.get(f"error_{name}")
-    ups = listed((given or {}).get("array"))
-    if not given or not ups:
-        return []
-    downs = listed(given.get("arrayminus")) or ups
-    return [
-        (float(v) - float(low), float(v) + float(up))
-        for v, low, up in zip(values(trace, name), downs, ups, strict=True)
-    ]
+    given = trace.get(f"error_{name}") or {}
+    ends = zip(values(given, "low"), values(given, "high"), strict=True)
+    return [(float(low), float(high)) for low, high in ends]
 
 
 def hovers(trace: dict[str, Any]) -> list[str]:
     """Each mark's hover text as plain lines; nothing where it has none."""
     template = str(trace.get("hovertemplate") or "").replace("<extra></extra>", "")
-    if not template or trace.get("hoverinfo") == "skip":
+    if not template:
         return []
     own = listed(trace.get("customdata"))
     data = own or [""] * len(values(trace, "x"))
