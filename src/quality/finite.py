@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from src.workloads.hooks import after
+
 
 @dataclass(frozen=True)
 class NotFinite:
@@ -27,17 +29,9 @@ def first_not_finite(module: nn.Module, call: Callable[[], Any]) -> NotFinite | 
         None when every module's output was finite: what is not came about between modules.
     """
     found: list[NotFinite] = []
-    handles = [
-        inner.register_forward_hook(partial(_look, found, fqn))
-        for fqn, inner in module.named_modules()
-        if fqn
-    ]
-    try:
-        with torch.compiler.set_stance("force_eager"):
-            call()
-    finally:
-        for handle in handles:
-            handle.remove()
+    named = ((fqn, inner) for fqn, inner in module.named_modules() if fqn)
+    with torch.compiler.set_stance("force_eager"), after(named, partial(_look, found)):
+        call()
     return found[0] if found else None
 
 

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
 from src.records.products import GRAD_INPUT, GRAD_WEIGHT
+from src.workloads.hooks import before, linears
 from src.workloads.weights.parameters import storage_bytes, tensor_bytes
 from src.workloads.workload import Workload
 
@@ -149,25 +150,15 @@ def gradients_wanted(module: torch.nn.Module) -> Iterator[dict[str, set[str]]]:
     """Inside, hear of each Linear that is called which gradients a step computes there: GRAD_INPUT, GRAD_WEIGHT."""
     found: dict[str, set[str]] = {}
 
-    def hear(name: str, layer: torch.nn.Linear, given: Any) -> None:
+    def hear(name: str, layer: torch.nn.Linear, *given: Any) -> None:
         wanted = found.setdefault(name, set())
         if any(isinstance(each, torch.Tensor) and each.requires_grad for each in tree_leaves(given)):
             wanted.add(GRAD_INPUT)
         if layer.weight.requires_grad:
             wanted.add(GRAD_WEIGHT)
 
-    handles = [
-        each.register_forward_pre_hook(
-            lambda layer, args, kwargs, name=name: hear(name, layer, (args, kwargs)), with_kwargs=True
-        )
-        for name, each in module.named_modules()
-        if isinstance(each, torch.nn.Linear)
-    ]
-    try:
+    with before(linears(module), hear):
         yield found
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def training_arm(

@@ -15,6 +15,7 @@ from torch import nn
 
 from src.config.schema.steps import LoraConf
 from src.outcomes import unsupported
+from src.workloads.hooks import after, linears
 
 ADAPTERS_NAME = "adapters.safetensors"  # in the run's folder: those of the treated arm
 _OTHER_LAYERS = "training.lora.layers=REGEX of the names of Linear layers; layers.json lists them"
@@ -85,7 +86,7 @@ def gradient_stops(module: nn.Module) -> Iterator[list[str]]:
     """Inside, hear of each Linear that is called with something that has a gradient, and passes none on."""
     stopped: list[str] = []
 
-    def hear(name: str, given: tuple[Any, ...], output: Any) -> None:
+    def hear(name: str, _: Any, given: tuple[Any, ...], output: Any) -> None:
         if (
             given
             and isinstance(given[0], torch.Tensor)
@@ -94,13 +95,5 @@ def gradient_stops(module: nn.Module) -> Iterator[list[str]]:
         ):
             stopped.append(name)
 
-    handles = [
-        each.register_forward_hook(lambda _, given, output, name=name: hear(name, given, output))
-        for name, each in module.named_modules()
-        if isinstance(each, nn.Linear)
-    ]
-    try:
+    with after(linears(module), hear):
         yield stopped
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from src.config.schema.recipe import AUTO_ATTENTION, DIFFUSERS, RecipeConf
 from src.outcomes import unsupported
+from src.workloads.hooks import linears
 
 _BACKENDS = {
     "math": SDPBackend.MATH,
@@ -91,7 +92,7 @@ def _fuse(model: nn.Module, *_: Any) -> None:
         raise unsupported(
             f"recipe.fused_qkv: {kind} has no fuse_qkv_projections", _REMEDY.format("fused_qkv", "false")
         )
-    before = len([*_layers(model)])
+    before = len([*linears(model)])
     try:
         fuse()
     except (ValueError, AttributeError, NotImplementedError) as error:
@@ -99,16 +100,12 @@ def _fuse(model: nn.Module, *_: Any) -> None:
         raise unsupported(
             f"recipe.fused_qkv: {kind} refuses: {said}", _REMEDY.format("fused_qkv", "false")
         ) from error
-    if len([*_layers(model)]) == before:
+    if len([*linears(model)]) == before:
         raise unsupported(
             f"recipe.fused_qkv: no attention of {kind} has projections to fuse",
             _REMEDY.format("fused_qkv", "false"),
         )
     model.requires_grad_(False)
-
-
-def _layers(model: nn.Module) -> Iterator[nn.Linear]:
-    return (module for module in model.modules() if isinstance(module, nn.Linear))
 
 
 def _order(model: nn.Module, _: str, vae: nn.Module | None) -> None:
