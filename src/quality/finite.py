@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from src.workloads.hooks import after
+from src.workloads.weights.parameters import floats
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,13 @@ def first_not_finite(module: nn.Module, call: Callable[[], Any]) -> NotFinite | 
 
 def is_finite(output: Any) -> bool:
     """Whether all floating-point tensors of an output are finite."""
-    return all(bool(torch.isfinite(tensor).all()) for tensor in _floating(output))
+    return all(bool(torch.isfinite(tensor).all()) for tensor in floats(output))
 
 
 def _look(found: list[NotFinite], fqn: str, module: nn.Module, args: Any, output: Any) -> None:
     if found or is_finite(output):
         return
-    tensor = next(t for t in _floating(output) if not torch.isfinite(t).all())
+    tensor = next(t for t in floats(output) if not torch.isfinite(t).all())
     kinds = {"infinity": bool(tensor.isinf().any()), "NaN": bool(tensor.isnan().any())}
     holds = " and ".join(kind for kind, there in kinds.items() if there)
     found.append(NotFinite(fqn, type(module).__name__, str(tensor.dtype).removeprefix("torch."), holds))
-
-
-def _floating(output: Any) -> list[torch.Tensor]:
-    leaves = torch.utils._pytree.tree_leaves(output)
-    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from src.records.products import GRAD_INPUT, GRAD_WEIGHT
 from src.workloads.hooks import before, linears
-from src.workloads.weights.parameters import storage_bytes, tensor_bytes
+from src.workloads.weights.parameters import floats, storage_bytes, stored, tensor_bytes
 from src.workloads.workload import Workload
 
 MakeOptimizer = Callable[[Iterator[torch.nn.Parameter]], Optimizer]
@@ -75,11 +75,11 @@ class TrainingArm(Workload):
 
     def first_look(self) -> FirstLook:
         """Output and gradients of the weights as they are; call it before the first step."""
-        own = {part.data_ptr() for parameter in self.module.parameters() for part in _stored(parameter)}
+        own = {part.data_ptr() for parameter in self.module.parameters() for _, part in stored("", parameter)}
         seen: dict[int, int] = {}  # storage -> bytes
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
-            for part in _stored(tensor):
+            for _, part in stored("", tensor):
                 if part.data_ptr() not in own:
                     storage = part.untyped_storage()
                     seen[storage.data_ptr()] = storage.nbytes()
@@ -190,19 +190,3 @@ def training_arm(
     )
     arm.optimizer = optimizer(parameter for parameter in module.parameters() if parameter.requires_grad)
     return arm
-
-
-def floats(output: Any) -> list[torch.Tensor]:
-    """The tensors of an output that can have a gradient."""
-    leaves = tree_leaves(output)
-    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
-
-
-def _stored(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The plain tensors that a tensor is stored in."""
-    if hasattr(tensor, "__tensor_flatten__"):
-        names, _ = tensor.__tensor_flatten__()
-        for name in names:
-            yield from _stored(getattr(tensor, name))
-    else:
-        yield tensor

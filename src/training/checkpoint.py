@@ -11,10 +11,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch.optim import Optimizer
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from src.config.errors import ConfigError
 from src.training.step import Trainee
+from src.workloads.weights.parameters import stored
 
 NAME = "checkpoint.safetensors"
 _RECIPE = "recipe"  # key of the file's metadata
@@ -104,19 +104,10 @@ def _stored(trainee: Trainee) -> Iterator[tuple[str, torch.Tensor]]:
     """Weights, their average and the optimizer's state, by name, as they are in memory."""
     for part, module in (("model", trainee.model), ("average", trainee.average)):
         for key, value in module.state_dict().items():
-            yield from _plain(f"{part}.{key}", value)
+            yield from stored(f"{part}.{key}", value)
     for index, state in trainee.optimizer.state_dict()["state"].items():
         for key, value in state.items():
-            yield from _plain(f"optimizer.{index}.{key}", value)
-
-
-def _plain(name: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-    """A tensor, or those that a quantized one consists of."""
-    if is_traceable_wrapper_subclass(tensor):
-        for part in tensor.__tensor_flatten__()[0]:
-            yield from _plain(f"{name}.{part}", getattr(tensor, part))
-    else:
-        yield name, tensor
+            yield from stored(f"optimizer.{index}.{key}", value)
 
 
 @torch.no_grad()
