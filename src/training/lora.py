@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from src.config.lines import first_line
 from src.config.schema.steps import LoraConf
 from src.outcomes import unsupported
 from src.workloads.hooks import after, linears
@@ -43,10 +44,8 @@ def add_adapters(module: nn.Module, conf: LoraConf, seed: int) -> None:
             torch.manual_seed(seed)
             inject_adapter_in_model(given, module)
     except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0][:200]
-        raise unsupported(
-            f"peft refuses training.lora.layers={conf.layers}: {first}", _OTHER_LAYERS
-        ) from error
+        refused = f"peft refuses training.lora.layers={conf.layers}: {first_line(error)}"
+        raise unsupported(refused, _OTHER_LAYERS) from error
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(_MARK in name)
         if _MARK in name:
