@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from safetensors.torch import save
 from torch.optim import Optimizer
 
 from src.config.errors import ConfigError
+from src.records.record import replaced
 from src.training.step import Trainee
 from src.workloads.weights.parameters import stored
 
@@ -35,17 +34,8 @@ def save_checkpoint(trainee: Trainee, recipe: dict[str, str], folder: Path) -> N
         OSError: it could not be written, as on a full disk; the checkpoint before is as it was.
     """
     content = save(_tensors(trainee), metadata={_RECIPE: json.dumps(recipe)})
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{NAME}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(folder / NAME)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replaced(folder / NAME) as file:
+        file.write(content)
 
 
 def remove_checkpoint(folder: Path) -> None:

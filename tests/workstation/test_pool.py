@@ -313,7 +313,7 @@ def test_a_disk_that_is_full_leaves_no_half_of_a_jobs_file(
     pool = DevicePool(tmp_path)
     pool.submit("qp-s-0", SlurmRequest(), [Sleep()], tmp_path / "sweeps/s/submitit_local")
     with monkeypatch.context() as patched:
-        patched.setattr("json.dump", full)
+        patched.setattr("os.fsync", full)
         with pytest.raises(OSError, match="No space"):
             DevicePool(tmp_path).cancel(["qp-s-0"])
     assert not list(tmp_path.glob("sweeps/s/submitit_local/qp-s-0/*"))
