@@ -51,7 +51,7 @@ def rounds(baseline_ms: Sequence[float], treated_ms: Sequence[float], delays_ms:
             x=steps, y=list(times), name=name, mode="lines+markers",
             line={"color": translucent(colour, 0.35), "width": 1},
             marker={"color": colour, "symbol": symbol, "size": 6},
-            hovertemplate=f"{name}<br>pair %{{x}}<br>%{{y:.4g}} ms per call<extra></extra>",
+            hovertemplate=f"{name}<br>pair %{{x}}<br>%{{y:.4g}} ms per call",
         )  # fmt: skip
     figure.update_xaxes(title="pair of rounds, in the order measured")
     figure.update_yaxes(title="ms per call")
@@ -66,7 +66,7 @@ def effects(rows: Sequence[tuple[str, Mean]]) -> Figure:
         figure.add_scatter(
             x=[100 * value for value in mean.values], y=[name] * len(mean.values), mode="markers",
             marker={"color": translucent(_BASELINE, 0.75), "symbol": "line-ns-open", "size": 9},
-            hovertemplate="one process: %{x:+.2f} %<extra></extra>",
+            hovertemplate="one process: %{x:+.2f} %",
         )  # fmt: skip
     means = [mean for _, mean in rows]
     figure.add_scatter(
@@ -74,7 +74,7 @@ def effects(rows: Sequence[tuple[str, Mean]]) -> Figure:
         marker={"color": _TRUTH, "size": 9},
         error_x={"low": [100 * mean.low for mean in means], "high": [100 * mean.high for mean in means],
                  "color": _TRUTH, "thickness": 2},
-        hovertemplate="%{y}: %{x:+.2f} %<extra></extra>",
+        hovertemplate="%{y}: %{x:+.2f} %",
     )  # fmt: skip
     most = max([1.5 * MOST_BIAS, *(abs(x) for m in means for x in (m.low, m.high, *m.values))])
     reach = 100 * min(most, 20 * MOST_BIAS) * 1.08
@@ -107,7 +107,7 @@ def _add_estimates(figure: Figure, verdict: str, chosen: Sequence[tuple[float, E
         marker={"color": style.ink, "symbol": style.symbol, "size": 5},
         error_y={"low": [each.ci_low or 0 for each in found], "high": [each.ci_high or 0 for each in found],
                  "color": translucent(style.ink, 0.5), "thickness": 1.2},
-        customdata=[_hover(each) for each in found], hovertemplate="%{customdata}<extra></extra>",
+        customdata=[_hover(each) for each in found],
     )  # fmt: skip
 
 

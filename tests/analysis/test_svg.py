@@ -51,7 +51,7 @@ def test_an_interval_is_cut_off_where_the_axis_ends_and_reaches_zero_on_a_log_ax
 def test_each_mark_says_what_it_is_and_the_figure_says_the_first_of_them():
     figure = Figure(100)
     figure.add_scatter(x=[1.5] * 20, y=[2.0] * 20, mode="markers", customdata=["<b>a &lt;b&gt;</b><br>c"] * 20,
-                       hovertemplate="%{customdata}: %{x:.2f} %<extra></extra>")  # fmt: skip
+                       hovertemplate="%{customdata}: %{x:.2f} %")  # fmt: skip
     svg = drawn(figure, caption="Some &amp; all")
     assert [each.text for each in svg.iter("title")] == ["a <b>\nc: 1.50 %"] * 20
     assert svg.get("aria-label") == "Some & all"

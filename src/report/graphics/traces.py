@@ -89,11 +89,11 @@ def errors(trace: dict[str, Any], name: str) -> list[tuple[float, float]]:
 
 
 def hovers(trace: dict[str, Any]) -> list[str]:
-    """Each mark's hover text as plain lines; nothing where it has none."""
-    template = str(trace.get("hovertemplate") or "").replace("<extra></extra>", "")
+    """Each mark's hover text as plain lines: its template's, else its own data; nothing where it has neither."""
+    own = listed(trace.get("customdata"))
+    template = str(trace.get("hovertemplate") or ("%{customdata}" if own else ""))
     if not template:
         return []
-    own = listed(trace.get("customdata"))
     data = own or [""] * len(values(trace, "x"))
     rows = zip(values(trace, "x"), values(trace, "y"), data, strict=True)
     return [plain(_filled(template, dict(zip(("x", "y", "customdata"), row, strict=True)))) for row in rows]

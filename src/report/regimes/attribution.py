@@ -67,13 +67,11 @@ def bars(each: Attribution) -> Figure:
         figure.add_bar(
             y=_ARMS, x=times, marker={"color": hue},
             customdata=[f"{escape(name)}<br>{arm} {ms:.3g} ms" for arm, ms in zip(_ARMS, times, strict=True)],
-            hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
     figure.add_scatter(
         x=[each.treated_ms], y=_ARMS[1:], mode="markers",
         marker={"color": "#30343A", "symbol": "diamond", "size": 10, "line": {"color": "white", "width": 1}},
         customdata=[f"quantized, as measured: {each.treated_ms:.4g} ms"],
-        hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
     figure.update_yaxes(categoryarray=_ARMS[::-1], showgrid=False)
     figure.update_xaxes(title="ms")

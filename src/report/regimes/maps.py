@@ -90,7 +90,6 @@ def regime_map(each: RegimeMap, ground: Sequence[Ground]) -> Figure:
                 marker={"color": style.ink, "symbol": style.symbol, "size": _OWN_MARK if source else _PUBLISHED_MARK,
                         "line": {"color": "white", "width": 0.7}},
                 customdata=[_cell_text(row) for row in part.to_dict("records")],
-                hovertemplate="%{customdata}<extra></extra>",
             )  # fmt: skip
     kn_ticks, m_ticks = _ticks(each.kn_span), _ticks(each.m_span)
     figure.update_xaxes(
@@ -152,7 +151,7 @@ def _add_rings(figure: Figure, layers: Sequence[ModelLayer]) -> None:
             x=[each.K * each.N for each in ordered], y=[each.M for each in ordered], mode="markers",
             marker={"color": "rgba(0,0,0,0)", "symbol": symbol, "size": [_size(each) for each in ordered],
                     "line": {"color": _INK, "width": 1.2}},
-            customdata=[_layer_text(each) for each in ordered], hovertemplate="%{customdata}<extra></extra>",
+            customdata=[_layer_text(each) for each in ordered],
         )  # fmt: skip
 
 

@@ -85,7 +85,7 @@ def amdahl(models: "Sequence[AskedModel]") -> Figure:
             x=[_of_layers(whole)], y=[told.speedup], mode="markers", name=name,
             marker={"color": line.colour, "symbol": line.symbol, "size": 10},
             error_y={"low": [told.low], "high": [told.high], "color": line.colour},
-            hovertemplate=f"{name}<br>%{{y:.3f}}×, bound {whole.bound:.2f}×<extra></extra>",
+            hovertemplate=f"{name}<br>%{{y:.3f}}×, bound {whole.bound:.2f}×",
         )  # fmt: skip
     figure.update_xaxes(type="log", title="speedup of the quantized layers together")
     figure.update_yaxes(range=_tall(wholes, float(xs[0])), title="speedup of the model; dotted: its bound")

@@ -116,7 +116,7 @@ def _add_roof(figure: Figure, each: Roofline, xs: tuple[float, float], ys: tuple
         figure.add_scatter(
             x=[ridge], y=[ceiling], mode="markers",
             marker={"color": "white", "symbol": "diamond", "size": 7, "line": {"color": _INK, "width": 1.2}},
-            hovertemplate=f"ridge of {name}: {_rate(ridge)} FLOP per byte, {_rate(ceiling)} TFLOP/s<extra></extra>",
+            hovertemplate=f"ridge of {name}: {_rate(ridge)} FLOP per byte, {_rate(ceiling)} TFLOP/s",
         )  # fmt: skip
     figure.add_scatter(
         x=[each.ridge(each.dtype)] * 2, y=[ys[0], each.tflop_s[each.dtype]], mode="lines",
@@ -140,7 +140,6 @@ def _add_layers(figure: Figure, points: pd.DataFrame, lines: dict[str, Line]) ->
             line={"color": _SOFT if base else translucent(line.colour, 0.5), "width": 1, "dash": line.dash},
             marker={"color": line.colour, "symbol": line.symbol, "size": 7, "line": white},
             customdata=[_text(row) for row in ordered.to_dict("records")],
-            hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
 
 

@@ -62,7 +62,6 @@ def forest(rows: pd.DataFrame, span: Range, margin: float) -> Figure:
             marker={"color": style.ink, "symbol": style.symbol, "size": 9},
             error_x=_ends(part, style.ink),
             customdata=[_hover(row, row["device"]) for row in plain(part)],
-            hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
     figure.update_yaxes(categoryarray=labels[::-1], showgrid=False)
     figure.update_xaxes(**speedup_axis(span), title="speedup over the baseline")
@@ -106,7 +105,6 @@ def memory_against_speedup(runs: pd.DataFrame, lines: dict[str, Line], margin: f
             marker={"color": line.colour, "symbol": line.symbol, "size": 9, "line": {"color": "white", "width": 1}},
             error_y=_ends(part, translucent(line.colour, 0.45)),
             customdata=[_hover(row, row["device"]) for row in plain(part)],
-            hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
     figure.add_shape(None, (1 / (1 + margin), 1 + margin), fillcolor=_BAND)
     figure.add_hline(1, line={"color": _INK, "width": 1})
@@ -126,14 +124,13 @@ def _add_curve(figure: Figure, curve: Shapes, line: Line) -> None:
         x=m, y=runs["speedup/ratio"], mode="lines+markers", name=name,
         line={"color": line.colour, "width": 2, "dash": line.dash},
         marker={"color": line.colour, "symbol": line.symbol, "size": 7},
-        customdata=[_hover(row) for row in plain(runs)], hovertemplate="%{customdata}<extra></extra>",
+        customdata=[_hover(row) for row in plain(runs)],
     )  # fmt: skip
     found = curve.crossings()
     figure.add_scatter(
         x=[crossing.m for crossing in found], y=[1.0] * len(found), mode="markers",
         marker={"color": "white", "size": 9, "line": {"color": line.colour, "width": 2}},
         customdata=[f"{name} breaks even at M = {number(c.m)} ({interval(c)})" for c in found],
-        hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
 
 

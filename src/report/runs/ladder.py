@@ -123,7 +123,7 @@ def _add_step(figure: Figure, step: Step, begins: float, place: str, style: Look
         figure.add_scatter(
             x=[begins], y=[place], mode="markers",
             marker={"color": style.ink, "symbol": style.symbol, "size": 8},
-            customdata=[f"{escape(step.name)}: {escape(said)}"], hovertemplate="%{customdata}<extra></extra>",
+            customdata=[f"{escape(step.name)}: {escape(said)}"],
         )  # fmt: skip
         return
     figure.add_scatter(
@@ -136,7 +136,6 @@ def _add_step(figure: Figure, step: Step, begins: float, place: str, style: Look
         error_x={"low": [begins * step.own.low], "high": [begins * step.own.high], "color": style.ink},
         customdata=[f"{escape(step.name)}: {_interval(step.own)} against the step before, {_interval(step.total)} "
                     "against the start"],
-        hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
 
 

@@ -70,7 +70,7 @@ def _figure(rows: list[Row]) -> Figure:
         figure.add_scatter(
             x=times, y=labels, mode="markers", name=escape(name),
             marker={"color": line.colour, "symbol": line.symbol, "size": 10},
-            customdata=told, hovertemplate="%{customdata}<extra></extra>",
+            customdata=told,
         )  # fmt: skip
     figure.update_yaxes(categoryarray=labels[::-1], showgrid=False)
     figure.update_xaxes(type="log", ticksuffix=" s", title="from loaded weights")

@@ -44,13 +44,13 @@ def weighed_figure(found: Weighed) -> Figure:
         line={"color": _SOFT, "width": 1.5}, marker={"color": _SOFT, "size": 5},
         text=_labels(points), textposition="middle right",
         customdata=[f"without {escape(each.left)}" if each.left else "every layer" for each in points],
-        hovertemplate="%{customdata}: %{y:.1f} dB, foretold %{x:.3f}×<extra></extra>",
+        hovertemplate="%{customdata}: %{y:.1f} dB, foretold %{x:.3f}×",
     )  # fmt: skip
     if found.chosen:
         figure.add_scatter(
             x=[found.chosen.speedup], y=[found.chosen.sqnr_db], mode="markers",
             marker={"color": _INK, "symbol": "circle-open", "size": 13, "line": {"width": 2}},
-            hovertemplate="applied, as foretold: %{y:.1f} dB, %{x:.3f}×<extra></extra>",
+            hovertemplate="applied, as foretold: %{y:.1f} dB, %{x:.3f}×",
         )  # fmt: skip
     _add_measured(figure, found)
     figure.add_hline(found.min_sqnr_db, line={"color": _INK, "width": 1, "dash": "dot"})
@@ -69,7 +69,7 @@ def _add_measured(figure: Figure, found: Weighed) -> None:
             text=[f"<b>{escape(preset)}</b>"], textposition="top center",
             marker={"color": style.ink, "symbol": style.symbol, "size": 10},
             error_x={"low": [row["speedup/ci_low"]], "high": [row["speedup/ci_high"]], "color": style.ink},
-            hovertemplate=f"layers={escape(preset)}, measured: %{{y:.1f}} dB, %{{x:.3f}}×<extra></extra>",
+            hovertemplate=f"layers={escape(preset)}, measured: %{{y:.1f}} dB, %{{x:.3f}}×",
         )  # fmt: skip
 
 

@@ -74,5 +74,5 @@ def _add(figure: Figure, name: str, drawn: Points, line: Line, said: str) -> Non
     figure.add_scatter(
         x=drawn.steps[-1:], y=drawn.values[-1:], mode="markers", name=escape(name),
         marker={"color": line.colour, "symbol": line.symbol, "size": _END},
-        customdata=[escape(said)], hovertemplate="%{customdata}<extra></extra>",
+        customdata=[escape(said)],
     )  # fmt: skip
