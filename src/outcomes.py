@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from src.config.errors import ConfigError
+from src.config.lines import clipped
 from src.records.record import Outcome, Record
 
 
@@ -122,7 +123,7 @@ def _said(chain: list[BaseException], pattern: re.Pattern[str]) -> str:
     """The line that says so, also one of a compiler in a process of its own; empty: none does."""
     said = (f"{error}\n{getattr(error, 'stderr', '') or ''}" for error in chain)
     return next(
-        (_shortened(line.strip()) for text in said for line in text.splitlines() if pattern.search(line)), ""
+        (clipped(line.strip()) for text in said for line in text.splitlines() if pattern.search(line)), ""
     )
 
 
@@ -135,7 +136,7 @@ def _is_compiler_error(error: BaseException) -> bool:
 def _one_line(error: BaseException, limit: int = 300) -> str:
     text = _PLEA.sub("", str(error)).partition("from user code:")[0]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return _shortened(" | ".join(lines[:3]) or type(error).__name__, limit)
+    return clipped(" | ".join(lines[:3]) or type(error).__name__, limit)
 
 
 def _compiler_says(chain: list[BaseException]) -> str:
@@ -146,13 +147,13 @@ def _compiler_says(chain: list[BaseException]) -> str:
     lines = (line for error in chain for line in str(error).splitlines())
     found = next((match for line in lines if (match := _CPP_ERROR.search(line))), None)
     if found:
-        return _shortened(f"C++ compiler: {found.group(1)}")
+        return clipped(f"C++ compiler: {found.group(1)}")
     places = [p for error in chain for p in _USER_CODE.findall(str(error).partition("from user code:")[2])]
     where = f"{code_place(*places[-1])}: " if places else ""
     root = chain[-1]
     if _is_compiler_error(root):
-        return _shortened(where + _one_line(root))
-    return _shortened(f"{where or _raised_in(root)}{type(root).__name__}: {_one_line(root)}")
+        return clipped(where + _one_line(root))
+    return clipped(f"{where or _raised_in(root)}{type(root).__name__}: {_one_line(root)}")
 
 
 def _raised_in(error: BaseException) -> str:
@@ -163,7 +164,3 @@ def _raised_in(error: BaseException) -> str:
 def code_place(path: str, line: int | str, function: str) -> str:
     """A line of code in words, its path from the package on where it is an installed one."""
     return f"{path.rpartition('site-packages/')[2]}:{line} in {function}"
-
-
-def _shortened(text: str, limit: int = 300) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -6,15 +6,13 @@ What is published stands in ``calibration.json``, so that `src.collect` can do i
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from src.calibration.record import RECORD_NAME, SCHEMA_VERSION
 from src.records.mlflow.connection import Connection, UnpublishableError, explained
 from src.records.mlflow.content import artifacts, milliseconds
+from src.records.mlflow.tagged import TaggedRuns
 from src.records.store import mark_published, published_run
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 
 def publish(folder: Path, connection: Connection) -> str:
@@ -40,42 +38,21 @@ def waiting(outputs: Path, destination: dict[str, Any]) -> Iterator[Path]:
 
 
 def _fill(folder: Path, content: dict[str, Any], connection: Connection) -> str:
-    from mlflow.entities import Metric
-
-    client, tracked = connection.client, content["tracked"]
+    client, runs, tracked = connection.client, TaggedRuns(connection), content["tracked"]
     finished = milliseconds(content["finished_at"])
-    run = _get_or_create(content, connection)
+    identity = {"kind": "calibration", "recorded_at": content["finished_at"]}
+    name = f"calibration of {content['device']['name']}"
+    run = runs.get_or_create(identity, {}, name, content["started_at"])
     run_id = str(run.info.run_id)
     if run.data.tags.get("published") == "1":
         return run_id
-    client.log_batch(run_id, [Metric(key, value, finished, 0) for key, value in tracked["metrics"].items()])
     for path in artifacts(folder):
         client.log_artifact(run_id, str(path))
-    for name, text in tracked["tags"].items():
-        client.set_tag(run_id, name, text)
+    points = [(name, value, 0) for name, value in tracked["metrics"].items()]
+    runs.log(run_id, points, {}, tracked["tags"], finished)
     client.set_terminated(run_id, "FINISHED", finished)
     client.set_tag(run_id, "published", "1")
     return run_id
-
-
-def _get_or_create(content: dict[str, Any], connection: Connection) -> "Run":
-    """The first run with this identity: a creation that the client repeated is deleted."""
-    client, experiment = connection.client, connection.experiment_id
-    identity = {"kind": "calibration", "recorded_at": content["finished_at"]}
-    query = " and ".join(f"tags.{name} = '{text}'" for name, text in identity.items())
-
-    def find() -> "list[Run]":
-        found = client.search_runs([experiment], query, max_results=50)
-        return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
-
-    if found := find():
-        return found[0]
-    name = f"calibration of {content['device']['name']}"
-    client.create_run(experiment, milliseconds(content["started_at"]), identity, name)
-    first, *doubles = find()
-    for double in doubles:
-        client.delete_run(double.info.run_id)
-    return first
 
 
 def _read(path: Path) -> dict[str, Any]:

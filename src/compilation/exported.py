@@ -6,7 +6,6 @@ blocks, and that the file of weights beside it (`src.serialization`) is the only
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from src.compilation.inductor import options_of_mode
 from src.config.schema.root import CompileConf
 from src.outcomes import RunEndedError, code_place, ended, unsupported
 from src.records.record import Outcome
+from src.workloads.hooks import before
 
 State = dict[str, torch.Tensor]
 _NOT_THE_MODEL = (
@@ -68,13 +68,10 @@ def calls_of(parts: Sequence[nn.Module], call: Callable[[], object]) -> dict[nn.
     """What each of the parts is first called with while `call` runs; one that is not called is left out."""
     seen: dict[nn.Module, Call] = {}
 
-    def remember(part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def remember(_: str, part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         seen.setdefault(part, Call(args, dict(kwargs)))
 
-    with ExitStack() as stack:
-        for part in parts:
-            hook = part.register_forward_pre_hook(remember, with_kwargs=True)
-            stack.callback(hook.remove)
+    with before((("", part) for part in parts), remember):
         call()
     return seen
 

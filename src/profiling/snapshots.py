@@ -17,6 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from src.devices.device import Device
 from src.timers.timer import Call
+from src.workloads.weights.parameters import stored
 
 _MAX_EVENTS = 200_000  # of the CUDA history; a call of a large model has some thousands
 _PROTOCOL = 4  # the viewer reads 2 to 4
@@ -107,20 +108,12 @@ def _weights(module: nn.Module) -> Iterator[dict[str, Any]]:
     """The storages of parameters and buffers, looking inside quantized tensors, each once."""
     seen: set[int] = set()
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        for inner, part in _parts(name, tensor):
+        for inner, part in stored(name, tensor):
             storage = part.untyped_storage()
             if storage.nbytes() and storage.data_ptr() not in seen:
                 seen.add(storage.data_ptr())
                 frames = [{"filename": "weights", "line": 0, "name": inner}]
                 yield {"addr": storage.data_ptr(), "size": storage.nbytes(), "frames": frames}
-
-
-def _parts(name: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-    if hasattr(tensor, "__tensor_flatten__"):
-        for attribute in tensor.__tensor_flatten__()[0]:
-            yield from _parts(f"{name}.{attribute}", getattr(tensor, attribute))
-    else:
-        yield name, tensor.detach()
 
 
 def _segments(extents: list[tuple[int, int]], living: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:

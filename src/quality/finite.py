@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from src.workloads.hooks import after
+from src.workloads.weights.parameters import floats
+
 
 @dataclass(frozen=True)
 class NotFinite:
@@ -27,34 +30,21 @@ def first_not_finite(module: nn.Module, call: Callable[[], Any]) -> NotFinite | 
         None when every module's output was finite: what is not came about between modules.
     """
     found: list[NotFinite] = []
-    handles = [
-        inner.register_forward_hook(partial(_look, found, fqn))
-        for fqn, inner in module.named_modules()
-        if fqn
-    ]
-    try:
-        with torch.compiler.set_stance("force_eager"):
-            call()
-    finally:
-        for handle in handles:
-            handle.remove()
+    named = ((fqn, inner) for fqn, inner in module.named_modules() if fqn)
+    with torch.compiler.set_stance("force_eager"), after(named, partial(_look, found)):
+        call()
     return found[0] if found else None
 
 
 def is_finite(output: Any) -> bool:
     """Whether all floating-point tensors of an output are finite."""
-    return all(bool(torch.isfinite(tensor).all()) for tensor in _floating(output))
+    return all(bool(torch.isfinite(tensor).all()) for tensor in floats(output))
 
 
 def _look(found: list[NotFinite], fqn: str, module: nn.Module, args: Any, output: Any) -> None:
     if found or is_finite(output):
         return
-    tensor = next(t for t in _floating(output) if not torch.isfinite(t).all())
+    tensor = next(t for t in floats(output) if not torch.isfinite(t).all())
     kinds = {"infinity": bool(tensor.isinf().any()), "NaN": bool(tensor.isnan().any())}
     holds = " and ".join(kind for kind, there in kinds.items() if there)
     found.append(NotFinite(fqn, type(module).__name__, str(tensor.dtype).removeprefix("torch."), holds))
-
-
-def _floating(output: Any) -> list[torch.Tensor]:
-    leaves = torch.utils._pytree.tree_leaves(output)
-    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]

@@ -1,13 +1,13 @@
 """How far the treated output is from the baseline's, at one forward on identical inputs."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
+from src.workloads.weights.parameters import floats
 
 
 def compare(baseline: Any, treated: Any) -> dict[str, float]:
@@ -19,8 +19,8 @@ def compare(baseline: Any, treated: Any) -> dict[str, float]:
         RunEndedError: `bad_numerics`, when the treated output has other shapes, NaN or infinity, or
             the baseline's own output does.
     """
-    pairs = list(zip(_tensors(baseline), _tensors(treated), strict=False))
-    shapes = [[tuple(t.shape) for t in _tensors(output)] for output in (baseline, treated)]
+    pairs = list(zip(floats(baseline), floats(treated), strict=False))
+    shapes = [[tuple(t.shape) for t in floats(output)] for output in (baseline, treated)]
     if shapes[0] != shapes[1]:
         raise RunEndedError(Outcome.BAD_NUMERICS, f"output shapes {shapes[1]} instead of {shapes[0]}")
     check_baseline(baseline)
@@ -44,7 +44,7 @@ def check_baseline(output: Any) -> None:
     Raises:
         RunEndedError: `bad_numerics`, when it holds NaN or infinity: float16 ends at 65504.
     """
-    if not all(torch.isfinite(tensor).all() for tensor in _tensors(output)):
+    if not all(torch.isfinite(tensor).all() for tensor in floats(output)):
         raise RunEndedError(
             Outcome.BAD_NUMERICS,
             "the unquantized baseline itself returns NaN or infinity: these weights, inputs and dtype give no number",
@@ -55,9 +55,3 @@ def check_baseline(output: Any) -> None:
 def on_cpu(output: Any) -> Any:
     """A copy of an output that later calls (CUDA graphs among them) cannot overwrite."""
     return torch.utils._pytree.tree_map_only(torch.Tensor, lambda t: t.detach().to("cpu", copy=True), output)
-
-
-def _tensors(output: Any) -> Iterator[torch.Tensor]:
-    for leaf in torch.utils._pytree.tree_leaves(output):
-        if isinstance(leaf, torch.Tensor) and leaf.is_floating_point():
-            yield leaf

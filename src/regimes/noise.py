@@ -11,6 +11,7 @@ from torch import nn
 
 from src.outcomes import RunEndedError
 from src.quality.sqnr import compare
+from src.workloads.hooks import before
 from src.workloads.pipeline import ImagePipeline
 from src.workloads.workload import Workload
 
@@ -22,13 +23,13 @@ def one_call(workload: Workload) -> Callable[[], Any]:
     if not isinstance(workload.module, ImagePipeline):
         return workload.call
     denoiser, seen = workload.denoiser(), list[tuple[tuple[Any, ...], dict[str, Any]]]()
-    handle = denoiser.register_forward_pre_hook(
-        lambda _, args, kwargs: seen.append(_detached((args, kwargs))) if not seen else None, with_kwargs=True
-    )
-    try:
+
+    def remember(_: str, module: nn.Module, *called: Any) -> None:
+        if not seen:
+            seen.append(_detached(called))
+
+    with before([("", denoiser)], remember):
         workload.call()
-    finally:
-        handle.remove()
     args, kwargs = seen[0]
     return lambda: denoiser(*args, **kwargs)
 
@@ -46,7 +47,7 @@ def copied(module: nn.Module, names: Iterable[str]) -> Iterator[None]:
             module.set_submodule(name, layer)
 
 
-def rounded_otherwise(layer: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
+def rounded_otherwise(name: str, layer: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
     """A layer's output as another order of summation might have rounded it: some numbers are their neighbours."""
     random = torch.Generator(output.device).manual_seed(output.shape[-1])
     shift = torch.rand(output.shape, generator=random, device=output.device, dtype=torch.float64) - 0.5

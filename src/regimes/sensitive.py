@@ -31,6 +31,7 @@ from src.treatments.applied import Choices
 from src.treatments.layers import LayerRow, capture_layers
 from src.treatments.observing import Inputs
 from src.treatments.scheme import Scheme, TorchaoScheme
+from src.workloads.hooks import after
 from src.workloads.workload import Workload
 
 NAME = "sensitive.json"
@@ -125,13 +126,9 @@ class Sensitive:
         self, workload: Workload, rows: list[LayerRow], plain: Any, call: Callable[[], Any]
     ) -> float:
         """The noise of the output when these layers' outputs are rounded up or down at random."""
-        layers = [workload.module.get_submodule(row.fqn) for row in rows]
-        handles = [layer.register_forward_hook(rounded_otherwise) for layer in layers]
-        try:
+        layers = ((row.fqn, workload.module.get_submodule(row.fqn)) for row in rows)
+        with after(layers, rounded_otherwise):
             return noise_of(plain, on_cpu(call()))
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _gains(self, workload: Workload, shapes: Mapping[Shape, LayerRow], run: RunContext) -> Gains:
         """What one call of a layer of each shape gains, by the rules where they know it, else by timing it."""

@@ -10,6 +10,7 @@ from src.analysis.layer_rules import layer_rules
 from src.analysis.runs.frame import TRAINING, WEIGHTS, compared, devices, model_level
 from src.analysis.shapes import Case, bounds, number
 from src.analysis.verdicts import not_run
+from src.config.lines import clipped
 from src.config.schema.model import PIPELINE
 from src.records.record import EMULATED, Outcome
 from src.report.runs.starts import starts_in_words
@@ -202,7 +203,7 @@ def _reasons(rows: pd.DataFrame) -> str:
     """Why runs ended as they did; where that differs, how many for which reason."""
     counts = Counter[str]()
     for reason, count in zip(rows["reason"], rows["runs"], strict=True):
-        counts[_clipped(str(reason or "no reason given"))] += int(count)
+        counts[clipped(str(reason or "no reason given"), 140)] += int(count)
     if not any(rows["reason"]):
         return ""
     if len(counts) == 1:
@@ -241,7 +242,3 @@ def _intervals(runs: pd.DataFrame) -> Iterator[str]:
 
 def _runs(count: int) -> str:
     return f"{count} run" if count == 1 else f"{count} runs"
-
-
-def _clipped(text: str, limit: int = 140) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from src.config.lines import first_line
 from src.config.schema.root import RootConf, SerializeConf
 from src.outcomes import ended, unsupported
 from src.records.environment import versions
 from src.records.record import Outcome
-from src.serialization.files import first_line, replacing, sha256_of
+from src.serialization.files import replacing, sha256_of
 from src.serialization.formats import (
     FILES,
     PICKLE,

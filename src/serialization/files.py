@@ -9,6 +9,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from src.config.lines import first_line
 from src.devices.device import GIB
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
@@ -50,11 +51,6 @@ def sha256_of(path: Path) -> str:
     """The file's SHA-256 in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception says first."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _not_written(path: Path, why: str) -> RunEndedError:

@@ -17,7 +17,7 @@ from torchao.prototype.safetensors.safetensors_support import (
 )
 from torchao.prototype.safetensors.safetensors_utils import ALLOWED_CLASSES, ALLOWED_TENSORS_SUBCLASSES
 
-from src.serialization.files import first_line
+from src.config.lines import first_line
 
 State = dict[str, torch.Tensor]
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from src.serialization.files import first_line
+from src.config.lines import first_line
 from src.serialization.formats import RefusedError, State
 from src.workloads.weights.files import layer_of, method_of, quantized_files
 

@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
 from src.records.products import GRAD_INPUT, GRAD_WEIGHT
-from src.workloads.weights.parameters import storage_bytes, tensor_bytes
+from src.workloads.hooks import before, linears
+from src.workloads.weights.parameters import floats, storage_bytes, stored, tensor_bytes
 from src.workloads.workload import Workload
 
 MakeOptimizer = Callable[[Iterator[torch.nn.Parameter]], Optimizer]
@@ -74,11 +75,11 @@ class TrainingArm(Workload):
 
     def first_look(self) -> FirstLook:
         """Output and gradients of the weights as they are; call it before the first step."""
-        own = {part.data_ptr() for parameter in self.module.parameters() for part in _stored(parameter)}
+        own = {part.data_ptr() for parameter in self.module.parameters() for _, part in stored("", parameter)}
         seen: dict[int, int] = {}  # storage -> bytes
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
-            for part in _stored(tensor):
+            for _, part in stored("", tensor):
                 if part.data_ptr() not in own:
                     storage = part.untyped_storage()
                     seen[storage.data_ptr()] = storage.nbytes()
@@ -149,25 +150,15 @@ def gradients_wanted(module: torch.nn.Module) -> Iterator[dict[str, set[str]]]:
     """Inside, hear of each Linear that is called which gradients a step computes there: GRAD_INPUT, GRAD_WEIGHT."""
     found: dict[str, set[str]] = {}
 
-    def hear(name: str, layer: torch.nn.Linear, given: Any) -> None:
+    def hear(name: str, layer: torch.nn.Linear, *given: Any) -> None:
         wanted = found.setdefault(name, set())
         if any(isinstance(each, torch.Tensor) and each.requires_grad for each in tree_leaves(given)):
             wanted.add(GRAD_INPUT)
         if layer.weight.requires_grad:
             wanted.add(GRAD_WEIGHT)
 
-    handles = [
-        each.register_forward_pre_hook(
-            lambda layer, args, kwargs, name=name: hear(name, layer, (args, kwargs)), with_kwargs=True
-        )
-        for name, each in module.named_modules()
-        if isinstance(each, torch.nn.Linear)
-    ]
-    try:
+    with before(linears(module), hear):
         yield found
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def training_arm(
@@ -199,19 +190,3 @@ def training_arm(
     )
     arm.optimizer = optimizer(parameter for parameter in module.parameters() if parameter.requires_grad)
     return arm
-
-
-def floats(output: Any) -> list[torch.Tensor]:
-    """The tensors of an output that can have a gradient."""
-    leaves = tree_leaves(output)
-    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
-
-
-def _stored(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The plain tensors that a tensor is stored in."""
-    if hasattr(tensor, "__tensor_flatten__"):
-        names, _ = tensor.__tensor_flatten__()
-        for name in names:
-            yield from _stored(getattr(tensor, name))
-    else:
-        yield tensor

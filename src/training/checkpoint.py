@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +9,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch.optim import Optimizer
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from src.config.errors import ConfigError
+from src.records.record import replaced
 from src.training.step import Trainee
+from src.workloads.weights.parameters import stored
 
 NAME = "checkpoint.safetensors"
 _RECIPE = "recipe"  # key of the file's metadata
@@ -35,17 +34,8 @@ def save_checkpoint(trainee: Trainee, recipe: dict[str, str], folder: Path) -> N
         OSError: it could not be written, as on a full disk; the checkpoint before is as it was.
     """
     content = save(_tensors(trainee), metadata={_RECIPE: json.dumps(recipe)})
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{NAME}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(folder / NAME)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replaced(folder / NAME) as file:
+        file.write(content)
 
 
 def remove_checkpoint(folder: Path) -> None:
@@ -104,19 +94,10 @@ def _stored(trainee: Trainee) -> Iterator[tuple[str, torch.Tensor]]:
     """Weights, their average and the optimizer's state, by name, as they are in memory."""
     for part, module in (("model", trainee.model), ("average", trainee.average)):
         for key, value in module.state_dict().items():
-            yield from _plain(f"{part}.{key}", value)
+            yield from stored(f"{part}.{key}", value)
     for index, state in trainee.optimizer.state_dict()["state"].items():
         for key, value in state.items():
-            yield from _plain(f"optimizer.{index}.{key}", value)
-
-
-def _plain(name: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-    """A tensor, or those that a quantized one consists of."""
-    if is_traceable_wrapper_subclass(tensor):
-        for part in tensor.__tensor_flatten__()[0]:
-            yield from _plain(f"{name}.{part}", getattr(tensor, part))
-    else:
-        yield name, tensor
+            yield from stored(f"optimizer.{index}.{key}", value)
 
 
 @torch.no_grad()

@@ -13,8 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from src.config.lines import first_line
 from src.config.schema.steps import LoraConf
 from src.outcomes import unsupported
+from src.workloads.hooks import after, linears
 
 ADAPTERS_NAME = "adapters.safetensors"  # in the run's folder: those of the treated arm
 _OTHER_LAYERS = "training.lora.layers=REGEX of the names of Linear layers; layers.json lists them"
@@ -42,10 +44,8 @@ def add_adapters(module: nn.Module, conf: LoraConf, seed: int) -> None:
             torch.manual_seed(seed)
             inject_adapter_in_model(given, module)
     except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0][:200]
-        raise unsupported(
-            f"peft refuses training.lora.layers={conf.layers}: {first}", _OTHER_LAYERS
-        ) from error
+        refused = f"peft refuses training.lora.layers={conf.layers}: {first_line(error)}"
+        raise unsupported(refused, _OTHER_LAYERS) from error
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(_MARK in name)
         if _MARK in name:
@@ -85,7 +85,7 @@ def gradient_stops(module: nn.Module) -> Iterator[list[str]]:
     """Inside, hear of each Linear that is called with something that has a gradient, and passes none on."""
     stopped: list[str] = []
 
-    def hear(name: str, given: tuple[Any, ...], output: Any) -> None:
+    def hear(name: str, _: Any, given: tuple[Any, ...], output: Any) -> None:
         if (
             given
             and isinstance(given[0], torch.Tensor)
@@ -94,13 +94,5 @@ def gradient_stops(module: nn.Module) -> Iterator[list[str]]:
         ):
             stopped.append(name)
 
-    handles = [
-        each.register_forward_hook(lambda _, given, output, name=name: hear(name, given, output))
-        for name, each in module.named_modules()
-        if isinstance(each, nn.Linear)
-    ]
-    try:
+    with after(linears(module), hear):
         yield stopped
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -1,6 +1,6 @@
 """torchao's configs applied to layers: its refusals as an outcome, and what really became of each layer."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,7 +41,13 @@ def refusals(configs: Choices, by: str = "torchao") -> Iterator[None]:
         raise unsupported(f"{by} refuses {names} here: {first_line(error)}", another_scheme()) from error
 
 
-def note_quantized(module: nn.Module, configs: Choices, rows: list[LayerRow], by: str = "torchao") -> None:
+def note_quantized(
+    module: nn.Module,
+    configs: Choices,
+    rows: list[LayerRow],
+    by: str = "torchao",
+    became: Callable[[nn.Linear], bool] = is_quantized,
+) -> None:
     """Say in each row what was applied, by what became of the layer.
 
     Raises:
@@ -52,7 +58,7 @@ def note_quantized(module: nn.Module, configs: Choices, rows: list[LayerRow], by
             continue
         layer = module.get_submodule(row.fqn)
         assert isinstance(layer, nn.Linear)
-        if is_quantized(layer):
+        if became(layer):
             row.scheme, row.reason = configs[row.fqn][0], ""
         else:
             row.reason = f"{by} left it alone"

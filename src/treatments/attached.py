@@ -10,6 +10,7 @@ import torch
 from hydra.utils import get_class, instantiate
 
 from src.compilation.scopes import compile_module
+from src.config.lines import first_line
 from src.config.schema.arms import compiled_as
 from src.config.schema.recipe import RecipeConf
 from src.config.schema.root import RootConf
@@ -82,7 +83,7 @@ def _cache(module: ImagePipeline, cfg: RootConf) -> None:
     try:
         enable(instantiate(conf.config, _convert_="all", **given))
     except (ValueError, NotImplementedError, KeyError, AttributeError) as error:
-        said = str(error.__cause__ or error).partition("\n")[0]
+        said = first_line(error.__cause__ or error)
         raise unsupported(f"recipe.cache={conf.name}: diffusers refuses: {said}", _NO_CACHE) from error
 
 

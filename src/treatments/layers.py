@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from src.config.paths import command
 from src.config.schema.model import DENOISER
 from src.config.schema.quant import LayersConf, QuantConf, RequiresConf
+from src.workloads.hooks import before, input_of, linears
 from src.workloads.workload import Workload
 
 GROUP_SIZES = (16, 32, 64, 128)  # usual ones, where the kernel takes any
@@ -65,7 +66,8 @@ def capture_layers(
     rows: dict[str, LayerRow] = {}
     samples: dict[tuple[int, int, int], torch.Tensor] = {}
 
-    def hook(fqn: str, layer: nn.Linear, x: torch.Tensor) -> None:
+    def hear(fqn: str, layer: nn.Linear, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x = input_of(args, kwargs)
         m, k, n = x.numel() // layer.in_features, layer.in_features, layer.out_features
         component, name = workload.place(fqn)
         reason = "" if component in components else f"{component} is not in quant.components"
@@ -75,20 +77,8 @@ def capture_layers(
         if keep:
             samples.setdefault((m, k, n), x.detach().reshape(m, k).clone())
 
-    handles = [
-        module.register_forward_pre_hook(
-            lambda layer, args, kwargs, fqn=fqn: hook(fqn, layer, args[0] if args else kwargs["input"]),
-            with_kwargs=True,
-        )
-        for fqn, module in workload.module.named_modules()
-        if isinstance(module, nn.Linear)
-    ]
-    try:
-        with torch.compiler.set_stance("force_eager"):  # compiled code does not call hooks
-            workload.call()
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.compiler.set_stance("force_eager"), before(linears(workload.module), hear):
+        workload.call()
     return list(rows.values()), samples
 
 

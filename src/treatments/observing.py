@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
+from src.workloads.hooks import before, input_of
 from src.workloads.workload import Workload
 
 
@@ -21,22 +23,14 @@ def observe_inputs(workload: Workload, layers: Sequence[str]) -> dict[str, Input
     """Call the workload once, uncompiled; layer name -> its inputs. A layer that is not called is left out."""
     seen: dict[str, Inputs] = {}
 
-    def hook(fqn: str, x: torch.Tensor) -> None:
+    def hear(fqn: str, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x = input_of(args, kwargs)
         largest = x.detach().abs().amax()
         inputs = seen.setdefault(fqn, Inputs(largest))
         inputs.amax = torch.maximum(inputs.amax, largest)
         inputs.dims.add(x.dim())
 
-    handles = [
-        workload.module.get_submodule(fqn).register_forward_pre_hook(
-            lambda _, args, kwargs, fqn=fqn: hook(fqn, args[0] if args else kwargs["input"]), with_kwargs=True
-        )
-        for fqn in layers
-    ]
-    try:
-        with torch.compiler.set_stance("force_eager"):  # compiled code does not call hooks
-            workload.call()
-    finally:
-        for handle in handles:
-            handle.remove()
+    called = [(fqn, workload.module.get_submodule(fqn)) for fqn in layers]
+    with torch.compiler.set_stance("force_eager"), before(called, hear):
+        workload.call()
     return seen

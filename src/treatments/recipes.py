@@ -9,10 +9,9 @@ from torchao.quantization import quantize_
 
 from src.config.schema.quant import QuantConf
 from src.context import RunContext
-from src.devices.capability import Status, capability
 from src.devices.device import Device
 from src.outcomes import unsupported
-from src.treatments.applied import Choices, another_scheme, refusals
+from src.treatments.applied import note_quantized, refusals
 from src.treatments.layers import LayerRow, is_quantized
 from src.treatments.scheme import Scheme, TorchaoScheme, Unquantized
 from src.workloads.workload import Workload
@@ -20,20 +19,13 @@ from src.workloads.workload import Workload
 if TYPE_CHECKING:
     from torchao.float8 import Float8LinearConfig
 
-_EMULATE = "or training.emulate=true, for its loss curve alone"
 _OPTIMIZER_ALONE = "the recipe is of the optimizer alone"
 
 
 class TrainingRecipe(TorchaoScheme):
     """What `config` makes of Linear layers, and `optimizer` of the steps: one of them or both."""
 
-    def check(self, device: Device, dtype: str) -> None:
-        """Compare what the recipe needs with what the device has."""
-        self.found = capability(self.conf, device, dtype)
-        if self.found.status is Status.OK or self._emulated():
-            return
-        emulate = [_EMULATE] * (self.found.status is Status.EMULATED)
-        raise unsupported(self.found.reason, "; ".join(filter(None, [self.found.remedy, *emulate])))
+    emulates_by = "or training.emulate=true, for its loss curve alone"
 
     def observes(self, device: Device) -> bool:
         """The layer table says enough."""
@@ -51,22 +43,12 @@ class TrainingRecipe(TorchaoScheme):
         choices = self.choose(rows, run)
         with refusals(choices):
             convert(workload.module, self.torchao_config(run.device), set(choices))
-        self._note(workload.module, choices, rows)
-        if self._emulated() and self.found is not None:
-            how, reason, remedy = self.conf.emulation.how, self.found.reason, self.found.remedy
-            run.record.details["emulated"] = {"how": how, "reason": reason, "remedy": remedy}
+        note_quantized(workload.module, choices, rows, became=_is_converted)
+        self._tell_emulated(run)
 
-    def _note(self, module: nn.Module, choices: Choices, rows: list[LayerRow]) -> None:
-        """Say in each row what was applied, by what became of the layer."""
-        for row in rows:
-            if row.fqn in choices:
-                layer = module.get_submodule(row.fqn)
-                assert isinstance(layer, nn.Linear)
-                became = is_quantized(layer) or type(layer) is not nn.Linear
-                row.scheme = choices[row.fqn][0] if became else ""
-                row.reason = "" if became else "torchao left it alone"
-        if not any(row.scheme for row in rows):
-            raise unsupported(f"torchao left all {len(choices)} selected layers alone", another_scheme())
+
+def _is_converted(layer: nn.Linear) -> bool:
+    return is_quantized(layer) or type(layer) is not nn.Linear
 
 
 def convert(module: nn.Module, config: Any, names: set[str]) -> None:

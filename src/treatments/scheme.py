@@ -1,6 +1,6 @@
 """Quantization schemes: conf/quant entries made into something that can be checked and applied."""
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
@@ -93,6 +93,8 @@ class Unquantized:
 class TorchaoScheme:
     """A torchao config applied to the layers that it accepts."""
 
+    emulates_by: ClassVar[str] = EMULATE  # the remedy that asks for it
+
     def __init__(self, conf: QuantConf) -> None:
         self.conf = conf
         self.found: Capability | None = None  # by `check`
@@ -132,7 +134,7 @@ class TorchaoScheme:
             return
         remedy = self.found.remedy
         if self.found.status is Status.EMULATED:
-            remedy = "; ".join(filter(None, [remedy, EMULATE]))
+            remedy = "; ".join(filter(None, [remedy, self.emulates_by]))
         raise unsupported(self.found.reason, remedy)
 
     def select(self, rows: list[LayerRow], device: Device) -> list[LayerRow]:
@@ -193,6 +195,9 @@ class TorchaoScheme:
         choices = self.choose(rows, run)
         with lifted(self.conf.emulation.lifts if self._emulated() else ""):
             quantize_layers(workload.module, choices, rows)
+        self._tell_emulated(run)
+
+    def _tell_emulated(self, run: RunContext) -> None:
         if self._emulated() and self.found is not None:
             how, reason, remedy = self.conf.emulation.how, self.found.reason, self.found.remedy
             run.record.details["emulated"] = {"how": how, "reason": reason, "remedy": remedy}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
+from src.config.lines import first_line
 from src.devices.device import Device
 from src.treatments.layers import LayerRow
 from src.workloads.workload import Workload
@@ -72,7 +73,7 @@ def _why_refused(row: LayerRow, layer: nn.Linear, device: Device, quantize: Quan
         device.synchronize()
     except (RuntimeError, ValueError) as error:
         if is_refusal(error):
-            return f"its kernel refuses M={row.M}, K={row.K}, N={row.N}: {_first_line(error)}"
+            return f"its kernel refuses M={row.M}, K={row.K}, N={row.N}: {first_line(error)}"
     except Exception:  # whatever it is, the run meets it again, and says what it means
         return ""
     finally:
@@ -84,8 +85,3 @@ def _why_refused(row: LayerRow, layer: nn.Linear, device: Device, quantize: Quan
 def is_refusal(error: Exception) -> bool:
     """Whether a kernel says that it does not take what it was given; not that memory or the device is gone."""
     return bool(_REFUSAL.search(str(error))) and not _NO_REFUSAL.search(str(error))
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:200]

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from src.config.errors import ConfigError
+from src.workloads.hooks import before
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -28,15 +29,11 @@ def arguments_inside(
     """
     seen: list[Arguments] = []
 
-    def remember(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def remember(_: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         seen.append(_copied((args, kwargs)))
 
-    handle = target.register_forward_pre_hook(remember, with_kwargs=True)
-    try:
-        with _as_trained(model) if learned else nullcontext():
-            model(**inputs)
-    finally:
-        handle.remove()
+    with before([("", target)], remember), _as_trained(model) if learned else nullcontext():
+        model(**inputs)
     if not seen:
         raise ConfigError(f"{where}: a {type(target).__name__} that the model's forward does not call")
     return seen[0]

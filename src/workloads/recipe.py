@@ -13,8 +13,10 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from src.config.schema.recipe import AUTO_ATTENTION, DIFFUSERS, RecipeConf
-from src.outcomes import unsupported
+from src.config.lines import first_line
+from src.config.schema.recipe import DIFFUSERS, RecipeConf
+from src.outcomes import RunEndedError, unsupported
+from src.workloads.hooks import linears
 
 _BACKENDS = {
     "math": SDPBackend.MATH,
@@ -31,7 +33,6 @@ SWITCHES = {
     "vae_tiling": "enable_tiling",
     "vae_slicing": "enable_slicing",
 }  # key of a recipe -> a VAE's method
-_REMEDY = "recipe.{}={}, its default, in both arms"
 
 
 def changes(recipe: RecipeConf) -> tuple[Any, ...]:
@@ -64,11 +65,16 @@ def recipe_refusals(recipe: RecipeConf) -> Iterator[None]:
     except (RuntimeError, ValueError) as error:
         if recipe.attention == RecipeConf.attention or not _NO_KERNEL.search(str(error)):
             raise
-        said = str(error).partition("\n")[0]
-        raise unsupported(
-            f"recipe.attention={recipe.attention} does not take this model's tensors: {said}",
-            _REMEDY.format("attention", AUTO_ATTENTION),
-        ) from error
+        said = f"recipe.attention={recipe.attention} does not take this model's tensors: {first_line(error)}"
+        raise unsupported(said, _remedy("attention")) from error
+
+
+def _refusal(name: str, why: str) -> RunEndedError:
+    return unsupported(f"recipe.{name}: {why}", _remedy(name))
+
+
+def _remedy(name: str) -> str:
+    return f"recipe.{name}={str(getattr(RecipeConf, name)).lower()}, its default, in both arms"
 
 
 def _switch(vae: nn.Module, switch: str, name: str) -> None:
@@ -78,37 +84,22 @@ def _switch(vae: nn.Module, switch: str, name: str) -> None:
             raise NotImplementedError(f"it has no {switch}")
         found()
     except NotImplementedError as error:
-        said = str(error).partition("\n")[0]
-        raise unsupported(
-            f"recipe.{name}: {type(vae).__name__} cannot: {said}", _REMEDY.format(name, "false")
-        ) from error
+        raise _refusal(name, f"{type(vae).__name__} cannot: {first_line(error)}") from error
 
 
 def _fuse(model: nn.Module, *_: Any) -> None:
     fuse: Any = getattr(model, "fuse_qkv_projections", None)
     kind = type(model).__name__
     if fuse is None:
-        raise unsupported(
-            f"recipe.fused_qkv: {kind} has no fuse_qkv_projections", _REMEDY.format("fused_qkv", "false")
-        )
-    before = len([*_layers(model)])
+        raise _refusal("fused_qkv", f"{kind} has no fuse_qkv_projections")
+    before = len([*linears(model)])
     try:
         fuse()
     except (ValueError, AttributeError, NotImplementedError) as error:
-        said = str(error).partition("\n")[0]
-        raise unsupported(
-            f"recipe.fused_qkv: {kind} refuses: {said}", _REMEDY.format("fused_qkv", "false")
-        ) from error
-    if len([*_layers(model)]) == before:
-        raise unsupported(
-            f"recipe.fused_qkv: no attention of {kind} has projections to fuse",
-            _REMEDY.format("fused_qkv", "false"),
-        )
+        raise _refusal("fused_qkv", f"{kind} refuses: {first_line(error)}") from error
+    if len([*linears(model)]) == before:
+        raise _refusal("fused_qkv", f"no attention of {kind} has projections to fuse")
     model.requires_grad_(False)
-
-
-def _layers(model: nn.Module) -> Iterator[nn.Linear]:
-    return (module for module in model.modules() if isinstance(module, nn.Linear))
 
 
 def _order(model: nn.Module, _: str, vae: nn.Module | None) -> None:
@@ -119,19 +110,16 @@ def _order(model: nn.Module, _: str, vae: nn.Module | None) -> None:
         if isinstance(module, (nn.Conv2d, nn.Conv3d))
     ]
     if not weights:
-        raise unsupported(
-            f"recipe.memory_format: {type(model).__name__} has no convolutions, which channels_last is for",
-            _REMEDY.format("memory_format", "contiguous"),
-        )
+        kind = type(model).__name__
+        raise _refusal("memory_format", f"{kind} has no convolutions, which channels_last is for")
     for weight in weights:
         weight.data = weight.data.contiguous(memory_format=_CHANNELS_LAST[weight.dim()])
 
 
 def _attend(model: nn.Module, name: str, *_: Any) -> None:
     found = [module for module in model.modules() if _is_attention(module)]
-    kind, remedy = type(model).__name__, _REMEDY.format("attention", AUTO_ATTENTION)
     if not found:
-        raise unsupported(f"recipe.attention: {kind} has no attention of diffusers' classes", remedy)
+        raise _refusal("attention", f"{type(model).__name__} has no attention of diffusers' classes")
     if name.startswith(DIFFUSERS):
         _dispatch(model, found, name.removeprefix(DIFFUSERS))
         return
@@ -164,19 +152,18 @@ def _dispatch(model: nn.Module, attentions: list[nn.Module], name: str) -> None:
     """Let diffusers' dispatcher take a backend, in this model alone: it sets one for the process too."""
     from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend
 
-    kind, remedy = type(model).__name__, _REMEDY.format("attention", AUTO_ATTENTION)
     known = [each.value for each in AttentionBackendName]
     if name not in known:
         listed = ", ".join(known)
         raise unsupported(f"recipe.attention: diffusers has no backend {name}", f"one of {listed}")
     asked: Any = model
     if not any(hasattr(getattr(each, "processor", None), "_attention_backend") for each in attentions):
-        raise unsupported(f"recipe.attention: {kind} does not go by diffusers' dispatcher", remedy)
+        raise _refusal("attention", f"{type(model).__name__} does not go by diffusers' dispatcher")
     try:
         with attention_backend("native"):  # on its end the process' own backend is as it was
             asked.set_attention_backend(name)
     except (RuntimeError, ValueError, ImportError) as error:
-        raise unsupported(f"recipe.attention: {str(error).partition(chr(10))[0]}", remedy) from error
+        raise _refusal("attention", first_line(error)) from error
 
 
 _DO: dict[str, Callable[[nn.Module, Any, nn.Module | None], None]] = {

@@ -155,7 +155,7 @@ def test_nothing_is_loaded_from_elsewhere(page):
 def test_an_axis_of_speedups_can_be_read(store, slowest, fastest):
     name, _ = store.experiment([made("s", slowest), made("f", fastest, batch=4)])
     rows = tidy(Tracker(TrackingConf(name="sqlite", uri=store.uri), name).runs(), 0.02)
-    axis = forest(rows, speedup_range(rows, 0.02), 0.02).layout["xaxis"]
+    axis = forest(rows, speedup_range(rows, 0.02), 0.02).xaxis
     assert 3 <= len(axis["tickvals"]) <= 7
     if fastest / slowest < 100:  # no step of ten, which says only which power
         assert max(b / a for a, b in pairwise(axis["tickvals"])) <= 2.5
@@ -168,7 +168,7 @@ def test_options_in_a_label_leave_room_for_the_plot(store):
     ]
     name, _ = store.experiment([made(f"k{i}", 1.1 + i, params=given) for i, given in enumerate(where)])
     rows = tidy(Tracker(TrackingConf(name="sqlite", uri=store.uri), name).runs(), 0.02)
-    labels = forest(rows, speedup_range(rows, 0.02), 0.02).layout["yaxis"]["categoryarray"]
+    labels = forest(rows, speedup_range(rows, 0.02), 0.02).yaxis["categoryarray"]
     assert len({*labels}) == 2
     for label, given in zip(labels, rows["variant"][::-1], strict=True):  # from the bottom
         assert given.replace(" ", "") in label.replace("<br>", "").replace(" ", "")

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from src.report.graphics.described import Figure
 from src.report.graphics.palette import VERDICTS, scheme_lines
 from src.report.graphics.svg import drawing
-from src.report.runs.figures import bare_figure
 
 
 def drawn(figure, **more):
@@ -22,7 +22,7 @@ def places(svg, tag="circle"):
 
 
 def test_marks_lie_where_their_values_are_on_linear_and_log_axes():
-    figure = bare_figure(200)
+    figure = Figure(200)
     figure.add_scatter(x=[1, 10, 100], y=[0, 5, 10], mode="markers", marker={"size": 6})
     figure.update_xaxes(type="log", range=[0, 2])
     figure.update_yaxes(range=[0, 10])
@@ -34,9 +34,9 @@ def test_marks_lie_where_their_values_are_on_linear_and_log_axes():
 
 
 def test_an_interval_is_cut_off_where_the_axis_ends_and_reaches_zero_on_a_log_axis():
-    figure = bare_figure(100)
+    figure = Figure(100)
     figure.add_scatter(x=[1.0], y=["a"], mode="markers", marker={"size": 6},
-                       error_x={"type": "data", "array": [9.0], "arrayminus": [1.0], "symmetric": False})  # fmt: skip
+                       error_x={"low": [0.0], "high": [10.0]})  # fmt: skip
     figure.update_xaxes(type="log", range=[-1, 0.5], tickvals=[0.1, 1], ticktext=["0.1×", "1×"])
     svg = drawn(figure)
     (line,) = [
@@ -49,9 +49,9 @@ def test_an_interval_is_cut_off_where_the_axis_ends_and_reaches_zero_on_a_log_ax
 
 
 def test_each_mark_says_what_it_is_and_the_figure_says_the_first_of_them():
-    figure = bare_figure(100)
+    figure = Figure(100)
     figure.add_scatter(x=[1.5] * 20, y=[2.0] * 20, mode="markers", customdata=["<b>a &lt;b&gt;</b><br>c"] * 20,
-                       hovertemplate="%{customdata}: %{x:.2f} %<extra></extra>")  # fmt: skip
+                       hovertemplate="%{customdata}: %{x:.2f} %")  # fmt: skip
     svg = drawn(figure, caption="Some &amp; all")
     assert [each.text for each in svg.iter("title")] == ["a <b>\nc: 1.50 %"] * 20
     assert svg.get("aria-label") == "Some & all"
@@ -59,14 +59,14 @@ def test_each_mark_says_what_it_is_and_the_figure_says_the_first_of_them():
 
 
 def test_labels_of_marks_do_not_cover_each_other():
-    figure = bare_figure(200)
+    figure = Figure(200)
     figure.add_scatter(x=[1, 1.001, 1.002, 5], y=[1, 1, 1, 1], mode="markers+text", text=["aaaaaaaa"] * 4)
     labels = [each for each in drawn(figure).iter("text") if each.get("class") == "label"]
     assert len({(each.get("x"), each.get("y")) for each in labels}) == len(labels) < 5
 
 
 def test_a_label_with_a_place_stands_there_or_nowhere():
-    figure = bare_figure(200)
+    figure = Figure(200)
     figure.add_scatter(x=[1, 5], y=[1, 5], mode="markers+text", text=["aaaa", ""], textposition="middle left")
     figure.add_scatter(x=[9], y=[9], mode="text", text=["bbbb"], textposition="middle left")
     (label,) = [each for each in drawn(figure).iter("text") if each.get("class") == "label"]
@@ -74,37 +74,42 @@ def test_a_label_with_a_place_stands_there_or_nowhere():
 
 
 def test_each_mark_may_have_a_size_of_its_own():
-    figure = bare_figure(200)
+    figure = Figure(200)
     figure.add_scatter(x=[1, 2], y=[1, 2], mode="markers", marker={"size": [6, 20]})
     assert [float(each.get("r")) for each in drawn(figure).iter("circle")] == [3, 10]
 
 
 def test_bars_stand_on_each_other():
-    figure = bare_figure(100)
+    figure = Figure(100)
     for length in (2.0, 3.0):
-        figure.add_bar(x=[length], y=["all"], orientation="h", hovertemplate="%{x} ms")
+        figure.add_bar(x=[length], y=["all"], hovertemplate="%{x} ms")
     first, second = [each for each in drawn(figure).iter("rect") if each.get("fill")]
     assert float(first.get("x")) + float(first.get("width")) == pytest.approx(float(second.get("x")), abs=0.2)
     assert float(second.get("width")) == pytest.approx(1.5 * float(first.get("width")), abs=0.3)
 
 
 def test_what_it_cannot_draw_is_an_error():
-    figure = bare_figure(100)
-    figure.traces.append({"type": "heatmap", "z": [[1]]})
-    with pytest.raises(ValueError, match="trace of type 'heatmap'"):
-        drawing(figure)
-    other = bare_figure(100)
-    other.add_scatter(x=[1], y=[1], mode="markers", marker={"symbol": "hourglass"})
+    figure = Figure(100)
+    with pytest.raises(ValueError, match="z: drawn are x, y"):
+        figure.add_scatter(x=[1], y=[1], z=[1])
+    with pytest.raises(ValueError, match="angle: drawn are color"):
+        figure.add_scatter(x=[1], y=[1], marker={"angle": 45})
+    with pytest.raises(ValueError, match="orientation: drawn are x, y"):
+        figure.add_bar(x=[1], y=["a"], orientation="v")
+    with pytest.raises(ValueError, match="standoff: drawn are type"):
+        figure.update_xaxes(standoff=6)
+    with pytest.raises(ValueError, match="layer: drawn are fillcolor"):
+        figure.add_hline(1, layer="above")
+    figure.add_scatter(x=[1], y=[1], mode="markers", marker={"symbol": "hourglass"})
     with pytest.raises(ValueError, match="symbol 'hourglass'"):
-        drawing(other)
+        drawing(figure)
 
 
 def test_what_is_said_later_is_added_and_what_is_not_given_is_as_if_unsaid():
-    figure = bare_figure(100)
-    figure.update_xaxes({"title": {"text": "M"}}, range=[0, 2])
-    figure.update_xaxes(title={"standoff": 6}, range=[1, 2])
-    assert figure.layout["xaxis"]["title"] == {"text": "M", "standoff": 6}
-    assert figure.layout["xaxis"]["range"] == [1, 2]
+    figure = Figure(100)
+    figure.update_xaxes(title="M", range=[0, 2])
+    figure.update_xaxes(range=[1, 2])
+    assert figure.xaxis == {"title": "M", "range": [1, 2]}
     figure.add_scatter(
         x=pd.Series([1, 2]), y=np.array([1.0, 2.0]), mode="lines", line={"dash": None, "width": 1}
     )
@@ -114,10 +119,10 @@ def test_what_is_said_later_is_added_and_what_is_not_given_is_as_if_unsaid():
 
 
 def test_bands_and_lines_reach_over_the_whole_plot():
-    figure = bare_figure(200)
+    figure = Figure(200)
     figure.add_scatter(x=[0, 10], y=[0, 10], mode="markers")
     figure.update_xaxes(range=[0, 10])
-    figure.add_hrect(2, 4, fillcolor="#abcdef")
+    figure.add_shape(None, (2, 4), fillcolor="#abcdef")
     figure.add_vline(5, line={"color": "#123456", "width": 1})
     svg = drawn(figure)
     clip = next(svg.iter("rect"))

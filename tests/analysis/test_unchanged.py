@@ -164,7 +164,7 @@ def test_an_analysis_says_the_same_until_a_run_comes(store, analysing):
 
 
 def test_while_further_records_are_read_it_is_told_anew(store, analysing, monkeypatch):
-    monkeypatch.setattr("src.analysis.runs.facts._DOWNLOADS", 1)
+    monkeypatch.setattr("src.analysis.runs.layer_tables._DOWNLOADS", 1)
     runs = [made("x", 1.3), made("y", 0.8, batch=4)]
     name, _ = store.experiment(runs)
     for run in runs:  # their records are in MLflow alone

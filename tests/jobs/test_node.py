@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from src.records.record import Outcome, Record, read_record
 from src.records.store import next_attempt, run_folder
 from src.run import execute
 from tests.fork_server import own_fork_server
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 FATES = "tests.slurm.stubs.by_seed"
@@ -118,13 +118,6 @@ def started(made: Made) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 def record(folder: Path) -> Record:
     return read_record(folder / "record.json")
-
-
-def until(condition: Callable[[], Any], patience_s: float = 200) -> None:
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def children_of(folder: Path) -> list[int]:

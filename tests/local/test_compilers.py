@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.conftest import Called
 from tests.launching import jobs
 from tests.local.test_sweep import SMALL
 from tests.processes.test_isolated import is_gone
+from tests.waiting import until
 
 CUDA = {"kind": "cuda", "memory_gib": 80.0}
 COMPILED = ("compile=regional", "launch.compile_ahead=auto")
@@ -56,13 +56,6 @@ def told(log: Path) -> dict[str, int]:
     """Runs and the processes that took them."""
     lines = [line.split() for line in log.read_text().splitlines() if line.endswith(tuple("0123456789"))]
     return {key: int(pid) for key, pid in lines}
-
-
-def until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 240
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

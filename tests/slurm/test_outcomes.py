@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from src.run import execute
 from src.slurm.backend import SlurmBackend
 from tests.slurm.cluster import Cluster
 from tests.slurm.waiting import sbatch, wait_for
+from tests.waiting import until
 
 pytestmark = pytest.mark.slurm
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,13 +84,6 @@ class Sent:
         self.thread.join(OTHER_ENDS_S)
         assert not self.thread.is_alive(), "it is followed for ever"
         return {name: read_record(folder / "record.json") for name, folder in self.folder.items()}
-
-
-def until(condition: Callable[[], Any], patience_s: float = 200) -> None:
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def launcher(**keys: Any) -> ClusterConf:

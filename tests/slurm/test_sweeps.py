@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from src.config.paths import override
 from src.jobs.outputs_lock import LOCK_NAME
 from tests.conftest import Called
 from tests.slurm.cluster import Cluster
+from tests.waiting import until
 
 pytestmark = pytest.mark.slurm
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,13 +63,6 @@ def manifest(outputs: Path) -> dict[str, Any]:
     """Of the newest sweep."""
     path = max(outputs.glob("sweeps/*/sweep.json"), key=lambda path: path.stat().st_mtime)
     return dict(json.loads(path.read_text()))
-
-
-def until(condition: Callable[[], Any], patience_s: float = 200) -> None:
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.1)
 
 
 def jobs_of(cluster: Cluster, outputs: Path) -> list[str]:

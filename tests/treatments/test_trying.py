@@ -7,10 +7,9 @@ from typing import ClassVar
 import pytest
 import torch
 from torchao.core.config import AOBaseConfig
-from torchao.quantization.transform_module import register_quantize_module_handler
 
 from src.records.record import Outcome
-from src.treatments.packed.tensor import replace_weight
+from src.treatments.packed.tensor import handled
 from src.treatments.packed.uintx import UintxTensor
 from src.treatments.trying import is_refusal
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR
@@ -42,11 +41,7 @@ class PickyConfig(AOBaseConfig):
     set_inductor_config: bool = False
 
 
-register_quantize_module_handler(PickyConfig)(
-    lambda module, config, *, parameter_name="weight": replace_weight(
-        module, parameter_name, lambda weight: Picky.from_hp(weight, config.bits, config.group_size), False
-    )
-)
+handled(PickyConfig, Picky, lambda weight, config: Picky.from_hp(weight, config.bits, config.group_size))
 PICKY = ("quant=uint4wo", f"quant.config._target_={HERE}.PickyConfig")
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +24,7 @@ from src.workstation.sweep import devices_of
 from tests.conftest import Called
 from tests.launching.scripted import make_manifest
 from tests.slurm.jobs import wait
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "tests" / "slurm" / "conf"
@@ -103,13 +103,6 @@ def running(outputs: Path) -> list[dict[str, Any]]:
 
 def _jobs_output(outputs: Path) -> str:
     return "".join(path.read_text() for path in outputs.glob("sweeps/*/submitit_local/*/*_0_log.out"))
-
-
-def until(condition: Callable[[], Any], patience_s: float = 200) -> None:
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.1)
 
 
 def both_run(outputs: Path) -> bool:
@@ -313,7 +306,7 @@ def test_a_disk_that_is_full_leaves_no_half_of_a_jobs_file(
     pool = DevicePool(tmp_path)
     pool.submit("qp-s-0", SlurmRequest(), [Sleep()], tmp_path / "sweeps/s/submitit_local")
     with monkeypatch.context() as patched:
-        patched.setattr("json.dump", full)
+        patched.setattr("os.fsync", full)
         with pytest.raises(OSError, match="No space"):
             DevicePool(tmp_path).cancel(["qp-s-0"])
     assert not list(tmp_path.glob("sweeps/s/submitit_local/qp-s-0/*"))

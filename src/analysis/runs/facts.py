@@ -1,17 +1,15 @@
 """What records say of how their runs were measured, which MLflow's metrics do not: read once, and kept."""
 
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from src.analysis.runs.layer_tables import from_folders
 from src.analysis.runs.tracked.kept import Kept, kept_folder
 from src.analysis.runs.tracked.tracker import Tracker
 from src.records.mlflow.content import identity_text
 from src.records.record import RECORD_NAME, Record, RecordError, read_record
-from src.records.store import run_folder
 
 VERSIONS = (
     "protocol",
@@ -29,7 +27,6 @@ VERSIONS = (
 )
 DETAILS = ("pairing", "stop_reason", "fell_back")
 _COLUMNS = ["run_id", "quant", "verdict", "device_name", "device_identity", *DETAILS, *VERSIONS]
-_DOWNLOADS = 25  # records fetched from the tracker when they are not on this disk
 
 
 def facts(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> tuple[pd.DataFrame, bool]:
@@ -46,7 +43,8 @@ def facts(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> tuple[pd.DataF
     ids = known["run_id"].astype(object)  # whose `isin` takes a tenth of the time
     known = known[ids.isin(runs["run_id"])]
     missing = runs[~runs["run_id"].isin(ids)].sort_values("started_at", ascending=False)
-    new = pd.DataFrame(list(_read(missing, outputs, tracker)), columns=_COLUMNS, dtype="str")
+    read = from_folders(missing, RECORD_NAME, _readable, outputs, tracker, "run_id")
+    new = pd.DataFrame([fact(*each) for each in read], columns=_COLUMNS, dtype="str")
     if new.empty:
         return known, False
     found = pd.concat([known, new], ignore_index=True)
@@ -61,25 +59,6 @@ def fact(run_id: str, record: Record) -> dict[str, str]:
     row |= {name: record.details.get(name, "") for name in DETAILS}
     row |= {name: record.environment.get(name, "") for name in VERSIONS}
     return {name: str(value) for name, value in row.items()}
-
-
-def _read(runs: pd.DataFrame, outputs: Path, tracker: Tracker) -> Iterator[dict[str, str]]:
-    downloads = _DOWNLOADS
-    columns = (runs[name].tolist() for name in ("run_key", "attempt", "run_id"))
-    with tempfile.TemporaryDirectory() as folder:
-        for run_key, attempt, run_id in zip(*columns, strict=True):
-            path: Path | None = run_folder(outputs, run_key, attempt) / RECORD_NAME
-            if path is not None and not path.is_file():
-                downloads -= 1
-                path = _download(tracker, run_id, Path(folder) / run_id) if downloads >= 0 else None
-            record = _readable(path)
-            if record is not None:
-                yield fact(run_id, record)
-
-
-def _download(tracker: Tracker, run_id: str, target: Path) -> Path | None:
-    target.mkdir()
-    return tracker.artifact(run_id, RECORD_NAME, target)
 
 
 def _readable(path: Path | None) -> Record | None:

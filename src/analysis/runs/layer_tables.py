@@ -30,14 +30,16 @@ def layer_tables(runs: pd.DataFrame, outputs: Path, tracker: Tracker | None = No
 def from_folders(
     runs: pd.DataFrame,
     name: str,
-    read: Callable[[Path | None], T],
+    read: Callable[[Path | None], T | None],
     outputs: Path,
     tracker: Tracker | None,
+    key: str = "run_key",
 ) -> Iterator[tuple[str, T]]:
-    """Run key -> what is read of a file in its folder, of those that hold something; of some others it is fetched."""
+    """Run key (or ID) -> what is read of a file in its folder, where it holds something; some others' are fetched."""
     downloads = _DOWNLOADS if tracker else 0
+    columns = (runs[each].tolist() for each in ("run_key", "attempt", "run_id", key))
     with tempfile.TemporaryDirectory() as folder:
-        for run_key, attempt, run_id in zip(runs["run_key"], runs["attempt"], runs["run_id"], strict=True):
+        for run_key, attempt, run_id, told_by in zip(*columns, strict=True):
             path: Path | None = run_folder(outputs, run_key, attempt) / name
             if path is not None and not path.is_file() and tracker and downloads:
                 downloads -= 1
@@ -45,7 +47,7 @@ def from_folders(
                 target.mkdir()
                 path = tracker.artifact(run_id, name, target)
             if content := read(path):
-                yield run_key, content
+                yield told_by, content
 
 
 def read_layers(path: Path | None) -> Table:

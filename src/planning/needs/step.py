@@ -13,7 +13,8 @@ from torch.nn import functional
 from src.config.schema.root import RootConf
 from src.config.schema.steps import LoraConf
 from src.planning.needs.live import LiveBytes
-from src.training.arm import floats, train_everything
+from src.training.arm import train_everything
+from src.workloads.weights.parameters import floats
 from src.workloads.workload import Workload
 
 

@@ -16,6 +16,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from src.config.lines import clipped
 from src.config.paths import command, database_path, database_uri
 from src.config.schema.root import TrackingConf
 from src.config.tracking_uri import without_password
@@ -76,7 +77,7 @@ def explained(uri: str, what: str) -> Iterator[None]:
         text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         text = text.rpartition("(Caused by ")[2]  # what urllib3 buries in a page of addresses
         text = without_password(re.sub(r"//[^/@\s]+@", "//", text))  # names too
-        text = text if len(text) <= 300 else f"{text[:299]}…"
+        text = clipped(text)
         remedy = next((f"; {remedy}" for sign, remedy in _REMEDIES.items() if sign in text), "")
         raise TrackingError(f"MLflow at {uri}: {what}: {text}{remedy}; {_kept()}") from error
 

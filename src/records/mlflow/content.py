@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from src.config.lines import clipped, first_line
 from src.config.schema.model import DENOISER, PIPELINE, TOKENS
 from src.records.key import AXES
 from src.records.pictures import quality_words
@@ -154,7 +155,7 @@ def settings(record: Record, folder: Path) -> dict[str, str]:
         try:
             config = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: not readable YAML ({str(error).splitlines()[0]})") from error
+            raise ValueError(f"{path}: not readable YAML ({first_line(error)})") from error
         if not isinstance(config or {}, dict):
             raise ValueError(f"{path}: not readable YAML (no mapping)")
         for name, value in (config or {}).items():
@@ -186,8 +187,7 @@ def param_name(key: str) -> str:
 
 
 def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= _MAX_PARAM else f"{text[: _MAX_PARAM - 1]}…"
+    return clipped(value if isinstance(value, str) else json.dumps(value, default=str), _MAX_PARAM)
 
 
 def artifacts(folder: Path) -> Iterable[Path]:

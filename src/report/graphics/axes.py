@@ -37,12 +37,11 @@ def axis(layout: dict[str, Any], values: Sequence[Any]) -> Axis:
     """The axis that a layout describes.
 
     Args:
-        layout: plotly's: type, range, tickvals, ticktext, ticksuffix, tickformat, title, showgrid, categoryarray; of
-            ticklabelposition ``inside top``.
+        layout: what the figure says of it; of ticklabelposition ``inside top``.
         values: everything that is drawn along it.
     """
     common: dict[str, Any] = {
-        "title": str((layout.get("title") or {}).get("text") or ""),
+        "title": str(layout.get("title") or ""),
         "grid": layout.get("showgrid") is not False,
         "inside": layout.get("ticklabelposition") == "inside top",
     }

@@ -4,13 +4,8 @@ import math
 import re
 from typing import Any
 
-_INK, _PAPER, _GRID = "var(--ink)", "var(--paper)", "var(--line)"
-_THEMED = {
-    "#30343a": _INK,
-    "white": _PAPER,
-    "#ffffff": _PAPER,
-    "#eceef1": _GRID,
-}  # what is not the same in the dark
+_INK, _PAPER = "var(--ink)", "var(--paper)"
+_THEMED = {"#30343a": _INK, "white": _PAPER}  # what is not the same in the dark
 _DASHES = {"dash": "6 4", "dot": "2 3", "dashdot": "7 3 2 3"}
 _TIPS = (1.25, 0.5) * 5  # of a star, and between them
 _CORNERS = {  # of a symbol of radius 1, y downwards

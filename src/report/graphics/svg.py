@@ -21,26 +21,20 @@ _EDGE = 10  # px right of a plot
 _BROAD = 500  # px: from here on a phone shows it much smaller, with larger letters
 _MOST_GROWN = 1.2  # of its natural width
 _TOLD = 12  # marks in a figure's text
-_DRAWN = ("scatter", "bar")
 
 
 def drawing(figure: Figure, caption: str = "", width: int = WIDTH) -> str:
     """A figure as an SVG element that scales with its place.
 
     Args:
-        figure: scatter traces and horizontal bars, shapes, linear, log and category axes.
+        figure: its axes are linear, logarithmic or of categories.
         caption: what a reader who does not see it is told first; then its first marks.
         width: px, of the drawing at its natural size; its height is the figure's.
 
     Raises:
-        ValueError: it has a trace or a symbol that is not drawn here.
+        ValueError: it has a symbol that is not drawn here.
     """
-    layout, traces = figure.layout, figure.traces
-    for trace in traces:
-        if trace["type"] not in _DRAWN:
-            raise ValueError(f"trace of type {trace['type']!r}: drawn are {', '.join(_DRAWN)}")
-    frame = _frame(layout, traces, width)
-    height = int(layout.get("height") or 300)
+    traces, frame = figure.traces, _frame(figure, width)
     ends = draw.stacks(traces)
     marks = "".join(mark for trace in traces for mark in draw.marks(trace, frame, ends))
     clip = "c" + hashlib.md5((caption + marks).encode(), usedforsecurity=False).hexdigest()[:8]
@@ -48,26 +42,25 @@ def drawing(figure: Figure, caption: str = "", width: int = WIDTH) -> str:
     more = [f"{len(told) - _TOLD} more"] if len(told) > _TOLD else []
     description = "; ".join(text.replace("\n", ", ") for text in [*told[:_TOLD], *more])
     broad = " broad" if width > _BROAD else ""
+    legend = _legend(traces) if figure.legend else ""
     return (
-        f'<svg class="plot{broad}" viewBox="0 0 {width} {height}" role="img" aria-label="{caption}" '
+        f'<svg class="plot{broad}" viewBox="0 0 {width} {figure.height}" role="img" aria-label="{caption}" '
         f'style="max-width:{round(_MOST_GROWN * width)}px"><desc>{description}</desc>'
         f'<clipPath id="{clip}"><rect x="{num(frame.left)}" y="{num(frame.top)}" width="{num(frame.width)}" '
         f'height="{num(frame.height)}"/></clipPath>{"".join(_axes(frame))}'
-        f'<g clip-path="url(#{clip})">{"".join(_shapes(layout, frame))}{marks}</g>'
-        f"{''.join(draw.labels(traces, frame))}{_legend(traces, layout)}</svg>"
+        f'<g clip-path="url(#{clip})">{"".join(_shapes(figure, frame))}{marks}</g>'
+        f"{''.join(draw.labels(traces, frame))}{legend}</svg>"
     )
 
 
-def _frame(layout: dict[str, Any], traces: Sequence[dict[str, Any]], width: int) -> draw.Frame:
-    x = axis(layout.get("xaxis") or {}, [*_along(traces, "x")])
-    y = axis(layout.get("yaxis") or {}, [*_along(traces, "y")])
-    margin = layout.get("margin") or {}
+def _frame(figure: Figure, width: int) -> draw.Frame:
+    x = axis(figure.xaxis, [*_along(figure.traces, "x")])
+    y = axis(figure.yaxis, [*_along(figure.traces, "y")])
     beside = [] if y.inside else [line for _, text in y.ticks for line in text.split("<br>")]
     longest = max(map(draw.width_of, beside), default=0.0)
     left = longest + 12 + (_LINE + 2 if y.title else 0)
-    top, below = max(float(margin.get("t", 8)), 8.0), 22.0 + (18 if x.title else 0)
-    height = float(layout.get("height") or 300)
-    return draw.Frame(left, top, width - left - _EDGE, height - top - below, x, y)
+    top, below = 32.0 if figure.legend else 8.0, 22.0 + (18 if x.title else 0)
+    return draw.Frame(left, top, width - left - _EDGE, figure.height - top - below, x, y)
 
 
 def _along(traces: Sequence[dict[str, Any]], name: str) -> Iterator[Any]:
@@ -147,27 +140,23 @@ def _above(text: str, x: float, y: float) -> str:
     )
 
 
-def _shapes(layout: dict[str, Any], frame: draw.Frame) -> Iterator[str]:
-    """Bands and lines that reach over the whole plot."""
-    for shape in layout.get("shapes") or ():
-        ends = []
-        for name, own in (("x", frame.x), ("y", frame.y)):
-            domain = "domain" in str(shape.get(f"{name}ref", name))
-            ends.append(
-                [float(shape[f"{name}{i}"]) if domain else own.share(shape[f"{name}{i}"]) for i in (0, 1)]
-            )
-        (x0, y0), (x1, y1) = (frame.of(ends[0][i], ends[1][i]) for i in (0, 1))
-        if shape["type"] == "rect":
+def _shapes(figure: Figure, frame: draw.Frame) -> Iterator[str]:
+    """Bands and lines, below all traces."""
+    for shape in figure.shapes:
+        (x0, x1), (y0, y1) = (
+            (0.0, 1.0) if shape[name] is None else map(own.share, shape[name])
+            for name, own in (("x", frame.x), ("y", frame.y))
+        )
+        (x0, y0), (x1, y1) = frame.of(x0, y0), frame.of(x1, y1)
+        if "fillcolor" in shape:
             box = points([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
             yield f'<path d="{box}Z" fill="{colour(shape["fillcolor"])}"/>'
         else:
             yield stroke(points([(x0, y0), (x1, y1)]), shape.get("line") or {})
 
 
-def _legend(traces: Sequence[dict[str, Any]], layout: dict[str, Any]) -> str:
-    """Names of the traces in one line above the plot, where the layout asks for them."""
-    if not layout.get("showlegend"):
-        return ""
+def _legend(traces: Sequence[dict[str, Any]]) -> str:
+    """Names of the traces in one line above the plot."""
     parts, x = [], 8.0
     for trace in (each for each in traces if each.get("name")):
         opened = draw.marked(trace.get("marker") or {}, x, 12, 8)

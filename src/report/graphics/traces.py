@@ -83,23 +83,17 @@ def listed(found: Any) -> list[Any]:
 
 def errors(trace: dict[str, Any], name: str) -> list[tuple[float, float]]:
     """Where the error bars along an axis begin and end."""
-    given = trace.get(f"error_{name}")
-    ups = listed((given or {}).get("array"))
-    if not given or not ups:
-        return []
-    downs = listed(given.get("arrayminus")) or ups
-    return [
-        (float(v) - float(low), float(v) + float(up))
-        for v, low, up in zip(values(trace, name), downs, ups, strict=True)
-    ]
+    given = trace.get(f"error_{name}") or {}
+    ends = zip(values(given, "low"), values(given, "high"), strict=True)
+    return [(float(low), float(high)) for low, high in ends]
 
 
 def hovers(trace: dict[str, Any]) -> list[str]:
-    """Each mark's hover text as plain lines; nothing where it has none."""
-    template = str(trace.get("hovertemplate") or "").replace("<extra></extra>", "")
-    if not template or trace.get("hoverinfo") == "skip":
-        return []
+    """Each mark's hover text as plain lines: its template's, else its own data; nothing where it has neither."""
     own = listed(trace.get("customdata"))
+    template = str(trace.get("hovertemplate") or ("%{customdata}" if own else ""))
+    if not template:
+        return []
     data = own or [""] * len(values(trace, "x"))
     rows = zip(values(trace, "x"), values(trace, "y"), data, strict=True)
     return [plain(_filled(template, dict(zip(("x", "y", "customdata"), row, strict=True)))) for row in rows]

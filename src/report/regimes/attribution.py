@@ -9,7 +9,6 @@ from src.forecasts.models.attribution import Attribution, longest
 from src.forecasts.models.whole import Layers
 from src.report.graphics.described import Figure
 from src.report.graphics.markup import Cell, number_cell, table, text_cell
-from src.report.runs.figures import bare_figure
 from src.report.runs.sections import grid, panel, section
 
 _FIRST, _MOST_DRAWN, _MOST_SHAPES = 4, 12, 4
@@ -63,22 +62,19 @@ def attribution_section(found: Sequence[Attribution]) -> str:
 
 def bars(each: Attribution) -> Figure:
     """The unquantized call and the quantized one as foretold, stacked by shape, and the quantized one as measured."""
-    figure = bare_figure(height=118)
+    figure = Figure(118)
     for hue, (name, *times) in zip(_HUES, _groups(each), strict=True):
         figure.add_bar(
-            y=_ARMS, x=times, orientation="h", marker={"color": hue, "line": {"color": "white", "width": 1}},
+            y=_ARMS, x=times, marker={"color": hue},
             customdata=[f"{escape(name)}<br>{arm} {ms:.3g} ms" for arm, ms in zip(_ARMS, times, strict=True)],
-            hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
     figure.add_scatter(
         x=[each.treated_ms], y=_ARMS[1:], mode="markers",
         marker={"color": "#30343A", "symbol": "diamond", "size": 10, "line": {"color": "white", "width": 1}},
         customdata=[f"quantized, as measured: {each.treated_ms:.4g} ms"],
-        hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
-    figure.update_layout(barmode="stack")
-    figure.update_yaxes(categoryorder="array", categoryarray=_ARMS[::-1], automargin=True, showgrid=False)
-    figure.update_xaxes(title={"text": "ms", "standoff": 6})
+    figure.update_yaxes(categoryarray=_ARMS[::-1], showgrid=False)
+    figure.update_xaxes(title="ms")
     return figure
 
 

@@ -20,7 +20,6 @@ from src.report.graphics.described import Figure
 from src.report.graphics.marks import hollow
 from src.report.graphics.markup import number_cell, table, text_cell
 from src.report.graphics.palette import look, translucent
-from src.report.runs.figures import bare_figure
 from src.report.runs.filters import Filters
 from src.report.runs.sections import grid, most_panels, panel, section, verdict_legend
 
@@ -77,8 +76,10 @@ def regime_maps_section(shown: Shown, filters: Filters) -> str:
 
 def regime_map(each: RegimeMap, ground: Sequence[Ground]) -> Figure:
     """M over K x N of one scheme: foretold ground, rings of models' layers, measured cells on top."""
-    figure, shown = bare_figure(height=280), evenly(each.cells, _MOST_CELLS)
-    figure.update_layout(shapes=[_rectangle(piece) for piece in ground])
+    figure, shown = Figure(280), evenly(each.cells, _MOST_CELLS)
+    for piece in ground:
+        tint = translucent(look(piece.verdict).ink, _TINT)
+        figure.add_shape((piece.x0, piece.x1), (piece.y0, piece.y1), fillcolor=tint)
     _add_rings(figure, each.layers)
     for source in (False, True):  # own ones on top
         rows = shown[(shown["source"] == OWN) == source]
@@ -89,23 +90,17 @@ def regime_map(each: RegimeMap, ground: Sequence[Ground]) -> Figure:
                 marker={"color": style.ink, "symbol": style.symbol, "size": _OWN_MARK if source else _PUBLISHED_MARK,
                         "line": {"color": "white", "width": 0.7}},
                 customdata=[_cell_text(row) for row in part.to_dict("records")],
-                hovertemplate="%{customdata}<extra></extra>",
             )  # fmt: skip
     kn_ticks, m_ticks = _ticks(each.kn_span), _ticks(each.m_span)
     figure.update_xaxes(
         type="log", range=[math.log10(end) for end in each.kn_span], tickvals=kn_ticks,
-        ticktext=[millions(tick) for tick in kn_ticks], title={"text": "K×N (weights)", "standoff": 6},
+        ticktext=[millions(tick) for tick in kn_ticks], title="K×N (weights)",
     )  # fmt: skip
     figure.update_yaxes(
         type="log", range=[math.log10(end) for end in each.m_span], tickvals=m_ticks,
-        ticktext=[whole(tick) for tick in m_ticks], title={"text": "M (rows of the input)", "standoff": 4},
+        ticktext=[whole(tick) for tick in m_ticks], title="M (rows of the input)",
     )  # fmt: skip
     return figure
-
-
-def _rectangle(piece: Ground) -> dict[str, Any]:
-    tint = {"fillcolor": translucent(look(piece.verdict).ink, _TINT), "line": {"width": 0}}
-    return {"type": "rect", "x0": piece.x0, "x1": piece.x1, "y0": piece.y0, "y1": piece.y1} | tint
 
 
 def coverage(layers: Sequence[ModelLayer], cells: pd.DataFrame) -> Iterator[str]:
@@ -156,7 +151,7 @@ def _add_rings(figure: Figure, layers: Sequence[ModelLayer]) -> None:
             x=[each.K * each.N for each in ordered], y=[each.M for each in ordered], mode="markers",
             marker={"color": "rgba(0,0,0,0)", "symbol": symbol, "size": [_size(each) for each in ordered],
                     "line": {"color": _INK, "width": 1.2}},
-            customdata=[_layer_text(each) for each in ordered], hovertemplate="%{customdata}<extra></extra>",
+            customdata=[_layer_text(each) for each in ordered],
         )  # fmt: skip
 
 

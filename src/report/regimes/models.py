@@ -14,7 +14,6 @@ from src.planning.teaching import sure_text
 from src.report.graphics.described import Figure
 from src.report.graphics.markup import Cell, chip, legend, number_cell, table, text_cell
 from src.report.graphics.palette import scheme_lines, translucent
-from src.report.runs.figures import bare_figure
 from src.report.runs.sections import panel, section
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ _CAPTION = "The model's speedup over that of its quantized layers"
 
 def amdahl(models: "Sequence[AskedModel]") -> Figure:
     """Speedup of the model over the speedup of its quantized layers, and the bound that it cannot pass."""
-    figure, lines = bare_figure(height=340), scheme_lines(asked.quant for asked in models)
+    figure, lines = Figure(340), scheme_lines(asked.quant for asked in models)
     wholes = [(asked, asked.whole) for asked in models if asked.whole]
     farthest = 2 * max(_of_layers(whole) for _, whole in wholes)
     xs = np.geomspace(min(0.5, *(_of_layers(whole) for _, whole in wholes)), max(4.0, farthest), 60)
@@ -77,7 +76,7 @@ def amdahl(models: "Sequence[AskedModel]") -> Figure:
         line, share, told = lines[asked.quant], whole.share, asked.forecast
         name = escape(named(asked))
         figure.add_scatter(
-            x=xs, y=1 / (1 - share + share / xs), mode="lines", hoverinfo="skip",
+            x=xs, y=1 / (1 - share + share / xs), mode="lines",
             line={"color": translucent(line.colour, 0.6), "width": 2, "dash": line.dash},
         )  # fmt: skip
         if math.isfinite(whole.bound):
@@ -85,15 +84,11 @@ def amdahl(models: "Sequence[AskedModel]") -> Figure:
         figure.add_scatter(
             x=[_of_layers(whole)], y=[told.speedup], mode="markers", name=name,
             marker={"color": line.colour, "symbol": line.symbol, "size": 10},
-            error_y={"type": "data", "symmetric": False, "array": [told.high - told.speedup],
-                     "arrayminus": [told.speedup - told.low], "color": line.colour, "width": 0},
-            hovertemplate=f"{name}<br>%{{y:.3f}}×, bound {whole.bound:.2f}×<extra></extra>",
+            error_y={"low": [told.low], "high": [told.high], "color": line.colour},
+            hovertemplate=f"{name}<br>%{{y:.3f}}×, bound {whole.bound:.2f}×",
         )  # fmt: skip
-    figure.update_xaxes(type="log", title={"text": "speedup of the quantized layers together", "standoff": 6})
-    figure.update_yaxes(
-        range=_tall(wholes, float(xs[0])),
-        title={"text": "speedup of the model; dotted: its bound", "standoff": 4},
-    )
+    figure.update_xaxes(type="log", title="speedup of the quantized layers together")
+    figure.update_yaxes(range=_tall(wholes, float(xs[0])), title="speedup of the model; dotted: its bound")
     return figure
 
 

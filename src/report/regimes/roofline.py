@@ -11,7 +11,6 @@ from src.regimes.rooflines import BASELINE, Roofline, rooflines
 from src.report.graphics.described import Figure
 from src.report.graphics.markup import legend
 from src.report.graphics.palette import Line, scheme_lines, translucent
-from src.report.runs.figures import bare_figure
 from src.report.runs.filters import Filters
 from src.report.runs.sections import most_panels, panel, section
 
@@ -41,7 +40,7 @@ def roofline_section(runs: pd.DataFrame, filters: Filters) -> str:
 
 def roofline(each: Roofline, lines: dict[str, Line]) -> Figure:
     """One place: slope, ceilings with their ridges, and the layers of one K x N and scheme joined over M."""
-    figure, points = bare_figure(_HEIGHT), each.points
+    figure, points = Figure(_HEIGHT), each.points
     top = max(each.tflop_s.values())
     xs = (
         points["intensity"].min() / _AIR,
@@ -50,8 +49,8 @@ def roofline(each: Roofline, lines: dict[str, Line]) -> Figure:
     ys = (points["tflop_s"].min() / _AIR, top * _AIR**2)
     _add_roof(figure, each, xs, ys)
     _add_layers(figure, points, lines)
-    figure.update_xaxes(_log_axis(xs, "FLOP per byte moved", 6))
-    figure.update_yaxes(_log_axis(ys, "TFLOP/s", 4))
+    figure.update_xaxes(**_log_axis(xs, "FLOP per byte moved"))
+    figure.update_yaxes(**_log_axis(ys, "TFLOP/s"))
     return figure
 
 
@@ -103,7 +102,7 @@ def _add_roof(figure: Figure, each: Roofline, xs: tuple[float, float], ys: tuple
     highest = each.ridge(_highest(each))
     start = max(xs[0], ys[0] * 1e3 / each.gb_s)
     figure.add_scatter(
-        x=[start, highest], y=[start * each.gb_s / 1e3, highest * each.gb_s / 1e3], mode="lines", hoverinfo="skip",
+        x=[start, highest], y=[start * each.gb_s / 1e3, highest * each.gb_s / 1e3], mode="lines",
         line={"color": _INK, "width": 1.5},
     )  # fmt: skip
     ordered = sorted(each.tflop_s, key=lambda name: each.tflop_s[name])
@@ -111,16 +110,16 @@ def _add_roof(figure: Figure, each: Roofline, xs: tuple[float, float], ys: tuple
         ridge, ceiling = each.ridge(name), each.tflop_s[name]
         own = name == each.dtype
         figure.add_scatter(
-            x=[ridge, xs[1]], y=[ceiling, ceiling], mode="lines", hoverinfo="skip",
+            x=[ridge, xs[1]], y=[ceiling, ceiling], mode="lines",
             line={"color": _INK if own else _SOFT, "width": 1.5, "dash": "solid" if own else "dash"},
         )  # fmt: skip
         figure.add_scatter(
             x=[ridge], y=[ceiling], mode="markers",
             marker={"color": "white", "symbol": "diamond", "size": 7, "line": {"color": _INK, "width": 1.2}},
-            hovertemplate=f"ridge of {name}: {_rate(ridge)} FLOP per byte, {_rate(ceiling)} TFLOP/s<extra></extra>",
+            hovertemplate=f"ridge of {name}: {_rate(ridge)} FLOP per byte, {_rate(ceiling)} TFLOP/s",
         )  # fmt: skip
     figure.add_scatter(
-        x=[each.ridge(each.dtype)] * 2, y=[ys[0], each.tflop_s[each.dtype]], mode="lines", hoverinfo="skip",
+        x=[each.ridge(each.dtype)] * 2, y=[ys[0], each.tflop_s[each.dtype]], mode="lines",
         line={"color": _SOFT, "width": 1, "dash": "dot"},
     )  # fmt: skip
     figure.add_scatter(
@@ -141,17 +140,11 @@ def _add_layers(figure: Figure, points: pd.DataFrame, lines: dict[str, Line]) ->
             line={"color": _SOFT if base else translucent(line.colour, 0.5), "width": 1, "dash": line.dash},
             marker={"color": line.colour, "symbol": line.symbol, "size": 7, "line": white},
             customdata=[_text(row) for row in ordered.to_dict("records")],
-            hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
 
 
-def _log_axis(ends: tuple[float, float], title: str, standoff_px: int) -> dict[str, Any]:
-    return {
-        "type": "log",
-        "range": [math.log10(end) for end in ends],
-        "tickformat": ",g",
-        "title": {"text": title, "standoff": standoff_px},
-    }
+def _log_axis(ends: tuple[float, float], title: str) -> dict[str, Any]:
+    return {"type": "log", "range": [math.log10(end) for end in ends], "tickformat": ",g", "title": title}
 
 
 def _apart(heights: Sequence[float], ys: tuple[float, float]) -> list[float]:

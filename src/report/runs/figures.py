@@ -20,8 +20,7 @@ from src.analysis.verdicts import (
 from src.report.graphics.described import Figure
 from src.report.graphics.palette import VERDICTS, Line, look, translucent
 
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
-_INK, _GRID, _BAND = "#30343A", "#ECEEF1", "rgba(122,127,135,0.16)"
+_INK, _BAND = "#30343A", "rgba(122,127,135,0.16)"
 _COARSE_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100)
 _TICKS = (  # the finest that fits is taken
     tuple(i / 20 for i in range(10, 41)),
@@ -54,21 +53,20 @@ def speedup_range(runs: pd.DataFrame, margin: float) -> Range:
 def forest(rows: pd.DataFrame, span: Range, margin: float) -> Figure:
     """Speedup and interval of every treatment of one workload on one device; `rows` from top to bottom."""
     labels = [_label(row) for row in plain(rows)]
-    figure = bare_figure(height=96 + (24 + 16 * max(label.count("<br>") for label in labels)) * len(rows))
+    figure = Figure(96 + (24 + 16 * max(label.count("<br>") for label in labels)) * len(rows))
     for name, style in VERDICTS.items():
         chosen = [i for i, found in enumerate(rows["verdict"]) if found == name]
         part = rows.iloc[chosen]
         figure.add_scatter(
             x=part["speedup/ratio"], y=[labels[i] for i in chosen], mode="markers", name=name,
             marker={"color": style.ink, "symbol": style.symbol, "size": 9},
-            error_x=_errors(part, style.ink),
+            error_x=_ends(part, style.ink),
             customdata=[_hover(row, row["device"]) for row in plain(part)],
-            hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
-    figure.update_yaxes(categoryorder="array", categoryarray=labels[::-1], automargin=True, showgrid=False)
-    figure.update_xaxes(**speedup_axis(span), title={"text": "speedup over the baseline", "standoff": 6})
-    figure.add_vrect(1 / (1 + margin), 1 + margin, fillcolor=_BAND, line_width=0, layer="below")
-    figure.add_vline(1, line={"color": _INK, "width": 1}, layer="below")
+    figure.update_yaxes(categoryarray=labels[::-1], showgrid=False)
+    figure.update_xaxes(**speedup_axis(span), title="speedup over the baseline")
+    figure.add_shape((1 / (1 + margin), 1 + margin), None, fillcolor=_BAND)
+    figure.add_vline(1, line={"color": _INK, "width": 1})
     return figure
 
 
@@ -80,9 +78,9 @@ def _label(row: Plain) -> str:
 
 def over_m(curves: list[Shapes], lines: dict[str, Line], span: Range, margin: float) -> Figure:
     """Speedup over M of one (K, N), compile mode and device: a line per scheme with its interval."""
-    figure = bare_figure(height=280)
-    figure.add_hrect(1 / (1 + margin), 1 + margin, fillcolor=_BAND, line_width=0, layer="below")
-    figure.add_hline(1, line={"color": _INK, "width": 1}, layer="below")
+    figure = Figure(280)
+    figure.add_shape(None, (1 / (1 + margin), 1 + margin), fillcolor=_BAND)
+    figure.add_hline(1, line={"color": _INK, "width": 1})
     for curve in curves:
         _add_curve(figure, curve, lines[str(curve.group["quant"])])
     measured = sorted({int(m) for curve in curves for m in curve.runs["M"]})
@@ -90,32 +88,28 @@ def over_m(curves: list[Shapes], lines: dict[str, Line], span: Range, margin: fl
     air = (measured[-1] / measured[0]) ** 0.04 if len(measured) > 1 else 2.0
     figure.update_xaxes(
         type="log", range=[math.log10(measured[0] / air), math.log10(measured[-1] * air)],
-        tickvals=ticks, ticktext=[f"{m}" for m in ticks], title={"text": "M (rows of the input)", "standoff": 6},
+        tickvals=ticks, ticktext=[f"{m}" for m in ticks], title="M (rows of the input)",
     )  # fmt: skip
-    figure.update_yaxes(**speedup_axis(span), title={"text": "speedup", "standoff": 4})
+    figure.update_yaxes(**speedup_axis(span), title="speedup")
     return figure
 
 
 def memory_against_speedup(runs: pd.DataFrame, lines: dict[str, Line], margin: float) -> Figure:
     """Model memory saved against speedup of whole models and blocks, each point with its scheme and SQNR in dB."""
-    figure = bare_figure(height=400)
+    figure = Figure(400)
     for quant, part in runs.groupby("quant"):
         line = lines[str(quant)]
         figure.add_scatter(
             x=100 * part["memory/saved"], y=part["speedup/ratio"], mode="markers+text", name=escape(str(quant)),
             text=[f"{escape(str(quant))} {decibels(sqnr)}" for sqnr in part["quality/sqnr_db"]],
             marker={"color": line.colour, "symbol": line.symbol, "size": 9, "line": {"color": "white", "width": 1}},
-            error_y=_errors(part, translucent(line.colour, 0.45)),
+            error_y=_ends(part, translucent(line.colour, 0.45)),
             customdata=[_hover(row, row["device"]) for row in plain(part)],
-            hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
-    figure.add_hrect(1 / (1 + margin), 1 + margin, fillcolor=_BAND, line_width=0, layer="below")
-    figure.add_hline(1, line={"color": _INK, "width": 1}, layer="below")
-    figure.update_xaxes(title={"text": "model memory saved", "standoff": 6}, ticksuffix=" %", zeroline=False)
-    figure.update_yaxes(
-        **speedup_axis(speedup_range(runs, margin)),
-        title={"text": "speedup over the baseline", "standoff": 4},
-    )
+    figure.add_shape(None, (1 / (1 + margin), 1 + margin), fillcolor=_BAND)
+    figure.add_hline(1, line={"color": _INK, "width": 1})
+    figure.update_xaxes(title="model memory saved", ticksuffix=" %")
+    figure.update_yaxes(**speedup_axis(speedup_range(runs, margin)), title="speedup over the baseline")
     return figure
 
 
@@ -124,36 +118,20 @@ def _add_curve(figure: Figure, curve: Shapes, line: Line) -> None:
     m, name = runs["M"].astype(int), escape(f"{curve.group['quant']}{variant}")
     figure.add_scatter(
         x=[*m, *m[::-1]], y=[*runs["speedup/ci_high"], *runs["speedup/ci_low"][::-1]],
-        fill="toself", fillcolor=translucent(line.colour, 0.18), line={"width": 0}, mode="lines", hoverinfo="skip",
+        fill="toself", fillcolor=translucent(line.colour, 0.18), line={"width": 0}, mode="lines",
     )  # fmt: skip
     figure.add_scatter(
         x=m, y=runs["speedup/ratio"], mode="lines+markers", name=name,
         line={"color": line.colour, "width": 2, "dash": line.dash},
         marker={"color": line.colour, "symbol": line.symbol, "size": 7},
-        customdata=[_hover(row) for row in plain(runs)], hovertemplate="%{customdata}<extra></extra>",
+        customdata=[_hover(row) for row in plain(runs)],
     )  # fmt: skip
     found = curve.crossings()
     figure.add_scatter(
         x=[crossing.m for crossing in found], y=[1.0] * len(found), mode="markers",
         marker={"color": "white", "size": 9, "line": {"color": line.colour, "width": 2}},
         customdata=[f"{name} breaks even at M = {number(c.m)} ({interval(c)})" for c in found],
-        hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
-
-
-def bare_figure(height: int) -> Figure:
-    """An empty figure in the style of the report."""
-    figure = Figure()
-    figure.update_layout(
-        template="none", height=height, showlegend=False, dragmode=False,
-        margin={"l": 52, "r": 12, "t": 8, "b": 44},
-        font={"family": FONT, "size": 12, "color": _INK},
-        hoverlabel={"bgcolor": "white", "bordercolor": "#C9CDD3", "align": "left"},
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="white",
-    )  # fmt: skip
-    figure.update_xaxes(gridcolor=_GRID, zeroline=False, fixedrange=True)
-    figure.update_yaxes(gridcolor=_GRID, zeroline=False, fixedrange=True)
-    return figure
 
 
 def speedup_axis(span: Range) -> dict[str, Any]:
@@ -164,22 +142,13 @@ def speedup_axis(span: Range) -> dict[str, Any]:
     return {
         "type": "log",
         "range": [math.log10(low), math.log10(high)],
-        "tickangle": 0,
         "tickvals": ticks,
         "ticktext": [f"{tick:g}×" for tick in ticks],
     }
 
 
-def _errors(rows: pd.DataFrame, colour: str) -> dict[str, Any]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": rows["speedup/ci_high"] - rows["speedup/ratio"],
-        "arrayminus": rows["speedup/ratio"] - rows["speedup/ci_low"],
-        "color": colour,
-        "thickness": 1.5,
-        "width": 0,
-    }
+def _ends(rows: pd.DataFrame, colour: str) -> dict[str, Any]:
+    return {"low": rows["speedup/ci_low"], "high": rows["speedup/ci_high"], "color": colour}
 
 
 def _hover(row: Plain, device: str = "") -> str:

@@ -12,7 +12,7 @@ from src.analysis.verdicts import decibels, milliseconds, workload_text
 from src.report.graphics.described import Figure
 from src.report.graphics.markup import Cell, chip, number_cell, table, text_cell
 from src.report.graphics.palette import Look, look
-from src.report.runs.figures import bare_figure, speedup_axis
+from src.report.runs.figures import speedup_axis
 from src.report.runs.sections import panel, section
 
 _INK, _SOFT = "#30343A", "#8A8F98"
@@ -92,7 +92,7 @@ def ladder_figure(ladder: Ladder, margin: float, *, phone: bool = False) -> Figu
     labels |= {step.name: _label(step, _added(step, ladder)) for step in ladder.steps}
     if together := _together(ladder):
         labels[_TOGETHER] = _label(together)
-    figure = bare_figure(height=70 + (_PHONE_ROW if phone else _ROW) * len(labels))
+    figure = Figure(70 + (_PHONE_ROW if phone else _ROW) * len(labels))
     span = _span(ladder, margin)
     before, place = Estimate(), labels[_EAGER]
     figure.add_scatter(
@@ -101,16 +101,18 @@ def ladder_figure(ladder: Ladder, margin: float, *, phone: bool = False) -> Figu
     for step in ladder.steps:
         here = labels[step.name]
         figure.add_scatter(
-            x=[before.ratio] * 2, y=[place, here], mode="lines",
-            line={"color": _SOFT, "width": 1, "dash": "dot"}, hoverinfo="skip",
+            x=[before.ratio] * 2, y=[place, here], mode="lines", line={"color": _SOFT, "width": 1, "dash": "dot"},
         )  # fmt: skip
         _add_step(figure, step, before.ratio, here)
         before, place = step.total or before, here
     if together:
         _add_step(figure, together, 1.0, labels[_TOGETHER], _ALL)
-    figure.update_yaxes(categoryorder="array", categoryarray=[*labels.values()][::-1], showgrid=False)
-    figure.update_yaxes(ticklabelposition="inside top" if phone else "outside")
-    figure.update_xaxes(**speedup_axis(span), title={"text": "times as fast as at the start", "standoff": 6})
+    figure.update_yaxes(
+        categoryarray=[*labels.values()][::-1],
+        showgrid=False,
+        ticklabelposition="inside top" if phone else "outside",
+    )
+    figure.update_xaxes(**speedup_axis(span), title="times as fast as at the start")
     return figure
 
 
@@ -121,24 +123,19 @@ def _add_step(figure: Figure, step: Step, begins: float, place: str, style: Look
         figure.add_scatter(
             x=[begins], y=[place], mode="markers",
             marker={"color": style.ink, "symbol": style.symbol, "size": 8},
-            customdata=[f"{escape(step.name)}: {escape(said)}"], hovertemplate="%{customdata}<extra></extra>",
+            customdata=[f"{escape(step.name)}: {escape(said)}"],
         )  # fmt: skip
         return
     figure.add_scatter(
         x=[begins, step.total.ratio], y=[place] * 2, mode="lines",
-        line={"color": style.tint, "width": _THICK}, hoverinfo="skip",
+        line={"color": style.tint, "width": _THICK},
     )  # fmt: skip
     figure.add_scatter(
         x=[step.total.ratio], y=[place], mode="markers",
         marker={"color": style.ink, "symbol": style.symbol, "size": 9},
-        error_x={
-            "type": "data", "symmetric": False, "color": style.ink, "thickness": 1.5, "width": 0,
-            "array": [begins * step.own.high - step.total.ratio],
-            "arrayminus": [step.total.ratio - begins * step.own.low],
-        },
+        error_x={"low": [begins * step.own.low], "high": [begins * step.own.high], "color": style.ink},
         customdata=[f"{escape(step.name)}: {_interval(step.own)} against the step before, {_interval(step.total)} "
                     "against the start"],
-        hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
 
 

@@ -11,7 +11,6 @@ from src.analysis.verdicts import milliseconds, treatment_text, workload_text
 from src.report.graphics.described import Figure
 from src.report.graphics.markup import Cell, legend, number_cell, table, text_cell
 from src.report.graphics.palette import Line
-from src.report.runs.figures import bare_figure
 from src.report.runs.filters import Filters
 from src.report.runs.sections import panel, section
 from src.report.runs.tables import per_device
@@ -63,7 +62,7 @@ def starts_section(runs: pd.DataFrame, filters: Filters) -> str:
 def _figure(rows: list[Row]) -> Figure:
     """A row per run, from top to bottom, with a mark for each way to start; logarithmic."""
     labels = [_label(row) for row in rows]
-    figure = bare_figure(height=60 + _ROW * len(rows))
+    figure = Figure(60 + _ROW * len(rows))
     for name, (metric, line) in _WAYS.items():
         times = [float(row[metric]) for row in rows]
         each = zip(labels, times, strict=True)
@@ -71,10 +70,10 @@ def _figure(rows: list[Row]) -> Figure:
         figure.add_scatter(
             x=times, y=labels, mode="markers", name=escape(name),
             marker={"color": line.colour, "symbol": line.symbol, "size": 10},
-            customdata=told, hovertemplate="%{customdata}<extra></extra>",
+            customdata=told,
         )  # fmt: skip
-    figure.update_yaxes(categoryorder="array", categoryarray=labels[::-1], showgrid=False)
-    figure.update_xaxes(type="log", ticksuffix=" s", title={"text": "from loaded weights", "standoff": 6})
+    figure.update_yaxes(categoryarray=labels[::-1], showgrid=False)
+    figure.update_xaxes(type="log", ticksuffix=" s", title="from loaded weights")
     return figure
 
 

@@ -8,7 +8,7 @@ from src.analysis.verdicts import treatment_text, workload_text
 from src.analysis.weighed import Point, Weighed, kinds_text
 from src.report.graphics.described import Figure
 from src.report.graphics.palette import look
-from src.report.runs.figures import bare_figure, speedup_axis
+from src.report.runs.figures import speedup_axis
 from src.report.runs.sections import panel, section
 
 _INK, _SOFT = "#30343A", "#8A8F98"
@@ -37,27 +37,25 @@ def _one(found: Weighed) -> str:
 
 def weighed_figure(found: Weighed) -> Figure:
     """From left to right the speedup, from bottom to top the SQNR in dB."""
-    figure = bare_figure(height=_HEIGHT)
+    figure = Figure(_HEIGHT)
     points = found.points
     figure.add_scatter(
         x=[each.speedup for each in points], y=[each.sqnr_db for each in points], mode="lines+markers+text",
         line={"color": _SOFT, "width": 1.5}, marker={"color": _SOFT, "size": 5},
-        text=_labels(points), textposition="middle right", textfont={"size": 10, "color": _SOFT},
+        text=_labels(points), textposition="middle right",
         customdata=[f"without {escape(each.left)}" if each.left else "every layer" for each in points],
-        hovertemplate="%{customdata}: %{y:.1f} dB, foretold %{x:.3f}×<extra></extra>",
+        hovertemplate="%{customdata}: %{y:.1f} dB, foretold %{x:.3f}×",
     )  # fmt: skip
     if found.chosen:
         figure.add_scatter(
             x=[found.chosen.speedup], y=[found.chosen.sqnr_db], mode="markers",
             marker={"color": _INK, "symbol": "circle-open", "size": 13, "line": {"width": 2}},
-            hovertemplate="applied, as foretold: %{y:.1f} dB, %{x:.3f}×<extra></extra>",
+            hovertemplate="applied, as foretold: %{y:.1f} dB, %{x:.3f}×",
         )  # fmt: skip
     _add_measured(figure, found)
-    figure.add_hline(found.min_sqnr_db, line={"color": _INK, "width": 1, "dash": "dot"}, layer="below")
-    figure.update_xaxes(
-        **speedup_axis(_span(found)), title={"text": "speedup over the baseline", "standoff": 6}
-    )
-    figure.update_yaxes(title={"text": "SQNR of the output, dB"})
+    figure.add_hline(found.min_sqnr_db, line={"color": _INK, "width": 1, "dash": "dot"})
+    figure.update_xaxes(**speedup_axis(_span(found)), title="speedup over the baseline")
+    figure.update_yaxes(title="SQNR of the output, dB")
     return figure
 
 
@@ -65,15 +63,13 @@ def _add_measured(figure: Figure, found: Weighed) -> None:
     for preset, row in found.measured.items():
         if isnan(row["quality/sqnr_db"]):
             continue
-        style, ratio = look(row["verdict"]), row["speedup/ratio"]
+        style = look(row["verdict"])
         figure.add_scatter(
-            x=[ratio], y=[row["quality/sqnr_db"]], mode="markers+text", text=[f"<b>{escape(preset)}</b>"],
-            textposition="top center", marker={"color": style.ink, "symbol": style.symbol, "size": 10},
-            error_x={
-                "type": "data", "symmetric": False, "color": style.ink, "thickness": 1.5, "width": 0,
-                "array": [row["speedup/ci_high"] - ratio], "arrayminus": [ratio - row["speedup/ci_low"]],
-            },
-            hovertemplate=f"layers={escape(preset)}, measured: %{{y:.1f}} dB, %{{x:.3f}}×<extra></extra>",
+            x=[row["speedup/ratio"]], y=[row["quality/sqnr_db"]], mode="markers+text",
+            text=[f"<b>{escape(preset)}</b>"], textposition="top center",
+            marker={"color": style.ink, "symbol": style.symbol, "size": 10},
+            error_x={"low": [row["speedup/ci_low"]], "high": [row["speedup/ci_high"]], "color": style.ink},
+            hovertemplate=f"layers={escape(preset)}, measured: %{{y:.1f}} dB, %{{x:.3f}}×",
         )  # fmt: skip
 
 

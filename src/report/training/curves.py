@@ -6,7 +6,6 @@ from src.analysis.trainings import Curves
 from src.report.graphics.described import Figure
 from src.report.graphics.markup import legend
 from src.report.graphics.palette import Line, scheme_lines
-from src.report.runs.figures import bare_figure
 from src.report.runs.sections import grid, panel
 from src.statistics.curves import Points, beside, few_points
 
@@ -38,7 +37,7 @@ def _of_means(found: Curves) -> str:
 
 
 def _losses(found: Curves, lines: dict[str, Line]) -> Figure:
-    figure = bare_figure(_HEIGHT)
+    figure = Figure(_HEIGHT)
     every = {found.name: found.unquantized} if found.unquantized else {}
     every |= {name: curve.losses for name, curve in found.by_recipe.items()}
     for name, losses in every.items():
@@ -47,33 +46,33 @@ def _losses(found: Curves, lines: dict[str, Line]) -> Figure:
         _add(figure, name, drawn, lines[name], said)
     values = [loss for losses in every.values() for loss in losses]
     log = min(values) > 0 and max(values) > _LOG_FROM * min(values)
-    figure.update_xaxes(title={"text": "step", "standoff": 6})
-    figure.update_yaxes(title={"text": "loss", "standoff": 4}, type="log" if log else "linear")
+    figure.update_xaxes(title="step")
+    figure.update_yaxes(title="loss", type="log" if log else "linear")
     return figure
 
 
 def _distances(found: Curves, lines: dict[str, Line]) -> Figure:
     """How much higher each loss is than the unquantized one of its step, in %."""
-    figure = bare_figure(_HEIGHT)
-    figure.add_hline(0, line={"color": _INK, "width": 1}, layer="below")
+    figure = Figure(_HEIGHT)
+    figure.add_hline(0, line={"color": _INK, "width": 1})
     for name, curve in found.by_recipe.items():
         drawn = beside(curve.baseline, curve.losses)
         if drawn.values:
             said = f"{name}: {drawn.values[-1]:+.2g} % at the end; over all steps {curve.apart} apart"
             _add(figure, name, drawn, lines[name], said)
-    figure.update_xaxes(title={"text": "step", "standoff": 6})
-    figure.update_yaxes(title={"text": "loss beside unquantized", "standoff": 4}, ticksuffix=" %")
+    figure.update_xaxes(title="step")
+    figure.update_yaxes(title="loss beside unquantized", ticksuffix=" %")
     return figure
 
 
 def _add(figure: Figure, name: str, drawn: Points, line: Line, said: str) -> None:
     """A curve, and a mark at its end, which says what it comes to."""
     figure.add_scatter(
-        x=drawn.steps, y=drawn.values, mode="lines", name=escape(name), hoverinfo="skip",
+        x=drawn.steps, y=drawn.values, mode="lines", name=escape(name),
         line={"color": line.colour, "dash": line.dash, "width": 2},
     )  # fmt: skip
     figure.add_scatter(
         x=drawn.steps[-1:], y=drawn.values[-1:], mode="markers", name=escape(name),
         marker={"color": line.colour, "symbol": line.symbol, "size": _END},
-        customdata=[escape(said)], hovertemplate="%{customdata}<extra></extra>",
+        customdata=[escape(said)],
     )  # fmt: skip

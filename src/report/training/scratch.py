@@ -9,6 +9,7 @@ import pandas as pd
 from src.analysis.runs.frame import Row
 from src.analysis.trainings import Curves, curves_of
 from src.analysis.verdicts import milliseconds, status, treatment_text
+from src.config.lines import clipped
 from src.report.graphics.markup import Cell, chip, number_cell, table, text_cell
 from src.report.runs.filters import Filters
 from src.report.training.curves import curves_html
@@ -65,8 +66,7 @@ def _cells(row: Row) -> list[Cell]:
         Cell(chip(status(row)), status(row)),
     ]
     if pd.isna(steps):
-        reason = str(row["reason"])
-        told = reason if len(reason) <= _MOST_TOLD else f"{reason[: _MOST_TOLD - 1]}…"
+        told = clipped(str(row["reason"]), _MOST_TOLD)
         return [*head, Cell(f'<span class="why">{escape(told)}</span>', columns=len(_HEADS) - len(head))]
     return [
         *head,

@@ -16,6 +16,7 @@ from src.analysis.verdicts import (
     treatment_text,
     workload_text,
 )
+from src.config.lines import clipped
 from src.config.schema.steps import NO_OPTIMIZER
 from src.report.graphics.markup import Cell, chip, number_cell, table, text_cell
 from src.report.runs.filters import Filters
@@ -87,17 +88,15 @@ def _cells(row: Row) -> list[Cell]:
 def _speed(row: Row) -> list[Cell]:
     """Times and speedup; of a run without one, why."""
     if not row["verdict"]:
-        return [Cell(f'<span class="why">{escape(_shortened(str(row["reason"])))}</span>', columns=3)]
+        return [
+            Cell(f'<span class="why">{escape(clipped(str(row["reason"]), _MOST_TOLD))}</span>', columns=3)
+        ]
     times = [milliseconds(row[f"latency/{arm}median_ms"]) for arm in ("baseline_", "")]
     return [
         Cell(" → ".join(times) if all(times) else "", row["latency/median_ms"], number=True),
         number_cell(speedup_text(row), row["speedup/ratio"]),
         text_cell(interval_text(row)),
     ]
-
-
-def _shortened(reason: str) -> str:
-    return reason if len(reason) <= _MOST_TOLD else f"{reason[: _MOST_TOLD - 1]}…"
 
 
 def _memory(row: Row, phase: str) -> Cell:

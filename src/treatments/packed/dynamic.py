@@ -7,16 +7,15 @@ scales, codes and activations here are chosen as it chooses them.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchao.core.config import AOBaseConfig
 from torchao.quantization import MappingType
 from torchao.quantization.quant_primitives import choose_qparams_affine, quantize_affine
 from torchao.quantization.quantize_.workflows.intx.intx_unpacked_to_int8_tensor import (
     _apply_int8_act_asym_per_token_quant_dequant,
 )
-from torchao.quantization.transform_module import register_quantize_module_handler
 
-from src.treatments.packed.tensor import replace_weight
+from src.treatments.packed.tensor import handled
 from src.treatments.packed.uintx import Rule, UintxTensor
 
 
@@ -74,16 +73,8 @@ class PackedInt8DynamicIntxWeightConfig(AOBaseConfig):  # type: ignore[misc]
             raise ValueError(f"group_size={self.group_size}: must be at least 1")
 
 
-def _quantize(
-    module: nn.Module, config: PackedInt8DynamicIntxWeightConfig, *, parameter_name: str = "weight"
-) -> nn.Module:
-    return replace_weight(
-        module,
-        parameter_name,
-        lambda weight: DynamicUintxTensor.from_hp(weight, config.bits, config.group_size),
-        config.set_inductor_config,
-    )
-
-
-register_quantize_module_handler(PackedInt8DynamicIntxWeightConfig)(_quantize)
-torch.serialization.add_safe_globals([DynamicUintxTensor])
+handled(
+    PackedInt8DynamicIntxWeightConfig,
+    DynamicUintxTensor,
+    lambda weight, config: DynamicUintxTensor.from_hp(weight, config.bits, config.group_size),
+)

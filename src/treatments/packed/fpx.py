@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchao.core.config import AOBaseConfig
 from torchao.prototype.custom_fp_utils import _f32_to_floatx_unpacked
-from torchao.quantization.transform_module import register_quantize_module_handler
 
 from src.treatments.packed.bits import pack, unpack
-from src.treatments.packed.tensor import PackedTensor, as_matrix, replace_weight
+from src.treatments.packed.tensor import PackedTensor, as_matrix, handled
 
 
 def largest_value(exponent_bits: int, mantissa_bits: int) -> float:
@@ -55,21 +54,6 @@ class FpxTensor(PackedTensor):
 
     tensor_data_names: ClassVar[list[str]] = ["qdata", "scale"]
     tensor_attribute_names: ClassVar[list[str]] = ["exponent_bits", "mantissa_bits", "dtype"]
-
-    def __new__(
-        cls,
-        qdata: Tensor,
-        scale: Tensor,
-        exponent_bits: int,
-        mantissa_bits: int,
-        dtype: torch.dtype,
-    ) -> "FpxTensor":
-        """Wrap what is stored."""
-        shape = (scale.shape[0], qdata.shape[1])
-        made: FpxTensor = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=qdata.device)
-        made.qdata, made.scale = qdata, scale
-        made.exponent_bits, made.mantissa_bits = exponent_bits, mantissa_bits
-        return made
 
     @classmethod
     def from_hp(cls, weight: Tensor, exponent_bits: int, mantissa_bits: int) -> "FpxTensor":
@@ -128,14 +112,8 @@ def _bias(exponent_bits: int) -> int:
     return (1 << (exponent_bits - 1)) - 1
 
 
-def _quantize(module: nn.Module, config: FpxWeightOnlyConfig, *, parameter_name: str = "weight") -> nn.Module:
-    return replace_weight(
-        module,
-        parameter_name,
-        lambda weight: FpxTensor.from_hp(weight, config.exponent_bits, config.mantissa_bits),
-        config.set_inductor_config,
-    )
-
-
-register_quantize_module_handler(FpxWeightOnlyConfig)(_quantize)
-torch.serialization.add_safe_globals([FpxTensor])
+handled(
+    FpxWeightOnlyConfig,
+    FpxTensor,
+    lambda weight, config: FpxTensor.from_hp(weight, config.exponent_bits, config.mantissa_bits),
+)

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchao.core.config import AOBaseConfig
 from torchao.quantization import PerRow
 from torchao.quantization.quantize_.workflows.int8.int8_tensor import Int8Tensor
-from torchao.quantization.transform_module import register_quantize_module_handler
 
-from src.treatments.packed.tensor import PackedTensor, as_matrix, replace_weight
+from src.treatments.packed.tensor import PackedTensor, as_matrix, handled
 
 SCALE_DTYPES = ("float32",)
 
@@ -31,14 +30,6 @@ class ScaledInt8Tensor(PackedTensor):
 
     tensor_data_names: ClassVar[list[str]] = ["qdata", "scale"]
     tensor_attribute_names: ClassVar[list[str]] = ["dtype"]
-
-    def __new__(cls, qdata: Tensor, scale: Tensor, dtype: torch.dtype) -> "ScaledInt8Tensor":
-        """Wrap what is stored."""
-        made: ScaledInt8Tensor = torch.Tensor._make_wrapper_subclass(
-            cls, qdata.shape, dtype=dtype, device=qdata.device
-        )
-        made.qdata, made.scale = qdata, scale
-        return made
 
     @classmethod
     def from_hp(cls, weight: Tensor) -> "ScaledInt8Tensor":
@@ -89,11 +80,4 @@ class Int8ScaledWeightOnlyConfig(AOBaseConfig):  # type: ignore[misc]
             )
 
 
-def _quantize(
-    module: nn.Module, config: Int8ScaledWeightOnlyConfig, *, parameter_name: str = "weight"
-) -> nn.Module:
-    return replace_weight(module, parameter_name, ScaledInt8Tensor.from_hp, config.set_inductor_config)
-
-
-register_quantize_module_handler(Int8ScaledWeightOnlyConfig)(_quantize)
-torch.serialization.add_safe_globals([ScaledInt8Tensor])
+handled(Int8ScaledWeightOnlyConfig, ScaledInt8Tensor, lambda weight, _: ScaledInt8Tensor.from_hp(weight))

@@ -4,11 +4,13 @@ import hashlib
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import return_and_correct_aliasing
+from torchao.core.config import AOBaseConfig
+from torchao.quantization.transform_module import register_quantize_module_handler
 from torchao.quantization.utils import recommended_inductor_config_setter
 from torchao.utils import TorchAOBaseTensor
 
@@ -21,9 +23,19 @@ _CODE = hashlib.sha256(_SOURCES + version("torchao").encode()).hexdigest()
 class PackedTensor(TorchAOBaseTensor):  # type: ignore[misc]
     """A matrix [N, K] whose inner tensors are listed in `tensor_data_names`, and can be read by `dequantize`.
 
-    Among the names of its attributes is `dtype`, that of the dequantized matrix: a cast changes it and nothing
-    else. TorchAOBaseTensor makes flattening, copies and pickling of these lists.
+    Among them are `qdata`, with K columns, and `scale`, with N rows. Among the names of its attributes is `dtype`,
+    that of the dequantized matrix: a cast changes it and nothing else. TorchAOBaseTensor makes flattening, copies
+    and pickling of these lists.
     """
+
+    def __new__(cls, *parts: Any) -> Self:
+        """Wrap what is stored: the tensors, then the attributes, in the order of their names."""
+        held = dict(zip([*cls.tensor_data_names, *cls.tensor_attribute_names], parts, strict=True))
+        qdata, dtype = held["qdata"], held.pop("dtype")
+        shape = (held["scale"].shape[0], qdata.shape[1])
+        made: Self = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=qdata.device)
+        made.__dict__.update(held)
+        return made
 
     def dequantize(self) -> Tensor:
         """The matrix [N, K] in `dtype`."""
@@ -61,14 +73,28 @@ def as_matrix(weight: Tensor) -> Tensor:
     return weight.detach().contiguous()
 
 
-def replace_weight(
-    module: nn.Module, name: str, quantize: Callable[[Tensor], PackedTensor], set_inductor_config: bool
-) -> nn.Module:
-    """Put the quantized parameter in place of the module's own; torchao's way to handle a config."""
-    if set_inductor_config:
-        recommended_inductor_config_setter()
-    setattr(module, name, nn.Parameter(quantize(getattr(module, name)), requires_grad=False))
-    return module
+def handled(
+    config_type: type[AOBaseConfig],
+    tensor_type: type[PackedTensor],
+    quantize: Callable[[Tensor, Any], PackedTensor],
+) -> None:
+    """Make a config one of torchao's quantize_, and its tensors ones that torch.load takes.
+
+    Args:
+        config_type: of the configs, which have `set_inductor_config`.
+        tensor_type: of what `quantize` returns.
+        quantize: what is put in place of a weight [N, K], with a config.
+    """
+
+    def replace(module: nn.Module, config: Any, *, parameter_name: str = "weight") -> nn.Module:
+        if config.set_inductor_config:
+            recommended_inductor_config_setter()
+        packed = quantize(getattr(module, parameter_name), config)
+        setattr(module, parameter_name, nn.Parameter(packed, requires_grad=False))
+        return module
+
+    register_quantize_module_handler(config_type)(replace)
+    torch.serialization.add_safe_globals([tensor_type])
 
 
 def _linear(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

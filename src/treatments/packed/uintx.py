@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchao.core.config import AOBaseConfig
 from torchao.quantization import MappingType
 from torchao.quantization.quant_primitives import (
@@ -18,10 +18,9 @@ from torchao.quantization.quant_primitives import (
     dequantize_affine,
     quantize_affine,
 )
-from torchao.quantization.transform_module import register_quantize_module_handler
 
 from src.treatments.packed.bits import pack, unpack
-from src.treatments.packed.tensor import PackedTensor, as_matrix, replace_weight
+from src.treatments.packed.tensor import PackedTensor, as_matrix, handled
 
 # (weight, bits, group_size) -> codes, scales and zero points as `UintxTensor` holds them, the codes not yet packed
 Rule = Callable[[Tensor, int, int], tuple[Tensor, Tensor, Tensor]]
@@ -38,16 +37,6 @@ class UintxTensor(PackedTensor):
 
     tensor_data_names: ClassVar[list[str]] = ["qdata", "scale", "zero_point"]
     tensor_attribute_names: ClassVar[list[str]] = ["bits", "group_size", "dtype"]
-
-    def __new__(
-        cls, qdata: Tensor, scale: Tensor, zero_point: Tensor, bits: int, group_size: int, dtype: torch.dtype
-    ) -> "UintxTensor":
-        """Wrap what is stored."""
-        shape = (scale.shape[0], qdata.shape[1])
-        made: UintxTensor = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=qdata.device)
-        made.qdata, made.scale, made.zero_point = qdata, scale, zero_point
-        made.bits, made.group_size = bits, group_size
-        return made
 
     @classmethod
     def from_hp(cls, weight: Tensor, bits: int, group_size: int, hqq: bool = False) -> "UintxTensor":
@@ -137,16 +126,8 @@ class PackedUintxWeightOnlyConfig(AOBaseConfig):  # type: ignore[misc]
             raise ValueError(f"group_size={self.group_size}: must be at least 1")
 
 
-def _quantize(
-    module: nn.Module, config: PackedUintxWeightOnlyConfig, *, parameter_name: str = "weight"
-) -> nn.Module:
-    return replace_weight(
-        module,
-        parameter_name,
-        lambda weight: UintxTensor.from_hp(weight, config.bits, config.group_size, config.hqq),
-        config.set_inductor_config,
-    )
-
-
-register_quantize_module_handler(PackedUintxWeightOnlyConfig)(_quantize)
-torch.serialization.add_safe_globals([UintxTensor])
+handled(
+    PackedUintxWeightOnlyConfig,
+    UintxTensor,
+    lambda weight, config: UintxTensor.from_hp(weight, config.bits, config.group_size, config.hqq),
+)

@@ -21,6 +21,7 @@ from src.treatments.calibrated import CalibratedScheme
 from src.treatments.layers import LayerRow
 from src.treatments.routes.pipeline_loading import load_pipeline, saved_pipeline
 from src.treatments.routes.torchao_configs import torchao_config
+from src.workloads.hooks import linears
 from src.workloads.model import build_model, structure, weights_made_on
 from src.workloads.pipeline import parts_of
 from src.workloads.weights.sources import factory_of, load_pretrained
@@ -88,10 +89,8 @@ def _load_model(conf: ModelConf, choices: Choices, rows: list[LayerRow], run: Ru
     if choices:
         chosen = {row.name for row in rows if row.fqn in choices}
         _, config = next(iter(choices.values()))
-        linears = (
-            name for name, module in structure(conf, "model").named_modules() if isinstance(module, nn.Linear)
-        )
-        loading["quantization_config"] = torchao_config(cls, config, chosen, linears)
+        named = (name for name, _ in linears(structure(conf, "model")))
+        loading["quantization_config"] = torchao_config(cls, config, chosen, named)
     if device.kind != "cpu" and cfg.quant.where != "cpu":
         loading["device_map"] = {"": device.torch}
     return load_pretrained(conf, cls, getattr(torch, cfg.dtype), "model", **loading)

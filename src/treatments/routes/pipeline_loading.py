@@ -15,6 +15,7 @@ from src.context import RunContext
 from src.treatments.applied import Choices
 from src.treatments.layers import LayerRow
 from src.treatments.routes.torchao_configs import torchao_config
+from src.workloads.hooks import linears
 from src.workloads.model import build_model, weights_made_on
 from src.workloads.pipeline import ImagePipeline, pipeline_parts, tokenizers
 from src.workloads.workload import Workload
@@ -70,12 +71,9 @@ def _mapping(choices: Choices, modules: dict[str, nn.Module], rows: list[LayerRo
         if row.fqn in choices:
             chosen[row.fqn.partition(".")[0]].add(row.name)
     config = next((config for _, config in choices.values()), None)
-    linears = {
-        part: [name for name, inner in modules[part].named_modules() if isinstance(inner, nn.Linear)]
-        for part in chosen
-    }
+    named = {part: [name for name, _ in linears(modules[part])] for part in chosen}
     return {
-        part: torchao_config(type(modules[part]), config, layers, linears[part])
+        part: torchao_config(type(modules[part]), config, layers, named[part])
         for part, layers in chosen.items()
     }
 

@@ -1,13 +1,14 @@
-"""Parameters and buffers of a model that has none yet: random ones made in place, others moved; their bytes."""
+"""A model's tensors: random ones made where it has none yet, others moved; what they consist of, and their bytes."""
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
 from src.config.schema.model import ComponentConf, ModelConf
@@ -128,7 +129,19 @@ def storage_bytes(given: Any) -> int:
 
 def tensor_bytes(tensor: torch.Tensor) -> int:
     """Bytes as stored, looking inside quantized tensors."""
-    if hasattr(tensor, "__tensor_flatten__"):
-        names, _ = tensor.__tensor_flatten__()
-        return sum(tensor_bytes(getattr(tensor, name)) for name in names)
-    return math.prod(tensor.shape) * tensor.element_size()
+    return sum(math.prod(part.shape) * part.element_size() for _, part in stored("", tensor))
+
+
+def stored(name: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """The plain tensors that a tensor is stored in, by name: itself, or those that a quantized one consists of."""
+    if is_traceable_wrapper_subclass(tensor):
+        for part in tensor.__tensor_flatten__()[0]:
+            yield from stored(f"{name}.{part}", getattr(tensor, part))
+    else:
+        yield name, tensor
+
+
+def floats(given: Any) -> list[torch.Tensor]:
+    """The floating-point tensors in a tree: of an output those that can have a gradient."""
+    leaves = tree_leaves(given)
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]

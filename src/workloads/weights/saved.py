@@ -7,6 +7,7 @@ from typing import Any
 from hydra.utils import get_object
 
 from src.config.errors import ConfigError
+from src.config.lines import first_line
 from src.config.schema.model import PipelineConf, WeightsConf
 
 _MOST = "max_sequence_length"  # what pipelines call the tokens that they take of a prompt
@@ -46,9 +47,8 @@ class Saved:
         try:
             return get_object(f"{library}.{cls}").from_pretrained(self._place, subfolder=name, **self._given)
         except Exception as error:
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ConfigError(
-                f"model.pipeline.weights.id={self._place}: its {name} cannot be read: {said}"
+                f"model.pipeline.weights.id={self._place}: its {name} cannot be read: {first_line(error)}"
             ) from error
 
 

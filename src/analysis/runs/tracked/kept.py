@@ -18,6 +18,8 @@ from typing import Any
 
 import pandas as pd
 
+from src.config.lines import first_line
+
 SCHEMA = 5  # of the columns; files of another one are not read
 _MOST_FILES = 20  # then they become one
 _ABOUT = b"quantpay"  # key of the files' metadata
@@ -56,8 +58,7 @@ class Kept:
             newest: pd.DataFrame = rows.drop_duplicates("run_id", keep="last", ignore_index=True)
             return newest
         except (OSError, ValueError, KeyError, AttributeError, TypeError, pyarrow.ArrowException) as error:
-            text = str(error).splitlines() or [type(error).__name__]
-            self.trouble = f"{self.folder}: not readable ({text[0][:120]}); made anew"
+            self.trouble = f"{self.folder}: not readable ({first_line(error, 120)}); made anew"
             return None
 
     def write(self, everything: pd.DataFrame, new: pd.DataFrame, *, anew: bool) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from src.analysis.runs.tracked.tracker import Tracker
+from src.config.lines import first_line
 from src.config.schema.root import TrackingConf
 from src.records.mlflow.connection import TrackingError
 
@@ -83,6 +84,5 @@ def _logged(tracker: Tracker, entry: Entry) -> str:
         if entry.sweep:
             tracker.tell_sweep(entry.sweep, entry.answer, entry.files[0])
     except Exception as error:  # each artifact store has exceptions of its own
-        why = error.__cause__ if isinstance(error, TrackingError) and error.__cause__ else error
-        return next(iter(str(why).strip().splitlines()), type(why).__name__)
+        return first_line(error.__cause__ if isinstance(error, TrackingError) and error.__cause__ else error)
     return ""

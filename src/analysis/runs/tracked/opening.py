@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.config.errors import ConfigError
+from src.config.lines import first_line
 from src.config.paths import command, database_path
 from src.config.schema.root import TrackingConf
 from src.config.tracking_uri import without_password
@@ -77,8 +78,6 @@ def _probed(uri: str) -> None:
 
 def unreachable(uri: str, error: BaseException) -> ConfigError:
     """What is said of a store that cannot be read, with the first line of the error."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    first = lines[0] if len(lines[0]) <= 160 else lines[0][:159] + "…"
     return ConfigError(
-        f"tracking.uri={uri}: cannot be read ({first}); is the tracker running, the URI right?"
+        f"tracking.uri={uri}: cannot be read ({first_line(error, 160)}); is the tracker running, the URI right?"
     )
