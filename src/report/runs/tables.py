@@ -7,8 +7,8 @@ from html import escape
 import numpy as np
 import pandas as pd
 
+from src.analysis.crossing_words import row_bounds, straight
 from src.analysis.runs.frame import Plain, plain
-from src.analysis.shapes import bounds, number
 from src.analysis.verdicts import (
     IMAGE_QUALITY,
     decibels,
@@ -185,8 +185,8 @@ def _best(row: Plain) -> Cell:
 def _breakeven_m(row: Plain) -> Cell:
     if pd.isna(row["m"]):
         return Cell("", None, number=True)
-    span = bounds(row["m_low"], row["m_high"], row["low_open"], row["high_open"])
-    return Cell(f"{number(row['m'])} <small>{span}</small>", float(row["m"]), number=True)
+    told = straight(row["m"], row["straight_low"], row["straight_high"])
+    return Cell(f"{row_bounds(row)} <small>{told}</small>", float(row["m"]), number=True)
 
 
 def _does(row: Plain) -> str:
