@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from src.analysis.breakeven import Crossing, Direction, crossings, curve
-from src.analysis.crossing_words import TURNS, straight
+from src.analysis.crossing_words import TURNS, straight_of
 from src.search.axis import AxisSearch, Point
 
 _SPENT = "not looked further: the runs were spent"
@@ -29,8 +29,7 @@ class BreakEven:
             f"{axis} = {self.last.value} ({self.last.verdict}) and {self.first.value} ({self.first.verdict})"
         )
         between = f", {self.undecided} measured between undecided" if self.undecided else ""
-        at = self.at
-        about = f": {straight(at.m, at.straight_low, at.straight_high)}" if at else ""
+        about = f": {straight_of(self.at)}" if self.at else ""
         coarse = "" if self.narrowed else f"; {_SPENT}"
         return f"turns {TURNS[self.direction]} between {ends}{between}{about}{coarse}"
 

@@ -7,7 +7,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from src.analysis.crossing_words import row_bounds, straight
+from src.analysis.crossing_words import in_row
 from src.analysis.runs.frame import Plain, plain
 from src.analysis.verdicts import (
     IMAGE_QUALITY,
@@ -185,8 +185,9 @@ def _best(row: Plain) -> Cell:
 def _breakeven_m(row: Plain) -> Cell:
     if pd.isna(row["m"]):
         return Cell("", None, number=True)
-    told = straight(row["m"], row["straight_low"], row["straight_high"])
-    return Cell(f"{row_bounds(row)} <small>{told}</small>", float(row["m"]), number=True)
+    span, line = in_row(row)
+    told = f'<span class="part">{span}</span> <small class="part">{line}</small>'
+    return Cell(told, float(row["m"]), number=True)
 
 
 def _does(row: Plain) -> str:
