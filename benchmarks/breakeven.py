@@ -38,6 +38,14 @@ def same(mine: BreakEven, wanted: BreakEven) -> bool:
     return mine.direction is wanted.direction and not apart
 
 
+def overlap(mine: BreakEven, wanted: BreakEven) -> bool:
+    """Whether the intervals do, that take curves for straight between values."""
+    a, b = mine.at, wanted.at
+    if a is None or b is None:
+        return False
+    return a.straight_low <= b.straight_high and b.straight_low <= a.straight_high
+
+
 def row(name: str, curves: Sequence[Curve], guesses: Sequence[Sequence[Guess | None]] | None = None) -> str:
     """One line of the table."""
     taken, there, found, within, told, batches = 0, 0, 0, 0, 0, 0
@@ -52,10 +60,7 @@ def row(name: str, curves: Sequence[Curve], guesses: Sequence[Sequence[Guess | N
                 near = [each for each in mine if same(each, wanted)]
                 there += 1
                 found += bool(near)
-                at = wanted.at
-                within += any(
-                    at and each.at and each.at.low <= at.high and at.low <= each.at.high for each in near
-                )
+                within += any(overlap(each, wanted) for each in near)
     whole = REPEATS * len(curves) * len(VALUES)
     parts = [
         name,

@@ -1,7 +1,8 @@
 """Where a speedup curve over M crosses 1, and how sure that is. Arrays in, crossings out.
 
-A curve is interpolated linearly in log(speedup) over log(M) between neighbouring measured M. It is not taken
-for monotone: each crossing is reported.
+Between neighbouring measured M nothing is known of a curve but that it crosses there. A crossing's interval reaches
+from one measured M to another; a straight line in log(speedup) over log(M) gives the value within it. A curve is not
+taken for monotone: each crossing is reported.
 """
 
 from dataclasses import dataclass
@@ -56,13 +57,17 @@ class Curve:
 
 @dataclass(frozen=True)
 class Crossing:
-    """A break-even M with the interval that the measurements' own intervals leave it."""
+    """A break-even M, with the interval that the measured M and their own intervals leave it."""
 
-    m: float
-    low: float
+    m: float  # by a straight line between its neighbours
+    low: float  # the interval, from one measured M to another
     high: float
+    below: float  # the neighbouring measured M that it lies between
+    above: float
+    straight_low: float  # the interval if all curves were straight between measured M
+    straight_high: float
     direction: Direction
-    low_open: bool = False  # the interval reaches below the smallest measured M, which `low` then is
+    low_open: bool = False  # both intervals reach below the smallest measured M, which their `low` then is
     high_open: bool = False  # likewise above the largest
     seen: float = 1.0  # share of the bootstrap's curves that cross in this direction at all
 
@@ -99,14 +104,12 @@ def crossings(
 
     Each of `samples` curves is drawn around the measured log speedups, from Student's t with their degrees of
     freedom. Its crossing nearest to the curve's own in the same direction counts; where it has none, the crossing
-    lies outside of what was measured, on the side that the curve's ends allow.
+    lies outside of what was measured, on the side that the curve's ends allow. The interval is made of the measured
+    M around each of these crossings: it holds the curve's own two, whatever the curve does between them.
     """
-    x = np.log(points.m)
-    drawn = points.log_speedup + points.sigma * _deviates(points.freedom, samples, x.size, seed)
-    return [
-        _with_interval(x, at, direction, drawn, confidence)
-        for at, direction in _crossings(x, points.log_speedup)
-    ]
+    drawn = points.log_speedup + points.sigma * _deviates(points.freedom, samples, points.m.size, seed)
+    found = _crossings(np.log(points.m), points.log_speedup)
+    return [_with_interval(points.m, *each, drawn, confidence) for each in found]
 
 
 @cache
@@ -127,13 +130,13 @@ def _deviates(freedom: Array | None, samples: int, size: int, seed: int) -> Arra
     return drawn
 
 
-def _crossings(x: Array, y: Array) -> list[tuple[float, Direction]]:
-    """Positions in log M, growing."""
+def _crossings(x: Array, y: Array) -> list[tuple[float, int, Direction]]:
+    """Positions in log M, growing, and after which measured M they lie."""
     found = []
     for direction in Direction:
         crosses = _crosses(y[None], direction)[0]
         at = _positions(x, y[None])[0]
-        found += [(float(at[i]), direction) for i in np.flatnonzero(crosses)]
+        found += [(float(at[i]), int(i), direction) for i in np.flatnonzero(crosses)]
     return sorted(found)
 
 
@@ -150,25 +153,36 @@ def _positions(x: Array, y: Array) -> Array:
         return np.asarray(x[:-1] - y[:, :-1] * np.diff(x) / np.diff(y, axis=1))
 
 
-def _with_interval(x: Array, at: float, direction: Direction, drawn: Array, confidence: float) -> Crossing:
-    crosses = _crosses(drawn, direction)
-    away = np.where(crosses, np.abs(_positions(x, drawn) - at), np.inf)
-    nearest = np.argmin(away, axis=1)
-    rows = np.arange(len(drawn))
-    seen = crosses.any(axis=1)
-    where = np.where(seen, _positions(x, drawn)[rows, nearest], _outside(x, at, direction, drawn))
-    where.sort()
-    tail = (1 - confidence) / 2 * (len(where) - 1)
-    low, high = float(where[int(np.floor(tail))]), float(where[int(np.ceil(len(where) - 1 - tail))])
+def _with_interval(
+    m: Array, at: float, place: int, direction: Direction, drawn: Array, confidence: float
+) -> Crossing:
+    x, crosses = np.log(m), _crosses(drawn, direction)
+    positions = _positions(x, drawn)
+    nearest = np.argmin(np.where(crosses, np.abs(positions - at), np.inf), axis=1)
+    seen, outside = crosses.any(axis=1), _outside(x, at, direction, drawn)
+    lines = np.where(seen, positions[np.arange(len(drawn)), nearest], outside)
+    straight = _middle(lines, lines, confidence)
+    low, high = _middle(np.where(seen, nearest, outside), np.where(seen, nearest + 1, outside), confidence)
     return Crossing(
         m=float(np.exp(at)),
-        low=float(np.exp(max(low, x[0]))),
-        high=float(np.exp(min(high, x[-1]))),
+        low=float(m[int(np.clip(low, 0, place))]),
+        high=float(m[int(np.clip(high, place + 1, len(m) - 1))]),
+        below=float(m[place]),
+        above=float(m[place + 1]),
+        straight_low=float(np.exp(np.clip(straight[0], x[0], x[-1]))),
+        straight_high=float(np.exp(np.clip(straight[1], x[0], x[-1]))),
         direction=direction,
         low_open=low == -np.inf,
         high_open=high == np.inf,
         seen=float(seen.mean()),
     )
+
+
+def _middle(lower: Array, upper: Array, confidence: float) -> tuple[float, float]:
+    """What holds that share of intervals, half of the rest beyond either end."""
+    tail = (1 - confidence) / 2 * (len(lower) - 1)
+    lower, upper = np.sort(lower), np.sort(upper)
+    return float(lower[int(np.floor(tail))]), float(upper[int(np.ceil(len(upper) - 1 - tail))])
 
 
 def _outside(x: Array, at: float, direction: Direction, drawn: Array) -> Array:

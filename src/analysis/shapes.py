@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from src.analysis.breakeven import Array, Crossing, Direction, crossings, curve
+from src.analysis.crossing_words import TURNS, crossing_in_words
 from src.analysis.runs.frame import compared, layer_level
 from src.analysis.runs.tracked.kept import pieces
 from src.config.program import program
@@ -20,9 +21,10 @@ from src.records.pooled import ESTIMATE, POOLED_ERROR
 from src.statistics.speedup import Verdict
 
 GROUP = ["device", "model", "target", "dtype", "compile", "quant", "variant", "K", "N"]
+_MS = ("m", "m_low", "m_high", "m_below", "m_above", "straight_low", "straight_high")
 COLUMNS = [
     *GROUP,
-    *("case", "direction", "m", "m_low", "m_high", "low_open", "high_open", "seen", "decided"),
+    *("case", "direction", *_MS, "low_open", "high_open", "seen", "decided"),
     *("m_min", "m_max", "points", "best", "best_low", "best_high", "best_m", "ranges", "says"),
 ]
 _SPEEDUP = (*ESTIMATE, "confidence", POOLED_ERROR)
@@ -103,7 +105,7 @@ def shapes(frame: pd.DataFrame) -> Iterator[Shapes]:
 
 
 def breakeven_table(frame: pd.DataFrame, folder: Path | None = None, seed: int = 0) -> pd.DataFrame:
-    """One row per crossing, and one for each curve without any: the case, the M with its interval, in words.
+    """One row per crossing, and one for each curve without any: the case, the M with its intervals, in words.
 
     Args:
         frame: standing runs.
@@ -113,7 +115,7 @@ def breakeven_table(frame: pd.DataFrame, folder: Path | None = None, seed: int =
     curves = [*shapes(frame)]
     found = known_crossings(curves, folder, seed)
     rows = [row for curve_, crossed in zip(curves, found, strict=True) for row in _rows(curve_, crossed)]
-    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(["m", "m_low", "m_high", "seen"], float))
+    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys([*_MS, "seen"], float))
 
 
 def ranges(ms: Sequence[int], verdicts: Sequence[str]) -> str:
@@ -179,17 +181,19 @@ def _rows(curve_: Shapes, found: Sequence[Crossing]) -> Iterator[dict[str, objec
     edges = [0.0, *(crossing.m for crossing in found), np.inf]
     for index, crossing in enumerate(found):
         decided = _decided(curve_, crossing, edges[index], edges[index + 2])
-        yield common | {
-            "direction": str(crossing.direction),
-            "m": crossing.m,
-            "m_low": crossing.low,
-            "m_high": crossing.high,
-            "low_open": crossing.low_open,
-            "high_open": crossing.high_open,
-            "seen": crossing.seen,
-            "decided": decided,
-            "says": _crossing_in_words(crossing, decided),
-        }
+        yield (
+            common | _numbers(crossing) | {"decided": decided, "says": _crossing_in_words(crossing, decided)}
+        )
+
+
+def _numbers(crossing: Crossing) -> dict[str, object]:
+    ms = (crossing.m, crossing.low, crossing.high, crossing.below, crossing.above)
+    return dict(zip(_MS, (*ms, crossing.straight_low, crossing.straight_high), strict=True)) | {
+        "direction": str(crossing.direction),
+        "low_open": crossing.low_open,
+        "high_open": crossing.high_open,
+        "seen": crossing.seen,
+    }
 
 
 def _decided(curve_: Shapes, crossing: Crossing, left: float, right: float) -> bool:
@@ -201,25 +205,8 @@ def _decided(curve_: Shapes, crossing: Crossing, left: float, right: float) -> b
     return Verdict.HURTS in slow and Verdict.HELPS in fast
 
 
-def interval(crossing: Crossing) -> str:
-    """``96–180``, ``≤ 16 to 40`` or ``96 to ≥ 4096``: open where it leaves what was measured."""
-    return bounds(crossing.low, crossing.high, crossing.low_open, crossing.high_open)
-
-
-def bounds(low: float, high: float, low_open: bool, high_open: bool) -> str:
-    """The same, from its parts."""
-    between = " to " if low_open or high_open else "–"
-    return f"{'≤ ' if low_open else ''}{number(low)}{between}{'≥ ' if high_open else ''}{number(high)}"
-
-
-def number(m: float) -> str:
-    """An M: whole from 10 on."""
-    return f"{m:.0f}" if m >= 10 else f"{m:.2g}"
-
-
 def _crossing_in_words(crossing: Crossing, decided: bool) -> str:
-    turn = "faster" if crossing.direction is Direction.UP else "slower"
-    text = f"{turn} from M = {number(crossing.m)} on ({interval(crossing)})"
+    text = f"turns {TURNS[crossing.direction]} {crossing_in_words(crossing)}"
     return text if decided else f"{text}, but not beyond the margin on both sides"
 
 

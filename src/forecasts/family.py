@@ -11,7 +11,7 @@ import pandas as pd
 
 from src.forecasts.arms import Arms, kind_of, shapes_of
 from src.forecasts.costs import Array, Costs
-from src.forecasts.evidence.cells import OWN, SHAPE, weights
+from src.forecasts.evidence.cells import OWN, SHAPE, standard_errors, weights
 from src.forecasts.evidence.kernels import Switch, known_switch
 from src.forecasts.reach import Reach, Shape
 from src.forecasts.residuals import Correction, Labels, Points, Smoothness
@@ -38,7 +38,7 @@ class Reached(NamedTuple):
 class Family:
     """Devices of one kind, cells of one compile mode and dtype."""
 
-    cells: pd.DataFrame  # one row per device, kernel and shape; with `kernel`, `log`, `weight`
+    cells: pd.DataFrame  # one row per device, kernel and shape; with `kernel`, `log`, `weight`, `error`
     switches: dict[str, Switch] = field(default_factory=dict)  # by scheme
     smooth: Smoothness = field(default_factory=Smoothness)
     fitted: dict[tuple[str, str], Costs] = field(default_factory=dict)  # of the arms, what is known already
@@ -202,19 +202,18 @@ def _smoothness(rows: pd.DataFrame) -> Smoothness:
 
 
 def _one_each(cells: pd.DataFrame) -> pd.DataFrame:
-    rows = cells.assign(log=np.log(cells["speedup"]), weight=weights(cells), own=cells["source"] == OWN)
+    rows = cells.assign(
+        log=np.log(cells["speedup"]),
+        weight=weights(cells),
+        error=standard_errors(cells),
+        own=cells["source"] == OWN,
+    )
     key = ["device", "quant", *SHAPE]
     rows = rows[
         rows["own"] | ~rows.groupby(key)["own"].transform("any")
     ]  # what was measured here needs no other
-    kept = {
-        "dtype": "first",
-        "log": "median",
-        "baseline_ms": "median",
-        "treated_ms": "median",
-        "weight": "sum",
-        "own": "any",
-    }
+    kept = dict.fromkeys(["log", "baseline_ms", "treated_ms"], "median")
+    kept |= {"dtype": "first", "weight": "sum", "error": "max", "own": "any"}
     return rows.groupby(key, sort=False).agg(kept).reset_index()
 
 

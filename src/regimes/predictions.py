@@ -112,11 +112,11 @@ def foretold(forecaster: Forecaster, known: list[Rule], queries: list[Query]) ->
     found = forecaster(queries)
     matched = [_rule(forecaster, known, query) for query in queries]
     told = found["verdict"] != UNKNOWN
-    texts = [f"{r.quant} {r.verdict} {r.where}" if r else "" for r in matched]
+    texts = [rule.claim if rule else "" for rule in matched]
     found["rule"] = np.where(told, texts, "") if len(found) else []
     found["rule_cells"] = np.where(told, [r.cells if r else 0 for r in matched], 0) if len(found) else []
     right = [(r.right if r else 0) if known else 0 for r, known in zip(matched, told, strict=True)]
-    found["rule_right"] = pd.Series(right, dtype="Int64")  # empty: never tested
+    found["rule_right"] = pd.Series(right, dtype="Int64")  # empty: not tested
     return found
 
 

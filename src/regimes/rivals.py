@@ -10,7 +10,7 @@ import pandas as pd
 from src.forecasts.arms import shapes_of
 from src.forecasts.costs import Array
 from src.forecasts.evidence.kernels import roofline
-from src.regimes.rules import verdicts_of
+from src.regimes.boxes import verdicts_of
 
 SIDE = 1024  # torchao's benchmarks skip a layer with a shorter side
 Words = npt.NDArray[np.str_]

@@ -43,8 +43,10 @@ from src.report.runs.weighed import weighed_section
 from src.report.training.section import training_section
 
 REPORT_NAME = "report.html"
-_CLASSES = {"helps": "helps", "pays": "helps", "hurts": "hurts"}
-_TELLING = re.compile(r"\b(helps|pays|hurts|makes no difference|is inconclusive|stops paying|did not run)\b")
+_CLASSES = {"helps": "helps", "pays": "helps", "starts to pay": "helps", "hurts": "hurts"}
+_TELLING = re.compile(
+    r"\b(helps|pays|hurts|makes no difference|is inconclusive|starts to pay|stops paying|did not run)\b"
+)
 _HEADING = re.compile(r'<h2 id="([^"]*)"><a[^>]*>(.*?)</a></h2>')
 TABLES = (
     "verdicts.csv",

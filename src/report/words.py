@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import pandas as pd
 
 from src.analysis.baselines import faster_dtypes, fastest_modes
+from src.analysis.crossing_words import between, number
 from src.analysis.layer_rules import layer_rules
 from src.analysis.runs.frame import TRAINING, WEIGHTS, compared, devices, model_level
-from src.analysis.shapes import Case, bounds, number
+from src.analysis.shapes import Case
 from src.analysis.verdicts import not_run
 from src.config.lines import clipped
 from src.config.schema.model import PIPELINE
@@ -150,7 +151,7 @@ def _curves(quant: str, rows: pd.DataFrame) -> str:
     curves = rows.drop_duplicates(_CURVE)
     cases = Counter(curves["case"])
     told = []
-    for direction, says in (("up", "pays above"), ("down", "stops paying above")):
+    for direction, says in (("up", "starts to pay"), ("down", "stops paying")):
         crossing = rows[(rows["direction"] == direction) & rows["decided"].eq(True)]
         if len(crossing):
             count = len(crossing.drop_duplicates(_CURVE))
@@ -170,12 +171,12 @@ def _curves(quant: str, rows: pd.DataFrame) -> str:
 
 
 def _span(crossing: pd.DataFrame) -> str:
-    """The break-even M of one curve with its interval; of several all that their intervals span."""
+    """The measured M that one curve's break-even lies between; of several all that these span."""
     ends = crossing["m_low"].min(), crossing["m_high"].max()
-    told = bounds(*ends, bool(crossing["low_open"].any()), bool(crossing["high_open"].any()))
+    told = between(*ends, bool(crossing["low_open"].any()), bool(crossing["high_open"].any()))
     if len(crossing) == 1:
-        return f"M = {number(float(crossing['m'].iloc[0]))} ({told})"
-    return f"M = {told}, depending on K×N"
+        return f"{told}: {number(float(crossing['m'].iloc[0]))} if straight in between"
+    return f"{told}, depending on K×N"
 
 
 def _of(count: int, total: int) -> str:

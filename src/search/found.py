@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from src.analysis.breakeven import Crossing, Direction, crossings, curve
-from src.analysis.shapes import interval, number
+from src.analysis.crossing_words import TURNS, straight_of
 from src.search.axis import AxisSearch, Point
 
 _SPENT = "not looked further: the runs were spent"
@@ -24,13 +24,14 @@ class BreakEven:
     at: Crossing | None  # where the speedup itself crosses 1; None where holes leave too little to say
 
     def text(self, axis: str) -> str:
-        """``faster from M = 640 on (600–700): hurts up to 512, helps from 768``."""
-        turn = "faster" if self.direction is Direction.UP else "slower"
-        about = f" ≈ {number(self.at.m)} on ({interval(self.at)})" if self.at else " there on"
-        sides = f"{self.last.verdict} up to {self.last.value}, {self.first.verdict} from {self.first.value}"
+        """``turns faster between M = 512 (hurts) and 768 (helps): 640 (600–700) if straight in between``."""
+        ends = (
+            f"{axis} = {self.last.value} ({self.last.verdict}) and {self.first.value} ({self.first.verdict})"
+        )
         between = f", {self.undecided} measured between undecided" if self.undecided else ""
+        about = f": {straight_of(self.at)}" if self.at else ""
         coarse = "" if self.narrowed else f"; {_SPENT}"
-        return f"{turn} from {axis}{about}: {sides}{between}{coarse}"
+        return f"turns {TURNS[self.direction]} between {ends}{between}{about}{coarse}"
 
 
 def break_evens(search: AxisSearch) -> list[BreakEven]:

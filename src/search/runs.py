@@ -19,7 +19,10 @@ from src.statistics.speedup import Verdict
 
 FOLDER = "searches"  # of `outputs`
 STATE_NAME, TABLE_NAME = "search.json", "breakeven.csv"
-_COLUMNS = ("direction", "m", "m_low", "m_high", "last", "last_verdict", "first", "first_verdict")
+_COLUMNS = (
+    *("direction", "m", "m_low", "m_high", "straight_low", "straight_high"),
+    *("last", "last_verdict", "first", "first_verdict"),
+)
 _ASIDE = re.compile(r"(outputs|tracking|plan|rerun|launch)\b")  # overrides that ask no other question
 
 
@@ -124,7 +127,7 @@ class Notes:
 
 def _row(found: BreakEven) -> list[object]:
     at = found.at
-    where = [at.m, at.low, at.high] if at else ["", "", ""]
+    where = [at.m, at.low, at.high, at.straight_low, at.straight_high] if at else [""] * 5
     sides = [found.last.value, found.last.verdict, found.first.value, found.first.verdict]
     return [str(found.direction), *where, *sides, found.undecided, found.narrowed]
 

@@ -4,6 +4,7 @@ import io
 import re
 import sqlite3
 import sys
+from itertools import pairwise
 
 import pandas as pd
 import pytest
@@ -43,10 +44,7 @@ def test_the_words_say_what_was_measured(analysed):
     assert "int8wo hurts everywhere it was measured (0.57–0.59× in 4 runs)" in told
     assert "of the controls (quant=none) 4 of 4 came out neutral" in told
     assert "float8dq did not run (20 runs): needs compute capability >= 8.9" in told
-    assert (
-        re.search(r"int8dq pays above M = \d+ to \d+, depending on K×N", told)
-        or "int8dq pays above M" in told
-    )
+    assert re.search(r"int8dq starts to pay between M = \d+ and \d+, depending on K×N", told)
 
 
 def test_the_tables_hold_every_run(analysed):
@@ -63,8 +61,11 @@ def test_the_break_even_table_has_each_case(analysed):
     assert set(table["quant"]) == {"int8dq", "int8wo", "int4wo"}
     assert table.loc[table["quant"] == "int8wo", "case"].eq("hurts").all()
     crossing = table[table["m"].notna()]
-    assert (crossing["m_low"] <= crossing["m"]).all()
-    assert (crossing["m"] <= crossing["m_high"]).all()
+    rising = ["m_low", "m_below", "m", "m_above", "m_high"]
+    assert all((crossing[a] <= crossing[b]).all() for a, b in pairwise(rising))
+    assert {*crossing["m_low"], *crossing["m_high"]} <= {1, 16, 256, 4096}
+    straight = r"turns faster between M = \d+ and \d+: [\d.]+ \([\d.]+–[\d.]+\) if straight in between"
+    assert table["says"].str.match(straight).any()
     assert table["says"].str.contains("at every measured M \\(M = 1–4096\\)").any()
 
 

@@ -24,16 +24,23 @@ curves = st.lists(st.floats(-1, 1).filter(lambda y: abs(y) > 1e-3), min_size=2, 
 def test_a_power_law_crosses_where_it_was_made_to(at, slope, rising):
     (found,) = crossings(straight(at, slope if rising else -slope, 0.0))
     assert found.m == pytest.approx(at)
-    assert (found.low, found.high) == pytest.approx((at, at))
+    assert (found.straight_low, found.straight_high) == pytest.approx((at, at))
+    assert found.low <= found.below <= at * (1 + 1e-9)
+    assert at * (1 - 1e-9) <= found.above <= found.high
     assert found.direction is (Direction.UP if rising else Direction.DOWN)
     assert found.seen == 1.0
+
+
+def numbers(found: Crossing) -> list[float]:
+    names = ("low", "below", "straight_low", "m", "straight_high", "above", "high")
+    return [getattr(found, name) for name in names]
 
 
 @given(points=curves, factor=st.floats(0.01, 100))
 def test_scaling_m_scales_the_break_even(points, factor):
     scaled = Curve(points.m * factor, points.log_speedup, points.sigma)
     for a, b in zip(crossings(points, samples=50), crossings(scaled, samples=50), strict=True):
-        assert (b.m, b.low, b.high) == pytest.approx((a.m * factor, a.low * factor, a.high * factor))
+        assert numbers(b) == pytest.approx([each * factor for each in numbers(a)])
         assert (a.direction, a.low_open, a.high_open) == (b.direction, b.low_open, b.high_open)
 
 
@@ -52,7 +59,11 @@ def test_crossings_lie_between_neighbours_of_opposite_sign(points):
         left = np.searchsorted(points.m, found.m) - 1
         assert points.m[0] < found.m < points.m[-1]
         assert points.log_speedup[left] * points.log_speedup[left + 1] < 0
-        assert points.m[0] <= found.low <= found.high <= points.m[-1]
+        assert (found.below, found.above) == (points.m[left], points.m[left + 1])
+        assert points.m[0] <= found.low <= found.below < found.above <= found.high <= points.m[-1]
+        assert {found.low, found.high} <= set(points.m)
+        assert found.low <= found.straight_low * (1 + 1e-9)
+        assert found.straight_high * (1 - 1e-9) <= found.high
 
 
 @given(at=st.floats(20, 200), lift=st.floats(0.001, 0.1))
@@ -67,6 +78,7 @@ def test_a_faster_treatment_breaks_even_earlier(at, lift):
 @given(at=st.floats(30, 300), seed=st.integers(0, 1000))
 def test_wider_intervals_give_wider_break_evens(at, seed):
     (narrow,), (wide,) = (crossings(straight(at, 0.3, sigma), seed=seed) for sigma in (0.01, 0.05))
+    assert wide.straight_low <= narrow.straight_low < at < narrow.straight_high <= wide.straight_high
     assert wide.low <= narrow.low < at < narrow.high <= wide.high
 
 
@@ -77,7 +89,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
         seen = Curve(truth.m, truth.log_speedup + rng.normal(0, sigma, MS.size), truth.sigma)
         found = [c for c in crossings(seen, samples=400, seed=trial) if c.direction is Direction.UP]
         nearest = min(found, key=lambda c: abs(np.log(c.m / 50)))
-        hits += nearest.low <= 50 <= nearest.high
+        hits += nearest.straight_low <= 50 <= nearest.straight_high
     assert 0.90 <= hits / 200 <= 0.995
 
 
@@ -104,12 +116,46 @@ def test_break_evens_from_four_blocks_cover_as_often_as_they_say_where_the_error
         recorded, older = curve(MS, speedup, low, high, 0.95, error), curve(MS, speedup, low, high)
         for level in (0.95, 0.8):
             found = nearest(recorded, at, seed=trial, confidence=level)
-            hits[level] += found.low <= at <= found.high
+            hits[level] += found.straight_low <= at <= found.straight_high
         found = nearest(older, at, seed=trial)
-        hits["older"] += found.low <= at <= found.high
+        hits["older"] += found.straight_low <= at <= found.straight_high
     assert 0.92 <= hits[0.95] / trials <= 0.99  # by a normal with the error 0.89
     assert 0.74 <= hits[0.8] / trials <= 0.87  # by a normal with the interval's width 0.89
     assert 0.92 <= hits["older"] / trials <= 0.99
+
+
+def bent(at: float, power: float, ms=MS):
+    """A curve that rises through 1 at an M, steeply or flat there."""
+    away = np.log(ms / at)
+    return 0.1 * np.sign(away) * np.abs(away) ** power
+
+
+@given(
+    ms=st.lists(st.sampled_from(MS), min_size=2, max_size=7, unique=True).map(sorted),
+    at=st.floats(1.1, 4000), power=st.floats(0.2, 5), rising=st.booleans(), noise=st.integers(0, 10**6),
+)  # fmt: skip
+def test_whatever_a_curve_does_between_measured_m_its_break_even_lies_in_the_interval(
+    ms, at, power, rising, noise
+):
+    """If at each measured M the run is on the right side of 1."""
+    m, sign = np.array(ms), 1 if rising else -1
+    truth = sign * bent(at, power, m)
+    seen = truth + np.random.default_rng(noise).normal(0, 0.02, len(m))
+    assume(m[0] < at < m[-1] and (np.sign(seen) == np.sign(truth)).all())
+    (found,) = crossings(Curve(m, seen, np.full(len(m), 0.02)), samples=200)
+    assert found.low <= found.below <= at <= found.above <= found.high
+
+
+def test_a_bent_curve_is_where_the_interval_says_and_not_where_a_straight_line_does():
+    rng, sigma, hits = np.random.default_rng(3), 0.01, {"interval": 0, "straight": 0}
+    for trial in range(200):
+        at, power = np.exp(rng.uniform(1, 7)), rng.choice([0.3, 3])
+        seen = Curve(MS, bent(at, power) + rng.normal(0, sigma, MS.size), np.full(MS.size, sigma))
+        found = nearest(seen, at, seed=trial)
+        hits["interval"] += found.low <= at <= found.high
+        hits["straight"] += found.straight_low <= at <= found.straight_high
+    assert hits["interval"] / 200 >= 0.95
+    assert hits["straight"] < hits["interval"]
 
 
 def test_rows_with_and_without_a_recorded_error_make_one_curve():

@@ -60,8 +60,8 @@ def test_cases_that_no_axes_tell_are_counted(told):
      ((1.001, 0.999, 1.002), "neutral", "int8dq makes no difference at any measured M"),
      ((1.005, 1.2, 1.3), "faster", "is faster at every measured M, not always beyond the margin"),
      ((0.8, 0.9, 0.995), "slower", "is slower at every measured M, not always beyond the margin"),
-     ((0.8, 1.0, 1.25), "crosses", "int8dq pays above M = 16 (15–17) (1 K×N)"),
-     ((1.25, 1.0, 0.8), "crosses", "int8dq stops paying above M = 16 (15–17) (1 K×N)"),
+     ((0.8, 1.0, 1.25), "crosses", "int8dq starts to pay between M = 4 and 64: 16 if straight in between (1 K×N)"),
+     ((1.25, 1.0, 0.8), "crosses", "int8dq stops paying between M = 4 and 64: 16 if straight in between (1 K×N)"),
      ((0.8, 0.9, 1.005), "crosses", "int8dq crosses 1, but not beyond the margin on both sides")],
 )  # fmt: skip
 def test_each_case_of_a_curve_is_told(told, speedups, case, says):

@@ -225,9 +225,13 @@ def test_rules_are_few_and_say_their_evidence(h100):
 
 
 def test_a_forecast_names_the_rule_that_fired(h100):
-    (row,) = foretold(h100, known_rules(h100), [query(2048, 4096, 4096, device=H100)]).to_dict("records")
-    assert row["rule"].startswith("float8dq helps ")
-    assert row["rule_cells"] >= 2
+    asked = [query(2048, *sides, device=H100) for sides in ((5120, 13824), (4096, 4096))]
+    held, refuted = foretold(h100, known_rules(h100), asked).to_dict("records")
+    assert held["rule"].startswith("float8dq helps where ")
+    assert 2 <= held["rule_right"] <= held["rule_cells"]
+    assert refuted["rule"].startswith("float8dq has no one verdict where ")
+    assert refuted["rule"].endswith(": its test failed")
+    assert 2 * refuted["rule_right"] <= refuted["rule_cells"]
 
 
 def test_no_cells_no_forecasts():

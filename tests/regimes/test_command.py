@@ -48,7 +48,7 @@ def test_an_import_alone_foretells(tmp_path, shapes):
     assert list(found["verdict"]) == ["helps", "hurts", "unknown"]
     assert list(found["quant"]) == ["float8dq", "float8wo", "int8dq"]
     assert (found["low"].iloc[:2] < found["speedup"].iloc[:2]).all()
-    assert found["rule"].iloc[0].startswith("float8dq helps")
+    assert found["rule"].iloc[0].startswith("float8dq has no one verdict where K×N ≤ 9.44 M")
     assert "K=64 is more than 3 times beyond" in found["reason"].iloc[2]
     assert printed.startswith("note: no runs here yet; foretold from what was imported\n")
     assert "2048×4096×4096 float8dq: helps" in printed

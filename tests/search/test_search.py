@@ -225,7 +225,8 @@ def test_notes_and_break_evens_of_points_with_and_without_a_recorded_error(
     assert [point.get("error") for point in each["points"]] == 3 * [error if error == error else None]
     (found,) = break_evens(search.searches[0])
     assert found.at is not None
-    assert 64 < found.at.low < found.at.m < found.at.high < 256
+    assert (found.at.low, found.at.high) == (64, 256)
+    assert 64 < found.at.straight_low < found.at.m < found.at.straight_high < 256
 
 
 def test_searches_of_two_machines_in_one_outputs_are_two(tmp_path: Path) -> None:

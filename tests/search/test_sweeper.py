@@ -41,7 +41,7 @@ def test_it_finds_the_break_even_in_a_quarter_of_the_grids_runs_and_goes_on_wher
     assert found["direction"] == "up"
     assert int(found["last"]) < float(found["m"]) < int(found["first"])
     assert float(found["m"]) == pytest.approx(1000, rel=0.1)
-    assert found["says"].startswith("faster from K ≈ ")
+    assert found["says"].startswith("turns faster between K = ")
     assert never["says"].startswith("no crossing in range: hurts wherever measured (K = 256–8192")
     told = " ".join(done.stdout.split())
     assert "break-even along K" in told

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import yaml
 
@@ -91,10 +92,14 @@ def evenly(frame: pd.DataFrame, most: int) -> pd.DataFrame:
 def weights(frame: pd.DataFrame) -> "pd.Series[float]":
     """What a cell counts: own runs 1, published ones less, and less the larger its standard error is."""
     told = (frame["source"] == OWN).map({True: 1.0, False: PUBLISHED_WEIGHT})
-    low, high, recorded = (frame[name].to_numpy(dtype=np.float64) for name in ("low", "high", "error"))
-    error = np.nan_to_num(errors(np.log(low), np.log(high), recorded).error)
-    found: pd.Series[float] = told / (1 + (error / _NARROW) ** 2)
+    found: pd.Series[float] = told / (1 + (np.nan_to_num(standard_errors(frame)) / _NARROW) ** 2)
     return found
+
+
+def standard_errors(frame: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Of log speedups: of the record, else from the interval; not a number where a cell has neither."""
+    low, high, recorded = (frame[name].to_numpy(dtype=np.float64) for name in ("low", "high", "error"))
+    return errors(np.log(low), np.log(high), recorded).error
 
 
 @cache

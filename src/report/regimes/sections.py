@@ -13,7 +13,7 @@ from rich.text import Text
 
 from src.forecasts.forecast import UNKNOWN
 from src.regimes.regimes import Regimes
-from src.regimes.rules import Rule
+from src.regimes.rules import NO_VERDICT, Rule
 from src.regimes.trials import FITTED, Trial
 from src.report.regimes.attribution import attribution_section, attributions_in_words
 from src.report.regimes.models import models_in_words, models_section
@@ -87,9 +87,14 @@ def rules_in_words(rules: list[Rule]) -> Iterator[str]:
         shown = [rule for rule in of_place if not rule.is_refuted][:_MOST_RULES]
         left = f"; {len(of_place) - len(shown)} more in the report" if len(of_place) > len(shown) else ""
         yield f"Rules for one Linear on {device}, compile={mode}, {dtype}{left}:"
-        yield from (f"- {rule.text}." for rule in sorted(shown, key=lambda rule: -rule.speedup))
+        yield from (f"- {rule.text}." for rule in sorted(shown, key=_order))
     if len(places) > _MOST_PLACES:
         yield f"Rules for {len(places) - _MOST_PLACES} more devices, compile modes and dtypes: in the report"
+
+
+def _order(rule: Rule) -> tuple[bool, float]:
+    """Those that help first, those without a verdict last."""
+    return rule.is_mixed, -rule.speedup
 
 
 def _place(rule: Rule) -> tuple[str, str, str]:
@@ -123,10 +128,11 @@ def regimes_sections(found: Regimes) -> Iterator[str]:
         yield attribution_section(found.attributions)
     if found.rules:
         note = (
-            "A shallow tree over each scheme's cells. Bounds are the nearest values that were measured; the effect "
-            "is the median of the cells with the 5th and 95th percentile. "
+            "A shallow tree over each scheme's cells. A verdict is that of at least three quarters of them. Bounds "
+            "are the nearest values that were measured; the effect is the median of the cells with the 5th and 95th "
+            "percentile. "
         ) + " ".join(sampled(found))
-        yield section("Rules", note, rules_table(found))
+        yield section("Rules", note, rules_table(found.rules))
     if len(found.predictions):
         note = (
             f"Intervals hold 90 % of what they foretell; {UNKNOWN} says why. All of it is in predictions.csv."
@@ -159,6 +165,8 @@ def refused_in_words(sentences: list[str]) -> Iterator[str]:
 
 def _tested(row: dict[Hashable, Any]) -> str:
     """Of the rule beside a prediction."""
+    if NO_VERDICT in row["rule"] and pd.isna(row["rule_right"]):
+        return f"{row['rule_cells']} cells"
     if pd.isna(row["rule_right"]):
         return f"{row['rule_cells']} cells, not tested: one K × N"
     return f"right for {row['rule_right']} of {row['rule_cells']} cells"

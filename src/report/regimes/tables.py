@@ -8,13 +8,14 @@ import pandas as pd
 from src.forecasts.forecast import UNKNOWN
 from src.planning.teaching import sure_text
 from src.regimes.regimes import Regimes
+from src.regimes.rules import Rule
 from src.regimes.trials import Trial
 from src.report.graphics.markup import Cell, chip, number_cell, table, text_cell
 
 _MOST_SHOWN, _MOST_RULES = 200, 120  # predictions, and rules, in the report
 
 
-def rules_table(found: Regimes) -> str:
+def rules_table(rules: list[Rule]) -> str:
     """The rules, with the cells that each stands for."""
     heads = [
         "Device",
@@ -30,7 +31,7 @@ def rules_table(found: Regimes) -> str:
     rows = [
         [
             *map(text_cell, (rule.device, rule.compile, rule.quant, rule.where)),
-            Cell(chip(rule.verdict), rule.verdict),
+            _verdict(rule),
             Cell(
                 f"{rule.speedup:.2f}× <small>{rule.low:.2f}–{rule.high:.2f}</small>",
                 rule.speedup,
@@ -38,14 +39,19 @@ def rules_table(found: Regimes) -> str:
             ),
             number_cell(str(rule.cells), rule.cells),
             number_cell(str(rule.cells - rule.own), rule.cells - rule.own),
-            number_cell("not tested: one K × N", None)
+            number_cell(rule.tested, None)
             if rule.right is None
             else number_cell(f"{rule.right} of {rule.cells}", rule.right / rule.cells),
         ]
-        for rule in found.rules[:_MOST_RULES]
+        for rule in rules[:_MOST_RULES]
     ]
-    left = len(found.rules) - _MOST_RULES
+    left = len(rules) - _MOST_RULES
     return table(heads, rows) + (f'<p class="note">{left} more rules are left out.</p>' if left > 0 else "")
+
+
+def _verdict(rule: Rule) -> Cell:
+    """No verdict of a refuted rule, and why."""
+    return text_cell(f"none: {rule.doubt}") if rule.is_refuted else Cell(chip(rule.verdict), rule.verdict)
 
 
 def predictions_table(rows: pd.DataFrame) -> str:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from src.analysis.breakeven import Crossing
+from src.analysis.crossing_words import crossing_in_words
 from src.analysis.runs.frame import Plain, plain
-from src.analysis.shapes import Shapes, interval, number
+from src.analysis.shapes import Shapes
 from src.analysis.verdicts import (
     decibels,
     interval_text,
@@ -130,7 +132,8 @@ def _add_curve(figure: Figure, curve: Shapes, line: Line) -> None:
     figure.add_scatter(
         x=[crossing.m for crossing in found], y=[1.0] * len(found), mode="markers",
         marker={"color": "white", "size": 9, "line": {"color": line.colour, "width": 2}},
-        customdata=[f"{name} breaks even at M = {number(c.m)} ({interval(c)})" for c in found],
+        error_x=_reach(found, line.colour),
+        customdata=[f"{name} breaks even {crossing_in_words(crossing)}" for crossing in found],
     )  # fmt: skip
 
 
@@ -145,6 +148,11 @@ def speedup_axis(span: Range) -> dict[str, Any]:
         "tickvals": ticks,
         "ticktext": [f"{tick:g}×" for tick in ticks],
     }
+
+
+def _reach(found: list[Crossing], colour: str) -> dict[str, Any]:
+    """From where to where along M each break-even may lie."""
+    return {"low": [each.low for each in found], "high": [each.high for each in found], "color": colour}
 
 
 def _ends(rows: pd.DataFrame, colour: str) -> dict[str, Any]:

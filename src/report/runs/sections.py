@@ -100,9 +100,9 @@ def breakeven_section(runs: pd.DataFrame, breakeven: pd.DataFrame, filters: Filt
         why = _NO_CURVES if len(layer_level(runs)) else _LINEAR_RUNS
         return section("Break-even shapes", "", empty(*why))
     note = (
-        "The M at which the speedup of one Linear crosses 1, interpolated between measured M in log-log, with the "
-        "interval that the runs' own intervals leave it. ≤ and ≥: it reaches beyond what was measured. All of it: "
-        "breakeven.csv."
+        "Between which measured M the speedup of one Linear crosses 1, by the runs' intervals. ≤ and ≥: perhaps "
+        "beyond what was measured. The small numbers would hold if the speedup were straight in between (log-log); "
+        "what it does there nobody measured. All of it: breakeven.csv."
     )
     return section("Break-even shapes", note, breakeven_html(breakeven, filters))
 
@@ -130,7 +130,8 @@ def curves_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
         body += f"<h3>{escape(f'compile={mode}{on}')}</h3>{grid(plots)}"
     note = (
         "One Linear y[M, N] = x[M, K] W[N, K]ᵀ. Coloured bands are the runs' intervals, the grey band is "
-        f"±{margin:.0%}, open circles are break-evens. One scale per device and compile mode."
+        f"±{margin:.0%}. An open circle is where a straight line between two measured M breaks even, its bar from "
+        "where to where the break-even may lie. One scale per device and compile mode."
     )
     left = int(number.max()) + 1 - most
     note += f" {left:,} more K×N, compile modes and devices in the break-even table." if left > 0 else ""

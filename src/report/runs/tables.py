@@ -7,8 +7,8 @@ from html import escape
 import numpy as np
 import pandas as pd
 
+from src.analysis.crossing_words import in_row
 from src.analysis.runs.frame import Plain, plain
-from src.analysis.shapes import bounds, number
 from src.analysis.verdicts import (
     IMAGE_QUALITY,
     decibels,
@@ -185,8 +185,9 @@ def _best(row: Plain) -> Cell:
 def _breakeven_m(row: Plain) -> Cell:
     if pd.isna(row["m"]):
         return Cell("", None, number=True)
-    span = bounds(row["m_low"], row["m_high"], row["low_open"], row["high_open"])
-    return Cell(f"{number(row['m'])} <small>{span}</small>", float(row["m"]), number=True)
+    span, line = in_row(row)
+    told = f'<span class="part">{span}</span> <small class="part">{line}</small>'
+    return Cell(told, float(row["m"]), number=True)
 
 
 def _does(row: Plain) -> str:
