@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _LONGEST_S = 1800.0  # after that the rules are not asked any longer
 _ASKING = 5.0  # times as long as asking the rules took, a round takes at least
+_LAST_ASKING = 0.1  # of the budget: so long the rules may be asked once more when its time is up
 _SHARED = 2 * SMALLEST  # runs of a round at least, where their process begins and ends with an equal pair
 
 Ask = Callable[[], list[Prospect] | None]  # None: the rules could not be asked
@@ -109,11 +110,10 @@ class Budget:
         ]
 
     def _is_over(self, records: Mapping[int, Record]) -> bool:
-        """Whether there is nothing to ask for: no run is left, or neither one nor the asking fits."""
+        """Whether there is nothing to ask for: no run is left, or none fits and asking takes too long."""
         to_come = self._to_come(records)
-        return not to_come or not (
-            self._asking_s <= self.left_s or any(self.fits([index]) for index in to_come)
-        )
+        asking_fits = self._asking_s <= max(self.left_s, _LAST_ASKING * self.most_s)
+        return not to_come or not (asking_fits or any(self.fits([index]) for index in to_come))
 
     def _next(self, records: Mapping[int, Record], groups: Sequence[str | None]) -> list[int]:
         lessons = [each.lesson(group or "") for each, group in zip(self.prospects, groups, strict=True)]

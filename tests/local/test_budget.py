@@ -237,6 +237,9 @@ def test_the_rules_are_not_asked_again_where_neither_that_nor_a_run_fits() -> No
     started(machine, most_s=50.0)
     assert machine.asked == 1
     assert machine.now_s <= 50
+    machine = Machine(unsure(40), takes_s=25.0, asking_s=4.0)  # that is less than a tenth of the budget
+    started(machine, most_s=50.0)
+    assert machine.asked == 2
     machine = Machine(unsure(2), takes_s=10.0, asking_s=8.0)  # all are measured
     started(machine, most_s=500.0)
     assert machine.asked == 1
