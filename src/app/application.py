@@ -37,7 +37,6 @@ FAILED, WRONG, INTERRUPTED = 1, 2, 130  # exit statuses
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no bugs of ours
 
 Task = Callable[[DictConfig], int]
-_Attempt = DictConfig | Exception | None  # what composing gave; None: it was not tried
 
 
 def main(config_name: str, task: Task, argv: Sequence[str] | None = None, *, prog: str) -> int:
@@ -130,37 +129,38 @@ class Application(CommandLine):
         with explained():
             parsed = OverridesParser.create(self.loader).parse_overrides(self.overrides)
             refuse_several(parsed)
-            likely = self._likely(parsed)
-            hydra = likely.hydra if isinstance(likely, DictConfig) else self._head(parsed)
-            swept = OmegaConf.select(hydra, "sweeper.params") or {}
-            several = (
-                swept or _is_a(hydra.launcher, ClusterConf, PoolConf) or _is_a(hydra.sweeper, SearchConf)
-            )
-            usual = RunMode.MULTIRUN if several else RunMode.RUN
-            asked_mode = RunMode.RUN if self.args.run else hydra.mode or usual
-        if not self.args.multirun and asked_mode is RunMode.RUN:
-            return self._run(likely)
-        params = [f"{key}={value}" for key, value in swept.items()]
-        return self._multirun(parsed, params, None if swept or not self.args.multirun else likely)
+            hydra = self._head(parsed)
+            mode = self._mode(hydra)
+        if mode is RunMode.RUN:
+            return self._run()
+        return self._multirun(parsed, hydra)
 
-    def _likely(self, parsed: Sequence[Override]) -> _Attempt:
-        """The configuration if it is what the flags say and no sweep file has parameters: composing takes 0.1 s."""
-        if any(override.key_or_group == "sweeps" for override in parsed):
-            return None
-        try:
-            return self._master(parsed, []) if self.args.multirun else self.compose()
-        except Exception as error:
-            return error
+    def _mode(self, hydra: DictConfig | None) -> RunMode:
+        """A multirun where asked for, or where a sweep file, the launcher or the sweeper are for several runs."""
+        if self.args.multirun:
+            return RunMode.MULTIRUN
+        if self.args.run or hydra is None:
+            return RunMode.RUN
+        several = (
+            _params(hydra) or _is_a(hydra.launcher, ClusterConf, PoolConf) or _is_a(hydra.sweeper, SearchConf)
+        )
+        mode: RunMode = hydra.mode or (RunMode.MULTIRUN if several else RunMode.RUN)
+        return mode
 
-    def _head(self, parsed: Sequence[Override]) -> DictConfig:
-        """Hydra's own settings: of the primary config, the command line and the sweep file."""
+    def _head(self, parsed: Sequence[Override]) -> DictConfig | None:
+        """Hydra's own settings, of the primary config, the command line and the sweep file.
+
+        None where nobody speaks of them but conf/, for which a run is a single one: composing takes 0.1 s.
+        """
         head = [str(o.input_line) for o in parsed if o.is_hydra_override() or o.key_or_group == "sweeps"]
+        if not (head or self.args.config_name or self.args.config_path or self.args.config_dir):
+            return None
         config: DictConfig = self.hydra.compose_config(self.config_name, head, RunMode.MULTIRUN).hydra
         return config
 
-    def _run(self, likely: _Attempt) -> int:
+    def _run(self) -> int:
         with explained():
-            config = self.compose() if likely is None else _successful(likely)
+            config = self.compose()
             config.hydra.mode = RunMode.RUN
             check(config)
             context = HydraContext(config_loader=self.loader, callbacks=Callbacks(config))
@@ -177,10 +177,10 @@ class Application(CommandLine):
         context.callbacks.on_run_end(config=config, config_name=self.config_name, job_return=done)
         return _status(done)
 
-    def _multirun(self, parsed: Sequence[Override], params: Sequence[str], likely: _Attempt) -> int:
+    def _multirun(self, parsed: Sequence[Override], hydra: DictConfig | None) -> int:
         with explained():
             self.loader.validate_sweep_overrides_legal(list(parsed), RunMode.MULTIRUN, from_shell=True)
-            config = self._master(parsed, params) if likely is None else _successful(likely)
+            config = self._master(parsed, _params(hydra))
             context = HydraContext(config_loader=self.loader, callbacks=Callbacks(config))
             context.callbacks.on_multirun_start(config=config, config_name=self.config_name)
             HydraConfig.instance().set_config(config)
@@ -207,10 +207,10 @@ class Application(CommandLine):
         return config
 
 
-def _successful(attempt: DictConfig | Exception) -> DictConfig:
-    if isinstance(attempt, Exception):
-        raise attempt
-    return attempt
+def _params(hydra: DictConfig | None) -> list[str]:
+    """What a sweep file sweeps over, as overrides."""
+    swept = (hydra and OmegaConf.select(hydra, "sweeper.params")) or {}
+    return [f"{key}={value}" for key, value in swept.items()]
 
 
 def _is_a(chosen: DictConfig, *kinds: type) -> bool:

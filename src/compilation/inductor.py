@@ -72,6 +72,13 @@ def options_of_mode(mode: str | None) -> dict[str, Any]:
     return dict(torch._inductor.list_mode_options(mode)) if mode else {}
 
 
+def uses_cuda_graphs(conf: CompileConf) -> bool:
+    """Whether the compile mode, or an option given beside it, turns CUDA graphs on."""
+    if conf.scope == "none" or conf.backend != "inductor":
+        return False
+    return bool((options_of_mode(conf.mode) | conf.options).get("triton.cudagraphs"))
+
+
 def options_in_effect() -> dict[str, Any]:
     """The options that are not what they were when this module was imported, for the record."""
     now = config.get_config_copy()

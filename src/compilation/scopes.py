@@ -114,6 +114,16 @@ def graph_break_reasons() -> dict[str, int]:
     return dict(found)
 
 
+def compiled_by_now(before: CompilerCounts) -> Compiled:
+    """What the compiler did for a run whose rounds are over.
+
+    Args:
+        before: its counts when they began.
+    """
+    counts = compiler_counts()
+    return Compiled(counts, graph_break_reasons(), counts.since(before).graphs)
+
+
 @contextmanager
 def compiler_options(conf: CompileConf, quant: QuantConf | None = None, kind: str = "") -> Iterator[None]:
     """Inductor options of the run, the same for both arms, and room for both arms' graphs: see `asked_options`."""

@@ -184,6 +184,10 @@ class SweepProgress:
         self.done += 1
         self.console.print(f"[{self.done}/{self.runs}] {label or self._label}: {text}", soft_wrap=True)
 
+    def reorder(self, order: Sequence[int]) -> None:
+        """The runs are started in this order."""
+        self.guesses_s = [self.guesses_s[index] for index in order]
+
     def expect(self, guesses_s: Sequence[float], most_s: float) -> None:
         """What comes next of a sweep that chooses as it goes, and in how many seconds it ends.
 

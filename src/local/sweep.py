@@ -1,7 +1,7 @@
 """A sweep on this machine: its opening, the order of its runs, each isolated from the others, and its end."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,13 @@ from src.launching.preparation import new_sweep
 from src.launching.progress import SweepProgress, endings, label
 from src.launching.publication import SweepPublisher
 from src.launching.repetition import processes_of
-from src.local.budget import budget_of, groups_within, noted
+from src.local.budget import Budget, budget_of, groups_within, noted
 from src.local.compilers import Compilers, to_compile
 from src.local.devices import Devices
 from src.local.runs import Runs
 from src.local.server import preloaded, prepared
 from src.local.sharing.group import FOLDER, Group
-from src.local.sharing.grouping import brought_together, in_the_same_rounds, keys_of
+from src.local.sharing.grouping import Keys, brought_together, in_the_same_rounds, keys_of
 from src.planning.hours import guess_s
 from src.processes.isolated import Preloaded
 from src.records.record import RECORD_NAME
@@ -103,18 +103,11 @@ class LocalSweep:
                 if self.publisher.trouble:  # said again at the end; now it can still be mended
                     progress.say(f"warning: {self.publisher.trouble}")
                 shares, rounds = keys_of(self.configs, self.devices.settled, self.outputs)
-                for number, indexes in enumerate(self._groups(shares, progress), start=1):
-                    if len(indexes) == 1:
-                        self.runs.run_or_skip(indexes[0], progress, self.server)
-                    else:
-                        group = Group(
-                            self.server,
-                            self.execute,
-                            self.folder / FOLDER,
-                            f"{self.sweep}-{number}",
-                            len(indexes),
-                        )
-                        self._run_group(group, in_the_same_rounds(indexes, rounds), progress)
+                budget = budget_of(self.configs, self.foretell, self.server, self.folder)
+                if budget is None:
+                    self._run_all(brought_together(shares), rounds, progress)
+                else:
+                    self._run_within(budget, shares, rounds, progress)
             except KeyboardInterrupt:
                 self._last_words = self._stopped()
                 raise
@@ -130,24 +123,38 @@ class LocalSweep:
         """Where a run's record lies; the sweep's folder for one that was left to the forecast."""
         return self.runs.folder(index) if index in self.runs.records else self.folder
 
-    def _groups(self, shares: Sequence[str | None], progress: SweepProgress) -> Iterator[list[int]]:
-        """The runs in the order in which they are started, those together that share a process."""
-        budget = budget_of(self.configs, self.foretell, self.server, self.folder)
-        if budget is None:
-            groups = brought_together(shares)
-            order = [index for indexes in groups for index in indexes]
-            in_order, guesses_s = [self.configs[index] for index in order], list(progress.guesses_s)
-            self.compilers.give(to_compile(in_order, self.devices, self.outputs, self.sweep))
-            progress.guesses_s = [guesses_s[index] for index in order]
-            yield from groups
-            return
-        yield from groups_within(budget, self.runs.records, shares, progress)
+    def _run_all(self, groups: Sequence[list[int]], rounds: Keys, progress: SweepProgress) -> None:
+        """Every run, those of a group in one process; the arms of the next ones are compiled meanwhile."""
+        order = [index for indexes in groups for index in indexes]
+        in_order = [self.configs[index] for index in order]
+        self.compilers.give(to_compile(in_order, self.devices, self.outputs, self.sweep))
+        progress.reorder(order)
+        for number, indexes in enumerate(groups, start=1):
+            self._run_group(number, in_the_same_rounds(indexes, rounds), progress)
+
+    def _run_within(self, budget: Budget, shares: Keys, rounds: Keys, progress: SweepProgress) -> None:
+        """What teaches most, while there is time; what is left to the forecast is written down."""
+        records = self.runs.records
+        for number, indexes in enumerate(groups_within(budget, records, shares, progress), start=1):
+            self._run_group(number, in_the_same_rounds(indexes, rounds), progress)
         self._last_words = noted(
-            budget, self.configs, self.runs.records, lambda index: self.runs.key(index)[0], self.folder
+            budget, self.configs, records, lambda index: self.runs.key(index)[0], self.folder
         )
 
-    def _run_group(self, group: Group, batches: Sequence[Sequence[int]], progress: SweepProgress) -> None:
-        """Runs that share a process; those whose verdicts are withheld at its end are measured again without it."""
+    def _run_group(self, number: int, batches: Sequence[Sequence[int]], progress: SweepProgress) -> None:
+        """Runs that share a process; those whose verdicts are withheld at its end are measured again without it.
+
+        Args:
+            number: of the group in the sweep.
+            batches: the runs, those together that share rounds; a single one shares nothing.
+            progress: hears of all.
+        """
+        everyone = [index for batch in batches for index in batch]
+        if len(everyone) == 1:
+            self.runs.run_or_skip(everyone[0], progress, self.server)
+            return
+        name = f"{self.sweep}-{number}"
+        group = Group(self.server, self.execute, self.folder / FOLDER, name, len(everyone))
         try:
             for batch in batches:
                 if len(batch) == 1:
@@ -155,7 +162,6 @@ class LocalSweep:
                 else:
                     self._run_together(batch, progress, group)
             doubt = group.last_place(progress.phase)
-            everyone = [index for batch in batches for index in batch]
             doubted = [index for index in everyone if doubt and self.runs.folder(index) in group.taken]
         finally:
             group.close()

@@ -6,7 +6,7 @@ followed by its mirror image, so that what drifts through a round adds to a rati
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from src.config.schema.measure import MeasureConf
 from src.devices.device import Device
@@ -16,12 +16,11 @@ from src.measurement.paired import (
     Conditions,
     begin,
     disturbances,
-    must_retake,
     note_late,
     warm_up,
 )
-from src.measurement.rounds import Pair, Round, Rounds, estimate_speedup
-from src.statistics.stopping import StopRule
+from src.measurement.rounds import Pair, Round, Rounds
+from src.measurement.until_known import UntilKnown
 from src.timers.timer import Call, RoundTimer
 
 
@@ -36,36 +35,18 @@ def balanced_order(arms: int, index: int) -> list[int]:
     return row[::-1] if index % 2 else row
 
 
-@dataclass
+@dataclass(frozen=True)
 class Contender:
     """A treated arm among several, with the rounds that are its own and the end of them."""
 
     call: Call
     calls: int  # per round
-    rounds: Rounds
-    conf: MeasureConf
-    rule: StopRule = field(init=False)
-    look: int = field(init=False)
+    counting: UntilKnown
 
-    def __post_init__(self) -> None:
-        conf = self.conf
-        self.rule = StopRule(
-            conf.min_pairs, conf.max_pairs, conf.target_ci_width, conf.budget_s, conf.margin, conf.clear_width
-        )
-        self.look = self.rule.next_look(0)
-
-    def take(self, pair: Pair, seconds: float) -> None:
-        """Count a pair that took so long, and decide whether it was the last one."""
-        rounds = self.rounds
-        rounds.seconds += seconds
-        if must_retake(pair, rounds, budget_left=rounds.seconds < self.conf.budget_s):
-            return
-        rounds.count(pair)
-        pairs, estimate = len(rounds.order), None
-        if pairs >= self.look:
-            estimate = estimate_speedup(rounds.against_fastest(), self.conf)
-            self.look = self.rule.next_look(pairs)
-        rounds.stop_reason = self.rule.decide(pairs, rounds.seconds, estimate) or ""
+    @property
+    def rounds(self) -> Rounds:
+        """Its own."""
+        return self.counting.rounds
 
 
 @dataclass
@@ -121,14 +102,15 @@ class _Joint:
         taken = self._round(self.contenders)
         return taken.pair(1, range(2, len(taken.rounds)))
 
-    def measure(self) -> None:
+    def until_all_are_known(self) -> None:
         """Count pairs; a contender whose ratio is known well enough drops out."""
         while open_ := [each for each in self.contenders if not each.rounds.stop_reason]:
             taken = self._round(open_)
             others = range(1 + len(open_), len(taken.rounds))
             shared_s = taken.seconds[0] + sum(taken.seconds[other] for other in others)
             for arm, each in enumerate(open_, start=1):
-                each.take(taken.pair(arm, others), shared_s + taken.seconds[arm])
+                seconds = each.rounds.seconds + (shared_s + taken.seconds[arm])
+                each.counting.take(taken.pair(arm, others), seconds)
 
     def _round(self, open_: Sequence[Contender]) -> _Taken:
         """One of each arm, in the order that is next."""
@@ -170,12 +152,14 @@ def measure_jointly(
         return call, timer.calls_for(call, conf.min_round_ms)
 
     first, beside = sized(baseline), {name: sized(call) for name, call in (others or {}).items()}
-    contenders = [Contender(*sized(call), own, conf) for call, own in zip(treated, rounds, strict=True)]
+    contenders = [
+        Contender(*sized(call), UntilKnown(own, conf)) for call, own in zip(treated, rounds, strict=True)
+    ]
     joint = _Joint(timer, conditions.monitor, first, contenders, beside)
     joint.begin()
     pairs = warm_up(joint.warm_up, started + conf.max_warmup_s * (1 + len(contenders)) / 2)
     with disturbances(rounds, timer):
-        joint.measure()
+        joint.until_all_are_known()
     for each in contenders:
         each.rounds.warmup_pairs = pairs
         note_late(each.rounds, timer, (baseline, each.call, *(others or {}).values()))

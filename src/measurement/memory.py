@@ -110,6 +110,13 @@ def peak_memory(device: Device) -> Iterator[Peaks]:
         peaks.gib = meter.read()
 
 
+def give_back(device: Device) -> None:
+    """Throw away what nobody holds any more, and what the allocator keeps of it."""
+    gc.collect()
+    if device.kind == "cuda":
+        torch.cuda.empty_cache()
+
+
 def held_bytes(kind: str) -> int:
     """What this process holds now, of a kind of device: allocated on CUDA, resident on a CPU."""
     if kind == "cuda":

@@ -14,14 +14,11 @@ from src.config.schema.measure import MeasureConf
 from src.devices.device import Device
 from src.devices.monitor import Blind, Monitor
 from src.measurement.rounds import Other, Pair, Round, Rounds, estimate_speedup, rounds_in_turn
-from src.outcomes import RunEndedError
-from src.records.record import Outcome
+from src.measurement.until_known import CLOCK_FAULTS, UntilKnown, must_retake
 from src.statistics.bootstrap import MIN_PAIRS
-from src.statistics.stopping import LOOK_GROWTH, StopReason, StopRule, is_clear
+from src.statistics.stopping import LOOK_GROWTH, StopReason, is_clear
 from src.statistics.warmup import warmed_up
 from src.timers.timer import Call, RoundTimer
-
-_CLOCK_FAULTS = 8  # rounds whose time cannot be right, before the run is given up
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ def measure_interleaved(
     begin(rounds, timer, (calls[0], calls[1]), dict(zip(others, calls[2:], strict=True)))
     rounds.warmup_pairs = warm_up(arms.pair, started + conf.max_warmup_s)
     with disturbances([rounds], timer):
-        _measure(arms, rounds, conf)
+        _until_known(arms, UntilKnown(rounds, conf))
     note_late(rounds, timer, (baseline, treated, *others.values()))
     return rounds
 
@@ -136,25 +133,12 @@ def disturbances(measured: Iterable[Rounds], timer: RoundTimer) -> Iterator[None
         rounds.page_faults, rounds.recompiles, rounds.calls = found
 
 
-def _measure(arms: Arms, rounds: Rounds, conf: MeasureConf) -> None:
-    """Count pairs until the stop rule ends it."""
-    rule = StopRule(
-        conf.min_pairs, conf.max_pairs, conf.target_ci_width, conf.budget_s, conf.margin, conf.clear_width
-    )
+def _until_known(arms: Arms, counting: UntilKnown) -> None:
+    """Pairs of all arms, until the ratio is known well enough or the budget is spent."""
     started = time.perf_counter()
-    look = rule.next_look(0)
-    while not rounds.stop_reason:
-        pair = arms.pair(len(rounds.order))
-        elapsed_s = time.perf_counter() - started
-        rounds.seconds = elapsed_s
-        if must_retake(pair, rounds, budget_left=elapsed_s < conf.budget_s):
-            continue
-        rounds.count(pair)
-        pairs, estimate = len(rounds.order), None
-        if pairs >= look:
-            estimate = estimate_speedup(rounds.against_fastest(), conf)
-            look = rule.next_look(pairs)
-        rounds.stop_reason = rule.decide(pairs, elapsed_s, estimate) or ""
+    while not counting.rounds.stop_reason:
+        pair = arms.pair(len(counting.rounds.order))
+        counting.take(pair, time.perf_counter() - started)
 
 
 def measure_alone(
@@ -178,13 +162,13 @@ def measure_alone(
     begin(rounds, timer, (calls, calls), {})
     warm_up(arms.single, started + conf.max_warmup_s / 2)
     with disturbances([rounds], timer):
-        _measure_alone(arms, rounds, conf, against)
+        _until_clear(arms, rounds, conf, against)
     rounds.late_calls = (timer.late_calls(call),) * 2
     return rounds
 
 
-def _measure_alone(arms: Arms, rounds: Rounds, conf: MeasureConf, against: Rounds | None) -> None:
-    """Count rounds of the baseline, until the verdict is clear or half the budget is spent."""
+def _until_clear(arms: Arms, rounds: Rounds, conf: MeasureConf, against: Rounds | None) -> None:
+    """Rounds of the baseline until the verdict is clear, or half the budget is spent."""
     started, look = time.perf_counter(), MIN_PAIRS
     while len(rounds.order) < conf.min_pairs or (
         len(rounds.order) < conf.max_pairs and time.perf_counter() - started < conf.budget_s / 2
@@ -213,24 +197,6 @@ def page_faults() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
-def must_retake(pair: Pair, rounds: Rounds, *, budget_left: bool) -> bool:
-    """Set a pair aside that says nothing of the arms; a throttled one is counted once the budget is spent."""
-    if pair.clock_failed:
-        rounds.set_aside(pair, "clock")
-        if sum(aside["why"] == "clock" for aside in rounds.retaken) >= _CLOCK_FAULTS:
-            raise RunEndedError(
-                Outcome.FAILED,
-                f"the clock gave {pair.baseline.ms:g} and {pair.treated.ms:g} ms for a pair of rounds, "
-                f"{_CLOCK_FAULTS} such pairs in all: times must be finite and positive",
-                "look at the machine's clock source; a longer measure.min_round_ms",
-            )
-        return True
-    if pair.throttled and budget_left:
-        rounds.set_aside(pair, f"throttled: {', '.join(pair.throttled)}")
-        return True
-    return False
-
-
 def warm_up(pair: Callable[[int], Pair], until_s: float) -> int:
     """Run pairs until all arms are steady or the time is up; returns how many were run.
 
@@ -239,7 +205,7 @@ def warm_up(pair: Callable[[int], Pair], until_s: float) -> int:
     """
     series: list[list[float]] = []  # of each pair, the arms' times
     faults = 0
-    while time.perf_counter() < until_s and faults < _CLOCK_FAULTS:
+    while time.perf_counter() < until_s and faults < CLOCK_FAULTS:
         taken = pair(len(series))
         if taken.clock_failed:
             faults += 1

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -164,6 +163,19 @@ class Rounds:
         name = self.fastest_other()
         return self if name is None else self.against(name, called)
 
+    def _append(self, alone: "Rounds", name: str, before: int) -> None:
+        """Add what was seen beside the rounds of one arm, measured after so many rounds of others, under its name."""
+        self.seconds += alone.seconds
+        self.recompiles += alone.recompiles
+        self.page_faults += alone.page_faults
+        self.calls += alone.calls
+        columns = {key.partition("/")[::2]: column for key, column in alone.states.items()}
+        self.states |= {
+            f"{name}/{state}": each for (arm, state), each in columns.items() if arm == "baseline"
+        }
+        self.retaken += [aside | {"place": before + aside["place"]} for aside in alone.retaken]
+        self.throttled |= {before + place: why for place, why in alone.throttled.items()}
+
     def state_medians(self) -> dict[str, float]:
         """The median of each state over the rounds, e.g. ``treated/sm_mhz``."""
         known = {name: [v for v in column if v is not None] for name, column in self.states.items()}
@@ -182,8 +194,6 @@ def rounds_in_turn(
         dtype: of the baseline, where it is not the run's own.
     """
     others = others or {}
-    arms = {"baseline": baseline, "treated": treated, **others}
-    lengths = [len(each.baseline_ms) for each in arms.values()]
     found = Rounds(
         baseline_ms=baseline.baseline_ms,
         treated_ms=treated.baseline_ms,
@@ -198,20 +208,10 @@ def rounds_in_turn(
         },
         baseline=dtype,
     )
-    for (name, each), before in zip(arms.items(), accumulate(lengths, initial=0), strict=False):
-        found.seconds += each.seconds
-        found.recompiles += each.recompiles
-        found.page_faults += each.page_faults
-        found.calls += each.calls
-        found.states |= {
-            f"{name}/{state}": column
-            for (arm, _, state), column in (
-                (key.partition("/"), column) for key, column in each.states.items()
-            )
-            if arm == "baseline"
-        }
-        found.retaken += [aside | {"place": before + aside["place"]} for aside in each.retaken]
-        found.throttled |= {before + place: why for place, why in each.throttled.items()}
+    before = 0
+    for name, each in {"baseline": baseline, "treated": treated, **others}.items():
+        found._append(each, name, before)
+        before += len(each.baseline_ms)
     return found
 
 

@@ -3,20 +3,18 @@
 They must come out equal, or something in the process is not as it should be.
 """
 
-from dataclasses import asdict
-
 import torch
 
 from src.compilation.scopes import compiler_options
 from src.context import RunContext
-from src.measurement.paired import measure_interleaved
-from src.measurement.rounds import Rounds, estimate_speedup
+from src.measurement.rounds import estimate_speedup
 from src.outcomes import unsupported
-from src.records.record import Outcome, write_json
+from src.records.record import Outcome
 from src.statistics.speedup import SpeedupEstimate, Verdict
 from src.tasks.arms.arm import prepare
 from src.tasks.arms.ceilings import note_ceilings
-from src.tasks.arms.timing import Timed, conditions, watched
+from src.tasks.arms.loops import alternate, watched_run
+from src.tasks.arms.timing import Timed
 from src.tasks.arms.untreated import Untreated, untreated
 from src.tasks.conclusions.conclusion import conclude
 from src.tasks.conclusions.metrics import latency_metrics
@@ -33,11 +31,11 @@ def measure_equal_pair(run: RunContext) -> None:
     """
     note_ceilings(run)
     with compiler_options(run.cfg.compile, run.cfg.quant, run.device.kind):
-        arms = untreated(run)
-        if not arms.together:
+        given = untreated(run)
+        if not given.arms.together:
             raise unsupported("there is no memory for a second copy beside the baseline")
         for number in range(1, _TRIES + 1):
-            estimate = _measure(arms, run, number)
+            estimate = _measure(given, run, number)
             if came_out_equal(estimate, run.record.verdict, run.cfg.measure.margin):
                 run.record.details["equal"] = True
                 break
@@ -54,24 +52,11 @@ def came_out_equal(estimate: SpeedupEstimate, verdict: str | None, margin: float
     return verdict == Verdict.NEUTRAL or (narrow and estimate.ci_low <= 1 <= estimate.ci_high)
 
 
-def _measure(arms: Untreated, run: RunContext, number: int) -> SpeedupEstimate:
-    twin = prepare("treated", arms.second(run), run)
-    rounds, baseline = Rounds(), arms.baseline
-    with (
-        watched(run.device, lambda: [baseline.call(), twin.call()], run.compilers) as watch,
-        run.phase("measure"),
-    ):
-        try:
-            measure_interleaved(
-                baseline.call,
-                twin.call,
-                run.device,
-                run.cfg.measure,
-                conditions(run.cfg, watch.monitor),
-                rounds=rounds,
-            )
-        finally:
-            write_json(run.folder / f"rounds_{number}.json", asdict(rounds))
+def _measure(given: Untreated, run: RunContext, number: int) -> SpeedupEstimate:
+    twin = prepare("treated", given.second(run), run)
+    baseline = given.side_by_side.baseline
+    with watched_run(run, baseline.call, twin.call) as watch:
+        rounds = alternate(baseline, twin, watch, run, keep=f"rounds_{number}.json")
     estimate = estimate_speedup(rounds, run.cfg.measure)
     conclude(estimate, Timed(rounds, [watch]), run)
     run.record.details["tries"] = number

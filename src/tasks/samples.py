@@ -11,7 +11,8 @@ from src.quality.images import psnr
 from src.quality.pictures import keep_pictures
 from src.serialization.package import without_packages
 from src.tasks.arms.arm import Arm
-from src.tasks.arms.untreated import Untreated
+from src.tasks.arms.in_turn import InTurn
+from src.tasks.arms.side_by_side import SideBySide
 from src.workloads.dims import resolve
 from src.workloads.inputs import make_inputs
 from src.workloads.model import build_model
@@ -21,7 +22,7 @@ _WHERE = "model.pipeline"
 _LABELS = "class_labels"  # among the pipeline's inputs
 
 
-def compare_samples(arms: Untreated, treated: Arm, run: RunContext) -> None:
+def compare_samples(arms: SideBySide | InTurn, treated: Arm, run: RunContext) -> None:
     """What both arms draw: PSNR, how often the classifier tells the class that was asked for, and a sheet.
 
     Only where the model's file asks for samples, a whole denoiser is measured, and both arms are there.

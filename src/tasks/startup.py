@@ -13,12 +13,11 @@ from src.serialization.fresh import Answer, Asked, call_fresh, digest, tensors_o
 from src.tasks.arms.arm import Arm
 from src.tasks.arms.packaged import packages_of
 from src.tasks.saved_and_loaded import sqnr_db
-from src.treatments.layers import LayerRow
 
 PACKAGE, COLD, CACHED = "start_s", "compile_cold_s", "compile_cached_s"
 
 
-def measure_startup(treated: Arm, rows: list[LayerRow], run: RunContext) -> None:
+def measure_startup(treated: Arm, run: RunContext) -> None:
     """Start the treated model three times, each in a process of its own, which loads its weights first.
 
     What is timed goes from the loaded weights to the end of the first call: loading the packages, or compiling with
@@ -29,14 +28,14 @@ def measure_startup(treated: Arm, rows: list[LayerRow], run: RunContext) -> None
         return
     try:
         with run.phase("start in fresh processes"):
-            _start_thrice(treated, rows, run)
+            _start_thrice(treated, run)
     except Exception as error:
         end = ended(error)
         run.record.details["startup_not_measured"] = f"{end.outcome}: {end.reason}"
         print(log_text(error), file=sys.stderr)
 
 
-def _start_thrice(treated: Arm, rows: list[LayerRow], run: RunContext) -> None:
+def _start_thrice(treated: Arm, run: RunContext) -> None:
     folder, cache = run.folder / FOLDER, run.folder / "startup_cache"
     compiled = replace(run.cfg, compile=replace(run.cfg.compile, package=False))
     packaged = Asked(packages=packages_of(treated.name, run.folder))
@@ -47,7 +46,7 @@ def _start_thrice(treated: Arm, rows: list[LayerRow], run: RunContext) -> None:
     }
     state = dict(treated.workload.denoiser().state_dict())
     try:
-        info = write_info(write_weights(state, folder, run.cfg.serialize), state, run.cfg, rows)
+        info = write_info(write_weights(state, folder, run.cfg.serialize), state, run.cfg, treated.rows)
         answers = {name: call_fresh(cfg, run.device, folder, asked) for name, (cfg, asked) in ways.items()}
     finally:
         remove(folder)

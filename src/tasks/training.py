@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 
-from src.compilation.scopes import Compiled, compiler_counts, compiler_options, graph_break_reasons
+from src.compilation.scopes import compiled_by_now, compiler_counts, compiler_options
 from src.context import RunContext
 from src.devices.device import GIB
 from src.outcomes import RunEndedError, ended, unsupported
@@ -18,9 +18,10 @@ from src.records.record import Outcome, write_json
 from src.statistics.curves import curve_distance
 from src.tasks.arms.arm import Arm, prepare
 from src.tasks.arms.ceilings import ceiling_metrics, note_ceilings
-from src.tasks.arms.untreated import Untreated, build
+from src.tasks.arms.side_by_side import SideBySide
+from src.tasks.arms.untreated import build
 from src.tasks.conclusions.conclusion import set_aside_emulated
-from src.tasks.latency import interleaved, tell_timed
+from src.tasks.conclusions.told import tell_timed
 from src.timers.steps import mark_step
 from src.training.arm import FirstLook, TrainingArm, gradients_wanted, train_everything, training_arm
 from src.training.gradients import gradient_sqnr_db
@@ -65,12 +66,11 @@ def measure_training(run: RunContext) -> None:
         treated = prepare("treated", own, run)
         given = own_baseline.given_bytes()  # is not shared: the treated arm was built anew
         treated.peaks, treated.compile_peaks = treated.peaks.less(given), treated.compile_peaks.less(given)
-        arms = Untreated(workload, rows, baseline)
         _note_state(baseline, treated, run)
         _compare_curves(baseline, treated, run)
         if run.cfg.training.lora.rank:
             _compare_adapted(own_baseline, own, run)
-        _time(arms, treated, run)
+        _time(SideBySide(baseline), treated, run)
     _tell_products([row.as_dict() for row in rows], wanted, run)
     set_aside_emulated(run.record)
     run.record.metrics |= ceiling_metrics(run.record)
@@ -201,12 +201,11 @@ def _compare_adapted(baseline: TrainingArm, treated: TrainingArm, run: RunContex
     }
 
 
-def _time(arms: Untreated, treated: Arm, run: RunContext) -> None:
+def _time(arms: SideBySide, treated: Arm, run: RunContext) -> None:
     """Steps of both arms in turn: what a call is to a forward, a step is here."""
     before = compiler_counts()
-    timed = interleaved(arms, treated, run)
-    recompiles = compiler_counts().since(before).graphs
-    tell_timed(timed, Compiled(compiler_counts(), graph_break_reasons(), recompiles), arms, treated, run)
+    timed = arms.measure(treated, run)
+    tell_timed(timed, compiled_by_now(before), arms, treated, run)
     for arm in (arms.baseline, treated):  # each round went on with the training
         mark_step(run.device)
         if not math.isfinite(loss := float(arm.call())):

@@ -11,7 +11,9 @@ from src.config.errors import ConfigError
 from src.devices.device import Device
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
-from src.tasks import latency, planned
+from src.tasks import planned
+from src.tasks.arms.side_by_side import SideBySide
+from src.tasks.conclusions import told
 from src.timers.host import HostTime
 from src.treatments.layers import capture_layers
 from src.workloads.workload import Workload, build_workload
@@ -171,7 +173,7 @@ def test_a_model_that_waits_for_the_host_has_its_launches_timed(
     timed, whole, compose, execute_run, monkeypatch, bound, by
 ):
     host = HostTime(host_ms=2.0 if bound else 0.5, device_ms=1.0, wall_ms=2.0)
-    monkeypatch.setattr(planned, "host_times", lambda *_: {"baseline_": host})
+    monkeypatch.setattr(SideBySide, "host", lambda *_: {"baseline_": host})
     monkeypatch.setattr(planned, "is_part", lambda _: False)
     timed(1.5)
     whole(1.3, 1.3)
@@ -444,11 +446,10 @@ def whole(monkeypatch):
 
     def patch(*speedups):
         left = list(speedups)
-        for module in ("planned", "latency"):
-            monkeypatch.setattr(
-                f"src.tasks.{module}.measure_interleaved", lambda *_, **__: synthetic_rounds(left.pop(0))
-            )
-        monkeypatch.setattr("src.tasks.planned.PlannedArms._model_ms", lambda _: 10.0)
+        monkeypatch.setattr(
+            "src.tasks.arms.loops.measure_interleaved", lambda *_, **__: synthetic_rounds(left.pop(0))
+        )
+        monkeypatch.setattr(SideBySide, "call_ms", lambda *_: 10.0)
         return left
 
     return patch
@@ -593,8 +594,8 @@ def test_nothing_is_left_to_compile_in_the_measurement(
 ):
     """The trials and the warm first calls reset Dynamo, and with it arms that were compiled before."""
     timed(1.5)
-    left, estimate = list(speedups), latency.estimate_speedup
-    for module in (planned, latency):
+    left, estimate = list(speedups), told.estimate_speedup
+    for module in (planned, told):
         monkeypatch.setattr(
             module, "estimate_speedup", lambda _rounds, conf: estimate(synthetic_rounds(left.pop(0)), conf)
         )

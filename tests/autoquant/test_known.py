@@ -36,8 +36,7 @@ def timed(monkeypatch):
 @pytest.fixture
 def measured(compose, tmp_path, monkeypatch):
     """measured(key, *overrides): a run of one small Linear, its whole model faked; its record."""
-    for module in ("planned", "latency"):
-        monkeypatch.setattr(f"src.tasks.{module}.measure_interleaved", lambda *_, **__: synthetic_rounds(1.5))
+    monkeypatch.setattr("src.tasks.arms.loops.measure_interleaved", lambda *_, **__: synthetic_rounds(1.5))
 
     def run(key, *overrides):
         cfg = compose(*SMALL_LINEAR, f"outputs={tmp_path}", *overrides)

@@ -104,8 +104,8 @@ def test_in_turn_cuda_graphs_leave_no_memory_behind(compose, run_context):
     cfg = compose(*LINEAR[:2], "compile=reduce-overhead", "model.dims={M:16384,K:4096,N:4096}", "quant=none",
                   "measure.pairing=in_turn", "measure.budget_s=1", "measure.cache=warm")  # fmt: skip
     with torch.no_grad():
-        arms = untreated(run_context(cfg, AutoDevice(cfg.gpu).open()))
-    assert not arms.together
+        given = untreated(run_context(cfg, AutoDevice(cfg.gpu).open()))
+    assert not given.arms.together
     gc.collect()
     torch.cuda.empty_cache()
     assert torch.cuda.memory_reserved() - torch.cuda.memory_allocated() < 2**26

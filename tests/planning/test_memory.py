@@ -175,6 +175,8 @@ def test_cuda_graphs_keep_the_first_arms_activations(compose):
         "none", "default", "regional", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")}  # fmt: skip
     assert [name for name, keeps in kept.items() if keeps] == ["reduce-overhead", "max-autotune"]
     assert not keeps_graphs(compose("compile=reduce-overhead").compile, "cpu")
+    other = compose("compile=reduce-overhead", "compile.backend=aot_eager").compile
+    assert not keeps_graphs(other, "cuda")  # the mode is inductor's own
 
 
 def test_fused_projections_lie_beside_those_they_replace(compose):

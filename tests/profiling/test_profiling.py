@@ -316,7 +316,7 @@ def test_the_kernel_that_a_treatment_is_slow_by():
 
 @pytest.mark.parametrize(("mode", "reason"), [("default", "for a reason"), ("none", "")])
 def test_a_run_that_hurts_says_what_is_known_of_the_scheme(compose, execute_run, monkeypatch, mode, reason):
-    monkeypatch.setattr("src.tasks.latency.measure_interleaved", lambda *_, **__: synthetic_rounds(0.5))
+    monkeypatch.setattr("src.tasks.arms.loops.measure_interleaved", lambda *_, **__: synthetic_rounds(0.5))
     known = ("+quant.slow_compiled={cpu: for a reason}", f"compile={mode}", "compile.backend=eager")
     record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo", *known))
     assert (record.verdict, record.reason) == ("hurts", reason)

@@ -268,7 +268,7 @@ def test_a_start_is_measured_in_processes_that_know_only_the_files(
         return answer
 
     monkeypatch.setattr(startup, "call_fresh", here)
-    startup.measure_startup(prepare("treated", workload, run), [], run)
+    startup.measure_startup(prepare("treated", workload, run), run)
     cache = run.folder / "startup_cache"
     assert asked == [
         (True, run.folder / "packages" / "treated", None),
@@ -284,8 +284,8 @@ def test_a_start_is_measured_in_processes_that_know_only_the_files(
 
 def test_a_start_that_cannot_be_measured_takes_nothing_with_it(compose, run_context, workload, monkeypatch):
     run = run_context(compose(*WORKLOAD, AOT, "serialize.format=pickle"))
-    treated = type("Arm", (), {"name": "treated", "workload": workload})()
-    startup.measure_startup(treated, [], run)
+    treated = type("Arm", (), {"name": "treated", "workload": workload, "rows": []})()
+    startup.measure_startup(treated, run)
     assert run.record.details["startup_not_measured"].startswith("failed: ")
 
 

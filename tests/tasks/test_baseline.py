@@ -42,7 +42,7 @@ def measured(monkeypatch):
             beside = [ms / times for ms in found.baseline_ms]
             return replace(found, others={name: Other(beside, 3) for name in others or {}})
 
-        monkeypatch.setattr("src.tasks.latency.measure_interleaved", rounds)
+        monkeypatch.setattr("src.tasks.arms.loops.measure_interleaved", rounds)
         return asked
 
     return patch

@@ -201,7 +201,9 @@ def test_an_a_a_run_has_equal_outputs(compose, execute_run):
     [(1.0, "neutral"), (1.5, "helps"), (0.7, "hurts")],
 )
 def test_the_verdict_comes_from_the_rounds(compose, execute_run, monkeypatch, speedup, verdict):
-    monkeypatch.setattr("src.tasks.latency.measure_interleaved", lambda *_, **__: synthetic_rounds(speedup))
+    monkeypatch.setattr(
+        "src.tasks.arms.loops.measure_interleaved", lambda *_, **__: synthetic_rounds(speedup)
+    )
     record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo"))
     assert (record.verdict, record.reason) == (verdict, "")
     assert record.metrics["speedup/ratio"] == pytest.approx(speedup, rel=1e-3)
@@ -209,7 +211,7 @@ def test_the_verdict_comes_from_the_rounds(compose, execute_run, monkeypatch, sp
 
 def test_an_inconclusive_run_says_why_and_what_to_do(compose, execute_run, monkeypatch):
     monkeypatch.setattr(
-        "src.tasks.latency.measure_interleaved", lambda *_, **__: synthetic_rounds(1.02, spread=0.05)
+        "src.tasks.arms.loops.measure_interleaved", lambda *_, **__: synthetic_rounds(1.02, spread=0.05)
     )
     record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo"))
     assert (record.outcome, record.verdict) == (Outcome.OK, "inconclusive")
@@ -219,7 +221,7 @@ def test_an_inconclusive_run_says_why_and_what_to_do(compose, execute_run, monke
 
 
 def test_a_busy_machine_gives_no_verdict(compose, execute_run, monkeypatch, quiet_machine):
-    monkeypatch.setattr("src.tasks.latency.measure_interleaved", lambda *_, **__: synthetic_rounds(1.5))
+    monkeypatch.setattr("src.tasks.arms.loops.measure_interleaved", lambda *_, **__: synthetic_rounds(1.5))
     quiet_machine.foreign_cpus = 0.8
     record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo"))
     assert (record.outcome, record.verdict) == (Outcome.OK, "inconclusive")
@@ -299,7 +301,7 @@ def test_the_baseline_is_held_only_when_arms_alternate(compose, execute_run, mon
         asked.append(beside_bytes)
         return {}
 
-    monkeypatch.setattr("src.tasks.latency.memory_metrics", spy)
+    monkeypatch.setattr("src.tasks.conclusions.told.memory_metrics", spy)
     record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo", f"measure.pairing={pairing}"))
     assert (record.outcome, asked) == (Outcome.OK, [held])
 

@@ -17,8 +17,8 @@ from src.measurement.rounds import Rounds
 from src.records.record import Outcome
 from src.records.settled import ALTERNATING, BLOCKS
 from src.tasks.arms.arm import Arm
-from src.tasks.arms.timing import Timed, cold_caches, time_after
-from src.tasks.arms.untreated import _measure_and_free
+from src.tasks.arms.in_turn import InTurn, measure_and_free
+from src.tasks.arms.timing import Timed, cold_caches
 from src.timers.host import HostTime
 from src.timers.timer import RoundTimer
 from src.workloads.workload import Whole, Workload
@@ -105,7 +105,7 @@ def test_a_device_that_vanishes_fails_the_run_and_keeps_its_rounds(
 
         return measure_interleaved(baseline, call, *rest, **more)
 
-    monkeypatch.setattr("src.tasks.latency.measure_interleaved", vanishes)
+    monkeypatch.setattr("src.tasks.arms.loops.measure_interleaved", vanishes)
     record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo", "measure.min_round_ms=0.01"))
     assert (record.outcome, record.verdict) == (Outcome.FAILED, "")
     assert "the device is lost" in record.reason
@@ -161,10 +161,10 @@ def test_in_turn_measuring_ends_by_the_arm_that_counts_and_energy_and_host_time_
         ended_by.extend(against.baseline_ms)
         return alone(0.8, "", 3.0)
 
-    monkeypatch.setattr("src.tasks.arms.timing.time_alone", treated)
+    monkeypatch.setattr("src.tasks.arms.in_turn.time_alone", treated)
     run = run_context(compose(*SMALL_LINEAR))
     run.record.details["process"] = {"against": against} if against else {}
-    found = time_after(own, None, run)
+    found = InTurn(None, own).measure(None, run)
     rivals = joules == 2.0
     assert set(found.rounds.baseline_ms) == set(ended_by) == {rival_ms if rivals else 1.0}
     assert found.rounds.baseline == ("float32" if rivals else "")
@@ -186,8 +186,8 @@ def test_what_an_arm_compiled_goes_with_it(compose, run_context, monkeypatch):
     workload = Workload(module, (torch.ones(2, 8),), {})
     arm = Arm("baseline", workload, None, Peaks(), Peaks(), workload.call(), 0)
     torch.compile(lambda x: torch._dynamo.graph_break() or x + 1, backend="eager")(torch.ones(1))
-    monkeypatch.setattr("src.tasks.arms.untreated.time_alone", lambda *_: "timed")
-    assert _measure_and_free(arm, run_context(compose(*SMALL_LINEAR)), look=False) == "timed"
+    monkeypatch.setattr("src.tasks.arms.in_turn.time_alone", lambda *_: "timed")
+    assert measure_and_free(arm, run_context(compose(*SMALL_LINEAR)), look=False) == "timed"
     assert [graph() for graph in graphs] == [None]
     assert graph_break_reasons()
 
@@ -211,7 +211,7 @@ class Capped(Blind):
 def quick_blocks(monkeypatch):
     monkeypatch.setattr("src.measurement.power_blocks.BLOCK_S", 0.01)
     monkeypatch.setattr("src.measurement.power_blocks.SETTLE_S", 0.005)
-    monkeypatch.setattr("src.tasks.arms.timing.stands_at_cap", lambda rounds: bool(rounds.states))
+    monkeypatch.setattr("src.tasks.arms.side_by_side.stands_at_cap", lambda rounds: bool(rounds.states))
     monkeypatch.setattr("src.tasks.arms.timing.open_monitor", lambda *_: Capped())
 
 
@@ -244,7 +244,7 @@ def test_at_the_power_cap_blocks_count(compose, execute_run, tmp_path):
 def test_a_further_process_has_blocks_where_the_first_had_some(
     compose, execute_run, monkeypatch, first, capped, blocks
 ):
-    monkeypatch.setattr("src.tasks.arms.timing.stands_at_cap", lambda _: capped)
+    monkeypatch.setattr("src.tasks.arms.side_by_side.stands_at_cap", lambda _: capped)
     record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo", "measure.budget_s=0.1"), way=first)
     assert record.outcome is Outcome.OK, record.reason
     assert ("power_cap" in record.details) == blocks
@@ -256,7 +256,7 @@ def test_a_further_process_has_blocks_where_the_first_had_some(
     ("blocks", "energy_s", "told"), [(True, 0.0, "power blocks"), (False, 0.01, "windows")]
 )
 def test_a_record_says_where_its_joules_come_from(compose, execute_run, monkeypatch, blocks, energy_s, told):
-    monkeypatch.setattr("src.tasks.arms.timing.stands_at_cap", lambda _: blocks)
+    monkeypatch.setattr("src.tasks.arms.side_by_side.stands_at_cap", lambda _: blocks)
     record = execute_run(
         compose(*SMALL_LINEAR, "quant=int8wo", "measure.budget_s=0.1", "measure.cache=warm",
                 f"measure.energy_s={energy_s}")
@@ -271,7 +271,7 @@ def test_a_record_says_where_its_joules_come_from(compose, execute_run, monkeypa
 def test_alternating_rounds_do_not_tell_the_arms_power_apart(compose, execute_run, monkeypatch):
     """NVML's power is a mean over a second: of both arms."""
     monkeypatch.setattr("src.tasks.arms.timing.open_monitor", lambda *_: Capped())
-    monkeypatch.setattr("src.tasks.arms.timing.stands_at_cap", lambda _: False)
+    monkeypatch.setattr("src.tasks.arms.side_by_side.stands_at_cap", lambda _: False)
     metrics = execute_run(compose(*SMALL_LINEAR, "quant=int8wo")).metrics
     assert metrics["device/both_power_w"] == 690.0
     assert not {"device/power_w", "device/baseline_power_w"} & metrics.keys()

@@ -27,7 +27,7 @@ def scribble(run: RunContext) -> None:
 
     measure_latency(run)
     assert run.kept is not None
-    weight = next(run.kept.content.baseline.workload.module.parameters())
+    weight = next(run.kept.content.arms.baseline.workload.module.parameters())
     with torch.no_grad():
         weight.add_(1)
 
@@ -113,7 +113,7 @@ def test_an_equal_pair_is_tried_with_another_twin_before_it_counts(
         vars(rounds).update(vars(synthetic_rounds(next(given))))
         return rounds
 
-    monkeypatch.setattr("src.tasks.equal_pair.measure_interleaved", rounds)
+    monkeypatch.setattr("src.tasks.arms.loops.measure_interleaved", rounds)
     cfg = as_equal_pair(compose(*SMALL_LINEAR, "quant=int8wo"))
     run = run_context(cfg)
     measure_equal_pair(run)

@@ -126,7 +126,8 @@ def _look(kept: Kept, kind: str) -> Look:
     gc.collect()
     if kind == "cuda":
         torch.cuda.empty_cache()
-    own_bytes, weights = (kept.content.held_bytes, kept.content.writes()) if kept.content else (0, ())
+    arms = kept.content.side_by_side if kept.content else None
+    own_bytes, weights = (arms.held_bytes, arms.writes()) if arms else (0, ())
     return Look(process_settings(), held_bytes(kind) - own_bytes, _copies(), kept.workload, weights)
 
 

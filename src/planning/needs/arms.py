@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from src.compilation.inductor import options_of_mode
+from src.compilation.inductor import uses_cuda_graphs
 from src.config.schema.arms import baseline_of, compiled_as
 from src.config.schema.quant import QuantConf, RequiresConf
 from src.config.schema.root import CompileConf, RootConf
@@ -104,7 +104,4 @@ def treated_bytes(footprint: Footprint, chosen: list[LayerRow], bits: float | No
 
 def keeps_graphs(conf: CompileConf, kind: str) -> bool:
     """Whether the compile mode records CUDA graphs, whose memory stays theirs between calls."""
-    if kind != "cuda" or conf.scope == "none":
-        return False
-    options = options_of_mode(conf.mode)
-    return bool((options | conf.options).get("triton.cudagraphs"))
+    return kind == "cuda" and uses_cuda_graphs(conf)

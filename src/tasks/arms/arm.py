@@ -1,6 +1,6 @@
 """One arm of a comparison: a workload compiled, called for the first time, and looked at."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from src.compilation.inductor import options_in_effect
@@ -15,6 +15,7 @@ from src.tasks.arms.ahead import note_ahead
 from src.tasks.arms.packaged import compile_arm
 from src.timers.steps import mark_step
 from src.treatments.attached import attach
+from src.treatments.layers import LayerRow
 from src.workloads.weights.parameters import size_bytes
 from src.workloads.workload import Workload
 
@@ -30,6 +31,7 @@ class Arm:
     compile_peaks: Peaks  # of the first call, compiling included
     output: Any  # of one call, on the CPU
     model_bytes: int
+    rows: list[LayerRow] = field(default_factory=list)  # of a treated arm: what was done to each layer
 
     def call(self) -> Any:
         """What is timed."""

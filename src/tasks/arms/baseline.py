@@ -12,6 +12,7 @@ from src.measurement.dtypes import dtype_rates, rates_of
 from src.outcomes import ended, log_text, unsupported
 from src.records.settled import settled
 from src.tasks.arms.arm import Arm, prepare
+from src.tasks.arms.numbers import check_rival_numbers
 from src.workloads.dtype import DtypeRates, auto_dtype, faster_dtype, knows_bfloat16, scheme_takes
 from src.workloads.workload import Workload, build_workload
 
@@ -53,15 +54,19 @@ def choose_rival(run: RunContext) -> str | None:
 
 
 def prepare_rival(dtype: str | None, run: RunContext) -> Arm | None:
-    """The unquantized workload in another dtype, ready to be timed; one that fails is said and left out."""
+    """The unquantized workload in another dtype, ready to be timed; one that fails, or gives no numbers, is left out.
+
+    The record says why.
+    """
     if dtype is None:
         return None
     try:
         with run.phase("build"):
             workload: Workload = build_workload(replace(run.cfg, dtype=dtype), run.device)
-        return prepare(dtype, workload, run)
+        rival = prepare(dtype, workload, run)
     except Exception as error:
         end = ended(error)
         run.record.details["baseline_not_measured"] = f"unquantized {dtype}: {end.outcome}: {end.reason}"
         print(log_text(error), file=sys.stderr)
         return None
+    return rival if check_rival_numbers(rival, run) else None

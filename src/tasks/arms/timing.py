@@ -1,9 +1,9 @@
-"""Timing of both arms: threads bound, the device watched, the rounds on disk whatever happens."""
+"""What times both arms: threads bound, the device watched; joules and the host's time beside the rounds."""
 
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from src.config.schema.model import PIPELINE
@@ -13,11 +13,9 @@ from src.devices.device import Device
 from src.devices.load import Load, cpu_load
 from src.devices.monitor import Blind, Monitor, Pids, open_monitor
 from src.measurement.energy import Spent, energy_per_call
-from src.measurement.paired import Arms, Conditions, measure_alone
-from src.measurement.power_blocks import PowerBlocks, measure_power_blocks, stands_at_cap
-from src.measurement.rounds import Rounds, rounds_in_turn
-from src.records.record import write_json
-from src.records.settled import ALTERNATING, BLOCKS, note_otherwise, settled
+from src.measurement.paired import Conditions
+from src.measurement.power_blocks import PowerBlocks
+from src.measurement.rounds import Rounds
 from src.tasks.arms.arm import Arm
 from src.timers.host import HostTime, host_time
 from src.timers.threads import pinned_threads
@@ -51,47 +49,6 @@ class Timed:
         return self.blocks.rounds() if self.blocks else self.rounds
 
 
-def time_alone(arm: Arm, run: RunContext, prefix: str, against: Rounds | None = None) -> Timed:
-    """Rounds of one arm by itself, as `measure_alone` gives them, then its energy under the metric prefix."""
-    with run.phase("measure"), watched(run.device, arm.call, run.compilers) as watch:
-        rounds = measure_alone(
-            arm.call,
-            run.device,
-            run.cfg.measure,
-            conditions(run.cfg, watch.monitor),
-            against,
-        )
-    write_json(run.folder / f"rounds_{arm.name}.json", asdict(rounds))
-    joules = energy_j({prefix: (arm, rounds.calls_per_round[0])}, watch.monitor, run)
-    host = host_times({prefix: (arm, rounds.baseline_ms)}, run)
-    return Timed(rounds, [watch], joules, host=host, energy_told=dict(run.record.details.get("energy", {})))
-
-
-def time_after(baseline: Timed, treated: Arm, run: RunContext) -> Timed:
-    """The treated arm by itself, after the unquantized ones were measured and freed."""
-    arms = {run.cfg.dtype: baseline, **baseline.others}
-    dtype = _counting_dtype(baseline, run)
-    counting = arms.pop(dtype)
-    timed = time_alone(treated, run, "", against=counting.rounds)
-    others = {name: each.rounds for name, each in arms.items()}
-    faster = "" if counting is baseline else dtype
-    rounds = rounds_in_turn(counting.rounds, timed.rounds, others, faster)
-    write_json(run.folder / "rounds.json", asdict(rounds))
-    if counting.energy_told:  # of several unquantized arms the last one has told of itself
-        run.record.details["energy"] = timed.energy_told | counting.energy_told
-    watches = [watch for each in (counting, *arms.values(), timed) for watch in each.watches]
-    energy, host = counting.energy_j | timed.energy_j, counting.host | timed.host
-    return Timed(rounds, watches, energy, host=host)
-
-
-def _counting_dtype(baseline: Timed, run: RunContext) -> str:
-    """Of the unquantized arm that the verdict is against."""
-    others = {name: each.rounds for name, each in baseline.others.items()}
-    known = rounds_in_turn(baseline.rounds, Rounds(), others)
-    known.settled = settled(run.record, "against")
-    return known.fastest_other() or run.cfg.dtype
-
-
 def conditions(cfg: RootConf, monitor: Monitor | None = None) -> Conditions:
     """How the arms of a run are timed."""
     return Conditions(cold_caches(cfg), not is_part(cfg), monitor or Blind())
@@ -107,35 +64,6 @@ def cold_caches(cfg: RootConf) -> bool:
 def is_part(cfg: RootConf) -> bool:
     """Whether a part of a model is measured: in the model its launches are hidden behind what comes before it."""
     return cfg.model.probe or bool(cfg.model.targets.get(cfg.target))
-
-
-def power_blocks(
-    baseline: Arm, treated: Arm, rounds: Rounds, monitor: Monitor, run: RunContext
-) -> PowerBlocks | None:
-    """Blocks of both arms where their alternating rounds stood at the device's power cap; on disk on return.
-
-    In a further process of a run there are some where the first had some.
-    """
-    if not _in_blocks(rounds, run):
-        return None
-    timer = conditions(run.cfg).timer(run.device)
-    arms = Arms(baseline.call, treated.call, timer, monitor, rounds.calls_per_round)
-    blocks = PowerBlocks()
-    try:
-        with run.phase("power blocks"):
-            measure_power_blocks(arms, run.cfg.measure, blocks)
-    finally:
-        write_json(run.folder / "power_blocks.json", blocks.as_dict())
-    return blocks
-
-
-def _in_blocks(rounds: Rounds, run: RunContext) -> bool:
-    capped, way = stands_at_cap(rounds), settled(run.record, "way")
-    if capped and way == ALTERNATING:
-        note_otherwise(
-            run.record, "at the power cap, as the first was not; its alternating rounds count, as there"
-        )
-    return capped if way is None else way == BLOCKS
 
 
 @contextmanager

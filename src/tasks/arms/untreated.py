@@ -3,28 +3,24 @@
 In a process that takes several runs of one workload the first makes them, and the others find them.
 """
 
-import gc
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from src.compilation.scopes import forget_compiled
 from src.config.schema.arms import is_usual
 from src.context import RunContext
-from src.measurement.memory import Peaks, fits_twice, peak_memory
+from src.measurement.memory import Peaks, fits_twice, give_back, peak_memory
 from src.quality.sqnr import on_cpu
 from src.records.key import workload_key
 from src.records.record import Record
 from src.records.settled import note_otherwise, settled
-from src.serialization.package import unload_packages
-from src.tasks.arms.arm import Arm, prepare, prepare_again
+from src.tasks.arms.arm import prepare
 from src.tasks.arms.baseline import choose_rival, prepare_rival
-from src.tasks.arms.components import time_components
-from src.tasks.arms.numbers import check_baseline_numbers, check_rival_numbers
-from src.tasks.arms.profiled import profile_arms
+from src.tasks.arms.in_turn import InTurn, in_turn
+from src.tasks.arms.numbers import check_baseline_numbers
 from src.tasks.arms.recipe import baseline_run
-from src.tasks.arms.timing import Timed, time_alone
+from src.tasks.arms.side_by_side import SideBySide
 from src.treatments.attached import UNQUANTIZED, built_anew
 from src.treatments.layers import LayerRow, capture_layers, linear_shape
 from src.treatments.routes.making import make_treated
@@ -36,15 +32,12 @@ from src.workloads.workload import Workload, build_workload
 _DETAILS = ("pairing", "inductor", "baseline_not_measured")  # of a record: what making the arms finds out
 
 
-@dataclass
+@dataclass(frozen=True)
 class Untreated:
-    """The unquantized arms, ready to be timed."""
+    """The unquantized arms, and what a treated one is made from."""
 
-    workload: Workload
-    rows: list[LayerRow]  # for the run to fill in
-    baseline: Arm
-    rival: Arm | None = None  # in a faster dtype
-    alone: Timed | None = None  # in turn: the baseline's rounds; it is freed then
+    arms: SideBySide | InTurn
+    rows: list[LayerRow]  # as they are before any treatment; each treated arm has its own
     apart: bool = False  # the treated arm is no copy of the baseline: it is built anew
     reference: Any = None  # of a quantized baseline: the unquantized model's output, on the CPU
     shape: dict[str, int] = field(default_factory=dict)
@@ -52,34 +45,23 @@ class Untreated:
     made_by: str = ""  # the run's key
 
     @property
-    def together(self) -> bool:
-        """Whether all arms are held at once, so that their rounds can alternate."""
-        return self.alone is None
-
-    @property
-    def beside_bytes(self) -> int:
-        """What they hold while a treated arm is measured."""
-        if self.alone is not None:
-            return 0
-        arms = filter(None, (self.baseline, self.rival))
-        return sum(arm.model_bytes + arm.workload.state_bytes() for arm in arms)
-
-    @property
-    def held_bytes(self) -> int:
-        """What they hold between two runs: weights, and the arguments of a call."""
-        arms = filter(None, (self.baseline, self.rival))
-        return self.beside_bytes + sum(arm.workload.given_bytes() for arm in arms)
-
-    def writes(self) -> tuple[int, ...]:
-        """How often each weight was written to since it was made."""
-        arms = filter(None, (self.baseline, self.rival))
-        return tuple(weight._version for arm in arms for weight in arm.workload.module.parameters())
+    def side_by_side(self) -> SideBySide:
+        """The arms, where they stay beside the treated one."""
+        assert isinstance(self.arms, SideBySide)
+        return self.arms
 
     def second(self, run: RunContext) -> Workload:
         """The same weights and inputs once more, to be treated: a copy, or built again where none can be made."""
         with run.phase("build"):
-            twin = self.together and not self.apart
-            return self.workload.twin() if twin else build_workload(run.cfg, run.device)
+            if isinstance(self.arms, SideBySide) and not self.apart:
+                return self.arms.baseline.workload.twin()
+            return build_workload(run.cfg, run.device)
+
+    def tell(self, run: RunContext) -> None:
+        """Put into another run's record what making the arms found out."""
+        run.record.shape = dict(self.shape)
+        run.record.details |= {name: _copy(value) for name, value in self.details.items()}
+        run.record.details["baseline_made_by"] = self.made_by
 
 
 def untreated(run: RunContext) -> Untreated:
@@ -93,65 +75,68 @@ def untreated(run: RunContext) -> Untreated:
         return _made(run)
     workload = workload_key(run.cfg, run.record.device)
     if kept.workload == workload:
-        return _found(kept.content, run)
+        found: Untreated = kept.content
+        found.tell(run)
+        return replace(found, arms=found.side_by_side.again(run))
     kept.workload, kept.content = "", None  # the old ones go before new ones are made
-    gc.collect()
-    if run.device.kind == "cuda":
-        torch.cuda.empty_cache()
+    give_back(run.device)
     made = _made(run)
-    if made.together:
-        kept.workload, kept.content = workload, replace(made, rows=_copied(made.rows))
+    if made.arms.together:
+        kept.workload, kept.content = workload, made
     return made
+
+
+def in_the_same_rounds(given: Untreated, run: RunContext) -> Untreated:
+    """The arms of a run, for another one that is measured beside it."""
+    given.tell(run)
+    arms = given.side_by_side
+    baseline = replace(arms.baseline, first_call=None, compile_peaks=Peaks())
+    return replace(given, arms=replace(arms, baseline=baseline))
 
 
 def build(run: RunContext) -> tuple[Workload, list[LayerRow]]:
     """The unquantized workload and its layer table."""
-    with run.phase("build"), peak_memory(run.device) as peaks:
-        workload = build_workload(run.cfg, run.device)
-        with recipe_refusals(run.cfg.recipe):
-            rows, _ = capture_layers(workload, run.cfg.quant.components, keep=False)
+    with peak_memory(run.device) as peaks:
+        workload, rows = _built(run)
     run.record.metrics |= peaks.of_the_phase().phase_metrics("build")
-    run.record.shape = linear_shape(rows)
     return workload, rows
 
 
-def _made(run: RunContext) -> Untreated:
-    base = baseline_run(run)
-    faster = choose_rival(run) if is_usual(run.cfg) else None  # else the baseline is what was asked for
-    workload, rows = build(base)
-    apart = built_anew(run.cfg, base.cfg)
-    if changes(run.cfg.recipe) != changes(base.cfg.recipe):
-        rows = _rows_of_treated(run)
-        gc.collect()  # a pipeline's modules refer to each other
-        if run.device.kind == "cuda":
-            torch.cuda.empty_cache()  # what is cached counts as taken where both arms are to fit
-    reference, together = None, _together(workload, faster, run)
-    if base.cfg.quant.name != UNQUANTIZED:
-        reference = on_cpu(workload.call())
-        workload = _quantized(workload, base)
-    baseline = prepare("baseline", workload, base)
-    check_baseline_numbers(workload, baseline.output, run)
-    alone = None if together else _measure_and_free(baseline, run, look=True)
-    rival = prepare_rival(faster, run)
-    if rival and not check_rival_numbers(rival, run):
-        rival = None
-    if alone and rival:
-        alone.others[rival.name] = _measure_and_free(rival, run, look=False)
-    record = run.record
-    details = {name: record.details[name] for name in _DETAILS if name in record.details}
-    return Untreated(
-        workload, rows, baseline, rival, alone, apart, reference, record.shape, details, record.run_key
-    )
-
-
-def _rows_of_treated(run: RunContext) -> list[LayerRow]:
-    """The layer table of a model with the treated arm's recipe, which may have other layers than the baseline."""
+def _built(run: RunContext) -> tuple[Workload, list[LayerRow]]:
     with run.phase("build"):
         workload = build_workload(run.cfg, run.device)
         with recipe_refusals(run.cfg.recipe):
             rows, _ = capture_layers(workload, run.cfg.quant.components, keep=False)
     run.record.shape = linear_shape(rows)
-    return rows
+    return workload, rows
+
+
+def _made(run: RunContext) -> Untreated:
+    base, record = baseline_run(run), run.record
+    faster = choose_rival(run) if is_usual(run.cfg) else None  # else the baseline is what was asked for
+    workload, rows = build(base)
+    if changes(run.cfg.recipe) != changes(base.cfg.recipe):
+        rows = _built(run)[1]  # the treated arm may have other layers
+        give_back(run.device)  # what is cached counts as taken where both arms are to fit
+    together = _together(workload, faster, run)
+    reference: Any = None
+    if base.cfg.quant.name != UNQUANTIZED:
+        reference = on_cpu(workload.call())
+        workload = _quantized(workload, base)
+    baseline = prepare("baseline", workload, base)
+    check_baseline_numbers(workload, baseline.output, run)
+    arms: SideBySide | InTurn = (
+        SideBySide(baseline, prepare_rival(faster, run)) if together else in_turn(baseline, faster, run)
+    )
+    return Untreated(
+        arms,
+        rows,
+        apart=built_anew(run.cfg, base.cfg),
+        reference=reference,
+        shape=record.shape,
+        details={name: record.details[name] for name in _DETAILS if name in record.details},
+        made_by=record.run_key,
+    )
 
 
 def _quantized(workload: Workload, base: RunContext) -> Workload:
@@ -166,32 +151,6 @@ def _quantized(workload: Workload, base: RunContext) -> Workload:
     return make_treated(scheme, workload, lambda: workload, rows, aside)
 
 
-def in_the_same_rounds(arms: Untreated, run: RunContext) -> Untreated:
-    """The arms of another run, for one that is measured beside it in this process."""
-    assert run.kept is not None
-    kept: Untreated = run.kept.content
-    _tell(kept, run)
-    baseline = replace(arms.baseline, first_call=None, compile_peaks=Peaks())
-    return replace(arms, rows=_copied(kept.rows), baseline=baseline)
-
-
-def _found(kept: Untreated, run: RunContext) -> Untreated:
-    """The kept arms for one more run; they are compiled again, from the cache."""
-    _tell(kept, run)
-    rival = kept.rival
-    baseline = prepare_again(kept.baseline, rival.model_bytes if rival else 0, run)
-    if rival:
-        rival = prepare_again(rival, baseline.model_bytes, run)
-    return replace(kept, rows=_copied(kept.rows), baseline=baseline, rival=rival)
-
-
-def _tell(kept: Untreated, run: RunContext) -> None:
-    """Put into the record what making the arms found out."""
-    run.record.shape = dict(kept.shape)
-    run.record.details |= {name: _copy(value) for name, value in kept.details.items()}
-    run.record.details["baseline_made_by"] = kept.made_by
-
-
 def _together(workload: Workload, faster: str | None, run: RunContext) -> bool:
     """Whether all arms are held at once: where that is asked, or they fit; in a further process as in the first."""
     asked, more = run.cfg.measure.pairing, 0.0
@@ -204,25 +163,6 @@ def _together(workload: Workload, faster: str | None, run: RunContext) -> bool:
         note_otherwise(run.record, "both arms no longer fitted in memory, so they were measured in turn")
     run.record.details["pairing"] = "interleaved" if together else "in_turn"
     return together
-
-
-def _measure_and_free(arm: Arm, run: RunContext, *, look: bool) -> Timed:
-    """Rounds of an unquantized arm by itself, and its energy; `look`: at components and profile too, if asked."""
-    timed = time_alone(arm, run, "baseline_")
-    if look:
-        time_components(run, {"baseline_": arm})
-        profile_arms(run, arm)
-    unload_packages(arm.workload.module)
-    arm.workload.module.to_empty(device="meta")
-    forget_compiled(keep_reasons=True)  # else CUDA graphs keep their memory, and frozen weights stay
-    gc.collect()
-    if run.device.kind == "cuda":
-        torch.cuda.empty_cache()
-    return timed
-
-
-def _copied(rows: list[LayerRow]) -> list[LayerRow]:
-    return [replace(row) for row in rows]
 
 
 def _copy(value: Any) -> Any:
