@@ -185,13 +185,11 @@ class Loaded:
     Args:
         path: of the ``.pt2`` file.
         weights: of the module, and what else the code needs, by name; kept alive here, not copied.
-        check: sees the tensors of the first call, and raises where the code is not made for them.
-        always: whether it sees those of each call, for the code takes more than one size.
+        check: sees the tensors of a call, unless they are like those of the one before, and raises where the code is
+            not made for them.
     """
 
-    def __init__(
-        self, path: Path, weights: State, check: Callable[[list[torch.Tensor]], None], *, always: bool
-    ) -> None:
+    def __init__(self, path: Path, weights: State, check: Callable[[list[torch.Tensor]], None]) -> None:
         # Single threaded, so two threads need a copy each: otherwise each call waits on the host for the one before,
         # which no compiled module does.
         self.code: Any = torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
@@ -200,16 +198,17 @@ class Loaded:
         given, returned = self.code.loader.get_call_spec()
         self._given: Any = pytree.treespec_loads(given)
         self._returned: Any = pytree.treespec_loads(returned)
-        self._check: Callable[[list[torch.Tensor]], None] | None = check
-        self._always = always
+        self._check = check
+        self._seen: list[Any] = []  # of the tensors of the last call
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """As torch's own AOTICompiledModel, which reads both specifications from JSON again at each call."""
         call = Call(args, reorder_kwargs(kwargs, self._given))
         tensors = call.tensors()
-        if self._check:
+        seen = [(each.dtype, each.shape) for each in tensors]
+        if seen != self._seen:
             self._check(tensors)
-            self._check = self._check if self._always else None
+            self._seen = seen
         return pytree.tree_unflatten(self.code.loader.boxed_run(tensors), self._returned)
 
 

@@ -112,7 +112,7 @@ def load_packages(
             _check_weights(path, name, part, target)
             weights = constants_of(target)
             check = partial(_check_call, path, name, part)
-            call_instead(target, Loaded(path, weights | further, check, always=part.dynamic))
+            call_instead(target, Loaded(path, weights | further, check))
 
 
 def unload_packages(module: nn.Module) -> None:

@@ -32,11 +32,6 @@ class Part:
     inputs: list[str]  # dtypes and shapes of the tensors of a call; of a dynamic side its range, ``1-8``
     weights: dict[str, str]  # dtypes and shapes, by the names in the code
 
-    @property
-    def dynamic(self) -> bool:
-        """Whether it takes calls of more than one size."""
-        return any("-" in text for text in self.inputs)
-
 
 @dataclass
 class PackageInfo:
