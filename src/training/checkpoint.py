@@ -14,13 +14,15 @@ from torch.optim import Optimizer
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from src.config.errors import ConfigError
+from src.training.recipe import DRAWN_BY_STEP
 from src.training.step import Trainee
 
 NAME = "checkpoint.safetensors"
 _RECIPE = "recipe"  # key of the file's metadata
 _LOSSES = "losses"
 _KEY = "model.training.checkpoint"
-_UNTOLD = {"quant": "none", "compile": "none"}  # what a checkpoint that does not name them is of
+# What a checkpoint that does not name them is of.
+_UNTOLD = {"quant": "none", "compile": "none", "what is drawn": DRAWN_BY_STEP}
 
 
 def save_checkpoint(trainee: Trainee, recipe: dict[str, str], folder: Path) -> None:
@@ -83,7 +85,7 @@ def load_checkpoint(trainee: Trainee, recipe: dict[str, str], folder: Path) -> b
 
 def _refuse_other(told: dict[str, str], recipe: dict[str, str], path: Path) -> None:
     """Raise ConfigError unless the checkpoint is of this recipe."""
-    told = _UNTOLD | told
+    told = told | {name: value for name, value in _UNTOLD.items() if name not in told}
     names = [name for name in told | recipe if told.get(name) != recipe.get(name)]
     if names:
         name = names[0]
