@@ -1,9 +1,12 @@
 """task=train: a recipe's steps, a kill between two of them, what a checkpoint refuses, what is left in the end."""
 
+import errno
 import json
+import os
 import resource
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -176,6 +179,24 @@ def test_what_a_training_leaves(trained):
 
     model = build_model(replace(run.cfg.model, weights=loaded), torch.device("cpu"), torch.float32, 0)
     assert model.config.num_layers == 1
+
+
+def test_a_checkpoint_on_another_disk_is_taken_from_there(trained, tmp_path, monkeypatch):
+    def moved(source, target, own=os.rename):
+        if Path(source).parent != Path(target).parent:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        own(source, target)
+
+    monkeypatch.setattr(os, "rename", moved)
+    monkeypatch.setattr(os, "replace", moved)
+    run = trained("run", f"model.training.checkpoint={tmp_path / 'elsewhere'}")
+    train_model(run)
+    assert run.record.outcome is Outcome.OK
+    assert sorted(path.name for path in run.folder.glob("*.png")) == [
+        "samples_000003.png",
+        "samples_000006.png",
+    ]
+    assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.parametrize(
