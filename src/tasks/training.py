@@ -1,6 +1,7 @@
 """The task `training`: steps of a model by a recipe, against steps of the same model without it."""
 
 import math
+import re
 from functools import partial
 from typing import Any
 
@@ -34,6 +35,10 @@ from src.workloads.pipeline import check_weights
 from src.workloads.workload import Workload, build_workload
 
 _OTHERS = "a scheme of weights alone, as quant=int8wo; or a training recipe: quant=training/float8_rowwise"
+_NO_GRADIENT = re.compile(
+    r"derivative|backward|gradient|autograd|requires? grad|grad_fn|inference tensor|not implemented|unimplemented",
+    re.IGNORECASE,
+)
 _TARGET_SEED = 2  # beside the run's own, for weights and inputs
 
 
@@ -111,7 +116,7 @@ def _first_look(arm: TrainingArm, run: RunContext) -> FirstLook:
         try:
             look = arm.first_look()
         except (RuntimeError, AssertionError) as error:
-            if conf.trains or ended(error).outcome is not Outcome.FAILED:
+            if conf.trains or not _of_derivatives(error):
                 raise
             why = first_line(error)
     if stopped:
@@ -120,6 +125,17 @@ def _first_look(arm: TrainingArm, run: RunContext) -> FirstLook:
     if look is None or stopped:
         raise unsupported(f"quant={conf.name} does not train: {why}", _OTHERS)
     return look
+
+
+def _of_derivatives(error: Exception) -> bool:
+    """Whether an error says that something has no derivative, or that the backward asks what it cannot do.
+
+    A device that is lost, or a disk that is full, says nothing of the scheme.
+    """
+    end = ended(error)
+    if end.outcome is not Outcome.FAILED or end.remedy or isinstance(error.__cause__, OSError):
+        return False
+    return isinstance(error, (NotImplementedError, AssertionError)) or bool(_NO_GRADIENT.search(str(error)))
 
 
 def _tell_products(rows: list[dict[str, Any]], wanted: dict[str, set[str]], run: RunContext) -> None:
