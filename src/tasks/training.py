@@ -3,6 +3,7 @@
 import math
 import re
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -160,7 +161,7 @@ def _compare_first(baseline: FirstLook, treated: FirstLook, run: RunContext) -> 
 
 
 def _compare_curves(baseline: Arm, treated: Arm, run: RunContext) -> None:
-    """Finish the loss curves of both arms, keep them, and tell how far apart they are.
+    """Finish the loss curves of both arms, keep them to where they are numbers, and tell how far apart they are.
 
     Raises:
         RunEndedError: `bad_numerics`, a loss is no number.
@@ -170,14 +171,14 @@ def _compare_curves(baseline: Arm, treated: Arm, run: RunContext) -> None:
         for arm in (baseline, treated):
             assert isinstance(arm.workload, TrainingArm)
             curves[arm.name] = arm.workload.curve(partial(mark_step, run.device))
-    kept = {name: [loss for loss in losses if math.isfinite(loss)] for name, losses in curves.items()}
+    kept = {name: [*takewhile(math.isfinite, losses)] for name, losses in curves.items()}
     write_json(run.folder / LOSSES_NAME, {"loss": kept["treated"], "baseline_loss": kept["baseline"]})
     for name, losses in curves.items():
         if len(kept[name]) < len(losses):
-            step = next(i for i, loss in enumerate(losses, 1) if not math.isfinite(loss))
+            step = len(kept[name])
             raise RunEndedError(
                 Outcome.BAD_NUMERICS,
-                f"the {name} arm's loss of step {step} is {losses[step - 1]}",
+                f"the {name} arm's loss of step {step + 1} is {losses[step]}",
                 "a smaller training.learning_rate; or another dtype or recipe",
             )
     run.record.details["trained"] = {"steps": run.cfg.training.steps, "step": work_of(run.cfg)}
