@@ -40,7 +40,7 @@ _NO_GRADIENT = re.compile(
     r"derivative|backward|gradient|autograd|requires? grad|grad_fn|inference tensor|not implemented|unimplemented",
     re.IGNORECASE,
 )
-_TARGET_SEED = 2  # beside the run's own, for weights and inputs
+_TARGET_SEED, _ROUNDING_SEED = 2, 3  # beside the run's own, for weights and inputs
 
 
 @torch.no_grad()
@@ -55,8 +55,12 @@ def measure_training(run: RunContext) -> None:
     scheme.check(run.device, run.cfg.dtype)
     check_weights(run.cfg)
     note_ceilings(run)
-    with compiler_options(run.cfg.compile, run.cfg.quant, run.device.kind):
+    cards = [run.device.torch] if run.device.kind == "cuda" else []
+    with compiler_options(run.cfg.compile, run.cfg.quant, run.device.kind), torch.random.fork_rng(cards):
         same_compiler_for_both()
+        torch.manual_seed(
+            run.cfg.seed + _ROUNDING_SEED
+        )  # recipes that round stochastically draw from torch's own
         workload, rows = build(run)
         with gradients_wanted(workload.module) as wanted:
             own_baseline, look = _looked_at("baseline_", workload, {}, run)

@@ -179,6 +179,16 @@ def test_a_loss_that_is_no_number_is_told_with_its_step(compose, execute_run, tm
     assert "\n" not in record.reason
 
 
+def test_a_recipe_that_rounds_stochastically_has_the_same_curve_again(compose, execute_run, tmp_path):
+    cfg = compose(*LINEAR, "quant=training/int8_weight_only", "measure.budget_s=0.1")
+    curves = []
+    for _ in range(2):
+        torch.seed()  # whatever the process drew before
+        assert execute_run(cfg).outcome is Outcome.OK
+        curves.append(losses(tmp_path)["loss"])
+    assert curves[0] == curves[1]
+
+
 def test_losses_are_kept_up_to_the_first_that_is_no_number(compose, execute_run, tmp_path, monkeypatch):
     """What comes after it would stand at another step."""
     monkeypatch.setattr("src.training.arm.TrainingArm.curve", lambda *_: [3.0, 2.0, math.nan, 1.0])
