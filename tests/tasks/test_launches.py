@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from src.compilation.inductor import uses_cuda_graphs
 from src.config.schema.root import CompileConf
 from src.devices.device import Device
 from src.devices.load import Load
@@ -14,7 +15,7 @@ from src.measurement.power_blocks import Block, PowerBlocks
 from src.measurement.rounds import Other, Rounds, estimate_speedup
 from src.tasks.arms.timing import Timed, Watch, host_times
 from src.tasks.conclusions.conclusion import conclude
-from src.tasks.conclusions.launches import host_metrics, uses_cuda_graphs
+from src.tasks.conclusions.launches import host_metrics
 from src.tasks.conclusions.metrics import both_speedups
 from src.tasks.conclusions.power_cap import counting_estimate
 from src.timers.host import HostTime

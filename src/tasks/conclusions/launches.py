@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from src.compilation.inductor import options_of_mode
+from src.compilation.inductor import uses_cuda_graphs
 from src.config.schema.arms import compiled_as
 from src.config.schema.root import CompileConf, RootConf
 from src.measurement.rounds import Rounds
@@ -84,13 +84,6 @@ def _of_a_part(treated: HostTime) -> str:
 
 def _remedy(conf: CompileConf) -> str:
     return "" if uses_cuda_graphs(conf) else "CUDA graphs launch a call at once: compile=reduce-overhead"
-
-
-def uses_cuda_graphs(conf: CompileConf) -> bool:
-    """Whether the compile mode, or an option given beside it, turns CUDA graphs on."""
-    if conf.scope == "none" or conf.backend != "inductor":
-        return False
-    return bool((options_of_mode(conf.mode) | conf.options).get("triton.cudagraphs"))
 
 
 def _late(rounds: Rounds) -> Note:
