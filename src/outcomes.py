@@ -30,7 +30,11 @@ def unsupported(reason: str, remedy: str = "") -> RunEndedError:
     return RunEndedError(Outcome.UNSUPPORTED, reason, remedy)
 
 
-_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|cannot allocate memory"
+    r"|(?:CUBLAS|CUDNN|CUSPARSE|CUFFT)_STATUS_ALLOC_FAILED",
+    re.IGNORECASE,
+)
 _FULL = re.compile(
     r"No space left on device|Disk quota exceeded|File too large|File size limit exceeded", re.IGNORECASE
 )
@@ -43,6 +47,12 @@ _HOST_MEMORY = (
     "more host memory (on a cluster: gpu.slurm.mem_gib), or fewer compilers at a time "
     "(TORCHINDUCTOR_COMPILE_THREADS=1, launch.compile_ahead=never); then the same command"
 )
+# What went wrong around a compiler, in its error's text: torch keeps nothing else of what another process raised.
+_AROUND_THE_COMPILER = re.compile(
+    r"\b\w+: \[Errno \d+\]|\b(?:ImportError|ModuleNotFoundError): "
+    r"|No working C\+\+ compiler|Failed to find C compiler"
+)
+_MENDED = "what it names, in order; then the same command"
 _DEVICE_FAULT = re.compile(r"CUDA error|(?:device|GPU) is lost|cudaError", re.IGNORECASE)
 _CPP_ERROR = re.compile(r"\.(?:cpp|h|cc):\d+:\d+: (?:fatal )?(error: .*)")
 _USER_CODE = re.compile(r'^\s*File "(.+)", line (\d+), in (\S+)', re.MULTILINE)
@@ -81,6 +91,8 @@ def ended(error: BaseException) -> RunEndedError:
     if any(_is_compiler_error(e) for e in chain):
         if killed := _said(chain, _KILLED):
             return RunEndedError(Outcome.KILLED, f"a compiler was killed: {killed}", _HOST_MEMORY)
+        if around := _around_the_compiler(chain):
+            return RunEndedError(Outcome.FAILED, f"the compiler could not work: {around}", _MENDED)
         said = _compiler_says(chain)
         remedy = next((known for pattern, known in _KNOWN_BUGS.items() if pattern in said), _OTHER_MODE)
         return RunEndedError(Outcome.COMPILE_ERROR, said, remedy)
@@ -125,6 +137,18 @@ def _said(chain: list[BaseException], pattern: re.Pattern[str]) -> str:
     return next(
         (clipped(line.strip()) for text in said for line in text.splitlines() if pattern.search(line)), ""
     )
+
+
+def _around_the_compiler(chain: list[BaseException]) -> str:
+    """The system's error, or the missing module, that a compiler's error is about; empty: none.
+
+    One that was handled before, and is but the context of another, does not count.
+    """
+    for error in filter(_is_compiler_error, chain):
+        inner = getattr(error, "inner_exception", None) or error.__cause__
+        if isinstance(inner, (OSError, ImportError)):
+            return f"{type(inner).__name__}: {_one_line(inner)}"
+    return _said([error for error in chain if _is_compiler_error(error)], _AROUND_THE_COMPILER)
 
 
 def _is_compiler_error(error: BaseException) -> bool:

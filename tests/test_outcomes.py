@@ -3,6 +3,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import torch
+from torch._inductor.compile_worker.subproc_pool import SubprocException
 
 from src.config.errors import ConfigError
 from src.outcomes import RunEndedError, ended, log_text, unsupported
@@ -40,6 +41,15 @@ def backend_error():
     return caught.value
 
 
+def no_more_files():
+    def broken(graph, inputs):
+        raise OSError(24, "Too many open files")
+
+    with pytest.raises(torch._dynamo.exc.BackendCompilerFailed) as caught:
+        torch.compile(lambda x: x + 4, backend=broken)(torch.ones(1))
+    return caught.value
+
+
 FULL_FOR_THE_COMPILER = subprocess.CalledProcessError(
     1, ["g++"], stderr="g++: error\nas: cannot write /tmp/x.o: No space left on device\n"
 )
@@ -73,6 +83,18 @@ def out_of_memory_while_compiling():
         (lambda: RunEndedError(Outcome.BAD_NUMERICS, "NaN"), Outcome.BAD_NUMERICS, "NaN"),
         (lambda: torch.OutOfMemoryError("CUDA out of memory."), Outcome.OOM, "CUDA out of memory."),
         (lambda: MemoryError(), Outcome.OOM, "MemoryError"),
+        (
+            lambda: RuntimeError(
+                "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+            ),
+            Outcome.OOM,
+            "CUBLAS_STATUS_ALLOC_FAILED",
+        ),
+        (
+            lambda: RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+            Outcome.OOM,
+            "CUDNN_STATUS_ALLOC_FAILED",
+        ),
         (allocation_error, Outcome.OOM, "can't allocate memory"),
         (lambda: OSError(12, "Cannot allocate memory"), Outcome.OOM, "Cannot allocate memory"),
         (lambda: raised(ValueError("x"), cause=MemoryError()), Outcome.OOM, "x"),
@@ -136,6 +158,30 @@ def out_of_memory_while_compiling():
             Outcome.KILLED,
             "a compiler was killed: A process in the process pool",
         ),
+        (
+            no_more_files,
+            Outcome.FAILED,
+            "the compiler could not work: OSError: [Errno 24] Too many open files",
+        ),
+        (
+            lambda: raised(compiler_error(), cause=ModuleNotFoundError("No module named 'cutlass'")),
+            Outcome.FAILED,
+            "the compiler could not work: ModuleNotFoundError: No module named 'cutlass'",
+        ),
+        (
+            lambda: torch._inductor.exc.InductorError(
+                SubprocException("Traceback:\n  File x\nPermissionError: [Errno 13] Permission denied: '/c'"),
+                None,
+            ),
+            Outcome.FAILED,
+            "the compiler could not work: PermissionError: [Errno 13] Permission denied: '/c'",
+        ),
+        (lambda: torch._inductor.exc.InvalidCxxCompiler(), Outcome.FAILED, "No working C++ compiler found"),
+        (
+            lambda: raised(compiler_error(), context=FileNotFoundError(2, "No such file", "cache")),
+            Outcome.COMPILE_ERROR,
+            "",  # it was handled: the error came of something else
+        ),
         (told_by("g++", 1, "error code -91"), Outcome.COMPILE_ERROR, "non-zero exit status"),
         (lambda: RuntimeError("CUDA error: device-side assert"), Outcome.FAILED, "RuntimeError: CUDA error"),
     ],
@@ -148,6 +194,7 @@ def test_what_an_exception_means(make, outcome, reason):
         outcome in (Outcome.OOM, Outcome.COMPILE_ERROR, Outcome.KILLED)
         or "CUDA error" in reason
         or "disk is full" in reason
+        or "compiler" in reason
     )
     assert bool(end.remedy) == curable
 

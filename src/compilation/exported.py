@@ -22,6 +22,7 @@ from torch.export.pt2_archive._package_weights import Weights
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from src.compilation.inductor import options_of_mode
+from src.compilation.strides import laid_out, strides_of
 from src.config.schema.root import CompileConf
 from src.outcomes import RunEndedError, code_place, ended, unsupported
 from src.records.record import Outcome
@@ -54,9 +55,17 @@ class Call:
         return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
     def signature(self) -> str:
-        """What must be the same for one code to serve both: structure, dtypes, shapes, and all that is no tensor."""
+        """What must be the same for one code to serve both: structure, dtypes, shapes, strides, and all else."""
         leaves, spec = pytree.tree_flatten((self.args, self.kwargs))
-        return f"{[described(leaf) for leaf in leaves]} {spec}"
+        return f"{[described(leaf) for leaf in leaves]} {spec} {[*map(strides_of, self.tensors())]}"
+
+    def settled(self, *, contiguous: bool) -> "Call":
+        """The same, whose tensors lie as `strides_of` says of them; or all contiguous."""
+
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            return laid_out(tensor, [] if contiguous else strides_of(tensor))
+
+        return Call(*pytree.tree_map_only(torch.Tensor, moved, (self.args, self.kwargs)))
 
 
 def described(leaf: Any) -> str:
@@ -182,12 +191,17 @@ class Loaded:
     Args:
         path: of the ``.pt2`` file.
         weights: of the module, and what else the code needs, by name; kept alive here, not copied.
-        check: sees the tensors of the first call, and raises where the code is not made for them.
-        always: whether it sees those of each call, for the code takes more than one size.
+        check: sees the tensors of a call, unless they are like those of the one before, and raises where the code is
+            not made for them.
+        strides: of each tensor of a call, as `strides_of` says; other tensors are copied into such. None: not known.
     """
 
     def __init__(
-        self, path: Path, weights: State, check: Callable[[list[torch.Tensor]], None], *, always: bool
+        self,
+        path: Path,
+        weights: State,
+        check: Callable[[list[torch.Tensor]], None],
+        strides: list[list[int]] | None,
     ) -> None:
         # Single threaded, so two threads need a copy each: otherwise each call waits on the host for the one before,
         # which no compiled module does.
@@ -197,16 +211,23 @@ class Loaded:
         given, returned = self.code.loader.get_call_spec()
         self._given: Any = pytree.treespec_loads(given)
         self._returned: Any = pytree.treespec_loads(returned)
-        self._check: Callable[[list[torch.Tensor]], None] | None = check
-        self._always = always
+        self._check = check
+        self._strides = strides
+        self._seen: list[Any] = []  # of the tensors of the last call
+        self._apart: list[tuple[int, list[int]]] = []  # which of them lie otherwise, and how they should
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """As torch's own AOTICompiledModel, which reads both specifications from JSON again at each call."""
         call = Call(args, reorder_kwargs(kwargs, self._given))
         tensors = call.tensors()
-        if self._check:
+        seen = [(each.dtype, each.shape, each.stride()) for each in tensors]
+        if seen != self._seen:
             self._check(tensors)
-            self._check = self._check if self._always else None
+            wanted = enumerate(self._strides or ())
+            self._apart = [(place, own) for place, own in wanted if strides_of(tensors[place]) != own]
+            self._seen = seen
+        for place, strides in self._apart:
+            tensors[place] = laid_out(tensors[place], strides)
         return pytree.tree_unflatten(self.code.loader.boxed_run(tensors), self._returned)
 
 

@@ -6,6 +6,10 @@ from urllib.parse import urlparse
 
 import torch
 
+from src.outcomes import RunEndedError
+from src.quality.sqnr import check_baseline
+from src.records.record import Outcome
+
 _INSTALL = 'pip install -e ".[images]"'
 _FETCH = "python -c \"from torchvision.models import alexnet; alexnet(weights='DEFAULT')\""
 
@@ -26,7 +30,15 @@ def psnr(baseline: torch.Tensor, treated: torch.Tensor) -> dict[str, float]:
     """Peak signal-to-noise ratio in dB per image or video, its mean and its worst; the peak is 1.
 
     One equal to the last bit has no finite PSNR and does not count; without any other there is no metric.
+
+    Raises:
+        RunEndedError: `bad_numerics`, some hold NaN or infinity.
     """
+    check_baseline(baseline)
+    if lost := sum(not bool(each.isfinite().all()) for each in treated):
+        raise RunEndedError(
+            Outcome.BAD_NUMERICS, f"{lost} of the {len(treated)} treated pictures hold NaN or infinity"
+        )
     errors = (baseline.double() - treated.double()).square().flatten(1).mean(1)
     found_db = -10 * errors[errors > 0].log10()
     if not len(found_db):

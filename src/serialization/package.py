@@ -28,6 +28,7 @@ from src.compilation.exported import (
     weights_of,
 )
 from src.compilation.scopes import compiler_parts
+from src.compilation.strides import strides_of
 from src.config.schema.root import RootConf
 from src.devices.device import Device
 from src.outcomes import RunEndedError, unsupported
@@ -53,15 +54,16 @@ _MIB = 2**20
 def make_packages(workload: Workload, folder: Path, cfg: RootConf, device: Device) -> PackageInfo:
     """Compile what the compile mode's scope says into a folder; of repeated blocks each kind once.
 
-    Blocks are of one kind when class, plain attributes, arguments and weights' shapes are the same.
+    Blocks are of one kind when class, plain attributes, arguments, their strides and weights' shapes are the same.
 
     Raises:
         RunEndedError: `unsupported`, when torch.export cannot take one; `failed`, when the disk is full.
     """
     module = workload.denoiser()
     names = {part: name for name, part in module.named_modules()}
-    calls = calls_of(compiler_parts(module, cfg.compile), workload.call)
     low_high = [calls_at(cfg, end, device) for end in ends(cfg)]
+    calls = calls_of(compiler_parts(module, cfg.compile), workload.call)
+    calls = {part: call.settled(contiguous=bool(low_high)) for part, call in calls.items()}
     kinds: dict[str, list[nn.Module]] = {}
     for part, call in calls.items():
         kinds.setdefault(_kind(part, call), []).append(part)
@@ -112,7 +114,7 @@ def load_packages(
             _check_weights(path, name, part, target)
             weights = constants_of(target)
             check = partial(_check_call, path, name, part)
-            call_instead(target, Loaded(path, weights | further, check, always=part.dynamic))
+            call_instead(target, Loaded(path, weights | further, check, part.strides))
 
 
 def unload_packages(module: nn.Module) -> None:
@@ -188,6 +190,7 @@ def _make(
         modules=paths,
         inputs=inputs,
         weights=weights_of(part),
+        strides=[strides_of(each) for each in call.tensors()],
     )
 
 

@@ -16,7 +16,7 @@ from src.serialization.files import sha256_of
 from src.serialization.info_file import made_of, read_content
 
 INFO_NAME = "package.json"
-KIND, SCHEMA_VERSION = "quantpay package", 1
+KIND, SCHEMA_VERSION = "quantpay package", 2
 
 
 @dataclass
@@ -31,11 +31,7 @@ class Part:
     modules: list[str]  # paths in the denoiser; empty text: the whole of it
     inputs: list[str]  # dtypes and shapes of the tensors of a call; of a dynamic side its range, ``1-8``
     weights: dict[str, str]  # dtypes and shapes, by the names in the code
-
-    @property
-    def dynamic(self) -> bool:
-        """Whether it takes calls of more than one size."""
-        return any("-" in text for text in self.inputs)
+    strides: list[list[int]] | None = None  # of the inputs, as `strides_of` says; None: schema 1 does not say
 
 
 @dataclass

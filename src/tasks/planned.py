@@ -21,6 +21,14 @@ from src.treatments.routes.making import search_first
 from src.treatments.scheme import Scheme
 
 _LOOK_S = 3.0  # of rounds: enough to choose between plans; the one that is chosen is measured in full
+# Metrics of what is not done again with another plan: the search, and what the baseline was built and told of alone.
+_OF_BEFORE = (
+    "quantize/",
+    "memory/build",
+    "memory/quantize",
+    "package/baseline_",
+    "component/baseline_",
+)
 
 
 def treatment_by(scheme: Scheme, given: Untreated, run: RunContext) -> Treatment:
@@ -128,13 +136,13 @@ def _clearly_no_win(run: RunContext) -> bool:
 
 def _set_aside(run: RunContext, layers: int) -> None:
     """Keep what the plan did, measured in full, before the run starts again with nothing quantized."""
-    record, kept = run.record, ("quantize/", "memory/build", "memory/quantize")
+    record = run.record
     record.details["plan_not_applied"] = {
         "verdict": str(record.verdict),
         "layers": layers,
         "metrics": record.metrics,
     }
-    record.metrics = {name: value for name, value in record.metrics.items() if name.startswith(kept)}
+    record.metrics = {name: value for name, value in record.metrics.items() if name.startswith(_OF_BEFORE)}
     for path in [*run.folder.glob("rounds.json"), *run.folder.glob("power_blocks.json")]:
         path.rename(path.with_stem(f"{path.stem}_plan"))
 

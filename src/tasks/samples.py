@@ -26,6 +26,9 @@ def compare_samples(arms: SideBySide | InTurn, treated: Arm, run: RunContext) ->
     """What both arms draw: PSNR, how often the classifier tells the class that was asked for, and a sheet.
 
     Only where the model's file asks for samples, a whole denoiser is measured, and both arms are there.
+
+    Raises:
+        RunEndedError: `bad_numerics`, some pictures hold NaN or infinity.
     """
     pipeline = run.cfg.model.pipeline
     if not pipeline.samples or run.cfg.target not in (DENOISER, PIPELINE) or not arms.together:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import shutil
 import time
 from collections.abc import Callable
 from functools import partial
@@ -116,8 +117,7 @@ class Training:
         self._on_disk("weights", lambda: self._write_weights(folder / WEIGHTS_FOLDER))
         if self.conf.weights is not None:
             self._on_disk("weights", lambda: self._write_weights(Path(str(self.conf.weights))))
-        for path in sorted(self.folder.glob("samples_*.png")):
-            path.replace(folder / path.name)
+        self._on_disk("sheets of samples", self._take_sheets)
         remove_checkpoint(self.folder)
         late = self.trainee.losses[-_OF_LATE:]
         record.metrics |= {
@@ -139,6 +139,11 @@ class Training:
             images = drawn(self.trainee.average, self.run)
             self.folder.mkdir(parents=True, exist_ok=True)
             write_png(sheet(images), self.folder / f"samples_{self.trainee.done:06d}.png")
+
+    def _take_sheets(self) -> None:
+        """From beside the checkpoint, maybe on another disk, into the run's folder."""
+        for path in sorted(self.folder.glob("samples_*.png")):
+            shutil.move(path, self.run.folder / path.name)
 
     def _on_disk(self, what: str, write: Callable[[], None]) -> None:
         """Write something.

@@ -1,7 +1,9 @@
 """The task `training`: steps of a model by a recipe, against steps of the same model without it."""
 
 import math
+import re
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -35,7 +37,11 @@ from src.workloads.pipeline import check_weights
 from src.workloads.workload import Workload, build_workload
 
 _OTHERS = "a scheme of weights alone, as quant=int8wo; or a training recipe: quant=training/float8_rowwise"
-_TARGET_SEED = 2  # beside the run's own, for weights and inputs
+_NO_GRADIENT = re.compile(
+    r"derivative|backward|gradient|autograd|requires? grad|grad_fn|inference tensor|not implemented|unimplemented",
+    re.IGNORECASE,
+)
+_TARGET_SEED, _ROUNDING_SEED = 2, 3  # beside the run's own, for weights and inputs
 
 
 @torch.no_grad()
@@ -50,8 +56,12 @@ def measure_training(run: RunContext) -> None:
     scheme.check(run.device, run.cfg.dtype)
     check_weights(run.cfg)
     note_ceilings(run)
-    with compiler_options(run.cfg.compile, run.cfg.quant, run.device.kind):
+    cards = [run.device.torch] if run.device.kind == "cuda" else []
+    with compiler_options(run.cfg.compile, run.cfg.quant, run.device.kind), torch.random.fork_rng(cards):
         same_compiler_for_both()
+        torch.manual_seed(
+            run.cfg.seed + _ROUNDING_SEED
+        )  # recipes that round stochastically draw from torch's own
         workload, rows = build(run)
         with gradients_wanted(workload.module) as wanted:
             own_baseline, look = _looked_at("baseline_", workload, {}, run)
@@ -111,7 +121,7 @@ def _first_look(arm: TrainingArm, run: RunContext) -> FirstLook:
         try:
             look = arm.first_look()
         except (RuntimeError, AssertionError) as error:
-            if conf.trains or ended(error).outcome is not Outcome.FAILED:
+            if conf.trains or not _of_derivatives(error):
                 raise
             why = first_line(error)
     if stopped:
@@ -120,6 +130,17 @@ def _first_look(arm: TrainingArm, run: RunContext) -> FirstLook:
     if look is None or stopped:
         raise unsupported(f"quant={conf.name} does not train: {why}", _OTHERS)
     return look
+
+
+def _of_derivatives(error: Exception) -> bool:
+    """Whether an error says that something has no derivative, or that the backward asks what it cannot do.
+
+    A device that is lost, or a disk that is full, says nothing of the scheme.
+    """
+    end = ended(error)
+    if end.outcome is not Outcome.FAILED or end.remedy or isinstance(error.__cause__, OSError):
+        return False
+    return isinstance(error, (NotImplementedError, AssertionError)) or bool(_NO_GRADIENT.search(str(error)))
 
 
 def _tell_products(rows: list[dict[str, Any]], wanted: dict[str, set[str]], run: RunContext) -> None:
@@ -144,7 +165,7 @@ def _compare_first(baseline: FirstLook, treated: FirstLook, run: RunContext) -> 
 
 
 def _compare_curves(baseline: Arm, treated: Arm, run: RunContext) -> None:
-    """Finish the loss curves of both arms, keep them, and tell how far apart they are.
+    """Finish the loss curves of both arms, keep them to where they are numbers, and tell how far apart they are.
 
     Raises:
         RunEndedError: `bad_numerics`, a loss is no number.
@@ -154,14 +175,14 @@ def _compare_curves(baseline: Arm, treated: Arm, run: RunContext) -> None:
         for arm in (baseline, treated):
             assert isinstance(arm.workload, TrainingArm)
             curves[arm.name] = arm.workload.curve(partial(mark_step, run.device))
-    kept = {name: [loss for loss in losses if math.isfinite(loss)] for name, losses in curves.items()}
+    kept = {name: [*takewhile(math.isfinite, losses)] for name, losses in curves.items()}
     write_json(run.folder / LOSSES_NAME, {"loss": kept["treated"], "baseline_loss": kept["baseline"]})
     for name, losses in curves.items():
         if len(kept[name]) < len(losses):
-            step = next(i for i, loss in enumerate(losses, 1) if not math.isfinite(loss))
+            step = len(kept[name])
             raise RunEndedError(
                 Outcome.BAD_NUMERICS,
-                f"the {name} arm's loss of step {step} is {losses[step - 1]}",
+                f"the {name} arm's loss of step {step + 1} is {losses[step]}",
                 "a smaller training.learning_rate; or another dtype or recipe",
             )
     run.record.details["trained"] = {"steps": run.cfg.training.steps, "step": work_of(run.cfg)}

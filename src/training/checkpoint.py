@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from src.config.errors import ConfigError
 from src.records.record import replaced
+from src.training.recipe import DRAWN_BY_STEP
 from src.training.step import Trainee
 from src.workloads.weights.parameters import stored
 
@@ -19,7 +20,8 @@ NAME = "checkpoint.safetensors"
 _RECIPE = "recipe"  # key of the file's metadata
 _LOSSES = "losses"
 _KEY = "model.training.checkpoint"
-_UNTOLD = {"quant": "none", "compile": "none"}  # what a checkpoint that does not name them is of
+# What a checkpoint that does not name them is of.
+_UNTOLD = {"quant": "none", "compile": "none", "what is drawn": DRAWN_BY_STEP}
 
 
 def save_checkpoint(trainee: Trainee, recipe: dict[str, str], folder: Path) -> None:
@@ -73,7 +75,7 @@ def load_checkpoint(trainee: Trainee, recipe: dict[str, str], folder: Path) -> b
 
 def _refuse_other(told: dict[str, str], recipe: dict[str, str], path: Path) -> None:
     """Raise ConfigError unless the checkpoint is of this recipe."""
-    told = _UNTOLD | told
+    told = told | {name: value for name, value in _UNTOLD.items() if name not in told}
     names = [name for name in told | recipe if told.get(name) != recipe.get(name)]
     if names:
         name = names[0]

@@ -10,6 +10,9 @@ from src.config.schema.training import TrainingConf
 
 _OF_QUANT = ("config", "optimizer", "emulate", "layers")  # what a recipe does, beside its name
 
+# By what a training's batches and noise are drawn. Once it was by the step's number whatever the seed, as of seed 0.
+DRAWN_BY_STEP, DRAWN_BY_BOTH = "by the step alone", "by seed and step"
+
 
 def recipe_of(cfg: RootConf) -> dict[str, str]:
     """Every setting that the weights depend on -> its value; where and how often something is written is none."""
@@ -19,6 +22,7 @@ def recipe_of(cfg: RootConf) -> dict[str, str]:
     told = {f"quant.{name}": quant[name] for name in _OF_QUANT if cfg.quant.trains}
     told = {"quant": cfg.quant.name, **_compiled(cfg)} | told
     told |= {"model.factory": cfg.model.factory, "model.training": training, "seed": cfg.seed}
+    told["what is drawn"] = DRAWN_BY_BOTH if cfg.seed else DRAWN_BY_STEP
     flat = {key: str(value) for name, each in told.items() for key, value in _flat(name, each)}
     return {key: value for key, value in flat.items() if not key.endswith(".description")}
 

@@ -72,7 +72,7 @@ def step(trainee: Trainee, objective: Objective, pictures: Pictures, conf: Train
         seed: of the training.
     """
     number = trainee.done
-    own_seed = (seed << 32) + number
+    own_seed = seed_of(seed, number)
     generator = torch.Generator().manual_seed(own_seed)
     chosen = torch.randint(len(pictures), (conf.batch,), generator=generator).to(pictures.labels.device)
     batch = Pictures(pictures.images[chosen], pictures.labels[chosen])
@@ -90,6 +90,14 @@ def step(trainee: Trainee, objective: Objective, pictures: Pictures, conf: Train
     _take_into_average(trainee, number, conf.average)
     trainee.losses.append(float(loss.detach()))
     return trainee.losses[-1]
+
+
+def seed_of(seed: int, number: int) -> int:
+    """Of a step's own generators: torch's on a CPU keeps 32 bits. Of seed 0 it is the step's number.
+
+    Other seeds begin far from each other: multiples of 2**32 over the golden ratio, which spread evenly.
+    """
+    return (number + seed * 0x9E3779B1) % 2**32
 
 
 def learning_rate(number: int, conf: TrainingConf) -> float:

@@ -6,7 +6,9 @@ import sys
 import pytest
 import torch
 
+from src.outcomes import RunEndedError
 from src.quality.images import compare_images, lpips, psnr
+from src.records.record import Outcome
 from tests.conftest import ROOT
 
 
@@ -36,6 +38,18 @@ def test_an_equal_image_has_no_finite_psnr_and_does_not_count():
     other[1] += 0.1
     found = psnr(x, other)
     assert found["quality/psnr_db"] == found["quality/psnr_worst_db"] == pytest.approx(20.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_pictures_that_are_no_numbers_end_a_run(value):
+    x = images(n=3)
+    broken = x + 0.1
+    broken[:2, 0, 0, 0] = value
+    with pytest.raises(RunEndedError, match="2 of the 3 treated pictures hold NaN or infinity") as end:
+        compare_images(x, broken)
+    assert end.value.outcome is Outcome.BAD_NUMERICS
+    with pytest.raises(RunEndedError, match="the unquantized baseline itself"):
+        psnr(broken, x)
 
 
 def test_images_are_compared_without_the_library(monkeypatch):

@@ -14,6 +14,7 @@ from torch import nn
 
 from src.compilation.dynamic import dynamic_arguments, ranges_of
 from src.compilation.exported import Call, constants_of, export
+from src.compilation.strides import laid_out, strides_of
 from src.devices.load import Load
 from src.measurement.rounds import Rounds
 from src.outcomes import RunEndedError
@@ -158,8 +159,53 @@ def test_a_loaded_package_is_called_in_place_of_the_module(workload, checkpoint,
 @torch.no_grad()
 def test_a_call_of_another_size_is_refused(workload, checkpoint, cpu):
     load(workload, checkpoint, cpu)
-    with pytest.raises(RunEndedError, match=r"compiled for float32 \[16, 256\], .* with float32 \[4, 256\]"):
-        workload.module(input=torch.zeros(4, 256))
+    for _ in range(2):  # also after calls that were well
+        with pytest.raises(RunEndedError, match=r"for float32 \[16, 256\], .* with float32 \[4, 256\]"):
+            workload.module(input=torch.zeros(4, 256))
+        workload.call()
+
+
+@torch.no_grad()
+def test_a_call_of_other_strides_gives_the_same(workload, checkpoint, cpu):
+    load(workload, checkpoint, cpu)
+    given, spread = torch.randn(16, 256), torch.randn(256).expand(16, 256)
+    wanted, wanted_spread = (workload.module(input=each.clone()) for each in (given, spread.contiguous()))
+    for _ in range(2):
+        assert torch.equal(workload.module(input=given.t().contiguous().t()), wanted)
+        assert torch.equal(workload.module(input=spread), wanted_spread)
+        assert torch.equal(workload.module(input=given), wanted)
+
+
+@torch.no_grad()
+def test_a_package_of_before_strides_were_kept_is_called_as_it_was(workload, checkpoint, cpu):
+    (part,) = json.loads((checkpoint / "packages" / "package.json").read_text())["parts"]
+    assert part.pop("strides") == [[]]
+    edit(checkpoint, parts=[part], schema_version=1)
+    eager = workload.call()
+    load(workload, checkpoint, cpu)
+    assert torch.allclose(workload.call(), eager, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "strides"),
+    [
+        (torch.zeros(2, 3, 4), []),
+        (torch.zeros(2, 4, 3).transpose(1, 2), [12, 1, 3]),
+        (torch.zeros(1, 4, 3).transpose(1, 2), [0, 1, 3]),
+        (torch.zeros(2, 5, 4)[:, 2:], [20, 4, 1]),
+        (torch.zeros(1, 5, 4)[:, 2:], []),
+        (torch.zeros(4).expand(2, 3, 4), []),
+        (torch.zeros(9).as_strided((2, 3, 4), (2, 1, 1)), []),
+        (torch.zeros(()), []),
+    ],
+)
+def test_how_a_tensor_lies_and_how_another_is_brought_to_that(given, strides):
+    assert strides_of(given) == strides
+    other = torch.rand(given.shape[::-1]).permute([*reversed(range(given.dim()))])
+    moved = laid_out(other, strides)
+    assert torch.equal(moved, other)
+    assert strides_of(moved) == strides
+    assert laid_out(moved, strides) is moved
 
 
 @pytest.mark.parametrize(
@@ -326,6 +372,13 @@ def test_blocks_of_one_kind_share_a_package():
     assert kinds[0] == kinds[1]
     assert len({*kinds}) == 3
     assert _kind(Block(), Call((torch.zeros(2, 4),), {})) != kinds[0]
+
+
+def test_a_block_whose_inputs_lie_otherwise_is_of_another_kind():
+    """AOTInductor reads them by the strides that it was shown."""
+    first, other = Call((torch.zeros(2, 3, 4),), {}), Call((torch.zeros(2, 4, 3).transpose(1, 2),), {})
+    assert _kind(Block(), first) != _kind(Block(), other)
+    assert _kind(Block(), first) == _kind(Block(), other.settled(contiguous=True))
 
 
 # ---- around it

@@ -1,10 +1,13 @@
 """Runs with a recipe, from configuration to record: in both arms, as the treatment, refused."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from src.records.record import Outcome
+from src.tasks.arms.arm import _note_attention
 from src.treatments.recipe_check import refusals
 from tests.conftest import SMALL_FLUX
 
@@ -51,6 +54,15 @@ def test_step_caches_change_the_image(compose, execute_run):
     assert record.outcome is Outcome.OK, record.reason
     assert record.metrics["quality/max_abs_error"] > 0
     assert record.axes["recipe"] == "cache=taylorseer"
+
+
+@pytest.mark.parametrize(("graphs", "told"), [("false", {"treated": ["math"]}), ("true", None)])
+def test_a_graph_that_runs_again_names_no_kernels_of_attention(compose, run_context, graphs, told):
+    cfg = compose(*SMALL, "compile=regional", "recipe.attention=flash", f"recipe.cuda_graphs={graphs}")
+    run = replace(run_context(cfg), device=SimpleNamespace(kind="cuda"))
+    _note_attention("treated", SimpleNamespace(call=lambda: None), run)
+    assert run.record.details.get("attention") == told
+    assert ("warnings" in run.record.details) == bool(told)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """task=training: steps by a recipe against steps without it; what both arms' losses say; what cannot be trained."""
 
 import json
+import math
 import re
 
 import pytest
@@ -176,6 +177,25 @@ def test_a_loss_that_is_no_number_is_told_with_its_step(compose, execute_run, tm
     assert record.outcome is Outcome.BAD_NUMERICS
     assert "loss of step" in record.reason
     assert "\n" not in record.reason
+
+
+def test_a_recipe_that_rounds_stochastically_has_the_same_curve_again(compose, execute_run, tmp_path):
+    cfg = compose(*LINEAR, "quant=training/int8_weight_only", "measure.budget_s=0.1")
+    curves = []
+    for _ in range(2):
+        torch.seed()  # whatever the process drew before
+        assert execute_run(cfg).outcome is Outcome.OK
+        curves.append(losses(tmp_path)["loss"])
+    assert curves[0] == curves[1]
+
+
+def test_losses_are_kept_up_to_the_first_that_is_no_number(compose, execute_run, tmp_path, monkeypatch):
+    """What comes after it would stand at another step."""
+    monkeypatch.setattr("src.training.arm.TrainingArm.curve", lambda *_: [3.0, 2.0, math.nan, 1.0])
+    record = execute_run(compose(*LINEAR, "quant=none"))
+    assert record.outcome is Outcome.BAD_NUMERICS
+    assert record.reason == "the baseline arm's loss of step 3 is nan"
+    assert losses(tmp_path)["loss"] == [3.0, 2.0]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """Adapters beside a quantized model: what trains, what passes no gradient on, what peft does not take."""
 
+from itertools import count
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
 from src.records.record import Outcome
+from src.training.arm import TrainingArm
 from src.training.lora import ADAPTERS_NAME
 from tests.conftest import SMALL_FLUX
 
@@ -41,6 +43,32 @@ def test_adapters_beside_int8_weights_learn_are_saved_and_loaded(compose, execut
     assert metrics["quality/adapted_sqnr_db"] == pytest.approx(metrics["quality/sqnr_db"], abs=6)
     saved = load_file(Path(tmp_path) / "run" / ADAPTERS_NAME)
     assert any(weight.any() for name, weight in saved.items() if "lora_B" in name)  # they begin at 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: uncorrectable ECC error encountered"),
+        RuntimeError("unable to write to file </torch_1>: No space left on device (28)"),
+        RuntimeError("shapes cannot be multiplied"),
+        OSError(5, "Input/output error"),
+    ],
+)
+def test_what_goes_wrong_in_the_first_step_of_adapters_is_no_finding(
+    compose, execute_run, monkeypatch, error
+):
+    pytest.importorskip("peft")
+    looks = count()
+
+    def broken(arm, own=TrainingArm.first_look):
+        if next(looks):  # the treated arm's
+            raise error
+        return own(arm)
+
+    monkeypatch.setattr(TrainingArm, "first_look", broken)
+    record = execute_run(compose(*LORA, "quant=int8wo"))
+    assert record.outcome is Outcome.FAILED
+    assert str(error) in record.reason
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
 """task=train: a recipe's steps, a kill between two of them, what a checkpoint refuses, what is left in the end."""
 
+import errno
 import json
+import os
 import resource
 from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from src.config.errors import ConfigError
+from src.config.schema.training import TrainingConf
 from src.context import RunContext
 from src.outcomes import RunEndedError
 from src.records.key import run_key
@@ -18,7 +23,8 @@ from src.records.record import EMULATED, Outcome
 from src.tasks.train import Training, train_model
 from src.training.checkpoint import NAME, load_checkpoint, save_checkpoint
 from src.training.digits import digits
-from src.training.step import learning_rate
+from src.training.objectives import FlowMatching
+from src.training.step import learning_rate, seed_of, step, trainee
 from tests.conftest import identity
 
 TINY = (
@@ -175,6 +181,24 @@ def test_what_a_training_leaves(trained):
     assert model.config.num_layers == 1
 
 
+def test_a_checkpoint_on_another_disk_is_taken_from_there(trained, tmp_path, monkeypatch):
+    def moved(source, target, own=os.rename):
+        if Path(source).parent != Path(target).parent:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        own(source, target)
+
+    monkeypatch.setattr(os, "rename", moved)
+    monkeypatch.setattr(os, "replace", moved)
+    run = trained("run", f"model.training.checkpoint={tmp_path / 'elsewhere'}")
+    train_model(run)
+    assert run.record.outcome is Outcome.OK
+    assert sorted(path.name for path in run.folder.glob("*.png")) == [
+        "samples_000003.png",
+        "samples_000006.png",
+    ]
+    assert not (tmp_path / "elsewhere").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -202,6 +226,45 @@ def test_a_checkpoint_that_names_no_recipe_and_no_compile_mode_is_of_none(traine
     older = {name: value for name, value in begun.recipe.items() if name not in ("quant", "compile")}
     save_checkpoint(begun.trainee, older, begun.folder)
     assert load_checkpoint(begun.trainee, begun.recipe, begun.folder)
+
+
+def test_a_checkpoint_of_when_all_seeds_drew_the_same_is_refused_unless_of_seed_0(trained):
+    for name, seed, refused in (("none", 0, False), ("one", 1, True)):
+        begun = Training(trained(name, *NO_SAMPLES, f"seed={seed}"))
+        older = {key: value for key, value in begun.recipe.items() if key != "what is drawn"}
+        begun.step()
+        save_checkpoint(begun.trainee, older, begun.folder)
+        if refused:
+            with pytest.raises(
+                ConfigError, match="what is drawn was by the step alone and is by seed and step;"
+            ):
+                load_checkpoint(begun.trainee, begun.recipe, begun.folder)
+        else:
+            assert load_checkpoint(begun.trainee, begun.recipe, begun.folder)
+
+
+def test_each_seed_draws_its_own_batches_noise_and_times_and_seed_0_what_it_always_drew():
+    class Watched(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.seen = torch.nn.Parameter(torch.zeros(())), []
+
+        def forward(self, x, timestep, class_labels, return_dict):
+            self.seen.append((x, timestep, class_labels))
+            return (x * self.weight,)
+
+    pictures, conf, drawn = digits()[0], TrainingConf(batch=8), []
+    for seed in (0, 1, 999):
+        watched = trainee(Watched(), conf)
+        for _ in range(2):
+            step(watched, FlowMatching(10), pictures, conf, seed)
+        drawn += watched.model.seen
+    for each in zip(*drawn, strict=True):
+        assert not any(torch.equal(one, other) for one, other in combinations(each, 2))
+    assert [seed_of(0, number) for number in range(3)] == [0, 1, 2]
+    numbers = {seed_of(seed, number) for seed in range(50) for number in range(100)}
+    assert len(numbers) == 5000
+    assert max(numbers) < 2**32
 
 
 def test_a_broken_checkpoint_is_named(trained):

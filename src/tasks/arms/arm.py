@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from src.compilation.inductor import options_in_effect
+from src.compilation.inductor import options_in_effect, uses_cuda_graphs
 from src.compilation.scopes import FirstCall, forget_compiled, timed_first_call
+from src.config.schema.arms import compiled_as
 from src.config.schema.model import PIPELINE
 from src.config.schema.recipe import SDPA
 from src.context import RunContext
@@ -60,9 +61,13 @@ def prepare(name: str, workload: Workload, run: RunContext) -> Arm:
 
 
 def _note_attention(name: str, workload: Workload, run: RunContext) -> None:
-    """Say which attention kernels ran where one was asked for; of a pipeline the VAE's would be among them."""
+    """Say which attention kernels ran where one was asked for.
+
+    Of a pipeline the VAE's would be among them; and a CUDA graph that runs again tells torch of none.
+    """
     asked = run.cfg.recipe.attention
-    if asked not in SDPA or run.cfg.target == PIPELINE:
+    graphed = run.device.kind == "cuda" and uses_cuda_graphs(compiled_as(run.cfg))
+    if asked not in SDPA or run.cfg.target == PIPELINE or graphed:
         return
     with run.phase("attention kernels"):
         ran = attention_kinds(workload.call)
