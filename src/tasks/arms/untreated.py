@@ -111,7 +111,7 @@ def build(run: RunContext) -> tuple[Workload, list[LayerRow]]:
         with recipe_refusals(run.cfg.recipe):
             rows, _ = capture_layers(workload, run.cfg.quant.components, keep=False)
     run.record.metrics |= peaks.of_the_phase().phase_metrics("build")
-    run.record.shape = linear_shape(rows)
+    run.record.shape = linear_shape(workload, rows)
     return workload, rows
 
 
@@ -150,7 +150,7 @@ def _rows_of_treated(run: RunContext) -> list[LayerRow]:
         workload = build_workload(run.cfg, run.device)
         with recipe_refusals(run.cfg.recipe):
             rows, _ = capture_layers(workload, run.cfg.quant.components, keep=False)
-    run.record.shape = linear_shape(rows)
+    run.record.shape = linear_shape(workload, rows)
     return rows
 
 
