@@ -125,7 +125,7 @@ def rebuild(
     """
     dtype = getattr(torch, cfg.dtype)
     parts = parts_of(cfg)
-    outlines = {name: outline(part.conf, dtype, part.where) for name, part in parts.items()}
+    outlines = {name: outline(part.conf, dtype, part.where, part.seed) for name, part in parts.items()}
     module = assemble(cfg, outlines) if cfg.target == PIPELINE else part_of(outlines[""], cfg)
     if VAE in outlines:
         switch_on(outlines[VAE], cfg.recipe)
@@ -163,7 +163,7 @@ def empty_workload(cfg: RootConf, device: Device) -> Workload:
     A part of a model is called with what it sees inside the whole one, which is built to find that out.
     """
     path = cfg.model.targets.get(cfg.target)
-    model = empty_model(cfg.model, device.torch, getattr(torch, cfg.dtype))
+    model = empty_model(cfg.model, device.torch, getattr(torch, cfg.dtype), seed=cfg.seed)
     if not path:
         return build_workload(cfg, device, model)
     whole = build_workload(cfg, device)
