@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from src.compilation.own_code import own_code
 from src.config.paths import command
 from src.config.schema.model import DENOISER
 from src.config.schema.quant import LayersConf, QuantConf, RequiresConf
@@ -84,7 +85,7 @@ def capture_layers(
         if isinstance(module, nn.Linear)
     ]
     try:
-        with torch.compiler.set_stance("force_eager"):  # compiled code does not call hooks
+        with own_code(workload.module):
             workload.call()
     finally:
         for handle in handles:

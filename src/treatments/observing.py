@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from src.compilation.own_code import own_code
 from src.workloads.workload import Workload
 
 
@@ -34,7 +35,7 @@ def observe_inputs(workload: Workload, layers: Sequence[str]) -> dict[str, Input
         for fqn in layers
     ]
     try:
-        with torch.compiler.set_stance("force_eager"):  # compiled code does not call hooks
+        with own_code(workload.module):
             workload.call()
     finally:
         for handle in handles:
