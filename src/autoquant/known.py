@@ -50,6 +50,8 @@ def layer_settings(cfg: RootConf, device: Device, *, cold: bool, launches: bool)
     conf = compiled_as(cfg)
     options = merged_options(asked_options(conf, cfg.quant, device.kind))
     compiled = [conf.backend, conf.mode, conf.dynamic, options] if conf.scope != "none" else []
+    if conf.package:  # inductor makes other code ahead of time, and other calls run it
+        compiled += ["package", conf.dynamic_shapes]
     content = {
         "device": [device.identity or device.name, device.toolchain],
         "versions": versions(),

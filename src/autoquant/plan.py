@@ -61,6 +61,11 @@ class Choice:
         """The same shape and evidence, chosen otherwise."""
         return replace(self, scheme=scheme, reason=reason)
 
+    def of_layers(self, layers: list[str]) -> "Choice":
+        """The same for some of its layers; of its calls their share, as if all were called as often."""
+        calls = round(self.calls * len(layers) / len(self.layers))
+        return replace(self, layers=layers, calls=calls)
+
 
 @dataclass
 class WholeLook:
@@ -113,17 +118,22 @@ class Plan:
         )
 
     def limited_to(self, applied: Mapping[str, str]) -> "Plan":
-        """The plan with only those choices that were applied.
+        """The plan with only what was applied of it: layers of a shape that were not are a choice of their own.
 
         Args:
             applied: layer name -> scheme, of the layers that were quantized.
         """
-        choices = [
-            choice
-            if all(applied.get(fqn) == choice.scheme for fqn in choice.layers)
-            else replace(choice, scheme=UNQUANTIZED, reason=f"{choice.scheme} was planned and not applied")
-            for choice in self.choices
-        ]
+        choices = []
+        for choice in self.choices:
+            done = [fqn for fqn in choice.layers if applied.get(fqn) == choice.scheme]
+            left = [fqn for fqn in choice.layers if fqn not in done]
+            if choice.scheme == UNQUANTIZED or not left:
+                choices.append(choice)
+                continue
+            if done:
+                choices.append(choice.of_layers(done))
+            why = f"{choice.scheme} was planned and not applied"
+            choices.append(choice.of_layers(left).with_scheme(UNQUANTIZED, why))
         return replace(self, choices=choices)
 
     def foretold_speedup(self, model_ms: float) -> float:

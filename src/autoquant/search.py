@@ -18,7 +18,7 @@ from src.autoquant.ahead import Ahead
 from src.autoquant.contest import Contest, by_bias
 from src.autoquant.foregone import telling_order
 from src.autoquant.known import DETAIL, PLAN_NAME, Seen, by_run, layer_config, layer_settings, seen_before
-from src.autoquant.plan import Choice, Plan, Shape, read_plan
+from src.autoquant.plan import UNQUANTIZED, Choice, Plan, Shape, read_plan
 from src.autoquant.trials import Bench
 from src.compilation.scopes import compiler_counts
 from src.config.errors import ConfigError
@@ -30,6 +30,7 @@ from src.outcomes import unsupported
 from src.records.record import write_json
 from src.treatments.applied import Choices, quantize_layers
 from src.treatments.layers import LayerRow, capture_layers, fits_none, what_fits, why_not
+from src.treatments.observing import observe_inputs
 from src.treatments.scheme import TorchaoScheme
 from src.workloads.workload import Workload
 
@@ -42,6 +43,9 @@ class Autoquant:
     def __init__(self, conf: QuantConf) -> None:
         self.conf = conf
         self.plan: Plan | None = None
+        self.foretells = (
+            True  # whether the plan's times are those of this run's layers, device and compile mode
+        )
         self.host_bound = (
             False  # set before `search`: whether the model waits for the host, which then is what to time
         )
@@ -70,8 +74,8 @@ class Autoquant:
                 raise unsupported(f"{where}{found.reason}", "quant.plan=null, which searches for one here")
 
     def observes(self, device: Device) -> bool:
-        """Its trials do, unless a plan was given."""
-        return self.plan is None
+        """Its trials do, unless a plan was given; then a candidate may."""
+        return self.plan is None or bool(self._observing(device))
 
     def search(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
         """Make a plan for the layers that the rules leave to it, unless one was given."""
@@ -79,16 +83,34 @@ class Autoquant:
             row.reason = row.reason or why_not(row, self.conf.layers, RequiresConf())
         if all(row.reason for row in rows):
             raise unsupported(fits_none(self.conf, rows), what_fits(rows, self.conf, RequiresConf()))
+        if observing := self._observing(run.device):
+            inputs = observe_inputs(workload, [row.fqn for row in rows if not row.reason])
+            for name in observing:
+                self.candidates[name].inputs = inputs
         if self.plan is None:
             by_shape: dict[Shape, list[LayerRow]] = defaultdict(list)
             for row in rows:
                 if not row.reason:
                     by_shape[row.shape].append(row)
             self.plan = self.made(workload, by_shape, run)
-        elif elsewhere := self.plan.made_elsewhere(run.device):
+        else:
+            self._look_at_given(self.plan, rows, run)
+        write_json(run.folder / PLAN_NAME, self.plan.as_dict())  # `settle` may write another
+
+    def _observing(self, device: Device) -> list[str]:
+        """The candidates, of a given plan those that it uses, whose kernels take inputs of some dimensions only."""
+        names = [*self.candidates] if self.plan is None else sorted({*self.plan.schemes().values()})
+        return [name for name in names if self.candidates[name].observes(device)]
+
+    def _look_at_given(self, plan: Plan, rows: Iterable[LayerRow], run: RunContext) -> None:
+        """Say where a given plan was made elsewhere; what it gained there is foretold of the same layers only."""
+        if elsewhere := plan.made_elsewhere(run.device):
             run.report(elsewhere)
             run.record.details["plan_made_elsewhere"] = elsewhere
-        write_json(run.folder / PLAN_NAME, self.plan.as_dict())  # `settle` may write another
+        here = {row.fqn: row.shape for row in rows if not row.reason}
+        planned = {fqn: (c.M, c.K, c.N) for c in plan.choices if c.scheme != UNQUANTIZED for fqn in c.layers}
+        same = all(here.get(fqn) == shape for fqn, shape in planned.items())
+        self.foretells = same and not elsewhere and plan.compile == run.cfg.compile.name
 
     def made(self, workload: Workload, by_shape: Mapping[Shape, list[LayerRow]], run: RunContext) -> Plan:
         """A plan by trials: every candidate timed on every shape of which earlier runs do not know it.
@@ -125,14 +147,15 @@ class Autoquant:
         return Plan(*where, choices, identity=device.identity, configs=self._configs(device))
 
     def note(self, plan: Plan, run: RunContext, model_ms: float) -> None:
-        """Say in the record what was foretold of the plan that was measured.
+        """Say in the record what was foretold of the plan that was measured, unless it was made for something else.
 
         Args:
             plan: as it was applied.
             run: measured.
             model_ms: a call of the unquantized model.
         """
-        run.record.metrics["autoquant/foretold_speedup"] = plan.foretold_speedup(model_ms)
+        if self.foretells:
+            run.record.metrics["autoquant/foretold_speedup"] = plan.foretold_speedup(model_ms)
         timed_by = "host" if self.host_bound else "layer"
         found = {"wholes": [asdict(whole) for whole in plan.wholes], "trials_timed_by": timed_by}
         run.record.details["autoquant"] = run.record.details.get("autoquant", {}) | found
@@ -175,7 +198,7 @@ class Autoquant:
         return {"pieces": len(pieces), "workers": workers}
 
     def choose(self, rows: list[LayerRow], run: RunContext) -> Choices:
-        """What the plan says, of the layers that `quant.layers` leaves to it."""
+        """What the plan says, of the layers that `quant.layers` leaves to it and whose shapes the schemes take."""
         assert self.plan is not None, "search comes before apply"
         chosen, reasons = self.plan.schemes(), self.plan.reasons()
         absent = sorted(set(chosen) - {row.fqn for row in rows})
@@ -185,11 +208,29 @@ class Autoquant:
                 f"{absent[0]}, ...; it was made for target={self.plan.target} of {self.plan.model}",
                 "a plan of this model and target; or quant.plan=null, which searches for one",
             )
-        planned = {row.fqn: chosen[row.fqn] for row in rows if row.fqn in chosen and not row.reason}
+        planned = self._taken(
+            [row for row in rows if row.fqn in chosen and not row.reason], chosen, run.device
+        )
         for row in rows:
             row.reason = row.reason or reasons.get(row.fqn, "not in the plan")
-        configs = {name: self.candidates[name].torchao_config(run.device) for name in set(planned.values())}
-        return {fqn: (name, configs[name]) for fqn, name in planned.items()}
+        return {
+            fqn: (name, config)
+            for name, own in planned.items()
+            for fqn, config in self.candidates[name].configs(own, run.device).items()
+        }
+
+    def _taken(
+        self, rows: Iterable[LayerRow], chosen: Mapping[str, str], device: Device
+    ) -> dict[str, list[LayerRow]]:
+        """By scheme the layers that it takes as they are called here; the others are given its reason."""
+        taken: dict[str, list[LayerRow]] = defaultdict(list)
+        for row in rows:
+            name = chosen[row.fqn]
+            if self.candidates[name].select([row], device):
+                taken[name].append(row)
+            else:
+                row.reason = f"{name} was planned: {row.reason}"
+        return taken
 
     def apply(self, workload: Workload, rows: list[LayerRow], run: RunContext) -> None:
         """Apply the plan; an empty one leaves the workload as it is."""
@@ -201,4 +242,7 @@ class Autoquant:
         """What candidates are tried on: a layer of the unquantized module, and what it is called with."""
         layer = module.get_submodule(row.fqn)
         assert isinstance(layer, nn.Linear)
+        for candidate in self.candidates.values():
+            if row.fqn in candidate.inputs:  # a bench has a name of its own for the layer
+                candidate.inputs = candidate.inputs | {"inner": candidate.inputs[row.fqn]}
         return Bench(layer, row, x, run, self.host_bound)

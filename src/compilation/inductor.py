@@ -103,10 +103,3 @@ def _needed(quant: QuantConf, kind: str) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)
-
-
-def uses_cuda_graphs(conf: CompileConf) -> bool:
-    """Whether the compile mode, or an option given beside it, turns CUDA graphs on."""
-    if conf.scope == "none" or conf.backend != "inductor":
-        return False
-    return bool((options_of_mode(conf.mode) | conf.options).get("triton.cudagraphs"))

@@ -1,13 +1,19 @@
 """`predict=FILE.csv`: the shapes that a user asks about."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import yaml
 
 from src.analysis.runs.tracked.variants import short
 from src.config.errors import ConfigError
+from src.config.paths import config_folders
+from src.config.schema.quant import QuantConf
 from src.config.schema.root import RootConf
+from src.devices.capability import quant_conf
 from src.forecasts.evidence.cells import OWN, PLACE, SHAPE, is_cpu
 from src.forecasts.evidence.csv_rows import RefusedError, Row, read_table
 from src.forecasts.forecast import Query
@@ -15,6 +21,8 @@ from src.forecasts.forecast import Query
 NEEDS = ("M", "K", "N", "quant")
 _NOT_KERNELS = ("quant.layers", "quant.components", "quant.where", "quant.via", "quant.min", "quant.emulate")
 _CPU = "cpu"  # whichever is known
+_HERE = re.compile(r"/\w+@_here_")  # of a YAML's defaults: what several entries share
+_INTERPOLATED = re.compile(r"\$\{")  # a value that another option gives
 
 
 def read_queries(
@@ -105,3 +113,35 @@ def named(cfg: RootConf, words: Sequence[str]) -> str:
     options += ["cache=warm"] * (cfg.model.probe and cfg.measure.cache == "warm")
     scheme = cfg.quant
     return f"{scheme.name} ({', '.join(options)})" if options and not scheme.candidates else scheme.name
+
+
+def kernels_of(quant: QuantConf) -> dict[str, str]:
+    """A scheme, or each candidate of one that chooses: its name -> `named` by what it is, where no words are known.
+
+    Options are what the entry of conf/quant has otherwise: as `int4wo (group_size=32)`.
+    """
+    entries = {name: quant_conf(entry) for name, entry in quant.candidates.items()} or {quant.name: quant}
+    return {name: _with_options(conf) for name, conf in entries.items()}
+
+
+def _with_options(conf: QuantConf) -> str:
+    entry = _entry(conf.name)
+    usual = entry.get("config", {}) | {name: entry[name] for name in conf.takes if name in entry}
+    here = {name: getattr(conf, name) for name in conf.takes if name in usual} | conf.config
+    options = [
+        f"{name}={str(value).lower() if isinstance(value, bool) else value}"
+        for name, value in sorted(here.items())
+        if name in usual and not _INTERPOLATED.search(str(usual[name])) and value != usual[name]
+    ]
+    return f"{conf.name} ({', '.join(options)})" if options else conf.name
+
+
+def _entry(name: str, group: str = "quant") -> dict[str, Any]:
+    """A YAML of conf/quant as it is written, over those that it starts from; of one that is not found nothing."""
+    paths = (folder / group / f"{name}.yaml" for folder in config_folders())
+    path = next((path for path in paths if path.is_file()), None)
+    entry: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path else {}
+    for base in filter(_HERE.fullmatch, map(str, entry.get("defaults", ()))):
+        under = _entry(base.removeprefix("/").removesuffix("@_here_"), "")
+        entry = under | entry | {"config": under.get("config", {}) | entry.get("config", {})}
+    return entry

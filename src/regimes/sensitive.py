@@ -16,6 +16,7 @@ from torch import nn
 
 from src.autoquant.plan import Shape
 from src.autoquant.trials import Bench
+from src.compilation.own_code import own_code
 from src.config.schema.model import DENOISER
 from src.config.schema.quant import QuantConf
 from src.context import RunContext
@@ -26,7 +27,6 @@ from src.quality.sqnr import on_cpu
 from src.records.record import Outcome, write_json
 from src.regimes.noise import copied, noise_of, one_call, rounded_otherwise
 from src.regimes.sensitivity import Kind, Settled, by_kind, curve, in_db, settle, together
-from src.serialization.package import without_packages
 from src.treatments.applied import Choices
 from src.treatments.layers import LayerRow, capture_layers
 from src.treatments.observing import Inputs
@@ -106,7 +106,7 @@ class Sensitive:
         What rounding makes of it stands apart: any small change has all later layers round otherwise, which in a
         narrow dtype is as much as some kinds' own noise.
         """
-        with torch.compiler.set_stance("force_eager"), without_packages(workload.module):
+        with own_code(workload.module):
             call = one_call(workload)
             plain = on_cpu(call())
             for number, (name, rows) in enumerate(kinds.items(), 1):

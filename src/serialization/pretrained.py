@@ -10,6 +10,7 @@ from torch import nn
 from src.config.lines import first_line
 from src.serialization.formats import RefusedError, State
 from src.workloads.weights.files import layer_of, method_of, quantized_files
+from src.workloads.weights.unquantized import pickled_tensors
 
 PRETRAINED = "pretrained"
 _WEIGHTS = ("*.safetensors", "*.bin")
@@ -23,6 +24,7 @@ def is_pretrained(content: Any) -> bool:
 def described(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
     """What is known of it, as the fields of a `CheckpointInfo`."""
     _, found = quantized_files(folder)
+    found = found or pickled_tensors(folder, None)
     size = sum(path.stat().st_size for pattern in _WEIGHTS for path in folder.glob(pattern))
     saved_with = {"diffusers": content.get("_diffusers_version")}
     return {

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from src.compilation.own_code import own_code
 from src.config.paths import command
 from src.config.schema.model import DENOISER
 from src.config.schema.quant import LayersConf, QuantConf, RequiresConf
 from src.workloads.hooks import before, input_of, linears
-from src.workloads.workload import Workload
+from src.workloads.workload import Whole, Workload
 
 GROUP_SIZES = (16, 32, 64, 128)  # usual ones, where the kernel takes any
 _NO_LINEAR_REMEDY = (
@@ -77,7 +78,7 @@ def capture_layers(
         if keep:
             samples.setdefault((m, k, n), x.detach().reshape(m, k).clone())
 
-    with torch.compiler.set_stance("force_eager"), before(linears(workload.module), hear):
+    with own_code(workload.module), before(linears(workload.module), hear):
         workload.call()
     return list(rows.values()), samples
 
@@ -232,9 +233,11 @@ def is_quantized(layer: nn.Linear) -> bool:
     return type(layer.weight) not in (nn.Parameter, torch.Tensor)
 
 
-def linear_shape(rows: Iterable[LayerRow]) -> dict[str, int]:
-    """M, K, N when the workload is exactly one Linear called once, else nothing."""
-    listed = list(rows)
+def linear_shape(workload: Workload, rows: Iterable[LayerRow]) -> dict[str, int]:
+    """M, K, N when the target itself is one Linear, called once; else nothing, also of a model that has but one."""
+    listed, module = list(rows), workload.module
+    if not (isinstance(module, Whole) and isinstance(module.inner, nn.Linear)):
+        return {}
     if len(listed) != 1 or listed[0].calls != 1:
         return {}
     return {"M": listed[0].M, "K": listed[0].K, "N": listed[0].N}

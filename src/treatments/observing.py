@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from src.compilation.own_code import own_code
 from src.workloads.hooks import before, input_of
 from src.workloads.workload import Workload
 
@@ -31,6 +32,6 @@ def observe_inputs(workload: Workload, layers: Sequence[str]) -> dict[str, Input
         inputs.dims.add(x.dim())
 
     called = [(fqn, workload.module.get_submodule(fqn)) for fqn in layers]
-    with torch.compiler.set_stance("force_eager"), before(called, hear):
+    with own_code(workload.module), before(called, hear):
         workload.call()
     return seen

@@ -1,14 +1,17 @@
 """Models from their YAML: random weights made in place, local or hub weights through from_pretrained."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from accelerate import init_empty_weights
 from hydra.utils import instantiate
 from torch import nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from src.config.errors import ConfigError
 from src.config.schema.model import ComponentConf, ModelConf
@@ -39,7 +42,7 @@ def build_model(
         ConfigError: weights of a source that the class cannot load.
         RunEndedError: `unsupported`, the weights are quantized.
     """
-    model = outline(conf, dtype, where)
+    model = outline(conf, dtype, where, seed)
     fill(model, conf, device, dtype, seed, made_on=made_on)
     return model
 
@@ -54,30 +57,44 @@ def weights_made_on(cfg: RootConf) -> torch.device | None:
     return torch.device("cpu") if cfg.quant.where == "cpu" else None
 
 
-def outline(conf: ModelConf | ComponentConf, dtype: torch.dtype, where: str = "model") -> nn.Module:
+def outline(
+    conf: ModelConf | ComponentConf, dtype: torch.dtype, where: str = "model", seed: int = 0
+) -> nn.Module:
     """The model before `fill`: random weights are only shapes (meta), others lie on the host.
+
+    Args:
+        seed: of what the constructor itself draws, such as a buffer of random frequencies.
 
     Raises:
         ConfigError: weights of a source that the class cannot load.
         RunEndedError: `unsupported`, the weights are quantized.
     """
-    if conf.weights.source == "random":
-        model = _constructed(conf, where).eval().requires_grad_(False)
-    else:
-        model = load_pretrained(conf, factory_of(conf, where), dtype, where)
+    with seeded(seed):
+        if conf.weights.source == "random":
+            model = _constructed(conf, where).eval().requires_grad_(False)
+        else:
+            model = load_pretrained(conf, factory_of(conf, where), dtype, where)
     refuse_quantized(model, conf, where)
     return model
 
 
 def empty_model(
-    conf: ModelConf | ComponentConf, device: torch.device, dtype: torch.dtype, where: str = "model"
+    conf: ModelConf | ComponentConf,
+    device: torch.device,
+    dtype: torch.dtype,
+    where: str = "model",
+    seed: int = 0,
 ) -> nn.Module:
     """The model of `build_model` without weights: its parameters are on the meta device, its buffers are real.
+
+    Args:
+        seed: as in `outline`.
 
     Raises:
         ConfigError: weights of a source whose structure the class cannot read.
     """
-    model = _constructed(conf, where) if conf.weights.source == "random" else structure(conf, where)
+    with seeded(seed):
+        model = _constructed(conf, where) if conf.weights.source == "random" else structure(conf, where)
     own = own_dtypes(model, dtype)
     for path, module in model.named_modules():
         move_buffers(module, partial(own, path), device)
@@ -89,7 +106,7 @@ def _constructed(conf: ModelConf | ComponentConf, where: str) -> nn.Module:
     named = {name: _argument(value) for name, value in conf.factory.items() if name not in HYDRAS}
     make = partial(factory_of(conf, where), *_argument(conf.factory.get("_args_", [])), **named)
     try:
-        with init_empty_weights(include_buffers=False):
+        with _on_meta():
             model = make()
     except (TypeError, NotImplementedError):  # it works on weights, as one that quantizes does
         model = make()
@@ -113,8 +130,7 @@ def initial_model(conf: ModelConf, seed: int, zero: Sequence[str] = ()) -> nn.Mo
         ConfigError: a pattern that no module's name has.
     """
     named = {name: _argument(value) for name, value in conf.factory.items() if name not in HYDRAS}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = factory_of(conf, "model")(*_argument(conf.factory.get("_args_", [])), **named)
     assert isinstance(model, nn.Module)
     for pattern in zero:
@@ -124,6 +140,34 @@ def initial_model(conf: ModelConf, seed: int, zero: Sequence[str] = ()) -> nn.Mo
         for parameter in (each for module in found for each in module.parameters()):
             nn.init.zeros_(parameter)
     return model
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside, the host's global generator starts from a seed; afterwards it is where it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _on_meta() -> Iterator[None]:
+    """Inside, modules get their parameters on meta; what is given to several modules is one parameter in all.
+
+    accelerate makes a new one wherever one is given, so that layers tied by a constructor would be untied.
+    """
+    made: Any = WeakIdKeyDictionary()  # what was given -> what it is on meta
+    with init_empty_weights(include_buffers=False):
+        on_meta = nn.Module.register_parameter
+
+        def register(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+            on_meta(module, name, parameter)
+            if parameter is not None:
+                own = made.setdefault(parameter, module._parameters[name])
+                module._parameters[name] = made[own] = own
+
+        with patch.object(nn.Module, "register_parameter", register):
+            yield
 
 
 def _tied(model: nn.Module) -> nn.Module:
@@ -151,5 +195,5 @@ def structure(conf: ModelConf | ComponentConf, where: str) -> nn.Module:
     """
     cls = factory_of(conf, where)
     config = pretrained_config(cls, conf, where)
-    with init_empty_weights(include_buffers=False):
+    with _on_meta():
         return _tied(cls.from_config(config) if hasattr(cls, "load_config") else cls(config))

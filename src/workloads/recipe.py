@@ -52,8 +52,18 @@ def restructured(model: nn.Module, recipe: RecipeConf, vae: nn.Module | None = N
     for name in CHANGES:
         if (value := getattr(recipe, name)) != getattr(RecipeConf, name):
             _DO[name](model, value, vae)
+    if vae is not None:
+        switch_on(vae, recipe)
+
+
+def switch_on(vae: nn.Module, recipe: RecipeConf) -> None:
+    """Tile and slice a VAE, as the recipe says: attributes of it, which its weights do not bring along.
+
+    Raises:
+        RunEndedError: `unsupported`, it cannot.
+    """
     for name, switch in SWITCHES.items():
-        if vae is not None and getattr(recipe, name):
+        if getattr(recipe, name):
             _switch(vae, switch, name)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from src.config.errors import ConfigError
-from src.config.schema.model import DENOISER, PIPELINE
+from src.config.schema.model import DENOISER, PIPELINE, VAE
 from src.config.schema.root import RootConf, sizes, sizes_of_call
 from src.devices.device import Device
 from src.workloads.dims import resolve
@@ -17,7 +17,7 @@ from src.workloads.inputs import make_inputs
 from src.workloads.inside import arguments_inside
 from src.workloads.model import build_model, empty_model, outline, weights_made_on
 from src.workloads.pipeline import ImagePipeline, assemble, build_pipeline, parts_of
-from src.workloads.recipe import restructured
+from src.workloads.recipe import restructured, switch_on
 from src.workloads.weights.parameters import Heard, fill, storage_bytes
 
 
@@ -125,8 +125,10 @@ def rebuild(
     """
     dtype = getattr(torch, cfg.dtype)
     parts = parts_of(cfg)
-    outlines = {name: outline(part.conf, dtype, part.where) for name, part in parts.items()}
+    outlines = {name: outline(part.conf, dtype, part.where, part.seed) for name, part in parts.items()}
     module = assemble(cfg, outlines) if cfg.target == PIPELINE else part_of(outlines[""], cfg)
+    if VAE in outlines:
+        switch_on(outlines[VAE], cfg.recipe)
     heard = hear(module) if hear else None
     wanted = {*module.modules()}
     for name, part in parts.items():
@@ -161,7 +163,7 @@ def empty_workload(cfg: RootConf, device: Device) -> Workload:
     A part of a model is called with what it sees inside the whole one, which is built to find that out.
     """
     path = cfg.model.targets.get(cfg.target)
-    model = empty_model(cfg.model, device.torch, getattr(torch, cfg.dtype))
+    model = empty_model(cfg.model, device.torch, getattr(torch, cfg.dtype), seed=cfg.seed)
     if not path:
         return build_workload(cfg, device, model)
     whole = build_workload(cfg, device)

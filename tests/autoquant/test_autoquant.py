@@ -378,6 +378,59 @@ def test_a_plan_of_another_device_is_applied_and_said(compose, execute_run, tmp_
     assert "the plan was made on NVIDIA H100 80GB HBM3 (79 GiB, 700 W), this is" in record.reason
 
 
+def test_a_plan_s_layers_that_its_scheme_does_not_take_here_are_left_alone(search, tmp_path):
+    path = plan_file(tmp_path, K=64, scheme="int4wo")
+    _, (row,), workload = search(*candidates("int4wo"), "model.dims.K=64", f"quant.plan={path}")
+    assert (row.scheme, row.reason) == ("", "int4wo was planned: K=64 is not a multiple of 128")
+    assert type(workload.module.inner.weight) is torch.nn.Parameter
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("given", [False, True], ids=["searched", "given"])
+def test_a_candidate_for_inputs_of_other_dimensions_does_not_get_the_layer(
+    timed, compose, cpu, run_context, tmp_path, given
+):
+    timed(1.5)
+    plan = plan_file(tmp_path, layers=["first"], M=16, K=128)
+    more = (f"quant.plan={plan}",) if given else ()
+    cfg = compose(
+        *SMALL_LINEAR, *candidates("int8wo"), "+quant.candidates.int8wo.requires={input_dims: 2}", *more
+    )
+    workload = Workload(Mixed().bfloat16().requires_grad_(False), (torch.ones(2, 8, 128).bfloat16(),), {})
+    rows, _ = capture_layers(workload)
+    scheme = Autoquant(cfg.quant)
+    scheme.check(cpu, cfg.dtype)
+    assert scheme.observes(cpu)
+    scheme.search(workload, rows, run_context(cfg))
+    scheme.apply(workload, rows, run_context(cfg))
+    assert {row.scheme for row in rows} == {""}
+    said = "called with inputs of 3 dimensions, not 2"
+    if given:
+        assert rows[0].reason == f"int8wo was planned: {said}"
+    else:
+        assert [said in t.reason for choice in scheme.plan.choices for t in choice.trials] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "foretells"),
+    [({}, True), ({"device": "NVIDIA H100"}, False), ({"compile": "default"}, False), ({"M": 32}, False)],
+    ids=lambda changes: str(changes),
+)
+@torch.no_grad()
+def test_what_a_plan_gained_elsewhere_is_not_foretold_here(
+    compose, cpu, run_context, tmp_path, changes, foretells
+):
+    path = plan_file(tmp_path, **({"device": cpu.name} | changes))
+    cfg = compose(*SMALL_LINEAR, *candidates("int8wo"), f"quant.plan={path}")
+    run, workload = run_context(cfg), build_workload(cfg, cpu)
+    rows, _ = capture_layers(workload)
+    scheme = Autoquant(cfg.quant)
+    scheme.check(cpu, cfg.dtype)
+    scheme.search(workload, rows, run)
+    scheme.note(scheme.plan, run, 10.0)
+    assert ("autoquant/foretold_speedup" in run.record.metrics) == foretells
+
+
 def test_a_plan_whose_schemes_need_another_device(search, tmp_path):
     path = plan_file(tmp_path, device="NVIDIA H100", scheme="float8dq")
     with pytest.raises(

@@ -165,6 +165,15 @@ def test_a_recipe_s_cuda_graphs_are_another_way_of_compiling(compose, cpu):
     assert graphed != settings("compile=default")
 
 
+def test_packages_are_another_way_of_compiling(compose, cpu):
+    def settings(compile):
+        cfg = compose(*SMALL_LINEAR, "quant=int8wo", f"compile={compile}")
+        return layer_settings(cfg, cpu, cold=True, launches=False)
+
+    assert settings("aot") != settings("default")
+    assert settings("aot") == settings("aot-regional")  # of one layer the same
+
+
 def test_versions_count(compose, cpu, monkeypatch):
     cfg = compose(*SMALL_LINEAR, "quant=autoquant")
     before = layer_settings(cfg, cpu, cold=True, launches=False)

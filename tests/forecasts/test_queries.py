@@ -2,11 +2,13 @@
 
 import pandas as pd
 import pytest
+import yaml
 
 from src.config.errors import ConfigError
 from src.forecasts.evidence.cells import OWN
 from src.forecasts.forecast import UNKNOWN, Forecaster
-from src.forecasts.queries import read_queries, usual_place
+from src.forecasts.queries import kernels_of, read_queries, usual_place
+from tests.conftest import ROOT
 from tests.forecasts.synthetic import DEVICE, made_cells
 
 
@@ -107,3 +109,32 @@ def test_a_comma_among_the_digits_of_a_side_is_no_decimal(tmp_path):
     assert refused.endswith("line 2: M=1,024: a comma among the digits; write 1024")
     _, (refused,) = asked(tmp_path, "M,K,N,quant", "1,024,2,3,int8wo")
     assert refused.endswith("line 2: 5 values for 4 columns; a comma in a number?")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (("quant=int4wo",), {"int4wo": "int4wo"}),
+        (("quant=int4wo", "quant.group_size=32"), {"int4wo": "int4wo (group_size=32)"}),
+        (("quant=uint4wo", "quant.group_size=32"), {"uint4wo": "uint4wo (group_size=32)"}),
+        (("quant=autoquant", "quant.candidates.int4wo.group_size=32"), {"int4wo": "int4wo (group_size=32)"}),
+        (("quant=int8wo", "quant.config.set_inductor_config=true"),
+         {"int8wo": "int8wo (set_inductor_config=true)"}),
+    ],
+    ids=lambda given: " ".join(given),
+)  # fmt: skip
+def test_a_scheme_is_named_by_what_its_own_entry_has_otherwise(compose, overrides, names):
+    """As `predict=model` names it by the words of a command, which a run does not know."""
+    quant = compose(*overrides).quant
+    others = {name: name for name in quant.candidates}
+    assert kernels_of(quant) == others | names
+
+
+def test_every_scheme_as_it_comes_is_named_by_its_name(compose):
+    quant = compose("quant=autoquant").quant
+    for path in (ROOT / "conf" / "quant").glob("*.yaml"):
+        entry = yaml.safe_load(path.read_text())
+        if "config" in entry:
+            named = compose(f"quant={path.stem}").quant
+            assert kernels_of(named) == {named.name: named.name}
+    assert all(name == kernel for name, kernel in kernels_of(quant).items())

@@ -383,14 +383,24 @@ def test_the_presets_processes_and_what_they_add_to_a_job_s_time_limit(small, pr
 def test_further_processes_apply_what_the_first_applied_of_its_plan(tmp_path, small):
     cfg = with_processes(small, 2)
     assert further(cfg, tmp_path).quant.plan is None
-    choices = [Choice(4, 8, 8, ["a", "b"], "int8wo", "1.5x"), Choice(4, 8, 16, ["c"], "int8dq", "1.2x")]
+    choices = [
+        Choice(4, 8, 8, ["a", "b", "e"], "int8wo", "1.5x", calls=3),  # e was not: the others stay
+        Choice(4, 8, 16, ["c"], "int8dq", "1.2x"),
+        Choice(4, 16, 16, ["d"], "none", "no candidate is faster"),
+    ]
     write_json(tmp_path / "plan.json", Plan("linear", "linear", "none", "CPU", choices).as_dict())
-    applied = {"a": "int8wo", "b": "int8wo", "c": "", "d": ""}
+    applied = {"a": "int8wo", "b": "int8wo", "c": "", "d": "", "e": ""}
     write_json(tmp_path / "layers.json", [{"fqn": fqn, "scheme": scheme} for fqn, scheme in applied.items()])
     plan = read_plan(Path(str(further(cfg, tmp_path).quant.plan)))
     assert plan.schemes() == {"a": "int8wo", "b": "int8wo"}
-    assert plan.reasons()["c"] == "int8dq was planned and not applied"
-    assert read_plan(tmp_path / "plan.json").schemes().keys() == {"a", "b", "c"}
+    left = {
+        "c": "int8dq was planned and not applied",
+        "d": "no candidate is faster",
+        "e": "int8wo was planned and not applied",
+    }
+    assert {fqn: plan.reasons()[fqn] for fqn in left} == left
+    assert [(choice.layers, choice.calls) for choice in plan.choices[:2]] == [(["a", "b"], 2), (["e"], 1)]
+    assert read_plan(tmp_path / "plan.json").schemes().keys() == {"a", "b", "c", "e"}
 
 
 def test_autoquant_is_repeated_and_not_searched_again(tmp_path, compose):

@@ -41,6 +41,13 @@ def test_one_that_quantizes_other_layers_says_which(compose, execute_run, checkp
     )
 
 
+def test_the_quantized_layers_of_a_pickled_checkpoint_are_listed(checkpoints):
+    pickled, whole = read_info(checkpoints / "pickled"), read_info(checkpoints / "int8")
+    assert pickled.tensor_classes == ["Int8Tensor"]
+    apart = layers_apart(pickled.layers, [layer["fqn"] for layer in whole.layers])
+    assert apart.startswith("quantized are 2 there alone (condition_embedder.time_embedder.linear_1)")
+
+
 def test_what_is_of_another_class_is_told(compose, checkpoints, tmp_path):
     info = read_info(checkpoints / "int8")
     check_same_run(checkpoints / "int8", info, compose(SEARCHED, "model=tiny-wan"))

@@ -51,8 +51,9 @@ def test_every_linear_of_a_real_model_is_listed(compose, cpu):
 
 
 def test_shape_of_a_target_that_is_one_linear(compose, cpu):
-    rows, _ = capture_layers(build_workload(compose(*SMALL_LINEAR, "batch=3"), cpu))
-    assert linear_shape(rows) == {"M": 48, "K": 256, "N": 128}
+    workload = build_workload(compose(*SMALL_LINEAR, "batch=3"), cpu)
+    rows, _ = capture_layers(workload)
+    assert linear_shape(workload, rows) == {"M": 48, "K": 256, "N": 128}
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,16 @@ def test_shape_of_a_target_that_is_one_linear(compose, cpu):
     ids=["none", "called twice", "two"],
 )
 def test_no_shape_of_anything_else(rows):
-    assert linear_shape(rows) == {}
+    assert linear_shape(Workload(Whole(nn.Linear(2, 3)), (), {}), rows) == {}
+
+
+def test_no_shape_of_a_model_whose_only_linear_is_part_of_it():
+    model = nn.Sequential(nn.Conv1d(2, 2, 1), nn.Flatten(), nn.Linear(10, 3))
+    for module in (model, Whole(model)):
+        workload = Workload(module, (torch.ones(1, 2, 5),), {})
+        rows, _ = capture_layers(workload)
+        assert [row.shape for row in rows] == [(1, 10, 3)]
+        assert linear_shape(workload, rows) == {}
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,13 @@ def test_the_named_components_are_quantized(make, components):
     assert all(type(m.weight) is nn.Parameter for m in convolutions)
 
 
+@pytest.mark.parametrize("way", [*ELSEWHERE, ("quant.via=diffusers",)], ids=lambda way: way[0])
+def test_a_vae_is_tiled_and_sliced_however_its_weights_came_about(make, way):
+    small = (*SMALL_FLUX, "target=pipeline", "resolution=32", "model.pipeline.steps=1")
+    vae = make(*small, "recipe.vae_tiling=true", "recipe.vae_slicing=true", *way).treated.module.vae
+    assert (vae.use_tiling, vae.use_slicing) == (True, True)
+
+
 def test_a_run_of_a_pipeline_whose_vae_is_quantized(compose, execute_run):
     record = execute_run(compose(*PIPELINE, "quant.components=[vae]", "quant.where=streamed"))
     assert record.outcome is Outcome.OK, record.reason

@@ -10,6 +10,7 @@ from torch._dynamo.utils import counters
 from torchao.quantization import FqnToConfig, quantize_
 
 from src.treatments.packed.fpx import FpxWeightOnlyConfig
+from src.treatments.packed.int8 import Int8ScaledWeightOnlyConfig
 from src.treatments.packed.tensor import PackedTensor
 from src.treatments.packed.uintx import PackedUintxWeightOnlyConfig
 from src.workloads.workload import Whole
@@ -192,3 +193,15 @@ def test_flattened_and_put_together_again(config):
     again = type(weight).__tensor_unflatten__(parts, attributes, weight.shape, weight.stride())
     assert torch.equal(again.dequantize(), weight.dequantize())
     assert (again.shape, again.dtype, again.device) == (weight.shape, weight.dtype, weight.device)
+
+
+def test_int8_sums_stay_within_float16_where_the_layers_own_do():
+    """Sums of codes do not: 2,048 inputs of 4 times codes of up to 127."""
+    layer = nn.Linear(4096, 8, bias=False, dtype=torch.float16).requires_grad_(False)
+    layer.weight.normal_(0, 0.02, generator=torch.Generator().manual_seed(0))
+    layer.weight[:, :2048].abs_()
+    x = torch.zeros(2, 4096, dtype=torch.float16)
+    x[:, :2048] = 4.0
+    expected = layer(x)
+    quantize_(layer, Int8ScaledWeightOnlyConfig())
+    assert torch.allclose(layer(x), expected, rtol=0.02)

@@ -152,6 +152,15 @@ def test_inputs_of_a_compiled_workload_are_seen():
     assert observe_inputs(workload, ["mixed"])["mixed"].dims == {2, 3}
 
 
+def test_inputs_of_a_workload_that_runs_a_package_are_seen():
+    """A package calls no hooks, and no stance of the compiler's turns it off."""
+    workload, package = bf16(Twice(), 8, 32), lambda *_: None
+    workload.module._compiled_call_impl = package
+    assert observe_inputs(workload, ["mixed"])["mixed"].dims == {2, 3}
+    assert {row.fqn for row in capture_layers(workload)[0]} == {"mixed", "plain"}
+    assert workload.module._compiled_call_impl is package
+
+
 @pytest.mark.parametrize("where", ["cpu", "streamed"])
 @pytest.mark.parametrize(
     "more",

@@ -60,6 +60,42 @@ def chain(*layers: nn.Module, also: list[nn.Module], named: dict[str, nn.Module]
     return nn.Sequential(*layers, *also, *named.values())
 
 
+class Fourier(nn.Module):
+    """Random features: no checkpoint holds their frequencies, which the constructor draws."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.randn(width), persistent=False)
+        self.linear = nn.Linear(width, width)
+
+    def forward(self, input: torch.Tensor) -> Any:
+        """[rows, width] to the same."""
+        return self.linear(torch.cos(input * self.frequencies))
+
+
+class Tied(nn.Module):
+    """Two layers with one weight, tied as they are made and by no method; two more get theirs from outside."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(width, width, bias=False)
+        self.later = nn.Sequential(
+            nn.Linear(width, width, bias=False),
+            nn.ReLU(),
+            nn.Linear(width, width, bias=False),
+            nn.Linear(width, width, bias=False),
+            nn.Linear(width, width, bias=False),
+        )
+        self.later[0].weight = self.first.weight
+        weight = nn.Parameter(torch.empty(width, width))
+        self.later[2].weight = weight
+        self.later[3].weight = weight
+
+    def forward(self, input: torch.Tensor) -> Any:
+        """[rows, width] to the same."""
+        return self.later(torch.relu(self.first(input)))
+
+
 def no_model(width: int) -> int:
     """A function that makes something else."""
     return width

@@ -1,6 +1,7 @@
 """Real prompts: a pipeline that save_pretrained wrote, its weights, tokenizers and scheduler."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ from omegaconf import OmegaConf
 
 from src.checks.validation import validate
 from src.config.errors import ConfigError
+from src.config.schema.model import WeightsConf
+from src.workloads.weights.saved import Saved
 from src.workloads.workload import build_workload
 from tests.conftest import SMALL_FLUX
 
@@ -64,6 +67,18 @@ def test_a_prompt_that_would_be_cut_is_refused(real, cpu):
         ConfigError, match=r"prompts\[0\]: 80 tokens by tokenizer, .* takes are 64: its end would"
     ):
         build_workload(real(f"model.pipeline.prompts=[{LONG}]"), cpu)
+
+
+def test_an_index_has_no_other_library_imported(tmp_path):
+    (tmp_path / "model_index.json").write_text(
+        json.dumps({"_class_name": "FluxPipeline", "scheduler": ["this", "Zen"]})
+    )
+    sys.modules.pop("this", None)
+    with pytest.raises(
+        ConfigError, match="its scheduler is of this, and only classes of diffusers and trans"
+    ):
+        Saved(WeightsConf(source="local", id=str(tmp_path))).part("scheduler")
+    assert "this" not in sys.modules
 
 
 def test_each_part_has_the_folders_weights_but_for_its_own(real, folder):

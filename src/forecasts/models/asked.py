@@ -20,7 +20,7 @@ from src.forecasts.models.layer_times import Chosen, LayerTimes, untimed
 from src.forecasts.models.notes import notes
 from src.forecasts.models.rest import Rest, Work, computed_rest, measured_rest, runs_of
 from src.forecasts.models.whole import Whole, put_together
-from src.forecasts.queries import named, usual_place
+from src.forecasts.queries import kernels_of, named, usual_place
 from src.forecasts.reach import Shape
 from src.planning.cards import card_of
 from src.planning.needs.footprint import Footprints
@@ -131,7 +131,7 @@ class ModelForecaster:
         conf, kind = asked.cfg.quant, "cpu" if is_cpu(asked.place.device) else "cuda"
         asks = {name: quant_conf(entry).on(kind).requires for name, entry in conf.candidates.items()}
         times = self.times(asked.place)
-        scheme = partial(_best, conf, times, asks) if asks else partial(_one, asked, kind)
+        scheme = partial(_best, conf, times, asks, kernels_of(conf)) if asks else partial(_one, asked, kind)
         chosen: Counter[tuple[Shape, str, str]] = Counter()
         for row in self._footprints.of(asked.cfg).rows:
             chosen[(row.shape, *scheme(row))] += row.calls
@@ -194,11 +194,15 @@ def _one(asked: AskedModel, kind: str, row: LayerRow) -> tuple[str, str]:
 
 
 def _best(
-    conf: QuantConf, times: LayerTimes, asks: dict[str, RequiresConf], row: LayerRow
+    conf: QuantConf,
+    times: LayerTimes,
+    asks: dict[str, RequiresConf],
+    kernels: dict[str, str],
+    row: LayerRow,
 ) -> tuple[str, str]:
-    """Of the candidates of a scheme that chooses: the one that would be taken; or why none."""
+    """Of the candidates of a scheme that chooses: the one that would be taken, as cells name it; or why none."""
     fit = [name for name, requires in asks.items() if not _why_not(conf, row, requires)]
-    ranked = gaining(conf, {name: times.forecast(row.shape, name) for name in fit})
+    ranked = gaining(conf, {kernels[name]: times.forecast(row.shape, kernels[name]) for name in fit})
     return (ranked[0], "") if ranked else ("", NO_GAIN if fit else "no candidate fits")
 
 

@@ -84,6 +84,7 @@ def told_layers(
 
     from src.forecasts.models.asked import gaining
     from src.forecasts.models.promises import promise
+    from src.forecasts.queries import kernels_of
 
     with quiet_libraries():
         foretell = _forecaster(*place)
@@ -92,9 +93,9 @@ def told_layers(
             return ToldLayers(refused=why)
         times = foretell.times(asked.place)
         alone_ms, _ = times.times(np.array([*fits], dtype=np.float64).reshape(-1, 3))
-        found = {}
+        found, kernels = {}, kernels_of(cfg.quant)
         for (shape, names), ms in zip(fits.items(), alone_ms.tolist(), strict=True):
-            told = {name: times.forecast(shape, name) for name in names}
+            told = {name: times.forecast(shape, kernels.get(name, name)) for name in names}
             promises = {name: promise(each) for name, each in told.items()}
             found[shape] = ToldLayer(ms, promises, gaining(cfg.quant, told))
         note = foretell.knowledge.note(asked.place.device)
@@ -104,10 +105,13 @@ def told_layers(
 def told_whole(cfg: RootConf, place: tuple[str, str, str], treated: Treated) -> tuple[Promise, float]:
     """What `Rules.whole` says."""
     from src.forecasts.models.promises import promise
+    from src.forecasts.queries import kernels_of
 
+    kernels = kernels_of(cfg.quant)
+    by_kernel = {(shape, kernels.get(name, name), why): n for (shape, name, why), n in treated.items()}
     with quiet_libraries():
         foretell = _forecaster(*place)
-        asked = foretell.of_layers(foretell.asked(cfg), treated)
+        asked = foretell.of_layers(foretell.asked(cfg), by_kernel)
         whole = asked.whole
         return promise(asked.forecast, whole.notes if whole else ()), whole.baseline_ms if whole else math.nan
 

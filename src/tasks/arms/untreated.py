@@ -107,7 +107,7 @@ def _built(run: RunContext) -> tuple[Workload, list[LayerRow]]:
         workload = build_workload(run.cfg, run.device)
         with recipe_refusals(run.cfg.recipe):
             rows, _ = capture_layers(workload, run.cfg.quant.components, keep=False)
-    run.record.shape = linear_shape(rows)
+    run.record.shape = linear_shape(workload, rows)
     return workload, rows
 
 

@@ -48,9 +48,15 @@ class ScaledInt8Tensor(PackedTensor):
         return dequantized
 
     def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """x [..., K] times the codes, then scale and bias in float32; [..., N] in the dtype of `x`."""
-        sums = torch.mm(x.reshape(-1, x.shape[-1]), self.qdata.t().to(x.dtype))
-        scaled = sums.float() * self.scale
+        """x [..., K] times the codes, then scale and bias in float32; [..., N] in the dtype of `x`.
+
+        float16 has no room for sums of codes, which are up to 127: there the weights are scaled first.
+        """
+        rows = x.reshape(-1, x.shape[-1])
+        if x.dtype is torch.float16:
+            scaled = torch.mm(rows, self.dequantize().t().to(x.dtype)).float()
+        else:
+            scaled = torch.mm(rows, self.qdata.t().to(x.dtype)).float() * self.scale
         if bias is not None:
             scaled = scaled + bias
         product: Tensor = scaled.to(x.dtype).reshape(*x.shape[:-1], self.qdata.shape[0])

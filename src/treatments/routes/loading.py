@@ -22,7 +22,7 @@ from src.treatments.layers import LayerRow
 from src.treatments.routes.pipeline_loading import load_pipeline, saved_pipeline
 from src.treatments.routes.torchao_configs import torchao_config
 from src.workloads.hooks import linears
-from src.workloads.model import build_model, structure, weights_made_on
+from src.workloads.model import build_model, seeded, structure, weights_made_on
 from src.workloads.pipeline import parts_of
 from src.workloads.weights.sources import factory_of, load_pretrained
 from src.workloads.workload import Workload, part_of
@@ -93,7 +93,8 @@ def _load_model(conf: ModelConf, choices: Choices, rows: list[LayerRow], run: Ru
         loading["quantization_config"] = torchao_config(cls, config, chosen, named)
     if device.kind != "cpu" and cfg.quant.where != "cpu":
         loading["device_map"] = {"": device.torch}
-    return load_pretrained(conf, cls, getattr(torch, cfg.dtype), "model", **loading)
+    with seeded(cfg.seed):
+        return load_pretrained(conf, cls, getattr(torch, cfg.dtype), "model", **loading)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from src.config.schema.model import VAE
 from src.context import RunContext
 from src.treatments.applied import Choices
 from src.treatments.layers import LayerRow
@@ -18,6 +19,7 @@ from src.treatments.routes.torchao_configs import torchao_config
 from src.workloads.hooks import linears
 from src.workloads.model import build_model, weights_made_on
 from src.workloads.pipeline import ImagePipeline, pipeline_parts, tokenizers
+from src.workloads.recipe import switch_on
 from src.workloads.workload import Workload
 
 
@@ -61,6 +63,8 @@ def load_pipeline(
     absent = {name: None for name, component in bare.components.items() if component is None}
     given = absent | tokenizers(cfg, modules)
     pipeline = type(bare).from_pretrained(folder, torch_dtype=getattr(torch, cfg.dtype), **given, **loading)
+    if VAE in modules:
+        switch_on(getattr(pipeline, VAE), cfg.recipe)
     return ImagePipeline(pipeline, cfg).eval().requires_grad_(False)
 
 

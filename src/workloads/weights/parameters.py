@@ -1,10 +1,10 @@
 """A model's tensors: random ones made where it has none yet, others moved; what they consist of, and their bytes."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any
-from weakref import WeakValueDictionary
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from src.config.schema.model import ComponentConf, ModelConf
 from src.workloads.weights.initial import Scales
 
 Heard = Callable[[nn.Module], None]
+Shared = dict[int, nn.Parameter | None]  # id of a parameter of several modules -> what it became
 _OF_A_NORM = ("gamma", "bias")  # of Wan's and Qwen-Image's VAEs vectors of three or four dimensions
 
 
@@ -38,7 +39,7 @@ def fill(
     """
     generator = torch.Generator(device=made_on or device).manual_seed(seed)
     own, scales = own_dtypes(model, dtype), Scales(model, conf.weights.std)
-    there: WeakValueDictionary[int, nn.Parameter] = WeakValueDictionary()  # what is shared stays shared
+    there: Shared = dict.fromkeys(_shared(model))
     for path, module in model.named_modules():
         wanted = only is None or module in only
         if conf.weights.source != "random":
@@ -46,9 +47,17 @@ def fill(
                 _move(module, device, there)
         else:
             std_of = partial(scales.of, path, module)
-            _make(module, partial(own, path), std_of, generator, device, there if wanted else None)
+            _make(module, partial(own, path), std_of, generator, device, there, wanted)
         if wanted and filled:
             filled(module)
+
+
+def _shared(model: nn.Module) -> list[int]:
+    """The parameters that several modules have, by their ids."""
+    counts = Counter(
+        id(p) for module in model.modules() for p in module._parameters.values() if p is not None
+    )
+    return [key for key, count in counts.items() if count > 1]
 
 
 def _make(
@@ -57,23 +66,28 @@ def _make(
     std_of: Callable[[str, torch.Tensor], float],
     generator: torch.Generator,
     device: torch.device,
-    there: WeakValueDictionary[int, nn.Parameter] | None,
+    there: Shared,
+    wanted: bool,
 ) -> None:
     """Replace a module's own meta parameters by seeded values, and move buffers, which hold real content.
 
     Args:
-        there: what has been made so far, by the parameter that it replaces; None: nothing is wanted of this module.
+        there: of shared parameters what has been made so far; it is kept, whatever becomes of it in a module.
+        wanted: else only the random values are passed over.
     """
-    for name, parameter in module.named_parameters(recurse=False):
-        made = None if there is None else there.get(id(parameter))
+    for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+        made = there.get(id(parameter))
         if made is None:
             value = torch.empty(parameter.shape, device=generator.device, dtype=own(name))
             _initialize(value, name, std_of, generator)
-            if there is None:
+            if not wanted and id(parameter) not in there:
                 continue
-            made = there[id(parameter)] = nn.Parameter(value.to(device), requires_grad=False)
-        setattr(module, name, made)
-    if there is not None:
+            made = nn.Parameter(value.to(device), requires_grad=False)
+            if id(parameter) in there:
+                there[id(parameter)] = made
+        if wanted:
+            setattr(module, name, made)
+    if wanted:
         move_buffers(module, own, device)
 
 
@@ -93,12 +107,14 @@ def own_dtypes(model: nn.Module, dtype: torch.dtype) -> Callable[[str, str], tor
     return lambda path, name: torch.float32 if keep.intersection([*path.split("."), name]) else dtype
 
 
-def _move(module: nn.Module, device: torch.device, there: WeakValueDictionary[int, nn.Parameter]) -> None:
+def _move(module: nn.Module, device: torch.device, there: Shared) -> None:
     """Move a module's own parameters and buffers."""
-    for name, parameter in module.named_parameters(recurse=False):
+    for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
         moved = there.get(id(parameter))
         if moved is None:
-            moved = there[id(parameter)] = nn.Parameter(parameter.to(device), requires_grad=False)
+            moved = nn.Parameter(parameter.to(device), requires_grad=False)
+            if id(parameter) in there:
+                there[id(parameter)] = moved
         setattr(module, name, moved)
     for name, buffer in module.named_buffers(recurse=False):
         module._buffers[name] = buffer.to(device)

@@ -10,6 +10,10 @@ from src.config.errors import ConfigError
 from src.config.lines import first_line
 from src.config.schema.model import PipelineConf, WeightsConf
 
+_LIBRARIES = (
+    "diffusers",
+    "transformers",
+)  # whose classes an index may name: importing any other runs its code
 _MOST = "max_sequence_length"  # what pipelines call the tokens that they take of a prompt
 
 
@@ -37,12 +41,17 @@ class Saved:
         """A tokenizer or a scheduler, of the class that the index names.
 
         Raises:
-            ConfigError: it has none, or that cannot be read.
+            ConfigError: it has none, of another library, or that cannot be read.
         """
         library, cls = self._index.get(name) or (None, None)
         if cls is None:
             raise ConfigError(
                 f"model.pipeline.weights.id={self._place}: its model_index.json names no {name}"
+            )
+        if library not in _LIBRARIES:
+            raise ConfigError(
+                f"model.pipeline.weights.id={self._place}: its {name} is of {library}, and only classes of "
+                f"{' and '.join(_LIBRARIES)} are read"
             )
         try:
             return get_object(f"{library}.{cls}").from_pretrained(self._place, subfolder=name, **self._given)

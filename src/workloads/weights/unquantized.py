@@ -32,7 +32,7 @@ def refuse_quantized_files(conf: ModelConf | ComponentConf, where: str) -> None:
     folder = weights.folder()
     if folder is not None:
         method, found = quantized_files(folder, weights.variant)
-        found = found or _pickled_tensors(folder, weights.variant)
+        found = found or pickled_tensors(folder, weights.variant)
     elif weights.source != "random" and (hasattr(cls, "load_config") or hasattr(cls, "config_class")):
         method, found = method_of(pretrained_config(cls, conf, where)), {}
     else:
@@ -41,7 +41,7 @@ def refuse_quantized_files(conf: ModelConf | ComponentConf, where: str) -> None:
         raise _refusal(method, found, conf, where)
 
 
-def _pickled_tensors(folder: Path, variant: str | None) -> dict[str, str]:
+def pickled_tensors(folder: Path, variant: str | None) -> dict[str, str]:
     """Name and class of the quantized tensors in pickled files of weights, none of whose values are read."""
     found: dict[str, str] = {}
     for path in sorted(folder.glob("*.bin")):
