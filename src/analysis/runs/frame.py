@@ -1,6 +1,6 @@
 """From MLflow runs to a tidy frame: one row per run key."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -71,18 +71,26 @@ def tidied(found: pd.DataFrame, margin: float) -> pd.DataFrame:
     return _tidied(found if chosen.all() else found[chosen], margin, CELL)  # a copy less of very many
 
 
-def steps_of(found: pd.DataFrame, margin: float) -> pd.DataFrame:
+def steps_of(
+    found: pd.DataFrame, margin: float, only: Callable[[pd.DataFrame], pd.DataFrame] = lambda each: each
+) -> pd.DataFrame:
     """The same of steps of ladders, and of runs with another treatment than quantizing: one row each that stands.
 
     No rows where there are none.
 
     A step is told against the one before, of its own dtype, also where another one is faster unquantized.
+
+    Args:
+        found: `attempts`.
+        margin: a speedup within it is neutral.
+        only: what of the rows is looked at (`told_alone`).
     """
     step = (found["step"] != "") & (found["step"] != NO_STEP)
     chosen = (found["compares"] != "false") & (step | (found["treatment"] != QUANTIZED))
     if not chosen.any():
         return found[chosen]
-    return _of_own_dtype(standing(_tidied(_with_models(found)[chosen], margin, CELL_OF_ALL)), margin)
+    rows = only(_tidied(_with_models(found)[chosen], margin, CELL_OF_ALL))
+    return _of_own_dtype(standing(rows), margin)
 
 
 def _of_own_dtype(frame: pd.DataFrame, margin: float) -> pd.DataFrame:
@@ -139,11 +147,22 @@ def _tidied(found: pd.DataFrame, margin: float, cell: list[str]) -> pd.DataFrame
     frame = frame.reindex(columns=[*_COLUMNS, *others, "confidence"])
     frame[METRICS] = frame[METRICS].astype(float)
     frame["memory/saved"] = 1 - frame["memory/model_gib"] / frame["memory/baseline_model_gib"]
+    frame = _in_few_blocks(_stood(frame, cell))
+    return frame.sort_values([*CELL, "started_at", "run_id"], na_position="first").reset_index(drop=True)
+
+
+def _stood(frame: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
+    """With which rows stand, and what they are against the fastest compile mode, among these rows."""
     by = ["finding", "started_at"]
     newest_first = frame[[*cell, *by]].sort_values(by, ascending=False, kind="stable")
-    frame["stands"] = ~newest_first.duplicated(cell)
-    frame = _in_few_blocks(frame.join(_against_fastest_mode(frame)))
-    return frame.sort_values([*CELL, "started_at", "run_id"], na_position="first").reset_index(drop=True)
+    frame = frame.assign(stands=~newest_first.duplicated(cell))
+    return frame.join(_against_fastest_mode(frame))
+
+
+def told_alone(frame: pd.DataFrame, chosen: "pd.Series[bool]", cell: list[str] = CELL) -> pd.DataFrame:
+    """Some of the rows as if there were no others: what replaces what is decided among them alone."""
+    rows = frame[chosen].drop(columns=["stands", "fastest_mode", "speedup/fastest_mode"])
+    return _stood(rows.reset_index(drop=True), cell)
 
 
 def _with_caches(frame: pd.DataFrame) -> "pd.Series[str]":
