@@ -10,7 +10,7 @@ from src.analysis.runs.attempts import one_per_key, pool_rows
 from src.analysis.runs.chosen import once
 from src.analysis.runs.devices import told_apart
 from src.analysis.runs.tracked.source import NO_STEP, QUANTIZED, SHAPE, Runs, attempts
-from src.analysis.runs.tracked.variants import models_of, variants_of
+from src.analysis.runs.tracked.variants import models_of, of_both_arms, variants_of
 from src.analysis.runs.typed import ASKED, MANNER, METRICS, interval_verdicts, typed
 from src.records.pooled import ESTIMATE
 from src.statistics.speedup import Verdict
@@ -32,13 +32,14 @@ _NAMED = [*WORKLOAD, *SHAPE, "device", "task"]
 MODEL, CACHED = "model_options", "step_cache"  # what of models of one name differs; of both arms
 _ASKED = [*WORKLOAD, "asked_M", "asked_K", "asked_N", "device", "device_identity", "task"]  # of an attempt
 MODES_OF = [*_NAMED, MODEL, CACHED]  # what compile modes are compared within
+BASELINE = ["compile", "both_arms", "baseline_dtype", "cache"]  # what is in both arms of a run
 PLACE = ["device", "dtype", "quant", "variant", "compile"]  # what a map over M and K x N is of
 TRAINING = "training"  # the task that compares steps of a training
 _WHOLE = "train"  # the task that trains from scratch
 _COLUMNS = [
     *("run_key", "sweep", "sweeps", "outcome", "reason", "remedy", "attempt", *CELL, "gpu"),
     *("device_name", "device_identity", *MANNER, "cache", *WEIGHTS, "verdict", "withheld", "finding"),
-    *("treatment", "step", "steps", MODEL, CACHED),
+    *("treatment", "step", "steps", "both_arms", MODEL, CACHED),
     *("interval", "started_at", "run_id", *METRICS),
 ]
 _STEP_CACHE = r"(?:^|, )(cache=[^,]+)"  # in a recipe
@@ -139,6 +140,7 @@ def _tidied(found: pd.DataFrame, margin: float, cell: list[str]) -> pd.DataFrame
     pool_rows(frame)
     frame["variant"] = variants_of(frame, [name for name in CELL if name != "variant"])
     frame["variant"] = _with_caches(frame)
+    frame["both_arms"] = of_both_arms(frame)
     frame[CACHED] = frame["recipe"].str.extract(_STEP_CACHE, expand=False).fillna("")
     said = interval_verdicts(frame, np.full(len(frame), margin))
     frame["verdict"] = np.where((said != "") & frame["withheld"], frame["recorded"], said)
@@ -246,9 +248,10 @@ def _against_fastest_mode(frame: pd.DataFrame) -> pd.DataFrame:
     ran = frame[frame["stands"] & (frame["verdict"] != "")]
     workload = ran.groupby(MODES_OF, dropna=False, sort=False).ngroup()
     quiet = ran["latency/baseline_median_ms"].where(~ran["withheld"])
-    baseline_ms = quiet.groupby([workload, ran["compile"]])
-    modes = baseline_ms.median().dropna().rename_axis(["workload", "mode"]).reset_index(name="ms")
-    several = modes[modes["workload"].duplicated(keep=False)]
+    baseline_ms = quiet.groupby([workload, *(ran[name] for name in BASELINE)])
+    named = ["workload", "mode", *BASELINE[1:]]
+    modes = baseline_ms.median().dropna().rename_axis(named).reset_index(name="ms")
+    several = modes[modes.groupby("workload")["mode"].transform("nunique") > 1]
     fastest = several.sort_values(["ms", "mode"]).drop_duplicates("workload").set_index("workload")
     mode, least_ms = workload.map(fastest["mode"]), workload.map(fastest["ms"])
     columns = {"fastest_mode": mode, "speedup/fastest_mode": least_ms / ran["latency/median_ms"]}

@@ -18,6 +18,7 @@ _TREATED_BY = ("quant.", "compile.", "recipe.", "model.", *_OF_STEPS)  # what ca
 _FREE = ("quant.config.", "compile.options.", "recipe.", "model.factory.", *_OF_STEPS)
 _FOLLOWS = ("quant.requires.", "quant.per_device.")  # may be put in terms of other options
 _NOT_A_VARIANT = (".name", ".description", "._target_", ".dims.M", ".dims.K", ".dims.N")
+_COMPILED = "compile."
 _LAYERS = "quant.layers."  # the rules for layers, and the name of their preset
 _PRESET = _LAYERS + "name"
 _WEIGHTS = "model.weights."
@@ -48,6 +49,15 @@ def is_same_treatment(first: Mapping[str, str], second: Mapping[str, str]) -> bo
     return all(one == other for one, other in known) and not any(
         _differ(name, (first, second)) for name in both
     )
+
+
+def of_both_arms(frame: pd.DataFrame) -> npt.NDArray[np.object_]:
+    """How both arms of each row are compiled, as JSON: the options of its compile mode."""
+    codes, texts = pd.factorize(frame["options"])
+    kept = [
+        json.dumps({n: v for n, v in json.loads(text).items() if n.startswith(_COMPILED)}) for text in texts
+    ]
+    return np.array(kept, dtype=object)[codes]
 
 
 def models_of(frame: pd.DataFrame, cell: Sequence[str]) -> npt.NDArray[np.object_]:
