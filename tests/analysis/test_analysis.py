@@ -191,7 +191,7 @@ def test_warnings_name_what_to_mind(store, analysing):
     write_records(store.outputs, runs[:1])
     analysing(store.conf(name))
     page = (store.outputs / "reports" / name / "report.html").read_text()
-    for text in ("measured with their arms in turn", "withhold their verdict", "SQNR below 20 dB", "1 lost",
+    for text in ("measured with their arms in turn", "withholds its verdict", "SQNR below 20 dB", "1 lost",
                  "left out; verdicts.parquet", "read from 1 of 4 records"):  # fmt: skip
         assert text in page, text
 

@@ -9,6 +9,7 @@ import pandas as pd
 from src.analysis.runs.attempts import one_per_key, pool_rows
 from src.analysis.runs.chosen import once
 from src.analysis.runs.devices import told_apart
+from src.analysis.runs.reasons import retell
 from src.analysis.runs.tracked.source import NO_STEP, QUANTIZED, SHAPE, Runs, attempts
 from src.analysis.runs.tracked.variants import models_of, of_both_arms, variants_of
 from src.analysis.runs.typed import ASKED, MANNER, METRICS, interval_verdicts, typed
@@ -145,6 +146,7 @@ def _tidied(found: pd.DataFrame, margin: float, cell: list[str]) -> pd.DataFrame
     said = interval_verdicts(frame, np.full(len(frame), margin))
     frame["verdict"] = np.where((said != "") & frame["withheld"], frame["recorded"], said)
     frame["withheld"] &= frame["verdict"] != ""
+    retell(frame, margin)
     others = sorted(name for name in map(str, frame) if "/" in name and name not in METRICS)
     frame = frame.reindex(columns=[*_COLUMNS, *others, "confidence"])
     frame[METRICS] = frame[METRICS].astype(float)

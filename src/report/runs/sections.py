@@ -17,6 +17,7 @@ from src.report.runs.filters import Filters
 from src.report.runs.heatmap import heatmaps
 from src.report.runs.links import RunLinks
 from src.report.runs.tables import breakeven_html, verdicts_html
+from src.statistics.speedup import margin_text
 
 _MODEL_RUNS = ("No runs of whole models or blocks yet:", "-m", "quant=int8wo,int8dq", "batch=1,4")
 _NONE_COMPARED = ("None of the runs of whole models could be compared; the table says why. To start small:",
@@ -73,7 +74,7 @@ def forest_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
             panels.append((title, beside, figures.forest(part, span, margin), own))
     few = len(panels) <= _FEW_PANELS
     drawn = [panel(*each, width=_BROAD if few else WIDTH) for each in panels]
-    note = f"Estimate and interval; the grey band is the margin of ±{margin:.0%}. One scale for all panels."
+    note = f"Estimate and interval; the grey band is the margin of ±{margin_text(margin)}. One scale for all panels."
     note += f" {left:,} more workloads in verdicts.csv." if left > 0 else ""
     return section("Speedups", note, verdict_legend() + grid(drawn, "broad" if few else "wide"))
 
@@ -130,7 +131,7 @@ def curves_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
         body += f"<h3>{escape(f'compile={mode}{on}')}</h3>{grid(plots)}"
     note = (
         "One Linear y[M, N] = x[M, K] W[N, K]ᵀ. Coloured bands are the runs' intervals, the grey band is "
-        f"±{margin:.0%}, open circles are break-evens. One scale per device and compile mode."
+        f"±{margin_text(margin)}, open circles are break-evens. One scale per device and compile mode."
     )
     left = int(number.max()) + 1 - most
     note += f" {left:,} more K×N, compile modes and devices in the break-even table." if left > 0 else ""
@@ -158,7 +159,10 @@ def protocol_section(runs: pd.DataFrame, found: Provenance, margin: float) -> st
         ("Runs", f"{len(runs)} ({outcomes})"),
         ("Devices", "; ".join(devices(runs))),
         ("Measured", f"{first} to {last} UTC"),
-        ("Verdict", f"helps or hurts when the whole interval lies beyond ±{margin:.0%}, neutral when inside"),
+        (
+            "Verdict",
+            f"helps or hurts when the whole interval lies beyond ±{margin_text(margin)}, neutral when inside",
+        ),
         (
             "Interval",
             "; ".join(
