@@ -92,6 +92,7 @@ def steps_of(
     if not chosen.any():
         return found[chosen]
     rows = only(_tidied(_with_models(found)[chosen], margin, CELL_OF_ALL))
+    rows["options"] = rows["run_id"].map(found.drop_duplicates("run_id").set_index("run_id")["options"])
     return _of_own_dtype(standing(rows), margin)
 
 

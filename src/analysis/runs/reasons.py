@@ -49,9 +49,9 @@ def _disturbance(reason: str) -> tuple[str, str]:
 
 
 def retell(frame: pd.DataFrame, margin: float) -> None:
-    """What a run said of its interval and margin as this analysis has them: it may pool, widen, or ask another margin.
+    """What a run said of its interval and margin, as this analysis has them: it pools, widens, asks another margin.
 
-    Of a verdict that is none of the run's own it says nothing, nor how to decide it; an open one has its interval here.
+    Beside a verdict that is decided it says nothing, nor how to decide it; an open one is told with its interval here.
 
     Args:
         frame: rows with `verdict` and the run's own, `recorded`; `reason` and `remedy` are changed.

@@ -80,8 +80,8 @@ def _notes_behind(timed: Timed, run: RunContext) -> list[Note]:
 def _crossing(estimate: SpeedupEstimate, timed: Timed, conf: MeasureConf) -> tuple[str, str]:
     """Reason and remedy of an interval that crosses the margin."""
     reason = (
-        f"the interval {estimate.ci_low:.3f}-{estimate.ci_high:.3f} crosses the margin of {margin_text(conf.margin)}; "
-        f"measuring ended by {timed.rounds.stop_reason} after {estimate.pairs} pairs"
+        f"the interval {estimate.ci_low:.3f}-{estimate.ci_high:.3f} crosses the margin of "
+        f"{margin_text(conf.margin)}; measuring ended by {timed.rounds.stop_reason} after {estimate.pairs} pairs"
         f"{' of blocks' * bool(timed.blocks)}"
     )
     if timed.rounds.order:

@@ -109,13 +109,17 @@ def variants(rows: Sequence[dict[str, Any]], axes: Sequence[str]) -> list[str]:
     found = [""] * len(rows)
     for members in groups.values():
         params = [rows[index]["params"] for index in members]
-        differing = [name for name in _options(params) if _differ(name, params)]
-        differing = _by_preset(_leading(differing, params), params)
-        differing += [name for name in _unusual(params[0]) if not _is_told(name, differing)]
+        telling = _by_preset(_leading(differing(params), params), params)
+        telling += [name for name in _unusual(params[0]) if not _is_told(name, telling)]
         for index, given in zip(members, params, strict=True):
-            told = (f"{short(name)}={given.get(name, 'default')}" for name in differing)
+            told = (f"{short(name)}={given.get(name, 'default')}" for name in telling)
             found[index] = ", ".join(dict.fromkeys(told))  # an option may be an argument of the config too
     return found
+
+
+def differing(params: Sequence[dict[str, str]]) -> list[str]:
+    """The options in which some treatments differ."""
+    return [name for name in _options(params) if _differ(name, params)]
 
 
 def _differ(name: str, params: Sequence[Mapping[str, str]]) -> bool:
