@@ -99,7 +99,7 @@ def _of_runs(conf: AnalyzeConf, tracker: Tracker, logbook: Logbook, told: Told, 
         tables += write_left_out(report.left, folder)
         tables += write_schemes(report.runs, outputs, scheme_names(), report.provenance.versions, folder)
         tables = [*written.result(), *tables]
-    paths = [write_report(report, folder), *tables]
+    paths = [write_report(report, folder, tables), *tables]
     told.wrote(paths)
     _show(console, report)
     logged = log(logbook, tracker.uri, conf, report, paths, console)
@@ -190,7 +190,7 @@ def _without_runs(conf: AnalyzeConf, why: str, console: Console, apart: Apart | 
     for line in _apart_in_words(report):
         console.print(line, soft_wrap=True, markup=False)
     tables = write_predictions(found, folder)
-    paths = [write_report(report, folder), *tables]
+    paths = [write_report(report, folder, tables), *tables]
     for path in paths:
         console.print(f"{path.stem}: {path.resolve()}", soft_wrap=True, markup=False)
     return 0

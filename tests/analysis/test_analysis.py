@@ -288,3 +288,21 @@ def test_what_was_measured_since_is_not_left_to_the_forecast(store, analysing, s
     analysing(store.conf(name, sweep=folder.name))
     left = pd.read_csv(store.outputs / "reports" / name / "left.csv")
     assert left["run_key"].tolist() == [f"never-{since}"]
+
+
+def test_only_tables_of_this_analysis_are_linked(store, analysing, tmp_path):
+    (tmp_path / "shapes.csv").write_text("M,K,N,quant\n16,512,512,int8dq\n")
+    name, _ = store.experiment([made("l1", 1.2, shape=(4, 512, 512)), made("l2", 1.2, shape=(64, 512, 512))])
+    page = store.outputs / "reports" / name / "report.html"
+    analysing(store.conf(name, predict=str(tmp_path / "shapes.csv")))
+    assert 'href="predictions.csv"' in page.read_text()
+    analysing(store.conf(name))
+    assert 'href="predictions.csv"' not in page.read_text()
+    assert 'href="verdicts.csv"' in page.read_text()
+
+
+def test_a_report_that_cannot_be_written_is_a_config_error(store, analysing, tmp_path):
+    (tmp_path / "report.html").mkdir()
+    name, _ = store.experiment([made("one", 1.2)])
+    with pytest.raises(ConfigError, match=r"report=.*report\.html cannot be written"):
+        analysing(store.conf(name, report=str(tmp_path)))

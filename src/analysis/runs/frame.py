@@ -8,11 +8,11 @@ import pandas as pd
 
 from src.analysis.runs.attempts import one_per_key, pool_rows
 from src.analysis.runs.chosen import once
-from src.analysis.runs.devices import told_apart
+from src.analysis.runs.devices import called
 from src.analysis.runs.reasons import retell
 from src.analysis.runs.tracked.source import NO_STEP, QUANTIZED, SHAPE, Runs, attempts
-from src.analysis.runs.tracked.variants import models_of, of_both_arms, variants_of
-from src.analysis.runs.typed import ASKED, MANNER, METRICS, interval_verdicts, typed
+from src.analysis.runs.tracked.variants import models_of, of_both_arms, variants_of, with_caches
+from src.analysis.runs.typed import ASKED, MANNER, METRICS, in_few_blocks, interval_verdicts, typed
 from src.records.pooled import ESTIMATE
 from src.statistics.speedup import Verdict
 
@@ -138,10 +138,10 @@ def _with_models(found: pd.DataFrame) -> pd.DataFrame:
 
 def _tidied(found: pd.DataFrame, margin: float, cell: list[str]) -> pd.DataFrame:
     frame = one_per_key(typed(found))
-    frame["device"] = _called(frame[["device_name", "device_identity"]])
+    frame["device"] = called(frame[["device_name", "device_identity"]])
     pool_rows(frame)
     frame["variant"] = variants_of(frame, [name for name in CELL if name != "variant"])
-    frame["variant"] = _with_caches(frame)
+    frame["variant"] = with_caches(frame)
     frame["both_arms"] = of_both_arms(frame)
     frame[CACHED] = frame["recipe"].str.extract(_STEP_CACHE, expand=False).fillna("")
     said = interval_verdicts(frame, np.full(len(frame), margin))
@@ -152,7 +152,7 @@ def _tidied(found: pd.DataFrame, margin: float, cell: list[str]) -> pd.DataFrame
     frame = frame.reindex(columns=[*_COLUMNS, *others, "confidence"])
     frame[METRICS] = frame[METRICS].astype(float)
     frame["memory/saved"] = 1 - frame["memory/model_gib"] / frame["memory/baseline_model_gib"]
-    frame = _in_few_blocks(_stood(frame, cell))
+    frame = in_few_blocks(_stood(frame, cell))
     return frame.sort_values([*CELL, "started_at", "run_id"], na_position="first").reset_index(drop=True)
 
 
@@ -168,13 +168,6 @@ def told_alone(frame: pd.DataFrame, chosen: "pd.Series[bool]", cell: list[str] =
     """Some of the rows as if there were no others: what replaces what is decided among them alone."""
     rows = frame[chosen].drop(columns=["stands", "fastest_mode", "speedup/fastest_mode"])
     return _stood(rows.reset_index(drop=True), cell)
-
-
-def _with_caches(frame: pd.DataFrame) -> "pd.Series[str]":
-    """The variant of a single Linear that was measured with warm caches says so: usually they are cold."""
-    warm = (frame["cache"] == "warm") & frame["M"].notna() & (frame["task"] != TRAINING)
-    told = frame["variant"] + np.where(frame["variant"] == "", "", ", ") + "cache=warm"
-    return frame["variant"].where(~warm, told)
 
 
 def standing(frame: pd.DataFrame) -> pd.DataFrame:
@@ -234,15 +227,6 @@ def trained(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["task"] == TRAINING].reset_index(drop=True)
 
 
-def _called(pairs: pd.DataFrame) -> "pd.Series[str]":
-    """What each run's device is called, by its name and identity."""
-    number = pairs.groupby([*pairs], sort=False).ngroup().to_numpy()
-    each = [(str(name), str(identity)) for name, identity in pairs.drop_duplicates().itertuples(index=False)]
-    called = told_apart(each)
-    names = np.array([called[pair] for pair in each], dtype=object)
-    return pd.Series(names[number], pairs.index, dtype="str")
-
-
 def _against_fastest_mode(frame: pd.DataFrame) -> pd.DataFrame:
     """Where a workload stands in several compile modes: its fastest one unquantized, and the speedup against that.
 
@@ -259,16 +243,6 @@ def _against_fastest_mode(frame: pd.DataFrame) -> pd.DataFrame:
     mode, least_ms = workload.map(fastest["mode"]), workload.map(fastest["ms"])
     columns = {"fastest_mode": mode, "speedup/fastest_mode": least_ms / ran["latency/median_ms"]}
     return pd.DataFrame(columns).reindex(frame.index)
-
-
-def _in_few_blocks(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same with texts as Python's: rows are looked at one by one later, which is 20 times slower otherwise."""
-    texts: dict[str, pd.Series[Any]] = {}
-    for name in map(str, frame.select_dtypes("str")):
-        codes, known = pd.factorize(frame[name])
-        shared = np.append(known.to_numpy(dtype=object), None)[codes]
-        texts[name] = pd.Series(shared, frame.index, dtype=object)
-    return frame.assign(**texts).copy()
 
 
 VERDICTS = tuple(str(v) for v in Verdict)

@@ -51,7 +51,7 @@ def _disturbance(reason: str) -> tuple[str, str]:
 def retell(frame: pd.DataFrame, margin: float) -> None:
     """What a run said of its interval and margin, as this analysis has them: it pools, widens, asks another margin.
 
-    Beside a verdict that is decided it says nothing, nor how to decide it; an open one is told with its interval here.
+    Beside a decided verdict it says nothing, nor how to decide it; an open one is told with its interval here.
 
     Args:
         frame: rows with `verdict` and the run's own, `recorded`; `reason` and `remedy` are changed.

@@ -1,6 +1,7 @@
 """The sections of the report, each a function from runs to HTML, with what to do where it is empty."""
 
 from html import escape
+from itertools import compress
 from typing import Any
 
 import pandas as pd
@@ -28,7 +29,8 @@ _SMALL, _BROAD = 300, 420  # px, of figures that are not as wide as most
 _FEW_PANELS = 2  # so many share a row, broad
 _MOST_PANELS, _OF_MANY, _MANY = 36, 5, 800  # of a section; of so many runs
 _MOST_POINTS = 100  # of a figure
-_PANEL = ["device", "compile", "model", "target", "dtype", "K", "N"]  # of the curves over M
+_OF_A_LINEAR = ["model", "target", "dtype"]
+_PANEL = ["device", "compile", *_OF_A_LINEAR, "K", "N"]  # of the curves over M
 _MOST_KEYS = 12  # of a legend, where labels tell what it would
 _MOST_TREATMENTS = 24  # of a figure, so that a printed page holds it
 _LINEAR_RUNS = ("No runs of one Linear yet:", "-m", "sweeps=linear_shapes")
@@ -122,11 +124,14 @@ def curves_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
     for (device, mode), members in _by(curves, "device", "compile").items():
         on = f" on {device}" if several else ""
         span = figures.speedup_range(pd.concat([curve.runs for curve in members]), margin)
-        panels = _by(members, "model", "target", "dtype", "K", "N").items()
+        grouped = _by(members, *_OF_A_LINEAR, "K", "N")
+        beside = [
+            any(key[at] != next(iter(grouped))[at] for key in grouped) for at in range(len(_OF_A_LINEAR))
+        ]
         plots = [
-            panel(f"K×N = {k}×{n}", "", figures.over_m(c, lines, span, margin),
+            panel(f"K×N = {k}×{n}", ", ".join(map(str, compress(of, beside))), figures.over_m(c, lines, span, margin),
                   filters.attribute(c[0].group, "device", "dtype"), width=_SMALL)
-            for (*_, k, n), c in panels
+            for (*of, k, n), c in grouped.items()
         ]  # fmt: skip
         body += f"<h3>{escape(f'compile={mode}{on}')}</h3>{grid(plots)}"
     note = (

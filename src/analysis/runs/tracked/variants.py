@@ -97,6 +97,13 @@ def variants_of(frame: pd.DataFrame, cell: Sequence[str]) -> npt.NDArray[np.obje
     return found
 
 
+def with_caches(frame: pd.DataFrame) -> "pd.Series[str]":
+    """The variant of a single Linear that was measured with warm caches says so: usually they are cold."""
+    warm = (frame["cache"] == "warm") & frame["M"].notna() & (frame["task"] != "training")
+    told = frame["variant"] + np.where(frame["variant"] == "", "", ", ") + "cache=warm"
+    return frame["variant"].where(~warm, told)
+
+
 def variants(rows: Sequence[dict[str, Any]], axes: Sequence[str]) -> list[str]:
     """Per row, the treatment's parameters by which it differs from others with the same axes.
 
