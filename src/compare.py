@@ -38,6 +38,7 @@ def compare(conf: CompareConf, console: Console | None = None) -> int:
     from src.config.errors import ConfigError
     from src.report.comparison import show, write
     from src.report.report import report_folder
+    from src.statistics.speedup import margin_text
 
     console = console or Terminal(highlight=False, width=None if sys.stdout.isatty() else 120)
     outputs = Path(conf.outputs)
@@ -48,8 +49,8 @@ def compare(conf: CompareConf, console: Console | None = None) -> int:
     found = comparison.compare(before, after, conf.margin, conf.between)
     how = (
         "Intervals hold both sides' own noise and what processes differ by: as a run's own processes tell it (of a "
-        f"speedup also other runs of its device), and {conf.between:.0%} where nothing does. "
-        f"What changed has its whole interval beyond {conf.margin:.0%}."
+        f"speedup also other runs of its device), and {margin_text(conf.between)} where nothing does. "
+        f"What changed has its whole interval beyond {margin_text(conf.margin)}."
     )
     show(console, found, before, after, how)
     paths = write(found, before, after, how, report_folder(Path(conf.report)))

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -10,6 +10,7 @@ import pandas as pd
 from src.analysis.across import ends
 from src.analysis.runs.frame import MODEL, WORKLOAD, Row
 from src.analysis.runs.tracked.source import BESIDES, NO_STEP
+from src.analysis.runs.tracked.variants import differing, variants
 from src.analysis.runs.typed import ASKED
 from src.records.record import Outcome
 
@@ -67,6 +68,7 @@ class Ladder:
     quant: str
     compile: str
     steps: list[Step] = field(default_factory=list)
+    variant: str = ""  # what tells it from others of the same scheme and mode: ``group_size=32``
 
     @property
     def reached(self) -> Step | None:
@@ -86,9 +88,10 @@ class Ladder:
 
 
 def ladders(rows: pd.DataFrame) -> list[Ladder]:
-    """A ladder per device, workload, order of steps, scheme and compile mode; `rows` are of `steps_of`.
+    """A ladder per device, workload, order of steps, scheme, its variant and compile mode; `rows` are of `steps_of`.
 
-    Runs before the step that quantizes, or compiles, belong to the ladders of every scheme, or mode.
+    Runs before the step that quantizes, or compiles, belong to the ladders of every scheme, or mode; so do those
+    before the first step that was run in several variants.
     """
     on_steps = rows[~rows["step"].isin(["", NO_STEP])]
     if on_steps.empty:
@@ -116,10 +119,31 @@ def _ladders(part: pd.DataFrame) -> Iterator[Ladder]:
     names = json.loads(part.iloc[0]["steps"])
     for quant in _kinds(part["quant"]):
         for mode in _kinds(part["_mode"]):
-            own = part[part["quant"].isin([quant, NONE]) & part["_mode"].isin([mode, NONE])]
-            steps = [*_steps(own.sort_values("started_at"), names)]
-            if any(step.row is not None for step in steps):
-                yield Ladder(own.iloc[0], quant, mode, steps)
+            both = part[part["quant"].isin([quant, NONE]) & part["_mode"].isin([mode, NONE])]
+            for variant, own in _variants(both[both["step"].isin(names)], names):
+                steps = [*_steps(own.sort_values("started_at"), names)]
+                yield Ladder(own.iloc[0], quant, mode, steps, variant)
+
+
+def _variants(rows: pd.DataFrame, names: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each ladder: options that differ within a step tell them apart from that step on."""
+    params: dict[Hashable, dict[str, str]] = {
+        index: json.loads(text) for index, text in rows["options"].items()
+    }
+    since: dict[str, int] = {}
+    for at, name in enumerate(names):
+        for option in differing([params[index] for index in rows.index[rows["step"] == name]]):
+            since.setdefault(option, at)
+    places = rows["step"].map(names.index)
+    own = {  # an option that does not tell yet is None
+        index: [params[index].get(name, "") if places[index] >= at else None for name, at in since.items()]
+        for index in rows.index
+    }
+    kinds = {tuple(map(str, each)): index for index, each in own.items() if None not in each}
+    told = variants([{"params": params[index]} for index in kinds.values()], [])
+    for kind, variant in zip(kinds, told, strict=True):
+        fits = [all(a in (None, b) for a, b in zip(each, kind, strict=True)) for each in own.values()]
+        yield variant if len(kinds) > 1 else "", rows[fits]
 
 
 def _kinds(column: "pd.Series[str]") -> list[str]:

@@ -11,6 +11,7 @@ from src.analysis.runs import calibrated
 from src.analysis.runs.devices import Device
 from src.analysis.runs.facts import VERSIONS, facts
 from src.analysis.runs.frame import compared
+from src.analysis.runs.reasons import disturbances
 from src.analysis.runs.tracked.tracker import Tracker
 from src.config.schema.model import PIPELINE
 from src.statistics.pooling import in_words
@@ -86,8 +87,7 @@ def warnings(runs: pd.DataFrame, found: Provenance, replaced: int) -> list[str]:
         "interleaved: their wide intervals hold the drift that may lie between the arms.": found.pairing[
             "in_turn"
         ],
-        f"{withheld} of {_runs(len(ran))} withhold their verdict, for other processes kept the machine busy: "
-        "they are in no break-even, and the same command measures them again.": withheld,
+        **_withheld(ran),
         f"{undecided} of {_runs(len(ran))} with a speedup are inconclusive: their intervals cross the margin; "
         "a larger measure.budget_s or measure=standard narrows them.": undecided,
         f"{alone} of {_runs(len(ran))} with a speedup were measured in one process, and no other runs of the device "
@@ -105,6 +105,20 @@ def warnings(runs: pd.DataFrame, found: Provenance, replaced: int) -> list[str]:
     }
     told = [text for text, count in checks.items() if count]
     return [*told, *found.uncalibrated, *(f"{why}." for why in found.fell_back)]
+
+
+def _withheld(ran: pd.DataFrame) -> dict[str, int]:
+    """A sentence per cause that verdicts are withheld for, and how many."""
+    told = disturbances(ran.loc[ran["withheld"], "reason"])
+    return {
+        f"{count} of {_runs(len(ran))} {'withholds its' if count == 1 else 'withhold their'} verdict, {_for(why)}: "
+        f"no break-even has {'it' if count == 1 else 'them'}; {remedy}.": count
+        for (why, remedy), count in told.most_common()
+    }
+
+
+def _for(why: str) -> str:
+    return why if why.startswith("as ") else f"for {why}"
 
 
 def _apart(mixed: Sequence[str]) -> str:

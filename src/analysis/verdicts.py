@@ -7,6 +7,7 @@ import pandas as pd
 from src.analysis.runs.frame import TRAINING, TREATMENT, WORKLOAD, Plain, Row
 from src.analysis.runs.tracked.source import SHAPE
 from src.config.schema.model import RANDOM_WEIGHTS
+from src.statistics.speedup import Verdict
 
 _FIRST = [
     *("device", *WORKLOAD, *SHAPE, *TREATMENT, "outcome", "verdict"),
@@ -21,6 +22,7 @@ _FIRST = [
     ),
     *("memory/saved", "quality/sqnr_db", "quality/psnr_db", "quality/lpips", "reason", "remedy"),
 ]
+_TINY = 0.1  # a speedup below it has three digits that tell
 _SORT = ["device", "model", "target", "dtype", "resolution", "frames", "batch", "K", "N", "M"]
 
 
@@ -82,13 +84,27 @@ def treatment_text(row: Row | Plain) -> str:
 
 
 def speedup_text(row: Row | Plain) -> str:
-    """``1.21x``; empty where nothing was compared."""
-    return f"{row['speedup/ratio']:.2f}×" if row["verdict"] else ""
+    """``1.21×``; empty where nothing was compared."""
+    return f"{times(row['speedup/ratio'], _digits(row))}×" if row["verdict"] else ""
 
 
 def interval_text(row: Row | Plain) -> str:
     """``1.19–1.23``; empty where nothing was compared."""
-    return f"{row['speedup/ci_low']:.2f}–{row['speedup/ci_high']:.2f}" if row["verdict"] else ""
+    if not row["verdict"]:
+        return ""
+    low, high = (times(row[f"speedup/{end}"], _digits(row)) for end in ("ci_low", "ci_high"))
+    return f"{low}–{high}"
+
+
+def times(ratio: float, digits: int = 2) -> str:
+    """A speedup with two digits behind the point; a tiny one with three that tell: ``0.00163``."""
+    return f"{ratio:.3g}" if 0 < ratio < _TINY else f"{ratio:.{digits}f}"
+
+
+def _digits(row: Row | Plain) -> int:
+    """How many digits behind the point: one more where an end that decides the verdict would read 1.00."""
+    end = {Verdict.HELPS: "ci_low", Verdict.HURTS: "ci_high"}.get(row["verdict"])
+    return 3 if end and f"{row[f'speedup/{end}']:.2f}" == "1.00" else 2
 
 
 def milliseconds(value: object) -> str:

@@ -146,7 +146,7 @@ def _apart(process: dict[str, Any]) -> str:
 def _conclude(record: Record, counted: Sequence[Record], settings: dict[str, Any]) -> None:
     """Fill in the pooled speedup, its interval, and what they say."""
     from src.statistics.pooling import pool  # scipy takes a second, and few runs come here
-    from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
+    from src.statistics.speedup import SpeedupEstimate, Verdict, margin_text, verdict
 
     confidence, margin = settings["confidence"], settings["margin"]
     drift = settings.get("in_turn_drift", MeasureConf.in_turn_drift)
@@ -171,7 +171,7 @@ def _conclude(record: Record, counted: Sequence[Record], settings: dict[str, Any
     if record.verdict == Verdict.INCONCLUSIVE:
         record.reason = (
             f"the interval {found.ci_low:.3f}-{found.ci_high:.3f} from {found.processes} processes crosses the "
-            f"margin of {margin:.0%}"
+            f"margin of {margin_text(margin)}"
         )
         record.remedy = "a larger measure.processes"
     notes = _notes(counted)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -92,12 +93,13 @@ def _of_runs(conf: AnalyzeConf, tracker: Tracker, logbook: Logbook, told: Told, 
     breakeven = breakeven_table(runs, kept_folder(outputs))
     with ThreadPoolExecutor(1) as beside:
         written = beside.submit(write_tables, frame, breakeven, folder)  # hardly any of it is Python's
-        report = _report(conf, tracker, frame, breakeven, apart, learned)
+        left = left_to_forecast(outputs, conf.sweep, set(attempts["run_key"]))
+        report = replace(_report(conf, tracker, frame, breakeven, apart, learned), left=left)
         tables = write_predictions(learned, folder)
         tables += write_left_out(report.left, folder)
         tables += write_schemes(report.runs, outputs, scheme_names(), report.provenance.versions, folder)
         tables = [*written.result(), *tables]
-    paths = [write_report(report, folder), *tables]
+    paths = [write_report(report, folder, tables), *tables]
     told.wrote(paths)
     _show(console, report)
     logged = log(logbook, tracker.uri, conf, report, paths, console)
@@ -129,7 +131,6 @@ def _report(
         regimes=learned,
         unanswered=unanswered,
         outputs=outputs,
-        left=left_to_forecast(outputs, conf.sweep, set(frame["run_key"])),
         steps=apart.steps,
         trainings=apart.trainings,
         weighed=weighed(runs, outputs, tracker),
@@ -189,7 +190,7 @@ def _without_runs(conf: AnalyzeConf, why: str, console: Console, apart: Apart | 
     for line in _apart_in_words(report):
         console.print(line, soft_wrap=True, markup=False)
     tables = write_predictions(found, folder)
-    paths = [write_report(report, folder), *tables]
+    paths = [write_report(report, folder, tables), *tables]
     for path in paths:
         console.print(f"{path.stem}: {path.resolve()}", soft_wrap=True, markup=False)
     return 0

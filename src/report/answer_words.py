@@ -123,7 +123,10 @@ def rivals(pick: Pick) -> str:
 def rivals_lead(pick: Pick) -> str:
     """How the rivals are introduced: by speed their intervals overlap, by size they are as small."""
     if pick.goals == (Goal.SMALLEST,):
-        return "As small, and slower"
+        slower = pick.row is not None and all(
+            each["scale/low_ms"] > pick.row["scale/high_ms"] for each in pick.rivals
+        )
+        return "As small, and slower" if slower else "As small"
     return "Not told apart from it"
 
 

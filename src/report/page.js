@@ -6,9 +6,14 @@
   all("table.sortable").forEach(function (table) {
     var heads = all("th", table), body = table.tBodies[0];
     function value(row, column) {
-      var cell = row.cells[column], given = cell && (cell.getAttribute("data-v") || cell.textContent);
+      var cell = row.cells[column];
+      var given = cell && cell.colSpan === 1 && (cell.getAttribute("data-v") || cell.textContent);
       if (!given) return null;
       return !isNaN(given) ? Number(given) : given.toLowerCase();
+    }
+    function order(a, b) {
+      if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
+      return a < b ? -1 : a > b ? 1 : 0;
     }
     heads.forEach(function (head) { head.setAttribute("data-h", head.textContent); });
     all("tr", body).forEach(function (row) {
@@ -24,7 +29,7 @@
         Array.from(body.rows).sort(function (left, right) {
           var a = value(left, column), b = value(right, column);
           if (a === null || b === null) return (a === null) - (b === null);
-          return (a < b ? -1 : a > b ? 1 : 0) * (down ? -1 : 1);
+          return order(a, b) * (down ? -1 : 1);
         }).forEach(function (row) { body.appendChild(row); });
       });
     });
@@ -58,12 +63,15 @@
     if (place) parts.unshift(place);
     history.replaceState(null, "", "#" + parts.join("&"));
   }
+  function decoded(text) {
+    try { return decodeURIComponent(text); } catch (error) { return text; }
+  }
   function read() {
     place = "";
     var given = {};
     location.hash.slice(1).split("&").filter(Boolean).forEach(function (part) {
       var at = part.indexOf("=");
-      if (at < 0) place = part; else given[decodeURIComponent(part.slice(0, at))] = decodeURIComponent(part.slice(at + 1));
+      if (at < 0) place = part; else given[decoded(part.slice(0, at))] = decoded(part.slice(at + 1));
     });
     if (form && (Object.keys(given).length || !place)) all("select", form).forEach(function (each) {
       var option = Array.from(each.options).find(function (one) { return one.textContent === given[each.name]; });

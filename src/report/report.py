@@ -1,7 +1,7 @@
 """The report: one HTML file that works offline, its page in page.html."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -48,14 +48,6 @@ _TELLING = re.compile(
     r"\b(helps|pays|hurts|makes no difference|is inconclusive|starts to pay|stops paying|did not run)\b"
 )
 _HEADING = re.compile(r'<h2 id="([^"]*)"><a[^>]*>(.*?)</a></h2>')
-TABLES = (
-    "verdicts.csv",
-    "verdicts.parquet",
-    "breakeven.csv",
-    "predictions.csv",
-    "left.csv",
-    "schemes.md",
-)  # beside the report
 _PAGE = Path(__file__).with_name("page.html")
 
 
@@ -98,19 +90,32 @@ def report_folder(folder: Path) -> Path:
     return folder
 
 
-def write_report(report: Report, folder: Path) -> Path:
-    """Write ``report.html``, self-contained, and return its path."""
+def write_report(report: Report, folder: Path, tables: Iterable[Path]) -> Path:
+    """Write ``report.html``, self-contained, and return its path.
+
+    Args:
+        report: what it tells.
+        folder: where it is written.
+        tables: those that this analysis wrote beside it; of another one's nothing is said.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
     path = folder / REPORT_NAME
-    path.write_text(page(report, folder), encoding="utf-8")
+    try:
+        path.write_text(page(report, folder, tables), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"report={folder}: {path.name} cannot be written ({error.strerror})") from error
     return path
 
 
-def page(report: Report, folder: Path) -> str:
+def page(report: Report, folder: Path, tables: Iterable[Path] = ()) -> str:
     """The report as HTML.
 
     Args:
         report: what it tells.
-        folder: it will be in; the tables that are there are linked to.
+        folder: it will be in.
+        tables: beside it, which are linked to.
     """
     runs, filters = report.every, Filters(report.every)
     sections = "\n".join(_sections(report, filters, RunLinks(report.outputs, folder)))
@@ -124,7 +129,7 @@ def page(report: Report, folder: Path) -> str:
         answers=answer_section(report.answers, report.unanswered),
         filters=filters.html(),
         links=_links(sections),
-        files=_files(folder),
+        files=_files(tables),
         style=_part("css"),
         script=_part("js"),
         words="".join(f"<li>{_emphasised(sentence)}</li>" for sentence in report.sentences),
@@ -148,8 +153,8 @@ def _links(sections: str) -> str:
     return "".join(f'<a href="#{name}">{title}</a>' for name, title in _HEADING.findall(sections))
 
 
-def _files(folder: Path) -> str:
-    names = [name for name in TABLES if (folder / name).is_file()]
+def _files(tables: Iterable[Path]) -> str:
+    names = [path.name for path in tables]
     told = ", ".join(f'<a href="{name}">{name}</a>' for name in names)
     return f" Beside this file: {told}." if told else ""
 

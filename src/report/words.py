@@ -10,21 +10,20 @@ from src.analysis.crossing_words import between, number
 from src.analysis.layer_rules import layer_rules
 from src.analysis.runs.frame import TRAINING, WEIGHTS, compared, devices, model_level
 from src.analysis.shapes import Case
-from src.analysis.verdicts import not_run
+from src.analysis.verdicts import interval_text, not_run, speedup_text, times
 from src.config.lines import clipped
 from src.config.schema.model import PIPELINE
 from src.records.record import EMULATED, Outcome
 from src.report.runs.starts import starts_in_words
 from src.report.training.shapes import training_in_words
 from src.statistics.pooling import in_words
-from src.statistics.speedup import Verdict
+from src.statistics.speedup import Verdict, margin_text
 
 _CONTROL = "none"
 _MOST_MODELS = 4
 _MOST_SCHEMES = 8
 _MOST_CURVES = 2
-_MOST_ENDS = 3
-_MOST_REASONS = 3
+_MOST_ENDS, _MOST_REASONS = 3, 3
 _CURVE = ["K", "N", "variant", "dtype", "model", "target"]
 _AXES = {
     "batch": "batch {}", "resolution": "{} px", "frames": "{} frames", "dtype": "{}", "compile": "compile={}",
@@ -73,7 +72,11 @@ def _counted(runs: pd.DataFrame, margin: float) -> str:
     steps = int((runs["task"] == TRAINING).sum())
     which = f", {steps if steps > 1 else 'one'} of them training," if 0 < steps < len(runs) else ""
     text = f"{_runs(len(runs))}{which}{where}; {len(ran)} compared a treatment"
-    text += f" with its baseline at a margin of {margin:.0%} ({told})" if len(ran) else " with its baseline"
+    text += (
+        f" with its baseline at a margin of {margin_text(margin)} ({told})"
+        if len(ran)
+        else " with its baseline"
+    )
     if len(controls):
         neutral = int((controls["verdict"] == Verdict.NEUTRAL).sum())
         text += f"; of the controls (quant=none) {neutral} of {len(controls)} came out neutral"
@@ -126,9 +129,9 @@ def _range(rows: pd.DataFrame) -> str:
     """One run: its speedup and interval. Several: what all their intervals span, and how many they are."""
     if len(rows) == 1:
         row = rows.iloc[0]
-        return f"{row['speedup/ratio']:.2f}×, {row['speedup/ci_low']:.2f}–{row['speedup/ci_high']:.2f}"
+        return f"{speedup_text(row)}, {interval_text(row)}"
     low, high = rows["speedup/ci_low"].min(), rows["speedup/ci_high"].max()
-    return f"{low:.2f}–{high:.2f}× in {_runs(len(rows))}"
+    return f"{times(low)}–{times(high)}× in {_runs(len(rows))}"
 
 
 def _linears(breakeven: pd.DataFrame) -> Iterator[str]:

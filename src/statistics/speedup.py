@@ -148,6 +148,11 @@ def verdict(estimate: SpeedupEstimate, margin: float) -> Verdict:
     return Verdict.NEUTRAL if low <= estimate.ci_low and estimate.ci_high <= high else Verdict.INCONCLUSIVE
 
 
+def margin_text(margin: float) -> str:
+    """A margin, or another share that is set, with all the digits that it has: ``2%``, ``2.5%``, ``0.4%``."""
+    return f"{100 * margin:.4g}%"
+
+
 def verdicts(ci_low: Array, ci_high: Array, margin: Array) -> npt.NDArray[np.str_]:
     """`verdict` of many intervals, each at a margin of its own; whatever is not a number is inconclusive."""
     low, high = 1 / (1 + margin), 1 + margin

@@ -16,7 +16,7 @@ from src.config.errors import ConfigError
 from src.records.mlflow.connection import explained
 from src.records.record import Outcome
 from src.report.analysis import analyze
-from tests.analysis.synthetic import CPU, NO_FLOAT8, linear_runs, made
+from tests.analysis.synthetic import CPU, NO_FLOAT8, linear_runs, made, write_records
 
 
 def test_the_terminal_fits_100_columns_and_says_what_to_do_next(analysed, store):
@@ -192,7 +192,7 @@ def test_warnings_name_what_to_mind(store, analysing):
     write_records(store.outputs, runs[:1])
     analysing(store.conf(name))
     page = (store.outputs / "reports" / name / "report.html").read_text()
-    for text in ("measured with their arms in turn", "withhold their verdict", "SQNR below 20 dB", "1 lost",
+    for text in ("measured with their arms in turn", "withholds its verdict", "SQNR below 20 dB", "1 lost",
                  "left out; verdicts.parquet", "read from 1 of 4 records"):  # fmt: skip
         assert text in page, text
 
@@ -248,3 +248,62 @@ def test_an_analysis_is_logged_by_a_process_beside_where_mlflow_is_not_imported(
     (run,) = store.client.search_runs([experiment_id], "tags.kind = 'analysis'")
     assert (run.data.tags["told"], run.data.metrics["runs/total"]) == ("yes", 3.0)
     assert [file.path for file in store.client.list_artifacts(run.info.run_id)] == ["report.html"]
+
+
+def test_a_sweep_that_was_measured_again_since_is_shown_as_it_was(store, analysing):
+    def step(key, speedup, sweep, **axes):
+        return made(key, speedup, sweep=sweep, quant="none", params={"treatment": '["compile"]'}, **axes)
+
+    name, _ = store.experiment(
+        [
+            made("old", 1.4, sweep="S1", quant="int8wo"),
+            step("old_step", 1.7, "S1"),
+            made("new", 1.1, sweep="S2", quant="int8wo"),
+            step("new_step", 1.2, "S2"),
+        ]
+    )
+    status, _ = analysing(store.conf(name, sweep="S1"))
+    page = (store.outputs / "reports" / name / "report.html").read_text()
+    assert status == 0
+    assert "1.40×" in page
+    assert "1.70" in page
+    analysing(store.conf(name))
+    page = (store.outputs / "reports" / name / "report.html").read_text()
+    assert "1.40×" not in page
+    assert "1.10×" in page
+
+
+@pytest.mark.parametrize("since", ["sweep", "treatment", "experiment"])
+def test_what_was_measured_since_is_not_left_to_the_forecast(store, analysing, since):
+    folder = store.outputs / "sweeps" / f"L-{since}"
+    folder.mkdir(parents=True)
+    table = ["run_key,run,verdict,speedup,low,high,sure,reason"]
+    table += [f"{key}-{since},int8dq b4,helps,1.2,1.1,1.3,0.9," for key in ("since", "never")]
+    (folder / "left.csv").write_text("\n".join(table) + "\n")
+    params = {"treatment": '["compile"]'} if since == "treatment" else {}
+    later = made(f"since-{since}", 0.8, sweep="later", batch=4, params=params)
+    first = made(f"first-{since}", 1.2, sweep=folder.name, quant="int8wo")
+    name, _ = store.experiment([first] if since == "experiment" else [first, later])
+    if since == "experiment":
+        write_records(store.outputs, [later])
+    analysing(store.conf(name, sweep=folder.name))
+    left = pd.read_csv(store.outputs / "reports" / name / "left.csv")
+    assert left["run_key"].tolist() == [f"never-{since}"]
+
+
+def test_only_tables_of_this_analysis_are_linked(store, analysing, tmp_path):
+    (tmp_path / "shapes.csv").write_text("M,K,N,quant\n16,512,512,int8dq\n")
+    name, _ = store.experiment([made("l1", 1.2, shape=(4, 512, 512)), made("l2", 1.2, shape=(64, 512, 512))])
+    page = store.outputs / "reports" / name / "report.html"
+    analysing(store.conf(name, predict=str(tmp_path / "shapes.csv")))
+    assert 'href="predictions.csv"' in page.read_text()
+    analysing(store.conf(name))
+    assert 'href="predictions.csv"' not in page.read_text()
+    assert 'href="verdicts.csv"' in page.read_text()
+
+
+def test_a_report_that_cannot_be_written_is_a_config_error(store, analysing, tmp_path):
+    (tmp_path / "report.html").mkdir()
+    name, _ = store.experiment([made("one", 1.2)])
+    with pytest.raises(ConfigError, match=r"report=.*report\.html cannot be written"):
+        analysing(store.conf(name, report=str(tmp_path)))

@@ -165,3 +165,41 @@ def test_pictures_of_runs_are_in_the_page(framed, tmp_path):
     assert html.count('src="data:image/png;base64,') == 1 + 2 * 2
     assert "random weights" in html
     assert "random weights: flux-tiny; their quality says nothing" in random_weights(frame)
+
+
+def timed(run, base_ms, sqnr_db=None):
+    run.record.metrics |= {"latency/baseline_median_ms": base_ms,
+                           "latency/median_ms": base_ms / run.record.metrics["speedup/ratio"]}  # fmt: skip
+    if sqnr_db is not None:
+        run.record.metrics["quality/sqnr_db"] = sqnr_db
+    return run
+
+
+def test_what_is_in_both_arms_has_a_scale_of_its_own(framed):
+    """The larger speedup is over a slower baseline: of the same mode, with other options of the compiler."""
+    plain = timed(made("a", 1.10, params={"compile.tuning": "none"}), 100.0)
+    tuned = timed(made("b", 1.06, params={"compile.tuning": "recommended"}), 90.0)
+    found = picks(framed([plain, tuned]))
+    assert found[FASTEST].row["variant"] == "tuning=recommended"
+
+
+def test_baselines_of_two_dtypes_have_a_scale_each(store, framed):
+    runs = [timed(made("a", 1.10, quant="int8wo"), 80.0), timed(made("b", 1.30), 100.0)]
+    name, _ = store.experiment(runs)
+    for run, dtype in zip(runs, ("float32", "bfloat16"), strict=True):
+        store.client.set_tag(run.run_ids[0], "baseline_dtype", dtype)
+    found = attempts(Runs(Tracker(TrackingConf(name="s", uri=store.uri), name).runs()))
+    assert picks(standing(tidied(found, 0.02)))[FASTEST].row["quant"] == "int8wo"
+
+
+def test_the_mode_to_leave_it_unquantized_in_is_the_fastest_of_all(framed):
+    fast = timed(made("a", 0.9, quant="int4wo", compile="regional"), 100.0, 18.0)
+    slow = timed(made("b", 1.2, quant="int8wo", compile="none"), 150.0, 41.0)
+    found = picks(framed([fast, slow]))
+    assert found[GOOD].why == "what helps is slower than the model unquantized with compile=regional"
+
+
+def test_what_cannot_be_told_apart_is_not_called_slower(framed):
+    runs = [made("a", 1.10, quant="int8wo", spread=0.02), made("b", 1.11, spread=0.02),
+            made("c", 1.5, quant="none", spread=0.002)]  # fmt: skip
+    assert words.rivals_lead(picks(framed(runs))[SMALLEST]) != "As small, and slower"

@@ -106,3 +106,14 @@ def test_the_baseline_of_a_busy_machine_is_not_the_fastest(store):
     runs = [busy, of_mode("a", "none", 84.0, 60.0), of_mode("b", "default", 80.0, 60.0)]
     frame = frame_of(store, runs).set_index("run_key")
     assert {*frame["fastest_mode"]} == {"default"}
+
+
+def test_the_fastest_mode_is_of_one_set_of_compiler_options(store):
+    """Two settings of one mode are no median of each other."""
+    runs = [
+        in_mode("a", "none", 20.0, 15.0),
+        in_mode("b", "max-autotune", 10.0, 9.9, params={"compile.tuning": "none"}),
+        in_mode("c", "max-autotune", 8.0, 7.9, params={"compile.tuning": "recommended"}),
+    ]
+    frame = frame_of(store, runs).set_index("run_key")
+    assert frame.loc["a", "speedup/fastest_mode"] == pytest.approx(8 / 15)

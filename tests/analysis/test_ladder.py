@@ -201,3 +201,36 @@ def test_on_a_phone_labels_stand_above_their_bars():
     title = re.search(r'class="axis" x="([\d.]+)"', phone)
     assert title
     assert float(title[1]) + 3.15 * len("times as fast as at the start") <= 360
+
+
+def test_variants_of_a_scheme_have_a_ladder_each():
+    """The steps before the one that was run in both belong to both; a step of one is none of the other."""
+
+    def of(name, size, speedup, **given):
+        made_ = step(name, speedup, steps=["compiled", "quantized", "cuda_graphs"], **given)
+        made_.record.run_key += size
+        made_.params["quant.group_size"] = size
+        return made_
+
+    several = [
+        of("compiled", "0", 2.0),
+        of("quantized", "32", 1.5, quant="int4wo"),
+        of("cuda_graphs", "32", 1.3, quant="int4wo"),
+        of("quantized", "64", 1.1, quant="int4wo"),
+    ]
+    rows = steps_of(frame(several), 0.02)
+    first, second = ladders(rows)
+    assert (first.variant, second.variant) == ("group_size=32", "group_size=64")
+    assert first.total.ratio == pytest.approx(2.0 * 1.5 * 1.3)
+    assert [each.verdict for each in second.steps] == ["helps", "helps", "not run"]
+    html = ladder_section(rows, 0.02)
+    assert "int4wo, default, group_size=32" in html
+    assert "int4wo (group_size=64)" in " ".join(ladder_in_words(rows))
+
+
+def test_other_treatments_say_what_they_are_of():
+    rows = [made(f"o{size}", 1.2, quant="int8wo", resolution=size, params={"treatment": '["quant","compile"]'})
+            for size in (256, 1024)]  # fmt: skip
+    html = ladder_section(steps_of(frame(rows), 0.02), 0.02)
+    assert "256px" in html
+    assert "1024px" in html

@@ -21,6 +21,7 @@ def frame(*rows):
         "outcome": "ok",
         "verdict": "neutral",
         "withheld": False,
+        "reason": "",
     }
     return pd.DataFrame([usual | row for row in rows])
 
@@ -71,6 +72,6 @@ def test_several_packages_have_a_range():
 
 
 def test_a_busy_machine_is_said():
-    runs = frame(packaged(0.05, withheld=True))
+    runs = frame(packaged(0.05, withheld=True, reason="other processes used 3 CPUs"))
     assert "int8wo · aot (busy)" in starts_section(runs, Filters(runs))
     assert next(iter(starts_in_words(runs))).endswith("Other processes kept the machine busy meanwhile.")

@@ -7,9 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from src.app.listing import scheme_names
 from src.report.graphics.described import Figure
 from src.report.graphics.palette import VERDICTS, scheme_lines
 from src.report.graphics.svg import drawing
+from src.report.runs.filters import Filters
+from src.report.runs.sections import curves_section, heatmap_section
+from tests.analysis.synthetic import made
 
 
 def drawn(figure, **more):
@@ -150,3 +154,20 @@ def test_a_scheme_looks_alike_in_every_report_and_unlike_a_verdict():
     )
     assert len({line.colour for line in common.values()}) == len(common)
     assert not {line.colour for line in common.values()} & {look.ink for look in VERDICTS.values()}
+
+
+def test_no_two_schemes_of_a_report_look_alike():
+    lines = scheme_lines(scheme_names())
+    assert len({*lines.values()}) == len(lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"), [("dtype", ("bfloat16", "float16")), ("model", ("linear", "flux-tiny"))]
+)
+def test_figures_say_what_they_are_of(framed, name, values):
+    runs = [made(f"{value}{m}", speedup, shape=(m, 512, 512), **{name: value})
+            for value in values for m, speedup in ((1, 0.8), (64, 1.2))]  # fmt: skip
+    rows = framed(runs)
+    for section in (curves_section(rows, 0.02, Filters(rows)), heatmap_section(rows, Filters(rows))):
+        for value in values:
+            assert re.search(rf"<small>{value}</small>", section)

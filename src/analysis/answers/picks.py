@@ -8,7 +8,17 @@ from typing import Any
 import pandas as pd
 
 from src.analysis.across import ends
-from src.analysis.runs.frame import CACHED, MODEL, WEIGHTS, WORKLOAD, Row, alike, compared, model_level
+from src.analysis.runs.frame import (
+    BASELINE,
+    CACHED,
+    MODEL,
+    WEIGHTS,
+    WORKLOAD,
+    Row,
+    alike,
+    compared,
+    model_level,
+)
 from src.analysis.verdicts import decibels, interval_text, speedup_text, treatment_text
 from src.config.schema.model import PIPELINE
 from src.statistics.speedup import Verdict
@@ -108,14 +118,14 @@ def _answer(rows: pd.DataFrame) -> Answer:
 
 
 def with_times(rows: pd.DataFrame) -> pd.DataFrame:
-    """Add what a treatment takes on one scale for all compile modes, ms: ``scale/ms``, and its interval's ends.
+    """Add what a treatment takes on one scale for all baselines, ms: ``scale/ms``, and its interval's ends.
 
-    Runs measure their baselines anew, and these differ a little: the scale is the median unquantized time of the
-    compile mode, divided by the speedup, which is paired. The ends hold what processes differ by: treatments were
-    measured in different ones.
+    Runs measure their baselines anew, and these differ a little: the scale is the median unquantized time of those
+    with the same in both arms (compile mode and its options, dtype of the baseline), divided by the speedup, which is
+    paired. The ends hold what processes differ by: treatments were measured in different ones.
     """
     low, high = ends(rows)
-    unquantized_ms = rows.groupby("compile")["latency/baseline_median_ms"].transform("median")
+    unquantized_ms = rows.groupby(BASELINE)["latency/baseline_median_ms"].transform("median")
     return rows.assign(
         **{
             "scale/baseline_ms": unquantized_ms,
@@ -129,7 +139,7 @@ def with_times(rows: pd.DataFrame) -> pd.DataFrame:
 def _fastest(rows: pd.DataFrame) -> Pick:
     pays = _that_pay(rows)
     if pays.empty:
-        return Pick((Goal.FASTEST,), None, _none_helps(rows), nearest=_best(rows))
+        return Pick((Goal.FASTEST,), None, _none_helps(rows, rows), nearest=_best(rows))
     best = pays.iloc[int(pays["scale/ms"].argmin())]
     return Pick((Goal.FASTEST,), best, rivals=_rivals(best, rows))
 
@@ -161,7 +171,7 @@ def _good(rows: pd.DataFrame) -> Pick:
         return Pick((Goal.GOOD,), None, f"{many} it{_nearest(pays)}")
     if good.empty:
         return Pick((Goal.GOOD,), None, "no treatment keeps it")
-    return Pick((Goal.GOOD,), None, _none_helps(good), nearest=_best(good))
+    return Pick((Goal.GOOD,), None, _none_helps(good, rows), nearest=_best(good))
 
 
 def _nearest(pays: pd.DataFrame) -> str:
@@ -187,11 +197,12 @@ def _that_pay(rows: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def _none_helps(rows: pd.DataFrame) -> str:
+def _none_helps(rows: pd.DataFrame, every: pd.DataFrame) -> str:
+    """Why none of some rows is the answer; the fastest unquantized mode is that of all of them."""
     best = _best(rows)
     helps = rows[rows["verdict"] == Verdict.HELPS]
     if len(helps):
-        fastest = rows.iloc[int(rows["scale/baseline_ms"].argmin())]["compile"]
+        fastest = every.iloc[int(every["scale/baseline_ms"].argmin())]["compile"]
         return f"what helps is slower than the model unquantized with compile={fastest}"
     many = f"none of {len(rows)} treatments is" if len(rows) > 1 else "the one treatment is not"
     return f"{many} surely faster; the best, {_told(best)}: {best['verdict']}"

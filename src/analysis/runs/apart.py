@@ -1,11 +1,12 @@
 """Runs that do not compare quantizing with a baseline: an analysis tells of them apart from the others."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from src.analysis.runs.frame import steps_of, trainings_of
+from src.analysis.runs.frame import CELL, CELL_OF_ALL, steps_of, told_alone, trainings_of
 from src.config.errors import ConfigError
 from src.config.schema.root import AnalyzeConf
 from src.records.record import RecordError
@@ -22,8 +23,8 @@ class Apart:
     @classmethod
     def of(cls, attempts: pd.DataFrame, conf: AnalyzeConf) -> "Apart":
         """Those among all attempts, of the sweep that was asked for."""
-        each = (steps_of(attempts, conf.margin), trainings_of(attempts, conf.margin))
-        return cls(*(asked_sweep(frame, conf) for frame in each))
+        steps = steps_of(attempts, conf.margin, partial(asked_sweep, conf=conf, cell=CELL_OF_ALL))
+        return cls(steps, asked_sweep(trainings_of(attempts, conf.margin), conf))
 
     @property
     def any(self) -> bool:
@@ -31,11 +32,14 @@ class Apart:
         return bool(len(self.steps) or len(self.trainings))
 
 
-def asked_sweep(frame: pd.DataFrame, conf: AnalyzeConf) -> pd.DataFrame:
-    """The rows of the sweep that was asked for; all, where none was."""
+def asked_sweep(frame: pd.DataFrame, conf: AnalyzeConf, cell: list[str] = CELL) -> pd.DataFrame:
+    """The rows of the sweep that was asked for; all, where none was.
+
+    What stands is decided within the sweep: a run that was measured again since is shown as this sweep has it.
+    """
     if conf.sweep is None or frame.empty:
         return frame
-    return of_sweep(frame, conf.sweep, sweep_keys(conf.sweep, Path(conf.outputs)))
+    return of_sweep(frame, conf.sweep, sweep_keys(conf.sweep, Path(conf.outputs)), cell)
 
 
 def sweep_keys(sweep: str, outputs: Path) -> set[str]:
@@ -49,7 +53,7 @@ def sweep_keys(sweep: str, outputs: Path) -> set[str]:
         raise ConfigError(str(error)) from error
 
 
-def of_sweep(frame: pd.DataFrame, sweep: str, keys: set[str]) -> pd.DataFrame:
+def of_sweep(frame: pd.DataFrame, sweep: str, keys: set[str], cell: list[str] = CELL) -> pd.DataFrame:
     """The rows of a sweep: those it measured, and those it skipped as measured before."""
     listed = frame["sweeps"].str.split().map(lambda names: sweep in names)
-    return frame[listed | (frame["sweep"] == sweep) | frame["run_key"].isin(keys)].reset_index(drop=True)
+    return told_alone(frame, listed | (frame["sweep"] == sweep) | frame["run_key"].isin(keys), cell)

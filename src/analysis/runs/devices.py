@@ -5,6 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 Device = tuple[str, str]  # name, and identity as JSON; runs of before there were identities have none
 
 
@@ -19,6 +22,15 @@ def told_apart(devices: Iterable[Device]) -> dict[Device, str]:
         for name, members in same.items()
         for device, identity in members.items()
     }
+
+
+def called(pairs: pd.DataFrame) -> "pd.Series[str]":
+    """What each run's device is called, by its name and identity."""
+    number = pairs.groupby([*pairs], sort=False).ngroup().to_numpy()
+    each = [(str(name), str(identity)) for name, identity in pairs.drop_duplicates().itertuples(index=False)]
+    names_of = told_apart(each)
+    names = np.array([names_of[pair] for pair in each], dtype=object)
+    return pd.Series(names[number], pairs.index, dtype="str")
 
 
 def _differs(identity: dict[str, Any], all_of_them: list[dict[str, Any]]) -> str:

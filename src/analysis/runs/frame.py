@@ -1,6 +1,6 @@
 """From MLflow runs to a tidy frame: one row per run key."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -8,10 +8,11 @@ import pandas as pd
 
 from src.analysis.runs.attempts import one_per_key, pool_rows
 from src.analysis.runs.chosen import once
-from src.analysis.runs.devices import told_apart
+from src.analysis.runs.devices import called
+from src.analysis.runs.reasons import retell
 from src.analysis.runs.tracked.source import NO_STEP, QUANTIZED, SHAPE, Runs, attempts
-from src.analysis.runs.tracked.variants import models_of, variants_of
-from src.analysis.runs.typed import ASKED, MANNER, METRICS, interval_verdicts, typed
+from src.analysis.runs.tracked.variants import models_of, of_both_arms, variants_of, with_caches
+from src.analysis.runs.typed import ASKED, MANNER, METRICS, in_few_blocks, interval_verdicts, typed
 from src.records.pooled import ESTIMATE
 from src.statistics.speedup import Verdict
 
@@ -32,13 +33,14 @@ _NAMED = [*WORKLOAD, *SHAPE, "device", "task"]
 MODEL, CACHED = "model_options", "step_cache"  # what of models of one name differs; of both arms
 _ASKED = [*WORKLOAD, "asked_M", "asked_K", "asked_N", "device", "device_identity", "task"]  # of an attempt
 MODES_OF = [*_NAMED, MODEL, CACHED]  # what compile modes are compared within
+BASELINE = ["compile", "both_arms", "baseline_dtype", "cache"]  # what is in both arms of a run
 PLACE = ["device", "dtype", "quant", "variant", "compile"]  # what a map over M and K x N is of
 TRAINING = "training"  # the task that compares steps of a training
 _WHOLE = "train"  # the task that trains from scratch
 _COLUMNS = [
     *("run_key", "sweep", "sweeps", "outcome", "reason", "remedy", "attempt", *CELL, "gpu"),
     *("device_name", "device_identity", *MANNER, "cache", *WEIGHTS, "verdict", "withheld", "finding"),
-    *("treatment", "step", "steps", MODEL, CACHED),
+    *("treatment", "step", "steps", "both_arms", MODEL, CACHED),
     *("interval", "started_at", "run_id", *METRICS),
 ]
 _STEP_CACHE = r"(?:^|, )(cache=[^,]+)"  # in a recipe
@@ -71,18 +73,27 @@ def tidied(found: pd.DataFrame, margin: float) -> pd.DataFrame:
     return _tidied(found if chosen.all() else found[chosen], margin, CELL)  # a copy less of very many
 
 
-def steps_of(found: pd.DataFrame, margin: float) -> pd.DataFrame:
+def steps_of(
+    found: pd.DataFrame, margin: float, only: Callable[[pd.DataFrame], pd.DataFrame] = lambda each: each
+) -> pd.DataFrame:
     """The same of steps of ladders, and of runs with another treatment than quantizing: one row each that stands.
 
     No rows where there are none.
 
     A step is told against the one before, of its own dtype, also where another one is faster unquantized.
+
+    Args:
+        found: `attempts`.
+        margin: a speedup within it is neutral.
+        only: what of the rows is looked at (`told_alone`).
     """
     step = (found["step"] != "") & (found["step"] != NO_STEP)
     chosen = (found["compares"] != "false") & (step | (found["treatment"] != QUANTIZED))
     if not chosen.any():
         return found[chosen]
-    return _of_own_dtype(standing(_tidied(_with_models(found)[chosen], margin, CELL_OF_ALL)), margin)
+    rows = only(_tidied(_with_models(found)[chosen], margin, CELL_OF_ALL))
+    rows["options"] = rows["run_id"].map(found.drop_duplicates("run_id").set_index("run_id")["options"])
+    return _of_own_dtype(standing(rows), margin)
 
 
 def _of_own_dtype(frame: pd.DataFrame, margin: float) -> pd.DataFrame:
@@ -127,30 +138,36 @@ def _with_models(found: pd.DataFrame) -> pd.DataFrame:
 
 def _tidied(found: pd.DataFrame, margin: float, cell: list[str]) -> pd.DataFrame:
     frame = one_per_key(typed(found))
-    frame["device"] = _called(frame[["device_name", "device_identity"]])
+    frame["device"] = called(frame[["device_name", "device_identity"]])
     pool_rows(frame)
     frame["variant"] = variants_of(frame, [name for name in CELL if name != "variant"])
-    frame["variant"] = _with_caches(frame)
+    frame["variant"] = with_caches(frame)
+    frame["both_arms"] = of_both_arms(frame)
     frame[CACHED] = frame["recipe"].str.extract(_STEP_CACHE, expand=False).fillna("")
     said = interval_verdicts(frame, np.full(len(frame), margin))
     frame["verdict"] = np.where((said != "") & frame["withheld"], frame["recorded"], said)
     frame["withheld"] &= frame["verdict"] != ""
+    retell(frame, margin)
     others = sorted(name for name in map(str, frame) if "/" in name and name not in METRICS)
     frame = frame.reindex(columns=[*_COLUMNS, *others, "confidence"])
     frame[METRICS] = frame[METRICS].astype(float)
     frame["memory/saved"] = 1 - frame["memory/model_gib"] / frame["memory/baseline_model_gib"]
-    by = ["finding", "started_at"]
-    newest_first = frame[[*cell, *by]].sort_values(by, ascending=False, kind="stable")
-    frame["stands"] = ~newest_first.duplicated(cell)
-    frame = _in_few_blocks(frame.join(_against_fastest_mode(frame)))
+    frame = in_few_blocks(_stood(frame, cell))
     return frame.sort_values([*CELL, "started_at", "run_id"], na_position="first").reset_index(drop=True)
 
 
-def _with_caches(frame: pd.DataFrame) -> "pd.Series[str]":
-    """The variant of a single Linear that was measured with warm caches says so: usually they are cold."""
-    warm = (frame["cache"] == "warm") & frame["M"].notna() & (frame["task"] != TRAINING)
-    told = frame["variant"] + np.where(frame["variant"] == "", "", ", ") + "cache=warm"
-    return frame["variant"].where(~warm, told)
+def _stood(frame: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
+    """With which rows stand, and what they are against the fastest compile mode, among these rows."""
+    by = ["finding", "started_at"]
+    newest_first = frame[[*cell, *by]].sort_values(by, ascending=False, kind="stable")
+    frame = frame.assign(stands=~newest_first.duplicated(cell))
+    return frame.join(_against_fastest_mode(frame))
+
+
+def told_alone(frame: pd.DataFrame, chosen: "pd.Series[bool]", cell: list[str] = CELL) -> pd.DataFrame:
+    """Some of the rows as if there were no others: what replaces what is decided among them alone."""
+    rows = frame[chosen].drop(columns=["stands", "fastest_mode", "speedup/fastest_mode"])
+    return _stood(rows.reset_index(drop=True), cell)
 
 
 def standing(frame: pd.DataFrame) -> pd.DataFrame:
@@ -210,15 +227,6 @@ def trained(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["task"] == TRAINING].reset_index(drop=True)
 
 
-def _called(pairs: pd.DataFrame) -> "pd.Series[str]":
-    """What each run's device is called, by its name and identity."""
-    number = pairs.groupby([*pairs], sort=False).ngroup().to_numpy()
-    each = [(str(name), str(identity)) for name, identity in pairs.drop_duplicates().itertuples(index=False)]
-    called = told_apart(each)
-    names = np.array([called[pair] for pair in each], dtype=object)
-    return pd.Series(names[number], pairs.index, dtype="str")
-
-
 def _against_fastest_mode(frame: pd.DataFrame) -> pd.DataFrame:
     """Where a workload stands in several compile modes: its fastest one unquantized, and the speedup against that.
 
@@ -227,23 +235,14 @@ def _against_fastest_mode(frame: pd.DataFrame) -> pd.DataFrame:
     ran = frame[frame["stands"] & (frame["verdict"] != "")]
     workload = ran.groupby(MODES_OF, dropna=False, sort=False).ngroup()
     quiet = ran["latency/baseline_median_ms"].where(~ran["withheld"])
-    baseline_ms = quiet.groupby([workload, ran["compile"]])
-    modes = baseline_ms.median().dropna().rename_axis(["workload", "mode"]).reset_index(name="ms")
-    several = modes[modes["workload"].duplicated(keep=False)]
+    baseline_ms = quiet.groupby([workload, *(ran[name] for name in BASELINE)])
+    named = ["workload", "mode", *BASELINE[1:]]
+    modes = baseline_ms.median().dropna().rename_axis(named).reset_index(name="ms")
+    several = modes[modes.groupby("workload")["mode"].transform("nunique") > 1]
     fastest = several.sort_values(["ms", "mode"]).drop_duplicates("workload").set_index("workload")
     mode, least_ms = workload.map(fastest["mode"]), workload.map(fastest["ms"])
     columns = {"fastest_mode": mode, "speedup/fastest_mode": least_ms / ran["latency/median_ms"]}
     return pd.DataFrame(columns).reindex(frame.index)
-
-
-def _in_few_blocks(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same with texts as Python's: rows are looked at one by one later, which is 20 times slower otherwise."""
-    texts: dict[str, pd.Series[Any]] = {}
-    for name in map(str, frame.select_dtypes("str")):
-        codes, known = pd.factorize(frame[name])
-        shared = np.append(known.to_numpy(dtype=object), None)[codes]
-        texts[name] = pd.Series(shared, frame.index, dtype=object)
-    return frame.assign(**texts).copy()
 
 
 VERDICTS = tuple(str(v) for v in Verdict)

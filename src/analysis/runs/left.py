@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.records.store import LEFT_NAME
+from src.records.record import RecordError
+from src.records.store import LEFT_NAME, latest_final
 
 COLUMNS = ["run_key", "run", "verdict", "speedup", "low", "high", "sure", "reason"]
 _TEXTS = ["run_key", "run", "verdict", "reason"]
@@ -17,7 +18,8 @@ def left_to_forecast(outputs: Path, sweep: str | None, measured: Collection[str]
     Args:
         outputs: the folder of all runs.
         sweep: only this one's; None: all.
-        measured: keys of runs that have a record.
+        measured: keys of runs that the tracker has; those with a record in `outputs` count too, whatever experiment
+            or treatment they are of.
     """
     tables = []
     for path in sorted(outputs.glob(f"sweeps/{sweep or '*'}/{LEFT_NAME}")):
@@ -28,7 +30,16 @@ def left_to_forecast(outputs: Path, sweep: str | None, measured: Collection[str]
     rows = pd.concat(tables, ignore_index=True)
     rows[_TEXTS] = rows[_TEXTS].fillna("")
     rows = rows[~rows["run_key"].isin(list(measured))].drop_duplicates("run_key", keep="last")
+    rows = rows[[not _is_measured(outputs, key) for key in rows["run_key"]]]
     return rows.sort_values("sure", kind="stable").reset_index(drop=True)
+
+
+def _is_measured(outputs: Path, run_key: str) -> bool:
+    """Whether a record says so; one that cannot be read says nothing."""
+    try:
+        return latest_final(outputs, run_key) is not None
+    except RecordError:
+        return False
 
 
 def write_left_out(left: pd.DataFrame, folder: Path) -> list[Path]:

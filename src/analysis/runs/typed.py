@@ -1,5 +1,7 @@
 """Attempts with numbers as numbers, and what their intervals say."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -85,3 +87,13 @@ def interval_verdicts(frame: pd.DataFrame, margin: Array) -> npt.NDArray[np.obje
     good = np.isfinite(parts).all(axis=1) & (np.nan_to_num(parts) > 0).all(axis=1)
     good &= (frame["outcome"] == Outcome.OK).to_numpy(dtype=bool)
     return np.where(good, verdicts(parts[:, 1], parts[:, 2], margin), "").astype(object)
+
+
+def in_few_blocks(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same with texts as Python's: rows are looked at one by one later, which is 20 times slower otherwise."""
+    texts: dict[str, pd.Series[Any]] = {}
+    for name in map(str, frame.select_dtypes("str")):
+        codes, known = pd.factorize(frame[name])
+        shared = np.append(known.to_numpy(dtype=object), None)[codes]
+        texts[name] = pd.Series(shared, frame.index, dtype=object)
+    return frame.assign(**texts).copy()

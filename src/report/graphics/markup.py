@@ -1,5 +1,6 @@
 """Small pieces of HTML; every text that comes from a run is escaped here."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -99,7 +100,8 @@ def definitions(pairs: Sequence[tuple[str, str]]) -> str:
 
 def _cell(cell: Cell) -> str:
     given = f"{cell.sort:.7g}" if isinstance(cell.sort, float) else escape(str(cell.sort))
-    told = cell.sort is None or given == _TAG.sub("", cell.html)  # its text, by which it is sorted anyway
+    missing = cell.sort is None or (isinstance(cell.sort, float) and math.isnan(cell.sort))
+    told = missing or given == _TAG.sub("", cell.html)  # its text, by which it is sorted anyway
     sort = "" if told else f' data-v="{given}"'
     wide = f' colspan="{cell.columns}"' if cell.columns > 1 else ""
     return f"<td{_class(cell.number)}{sort}{wide}>{cell.html}</td>"

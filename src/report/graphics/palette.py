@@ -54,6 +54,7 @@ _RECIPES = (  # of trainings, which have figures of their own
     "adamwfp8",
 )
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon")
+_TRIES = 24  # for a line that no other scheme of a report has
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -72,18 +73,31 @@ def look(status: str) -> Look:
 
 
 def scheme_lines(names: Iterable[str]) -> dict[str, Line]:
-    """A line for each scheme: a name has the same one in every report, whatever else is in it."""
-    return {name: _line(name) for name in sorted({*names} - {"none"})}
+    """A line for each scheme, no two alike: a name has the same one in every report, unless another one has it."""
+    found: dict[str, Line] = {}
+    for name in sorted({*names} - {"none"}, key=lambda name: (not _is_common(name), name)):
+        tries = [_line(name, number) for number in range(_TRIES)]
+        found[name] = next((line for line in tries if line not in found.values()), tries[0])
+    return dict(sorted(found.items()))
 
 
-def _line(name: str) -> Line:
-    """The common schemes differ in colour; the others have a colour, a symbol and a dash by their names."""
+def _is_common(name: str) -> bool:
+    return name.removeprefix("training/") in (*_KNOWN, *_RECIPES)
+
+
+def _line(name: str, again: int = 0) -> Line:
+    """The common schemes differ in colour; the others have a colour, a symbol and a dash by their names.
+
+    Args:
+        name: of the scheme.
+        again: how many lines of it another one had.
+    """
     recipe = name.removeprefix("training/")
     for known, dash in ((_KNOWN, 0), (_RECIPES, 1)):
         if recipe in known:
             place = known.index(recipe)
             return Line(_SCHEMES[place], _SYMBOLS[place % len(_SYMBOLS)], _DASHES[dash])
-    number = crc32(name.encode())
+    number = crc32(f"{name}{again or ''}".encode())
     colour, symbol = number % len(_SCHEMES), number // len(_SCHEMES) % len(_SYMBOLS)
     return Line(_SCHEMES[colour], _SYMBOLS[symbol], _DASHES[1 + number // 64 % (len(_DASHES) - 1)])
 

@@ -44,7 +44,8 @@ def _panel(title: str, beside: str, rows: pd.DataFrame, own: str) -> str:
     ms = sorted(int(m) for m in rows["M"].unique())
     head = "".join(f'<th scope="col">{m}</th>' for m in ms)
     ordered = rows.sort_values(_LINE, kind="stable")
-    body = "".join(_line([*group], ms) for _, group in groupby(plain(ordered), key=itemgetter(*_LINE)))
+    of = [name for name in ("model", "target") if rows[name].nunique() > 1]
+    body = "".join(_line([*group], ms, of) for _, group in groupby(plain(ordered), key=itemgetter(*_LINE)))
     note = f" <small>{escape(beside)}</small>" if beside else ""
     return (
         f'<figure class="panel"{own}><figcaption>{escape(title)}{note}</figcaption><div class="scroll">'
@@ -53,11 +54,12 @@ def _panel(title: str, beside: str, rows: pd.DataFrame, own: str) -> str:
     )
 
 
-def _line(group: Sequence[Plain], ms: list[int]) -> str:
+def _line(group: Sequence[Plain], ms: list[int], of: Sequence[str]) -> str:
     by_m = {int(row["M"]): row for row in group}
     cells = "".join(_cell(by_m.get(m)) for m in ms)
     first = group[0]
-    return f'<tr><th scope="row">{first["K"]}×{first["N"]}</th>{cells}</tr>'
+    names = f" <small>{escape(', '.join(str(first[name]) for name in of))}</small>" if of else ""
+    return f'<tr><th scope="row">{first["K"]}×{first["N"]}{names}</th>{cells}</tr>'
 
 
 def _cell(row: Plain | None) -> str:

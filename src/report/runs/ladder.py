@@ -8,7 +8,7 @@ from textwrap import shorten, wrap
 import pandas as pd
 
 from src.analysis.ladder import NONE, Estimate, Ladder, Step, ladders, others
-from src.analysis.verdicts import decibels, milliseconds, workload_text
+from src.analysis.verdicts import decibels, milliseconds, treatment_text, workload_text
 from src.report.graphics.described import Figure
 from src.report.graphics.markup import Cell, chip, number_cell, table, text_cell
 from src.report.graphics.palette import Look, look
@@ -47,7 +47,8 @@ def ladder_section(rows: pd.DataFrame, margin: float) -> str:
 def ladder_in_words(rows: pd.DataFrame) -> Iterator[str]:
     """A few lines on the terminal for each ladder."""
     for ladder in ladders(rows):
-        yield f"ladder of {workload_text(ladder.first)} on {ladder.first['device']}:"
+        of = f", {ladder.quant} ({ladder.variant})," if ladder.variant else ""
+        yield f"ladder of {workload_text(ladder.first)}{of} on {ladder.first['device']}:"
         for step in ladder.steps:
             told = _interval(step.own) if step.own else step.reason
             so_far = f"; {_so_far(step)}" if step.own else ""
@@ -56,7 +57,7 @@ def ladder_in_words(rows: pd.DataFrame) -> Iterator[str]:
 
 def _ladder(ladder: Ladder, margin: float) -> str:
     done = [name for name in (ladder.quant, ladder.compile) if name != NONE]
-    beside = ", ".join([*done, str(ladder.first["device"])])
+    beside = ", ".join([*done, *filter(None, [ladder.variant]), str(ladder.first["device"])])
     title, names = workload_text(ladder.first), ("desk", "phone")
     figures = [
         panel(title, beside, ladder_figure(ladder, margin, phone=phone), width=_PHONE if phone else _WIDTH)
@@ -223,11 +224,13 @@ def _why(reason: str) -> Cell:
 
 def _others(rows: pd.DataFrame) -> str:
     heads = ["Run", "Treatment", "Verdict", "Speedup", "Why"]
+    several = rows["device"].nunique() > 1
+    of = {name: f", {name}" if several else "" for name in rows["device"]}
     cells = []
     for row in rows.to_dict("records"):
         ran = bool(row["verdict"])
         own = Estimate(*(row[f"speedup/{part}"] for part in ("ratio", "ci_low", "ci_high"))) if ran else None
-        name = f"{row['model']} {row['target']} batch {row['batch']}, {row['quant']}, {row['compile']}"
+        name = f"{workload_text(row)}, {treatment_text(row)}{of[row['device']]}"
         status = str(row["verdict"] or row["outcome"])
         cells.append(
             [

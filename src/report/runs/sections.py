@@ -1,6 +1,7 @@
 """The sections of the report, each a function from runs to HTML, with what to do where it is empty."""
 
 from html import escape
+from itertools import compress
 from typing import Any
 
 import pandas as pd
@@ -17,6 +18,7 @@ from src.report.runs.filters import Filters
 from src.report.runs.heatmap import heatmaps
 from src.report.runs.links import RunLinks
 from src.report.runs.tables import breakeven_html, verdicts_html
+from src.statistics.speedup import margin_text
 
 _MODEL_RUNS = ("No runs of whole models or blocks yet:", "-m", "quant=int8wo,int8dq", "batch=1,4")
 _NONE_COMPARED = ("None of the runs of whole models could be compared; the table says why. To start small:",
@@ -27,7 +29,8 @@ _SMALL, _BROAD = 300, 420  # px, of figures that are not as wide as most
 _FEW_PANELS = 2  # so many share a row, broad
 _MOST_PANELS, _OF_MANY, _MANY = 36, 5, 800  # of a section; of so many runs
 _MOST_POINTS = 100  # of a figure
-_PANEL = ["device", "compile", "model", "target", "dtype", "K", "N"]  # of the curves over M
+_OF_A_LINEAR = ["model", "target", "dtype"]
+_PANEL = ["device", "compile", *_OF_A_LINEAR, "K", "N"]  # of the curves over M
 _MOST_KEYS = 12  # of a legend, where labels tell what it would
 _MOST_TREATMENTS = 24  # of a figure, so that a printed page holds it
 _LINEAR_RUNS = ("No runs of one Linear yet:", "-m", "sweeps=linear_shapes")
@@ -73,7 +76,7 @@ def forest_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
             panels.append((title, beside, figures.forest(part, span, margin), own))
     few = len(panels) <= _FEW_PANELS
     drawn = [panel(*each, width=_BROAD if few else WIDTH) for each in panels]
-    note = f"Estimate and interval; the grey band is the margin of ±{margin:.0%}. One scale for all panels."
+    note = f"Estimate and interval; the grey band is the margin of ±{margin_text(margin)}. One scale for all panels."
     note += f" {left:,} more workloads in verdicts.csv." if left > 0 else ""
     return section("Speedups", note, verdict_legend() + grid(drawn, "broad" if few else "wide"))
 
@@ -121,17 +124,20 @@ def curves_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
     for (device, mode), members in _by(curves, "device", "compile").items():
         on = f" on {device}" if several else ""
         span = figures.speedup_range(pd.concat([curve.runs for curve in members]), margin)
-        panels = _by(members, "model", "target", "dtype", "K", "N").items()
+        grouped = _by(members, *_OF_A_LINEAR, "K", "N")
+        beside = [
+            any(key[at] != next(iter(grouped))[at] for key in grouped) for at in range(len(_OF_A_LINEAR))
+        ]
         plots = [
-            panel(f"K×N = {k}×{n}", "", figures.over_m(c, lines, span, margin),
+            panel(f"K×N = {k}×{n}", ", ".join(map(str, compress(of, beside))), figures.over_m(c, lines, span, margin),
                   filters.attribute(c[0].group, "device", "dtype"), width=_SMALL)
-            for (*_, k, n), c in panels
+            for (*of, k, n), c in grouped.items()
         ]  # fmt: skip
         body += f"<h3>{escape(f'compile={mode}{on}')}</h3>{grid(plots)}"
     note = (
         "One Linear y[M, N] = x[M, K] W[N, K]ᵀ. Coloured bands are the runs' intervals, the grey band is "
-        f"±{margin:.0%}. An open circle is where a straight line between two measured M breaks even, its bar from "
-        "where to where the break-even may lie. One scale per device and compile mode."
+        f"±{margin_text(margin)}. An open circle is where a straight line between two measured M breaks even, its "
+        "bar from where to where the break-even may lie. One scale per device and compile mode."
     )
     left = int(number.max()) + 1 - most
     note += f" {left:,} more K×N, compile modes and devices in the break-even table." if left > 0 else ""
@@ -159,7 +165,10 @@ def protocol_section(runs: pd.DataFrame, found: Provenance, margin: float) -> st
         ("Runs", f"{len(runs)} ({outcomes})"),
         ("Devices", "; ".join(devices(runs))),
         ("Measured", f"{first} to {last} UTC"),
-        ("Verdict", f"helps or hurts when the whole interval lies beyond ±{margin:.0%}, neutral when inside"),
+        (
+            "Verdict",
+            f"helps or hurts when the whole interval lies beyond ±{margin_text(margin)}, neutral when inside",
+        ),
         (
             "Interval",
             "; ".join(

@@ -7,6 +7,7 @@ from textwrap import wrap
 import pandas as pd
 
 from src.analysis.runs.frame import MODES_OF, Row, alike
+from src.analysis.runs.reasons import disturbances, is_busy
 from src.analysis.verdicts import milliseconds, treatment_text, workload_text
 from src.report.graphics.described import Figure
 from src.report.graphics.markup import Cell, legend, number_cell, table, text_cell
@@ -82,7 +83,7 @@ def _label(row: Row) -> str:
 
 
 def _treatment(row: Row) -> str:
-    return f"{treatment_text(row)}{' (busy)' * bool(row['withheld'])}"
+    return f"{treatment_text(row)}{' (busy)' * bool(row['withheld'] and is_busy(str(row['reason'])))}"
 
 
 def starts_in_words(runs: pd.DataFrame) -> Iterator[str]:
@@ -96,7 +97,8 @@ def starts_in_words(runs: pd.DataFrame) -> Iterator[str]:
         f"{_seconds(saved[name])} against torch.compile {how}"
         for name, how in ((CACHED, "from its cache"), (COLD, "with an empty one"))
     )
-    busy = " Other processes kept the machine busy meanwhile." * bool(packaged["withheld"].any())
+    causes = disturbances(packaged.loc[packaged["withheld"], "reason"])
+    busy = "".join(f" {why[0].upper()}{why[1:]} meanwhile." for why, _ in causes if not why.startswith("as "))
     yield f"Compiled ahead of time: {count} started in {_seconds(packaged[START])}, which saves {told}.{busy}"
 
 

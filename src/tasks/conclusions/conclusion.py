@@ -11,7 +11,7 @@ from src.measurement.rounds import Rounds
 from src.records.record import EMULATED, Record
 from src.records.settled import OTHERWISE
 from src.statistics.pooling import in_words
-from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
+from src.statistics.speedup import SpeedupEstimate, Verdict, margin_text, verdict
 from src.tasks.arms.recipe import LEFT_OUT
 from src.tasks.arms.timing import Timed
 from src.tasks.conclusions.launches import host_bound, launch_details, launch_notes
@@ -80,13 +80,13 @@ def _notes_behind(timed: Timed, run: RunContext) -> list[Note]:
 def _crossing(estimate: SpeedupEstimate, timed: Timed, conf: MeasureConf) -> tuple[str, str]:
     """Reason and remedy of an interval that crosses the margin."""
     reason = (
-        f"the interval {estimate.ci_low:.3f}-{estimate.ci_high:.3f} crosses the margin of {conf.margin:.0%}; "
-        f"measuring ended by {timed.rounds.stop_reason} after {estimate.pairs} pairs"
+        f"the interval {estimate.ci_low:.3f}-{estimate.ci_high:.3f} crosses the margin of "
+        f"{margin_text(conf.margin)}; measuring ended by {timed.rounds.stop_reason} after {estimate.pairs} pairs"
         f"{' of blocks' * bool(timed.blocks)}"
     )
     if timed.rounds.order:
         return reason, "a larger measure.budget_s, or measure=standard"
-    drift = f"measured in turn, it holds a drift of {conf.in_turn_drift:.0%} that no round shows"
+    drift = f"measured in turn, it holds a drift of {margin_text(conf.in_turn_drift)} that no round shows"
     return f"{reason}; {drift}", "a device that holds both arms (measure.pairing=interleaved)"
 
 

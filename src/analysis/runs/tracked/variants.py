@@ -18,6 +18,7 @@ _TREATED_BY = ("quant.", "compile.", "recipe.", "model.", *_OF_STEPS)  # what ca
 _FREE = ("quant.config.", "compile.options.", "recipe.", "model.factory.", *_OF_STEPS)
 _FOLLOWS = ("quant.requires.", "quant.per_device.")  # may be put in terms of other options
 _NOT_A_VARIANT = (".name", ".description", "._target_", ".dims.M", ".dims.K", ".dims.N")
+_COMPILED = "compile."
 _LAYERS = "quant.layers."  # the rules for layers, and the name of their preset
 _PRESET = _LAYERS + "name"
 _WEIGHTS = "model.weights."
@@ -48,6 +49,15 @@ def is_same_treatment(first: Mapping[str, str], second: Mapping[str, str]) -> bo
     return all(one == other for one, other in known) and not any(
         _differ(name, (first, second)) for name in both
     )
+
+
+def of_both_arms(frame: pd.DataFrame) -> npt.NDArray[np.object_]:
+    """How both arms of each row are compiled, as JSON: the options of its compile mode."""
+    codes, texts = pd.factorize(frame["options"])
+    kept = [
+        json.dumps({n: v for n, v in json.loads(text).items() if n.startswith(_COMPILED)}) for text in texts
+    ]
+    return np.array(kept, dtype=object)[codes]
 
 
 def models_of(frame: pd.DataFrame, cell: Sequence[str]) -> npt.NDArray[np.object_]:
@@ -87,6 +97,13 @@ def variants_of(frame: pd.DataFrame, cell: Sequence[str]) -> npt.NDArray[np.obje
     return found
 
 
+def with_caches(frame: pd.DataFrame) -> "pd.Series[str]":
+    """The variant of a single Linear that was measured with warm caches says so: usually they are cold."""
+    warm = (frame["cache"] == "warm") & frame["M"].notna() & (frame["task"] != "training")
+    told = frame["variant"] + np.where(frame["variant"] == "", "", ", ") + "cache=warm"
+    return frame["variant"].where(~warm, told)
+
+
 def variants(rows: Sequence[dict[str, Any]], axes: Sequence[str]) -> list[str]:
     """Per row, the treatment's parameters by which it differs from others with the same axes.
 
@@ -99,13 +116,17 @@ def variants(rows: Sequence[dict[str, Any]], axes: Sequence[str]) -> list[str]:
     found = [""] * len(rows)
     for members in groups.values():
         params = [rows[index]["params"] for index in members]
-        differing = [name for name in _options(params) if _differ(name, params)]
-        differing = _by_preset(_leading(differing, params), params)
-        differing += [name for name in _unusual(params[0]) if not _is_told(name, differing)]
+        telling = _by_preset(_leading(differing(params), params), params)
+        telling += [name for name in _unusual(params[0]) if not _is_told(name, telling)]
         for index, given in zip(members, params, strict=True):
-            told = (f"{short(name)}={given.get(name, 'default')}" for name in differing)
+            told = (f"{short(name)}={given.get(name, 'default')}" for name in telling)
             found[index] = ", ".join(dict.fromkeys(told))  # an option may be an argument of the config too
     return found
+
+
+def differing(params: Sequence[dict[str, str]]) -> list[str]:
+    """The options in which some treatments differ."""
+    return [name for name in _options(params) if _differ(name, params)]
 
 
 def _differ(name: str, params: Sequence[Mapping[str, str]]) -> bool:
