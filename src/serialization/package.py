@@ -35,6 +35,7 @@ from src.outcomes import RunEndedError, unsupported
 from src.records.environment import versions
 from src.records.record import Outcome
 from src.serialization.files import replacing, sha256_of
+from src.serialization.kinds import kind_of_block
 from src.serialization.package_info import (
     INFO_NAME,
     PackageInfo,
@@ -66,7 +67,7 @@ def make_packages(workload: Workload, folder: Path, cfg: RootConf, device: Devic
     calls = {part: call.settled(contiguous=bool(low_high)) for part, call in calls.items()}
     kinds: dict[str, list[nn.Module]] = {}
     for part, call in calls.items():
-        kinds.setdefault(_kind(part, call), []).append(part)
+        kinds.setdefault(kind_of_block(part, call), []).append(part)
     if not kinds:
         raise unsupported(f"{type(module).__name__} calls no part that compile={cfg.compile.name} takes")
     parts = []
@@ -186,6 +187,7 @@ def _make(
         bytes=path.stat().st_size,
         sha256=sha256_of(path),
         constants=beside.name if code.constants else None,
+        constants_sha256=sha256_of(beside) if code.constants else None,
         kind=type(part).__name__,
         modules=paths,
         inputs=inputs,
@@ -204,20 +206,6 @@ def _read_constants(path: Path) -> State:
     with safe_open(path, framework="pt") as file:
         places = file.metadata()
         return {name: file.get_tensor(name).to(places[name]) for name in file.keys()}  # noqa: SIM118
-
-
-def _kind(part: nn.Module, call: Call) -> str:
-    """What must be the same for one code to serve two blocks."""
-    plain = (bool, int, float, str, tuple, type(None))
-    attributes = [
-        (
-            name,
-            type(each).__qualname__,
-            {key: value for key, value in vars(each).items() if isinstance(value, plain)},
-        )
-        for name, each in part.named_modules()
-    ]
-    return repr((type(part), attributes, weights_of(part), call.signature()))
 
 
 def _member(module: nn.Module, name: str, path: Path) -> nn.Module:
@@ -242,7 +230,8 @@ def _check_call(path: Path, name: str, part: Part, tensors: list[torch.Tensor]) 
     """Refuse what the code is not made for: it would read beside its tensors, or give other numbers."""
     if len(tensors) == len(part.inputs) and all(map(fits, part.inputs, tensors)):
         return
-    apart = [pair for pair in zip(part.inputs, map(described, tensors), strict=False) if pair[0] != pair[1]]
+    pairs = zip(part.inputs, tensors, strict=False)
+    apart = [(text, described(tensor)) for text, tensor in pairs if not fits(text, tensor)]
     built, called = apart[0] if apart else (f"{len(part.inputs)} tensors", f"{len(tensors)}")
     raise RunEndedError(
         Outcome.FAILED,

@@ -32,6 +32,7 @@ class Part:
     inputs: list[str]  # dtypes and shapes of the tensors of a call; of a dynamic side its range, ``1-8``
     weights: dict[str, str]  # dtypes and shapes, by the names in the code
     strides: list[list[int]] | None = None  # of the inputs, as `strides_of` says; None: schema 1 does not say
+    constants_sha256: str | None = None  # of that file; None: there is none, or an earlier version wrote it
 
 
 @dataclass
@@ -97,14 +98,20 @@ def read_package(folder: Path) -> PackageInfo:
 
 
 def verify_packages(folder: Path, info: PackageInfo) -> None:
-    """Compare the files of code with the hashes in ``package.json``.
+    """Compare the files of code, and of their constants, with the hashes in ``package.json``.
 
     Raises:
         RunEndedError: one is missing, damaged or another one.
     """
-    for part in info.parts:
-        path = folder / part.file
-        if not path.is_file() or sha256_of(path) != part.sha256:
+    hashes = {part.file: part.sha256 for part in info.parts}
+    hashes |= {
+        part.constants: part.constants_sha256
+        for part in info.parts
+        if part.constants and part.constants_sha256
+    }
+    for name, digest in hashes.items():
+        path = folder / name
+        if not path.is_file() or sha256_of(path) != digest:
             raise unusable_package(path, f"is missing, damaged or another file: {INFO_NAME} has its SHA-256")
 
 

@@ -26,8 +26,17 @@ from src.serialization.checkpoint import load_into
 from src.serialization.files import sha256_of
 from src.serialization.fresh import Asked, TimedCalls
 from src.serialization.info import read_info
-from src.serialization.package import _kind, load_packages, remove_packages, without_packages
-from src.serialization.package_info import fits, inputs_of, missing, read_package
+from src.serialization.kinds import kind_of_block
+from src.serialization.package import load_packages, remove_packages, without_packages
+from src.serialization.package_info import (
+    PackageInfo,
+    Part,
+    fits,
+    inputs_of,
+    missing,
+    read_package,
+    verify_packages,
+)
 from src.tasks import startup
 from src.tasks.arms.arm import prepare
 from src.tasks.saved_and_loaded import note_speed
@@ -260,6 +269,19 @@ def test_a_damaged_package_is_refused(workload, checkpoint, cpu):
         load(workload, checkpoint, cpu)
 
 
+def test_damaged_constants_are_refused(tmp_path):
+    """Tensors in the code that are no weights, in a file beside it."""
+    for name in ("a.pt2", "a.constants.safetensors"):
+        (tmp_path / name).write_bytes(b"as it was")
+    digest = sha256_of(tmp_path / "a.pt2")
+    part = Part("a.pt2", 9, digest, "a.constants.safetensors", "Block", [""], [], {}, constants_sha256=digest)
+    info = PackageInfo([part], {}, {}, "linear", "none", "linear", "float32", {})
+    verify_packages(tmp_path, info)
+    (tmp_path / "a.constants.safetensors").write_bytes(b"else")
+    with pytest.raises(RunEndedError, match=r"constants.safetensors: is missing, damaged or another file"):
+        verify_packages(tmp_path, info)
+
+
 def test_a_package_of_another_model_or_scheme_is_refused(compose, checkpoint, cpu):
     unquantized = empty_workload(compose("task=serialize", *WORKLOAD), cpu)
     with pytest.raises(
@@ -368,17 +390,31 @@ def test_an_argument_that_is_no_tensor_cannot_change():
 
 def test_blocks_of_one_kind_share_a_package():
     call = Call((torch.zeros(1, 4),), {})
-    kinds = [_kind(block, call) for block in (Block(), Block(), Block(scale=2.0), Block(width=8))]
+    kinds = [kind_of_block(block, call) for block in (Block(), Block(), Block(scale=2.0), Block(width=8))]
     assert kinds[0] == kinds[1]
     assert len({*kinds}) == 3
-    assert _kind(Block(), Call((torch.zeros(2, 4),), {})) != kinds[0]
+    assert kind_of_block(Block(), Call((torch.zeros(2, 4),), {})) != kinds[0]
 
 
-def test_a_block_whose_inputs_lie_otherwise_is_of_another_kind():
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [([0.5], [0.6]), ({"a": 1}, {"a": 2}), (torch.ones(2), torch.zeros(2)), (torch.relu, torch.tanh)],
+    ids=["list", "dict", "tensor", "function"],
+)
+def test_blocks_that_hold_something_else_are_of_another_kind(one, other):
+    """It is part of the code."""
+    call, blocks = Call((torch.zeros(1, 4),), {}), [Block(), Block(), Block()]
+    for block, held in zip(blocks, (one, one, other), strict=True):
+        block.held = held
+    kinds = [kind_of_block(block, call) for block in blocks]
+    assert kinds[0] == kinds[1] != kinds[2]
+
+
+def test_a_block_whose_inputs_lie_otherwise_is_of_anotherkind_of_block():
     """AOTInductor reads them by the strides that it was shown."""
     first, other = Call((torch.zeros(2, 3, 4),), {}), Call((torch.zeros(2, 4, 3).transpose(1, 2),), {})
-    assert _kind(Block(), first) != _kind(Block(), other)
-    assert _kind(Block(), first) == _kind(Block(), other.settled(contiguous=True))
+    assert kind_of_block(Block(), first) != kind_of_block(Block(), other)
+    assert kind_of_block(Block(), first) == kind_of_block(Block(), other.settled(contiguous=True))
 
 
 # ---- around it
