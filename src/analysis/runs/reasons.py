@@ -63,7 +63,9 @@ def retell(frame: pd.DataFrame, margin: float) -> None:
     if not len(at):
         return
     rows = frame[["reason", "remedy", "verdict", "speedup/ci_low", "speedup/ci_high"]].iloc[at]
-    found = [_retold(*row, margin_text(margin)) for row in rows.itertuples(index=False, name=None)]
+    told = margin_text(margin)
+    each = zip(*(rows[name] for name in rows), strict=True)
+    found = [_retold(reason, remedy, said, low, high, told) for reason, remedy, said, low, high in each]
     for name, texts in zip(("reason", "remedy"), zip(*found, strict=True), strict=True):
         frame[name] = _with(frame[name], at, texts)
 
