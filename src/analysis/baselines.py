@@ -26,6 +26,8 @@ def faster_dtypes(runs: pd.DataFrame) -> Iterator[str]:
             f"{_counted(len(rows), 'verdict is', 'verdicts are')} against it; against {own} the speedup would "
             f"be {_span(rows['speedup_same_dtype/ratio'], 2)}."
         )
+    if left := len(groups[_MOST:]):
+        yield f"{_counted(left, 'more pair', 'more pairs')} of device and dtype with a faster one in the table."
 
 
 def fastest_modes(runs: pd.DataFrame, margin: float) -> Iterator[str]:
@@ -33,7 +35,8 @@ def fastest_modes(runs: pd.DataFrame, margin: float) -> Iterator[str]:
     names = [*MODES_OF, "quant", "compile", "verdict", "fastest_mode", "speedup/fastest_mode"]
     ran = compared(runs)
     ran = ran[names][ran["speedup/fastest_mode"].notna() & (ran["quant"] != _CONTROL) & ~ran["withheld"]]
-    for device, rows in list(ran.groupby("device"))[:_MOST]:
+    groups = list(ran.groupby("device"))
+    for device, rows in groups[:_MOST]:
         helps = rows[rows["verdict"] == Verdict.HELPS]
         still = helps[helps["speedup/fastest_mode"] > 1 + margin]
         best = rows.iloc[int(rows["speedup/fastest_mode"].argmax())]
@@ -44,6 +47,8 @@ def fastest_modes(runs: pd.DataFrame, margin: float) -> Iterator[str]:
             f"beat the fastest unquantized mode; the best of all is {best['quant']} with compile={best['compile']}, "
             f"{best['speedup/fastest_mode']:.2f}× against compile={best['fastest_mode']} (across runs, no interval)."
         )
+    if left := len(groups[_MOST:]):
+        yield f"{_counted(left, 'more device', 'more devices')} with several compile modes in the table."
 
 
 def _span(values: "pd.Series[float]", digits: int) -> str:

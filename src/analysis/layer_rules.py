@@ -29,7 +29,8 @@ def layer_rules(runs: pd.DataFrame, margin: float) -> Iterator[str]:
     rest = ran["variant"].str.replace(PRESET, "", regex=True)
     ran = ran.assign(_preset=preset, _rest=rest)[preset.notna()]
     groups = sorted(ran.groupby(["device", *WORKLOAD], dropna=False), key=lambda item: -len(item[1]))
-    for (device, *_), group in groups[:_MOST]:
+    found = []
+    for (device, *_), group in groups:
         told = [
             _told(row, whole.iloc[0], margin)
             for _, rows in group.groupby(["quant", "compile", "_rest"])
@@ -38,7 +39,10 @@ def layer_rules(runs: pd.DataFrame, margin: float) -> Iterator[str]:
         ]
         if told:
             where = f"On {device}, {workload_text(group.iloc[0])}"
-            yield f"{where}, against layers=all: {'; '.join(told)}."
+            found.append(f"{where}, against layers=all: {'; '.join(told)}.")
+    yield from found[:_MOST]
+    if left := len(found[_MOST:]):
+        yield f"{left} more workload{'s' * (left > 1)} with several presets of layers in the table."
 
 
 def against(row: Row, whole: Row) -> SpeedupEstimate:

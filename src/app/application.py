@@ -119,9 +119,8 @@ class Application(CommandLine):
         """The command that was asked for, else the run or multirun."""
         asked = [name for name in COMMANDS if getattr(self.args, name)]
         if len(asked) > 1 or (asked and (self.args.run or self.args.multirun)):
-            raise ConfigError(
-                f"--{', --'.join(asked)}: only one of them at a time, and not with --run or --multirun"
-            )
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in asked)
+            raise ConfigError(f"{flags}: only one of them at a time, and not with --run or --multirun")
         if asked:
             with explained(), quiet_when_nobody_reads():
                 COMMANDS[asked[0]](self)

@@ -96,7 +96,7 @@ def _sections(done: Calibration, experiments: Sequence[Experiment], raw: Path) -
     yield section(
         f"What measure={done.config['measure']['name']} costs and resolves here", "", _preset(summary)
     )
-    yield section("How it was measured", "", definitions(_provenance(done)))
+    yield section("How it was measured", "", definitions(_provenance(done, experiments)))
 
 
 def _requirements(summary: Summary) -> str:
@@ -182,13 +182,16 @@ def _preset(summary: Summary) -> str:
     )  # fmt: skip
 
 
-def _provenance(done: Calibration) -> list[tuple[str, str]]:
+def _provenance(done: Calibration, experiments: Sequence[Experiment]) -> list[tuple[str, str]]:
     config, timer = done.config, done.summary.timer_ns
     workload = (
         f"{config['model']['name']}, target={config['target']}, compile={config['compile']['name']}, "
         f"batch={config['batch']}, {config['dtype']}, seed={config['seed']}"
     )
-    pairs = [("Workload", workload), ("Processes", str(config["processes"]))]
+    pairs = [
+        ("Workload", workload),
+        ("Processes", str(len({each.process for each in experiments}) or config["processes"])),
+    ]
     pairs += [("Measured", " to ".join(map(_minute, (done.started_at, done.finished_at))) + " UTC")]
     if timer:
         pairs.append(

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
 from src.config.console import Terminal
@@ -45,14 +46,14 @@ def _table(search: Search, axis: str, combinations: Sequence[Mapping[str, str]])
     keys = list(dict.fromkeys(key for each in combinations for key in each))
     table = Table(box=None, padding=(0, 2, 0, 0))
     for key in keys:
-        table.add_column(key.removeprefix("model.dims."), no_wrap=True)
+        table.add_column(escape(key.removeprefix("model.dims.")), no_wrap=True)
     table.add_column(f"break-even along {axis}", overflow="fold")
     table.add_column("runs", justify="right")
     for each, apart in zip(search.searches, combinations, strict=True):
         for number, sentence in enumerate(in_words(each, axis)):
             first = number == 0
             cells = [apart.get(key, "") if first else "" for key in keys]
-            table.add_row(*cells, sentence, str(len(each.points)) if first else "")
+            table.add_row(*map(escape, cells), escape(sentence), str(len(each.points)) if first else "")
     return table
 
 

@@ -117,3 +117,14 @@ def test_the_fastest_mode_is_of_one_set_of_compiler_options(store):
     ]
     frame = frame_of(store, runs).set_index("run_key")
     assert frame.loc["a", "speedup/fastest_mode"] == pytest.approx(8 / 15)
+
+
+def test_devices_that_are_not_told_of_are_counted(store):
+    runs = [
+        in_mode(f"{device}{mode}", mode, ms, 9.0, device=device)
+        for device in ("one", "two", "three")
+        for mode, ms in (("none", 20.0), ("default", 10.0))
+    ]
+    *told, left = fastest_modes(frame_of(store, runs), 0.02)
+    assert len(told) == 2
+    assert left == "1 more device with several compile modes in the table."

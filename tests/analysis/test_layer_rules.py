@@ -65,3 +65,14 @@ def test_the_ratio_of_two_runs_is_wider_than_either_and_holds_what_processes_dif
 def test_one_process_each_does_not_tell_five_percent(frame):
     (said,) = layer_rules(frame(of("all", 1.0, spread=0.002), of("large", 1.05, spread=0.002)), 0.02)
     assert "int8wo with large is undecided (1.05×" in said
+
+
+def test_what_is_not_told_of_is_counted(frame):
+    runs = [
+        made(f"{batch}{name}", speedup, quant="int8wo", batch=batch,
+             params={"quant.layers.name": name, "quant.layers.exclude": excluded})
+        for batch in (1, 2, 4) for name, excluded, speedup in (("all", "[]", 1.0), ("large", "['x']", 1.2))
+    ]  # fmt: skip
+    *told, left = layer_rules(frame(*runs), 0.02)
+    assert len(told) == 2
+    assert left == "1 more workload with several presets of layers in the table."

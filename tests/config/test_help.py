@@ -102,3 +102,7 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
     command = f"{sys.executable} -m src.run --help | head -1"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+
+def test_flags_are_named_as_they_are_typed(call: Call) -> None:
+    assert "--hydra-help" in call("--hydra-help", "-m").err

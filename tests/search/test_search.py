@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from src.forecasts.evidence.imports import read_imports
 from src.forecasts.forecast import Forecaster, Query
@@ -16,6 +17,7 @@ from src.search.forecasts import guess_of
 from src.search.found import break_evens, in_words
 from src.search.runs import STATE_NAME, Notes, point_of
 from src.search.search import Search, budget
+from src.search.told import _table
 from tests.analysis.synthetic import made
 from tests.search.synthetic import VALUES, Curve, grid, measured, published_curves, searched
 
@@ -293,3 +295,9 @@ def test_published_layers_have_the_grids_break_evens_in_a_quarter_of_its_runs(fo
             )
     assert runs(search) <= len(curves) * len(VALUES) // 4
     assert same >= 0.95 * there
+
+
+def test_what_a_combination_is_told_by_is_no_markup(capsys):
+    search = Search([AxisSearch([1, 2, 4])], 6)
+    Console(width=100).print(_table(search, "batch", [{"quant.components": "[vae]"}]))
+    assert "[vae]" in capsys.readouterr().out

@@ -63,8 +63,9 @@ def retell(frame: pd.DataFrame, margin: float) -> None:
     if not len(at):
         return
     rows = frame[["reason", "remedy", "verdict", "speedup/ci_low", "speedup/ci_high"]].iloc[at]
-    shown = margin_text(margin)
-    found = [_retold(*told, margin=shown) for told in rows.itertuples(index=False, name=None)]
+    told = margin_text(margin)
+    each = zip(*(rows[name] for name in rows), strict=True)
+    found = [_retold(reason, remedy, said, low, high, told) for reason, remedy, said, low, high in each]
     for name, texts in zip(("reason", "remedy"), zip(*found, strict=True), strict=True):
         frame[name] = _with(frame[name], at, texts)
 
@@ -76,9 +77,7 @@ def _with(column: "pd.Series[str]", at: npt.NDArray[np.intp], texts: Sequence[st
     return pd.Series(every, column.index, dtype=column.dtype)
 
 
-def _retold(
-    reason: str, remedy: str, verdict: str, low: float, high: float, *, margin: str
-) -> tuple[str, str]:
+def _retold(reason: str, remedy: str, verdict: str, low: float, high: float, margin: str) -> tuple[str, str]:
     is_open = verdict == Verdict.INCONCLUSIVE
     told = f"the interval {low:.3f}-{high:.3f} crosses the margin of {margin}" if is_open else ""
     found = _CROSSING.search(reason or "")

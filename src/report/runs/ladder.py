@@ -211,11 +211,8 @@ def _cells(step: Step) -> list[Cell]:
 def _left_out(ladder: Ladder) -> str:
     """What some of the steps lack in both arms, once for all."""
     found = dict.fromkeys(told for step in ladder.steps for told in _LEFT_OUT.findall(step.reason))
-    return (
-        f'<p class="note">Left out in both arms of later steps: {escape("; ".join(found))}.</p>'
-        if found
-        else ""
-    )
+    told = escape("; ".join(found))
+    return f'<p class="note">Left out in both arms of later steps: {told}.</p>' if found else ""
 
 
 def _why(reason: str) -> Cell:
