@@ -22,7 +22,7 @@ _FIRST = [
     ),
     *("memory/saved", "quality/sqnr_db", "quality/psnr_db", "quality/lpips", "reason", "remedy"),
 ]
-_TINY = 0.1  # a speedup below it has three digits that tell
+_TINY = 0.095  # a speedup below it, which two digits show as less than 0.10, has three digits that tell
 _SORT = ["device", "model", "target", "dtype", "resolution", "frames", "batch", "K", "N", "M"]
 
 
@@ -92,7 +92,8 @@ def interval_text(row: Row | Plain) -> str:
     """``1.19–1.23``; empty where nothing was compared."""
     if not row["verdict"]:
         return ""
-    low, high = (times(row[f"speedup/{end}"], _digits(row)) for end in ("ci_low", "ci_high"))
+    told = times if row["speedup/ratio"] < _TINY else "{:.{}f}".format  # alike, that one reads them together
+    low, high = (told(row[f"speedup/{end}"], _digits(row)) for end in ("ci_low", "ci_high"))
     return f"{low}–{high}"
 
 
