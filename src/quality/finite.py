@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from src.workloads.hooks import after
+from src.workloads.hooks import after, own_code
 from src.workloads.weights.parameters import floats
 
 
@@ -31,7 +31,7 @@ def first_not_finite(module: nn.Module, call: Callable[[], Any]) -> NotFinite | 
     """
     found: list[NotFinite] = []
     named = ((fqn, inner) for fqn, inner in module.named_modules() if fqn)
-    with torch.compiler.set_stance("force_eager"), after(named, partial(_look, found)):
+    with own_code(module), after(named, partial(_look, found)):
         call()
     return found[0] if found else None
 

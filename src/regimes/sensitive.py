@@ -16,7 +16,6 @@ from torch import nn
 
 from src.autoquant.plan import Shape
 from src.autoquant.trials import Bench
-from src.compilation.own_code import own_code
 from src.config.schema.model import DENOISER
 from src.config.schema.quant import QuantConf
 from src.context import RunContext
@@ -31,7 +30,7 @@ from src.treatments.applied import Choices
 from src.treatments.layers import LayerRow, capture_layers
 from src.treatments.observing import Inputs
 from src.treatments.scheme import Scheme, TorchaoScheme
-from src.workloads.hooks import after
+from src.workloads.hooks import after, own_code
 from src.workloads.workload import Workload
 
 NAME = "sensitive.json"

@@ -11,11 +11,10 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from src.compilation.own_code import own_code
 from src.config.paths import command
 from src.config.schema.model import DENOISER
 from src.config.schema.quant import LayersConf, QuantConf, RequiresConf
-from src.workloads.hooks import before, input_of, linears
+from src.workloads.hooks import before, input_of, linears, own_code
 from src.workloads.workload import Whole, Workload
 
 GROUP_SIZES = (16, 32, 64, 128)  # usual ones, where the kernel takes any

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from src.compilation.own_code import own_code
-from src.workloads.hooks import before, input_of
+from src.workloads.hooks import before, input_of, own_code
 from src.workloads.workload import Workload
 
 

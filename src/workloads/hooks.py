@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 Named = Iterable[tuple[str, nn.Module]]
@@ -28,6 +29,20 @@ def after(modules: Named, hear: Callable[[str, Any, tuple[Any, ...], Any], Any])
         for name, module in modules:
             stack.callback(module.register_forward_hook(partial(hear, name)).remove)
         yield
+
+
+@contextmanager
+def own_code(module: nn.Module) -> Iterator[None]:
+    """Inside, calls of a module and its parts run their own code: neither compiled code nor a package calls hooks."""
+    compiled = {part: call for part in module.modules() if (call := part._compiled_call_impl) is not None}
+    for part in compiled:
+        part._compiled_call_impl = None
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        for part, call in compiled.items():
+            part._compiled_call_impl = call
 
 
 def linears(module: nn.Module) -> Iterator[tuple[str, nn.Linear]]:

@@ -133,7 +133,8 @@ def trainings_of(found: pd.DataFrame, margin: float) -> pd.DataFrame:
 
 def _with_models(found: pd.DataFrame) -> pd.DataFrame:
     """With what differs of models of one name among all attempts: some are told apart from others (`steps_of`)."""
-    return found.assign(**{MODEL: models_of(found, _ASKED)})
+    whole = found.copy()  # in few blocks: pandas warns of frames that were put together column by column
+    return whole.assign(**{MODEL: models_of(found, _ASKED)})
 
 
 def _tidied(found: pd.DataFrame, margin: float, cell: list[str]) -> pd.DataFrame:
