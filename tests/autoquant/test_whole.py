@@ -8,7 +8,7 @@ import pytest
 from src.autoquant.plan import Choice, Plan, Trial
 from src.autoquant.whole import Seen, WholeSearch
 from src.statistics.speedup import SpeedupEstimate, Verdict, verdict
-from src.tasks.planned import measure_planned
+from src.tasks.planned import Planned
 
 MARGIN = 0.02
 MODEL_MS = 100.0
@@ -210,20 +210,16 @@ def test_what_cannot_run_as_a_whole_is_no_contender():
 
 
 def test_a_plan_that_is_set_aside_leaves_what_was_measured_of_the_baseline_alone(compose, run_context):
-    run, chosen, measured = run_context(compose("quant=autoquant")), plan(shape("1", 8)), []
+    run = run_context(compose("quant=autoquant"))
     before = {"package/baseline_build_s": 25.0, "component/baseline_denoiser_ms": 1.0, "quantize/time_s": 3.0}
-    run.record.metrics |= before
-    scheme = SimpleNamespace(plan=None, looks=True, note=lambda *_: None)
-    arms = SimpleNamespace(run=run, scheme=scheme, search=lambda: chosen, arm=lambda plan: plan.schemes())
-
-    def measure(schemes):
-        measured.append(schemes)
-        run.record.metrics |= {"latency/baseline_median_ms": 1.0} | (
-            {"package/size_mib": 2.0} if schemes else {}
-        )
-        run.record.verdict = Verdict.HURTS
-
-    measure_planned(arms, measure)
-    assert measured == [{"1": "a"}, {}]
-    assert run.record.metrics == before | {"latency/baseline_median_ms": 1.0}
+    run.record.metrics |= before | {"latency/baseline_median_ms": 1.0, "package/size_mib": 2.0}
+    scheme = SimpleNamespace(plan=None, looks=True)
+    treatment = Planned(scheme, SimpleNamespace(rows=[]), run)
+    treatment.plan = plan(shape("1", 8))
+    assert not treatment.gives_up()  # no verdict yet
+    run.record.verdict = Verdict.HURTS
+    assert treatment.gives_up()
+    assert treatment.plan.schemes() == {}
+    assert run.record.metrics == before
     assert run.record.details["plan_not_applied"]["metrics"]["package/size_mib"] == 2.0
+    assert not treatment.gives_up()  # there is nothing left to give up

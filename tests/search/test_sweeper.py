@@ -13,7 +13,7 @@ from tests.config.conftest import call as call
 from tests.conftest import Called
 
 TASK = ("task._target_=tests.search.tasks.pays_from_1000", "task.together=", "compile=none", "gpu=cpu")
-QUICK = (*TASK, "dtype=float32", "launch.share=never", "tracking=none", "measure.ceilings=false")
+QUICK = (*TASK, "dtype=bfloat16", "launch.share=never", "tracking=none", "measure.ceilings=false")
 SEARCH = ("sweeps=breakeven", *QUICK)
 WHOLE_GRID = 37
 
