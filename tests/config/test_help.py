@@ -39,9 +39,8 @@ def test_help_is_as_wide_as_the_terminal(call: Call, monkeypatch: pytest.MonkeyP
     assert re.search(
         r"^  quant\.where  where .* streamed \(on the\n {15}device, layer by layer\)", narrow, re.M
     )
-    assert (
-        "\n  python -m src.run -m quant=int8wo,float8dq batch=1,4 hydra/launcher=submitit_local\n" in narrow
-    )
+    example = "-m quant=float8_e4m3_row,float8dq batch=1,4 hydra/launcher=submitit_local"
+    assert f"\n  python -m src.run {example}\n" in narrow
     described = call("--help", "quant").out
     assert max(map(len, described.splitlines())) <= 80
 
