@@ -170,8 +170,7 @@ class Forecaster:
     def _unanimous(self, told: Forecast, query: Query, fitted: Family) -> Forecast:
         """Where a forecast leaves the verdict open, that of all the scheme's cells around it if they have only one.
 
-        They hold the numbers within what they showed. A forecast that says the opposite of all of them, inside or
-        beyond, is left open unless it is nearly certain.
+        They hold the numbers within what they showed. What contradicts all of them is left open unless nearly certain.
         """
         reach, least, most = fitted.schemes.get((query.quant, query.device), (None, 0.0, 0.0))
         if reach is None or reach.cells < _MANY:
@@ -203,10 +202,8 @@ class Forecaster:
         likely = max(chances, key=lambda verdict: chances[verdict])
         verdict = str(likely) if chances[likely] >= _SURE else str(Verdict.INCONCLUSIVE)
         if spread > _WIDEST and chances[likely] < _PLAIN:
-            verdict, mind = (
-                UNKNOWN,
-                f"{low:.2g} to {high:.2g} times: what was measured near it differs too much",
-            )
+            verdict = UNKNOWN
+            mind = f"{low:.2g} to {high:.2g} times: what was measured near it differs too much"
         return Forecast(verdict, speedup, low, high, chances[likely], support, mind)
 
     def _no_family(self, query: Query) -> str:
