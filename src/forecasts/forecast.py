@@ -170,7 +170,7 @@ class Forecaster:
     def _unanimous(self, told: Forecast, query: Query, fitted: Family) -> Forecast:
         """Where a forecast leaves the verdict open, that of all the scheme's cells around it if they have only one.
 
-        They hold the numbers within what they showed. What contradicts all of them is left open unless nearly certain.
+        They hold the numbers within what they showed. What contradicts all of them stays open unless nearly certain.
         """
         reach, least, most = fitted.schemes.get((query.quant, query.device), (None, 0.0, 0.0))
         if reach is None or reach.cells < _MANY:
