@@ -2,7 +2,7 @@
 
     python -m benchmarks.breakeven
 
-Curves are made up, or straight lines between the published M of each layer of the H100 and the H200, foretold from
+Curves are made up, or straight lines between the published M of each layer of the H100 and the H200, predicted from
 the other one's cells. Each run has noise of 0.5 %; the grid beside it has noise of its own.
 """
 
@@ -77,7 +77,7 @@ def row(name: str, curves: Sequence[Curve], guesses: Sequence[Sequence[Guess | N
     return f"| {' | '.join(parts)} |"
 
 
-def foretold(
+def predicted(
     curves: dict[tuple[str, int, int], Curve], device: str, known: pd.DataFrame
 ) -> list[list[Guess | None]]:
     """The forecast of each layer at each value, from another device's cells."""
@@ -103,8 +103,8 @@ def main() -> None:
     for name, other in (("H100", "H200"), ("H200", "H100")):
         curves = published_curves(cells[name])
         print(row(f"{name}'s layers", [*curves.values()]))
-        guesses = foretold(curves, str(cells[name]["device"].iloc[0]), cells[other])
-        print(row(f"the same, foretold from the {other}'s", [*curves.values()], guesses))
+        guesses = predicted(curves, str(cells[name]["device"].iloc[0]), cells[other])
+        print(row(f"the same, predicted from the {other}'s", [*curves.values()], guesses))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python -m benchmarks.budget                     the H100's and the H200's cells, and made-up devices
 
-A run of the grid is foretold, chosen and "measured" as under `launch.budget`: its cell's speedup is what comes out. A
-verdict counts as given if it was measured, or if the one that is foretold at the end is that of the grid.
+A run of the grid is predicted, chosen and "measured" as under `launch.budget`: its cell's speedup is what comes out.
+A verdict counts as given if it was measured, or if the one that is predicted at the end is that of the grid.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def verdict(speedup: float) -> str:
     )
 
 
-def foretold(grid: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+def predicted(grid: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     """A forecast for each cell of the grid."""
     if known.empty:
         return pd.DataFrame({"verdict": [UNKNOWN] * len(grid), "sure": 0.0})
@@ -84,7 +84,7 @@ def replay(grid: pd.DataFrame, before: pd.DataFrame, seconds: Array, share: floa
     measured: list[int] = []
     while True:
         left = [index for index in range(len(grid)) if index not in measured]
-        told = foretold(grid, pd.concat([before, grid.iloc[measured]], ignore_index=True))
+        told = predicted(grid, pd.concat([before, grid.iloc[measured]], ignore_index=True))
         every = lessons(grid, told, seconds)
         spent_s = float(seconds[measured].sum())
         chosen = next_lessons(
@@ -100,7 +100,7 @@ def at_random(grid: pd.DataFrame, before: pd.DataFrame, seconds: Array, share: f
     order = np.random.default_rng(seed).permutation(len(grid))
     measured = order[np.cumsum(seconds[order]) <= share * seconds.sum()].tolist()
     return counted(
-        grid, foretold(grid, pd.concat([before, grid.iloc[measured]], ignore_index=True)), measured
+        grid, predicted(grid, pd.concat([before, grid.iloc[measured]], ignore_index=True)), measured
     )
 
 

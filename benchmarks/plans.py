@@ -40,7 +40,7 @@ def command(outputs: Path, overrides: Sequence[str], quant: str) -> list[str]:
     return [sys.executable, "-m", "src.run", "-m", *asked]
 
 
-def foretold_s(asked: Sequence[str]) -> tuple[float, str]:
+def predicted_s(asked: Sequence[str]) -> tuple[float, str]:
     """Seconds that the plan says, and which share of them is rounds."""
     text = subprocess.run([*asked, "plan=true"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     found = re.search(r"device hours in all(?:, (\S+) of them rounds)?.*: about (.*)$", text, re.MULTILINE)
@@ -68,12 +68,12 @@ def taken_s(outputs: Path, known: set[Path]) -> tuple[float, float]:
 
 def main(overrides: Sequence[str]) -> None:
     """Print the table as markdown."""
-    print("| runs | foretold s | rounds | took s | rounds | took / foretold |\n|---|---|---|---|---|---|")
+    print("| runs | predicted s | rounds | took s | rounds | took / predicted |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="quantpay-plans-") as folder:
         outputs, known = Path(folder), set[Path]()
         for name, quant in STEPS.items():
             asked = command(outputs, overrides, quant)
-            said_s, share = foretold_s(asked)
+            said_s, share = predicted_s(asked)
             subprocess.run(asked, cwd=ROOT, capture_output=True, check=False)
             whole_s, rounds_s = taken_s(outputs, known)
             row = (

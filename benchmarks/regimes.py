@@ -4,7 +4,7 @@
     python -m benchmarks.regimes FILE.csv ...        the cells of other files, by device
     python -m benchmarks.regimes --together          all devices of a kind in one fit
 
-Left out is one shape, one (K, N), one M, one model's width, one device, of every fit; then it is foretold.
+Left out is one shape, one (K, N), one M, one model's width, one device, of every fit; then it is predicted.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Whole models foretold from single layers, against what was measured of them: the table of docs/regimes.md.
+"""Whole models predicted from single layers, against what was measured of them: the table of docs/regimes.md.
 
     python -m benchmarks.whole_models              the published runs of FLUX.1-dev on an H100 and an H200
 
-Each is foretold twice: from the layers' grid alone, and with the measured time of the unquantized call beside it.
+Each is predicted twice: from the layers' grid alone, and with the measured time of the unquantized call beside it.
 """
 
 import math
@@ -45,17 +45,17 @@ def runs_of(folder: str, table: str) -> pd.DataFrame:
     return rows.assign(started_at=pd.to_datetime(started, utc=True))
 
 
-def foretold(folder: str, runs: pd.DataFrame, alone: bool) -> list[tuple[float, float, float, float]]:
+def predicted(folder: str, runs: pd.DataFrame, alone: bool) -> list[tuple[float, float, float, float]]:
     """Speedup, low, high and milliseconds unquantized of each run."""
     cells = read_imports([str(PUBLISHED / folder / "linear_grid.csv")], {}).cells
     known = runs.assign(device=cells["device"].iloc[0])
-    foretell = ModelForecaster(
+    predict = ModelForecaster(
         Knowledge(cells, MARGIN, known=cells.iloc[:0]), known.iloc[:0] if alone else known
     )
     found = []
     for row in runs.itertuples():
         words = [f"model={row.model}", f"quant={row.quant}", f"layers={row.layers}", f"compile={row.compile}"]
-        asked = foretell(*run_configs(words)[0])
+        asked = predict(*run_configs(words)[0])
         assert asked.whole is not None
         told = asked.forecast
         found.append((told.speedup, told.low, told.high, asked.whole.baseline_ms))
@@ -67,7 +67,7 @@ def main() -> None:
     print(f"| {HEAD} |\n|{'---|' * (HEAD.count('|') + 1)}")
     for folder, table in RUNS:
         runs = runs_of(folder, table)
-        told_alone, told_beside = foretold(folder, runs, True), foretold(folder, runs, False)
+        told_alone, told_beside = predicted(folder, runs, True), predicted(folder, runs, False)
         for row, alone, beside in zip(runs.to_dict("records"), told_alone, told_beside, strict=True):
             measured = row["speedup/ratio"]
             known = math.isfinite(alone[0])

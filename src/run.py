@@ -16,7 +16,7 @@ from src.context import Kept
 from src.records.record import Record
 
 if TYPE_CHECKING:
-    from src.planning.planning import Foretell
+    from src.planning.planning import Predict
 
 
 def main() -> int:
@@ -32,16 +32,16 @@ def run_single(config: DictConfig) -> int:
     from src.local.sweep import run_sweep
 
     configs = [validate(config)]
-    return max(run_sweep(configs, execute, foretelling(configs)))
+    return max(run_sweep(configs, execute, predicting(configs)))
 
 
-def foretelling(configs: Sequence[RootConf]) -> "Foretell | None":
-    """What a plan, or a sweep with a budget, foretells speedups by; None: these runs are neither."""
+def predicting(configs: Sequence[RootConf]) -> "Predict | None":
+    """What a plan, or a sweep with a budget, predicts speedups by; None: these runs are neither."""
     if not any(cfg.plan or cfg.launch.budget for cfg in configs):
         return None
-    from src.forecasts.models.foretelling import Foretelling, command_line
+    from src.forecasts.models.predicting import Predicting, command_line
 
-    return Foretelling(command_line())
+    return Predicting(command_line())
 
 
 def execute(

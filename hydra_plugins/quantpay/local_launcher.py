@@ -36,7 +36,7 @@ class LocalLauncher(Launcher):
         """Run all jobs; each return value is the run's exit status. What measures nothing runs as Hydra runs it."""
         from src.app.composing.loader import checked_jobs
         from src.local.sweep import run_sweep
-        from src.run import execute, foretelling
+        from src.run import execute, predicting
 
         if not measures(self.config):
             from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -46,5 +46,5 @@ class LocalLauncher(Launcher):
             return basic.launch(job_overrides, initial_job_idx)
         configs = list(checked_jobs(self.context.config_loader, self.config, job_overrides))
         folders: list[Path] = []
-        statuses = run_sweep(configs, execute, foretelling(configs), folders)
+        statuses = run_sweep(configs, execute, predicting(configs), folders)
         return returned(job_overrides, statuses, folders)

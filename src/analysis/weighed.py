@@ -1,4 +1,4 @@
-"""Runs of layers=sensitive: the foretold curve of quality over speedup, and what was measured beside it."""
+"""Runs of layers=sensitive: the predicted curve of quality over speedup, and what was measured beside it."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _SAME = [*WORKLOAD, "device", "quant", "compile"]
 
 @dataclass(frozen=True)
 class Point:
-    """What is foretold once a kind more is left alone."""
+    """What is predicted once a kind more is left alone."""
 
     left: str  # that kind; empty: every layer is quantized
     speedup: float
@@ -33,7 +33,7 @@ class Weighed:
 
     row: Row
     points: list[Point]  # the first with every layer, each next one with one kind fewer
-    chosen: Point | None  # what is foretold of what was applied
+    chosen: Point | None  # what is predicted of what was applied
     left: list[str]
     min_sqnr_db: float
     measured: dict[str, Row]  # the preset of conf/layers -> its run; this one among them
@@ -53,7 +53,7 @@ def weighed(runs: pd.DataFrame, outputs: Path, tracker: Tracker | None = None) -
 def _weighed(row: Row, content: dict[str, Any], ran: pd.DataFrame) -> Weighed:
     base_ms = float(row["latency/baseline_median_ms"])
     points = [_point(each, base_ms) for each in content["curve"]]
-    chosen = {"left": "", "sqnr_db": content["foretold_sqnr_db"], "saved_ms": content["foretold_saved_ms"]}
+    chosen = {"left": "", "sqnr_db": content["predicted_sqnr_db"], "saved_ms": content["predicted_saved_ms"]}
     others = alike(ran[ran["_preset"] != row["_preset"]], row, _SAME)
     measured = {str(each["_preset"]): each for _, each in others.iterrows() if not pd.isna(each["_preset"])}
     return Weighed(

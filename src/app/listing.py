@@ -1,4 +1,4 @@
-"""What `--list` prints: every scheme, and whether the device runs it, here or foretold. No model is built."""
+"""What `--list` prints: every scheme, and whether the device runs it, here or predicted. No model is built."""
 
 import re
 import shutil
@@ -56,7 +56,7 @@ def list_schemes(compose: Compose, loader: Loader, overrides: Sequence[str]) -> 
     schemes = _schemes(compose, loader, overrides)
     dtypes = _dtypes(config, device, schemes, here=card.here)
     rows = {name: capability(conf, device, dtypes[name]) for name, conf in schemes.items()}
-    told = "" if card.here else f"; foretold from {card.source}: this machine does not have it"
+    told = "" if card.here else f"; predicted from {card.source}: this machine does not have it"
     asked = f"{dtypes['none']} (dtype=auto)" if config.dtype == AUTO else config.dtype
     listed = [_listed(schemes[name], found, device) for name, found in rows.items()]
     if any(found.status == "emulated" for found in rows.values()):

@@ -24,7 +24,7 @@ class Trial:
 
     scheme: str
     outcome: (
-        str  # ok, why it could not be timed, or NOT_TRIED; foretold, unknown: by the rules, without trying
+        str  # ok, why it could not be timed, or NOT_TRIED; predicted, unknown: by the rules, without trying
     )
     reason: str = ""
     speedup: float | None = None
@@ -69,11 +69,11 @@ class Choice:
 
 @dataclass
 class WholeLook:
-    """A plan measured as a whole, in rounds with the unquantized model: what was foretold, what came."""
+    """A plan measured as a whole, in rounds with the unquantized model: what was predicted, what came."""
 
     what: str
     layers: dict[str, int]  # scheme -> how many
-    foretold: float
+    predicted: float
     speedup: float
     ci_low: float
     ci_high: float
@@ -136,13 +136,13 @@ class Plan:
             choices.append(choice.of_layers(left).with_scheme(UNQUANTIZED, why))
         return replace(self, choices=choices)
 
-    def foretold_speedup(self, model_ms: float) -> float:
+    def predicted_speedup(self, model_ms: float) -> float:
         """What the trials promise for the whole target, whose unquantized call takes `model_ms`."""
         saved_ms = sum(choice.saved_ms() for choice in self.choices)
         return model_ms / max(model_ms - saved_ms, 0.01 * model_ms)  # trials can promise more than there is
 
     def best_uniform(self) -> "Plan | None":
-        """One scheme wherever it runs above the quality floor: the one that the trials foretell best."""
+        """One scheme wherever it runs above the quality floor: the one that the trials predict best."""
         runs = [t.scheme for choice in self.choices for t in choice.trials if _may_be_taken(t)]
         plans = [self._uniform(scheme) for scheme in dict.fromkeys(runs)]
         return max(plans, key=lambda plan: sum(c.saved_ms() for c in plan.choices), default=None)

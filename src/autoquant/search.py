@@ -43,7 +43,7 @@ class Autoquant:
     def __init__(self, conf: QuantConf) -> None:
         self.conf = conf
         self.plan: Plan | None = None
-        self.foretells = (
+        self.predicts = (
             True  # whether the plan's times are those of this run's layers, device and compile mode
         )
         self.host_bound = (
@@ -103,14 +103,14 @@ class Autoquant:
         return [name for name in names if self.candidates[name].observes(device)]
 
     def _look_at_given(self, plan: Plan, rows: Iterable[LayerRow], run: RunContext) -> None:
-        """Say where a given plan was made elsewhere; what it gained there is foretold of the same layers only."""
+        """Say where a given plan was made elsewhere; what it gained there is predicted of the same layers only."""
         if elsewhere := plan.made_elsewhere(run.device):
             run.report(elsewhere)
             run.record.details["plan_made_elsewhere"] = elsewhere
         here = {row.fqn: row.shape for row in rows if not row.reason}
         planned = {fqn: (c.M, c.K, c.N) for c in plan.choices if c.scheme != UNQUANTIZED for fqn in c.layers}
         same = all(here.get(fqn) == shape for fqn, shape in planned.items())
-        self.foretells = same and not elsewhere and plan.compile == run.cfg.compile.name
+        self.predicts = same and not elsewhere and plan.compile == run.cfg.compile.name
 
     def made(self, workload: Workload, by_shape: Mapping[Shape, list[LayerRow]], run: RunContext) -> Plan:
         """A plan by trials: every candidate timed on every shape of which earlier runs do not know it.
@@ -147,15 +147,15 @@ class Autoquant:
         return Plan(*where, choices, identity=device.identity, configs=self._configs(device))
 
     def note(self, plan: Plan, run: RunContext, model_ms: float) -> None:
-        """Say in the record what was foretold of the plan that was measured, unless it was made for something else.
+        """Say in the record what was predicted of the plan that was measured, unless it was made for something else.
 
         Args:
             plan: as it was applied.
             run: measured.
             model_ms: a call of the unquantized model.
         """
-        if self.foretells:
-            run.record.metrics["autoquant/foretold_speedup"] = plan.foretold_speedup(model_ms)
+        if self.predicts:
+            run.record.metrics["autoquant/predicted_speedup"] = plan.predicted_speedup(model_ms)
         timed_by = "host" if self.host_bound else "layer"
         found = {"wholes": [asdict(whole) for whole in plan.wholes], "trials_timed_by": timed_by}
         run.record.details["autoquant"] = run.record.details.get("autoquant", {}) | found

@@ -1,7 +1,7 @@
 """Which plan the whole model runs fastest: what the trials of single layers promise is a guess until it does.
 
 The plan and the best uniform scheme are measured against the unquantized model. Where the better one gives less than
-was foretold, its shapes are taken back one by one, the smallest promised gain first, and what is no slower for it
+was predicted, its shapes are taken back one by one, the smallest promised gain first, and what is no slower for it
 stays without. Only what clearly does not win is given up.
 """
 
@@ -32,7 +32,7 @@ Measure = Callable[[Plan], Seen | None]  # None: as a whole it does not run
 @dataclass
 class _Look:
     plan: Plan
-    foretold: float
+    predicted: float
     seen: Seen
 
     @property
@@ -46,7 +46,7 @@ class _Look:
 
     def keeps_its_promise(self, margin: float) -> bool:
         return (
-            self.seen.verdict is Verdict.HELPS and self.foretold <= (1 + margin) * self.seen.estimate.ci_high
+            self.seen.verdict is Verdict.HELPS and self.predicted <= (1 + margin) * self.seen.estimate.ci_high
         )
 
 
@@ -92,7 +92,7 @@ class WholeSearch:
         found = []
         uniform = plan.best_uniform()
         another = uniform is not None and uniform.schemes() != plan.schemes()
-        if uniform is not None and another and uniform.foretold_speedup(self.model_ms) >= _HOPELESS:
+        if uniform is not None and another and uniform.predicted_speedup(self.model_ms) >= _HOPELESS:
             found.append((f"{next(iter(uniform.schemes().values()))} wherever it runs", uniform))
         return [*found, ("the plan", plan)] if plan.schemes() else found
 
@@ -124,13 +124,13 @@ class WholeSearch:
             seen = self.measure(plan)
         if seen is None:
             return None
-        foretold, found = plan.foretold_speedup(self.model_ms), seen.estimate
+        predicted, found = plan.predicted_speedup(self.model_ms), seen.estimate
         layers = dict(Counter(plan.schemes().values()))
         self.wholes.append(
             WholeLook(
                 what,
                 layers,
-                foretold,
+                predicted,
                 found.ratio,
                 found.ci_low,
                 found.ci_high,
@@ -138,4 +138,4 @@ class WholeSearch:
                 seen.disturbed,
             )
         )
-        return _Look(plan, foretold, seen)
+        return _Look(plan, predicted, seen)

@@ -146,7 +146,7 @@ def _analyzing(conf: AnalyzeConf, path: str) -> Iterator[str]:
         yield f"predict={conf.predict}: no such file; give a CSV file with the columns M, K, N, quant, or {MODEL}"
     if conf.device is not None and conf.predict in (None, MODEL):
         instead = "predict=model takes gpu=NAME" if conf.predict else "an analysis shows all devices"
-        yield f"device={conf.device}: is for predict=FILE.csv, the shapes to foretell; {instead}"
+        yield f"device={conf.device}: is for predict=FILE.csv, the shapes to predict; {instead}"
 
 
 def _ordered_pairs(measure: MeasureConf, path: str) -> Iterator[str]:

@@ -60,7 +60,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is foretold; numbers are nan where it is unknown."""
+    """What is predicted; numbers are nan where it is unknown."""
 
     verdict: str
     speedup: float = math.nan

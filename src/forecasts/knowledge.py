@@ -1,8 +1,8 @@
 """All that is known of single layers: what was measured here or imported, and what travels with the program.
 
-Every device is foretold by both, where cells of its kind travel: a cell that is measured must not make it known less.
+Every device is predicted by both, where cells of its kind travel: a measured cell must not make it known less.
 Where one stands here, the one that travelled is left out; and those of a device and scheme count the less, the more
-those that were measured here differ from what they foretell: other versions, another card.
+those that were measured here differ from what they predict: other versions, another card.
 """
 
 from collections.abc import Iterable
@@ -63,7 +63,7 @@ class Knowledge:
         return Forecaster(self.cells, self.margin)
 
     def of(self, device: str) -> Forecaster:
-        """What foretells a device."""
+        """What predicts a device."""
         travelled = self.beyond["device"].map(is_cpu) == is_cpu(device)
         measured = (self.measured["device"] == device).any()
         return self.here if measured and not travelled.any() else self.everywhere

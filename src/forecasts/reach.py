@@ -1,11 +1,11 @@
-"""Where a kernel was measured, and how far beyond that it is foretold."""
+"""Where a kernel was measured, and how far beyond that it is predicted."""
 
 import pandas as pd
 
 from src.forecasts.evidence.cells import SHAPE
 
 Shape = tuple[int, int, int]  # M, K, N
-_BEYOND = {  # times less, and times more, than what was measured, that is still foretold
+_BEYOND = {  # times less, and times more, than what was measured, that is still predicted
     "M": (4.0, 4.0),
     "K": (3.0, 3.0),
     "N": (3.0, 3.0),

@@ -32,7 +32,7 @@ from src.records.identity import Identity
 from src.records.key import axes_of, requested, run_key
 from src.records.record import Outcome, Record
 from src.records.store import SweepManifest, next_attempt, run_folder, sweep_folder
-from src.workloads.dtype import foretold
+from src.workloads.dtype import predicted
 
 
 def run_on_cluster(
@@ -120,7 +120,7 @@ class ClusterSweep:
 
     def add(self, cfg: RootConf) -> None:
         """List one run: measured before, under way, or with a folder of its own, to be sent."""
-        cfg = foretold(cfg)
+        cfg = predicted(cfg)
         key = run_key(cfg, requested(cfg.gpu))
         if key not in self.listed:
             self.listed[key] = len(self.manifest.runs)

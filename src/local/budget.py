@@ -23,7 +23,7 @@ from src.processes.isolated import Preloaded
 from src.records.record import Outcome, Record
 
 if TYPE_CHECKING:
-    from src.planning.planning import Foretell
+    from src.planning.planning import Predict
 
 _LONGEST_S = 1800.0  # after that the rules are not asked any longer
 _ASKING = 5.0  # times as long as asking the rules took, a round takes at least
@@ -37,7 +37,7 @@ class Budget:
     """Deals out the time of a sweep.
 
     Args:
-        ask: what is foretold of each run by now.
+        ask: what is predicted of each run by now.
         most_s: seconds, from now on.
         clock: in seconds.
     """
@@ -61,7 +61,7 @@ class Budget:
             records: of the runs that are over, by index; looked at after each round.
             groups: of each run what it may share a process with.
         """
-        self._foretell()
+        self._predict()
         for index, each in enumerate(self.prospects):
             if each.skipped and each.copy_of is None:
                 yield [index]
@@ -71,7 +71,7 @@ class Budget:
             yield from self._copies(records)
             if self._is_over(records):
                 break
-            self._foretell()
+            self._predict()
 
     def fits(self, indexes: Sequence[int]) -> bool:
         """Whether runs, one after another, still fit in what is left."""
@@ -84,7 +84,7 @@ class Budget:
             index: self.prospects[index] for index in sorted(rest, key=lambda each: self.prospects[each].sure)
         }
 
-    def _foretell(self) -> None:
+    def _predict(self) -> None:
         began = self.clock()
         self.prospects = self._ask() or self.prospects
         self._asking_s = self.clock() - began
@@ -127,21 +127,21 @@ class Budget:
 
 
 def budget_of(
-    configs: Sequence[RootConf], foretell: "Foretell | None", server: Preloaded, folder: Path
+    configs: Sequence[RootConf], predict: "Predict | None", server: Preloaded, folder: Path
 ) -> Budget | None:
     """The budget of a sweep that begins now; None: it has none.
 
     Args:
         configs: of its runs.
-        foretell: makes what foretells speedups.
+        predict: makes what predicts speedups.
         server: where the rules are asked, in a process apart: a sweep's own does without torch.
         folder: of the sweep.
     """
     text = configs[0].launch.budget
     if text is None:
         return None
-    assert foretell is not None, "a sweep with a budget is given what foretells"
-    ask = partial(_asked, server, configs, foretell, folder / "budget.log")
+    assert predict is not None, "a sweep with a budget is given what predicts"
+    ask = partial(_asked, server, configs, predict, folder / "budget.log")
     return Budget(ask, seconds(text, "launch.budget"))
 
 
@@ -153,7 +153,7 @@ def groups_within(
         progress.expect([budget.prospects[index].seconds for index in chosen], budget.left_s)
         for number, places in enumerate(brought_together([shares[index] for index in chosen])):
             indexes = [chosen[place] for place in places]
-            if number and not budget.fits(indexes):  # those before took longer than was foretold
+            if number and not budget.fits(indexes):  # those before took longer than was predicted
                 break
             yield indexes
 
@@ -180,10 +180,10 @@ def noted(
 
 
 def _asked(
-    server: Preloaded, configs: Sequence[RootConf], foretell: "Foretell", log: Path
+    server: Preloaded, configs: Sequence[RootConf], predict: "Predict", log: Path
 ) -> list[Prospect] | None:
     found: list[Prospect] | None = server.run(
-        prospects, (configs, foretell), log=log, timeout_s=_LONGEST_S
+        prospects, (configs, predict), log=log, timeout_s=_LONGEST_S
     ).answer
     return found
 

@@ -19,7 +19,7 @@ def write_left(
     """`left.csv` in a sweep's folder: a row per run that was left to the forecast.
 
     Args:
-        left: index -> what is foretold of it.
+        left: index -> what is predicted of it.
         labels: index -> the run in a line.
         keys: index -> its run key.
         folder: of the sweep.
@@ -57,13 +57,13 @@ def in_words(left: Mapping[int, Prospect], labels: Mapping[int, str], runs: int,
     yield f"launch.budget: {why}; {len(left)} of {runs} runs are left to the forecast, not measured: {listed}"
     if unsure:
         yield f"  {len(unsure)} of them are less than {SURE:.0%} sure, the least sure first:"
-    yield from (f"  {labels[index]}: {foretold_text(each)}" for index, each in [*unsure.items()][:_SHOWN])
+    yield from (f"  {labels[index]}: {predicted_text(each)}" for index, each in [*unsure.items()][:_SHOWN])
     if len(unsure) > _SHOWN:
         yield f"  and {len(unsure) - _SHOWN} more"
     yield f"  all that was left: {path}{'; the same command goes on' * bool(unsure)}"
 
 
-def foretold_text(each: Prospect) -> str:
+def predicted_text(each: Prospect) -> str:
     """``helps 1.12x (0.93-1.36), sure 81%``; of what is only known to be slow at most how fast it is."""
     if each.verdict == UNKNOWN:
         return f"unknown: {each.reason}"

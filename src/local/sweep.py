@@ -26,7 +26,7 @@ from src.records.record import RECORD_NAME
 from src.records.store import SweepManifest
 
 if TYPE_CHECKING:
-    from src.planning.planning import Foretell
+    from src.planning.planning import Predict
 
 _SHAPES = 12  # distinct ones of a transformer's layers, to guess by before it is built: the models here have 7 to 16
 
@@ -34,7 +34,7 @@ _SHAPES = 12  # distinct ones of a transformer's layers, to guess by before it i
 def run_sweep(
     configs: Sequence[RootConf],
     execute: Execute,
-    foretell: "Foretell | None" = None,
+    predict: "Predict | None" = None,
     folders: list[Path] | None = None,
 ) -> list[int]:
     """Run every configuration; each one's record is on disk before the next starts. With `plan`: print, run nothing.
@@ -44,7 +44,7 @@ def run_sweep(
     Args:
         configs: validated, all of one sweep.
         execute: what a run's process does: `src.run.execute`.
-        foretell: makes what a plan, or a budget, foretells speedups by.
+        predict: makes what a plan, or a budget, predicts speedups by.
         folders: filled with where each one's record lies, also of one that was measured before; the sweep's folder
             for one that was left to the forecast.
 
@@ -58,11 +58,11 @@ def run_sweep(
     if any(cfg.plan for cfg in configs):
         from src.planning.planning import show_plan
 
-        show_plan(configs, foretell=foretell)
+        show_plan(configs, predict=predict)
         return [0] * len(configs)
     outputs = prepared(Path(configs[0].outputs))
     server = Preloaded(preloaded(configs))
-    sweep = LocalSweep(new_sweep(), outputs, server, configs, execute, foretell)
+    sweep = LocalSweep(new_sweep(), outputs, server, configs, execute, predict)
     statuses = sweep.run()
     if folders is not None:
         folders += [sweep.place(index) for index in range(len(configs))]
@@ -79,10 +79,10 @@ class LocalSweep:
         server: Preloaded,
         configs: Sequence[RootConf],
         execute: Execute,
-        foretell: "Foretell | None" = None,
+        predict: "Predict | None" = None,
     ) -> None:
         self.sweep, self.outputs, self.server = sweep, outputs, server
-        self.configs, self.execute, self.foretell = configs, execute, foretell
+        self.configs, self.execute, self.predict = configs, execute, predict
         self.folder = outputs / "sweeps" / sweep
         self.folder.mkdir(parents=True)
         self.manifest = SweepManifest.start(sweep, this_command())
@@ -103,7 +103,7 @@ class LocalSweep:
                 if self.publisher.trouble:  # said again at the end; now it can still be mended
                     progress.say(f"warning: {self.publisher.trouble}")
                 shares, rounds = keys_of(self.configs, self.devices.settled, self.outputs)
-                budget = budget_of(self.configs, self.foretell, self.server, self.folder)
+                budget = budget_of(self.configs, self.predict, self.server, self.folder)
                 if budget is None:
                     self._run_all(brought_together(shares), rounds, progress)
                 else:

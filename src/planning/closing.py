@@ -9,9 +9,9 @@ from src.planning.hours import GUESS, LEAST, sources
 from src.planning.matrix import Matrix, PlannedRun, hours, is_open
 from src.planning.parts import ROUNDS
 
-UNKNOWN = "unknown"  # a verdict that nothing foretells
+UNKNOWN = "unknown"  # a verdict that nothing predicts
 _WORKLOAD = ("model", "target", "batch", "resolution", "frames", "dtype")
-_MOST_REASONS = 4  # why nothing is foretold
+_MOST_REASONS = 4  # why nothing is predicted
 _SAYS = {
     "the same": "earlier runs of the same",
     LEAST: "what their products take at least: no earlier run of the kind says how long they take",
@@ -35,7 +35,7 @@ def closing_lines(matrix: Matrix, most: int) -> list[str]:
         f"{number} by {_SAYS.get(source, f'earlier runs of {source}')}" for source, number in told.items()
     ]
     lines += [f"time: {', '.join(words)}"] if words else []
-    lines += _foretold(sent)
+    lines += _predicted(sent)
     absent = [group.gpu for group in matrix.groups if not group.card.here and group.card.device]
     if absent and not matrix.launch.elsewhere:
         names = ", ".join(dict.fromkeys(absent))
@@ -61,18 +61,18 @@ def _troubles(runs: Sequence[PlannedRun]) -> list[str]:
     return [f"memory of {_names(those)}: {known[built]}: {why}" for (built, why), those in troubles.items()]
 
 
-def _foretold(runs: Sequence[PlannedRun]) -> list[str]:
+def _predicted(runs: Sequence[PlannedRun]) -> list[str]:
     """What the promises rest on, and why there are none, each once."""
     told = [run.promise for run in runs if run.promise]
     why = Counter(each.reason for each in told if each.reason)
     if all(each.verdict == UNKNOWN for each in told):
         return [
-            f"speedup: nothing is foretold of {count}: {reason}"
+            f"speedup: nothing is predicted of {count}: {reason}"
             for reason, count in why.most_common(_MOST_REASONS)
         ]
     predict = command("analyze", "predict=model")
-    lines = [f"foretold: from single layers that were measured, with intervals of 90 %; {predict} says more"]
-    return lines + [f"foretold of {count}: {reason}" for reason, count in why.most_common(_MOST_REASONS)]
+    lines = [f"predicted: from single layers that were measured, with intervals of 90 %; {predict} says more"]
+    return lines + [f"predicted of {count}: {reason}" for reason, count in why.most_common(_MOST_REASONS)]
 
 
 def _at_once(matrix: Matrix) -> str:

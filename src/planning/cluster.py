@@ -9,20 +9,18 @@ from src.config.schema.root import RootConf
 from src.jobs.arrays import merged
 from src.launching.repetition import total_timeout_s
 from src.planning.matrix import Launch
-from src.planning.planning import Foretell, show_plan
+from src.planning.planning import Predict, show_plan
 from src.records.key import requested, run_key
-from src.workloads.dtype import foretold
+from src.workloads.dtype import predicted
 
 
-def show_cluster_plan(
-    configs: Sequence[RootConf], conf: ClusterConf, foretell: Foretell | None = None
-) -> None:
+def show_cluster_plan(configs: Sequence[RootConf], conf: ClusterConf, predict: Predict | None = None) -> None:
     """Print what a cluster would be asked; neither it nor this machine's device is looked at.
 
     Args:
         configs: validated, all of one sweep.
         conf: the launcher's.
-        foretell: makes what foretells speedups.
+        predict: makes what predicts speedups.
     """
 
     def request(cfg: RootConf) -> dict[str, Any]:
@@ -32,7 +30,7 @@ def show_cluster_plan(
     launch = Launch(
         at_once=conf.array_parallelism,
         elsewhere=True,
-        key=lambda cfg: run_key(foretold(cfg), requested(cfg.gpu)),
+        key=lambda cfg: run_key(predicted(cfg), requested(cfg.gpu)),
         request=request,
     )
-    show_plan(configs, launch, foretell)
+    show_plan(configs, launch, predict)

@@ -15,7 +15,7 @@ _BATCH = "batch"
 def never_less(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     """The runs; where times are guessed, a larger batch takes no less than a smaller one of the same workload.
 
-    What is foretold of a slow arm may be a bound, which can be a weaker one of the larger batch.
+    What is predicted of a slow arm may be a bound, which can be a weaker one of the larger batch.
     """
     found = list(runs)
     alike: dict[tuple[object, ...], list[int]] = defaultdict(list)

@@ -125,9 +125,11 @@ def _estimate(rung: str, took: list[Took], measure: MeasureConf, processes: int,
     same_workload = "batch" in LADDER[rung]
     same = same_workload and "quant" in LADDER[rung]
     counted = [each for each in took if each.cold != same] or took
-    foretold = [each.foretold(measure, processes, (same_workload, same), steps) for each in counted]
-    seconds = min(statistics.median(sum(parts.values()) for parts in foretold), processes * measure.timeout_s)
-    return Estimate(seconds, rung, len(counted), scaled(added(foretold), seconds))
+    predicted = [each.predicted(measure, processes, (same_workload, same), steps) for each in counted]
+    seconds = min(
+        statistics.median(sum(parts.values()) for parts in predicted), processes * measure.timeout_s
+    )
+    return Estimate(seconds, rung, len(counted), scaled(added(predicted), seconds))
 
 
 def guess_s(
@@ -155,7 +157,7 @@ def guess_s(
         return 30 + steps * _STEP_S
     if probe:
         return processes * (measure.budget_s + 5)
-    searches = quant.plan is None and not quant.foretells
+    searches = quant.plan is None and not quant.predicts
     trials = len(quant.candidates) * shapes if searches else 0
     search_s = 1.5 * quant.layer_budget_s * trials + (quant.whole_budget_s if trials else 0)
     return 3 * measure.budget_s + 30 + search_s + (processes - 1) * (2 * measure.budget_s + 20)

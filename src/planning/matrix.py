@@ -1,4 +1,4 @@
-"""The matrix of a sweep: every run with what is foretold of it, and their sums by GPU and by reason."""
+"""The matrix of a sweep: every run with what is predicted of it, and their sums by GPU and by reason."""
 
 import math
 from collections import Counter
@@ -16,7 +16,7 @@ from src.records.key import axes_of
 
 
 class Fate(StrEnum):
-    """What is foretold of a run."""
+    """What is predicted of a run."""
 
     RUN = "will run"
     OOM = "likely oom"  # sent all the same
@@ -48,7 +48,7 @@ HERE = Launch()
 
 @dataclass(frozen=True)
 class Promise:
-    """The speedup that is foretold of a run, or of one layer, from layers that were measured."""
+    """The speedup that is predicted of a run, or of one layer, from layers that were measured."""
 
     verdict: str  # or `unknown`
     speedup: float = math.nan
@@ -56,7 +56,7 @@ class Promise:
     high: float = math.nan
     sure: float = 0.0  # probability of the verdict
     reason: str = ""  # of `unknown`; else what to mind
-    baseline_ms: float = math.nan  # of an unquantized call, as far as it is foretold
+    baseline_ms: float = math.nan  # of an unquantized call, as far as it is predicted
 
     @property
     def at_most(self) -> float:

@@ -32,27 +32,27 @@ from src.workloads.dtype import DtypeRates, auto_dtype, scheme_takes
 ALL = "all"  # plan=all: every run in a row of its own
 
 
-Foretell = Callable[[Path, Footprints], Callable[[RootConf], Promise]]  # outputs folder -> run -> its speedup
+Predict = Callable[[Path, Footprints], Callable[[RootConf], Promise]]  # outputs folder -> run -> its speedup
 
 
-def show_plan(configs: Sequence[RootConf], launch: Launch = HERE, foretell: Foretell | None = None) -> None:
+def show_plan(configs: Sequence[RootConf], launch: Launch = HERE, predict: Predict | None = None) -> None:
     """Print what a launcher would do with these runs.
 
     Args:
         configs: validated, all of one sweep.
         launch: how they would be launched.
-        foretell: makes what foretells speedups.
+        predict: makes what predicts speedups.
     """
     with quiet_libraries():
-        matrix = plan_runs(configs, launch, foretell)
+        matrix = plan_runs(configs, launch, predict)
     print_matrix(matrix, every=any(cfg.plan == ALL for cfg in configs))
 
 
-def plan_runs(configs: Sequence[RootConf], launch: Launch = HERE, foretell: Foretell | None = None) -> Matrix:
-    """What is foretold of every run; nothing is built but outlines, nothing is written."""
+def plan_runs(configs: Sequence[RootConf], launch: Launch = HERE, predict: Predict | None = None) -> Matrix:
+    """What is predicted of every run; nothing is built but outlines, nothing is written."""
     outputs = Path(configs[0].outputs)
     planner = _Planner(launch, outputs)
-    promises = foretell(outputs, planner.footprints) if foretell else None
+    promises = predict(outputs, planner.footprints) if predict else None
     runs = [planner.planned(cfg) for cfg in configs]
     if promises:
         runs = [planner.promised(run, cfg, promises) for run, cfg in zip(runs, configs, strict=True)]
@@ -109,10 +109,10 @@ class _Planner:
         return PlannedRun(axes, group.name, Fate.RUN, estimate, memory=memory)
 
     def promised(self, run: PlannedRun, cfg: RootConf, promises: Callable[[RootConf], Promise]) -> PlannedRun:
-        """With its foretold speedup, if it would be measured and compares any, and the time of an arm far slower."""
+        """With its predicted speedup, if it would be measured and compares any, and the time of an arm far slower."""
         sent = run.fate in (Fate.RUN, Fate.OOM, Fate.TIMEOUT)
         treats = bool(cfg.quant.config or cfg.quant.candidates)
-        steps = bool(planned_steps(cfg))  # of a training nothing is foretold
+        steps = bool(planned_steps(cfg))  # of a training nothing is predicted
         if steps or not (sent and treats and cfg.task.compares and is_usual(cfg)):
             return run
         cfg = replace(cfg, dtype=run.axes["dtype"])
@@ -124,7 +124,7 @@ class _Planner:
             return run
         bound = "at most " if math.isnan(promise.speedup) else ""
         reason = (
-            f"foretold {bound}{promise.at_most:.2g} times as fast: its fewest calls take {duration(needs_s)}, and "
+            f"predicted {bound}{promise.at_most:.2g} times as fast: its fewest calls take {duration(needs_s)}, and "
             f"measure.timeout_s={cfg.measure.timeout_s:g} ends it before"
         )
         return replace(run, fate=Fate.TIMEOUT, reason=reason, remedy=SMALLER)

@@ -10,7 +10,7 @@ from src.planning.teaching import SURE, Lesson, Shape
 
 if TYPE_CHECKING:
     from src.planning.matrix import PlannedRun
-    from src.planning.planning import Foretell
+    from src.planning.planning import Predict
 
 UNKNOWN = "unknown"
 _DIMS = ("M", "K", "N")
@@ -18,7 +18,7 @@ _DIMS = ("M", "K", "N")
 
 @dataclass(frozen=True)
 class Prospect:
-    """One run: how long it would take, and what is foretold of it."""
+    """One run: how long it would take, and what is predicted of it."""
 
     seconds: float
     skipped: bool  # measured before, or there twice
@@ -48,19 +48,17 @@ class Prospect:
         return Lesson(self.seconds, self.sure, self.shape, self.scheme, self.place, group)
 
 
-def prospects(
-    configs: Sequence[RootConf], foretell: "Foretell", tell: Callable[[str], None]
-) -> list[Prospect]:
+def prospects(configs: Sequence[RootConf], predict: "Predict", tell: Callable[[str], None]) -> list[Prospect]:
     """Those of a sweep's runs, by all that is known by now; `tell` hears nothing."""
     from src.config.noise import quiet_libraries
     from src.planning.planning import plan_runs
 
     with quiet_libraries():
-        runs = plan_runs(configs, foretell=foretell).runs
+        runs = plan_runs(configs, predict=predict).runs
     found: list[Prospect] = []
     for cfg, run in zip(configs, runs, strict=True):
         each = _prospect(cfg, run)
-        if run.repeats is not None:  # what is foretold of the first holds for it too
+        if run.repeats is not None:  # what is predicted of the first holds for it too
             each = replace(found[run.repeats], skipped=True, copy_of=run.repeats, axes=each.axes)
         found.append(each)
     return found
@@ -69,7 +67,7 @@ def prospects(
 def _prospect(cfg: RootConf, run: "PlannedRun") -> Prospect:
     from src.planning.matrix import Fate, Promise
 
-    told = run.promise or Promise(UNKNOWN, reason="nothing foretells such a run")
+    told = run.promise or Promise(UNKNOWN, reason="nothing predicts such a run")
     if run.fate is Fate.UNSUPPORTED:  # as good as measured
         why = " → ".join(filter(None, [run.reason, run.remedy]))
         told = Promise(str(run.fate), sure=1.0, reason=why)

@@ -1,6 +1,6 @@
 """What a sweep with a budget measures next: what takes most doubt away, from itself and its neighbours, for its time.
 
-A run's doubt is how improbable its foretold verdict is; all of it where nothing is foretold. A run of one Linear
+A run's doubt is how improbable its predicted verdict is; all of it where nothing is predicted. A run of one Linear
 teaches others of its place (device, compile mode, dtype), the more the nearer their shapes are, and less across
 schemes. Any other run teaches itself alone.
 """
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-SURE = 0.95  # probability from which on a foretold verdict is known well enough
+SURE = 0.95  # probability from which on a predicted verdict is known well enough
 _MOST_SURE = 0.99  # that is told as a number
 _DOUBLINGS = (1.4, 1.0, 1.0)  # of M, K, N within which a shape teaches another
 _OTHER_SCHEME = 0.3  # of what it teaches its own
-_TOLD_BY = 2  # runs of a scheme, from which on what is not foretold lies too far from them
+_TOLD_BY = 2  # runs of a scheme, from which on what is not predicted lies too far from them
 
 Array = npt.NDArray[np.float64]
 Shape = tuple[int, int, int]  # M, K, N
 
 
 def sure_text(sure: float) -> str:
-    """``87%``; nothing foretold is certain, so beyond 99 % it is ``>99%``."""
+    """``87%``; nothing predicted is certain, so beyond 99 % it is ``>99%``."""
     return ">99%" if sure > _MOST_SURE else f"{sure:.0%}"
 
 
@@ -31,7 +31,7 @@ class Lesson:
     """A run that may be measured, or was."""
 
     seconds: float
-    sure: float = 0.0  # probability of its foretold verdict; 0: nothing is foretold
+    sure: float = 0.0  # probability of its predicted verdict; 0: nothing is predicted
     shape: Shape | None = None  # of one Linear
     scheme: str = ""
     place: str = ""  # what must be equal for it to teach others
@@ -50,7 +50,7 @@ def next_lessons(
     most_s: float,
     shared: int = 1,
 ) -> list[int]:
-    """Which runs to measure before anything is foretold anew, in this order.
+    """Which runs to measure before anything is predicted anew, in this order.
 
     Args:
         to_come: that were not measured.
@@ -85,7 +85,7 @@ def next_lessons(
 
 
 def _doubts(to_come: Sequence[Lesson], learned: Sequence[Lesson]) -> Array:
-    """How much is not known of each run; where nothing is foretold, measured neighbours take some of it away."""
+    """How much is not known of each run; where nothing is predicted, measured neighbours take some of it away."""
     doubts = np.array([1 - each.sure for each in to_come])
     if not learned:
         return doubts

@@ -101,21 +101,21 @@ def _runs(matrix: Matrix, most: int) -> Table:
         table.add_column(name, overflow="fold")
     for name, justify in (("runs", "right"), ("outcome", "left"), ("GiB", "right"), ("time", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    foretold = any(run.promise and run.promise.verdict != UNKNOWN for run in matrix.runs)
-    if foretold:
-        table.add_column("foretold")
+    predicted = any(run.promise and run.promise.verdict != UNKNOWN for run in matrix.runs)
+    if predicted:
+        table.add_column("predicted")
     cards = {group.name: group.card.memory_gib for group in matrix.groups}
     for values, runs in rows:
         tight = any(run.memory and run.memory.is_tight(cards[run.group]) for run in runs)
         table.add_row(
             *map(escape, values.values()), str(len(runs)), _fates(runs), _span(runs) + (" tight" if tight else ""),
-            _time(runs), *([_promises(runs)] if foretold else []),
+            _time(runs), *([_promises(runs)] if predicted else []),
         )  # fmt: skip
     return table
 
 
 def _time(runs: Sequence[PlannedRun]) -> str:
-    """Of all runs together; of runs that nothing foretells what they take at least, if that is a second or more."""
+    """Of all runs together; of runs that nothing predicts what they take at least, if that is a second or more."""
     seconds = sum(run.seconds for run in runs)
     if is_open(runs):
         return f"at least {duration(seconds)}" if seconds >= 1 else "unknown"

@@ -83,16 +83,16 @@ class Times:
     def slowed(
         self, estimate: Estimate, promise: Promise, cfg: RootConf, card: Card
     ) -> tuple[Estimate, float]:
-        """The estimate, with what a treated arm takes that is foretold to be slower; runs of its own like know that.
+        """The estimate, with what a treated arm takes that is predicted to be slower; runs of its own like know that.
 
         Args:
             estimate: of the run.
-            promise: what is foretold of it.
+            promise: what is predicted of it.
             cfg: the run, its dtype settled.
             card: what it would find.
 
         Returns:
-            It, and the seconds that a process takes at least by what is foretold; 0: nothing says.
+            It, and the seconds that a process takes at least by what is predicted; 0: nothing says.
         """
         if "quant" in LADDER.get(estimate.source, ()):
             return estimate, 0.0

@@ -56,7 +56,7 @@ class Took:
         """Whether the treated arm was compiled."""
         return self.treated.cold
 
-    def foretold(
+    def predicted(
         self, measure: MeasureConf, processes: int, cached: tuple[bool, bool], steps: int = 0
     ) -> dict[str, float]:
         """The parts of a run like it.

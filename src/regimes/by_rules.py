@@ -1,7 +1,7 @@
-"""quant=regime: a plan by what the rules foretell of each shape; no layer is timed.
+"""quant=regime: a plan by what the rules predict of each shape; no layer is timed.
 
 Of a candidate that would be taken one call is looked at, for whether it runs and how good its output is. What is
-applied is measured as any other treatment, and the record has what was foretold beside what came.
+applied is measured as any other treatment, and the record has what was predicted beside what came.
 """
 
 from collections import Counter
@@ -24,8 +24,8 @@ from src.records.record import Outcome
 from src.treatments.layers import LayerRow, capture_layers, why_not
 from src.workloads.workload import Workload
 
-FORETOLD, UNKNOWN = "foretold", "unknown"  # outcomes of trials that were not made
-_NO_GAIN = "no candidate is surely foretold to gain"
+PREDICTED, UNKNOWN = "predicted", "unknown"  # outcomes of trials that were not made
+_NO_GAIN = "no candidate is surely predicted to gain"
 _DETAIL = "regime"
 
 
@@ -59,7 +59,7 @@ class ByRules(Autoquant):
         return plan
 
     def note(self, plan: Plan, run: RunContext, model_ms: float) -> None:
-        """What was foretold beside what came; of a plan that was given nothing was."""
+        """What was predicted beside what came; of a plan that was given nothing was."""
         if self.told is None:
             return
         metrics = run.record.metrics
@@ -67,10 +67,10 @@ class ByRules(Autoquant):
         told = {
             name: each for name, each in asdict(self.told).items() if each == each
         }  # no nan: JSON has none
-        found = {"foretold": told, "came": {"verdict": str(run.record.verdict)} | came}
+        found = {"predicted": told, "came": {"verdict": str(run.record.verdict)} | came}
         run.record.details[_DETAIL] |= found
         if self.told.verdict != UNKNOWN:
-            metrics |= {f"regime/foretold_{name}": getattr(self.told, name) for name in _CAME}
+            metrics |= {f"regime/predicted_{name}": getattr(self.told, name) for name in _CAME}
         if not plan.schemes():
             (reason, shapes), *_ = Counter(choice.reason for choice in plan.choices).most_common()
             why = f"nothing was quantized; in {shapes} of {len(plan.choices)} shapes: {reason}"
@@ -85,7 +85,7 @@ class ByRules(Autoquant):
     def _by_rules(
         self, module: nn.Module, layers: list[LayerRow], x: torch.Tensor, told: ToldLayer, run: RunContext
     ) -> Choice:
-        """What a shape gets: of the candidates that are foretold to gain the best whose output will do."""
+        """What a shape gets: of the candidates that are predicted to gain the best whose output will do."""
         choice = unquantized(layers)
         choice.baseline_ms = told.baseline_ms
         trials = {name: _as_trial(name, promise) for name, promise in told.candidates.items()}
@@ -93,18 +93,18 @@ class ByRules(Autoquant):
         for name in told.gaining:
             trial = trials[name] = bench.look(self.candidates[name], trials[name])
             trial.below_floor = is_below_floor(trial, self.conf)
-            if trial.outcome == FORETOLD and not trial.below_floor:
-                choice.scheme, choice.reason = name, f"foretold {_span(trial)} in its shape"
+            if trial.outcome == PREDICTED and not trial.below_floor:
+                choice.scheme, choice.reason = name, f"predicted {_span(trial)} in its shape"
                 break
             if trial.below_floor:
                 floor = f"quant.min_sqnr_db={self.conf.min_sqnr_db}"
-                trial.reason = f"foretold faster, but {trial.sqnr_db:.1f} dB is below {floor}"
+                trial.reason = f"predicted faster, but {trial.sqnr_db:.1f} dB is below {floor}"
         choice.trials = [*trials.values()]
         choice.reason = choice.reason or _why_none(choice.trials)
         return choice
 
     def _worth(self, plan: Plan, rules: Rules, rows: list[LayerRow]) -> Plan:
-        """Without the shapes that are foretold to save too little of the model's time; the whole is foretold."""
+        """Without the shapes that are predicted to save too little of the model's time; the whole is predicted."""
         self.told, model_ms = rules.whole(_treated(plan, rows))
         worth = plan.worth(model_ms, self.conf.min_share) if model_ms > 0 else plan
         if worth.schemes() != plan.schemes():
@@ -138,7 +138,7 @@ def _treated(plan: Plan, rows: list[LayerRow]) -> Treated:
 def _as_trial(name: str, told: Promise) -> Trial:
     if told.verdict == UNKNOWN:
         return Trial(name, UNKNOWN, told.reason)
-    return Trial(name, FORETOLD, told.reason, told.speedup, told.low, told.high)
+    return Trial(name, PREDICTED, told.reason, told.speedup, told.low, told.high)
 
 
 def _why_none(trials: list[Trial]) -> str:

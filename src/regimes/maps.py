@@ -1,4 +1,4 @@
-"""Regime maps: of each scheme on each device what was measured and foretold over M and K x N, and models' layers."""
+"""Regime maps: of each scheme on each device what was measured and predicted over M and K x N, and models' layers."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -21,12 +21,14 @@ from src.forecasts.models.layers import ModelLayer
 from src.statistics.speedup import Verdict
 
 _CONTROL = "none"
-_STEPS = (20, 14)  # of the foretold ground: along K x N, along M
-_FARTHEST = 2.0  # times M, K and N of the cells, as far as ground is foretold: a forecast from afar is no map
+_STEPS = (20, 14)  # of the predicted ground: along K x N, along M
+_FARTHEST = (
+    2.0  # times M, K and N of the cells, as far as ground is predicted: a forecast from afar is no map
+)
 _AIR = 1.35  # beyond what is drawn along K x N, times
 _TALL = 1.8  # the same along M
-_MANY = 2000  # cells; of fewer the ground is foretold each time
-_SIDE = 16  # sides of foretold layers are its multiples
+_MANY = 2000  # cells; of fewer the ground is predicted each time
+_SIDE = 16  # sides of predicted layers are its multiples
 _COLUMNS = ["device", "compile", "dtype", "quant", "M", "K", "N", "status", "speedup", "low", "high"]
 _COLUMNS += ["source", "reason"]
 Span = tuple[float, float]
@@ -34,7 +36,7 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class Ground:
-    """A piece of the map with one foretold verdict: of square layers, K x N from x0 to x1, M from y0 to y1."""
+    """A piece of the map with one predicted verdict: of square layers, K x N from x0 to x1, M from y0 to y1."""
 
     x0: float
     x1: float
@@ -60,7 +62,7 @@ class RegimeMap:
         return sha256(told.encode()).hexdigest()
 
     def ground(self, forecaster: Forecaster) -> list[Ground]:
-        """What is foretold of square layers around the cells; nothing where it is unknown."""
+        """What is predicted of square layers around the cells; nothing where it is unknown."""
         x, y = self._sides()
         xs, ys = np.geomspace(*x, _STEPS[0] + 1), np.geomspace(*y, _STEPS[1] + 1)
         shapes = [
@@ -87,7 +89,7 @@ def grounds(
 
     Args:
         maps: of any places.
-        knowledge: what foretells; None: there is no ground.
+        knowledge: what predicts; None: there is no ground.
         folder: of everything that is kept; None: nothing is.
     """
     if knowledge is None:

@@ -26,7 +26,7 @@ PREDICTIONS_NAME, LAYERS_NAME = "predictions.csv", "predicted_layers.csv"
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be foretold; by default nothing."""
+    """What is to be predicted; by default nothing."""
 
     predict: str | None = None  # a CSV file of shapes, or MODEL
     device: str | None = None  # of rows of `predict` that name none
@@ -34,7 +34,7 @@ class Question:
     aliases: Mapping[str, str] = field(default_factory=dict)  # other names of schemes -> this program's
 
 
-def foretell(found: Regimes, runs: pd.DataFrame, question: Question) -> Regimes:
+def predict(found: Regimes, runs: pd.DataFrame, question: Question) -> Regimes:
     """What was found, with the answers to a question.
 
     Args:
@@ -66,7 +66,7 @@ def _with_predictions(found: Regimes, question: Question, file: str) -> Regimes:
     place = usual_place(cells if len(cells) and not question.device else knowledge.cells, question.device)
     queries, wrong = read_queries(Path(file), knowledge.cells, field_names() | dict(question.aliases), place)
     return replace(
-        found, predictions=_foretold(knowledge, found.rules, queries), refused=[*found.refused, *wrong]
+        found, predictions=_predicted(knowledge, found.rules, queries), refused=[*found.refused, *wrong]
     )
 
 
@@ -77,25 +77,25 @@ def _models(
         return []
     from src.forecasts.models.asked import ModelForecaster  # torch and the models' libraries
 
-    foretell = ModelForecaster(knowledge, runs)
-    return [foretell(cfg, words) for cfg, words in asked]
+    predict = ModelForecaster(knowledge, runs)
+    return [predict(cfg, words) for cfg, words in asked]
 
 
 def _nothing_measured(predict: str, knowledge: Knowledge) -> str:
     measured, names = command("run", "sweeps=linear_shapes"), ", ".join(knowledge.beyond["device"].unique())
     return (
         f"predict={predict}: no single layer was measured; {measured} does, import=FILE.csv takes what others "
-        f"measured, device=NAME foretells for one whose cells came with this program ({names})"
+        f"measured, device=NAME predicts for one whose cells came with this program ({names})"
     )
 
 
-def _foretold(knowledge: Knowledge, known: list[Rule], queries: list[Query]) -> pd.DataFrame:
-    """Each query by what foretells its device; of a device that is not here the reason says so."""
+def _predicted(knowledge: Knowledge, known: list[Rule], queries: list[Query]) -> pd.DataFrame:
+    """Each query by what predicts its device; of a device that is not here the reason says so."""
     here = [query for query in queries if knowledge.of(query.device) is not knowledge.everywhere]
     away = [query for query in queries if knowledge.of(query.device) is knowledge.everywhere]
-    parts = [foretold(knowledge.here, known, here)] if here else []
+    parts = [predicted(knowledge.here, known, here)] if here else []
     if away:
-        rows = foretold(knowledge.everywhere, known_rules(knowledge.everywhere), away)
+        rows = predicted(knowledge.everywhere, known_rules(knowledge.everywhere), away)
         notes = rows["device"].map(knowledge.note)
         rows["reason"] = [("; ".join(filter(None, each))) for each in zip(rows["reason"], notes, strict=True)]
         parts.append(rows)
@@ -107,7 +107,7 @@ def _foretold(knowledge: Knowledge, known: list[Rule], queries: list[Query]) -> 
     )
 
 
-def foretold(forecaster: Forecaster, known: list[Rule], queries: list[Query]) -> pd.DataFrame:
+def predicted(forecaster: Forecaster, known: list[Rule], queries: list[Query]) -> pd.DataFrame:
     """The forecast of each query, with the rule that fired and its cells."""
     found = forecaster(queries)
     matched = [_rule(forecaster, known, query) for query in queries]

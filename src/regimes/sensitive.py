@@ -1,7 +1,7 @@
 """layers=sensitive: of a scheme's layers those are left alone that cost the most quality per millisecond gained.
 
 Kinds of layers are quantized one at a time, in copies that are put in place of the layers for one call. What a kind
-gains is foretold by the rules, as for quant=regime; shapes of which they know nothing are timed, as autoquant does.
+gains is predicted by the rules, as for quant=regime; shapes of which they know nothing are timed, as autoquant does.
 """
 
 import copy
@@ -161,11 +161,11 @@ class Sensitive:
 
     def _note(self, settled: Settled, run: RunContext) -> None:
         """What was found, in a file, and the short of it in the record."""
-        foretold_db, left = in_db(settled.foretold_noise), [kind.name for kind in settled.left]
+        predicted_db, left = in_db(settled.predicted_noise), [kind.name for kind in settled.left]
         found: dict[str, Any] = {
             "min_sqnr_db": self.min_sqnr_db,
-            "foretold_sqnr_db": foretold_db,
-            "foretold_saved_ms": round(sum(kind.gain_ms for kind in settled.quantized), 6),
+            "predicted_sqnr_db": predicted_db,
+            "predicted_saved_ms": round(sum(kind.gain_ms for kind in settled.quantized), 6),
             "left": left,
         }
         kinds = [kind.as_dict() for kind in settled.order]
@@ -173,12 +173,12 @@ class Sensitive:
         told_left = {kind.name: _cost(kind) for kind in settled.left}
         run.record.details["sensitive"] = found | {"left": told_left, "kinds": len(kinds)}
         run.record.metrics["sensitive/kinds_left"] = float(len(left))
-        if foretold_db is not None and settled.quantized:
-            run.record.metrics["sensitive/foretold_sqnr_db"] = foretold_db
+        if predicted_db is not None and settled.quantized:
+            run.record.metrics["sensitive/predicted_sqnr_db"] = predicted_db
 
 
 def told(scheme: str, shapes: Iterable[Shape], run: RunContext) -> dict[Shape, float]:
-    """ms that a call of a layer of each shape is foretold to gain; of what the rules do not know nothing."""
+    """ms that a call of a layer of each shape is predicted to gain; of what the rules do not know nothing."""
     with Rules(run.cfg, run.record.device) as rules:
         said = rules.layers({shape: [scheme] for shape in shapes})
     promises = {shape: (layer.baseline_ms, layer.candidates[scheme]) for shape, layer in said.shapes.items()}

@@ -50,7 +50,7 @@ class Settled:
     quantized: list[Kind]  # empty: the target cannot be met
 
     @property
-    def foretold_noise(self) -> float:
+    def predicted_noise(self) -> float:
         """Of the output, with what stays quantized."""
         return together(self.quantized)
 
@@ -64,7 +64,7 @@ def together(kinds: Sequence[Kind]) -> float:
 
 
 def settle(kinds: Iterable[Kind], min_sqnr_db: float) -> Settled:
-    """Leave kinds alone by noise per millisecond until the target is foretold.
+    """Leave kinds alone by noise per millisecond until the target is predicted.
 
     A kind that is noisy, and gains so much that it comes late, can make all before it go in vain: what then fits
     beside the others, and gains, is taken back, the cheapest first.
@@ -85,7 +85,7 @@ def settle(kinds: Iterable[Kind], min_sqnr_db: float) -> Settled:
 
 
 def curve(order: Sequence[Kind]) -> list[dict[str, Any]]:
-    """From all quantized to the last one: which kind is left next, and the SQNR and the time saved foretold then."""
+    """From all quantized to the last one: which kind is left next, and the SQNR and the time saved predicted then."""
     points = []
     for n in range(len(order)):
         rest = order[n:]

@@ -1,4 +1,4 @@
-"""Steps of training foretold by costs of the same form as for inference: whether that holds, and where they will pay.
+"""Steps of training predicted by costs of the same form as for inference: whether that holds, where they will pay.
 
 A step of one Linear is three matmuls over the same M, K and N: what is read, written and multiplied grows as in one,
 only with constants of its own. So the same form is fitted to whole steps.
@@ -33,7 +33,7 @@ class Pays:
 
 
 @dataclass(frozen=True)
-class Foretold:
+class Predicted:
     """What is known of steps that were not measured."""
 
     shapes: int  # the most of a recipe in one place
@@ -41,7 +41,7 @@ class Foretold:
     pays: list[Pays] = field(default_factory=list)
 
 
-def foretold_steps(runs: pd.DataFrame, margin: float) -> Foretold | None:
+def predicted_steps(runs: pd.DataFrame, margin: float) -> Predicted | None:
     """The test of the forecasts, and these; None where no step of a Linear was compared.
 
     Args:
@@ -55,10 +55,10 @@ def foretold_steps(runs: pd.DataFrame, margin: float) -> Foretold | None:
     counts = cells.groupby([*PLACE, "quant"])["M"].transform("size")
     enough = evenly(cells[counts >= FEWEST].reset_index(drop=True), _MOST_CELLS)
     if enough.empty:
-        return Foretold(int(counts.max()))
+        return Predicted(int(counts.max()))
     tested = trials(enough, margin, _FOLDS, _LEFT_OUT)
     kept = [each for each in tested if each.way in (FITTED, _RIVAL)]
-    return Foretold(int(counts.max()), kept, [*_pays(enough, Forecaster(enough, margin))])
+    return Predicted(int(counts.max()), kept, [*_pays(enough, Forecaster(enough, margin))])
 
 
 def _pays(cells: pd.DataFrame, forecaster: Forecaster) -> Iterator[Pays]:
@@ -71,7 +71,7 @@ def _pays(cells: pd.DataFrame, forecaster: Forecaster) -> Iterator[Pays]:
 
 
 def _from(verdicts: list[str]) -> str:
-    """From which M on all that is foretold helps."""
+    """From which M on all that is predicted helps."""
     known = [(m, verdict) for m, verdict in zip(_ROWS, verdicts, strict=True) if verdict != UNKNOWN]
     if not known:
         return UNKNOWN

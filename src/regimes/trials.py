@@ -1,4 +1,4 @@
-"""Whether forecasts hold where nothing was measured: cells left out, foretold, and compared; rivals beside them."""
+"""Whether forecasts hold where nothing was measured: cells left out, predicted, and compared; rivals beside them."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -66,7 +66,7 @@ LEFT_OUT: dict[str, Leaving] = {
 
 @dataclass(frozen=True)
 class Trial:
-    """How one way of foretelling did when a kind of thing was left out; shares are of cells."""
+    """How one way of predicting did when a kind of thing was left out; shares are of cells."""
 
     left_out: str
     way: str
@@ -75,8 +75,8 @@ class Trial:
     right: float  # of these, with the right verdict
     wrong: float  # of these, with a wrong one; the rest were left open or unknown
     unknown: float  # of all cells
-    error: float  # median of |foretold / measured - 1|; nan where a way has no speedups
-    within: float  # of cells with a speedup, those foretold within 25 %
+    error: float  # median of |predicted / measured - 1|; nan where a way has no speedups
+    within: float  # of cells with a speedup, those predicted within 25 %
     covered: float  # of them, those whose interval holds the measured speedup; nan without intervals
     things: int = 0  # that were left out
     folds: int = 0  # in so many parts
@@ -85,7 +85,7 @@ class Trial:
 def trials(
     cells: pd.DataFrame, margin: float, most_folds: int | None = None, left_out: Sequence[str] = (*LEFT_OUT,)
 ) -> list[Trial]:
-    """Every way of leaving out x every way of foretelling.
+    """Every way of leaving out x every way of predicting.
 
     Args:
         cells: of any devices; the others' cells of what is left out are left out, too.
@@ -117,9 +117,9 @@ def _of(name: str, cells: pd.DataFrame, parts: Parts, margin: float) -> list[Tri
         fitted.append(Forecaster(train, margin)([Query(*row) for row in _asked(test)]))
         for way, rival in RIVALS.items():
             rivals[way].append(_among_alike(rival, train, test, margin))
-    truth, foretold = pd.concat(tested), pd.concat(fitted)
-    own = Said(foretold["verdict"].to_numpy(dtype=str), foretold["speedup"].to_numpy())
-    span = foretold[["low", "high"]].to_numpy()
+    truth, predicted = pd.concat(tested), pd.concat(fitted)
+    own = Said(predicted["verdict"].to_numpy(dtype=str), predicted["speedup"].to_numpy())
+    span = predicted[["low", "high"]].to_numpy()
     others = [_trial(name, way, truth, _together(said)) for way, said in rivals.items()]
     return [_trial(name, FITTED, truth, own, span), *others]
 

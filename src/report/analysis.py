@@ -34,7 +34,7 @@ from src.config.noise import quiet_libraries
 from src.config.paths import command
 from src.config.schema.root import MODEL, AnalyzeConf
 from src.forecasts.evidence.imports import read_imports
-from src.regimes.predictions import Question, foretell, write_predictions
+from src.regimes.predictions import Question, predict, write_predictions
 from src.regimes.regimes import Regimes, regimes
 from src.report import terminal
 from src.report.logged import log
@@ -155,7 +155,7 @@ def _no_runs(conf: AnalyzeConf) -> str:
     """What a fresh clone is told that asks for a forecast: nothing is wrong, and what the forecast rests on."""
     came = "cells that came with this program" if conf.predict == MODEL or conf.device else ""
     rests = "what was imported" if conf.imports else came
-    return "note: no runs here yet" + (f"; foretold from {rests}" if rests else "")
+    return "note: no runs here yet" + (f"; predicted from {rests}" if rests else "")
 
 
 def _without_runs(conf: AnalyzeConf, why: str, console: Console, apart: Apart | None = None) -> int:
@@ -203,7 +203,7 @@ def _regimes(conf: AnalyzeConf, runs: pd.DataFrame, tracker: Tracker | None = No
     with quiet_libraries():
         imported = read_imports(conf.imports, aliases)
         found = regimes(runs, imported, conf.margin, tables, kept_folder(outputs))
-        return foretell(found, runs, Question(conf.predict, conf.device, asked, aliases))
+        return predict(found, runs, Question(conf.predict, conf.device, asked, aliases))
 
 
 def _only_sweep(frame: pd.DataFrame, conf: AnalyzeConf, *, also: bool = False) -> pd.DataFrame:

@@ -20,10 +20,8 @@ _ROUGH = (
 _DOUBT = 0.05  # probability of another verdict between two alike, from which one looks
 _LOOKED = 8  # parts of the range: between values nearer than one of them nobody looks
 _NEAREST = 4  # nor between values nearer than so many steps
-_SURE = (
-    0.85  # probability by a forecast at which the two values around a crossing that it foretells are taken
-)
-_MOST_FORETOLD = 3  # crossings of a forecast that are followed
+_SURE = 0.85  # probability by a forecast at which the two values around a crossing that it predicts are taken
+_MOST_PREDICTED = 3  # crossings of a forecast that are followed
 _SIGNS = {Verdict.HELPS: 1, Verdict.HURTS: -1}
 _END, _BRACKET, _EDGE = 4.0, 2.0, 1.0  # urgency, before what only might be
 _TRUST = 0.5  # of the bridge's standard deviation: a forecast narrows it to no less
@@ -130,13 +128,13 @@ class AxisSearch:
 
     def _first(self) -> Iterator[Want]:
         ends = {0, len(self.values) - 1}
-        for index in sorted(ends | set(self._foretold())):
+        for index in sorted(ends | set(self._predicted())):
             yield Want(index, _END if index in ends else _BRACKET, 1)
 
-    def _foretold(self) -> Iterator[int]:
+    def _predicted(self) -> Iterator[int]:
         """Around each crossing that the forecast has: the nearest values at which it is sure, on both sides."""
         signs = [0 if guess is None else 1 if guess.log > 0 else -1 for guess in self.guesses]
-        turns = [i for i in range(len(signs) - 1) if signs[i] * signs[i + 1] < 0][:_MOST_FORETOLD]
+        turns = [i for i in range(len(signs) - 1) if signs[i] * signs[i + 1] < 0][:_MOST_PREDICTED]
         for turn in turns:
             for way, start in ((-1, turn), (1, turn + 1)):
                 index = start

@@ -1,4 +1,4 @@
-"""What the rules foretell along an axis, from the records on this disk and from what others measured."""
+"""What the rules predict along an axis, from the records on this disk and from what others measured."""
 
 import math
 import re

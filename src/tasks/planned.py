@@ -69,7 +69,7 @@ class Planned(Treatment):
         return True
 
     def note(self) -> None:
-        """Keep the plan, with what was foretold of it, and why it was given up, if it was."""
+        """Keep the plan, with what was predicted of it, and why it was given up, if it was."""
         plan, run = self.plan, self.run
         assert plan is not None
         write_json(run.folder / "plan.json", plan.as_dict())
@@ -160,7 +160,7 @@ def _note_fall_back(plan: Plan, run: RunContext) -> None:
     )
     record.details["fell_back"] = (
         f"{best.what}, for {layers} layers, did not win as a whole ({speedup:.3f}x, {low:.3f}-{high:.3f}; "
-        f"foretold {best.foretold:.3f}x): nothing was quantized"
+        f"predicted {best.predicted:.3f}x): nothing was quantized"
     )
     record.reason = "; ".join(filter(None, [record.details["fell_back"], record.reason]))
 

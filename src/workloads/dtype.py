@@ -48,7 +48,7 @@ def scheme_dtypes(quant: QuantConf, kind: str) -> list[str]:
     return [] if quant.candidates else quant.on(kind).requires.dtypes
 
 
-def foretold(cfg: RootConf) -> RootConf:
+def predicted(cfg: RootConf) -> RootConf:
     """With dtype=auto resolved where the GPU's entry alone decides it; else as it is, for the run to find out."""
     if cfg.dtype != AUTO or not knows_bfloat16(cfg.gpu.compute_capability):
         return cfg

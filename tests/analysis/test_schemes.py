@@ -154,7 +154,7 @@ def test_what_is_stored_is_what_an_entry_says(entries, kept):
         assert bits - 0.02 <= run["bits"] <= bits + 0.15, (run["quant"], run["bits"])
 
 
-def test_the_listing_foretold_every_outcome(entries, records):
+def test_the_listing_predicted_every_outcome(entries, records):
     assert len(records) >= 116
     for record in records:
         conf = entries[record.axes["quant"]]

@@ -1,4 +1,4 @@
-"""Runs of layers=sensitive in the report: the foretold curve, and what was measured beside it."""
+"""Runs of layers=sensitive in the report: the predicted curve, and what was measured beside it."""
 
 import json
 
@@ -15,8 +15,8 @@ from tests.analysis.synthetic import made
 TARGET = "quant.layers.sensitive.min_sqnr_db"
 FOUND = {
     "min_sqnr_db": 20.0,
-    "foretold_sqnr_db": 21.5,
-    "foretold_saved_ms": 2.0,
+    "predicted_sqnr_db": 21.5,
+    "predicted_saved_ms": 2.0,
     "left": ["proj_out"],
     "curve": [
         {"left": "", "sqnr_db": 14.0, "saved_ms": 2.5},

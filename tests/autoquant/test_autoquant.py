@@ -412,13 +412,13 @@ def test_a_candidate_for_inputs_of_other_dimensions_does_not_get_the_layer(
 
 
 @pytest.mark.parametrize(
-    ("changes", "foretells"),
+    ("changes", "predicts"),
     [({}, True), ({"device": "NVIDIA H100"}, False), ({"compile": "default"}, False), ({"M": 32}, False)],
     ids=lambda changes: str(changes),
 )
 @torch.no_grad()
-def test_what_a_plan_gained_elsewhere_is_not_foretold_here(
-    compose, cpu, run_context, tmp_path, changes, foretells
+def test_what_a_plan_gained_elsewhere_is_not_predicted_here(
+    compose, cpu, run_context, tmp_path, changes, predicts
 ):
     path = plan_file(tmp_path, **({"device": cpu.name} | changes))
     cfg = compose(*SMALL_LINEAR, *candidates("int8wo"), f"quant.plan={path}")
@@ -428,7 +428,7 @@ def test_what_a_plan_gained_elsewhere_is_not_foretold_here(
     scheme.check(cpu, cfg.dtype)
     scheme.search(workload, rows, run)
     scheme.note(scheme.plan, run, 10.0)
-    assert ("autoquant/foretold_speedup" in run.record.metrics) == foretells
+    assert ("autoquant/predicted_speedup" in run.record.metrics) == predicts
 
 
 def test_a_plan_whose_schemes_need_another_device(search, tmp_path):
@@ -523,9 +523,9 @@ def test_a_plan_that_wins_is_kept(timed, whole, compose, execute_run, tmp_path):
     assert [row["scheme"] for row in read(tmp_path, "layers.json")] == ["int8wo"]
     # 1 ms of a call is the layer's, of which 0.2 ms are saved; the model takes 10 in the look, 1 in the record.
     (look,) = record.details["autoquant"]["wholes"]
-    assert look["foretold"] == pytest.approx(10 / 9.8, rel=1e-3)
+    assert look["predicted"] == pytest.approx(10 / 9.8, rel=1e-3)
     assert (look["what"], look["layers"], look["verdict"]) == ("the plan", {"int8wo": 1}, "helps")
-    assert record.metrics["autoquant/foretold_speedup"] == pytest.approx(1.25, rel=1e-2)
+    assert record.metrics["autoquant/predicted_speedup"] == pytest.approx(1.25, rel=1e-2)
     assert read_plan(tmp_path / "run" / "plan.json").wholes[0].speedup == look["speedup"]
     assert read(tmp_path, "rounds_whole_1.json")["treated_ms"] == synthetic_rounds(1.3).treated_ms
 
@@ -543,9 +543,9 @@ def test_a_plan_that_clearly_does_not_win_as_a_whole_is_not_applied(
     assert record.metrics["memory/model_gib"] == record.metrics["memory/baseline_model_gib"]
     assert "quality/sqnr_db" not in record.metrics
     assert record.reason.startswith("the plan, for 1 layers, did not win as a whole")
-    assert record.reason.endswith("foretold 1.034x): nothing was quantized")
+    assert record.reason.endswith("predicted 1.034x): nothing was quantized")
     assert record.details["fell_back"] in record.reason
-    assert record.metrics["autoquant/foretold_speedup"] == 1.0
+    assert record.metrics["autoquant/predicted_speedup"] == 1.0
     (row,) = read(tmp_path, "layers.json")
     assert row["scheme"] == ""
     assert row["reason"] == "chosen by its trial, but as a whole the plan did not win"
@@ -591,7 +591,7 @@ def test_a_given_plan_is_measured_as_it_is(timed, whole, compose, execute_run, t
     left = whole(0.9)
     record = execute_run(compose(*SMALL_LINEAR, *candidates("int8wo"), f"quant.plan={plan}"))
     assert (record.verdict, record.metrics["quantize/layers"], left) == ("hurts", 1, [])
-    assert record.metrics["autoquant/foretold_speedup"] == pytest.approx(1.5, rel=1e-2)
+    assert record.metrics["autoquant/predicted_speedup"] == pytest.approx(1.5, rel=1e-2)
 
 
 def test_the_best_uniform_scheme_is_applied_where_it_beats_the_plan(

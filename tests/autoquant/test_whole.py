@@ -50,12 +50,12 @@ def search(model, budget_s=1000.0, step_s=1.0):
 
 
 def test_what_the_trials_promise_is_a_share_of_the_models_time():
-    assert plan(shape("1", 5), shape("2", 2)).foretold_speedup(MODEL_MS) == pytest.approx(100 / 93)
-    assert plan(shape("1", 5), shape("2", 2, "none")).foretold_speedup(MODEL_MS) == pytest.approx(100 / 95)
+    assert plan(shape("1", 5), shape("2", 2)).predicted_speedup(MODEL_MS) == pytest.approx(100 / 93)
+    assert plan(shape("1", 5), shape("2", 2, "none")).predicted_speedup(MODEL_MS) == pytest.approx(100 / 95)
     twice = shape("1", 5)
     twice.calls = 2
-    assert plan(twice).foretold_speedup(MODEL_MS) == pytest.approx(100 / 90)
-    assert plan(twice).foretold_speedup(5.0) == 100  # more than there is: nonsense, but finite
+    assert plan(twice).predicted_speedup(MODEL_MS) == pytest.approx(100 / 90)
+    assert plan(twice).predicted_speedup(5.0) == 100  # more than there is: nonsense, but finite
 
 
 def test_a_shape_that_saves_next_to_nothing_is_left_alone():
@@ -71,7 +71,7 @@ def test_the_best_uniform_scheme_by_the_trials():
     mixed = plan(shape("1", 4, "a", b=3), shape("2", 3, "b", a=-1))
     uniform = mixed.best_uniform()
     assert uniform.schemes() == {"1": "b", "2": "b"}
-    assert uniform.foretold_speedup(MODEL_MS) == pytest.approx(100 / 94)
+    assert uniform.predicted_speedup(MODEL_MS) == pytest.approx(100 / 94)
 
 
 def test_a_uniform_scheme_leaves_alone_where_it_cannot_run_or_not_well_enough():
@@ -88,7 +88,7 @@ def test_a_plan_that_keeps_its_promise_is_kept_after_one_look():
     assert model.asked == [{"1": "a", "2": "a"}]
     assert settled.choices == whole.choices
     (look,) = settled.wholes
-    assert (look.foretold, look.speedup) == (pytest.approx(100 / 92), pytest.approx(100 / 92))
+    assert (look.predicted, look.speedup) == (pytest.approx(100 / 92), pytest.approx(100 / 92))
 
 
 def test_the_uniform_scheme_wins_where_the_whole_says_so():

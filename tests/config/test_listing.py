@@ -108,7 +108,7 @@ def test_what_a_scheme_asks_of_its_layers_is_listed(printed: str) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the card may be here")
-def test_a_card_that_is_not_here_is_foretold_from_its_data_and_a_scheme_of_ones_own_is_listed(
+def test_a_card_that_is_not_here_is_predicted_from_its_data_and_a_scheme_of_ones_own_is_listed(
     call: Call, tmp_path: Path
 ) -> None:
     (tmp_path / "quant").mkdir()
@@ -117,7 +117,7 @@ def test_a_card_that_is_not_here_is_foretold_from_its_data_and_a_scheme_of_ones_
     )
     result = call("-cd", str(tmp_path), "--list", "gpu=h100")
     assert (result.status, result.err) == (0, "")
-    first = "NVIDIA H100, bfloat16 (dtype=auto); foretold from conf/gpu/h100.yaml: this machine does not"
+    first = "NVIDIA H100, bfloat16 (dtype=auto); predicted from conf/gpu/h100.yaml: this machine does not"
     assert " ".join(result.out.split()).startswith(first)
     found = groups(result.out)
     assert "float8dq" in names(found[HERE])

@@ -1,4 +1,4 @@
-"""What is foretold of every scheme on devices that this machine does not have."""
+"""What is predicted of every scheme on devices that this machine does not have."""
 
 import pytest
 
@@ -12,7 +12,7 @@ DEVICES = [
     *(Device("cuda", f"sm{cc * 10:.0f}", 80.0, compute_capability=cc) for cc in (7.5, 8.0, 8.9, 9.0, 10.0)),
 ]
 # o: ok, e: emulated on demand, -: unsupported; on a CPU, then sm75, sm80, sm89, sm90, sm100
-FORETOLD = {
+PREDICTED = {
     "none": "oooooo",
     "autoquant": "oooooo",
     "regime": "oooooo",
@@ -62,11 +62,11 @@ def test_a_package_inside_one_that_is_absent_is_absent():
     assert found == ["the package no_such_package.inner", "the package torch.no_such"]
 
 
-@pytest.mark.parametrize("quant", FORETOLD)
-def test_what_is_foretold(entries, packages, quant):
+@pytest.mark.parametrize("quant", PREDICTED)
+def test_what_is_predicted(entries, packages, quant):
     packages("mslk")
     found = [capability(entries[quant], device, "bfloat16") for device in DEVICES]
-    assert "".join(LETTERS[each.status] for each in found) == FORETOLD[quant]
+    assert "".join(LETTERS[each.status] for each in found) == PREDICTED[quant]
     for each in found:
         assert (each.status is Status.OK) == (each.reason == "")
         assert each.status is Status.OK or each.remedy

@@ -61,16 +61,16 @@ def cells() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def foretell(cells) -> ModelForecaster:
+def predict(cells) -> ModelForecaster:
     return ModelForecaster(Knowledge(cells, 0.02, known=cells.iloc[:0]), NO_RUNS)
 
 
-def asked(foretell, *words):
-    return [foretell(cfg, job) for cfg, job in run_configs([*WORDS, *words])]
+def asked(predict, *words):
+    return [predict(cfg, job) for cfg, job in run_configs([*WORDS, *words])]
 
 
-def test_a_model_is_the_sum_of_its_layers(foretell):
-    (found,) = asked(foretell, "quant=float8wo")
+def test_a_model_is_the_sum_of_its_layers(predict):
+    (found,) = asked(predict, "quant=float8wo")
     whole = found.whole
     assert found.place.device == DEVICE
     assert sum(each.calls for each in whole.layers) > 20
@@ -81,8 +81,8 @@ def test_a_model_is_the_sum_of_its_layers(foretell):
     assert "TFLOP/s" in whole.rest.source
 
 
-def test_its_layers_are_listed_for_the_map_once(foretell):
-    found = asked(foretell, "quant=float8wo,float8dq")
+def test_its_layers_are_listed_for_the_map_once(predict):
+    found = asked(predict, "quant=float8wo,float8dq")
     layers = [*asked_layers(found)]
     assert sum(each.calls for each in layers) == sum(each.calls for each in found[0].whole.layers)
     assert sum(each.share for each in layers) == pytest.approx(found[0].whole.share)
@@ -90,22 +90,22 @@ def test_its_layers_are_listed_for_the_map_once(foretell):
     assert any(".*." in each.names for each in layers)
 
 
-def test_layer_rules_apply(foretell):
-    every, some = asked(foretell, "quant=float8wo", "layers=all,field_default")
+def test_layer_rules_apply(predict):
+    every, some = asked(predict, "quant=float8wo", "layers=all,field_default")
     left = [each.left for each in some.whole.layers if not each.quant]
     assert every.whole.share > some.whole.share
     assert any("quant.layers.exclude: embed" in why for why in left)
     assert any("quant.layers.min_side" in why for why in left)
 
 
-def test_autoquant_takes_what_is_foretold_to_help(foretell):
-    (found,) = asked(foretell, "quant=autoquant", "layers=all")
+def test_autoquant_takes_what_is_predicted_to_help(predict):
+    (found,) = asked(predict, "quant=autoquant", "layers=all")
     assert {each.quant for each in found.whole.layers} <= {"", "float8dq"}
     assert found.whole.speedup >= 1
 
 
-def test_a_scheme_without_cells_withholds_the_answer(foretell):
-    (found,) = asked(foretell, "quant=int8dq")
+def test_a_scheme_without_cells_withholds_the_answer(predict):
+    (found,) = asked(predict, "quant=int8dq")
     assert found.forecast.verdict == "unknown"
     assert math.isnan(found.forecast.speedup)
     assert "no cell of int8dq was measured" in found.forecast.reason
@@ -115,13 +115,13 @@ def test_layers_far_from_all_cells_withhold_it_too():
     cells = made_cells()
     (found,) = asked(ModelForecaster(Knowledge(cells, 0.02, known=cells.iloc[:0]), NO_RUNS), "quant=float8dq")
     assert found.forecast.verdict == "unknown"
-    assert "of the time is in layers that nothing foretells" in found.forecast.reason
+    assert "of the time is in layers that nothing predicts" in found.forecast.reason
     assert "is more than 3 times beyond" in found.forecast.reason
     assert any("count as unquantized" in note for note in found.whole.notes)
 
 
-def test_options_of_a_scheme_are_other_kernels(foretell):
-    (found,) = asked(foretell, "quant=int4wo", "quant.group_size=64")
+def test_options_of_a_scheme_are_other_kernels(predict):
+    (found,) = asked(predict, "quant=int4wo", "quant.group_size=64")
     assert found.quant == "int4wo (group_size=64)"
 
 
@@ -146,10 +146,10 @@ def test_what_is_slow_even_without_its_unknown_layers_surely_hurts(cells, monkey
     assert told.sure >= SURE
 
 
-def test_what_cannot_run_or_is_no_single_call_is_said(foretell):
-    (pipeline,) = asked(foretell, "target=pipeline")
-    assert "target=pipeline is not foretold" in pipeline.forecast.reason
-    (old,) = asked(foretell, "quant=float8dq", "gpu=a100")
+def test_what_cannot_run_or_is_no_single_call_is_said(predict):
+    (pipeline,) = asked(predict, "target=pipeline")
+    assert "target=pipeline is not predicted" in pipeline.forecast.reason
+    (old,) = asked(predict, "quant=float8dq", "gpu=a100")
     assert "unsupported: float8dq needs" in old.forecast.reason
 
 
@@ -162,12 +162,12 @@ def test_a_device_is_named_by_its_entry(cells):
     assert names == {"auto": DEVICE, "h100": "NVIDIA H100 80GB HBM3", "l40s": "NVIDIA L40S"}
 
 
-def test_a_device_that_no_run_knows_borrows_and_says_so(foretell):
-    (found,) = asked(foretell, "quant=float8dq", "gpu=l40s")
+def test_a_device_that_no_run_knows_borrows_and_says_so(predict):
+    (found,) = asked(predict, "quant=float8dq", "gpu=l40s")
     assert any(note.startswith("nothing was measured on NVIDIA L40S: its") for note in found.whole.notes)
 
 
-def test_a_device_whose_cells_came_with_the_program_is_foretold():
+def test_a_device_whose_cells_came_with_the_program_is_predicted():
     nothing = Knowledge(made_cells().iloc[:0], 0.02)
     linear = ["model=linear", "model.dims.M=2048", "model.dims.K=4096", "model.dims.N=4096", "quant=float8dq"]
     found, unknown = (

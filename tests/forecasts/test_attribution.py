@@ -30,7 +30,7 @@ def published(tmp_path_factory) -> list[Attribution]:
     return attributions(Forecaster(cells), runs, layer_tables(runs, folder))
 
 
-def test_published_models_are_foretold(published):
+def test_published_models_are_predicted(published):
     """int8dq, 5.5 % off, is the worst; of static scales no layer was measured. Two models."""
     known = [each for each in published if each.told.verdict != "unknown"]
     assert [each.treatment.split()[0] for each in published if each not in known] == ["float8_static"]
@@ -55,7 +55,7 @@ def test_the_gap_is_split(published):
     assert row.gap_ms == pytest.approx(row.treated_ms - row.whole.treated_ms)
     assert row.clock_ms < 0
     told = " ".join(attributions_in_words([row]))
-    assert "measured 1.26× (1.24–1.28), foretold 1.28" in told
+    assert "measured 1.26× (1.24–1.28), predicted 1.28" in told
     assert "at the power limit its clock was +9.4%" in told
     assert "waits for the host" not in told, "its times are of two clocks"
     assert "measure.profile=true tells the rest apart" in told
@@ -77,7 +77,7 @@ def test_a_real_profile_splits_the_call(published):
 
 def test_the_report_shows_it(published):
     page = attribution_section(published)
-    assert "Where the time goes: measured and foretold" in page
+    assert "Where the time goes: measured and predicted" in page
     assert "4608×15360×3072" in page
     assert page.count("<details>") == 7
     assert attribution_section([]) == ""
@@ -126,16 +126,16 @@ def test_a_profile_tells_the_parts_apart():
     assert parts["no kernel runs"].treated_ms == pytest.approx(0.1)
     whole = [part for part in found.parts if not part.name.startswith("-")]
     assert sum(part.treated_ms for part in whole) == pytest.approx(0.8)
-    assert sum(part.foretold_ms for part in whole) == pytest.approx(found.whole.treated_ms)
+    assert sum(part.predicted_ms for part in whole) == pytest.approx(found.whole.treated_ms)
     assert any("by its profile" in line for line in attributions_in_words([found]))
 
 
-def test_what_nothing_foretells_is_said():
+def test_what_nothing_predicts_is_said():
     (found,) = attributed(run(), LAYER | {"K": 64, "calls": 4000})
     assert found.told.verdict == "unknown"
     assert "K=64 is more than 3 times beyond" in found.told.reason
-    assert [*attributions_in_words([found])] == ["measured and foretold of 1 more model: in the report"]
-    assert "foretold unknown" in attribution_section([found])
+    assert [*attributions_in_words([found])] == ["measured and predicted of 1 more model: in the report"]
+    assert "predicted unknown" in attribution_section([found])
 
 
 def test_a_model_without_cells_of_its_device_has_none():

@@ -13,7 +13,7 @@ from src.forecasts.evidence.imports import read_imports
 from src.forecasts.family import family
 from src.forecasts.forecast import UNKNOWN, Forecaster, Query
 from src.forecasts.residuals import Smoothness
-from src.regimes.predictions import foretold
+from src.regimes.predictions import predicted
 from src.regimes.regimes import known_rules
 from tests.forecasts.synthetic import DEVICE, made_cells, speedup
 
@@ -41,7 +41,7 @@ def query(m: int, k: int, n: int, quant: str = "float8dq", **changed: str) -> Qu
     "shape", [(1, 4096, 4096), (512, 2560, 10240), (2000, 1536, 6144), (8192, 4096, 4096)]
 )
 @pytest.mark.parametrize("quant", ["float8dq", "float8wo"])
-def test_a_shape_that_was_not_measured_is_foretold(made, shape, quant):
+def test_a_shape_that_was_not_measured_is_predicted(made, shape, quant):
     found = made.one(query(*shape, quant))
     truth = speedup(*shape, quant)
     assert found.speedup == pytest.approx(truth, rel=0.08)
@@ -57,7 +57,7 @@ def test_ratios_alone_do_as_well(made):
     assert found.speedup == pytest.approx(speedup(512, 2560, 10240, "float8dq"), rel=0.12)
 
 
-def test_what_was_measured_is_foretold_as_measured(made):
+def test_what_was_measured_is_predicted_as_measured(made):
     truth = speedup(1024, 3072, 3072, "float8dq")
     found = made.one(query(1024, 3072, 3072))
     assert found.speedup == pytest.approx(truth, rel=0.03)
@@ -84,7 +84,7 @@ def test_what_nothing_is_near_to_is_unknown_with_the_reason(made, asked, reason)
     assert reason in found.reason
 
 
-def test_more_rows_than_were_measured_are_foretold_less_surely(made):
+def test_more_rows_than_were_measured_are_predicted_less_surely(made):
     near, far = made.one(query(30_000, 3072, 3072)), made.one(query(400_000, 3072, 3072))
     assert near.verdict == far.verdict == "helps"
     assert far.high / far.low > near.high / near.low
@@ -159,7 +159,7 @@ def test_compile_modes_that_make_the_same_kernels_are_one(made):
     assert made.one(query(1024, 3072, 3072, compile="regional")) == made.one(query(1024, 3072, 3072))
 
 
-def test_another_device_is_foretold_from_this_one_less_surely(made):
+def test_another_device_is_predicted_from_this_one_less_surely(made):
     here, there = made.one(query(512, 4096, 4096)), made.one(query(512, 4096, 4096, device="Made-up 6000"))
     assert there.speedup == pytest.approx(here.speedup, rel=0.1)
     assert there.high / there.low > here.high / here.low
@@ -200,7 +200,7 @@ def test_the_cliff_of_a_kernel_switch_is_kept(h100):
     assert math.isnan(int4(17)) or int4(17) < 0.6
 
 
-def test_on_an_h100_the_facts_are_foretold(h100):
+def test_on_an_h100_the_facts_are_predicted(h100):
     def verdict(m: int, k: int, n: int, quant: str) -> str:
         return h100.one(query(m, k, n, quant, device=H100)).verdict
 
@@ -226,7 +226,7 @@ def test_rules_are_few_and_say_their_evidence(h100):
 
 def test_a_forecast_names_the_rule_that_fired(h100):
     asked = [query(2048, *sides, device=H100) for sides in ((5120, 13824), (4096, 4096))]
-    held, refuted = foretold(h100, known_rules(h100), asked).to_dict("records")
+    held, refuted = predicted(h100, known_rules(h100), asked).to_dict("records")
     assert held["rule"].startswith("float8dq helps where ")
     assert 2 <= held["rule_right"] <= held["rule_cells"]
     assert refuted["rule"].startswith("float8dq has no one verdict where ")

@@ -21,7 +21,7 @@ def measured(most_m: int, times: float = 1.0) -> pd.DataFrame:
     )
 
 
-def foretold(knowledge: Knowledge) -> Forecast:
+def predicted(knowledge: Knowledge) -> Forecast:
     """Of many rows."""
     return knowledge.of(HERE).one(Place(HERE, "default", "bfloat16").query((2048, 3072, 9216), "float8dq"))
 
@@ -29,7 +29,7 @@ def foretold(knowledge: Knowledge) -> Forecast:
 @pytest.mark.parametrize("cells", [1, 5, 42])
 def test_a_cell_that_is_measured_does_not_make_a_device_known_less(cells):
     knowledge = Knowledge(measured(256).iloc[:cells], 0.02, known=KNOWN)
-    found = foretold(knowledge)
+    found = predicted(knowledge)
     assert found.speedup == pytest.approx(speedup(2048, 3072, 9216, "float8dq"), rel=0.08)
     assert found.verdict == "helps"
     assert knowledge.note(HERE) == (
@@ -54,4 +54,4 @@ def test_what_travels_counts_less_where_what_was_measured_differs():
 def test_a_device_that_only_models_ran_on_has_what_travels_under_its_own_name():
     only_models = Knowledge(measured(32).iloc[:0], 0.02, [HERE], known=KNOWN)
     assert set(only_models.beyond["device"]) == {HERE}
-    assert foretold(only_models).verdict == "helps"
+    assert predicted(only_models).verdict == "helps"

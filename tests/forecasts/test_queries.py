@@ -53,7 +53,7 @@ def test_wrong_rows_are_refused_and_missing_columns_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("cpu", ["cpu", "AMD EPYC 9654", "Intel Xeon Platinum 8480C"])
-def test_a_cpu_is_not_foretold_by_the_cells_of_a_gpu(tmp_path, cpu):
+def test_a_cpu_is_not_predicted_by_the_cells_of_a_gpu(tmp_path, cpu):
     queries, _ = asked(tmp_path, "M,K,N,quant,device", f"1024,3072,3072,float8dq,{cpu}")
     (told,) = Forecaster(made_cells("grid.csv"))(queries).to_dict("records")
     assert told["verdict"] == UNKNOWN

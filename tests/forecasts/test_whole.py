@@ -36,7 +36,7 @@ def test_few_unknown_layers_count_as_unquantized_and_widen():
 
 def test_many_unknown_layers_withhold_the_answer():
     whole = put_together([BIG, replace(UNKNOWN, baseline_ms=20.0, treated_ms=20.0)], REST)
-    assert "18% of the time is in layers that nothing foretells" in whole.withheld
+    assert "18% of the time is in layers that nothing predicts" in whole.withheld
     assert "1x64x64: K=64 is too far" in whole.withheld
     assert whole.at_most == pytest.approx(110 / 60)
 

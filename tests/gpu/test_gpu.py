@@ -28,14 +28,14 @@ LINEAR = ("model=linear", "gpu=auto", "compile=default", "measure.budget_s=1", "
 
 @pytest.mark.parametrize("quant", canonical("quant"))
 @pytest.mark.parametrize("workload", [FLUX, LINEAR], ids=["flux", "linear"])
-def test_the_capability_check_foretells_what_runs(compose, execute_run, quant, workload):
+def test_the_capability_check_predicts_what_runs(compose, execute_run, quant, workload):
     cfg = compose(*workload, f"quant={quant}", "measure.warm_compile=false")
-    foretold = capability(cfg.quant, AutoDevice(cfg.gpu).open(), cfg.dtype)
+    predicted = capability(cfg.quant, AutoDevice(cfg.gpu).open(), cfg.dtype)
     record = execute_run(cfg)
     assert record.outcome in ("ok", "unsupported", "compile_error"), record.reason
     if record.outcome != "ok":
         assert record.reason
-    if foretold.status is not Status.OK:
+    if predicted.status is not Status.OK:
         assert record.outcome == "unsupported"
         assert record.remedy
     if record.outcome != "ok":

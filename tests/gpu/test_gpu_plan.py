@@ -1,4 +1,4 @@
-"""What a plan foretells of memory against CUDA's allocator; skipped where there is no device."""
+"""What a plan predicts of memory against CUDA's allocator; skipped where there is no device."""
 
 import gc
 
@@ -9,7 +9,7 @@ from src.planning.cards import card_of
 from src.planning.matrix import Fate
 from src.planning.needs.footprint import Footprints
 from src.planning.planning import plan_runs
-from tests.planning.test_memory import foretold
+from tests.planning.test_memory import predicted
 
 pytestmark = [
     pytest.mark.gpu,
@@ -19,11 +19,11 @@ pytestmark = [
 
 @pytest.mark.parametrize("workload", [("model=flux-tiny", "batch=8"), ("model=linear", "model.dims.M=4096")])
 @pytest.mark.parametrize("quant", ["none", "int8wo"])
-def test_peaks_are_foretold_within_a_factor(compose, execute_run, quant, workload):
+def test_peaks_are_predicted_within_a_factor(compose, execute_run, quant, workload):
     cfg = compose(*workload, "gpu=auto", "compile=none", "measure.budget_s=1", f"quant={quant}")
     gc.collect()  # what an earlier test left on the device would count
     card = card_of(cfg.gpu)
-    found = foretold(cfg, Footprints(), "cuda", card.memory_gib)
+    found = predicted(cfg, Footprints(), "cuda", card.memory_gib)
     metrics = execute_run(cfg).metrics
     assert metrics["memory/model_gib"] == pytest.approx(found.model_gib, rel=0.05)
     assert metrics["memory/baseline_model_gib"] == pytest.approx(found.baseline_model_gib, rel=0.01)

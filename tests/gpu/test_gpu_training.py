@@ -30,9 +30,9 @@ RECIPES = (
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_trains_or_says_why_not(compose, execute_run, recipe, mode):
     cfg = compose(*BLOCK, *SHORT, f"quant=training/{recipe}", f"compile={mode}")
-    foretold = capability(cfg.quant, AutoDevice(cfg.gpu).open(), cfg.dtype)
+    predicted = capability(cfg.quant, AutoDevice(cfg.gpu).open(), cfg.dtype)
     record = execute_run(cfg)
-    if foretold.status is not Status.OK:
+    if predicted.status is not Status.OK:
         assert record.outcome is Outcome.UNSUPPORTED
         assert record.remedy
         return

@@ -69,7 +69,7 @@ def test_a_shape_that_the_kernel_refuses_ends_no_run(compose, execute_run, tmp_p
 
 
 def test_autoquant_is_no_slower_than_the_best_scheme_it_looked_at(compose, execute_run):
-    """By its own looks; what it applies is measured in full, and said beside what was foretold."""
+    """By its own looks; what it applies is measured in full, and said beside what was predicted."""
     block = (
         "model=flux-tiny",
         "gpu=auto",
@@ -79,5 +79,5 @@ def test_autoquant_is_no_slower_than_the_best_scheme_it_looked_at(compose, execu
     )
     record = execute_run(compose(*block, "quant=autoquant"))
     assert record.outcome == "ok", record.reason
-    assert record.metrics["autoquant/foretold_speedup"] > 0.9  # a uniform scheme is looked at from 0.95 on
+    assert record.metrics["autoquant/predicted_speedup"] > 0.9  # a uniform scheme is looked at from 0.95 on
     assert record.details["autoquant"]["trials_timed_by"] in ("host", "layer")

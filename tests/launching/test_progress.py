@@ -111,7 +111,7 @@ def test_runs_that_ended_alike_are_told_in_one_line_failures_first() -> None:
 
 
 def test_the_time_left_follows_what_each_run_was_guessed_to_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that was guessed to take four times as long is foretold so, in the seconds of those that were seen."""
+    """A run that was guessed to take four times as long is predicted so, in the seconds of those that were seen."""
     now = 0.0
     monkeypatch.setattr("src.launching.progress.time", SimpleNamespace(monotonic=lambda: now))
     progress = SweepProgress([60, 60, 60, 240], Console(file=io.StringIO()))

@@ -14,7 +14,7 @@ from src.config.durations import seconds
 from src.config.errors import ConfigError
 from src.launching.progress import SweepProgress
 from src.local.budget import Budget, groups_within
-from src.local.left import foretold_text, in_words, write_left
+from src.local.left import in_words, predicted_text, write_left
 from src.planning.prospects import Prospect, prospects
 from src.records.record import Outcome, Record
 from src.report.runs.left import left_in_words, left_section
@@ -267,7 +267,7 @@ def test_what_was_left_is_told_and_read_back(tmp_path: Path) -> None:
     assert next(in_words({1: left[1], 4: hurts}, labels | {4: "run 4"}, 10, path)).endswith(
         "1 helps, 1 hurts"
     )
-    assert foretold_text(hurts) == "hurts, at most 0.90x, sure 97%"
+    assert predicted_text(hurts) == "hurts, at most 0.90x, sure 97%"
     assert next(in_words({2: left[2]}, labels, 10, path)).startswith(
         "launch.budget: every other verdict is known"
     )

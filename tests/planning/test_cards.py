@@ -6,7 +6,7 @@ from src.config.schema.root import GpuConf
 from src.devices.capability import capability
 from src.planning.cards import card_of
 from tests.conftest import canonical
-from tests.devices.test_capability import DEVICES, FORETOLD, LETTERS
+from tests.devices.test_capability import DEVICES, LETTERS, PREDICTED
 
 COLUMNS = {device.compute_capability: place for place, device in enumerate(DEVICES)}
 CARDS = sorted({*canonical("gpu")} - {"auto", "cpu"})
@@ -29,7 +29,7 @@ def test_every_card_of_conf_is_described(compose, without_cuda, gpu):
     assert 20 < card.memory_gib < 200
 
 
-def test_schemes_are_foretold_for_a_card_as_for_any_device_of_its_capability(
+def test_schemes_are_predicted_for_a_card_as_for_any_device_of_its_capability(
     compose, without_cuda, monkeypatch
 ):
     monkeypatch.setattr("src.devices.capability.find_spec", lambda name: name)
@@ -38,7 +38,7 @@ def test_schemes_are_foretold_for_a_card_as_for_any_device_of_its_capability(
         device = card_of(compose(f"gpu={gpu}").gpu).device
         assert device is not None
         for name, conf in schemes.items():
-            expected = FORETOLD[name][COLUMNS[device.compute_capability]]
+            expected = PREDICTED[name][COLUMNS[device.compute_capability]]
             assert LETTERS[capability(conf, device, "bfloat16").status] == expected, (gpu, name)
 
 

@@ -64,8 +64,8 @@ def test_rounds_are_cut_to_the_budget_ceilings_are_paid_once_and_nothing_outlast
 
 def test_further_processes_cost_what_they_did_or_what_the_first_did_not_do_once_and_for_all():
     alone = record(60, phases={"measure": 10.0, "autoquant search": 20.0, "energy": 4.0, "ceilings": 6.0})
-    foretold = [History([alone]).estimate(AXES, ["cpu"], MEASURE, 60, n).seconds for n in (1, 3)]
-    assert foretold == [54, 54 + 2 * (54 - 24)]
+    predicted = [History([alone]).estimate(AXES, ["cpu"], MEASURE, 60, n).seconds for n in (1, 3)]
+    assert predicted == [54, 54 + 2 * (54 - 24)]
     thrice = record(60 + 25 + 27, phases={"measure": 10.0})
     each = [{"counts": True, "seconds": s} for s in (60, 25, 27)]
     thrice.details["processes"] = {"planned": 3, "each": [*each, {"counts": False, "seconds": 900}]}

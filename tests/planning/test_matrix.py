@@ -1,4 +1,4 @@
-"""Whatever is foretold of the runs, the counts of a plan add up."""
+"""Whatever is predicted of the runs, the counts of a plan add up."""
 
 from collections import Counter
 

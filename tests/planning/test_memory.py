@@ -18,7 +18,7 @@ CARD_GIB = 80.0
 FLUX = Footprints()
 
 
-def foretold(cfg: RootConf, footprints: Footprints, kind: str, card_gib: float | None) -> Forecast:
+def predicted(cfg: RootConf, footprints: Footprints, kind: str, card_gib: float | None) -> Forecast:
     return forecast(cfg, arms_of(cfg, footprints.of, kind), kind, card_gib)
 
 
@@ -122,13 +122,13 @@ def test_the_treated_arm_weighs_what_torchao_makes_of_it(compose, run_context, c
     rows, _ = capture_layers(workload)
     with torch.no_grad():
         scheme.apply(workload, rows, run_context(cfg))
-    found = foretold(cfg, Footprints(), "cpu", None)
+    found = predicted(cfg, Footprints(), "cpu", None)
     assert found.model_gib * GIB == pytest.approx(size_bytes(workload.module), rel=0.05)
 
 
 def flux(compose, *overrides: str, card_gib: float | None = CARD_GIB) -> Forecast:
     cfg = compose("model=flux-dev", *overrides)
-    return foretold(cfg, FLUX, "cuda", card_gib)
+    return predicted(cfg, FLUX, "cuda", card_gib)
 
 
 def test_two_arms_that_fit_are_there_at_once(compose):

@@ -1,4 +1,4 @@
-"""What a run's time goes into: each part is foretold from earlier runs' phases, and gone where it is left out."""
+"""What a run's time goes into: each part is predicted from earlier runs' phases, and gone where it is left out."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -105,7 +105,7 @@ def test_without_a_first_call_from_the_cache_one_is_a_part_of_a_cold_one():
     assert 0 < parts(SAME, MEASURE, 1, cold)[COMPILE] < 0.3 * 36
 
 
-def test_runs_that_compiled_foretell_one_that_will_and_others_one_that_will_not():
+def test_runs_that_compiled_predict_one_that_will_and_others_one_that_will_not():
     cached = record(PHASES | {"compile baseline": 1.0, "compile treated": 2.0}, {})
     assert parts(SAME, MEASURE, 1, record(PHASES), cached)[COMPILE] == pytest.approx(3.0)
     assert parts(QUANT, MEASURE, 1, record(PHASES), cached)[COMPILE] == pytest.approx(21.0, abs=1.1)

@@ -61,7 +61,7 @@ def test_groups_add_up_and_say_who_told(planned: tuple[Path, str]) -> None:
         assert sum(map(int, fates)) == 6
 
 
-def test_runs_and_reasons_are_foretold(planned: tuple[Path, str]) -> None:
+def test_runs_and_reasons_are_predicted(planned: tuple[Path, str]) -> None:
     _, text = planned
     assert len(section(text, "Runs")) == 18
     said = section(text, "Why not")

@@ -1,4 +1,4 @@
-"""What a plan foretells of runs, and what real runs on this CPU say."""
+"""What a plan predicts of runs, and what real runs on this CPU say."""
 
 import json
 from dataclasses import replace
@@ -33,7 +33,7 @@ IMPOSSIBLE = [
 
 
 @pytest.mark.parametrize("overrides", IMPOSSIBLE, ids=" ".join)
-def test_what_cannot_run_is_foretold_in_the_words_of_the_real_run(compose, execute_run, tmp_path, overrides):
+def test_what_cannot_run_is_predicted_in_the_words_of_the_real_run(compose, execute_run, tmp_path, overrides):
     cfg = compose(*SMALL_LINEAR, f"outputs={tmp_path}", *overrides)
     (run,) = plan_runs([cfg]).runs
     record = execute_run(cfg)
@@ -42,7 +42,7 @@ def test_what_cannot_run_is_foretold_in_the_words_of_the_real_run(compose, execu
     assert (run.reason, run.remedy) == (record.reason, record.remedy)
 
 
-def test_every_scheme_is_foretold_as_torchao_ends_here(compose, execute_run, tmp_path):
+def test_every_scheme_is_predicted_as_torchao_ends_here(compose, execute_run, tmp_path):
     """Of schemes that run, one of each way of storing; the slow rest is what tests/treatments tries."""
     for quant in ("none", "int8wo", "int4wo", "uint3wo", "nf4"):
         cfg = compose(*SMALL_LINEAR, "model.dims={M:16,K:256,N:256}", f"outputs={tmp_path}", f"quant={quant}")

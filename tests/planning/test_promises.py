@@ -27,7 +27,7 @@ def promised(configs, launch=ELSEWHERE):
     return [run.promise for run in plan_runs(configs, launch, Promises).runs]
 
 
-def test_a_card_that_is_not_here_is_foretold(compose, tmp_path):
+def test_a_card_that_is_not_here_is_predicted(compose, tmp_path):
     configs = [
         compose(*LINEAR, f"outputs={tmp_path}", f"quant={q}") for q in ("float8dq", "int8dq", "none", "nf4")
     ]
@@ -57,10 +57,10 @@ def test_a_larger_batch_never_takes_less_though_its_bound_is_weaker(compose, tmp
     bounds = {1: 0.004, 4: 0.05}
     configs = [compose(*LINEAR, f"outputs={tmp_path}", "quant=int8wo", f"batch={batch}") for batch in bounds]
 
-    def foretell(*_):
+    def predict(*_):
         return lambda cfg: Promise("hurts", high=bounds[cfg.batch], sure=1.0, baseline_ms=50.0 * cfg.batch)
 
-    one, four = plan_runs(configs, ELSEWHERE, foretell).runs
+    one, four = plan_runs(configs, ELSEWHERE, predict).runs
     assert one.estimate.seconds > 7 * 0.05 / 0.004
     own_s = [run.estimate.seconds - run.estimate.parts_s.get("ceilings", 0.0) for run in (one, four)]
     assert own_s[1] >= own_s[0]
@@ -68,12 +68,12 @@ def test_a_larger_batch_never_takes_less_though_its_bound_is_weaker(compose, tmp
     assert four.fate is Fate.RUN
 
 
-def test_what_is_foretold_to_take_longer_than_its_limit_is_told(compose, tmp_path):
+def test_what_is_predicted_to_take_longer_than_its_limit_is_told(compose, tmp_path):
     words = (*LINEAR, f"outputs={tmp_path}", "quant=int8wo", "measure.timeout_s=60")
     told = Promise("hurts", high=0.004, sure=1.0, baseline_ms=50.0)
     runs = plan_runs([compose(*words), compose(*words, "batch=4")], ELSEWHERE, lambda *_: lambda _: told).runs
     assert [run.fate for run in runs] == [Fate.TIMEOUT] * 2
-    assert "foretold at most 0.004 times as fast" in runs[0].reason
+    assert "predicted at most 0.004 times as fast" in runs[0].reason
     assert "measure.timeout_s=60" in runs[0].reason
 
 
@@ -90,7 +90,7 @@ def test_options_of_a_sweep_are_other_kernels(compose, tmp_path):
     assert "no cell of int4wo (group_size=64)" in told.reason
 
 
-def test_this_machine_s_runs_foretell_others(compose, cpu, tmp_path):
+def test_this_machine_s_runs_predict_others(compose, cpu, tmp_path):
     words = ("model=linear", f"outputs={tmp_path}", "quant=int8wo", "compile=default", "measure.cache=auto")
     for index, (m, k) in enumerate((m, k) for m in (1, 64, 512) for k in (256, 1024)):
         cfg = compose(*words, f"model.dims={{M:{m},K:{k},N:{k}}}")
@@ -101,14 +101,14 @@ def test_this_machine_s_runs_foretell_others(compose, cpu, tmp_path):
     assert told.reason == ""
 
 
-def test_without_any_layer_of_such_a_device_the_plan_says_why_nothing_is_foretold(compose, tmp_path, capsys):
+def test_without_any_layer_of_such_a_device_the_plan_says_why_nothing_is_predicted(compose, tmp_path, capsys):
     cfg = compose("model=linear", f"outputs={tmp_path}", "quant=int8wo", "gpu=cpu")
     (told,) = promised([cfg], HERE)
     assert "no single layer was measured on a device like it" in told.reason
     show_plan([cfg], HERE, Promises)
     printed = capsys.readouterr().out
-    assert "speedup: nothing is foretold of 1: no single layer was measured on a device like it" in printed
-    assert printed.count("foretold") == 1  # there is no column
+    assert "speedup: nothing is predicted of 1: no single layer was measured on a device like it" in printed
+    assert printed.count("predicted") == 1  # there is no column
 
 
 def test_the_table_shows_it(compose, tmp_path, capsys):
@@ -117,7 +117,7 @@ def test_the_table_shows_it(compose, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "helps 1." in printed
     assert ", sure " in printed
-    assert "foretold of 1: 100% of the time is in layers that nothing foretells" in printed
+    assert "predicted of 1: 100% of the time is in layers that nothing predicts" in printed
     assert "no cell of nf4 was measured" in printed
     assert "predict=model says more" in printed
 

@@ -11,7 +11,7 @@ from src.planning.needs.footprint import Footprints
 from src.processes.isolated import Preloaded
 from tests.conftest import SMALL_FLUX
 from tests.fork_server import own_fork_server
-from tests.planning.test_memory import foretold
+from tests.planning.test_memory import predicted
 
 QUIET = (
     "gpu=cpu", "gpu.threads=1", "tracking=none", "compile=none", "measure.ceilings=false", "measure.budget_s=0.1",
@@ -54,7 +54,7 @@ def metrics(outputs: Path) -> tuple[list[dict[str, float]], str]:
     ],
     ids=["linear", "flux-tiny"],
 )
-def test_what_a_larger_run_takes_more_is_foretold_within_the_stated_factor(
+def test_what_a_larger_run_takes_more_is_predicted_within_the_stated_factor(
     compose, tmp_path, called, same, axis, values, phases
 ):
     """A small run takes what the process itself takes, which is no tensor; the larger one takes that and its own."""
@@ -63,7 +63,7 @@ def test_what_a_larger_run_takes_more_is_foretold_within_the_stated_factor(
     (seen, dtype), footprints = metrics(tmp_path), Footprints()
     assert dtype == "float32"
     same = (*same, f"dtype={dtype}")
-    told = [foretold(compose(*same, f"{axis}={value}"), footprints, "cpu", 1000.0) for value in values]
+    told = [predicted(compose(*same, f"{axis}={value}"), footprints, "cpu", 1000.0) for value in values]
     for found, record in zip(told, seen, strict=True):
         assert record["memory/baseline_model_gib"] == pytest.approx(found.baseline_model_gib, rel=0.01)
         assert record["memory/model_gib"] == pytest.approx(found.model_gib, rel=0.05, abs=1e-4)

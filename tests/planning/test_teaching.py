@@ -65,5 +65,5 @@ def test_a_round_in_a_shared_process_is_of_one_group() -> None:
 @pytest.mark.parametrize(
     ("sure", "told"), [(0.874, "87%"), (0.99, "99%"), (0.9949, ">99%"), (0.99999, ">99%"), (1.0, ">99%")]
 )
-def test_nothing_foretold_is_told_as_certain(sure: float, told: str) -> None:
+def test_nothing_predicted_is_told_as_certain(sure: float, told: str) -> None:
     assert sure_text(sure) == told

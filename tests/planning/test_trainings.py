@@ -22,7 +22,7 @@ from src.training.recipe import work_of
 from src.workloads.weights.parameters import size_bytes
 from src.workloads.workload import build_workload
 from tests.conftest import SMALL_FLUX
-from tests.planning.test_memory import foretold
+from tests.planning.test_memory import predicted
 
 MEASURE = MeasureConf(name="quick", budget_s=10, max_warmup_s=5, timeout_s=900)
 AXES = {"model": "digits", "quant": "none", "compile": "none", "batch": 1, "task": "train", "gpu": "cpu"}
@@ -74,7 +74,7 @@ def test_a_training_is_counted_as_three_products_of_each_layer_in_each_step(comp
     flop = linear_flop(footprints.of(step).rows)
     assert least_of_training_s(cfg, 2.0, footprints) == pytest.approx(7 * 3 * flop / 2e12)
     assert work_of(cfg) == {"batch": "4", "precision": "float32"}
-    gib = foretold(cfg, footprints, "cpu", None).phases_gib
+    gib = predicted(cfg, footprints, "cpu", None).phases_gib
     weights = footprints.of(step).weights / 2**30
     assert gib["train"] > 5 * weights, "weights, average, gradients and what AdamW keeps; activations on top"
 
@@ -89,7 +89,7 @@ def test_the_memory_of_a_step_is_that_of_its_gradients_and_of_what_autograd_keep
     look = training_arm(workload, torch.optim.AdamW, 2, 0).first_look()
     kept = look.gradient_bytes + look.saved_bytes
     assert look.gradient_bytes < footprint.step < 2 * kept
-    gib = foretold(cfg, footprints, "cpu", None).phases_gib
+    gib = predicted(cfg, footprints, "cpu", None).phases_gib
     assert gib["treated"] > gib["baseline"] > (3 * footprint.weights + look.gradient_bytes) / 2**30
 
 
@@ -111,7 +111,7 @@ def test_the_memory_of_adapters_is_that_of_peft_and_their_optimizer(compose, cpu
     arm.optimizer.step()
     assert footprint.step == pytest.approx(live.peak, rel=0.02)
     assert 2 * footprint.adapters == pytest.approx(arm.state_bytes(), rel=0.01)
-    found = foretold(cfg, footprints, "cpu", None)
+    found = predicted(cfg, footprints, "cpu", None)
     assert found.baseline_model_gib * GIB == pytest.approx(size_bytes(arm.module))
     held = size_bytes(arm.module) + arm.state_bytes() + arm.given_bytes() + live.peak
     assert found.phases_gib["baseline"] * GIB == pytest.approx(held, rel=0.02)

@@ -52,26 +52,26 @@ def known(compose, cpu, tmp_path):
     return recorded
 
 
-def test_each_shape_gets_what_is_surely_foretold_to_gain(here, known, compose, execute_run, tmp_path):
+def test_each_shape_gets_what_is_surely_predicted_to_gain(here, known, compose, execute_run, tmp_path):
     words = known(64, 256, 1024)
     record = execute_run(compose(*SMALL_FLUX, *words))
     assert record.outcome is Outcome.OK, record.reason
     plan = read_plan(tmp_path / "run" / "plan.json")
     assert {choice.scheme for choice in plan.choices} == {"int8wo"}
     trials = {trial.scheme: trial for trial in plan.choices[0].trials}
-    assert (trials["int8wo"].outcome, trials["float8wo"].outcome) == ("foretold", "foretold")
+    assert (trials["int8wo"].outcome, trials["float8wo"].outcome) == ("predicted", "predicted")
     assert 1 < trials["int8wo"].ci_low < 1.5 < trials["int8wo"].ci_high
     assert trials["int8wo"].sqnr_db > 30
     assert "no cell of float8dq was measured" in trials["float8dq"].reason
     told = record.details["regime"]
     assert told["shapes"] == {"quantized": len(plan.choices)}
-    assert told["foretold"]["verdict"] == "helps"
+    assert told["predicted"]["verdict"] == "helps"
     assert told["came"] == {
         "verdict": record.verdict, "speedup": record.metrics["speedup/ratio"],
         "low": record.metrics["speedup/ci_low"], "high": record.metrics["speedup/ci_high"],
     }  # fmt: skip
-    assert record.metrics["regime/foretold_low"] < record.metrics["regime/foretold_speedup"] < 1.5
-    assert "autoquant/foretold_speedup" not in record.metrics
+    assert record.metrics["regime/predicted_low"] < record.metrics["regime/predicted_speedup"] < 1.5
+    assert "autoquant/predicted_speedup" not in record.metrics
 
     kept = (tmp_path / "run" / "plan.json").rename(tmp_path / "kept.json")
     again = execute_run(
@@ -103,7 +103,7 @@ def test_layers_by_their_worth_ask_the_same_rules(here, known, compose, execute_
 def test_the_quality_floor_holds(here, known, compose, execute_run):
     record = execute_run(compose(*SMALL_LINEAR, *known(64, 256), "quant.min_sqnr_db=90"))
     assert record.metrics["quantize/layers"] == 0
-    assert record.reason.startswith("nothing was quantized; in 1 of 1 shapes: foretold faster, but ")
+    assert record.reason.startswith("nothing was quantized; in 1 of 1 shapes: predicted faster, but ")
     assert "dB is below quant.min_sqnr_db=90" in record.reason
 
 
@@ -111,7 +111,7 @@ def test_what_is_not_sure_to_gain_stays_as_it_is(here, known, compose, execute_r
     words = known(64, 256, speedups={"int8wo": 1.01, "float8wo": 0.7})
     record = execute_run(compose(*SMALL_LINEAR, *words))
     assert (record.outcome, record.metrics["quantize/layers"]) == (Outcome.OK, 0)
-    assert "no candidate is surely foretold to gain" in record.reason
+    assert "no candidate is surely predicted to gain" in record.reason
 
 
 @pytest.mark.parametrize(

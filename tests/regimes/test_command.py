@@ -40,7 +40,7 @@ def analysed(tmp_path: Path, **changed: object) -> tuple[int, str]:
     return analyze(AnalyzeConf(**given), Console(file=out, width=100)), out.getvalue()  # type: ignore[arg-type]
 
 
-def test_an_import_alone_foretells(tmp_path, shapes):
+def test_an_import_alone_predicts(tmp_path, shapes):
     status, printed = analysed(tmp_path, imports=[str(GRID)], predict=str(shapes))
     found = pd.read_csv(tmp_path / "report" / "predictions.csv", keep_default_na=False, na_values=[""])
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
@@ -50,22 +50,22 @@ def test_an_import_alone_foretells(tmp_path, shapes):
     assert (found["low"].iloc[:2] < found["speedup"].iloc[:2]).all()
     assert found["rule"].iloc[0].startswith("float8dq has no one verdict where K×N ≤ 9.44 M")
     assert "K=64 is more than 3 times beyond" in found["reason"].iloc[2]
-    assert printed.startswith("note: no runs here yet; foretold from what was imported\n")
+    assert printed.startswith("note: no runs here yet; predicted from what was imported\n")
     assert "2048×4096×4096 float8dq: helps" in printed
     assert "64×64×64 int8dq: unknown: K=64" in printed
     assert "shapes.csv, line 5: M=0" in printed
     assert "141 published cells of single layers" in " ".join(printed.split())
     assert "Published elsewhere" in page
-    assert "Foretold" in page
+    assert "Predicted" in page
     assert "With one (K, N) of 9, several at once, left out" in page
 
 
 @pytest.mark.parametrize(
     ("changed", "told"),
     [({"predict": "model", "workload": ["model=linear", "quant=float8dq", "gpu=h100"]},
-      "; foretold from cells that came with this program"), ({}, None)],
+      "; predicted from cells that came with this program"), ({}, None)],
 )  # fmt: skip
-def test_a_fresh_clone_reads_no_error_where_it_can_foretell(tmp_path, changed, told):
+def test_a_fresh_clone_reads_no_error_where_it_can_predict(tmp_path, changed, told):
     """What is missing for verdicts is not missing here; without a question it is an error as before."""
     if told is None:
         with pytest.raises(ConfigError, match="no database at"):
@@ -77,7 +77,7 @@ def test_a_fresh_clone_reads_no_error_where_it_can_foretell(tmp_path, changed, t
     assert "no database" not in printed
 
 
-def test_whole_models_are_foretold(tmp_path, few):
+def test_whole_models_are_predicted(tmp_path, few):
     linear = ["model=linear", "model.dims.M=2048", "model.dims.K=4096", "model.dims.N=4096"]
     words = [*linear, "quant=float8dq,int8dq", "gpu=h100", "dtype=bfloat16"]
     status, printed = analysed(tmp_path, imports=[str(few)], predict="model", workload=words)
@@ -87,13 +87,13 @@ def test_whole_models_are_foretold(tmp_path, few):
     assert status == 0
     assert list(found["verdict"]) == ["helps", "hurts"]
     assert list(layers["calls"]) == [1, 1]
-    assert printed.index("Foretold: linear b1 float8dq") < printed.index("Rules for one Linear")
+    assert printed.index("Predicted: linear b1 float8dq") < printed.index("Rules for one Linear")
     assert "100% of" in printed
     assert ", sure >99%" in printed
-    assert "Whole models, foretold" in page
+    assert "Whole models, predicted" in page
 
 
-def test_a_device_that_is_not_here_is_foretold_without_runs_and_imports(tmp_path, shapes):
+def test_a_device_that_is_not_here_is_predicted_without_runs_and_imports(tmp_path, shapes):
     status, printed = analysed(tmp_path, predict=str(shapes), device="h200")
     found = pd.read_csv(tmp_path / "report" / "predictions.csv", keep_default_na=False, na_values=[""])
     assert status == 0
@@ -106,7 +106,7 @@ def test_a_device_that_is_not_here_is_foretold_without_runs_and_imports(tmp_path
     assert "2048×4096×4096 float8dq: helps" in printed
     status, printed = analysed(tmp_path, predict=str(shapes))
     assert status == 1
-    assert "device=NAME foretells for one whose cells came with this program" in " ".join(printed.split())
+    assert "device=NAME predicts for one whose cells came with this program" in " ".join(printed.split())
 
 
 def test_nothing_that_can_be_taken_is_status_1(tmp_path):

@@ -1,4 +1,4 @@
-"""Regime maps and rooflines of the published H100 records: what was measured, foretold, and a model's own layers."""
+"""Regime maps and rooflines of the published H100 records: what was measured, predicted, and a model's own layers."""
 
 import re
 import tarfile
@@ -94,7 +94,7 @@ def test_some_layers_are_among_what_was_measured():
     assert none.endswith("K×N = 1.33 M–70.8 M: all have more rows (M = 100,000).")
 
 
-def test_ground_is_what_is_foretold_and_blank_where_nothing_is():
+def test_ground_is_what_is_predicted_and_blank_where_nothing_is():
     cells = made_cells()
     each = next(regime_maps(map_cells(NO_RUNS, cells, 0.02), []))
     ground = each.ground(Forecaster(cells, 0.02))
@@ -103,13 +103,13 @@ def test_ground_is_what_is_foretold_and_blank_where_nothing_is():
     assert next(regime_maps(map_cells(NO_RUNS, cells, 0.02), [])).ground(Forecaster(cells[:0])) == []
 
 
-def test_ground_that_is_kept_is_what_would_be_foretold_now(tmp_path, monkeypatch):
+def test_ground_that_is_kept_is_what_would_be_predicted_now(tmp_path, monkeypatch):
     monkeypatch.setattr(maps_of, "_MANY", 1)
-    foretold, foretell = [], RegimeMap.ground
+    predicted, predict = [], RegimeMap.ground
 
     def counted(each: RegimeMap, forecaster: Forecaster) -> object:
-        foretold.append(each.quant)
-        return foretell(each, forecaster)
+        predicted.append(each.quant)
+        return predict(each, forecaster)
 
     monkeypatch.setattr(RegimeMap, "ground", counted)
     cells = made_cells()
@@ -117,9 +117,9 @@ def test_ground_that_is_kept_is_what_would_be_foretold_now(tmp_path, monkeypatch
     for now, new in ((cells, True), (cells, False), (faster, True)):
         drawn = [*regime_maps(map_cells(NO_RUNS, now, 0.02), [])]
         known = Knowledge(now, 0.02, known=now.iloc[:0])
-        foretold.clear()
+        predicted.clear()
         found = grounds(drawn, known, tmp_path)
-        assert len(foretold) == len(drawn) * new
+        assert len(predicted) == len(drawn) * new
         assert found == grounds(drawn, known, None)
     assert grounds(drawn, None, tmp_path) == [[] for _ in drawn]
 

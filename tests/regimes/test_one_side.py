@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from src.forecasts.forecast import Forecaster, Query
-from src.regimes.predictions import foretold
+from src.regimes.predictions import predicted
 from src.regimes.regimes import known_rules
 from src.regimes.rules import Rule
 from src.report.regimes.sections import _predictions, rules_in_words
@@ -51,7 +51,7 @@ def test_a_prediction_beside_it_has_no_number_that_was_right(
     known: Forecaster, rules: list[Rule], tmp_path
 ) -> None:
     queries = [Query(DEVICE, "default", "bfloat16", m, 3072, 3072, "float8dq") for m in (64, 16384)]
-    rows = foretold(known, rules, queries)
+    rows = predicted(known, rules, queries)
     assert rows["rule_right"].isna().all()
     assert all(SAID in line for line in _predictions(rows))
     rows.to_csv(tmp_path / "predictions.csv", index=False)

@@ -16,7 +16,7 @@ from src.forecasts.evidence.cells import cells
 from src.forecasts.evidence.imports import read_imports
 from src.forecasts.forecast import Forecaster, Query
 from src.regimes.boxes import Seen, boxes, verdicts_of, within
-from src.regimes.predictions import foretold
+from src.regimes.predictions import predicted
 from src.regimes.regimes import known_rules
 from src.regimes.rules import Rule
 from src.report.regimes.sections import _predictions, rules_in_words
@@ -94,7 +94,7 @@ def test_what_has_no_verdict_is_told_so_with_what_its_cells_say() -> None:
     assert [*rules_in_words([rule])][1:] == [f"- {rule.text}."]
     assert "inconclusive" in rules_table([rule])
     query = Query(*PLACE.values(), 16, 2048, 2048, "int4wo")
-    row = foretold(Forecaster(known), [rule], [query])
+    row = predicted(Forecaster(known), [rule], [query])
     assert row["rule"].item() == "int4wo has no one verdict everywhere"
     assert row["rule_right"].isna().all()
     assert "(8 cells)" in next(_predictions(row))

@@ -52,7 +52,7 @@ def planted(compose, run_context):
     return planted
 
 
-def test_a_kind_with_outliers_is_left_alone_and_the_rest_is_as_noisy_as_foretold(gains, planted, tmp_path):
+def test_a_kind_with_outliers_is_left_alone_and_the_rest_is_as_noisy_as_predicted(gains, planted, tmp_path):
     gains(0.1)
     run, workload, rows = planted("quant.layers.sensitive.min_sqnr_db=0")
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_a_kind_with_outliers_is_left_alone_and_the_rest_is_as_noisy_as_foretold
     assert [row.fqn for row in left] == [PLANTED]
     assert left[0].reason.startswith(f"layers=sensitive: {PLANTED} gives ")
     assert run.record.details["sensitive"]["left"].keys() == {PLANTED}
-    assert measured_db == pytest.approx(run.record.metrics["sensitive/foretold_sqnr_db"], abs=3)
+    assert measured_db == pytest.approx(run.record.metrics["sensitive/predicted_sqnr_db"], abs=3)
     assert measured_db > target - 1
 
 
@@ -116,15 +116,15 @@ def test_a_target_that_cannot_be_met_is_said(gains, compose, execute_run, tmp_pa
     assert row["reason"].startswith("layers=sensitive: ")
 
 
-def test_a_run_says_what_was_left_alone_and_what_was_foretold(gains, compose, execute_run):
+def test_a_run_says_what_was_left_alone_and_what_was_predicted(gains, compose, execute_run):
     gains(0.1)
     record = execute_run(compose(*SMALL_LINEAR, *SENSITIVE, "measure.budget_s=0.1"))
     assert record.outcome is Outcome.OK, record.reason
     assert record.metrics["sensitive/kinds_left"] == 0
-    foretold_db = record.metrics["sensitive/foretold_sqnr_db"]
-    assert record.metrics["quality/sqnr_db"] == pytest.approx(foretold_db, abs=0.1)
+    predicted_db = record.metrics["sensitive/predicted_sqnr_db"]
+    assert record.metrics["quality/sqnr_db"] == pytest.approx(predicted_db, abs=0.1)
     assert record.details["sensitive"] == {
-        "min_sqnr_db": 20.0, "foretold_sqnr_db": foretold_db, "foretold_saved_ms": 0.1, "left": {}, "kinds": 1,
+        "min_sqnr_db": 20.0, "predicted_sqnr_db": predicted_db, "predicted_saved_ms": 0.1, "left": {}, "kinds": 1,
     }  # fmt: skip
 
 

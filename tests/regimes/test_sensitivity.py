@@ -18,12 +18,12 @@ def names(kinds):
     return [each.name for each in kinds]
 
 
-def test_what_costs_most_per_millisecond_is_left_alone_first_until_the_target_is_foretold():
+def test_what_costs_most_per_millisecond_is_left_alone_first_until_the_target_is_predicted():
     kinds = [kind("cheap", 40, 5.0), kind("dear", 18, 0.5), kind("noisy but worth it", 21, 9.0)]
     found = settle(kinds, 20)
     assert names(found.order) == ["dear", "noisy but worth it", "cheap"]
     assert (names(found.left), names(found.quantized)) == (["dear"], ["noisy but worth it", "cheap"])
-    assert in_db(found.foretold_noise) == pytest.approx(20.95, abs=0.01)
+    assert in_db(found.predicted_noise) == pytest.approx(20.95, abs=0.01)
     assert settle(kinds, 10).left == []
     assert names(settle(kinds, 30).left) == ["dear", "noisy but worth it"]
 
@@ -45,7 +45,7 @@ def test_where_no_kind_will_do_nothing_is_quantized():
 
 def test_rounding_counts_once():
     kinds = [replace(kind("a", 30, 1.0), rounding=1e-3), replace(kind("b", 30, 2.0), rounding=5e-4)]
-    assert in_db(settle(kinds, 20).foretold_noise) == pytest.approx(-10 * math.log10(3e-3), abs=0.01)
+    assert in_db(settle(kinds, 20).predicted_noise) == pytest.approx(-10 * math.log10(3e-3), abs=0.01)
     assert names(settle(kinds, 26).left) == ["a"]
     assert settle(kinds, 29).quantized == []
 

@@ -1,4 +1,4 @@
-"""Steps of training are foretold by the costs of single matmuls, where enough shapes were measured."""
+"""Steps of training are predicted by the costs of single matmuls, where enough shapes were measured."""
 
 import numpy as np
 import pandas as pd
@@ -6,9 +6,9 @@ import pytest
 
 from src.analysis.runs.frame import TRAINING
 from src.records.products import products
-from src.regimes.training import FEWEST, foretold_steps
+from src.regimes.training import FEWEST, predicted_steps
 from src.regimes.trials import FITTED
-from src.report.training.foretold import foretold_html
+from src.report.training.predicted import predicted_html
 from tests.forecasts.synthetic import BASE, DEVICE, TREATED
 
 RECIPE = "training/float8_rowwise"
@@ -37,11 +37,11 @@ def steps(ms=MS, sides=SIDES) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_shapes_that_were_left_out_are_foretold():
+def test_shapes_that_were_left_out_are_predicted():
     runs = steps()
     truth = runs["speedup/ratio"]
-    assert truth.min() < 0.9 < 1.1 < truth.max(), "else there is nothing to foretell"
-    found = foretold_steps(runs, 0.02)
+    assert truth.min() < 0.9 < 1.1 < truth.max(), "else there is nothing to predict"
+    found = predicted_steps(runs, 0.02)
     by = {(each.left_out, each.way): each for each in found.trials}
     for left_out in ("one shape", "one (K, N)"):
         trial = by[left_out, FITTED]
@@ -54,11 +54,11 @@ def test_shapes_that_were_left_out_are_foretold():
         at = [m for m in asked if step_us(BASE, m, k, n) > 1.02 * step_us(TREATED["float8dq"], m, k, n)]
         told = int(says.removeprefix("M = ").removesuffix(" and more").replace(",", ""))
         assert told == pytest.approx(at[0], rel=1.01), "within one doubling"
-    assert "Foretold to pay from" in foretold_html(runs, 0.02)
+    assert "Predicted to pay from" in predicted_html(runs, 0.02)
 
 
-def test_of_few_shapes_nothing_is_foretold():
+def test_of_few_shapes_nothing_is_predicted():
     few = steps(ms=(512,))
-    assert foretold_steps(few, 0.02).trials == []
-    assert f"that needs {FEWEST} shapes of a recipe on one device" in foretold_html(few, 0.02)
-    assert foretold_steps(few.assign(task="latency"), 0.02) is None
+    assert predicted_steps(few, 0.02).trials == []
+    assert f"that needs {FEWEST} shapes of a recipe on one device" in predicted_html(few, 0.02)
+    assert predicted_steps(few.assign(task="latency"), 0.02) is None

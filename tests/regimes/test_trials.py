@@ -24,7 +24,7 @@ def test_every_way_is_tried_on_everything_left_out(tested):
 
 
 @pytest.mark.parametrize("left_out", LEFT_OUT)
-def test_a_device_that_is_as_the_model_says_is_foretold(tested, left_out):
+def test_a_device_that_is_as_the_model_says_is_predicted(tested, left_out):
     found = tested[left_out, FITTED]
     assert found.wrong < 0.02
     assert found.right + found.unknown > 0.85

@@ -1,4 +1,4 @@
-"""What a search is foretold: of single layers on a device that is known, and nothing else."""
+"""What a search is predicted: of single layers on a device that is known, and nothing else."""
 
 import math
 
@@ -32,7 +32,7 @@ def at(compose: Compose, values: list[int], axis: str, *options: str):  # type: 
     return [compose(*LINEAR, *options, f"{axis}={value}") for value in (values[0], values[-1])]
 
 
-def test_a_layer_is_foretold_at_every_value(known: Forecaster, compose: Compose) -> None:
+def test_a_layer_is_predicted_at_every_value(known: Forecaster, compose: Compose) -> None:
     ends = at(compose, VALUES, "model.dims.M", "model.dims.K=3072")
     found = guesses(known, *ends, VALUES)
     for value, guess in zip(VALUES, found, strict=True):
@@ -49,7 +49,7 @@ def test_a_batch_is_rows_and_sides_may_grow_together(known: Forecaster, compose:
     assert all(guesses(known, *at(compose, [1024, 4096], "model.dims.K", *square), [1024, 2048, 4096]))
 
 
-def test_a_whole_model_and_an_unknown_device_are_not_foretold(known: Forecaster, compose: Compose) -> None:
+def test_a_whole_model_and_an_unknown_device_are_not_predicted(known: Forecaster, compose: Compose) -> None:
     flux = [compose("model=flux-tiny", f"batch={batch}") for batch in (1, 16)]
     assert guesses(known, *flux, [1, 4, 16]) == [None] * 3
     cpu = at(compose, VALUES, "model.dims.M", "model.dims.K=3072", "gpu=cpu")

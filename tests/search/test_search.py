@@ -145,7 +145,7 @@ def test_a_search_that_has_spent_its_runs_already_asks_for_none() -> None:
     assert again.asked == first.asked
 
 
-def test_every_combination_has_its_ends_before_any_has_what_is_foretold() -> None:
+def test_every_combination_has_its_ends_before_any_has_what_is_predicted() -> None:
     values = VALUES[::3]
     guesses = [Guess(math.sin(math.log(value)), 0.01) for value in values]  # crosses 1 three times
     search = Search([AxisSearch(values, guesses) for _ in range(6)], most=16)
@@ -266,13 +266,13 @@ def test_a_forecast_that_is_very_sure_of_another_curve_hides_no_crossing() -> No
     assert [str(found.direction) for found in break_evens(search.searches[0])] == ["up", "down"]
 
 
-@pytest.mark.parametrize("foretold", [False, True])
-def test_published_layers_have_the_grids_break_evens_in_a_quarter_of_its_runs(foretold: bool) -> None:
-    """The H100's layers, foretold from another device's cells alone."""
+@pytest.mark.parametrize("predicted", [False, True])
+def test_published_layers_have_the_grids_break_evens_in_a_quarter_of_its_runs(predicted: bool) -> None:
+    """The H100's layers, predicted from another device's cells alone."""
     cells = read_imports([str(H100)], {}).cells
     curves = published_curves(cells)
     guesses = None
-    if foretold:
+    if predicted:
         known = Forecaster(read_imports([str(H200)], {}).cells)
         place = (str(cells["device"].iloc[0]), "default", "bfloat16")
         found = known([Query(*place, m, k, n, quant) for quant, k, n in curves for m in VALUES])

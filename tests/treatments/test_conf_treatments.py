@@ -21,19 +21,19 @@ def _no_search(monkeypatch):
 
 
 @pytest.mark.parametrize("quant", schemes())
-def test_on_this_cpu_a_scheme_does_what_is_foretold(compose, execute_run, cpu, quant):
+def test_on_this_cpu_a_scheme_does_what_is_predicted(compose, execute_run, cpu, quant):
     """A weight of 128 x 1024, so that what is stored can be compared with the bits that the entry names."""
     rows = 16 if quant == "codebook" else 128  # k-means takes seconds
     dims = f"model.dims={{M:16,K:1024,N:{rows}}}"
     cfg = compose("model=linear", dims, f"quant={quant}", "quant.emulate=true")
-    foretold = capability(cfg.quant, cpu, cfg.dtype)
+    predicted = capability(cfg.quant, cpu, cfg.dtype)
     record = execute_run(cfg)
-    if foretold.status is Status.UNSUPPORTED:
-        assert (record.outcome, record.reason) == (Outcome.UNSUPPORTED, foretold.reason)
+    if predicted.status is Status.UNSUPPORTED:
+        assert (record.outcome, record.reason) == (Outcome.UNSUPPORTED, predicted.reason)
         assert record.remedy
         return
     assert record.outcome is Outcome.OK, record.reason
-    assert (record.verdict == EMULATED) == (foretold.status is Status.EMULATED)
+    assert (record.verdict == EMULATED) == (predicted.status is Status.EMULATED)
     bits = cfg.quant.on("cpu").bits
     if bits is not None:
         assert record.metrics["quantize/layers"] == 1

@@ -80,8 +80,8 @@ def test_sqnr_is_that_of_the_format(compose, run_context, quant):
 
 
 def test_every_scheme_that_gives_numbers_here_has_a_reference(entries, cpu):
-    foretold = {quant: capability(entry, cpu, "bfloat16").status for quant, entry in entries.items()}
-    give_numbers = {quant for quant, status in foretold.items() if status is not Status.UNSUPPORTED}
+    predicted = {quant: capability(entry, cpu, "bfloat16").status for quant, entry in entries.items()}
+    give_numbers = {quant for quant, status in predicted.items() if status is not Status.UNSUPPORTED}
     assert give_numbers - NO_FORMAT == set(FORMATS)
 
 

@@ -8,7 +8,7 @@ from src.devices.device import Device
 from src.measurement.dtypes import quick_rates, rates_of
 from src.records.key import axes_of, requested, run_key
 from src.tasks.arms.baseline import with_dtype
-from src.workloads.dtype import DtypeRates, auto_dtype, faster_dtype, foretold
+from src.workloads.dtype import DtypeRates, auto_dtype, faster_dtype, predicted
 
 ZEN3 = DtypeRates({"bfloat16": 0.015, "float32": 0.139, "float16": 0.012})
 ZEN5 = DtypeRates({"bfloat16": 0.91, "float32": 0.20, "float16": 0.3})
@@ -63,14 +63,14 @@ def test_auto_has_the_key_of_what_it_stands_for(compose, cpu):
     assert run_key(cfg, cpu.as_dict()) == run_key(compose("dtype=bfloat16"), cpu.as_dict())
 
 
-def test_a_cluster_is_foretold_what_the_entry_of_a_gpu_decides(compose):
+def test_a_cluster_is_predicted_what_the_entry_of_a_gpu_decides(compose):
     """Where it decides nothing, the run finds out, and the key says auto."""
     keys = [
-        run_key(foretold(cfg), requested(cfg.gpu))
+        run_key(predicted(cfg), requested(cfg.gpu))
         for cfg in (compose(f"dtype={dtype}", "gpu=h100") for dtype in ("auto", "bfloat16"))
     ]
     assert keys[0] == keys[1]
-    assert foretold(compose("dtype=auto", "gpu=cpu")).dtype == "auto"
+    assert predicted(compose("dtype=auto", "gpu=cpu")).dtype == "auto"
 
 
 def test_measured_ceilings_give_the_rates():

@@ -36,7 +36,7 @@ class SensitiveConf:
     """What leaves further layers alone by what they cost and gain, beside the rules; `_target_` is empty: nothing."""
 
     _target_: str = ""  # a class that is given the scheme's configuration and the scheme
-    min_sqnr_db: float = bounded(20.0, min=0.0, max=120.0)  # of one call's output, foretold
+    min_sqnr_db: float = bounded(20.0, min=0.0, max=120.0)  # of one call's output, predicted
 
 
 @dataclass
@@ -147,7 +147,7 @@ class QuantConf:
         default_factory=dict, metadata={"key": GIVEN}
     )  # a recipe: what steps the treated arm; empty: what steps the baseline
     no_gradient: str = aside("")  # why nothing can be trained through it
-    foretells: bool = aside(False)  # chooses by forecasts alone: nothing is timed before the whole model is
+    predicts: bool = aside(False)  # chooses by forecasts alone: nothing is timed before the whole model is
 
     def on(self, device: str) -> SchemeVariantConf:
         """Config, requirements and storage on one device type: the variant's own, else the scheme's."""

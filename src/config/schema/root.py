@@ -17,7 +17,7 @@ from src.config.schema.recipe import LadderConf, RecipeConf
 from src.config.schema.steps import StepsConf
 
 AUTO = "auto"
-MODEL = "model"  # predict=model: whole models are foretold
+MODEL = "model"  # predict=model: whole models are predicted
 DTYPES = (
     AUTO,
     "bfloat16",
@@ -162,7 +162,7 @@ class AnalyzeConf:
     outputs: str = "outputs"
     report: str = "${outputs}/report"  # folder of report.html, verdicts.csv, verdicts.parquet
     imports: list[str] = field(default_factory=list)  # CSV files; on the command line import=FILE, repeatable
-    predict: str | None = None  # a CSV file of shapes to foretell, or `model`
+    predict: str | None = None  # a CSV file of shapes to predict, or `model`
     device: str | None = None  # of rows of predict that name none; a part of its name is enough
     workload: list[str] = field(default_factory=list)  # of predict=model: what src.run would be told; on the
     # command line the words themselves, model=... quant=... batch=...

@@ -13,5 +13,5 @@ class SearchConf:
     multiple: int = field(default=1, metadata={"min": 1})  # values are multiples of this
     values: list[int] = field(default_factory=list)  # instead of range, resolution and multiple
     max_runs: int | None = field(default=None, metadata={"min": 2})  # in all; null: a quarter of the grid's
-    imports: list[str] = field(default_factory=list)  # CSV files of what others measured, to foretell by
+    imports: list[str] = field(default_factory=list)  # CSV files of what others measured, to predict by
     params: dict[str, str] = field(default_factory=dict)  # the other axes: key -> values, 1,4,16

@@ -28,13 +28,13 @@ from src.statistics.speedup import Verdict
 from src.treatments.layers import LayerRow, why_not
 
 _SURE = 0.95  # that what is slower than 1 even without its unknown layers hurts; the rest of it is a forecast
-NO_GAIN = "no candidate is foretold to help"
+NO_GAIN = "no candidate is predicted to help"
 _OWN_DEVICE = "AutoDevice"  # of conf/gpu: whatever this machine has
 
 
 @dataclass(frozen=True)
 class AskedModel:
-    """One model with one treatment: what was asked, what is foretold; without a `whole` the forecast says why."""
+    """One model with one treatment: what was asked, what is predicted; without a `whole` the forecast says why."""
 
     cfg: RootConf
     place: Place
@@ -45,7 +45,7 @@ class AskedModel:
 
 
 class ModelForecaster:
-    """Foretells whole models.
+    """Predicts whole models.
 
     Args:
         knowledge: of single layers.
@@ -66,7 +66,7 @@ class ModelForecaster:
         self._times: dict[Place, LayerTimes] = {}
 
     def __call__(self, cfg: RootConf, words: Sequence[str] = ()) -> AskedModel:
-        """What is foretold of one run.
+        """What is predicted of one run.
 
         Args:
             cfg: the run.
@@ -78,17 +78,17 @@ class ModelForecaster:
         return self._put(asked, self._chosen(asked))
 
     def asked(self, cfg: RootConf, words: Sequence[str] = ()) -> AskedModel:
-        """What is asked; nothing is foretold yet."""
+        """What is asked; nothing is predicted yet."""
         place = self._place(cfg)
         return AskedModel(replace(cfg, dtype=place.dtype), place, named(cfg, words), Forecast(UNKNOWN))
 
     def of_layers(self, asked: AskedModel, chosen: Chosen) -> AskedModel:
-        """What is foretold of a run whose layers are treated so."""
+        """What is predicted of a run whose layers are treated so."""
         why = self.unknown_layers(asked) or self._unknown_whole(asked)
         return replace(asked, forecast=Forecast(UNKNOWN, reason=why)) if why else self._put(asked, chosen)
 
     def times(self, place: Place) -> LayerTimes:
-        """What foretells the layers of models in a place, of whose layers something is known (`unknown_layers`)."""
+        """What predicts the layers of models in a place, of whose layers something is known (`unknown_layers`)."""
         if place not in self._times:
             self._times[place] = LayerTimes(self.knowledge.of(place.device), place, self.runs)
         return self._times[place]
@@ -112,7 +112,7 @@ class ModelForecaster:
         """Why nothing can be said of the whole although something is known of layers; empty where something can."""
         cfg = asked.cfg
         if cfg.target == PIPELINE:
-            return "target=pipeline is not foretold; target=denoiser is, which a pipeline calls once a step"
+            return "target=pipeline is not predicted; target=denoiser is, which a pipeline calls once a step"
         footprint = self._footprints.of(cfg)
         if footprint.trouble:
             return f"its layers could not be listed: {footprint.trouble}"
@@ -213,14 +213,14 @@ def gaining(conf: QuantConf, told: Mapping[str, Forecast]) -> list[str]:
 
     Args:
         conf: the scheme.
-        told: what is foretold of each candidate for a layer.
+        told: what is predicted of each candidate for a layer.
     """
     gains = {
         name: each.speedup
         for name, each in told.items()
         if each.verdict == Verdict.HELPS
         and each.speedup >= 1 + conf.min_gain
-        and (each.low > 1 or not conf.foretells)
+        and (each.low > 1 or not conf.predicts)
     }
     return sorted(gains, key=lambda name: gains[name], reverse=True)
 

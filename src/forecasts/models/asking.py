@@ -64,7 +64,7 @@ class Rules:
         self._pool.shutdown(cancel_futures=True)
 
     def layers(self, fits: Mapping[Shape, Sequence[str]]) -> ToldLayers:
-        """What is foretold of shapes.
+        """What is predicted of shapes.
 
         Args:
             fits: shape -> the candidates that may take it.
@@ -72,7 +72,7 @@ class Rules:
         return self._pool.submit(told_layers, self.cfg, self._place, dict(fits)).result()
 
     def whole(self, treated: Treated) -> tuple[Promise, float]:
-        """What is foretold of the model whose layers are treated so, and ms of its unquantized call; nan: unknown."""
+        """What is predicted of the model with layers treated so, and ms of its unquantized call; nan: unknown."""
         return self._pool.submit(told_whole, self.cfg, self._place, dict(treated)).result()
 
 
@@ -87,18 +87,18 @@ def told_layers(
     from src.forecasts.queries import kernels_of
 
     with quiet_libraries():
-        foretell = _forecaster(*place)
-        asked = foretell.asked(cfg)
-        if why := foretell.unknown_layers(asked):
+        predict = _forecaster(*place)
+        asked = predict.asked(cfg)
+        if why := predict.unknown_layers(asked):
             return ToldLayers(refused=why)
-        times = foretell.times(asked.place)
+        times = predict.times(asked.place)
         alone_ms, _ = times.times(np.array([*fits], dtype=np.float64).reshape(-1, 3))
         found, kernels = {}, kernels_of(cfg.quant)
         for (shape, names), ms in zip(fits.items(), alone_ms.tolist(), strict=True):
             told = {name: times.forecast(shape, kernels.get(name, name)) for name in names}
             promises = {name: promise(each) for name, each in told.items()}
             found[shape] = ToldLayer(ms, promises, gaining(cfg.quant, told))
-        note = foretell.knowledge.note(asked.place.device)
+        note = predict.knowledge.note(asked.place.device)
         return ToldLayers(found, [note] if note else [])
 
 
@@ -110,8 +110,8 @@ def told_whole(cfg: RootConf, place: tuple[str, str, str], treated: Treated) -> 
     kernels = kernels_of(cfg.quant)
     by_kernel = {(shape, kernels.get(name, name), why): n for (shape, name, why), n in treated.items()}
     with quiet_libraries():
-        foretell = _forecaster(*place)
-        asked = foretell.of_layers(foretell.asked(cfg), by_kernel)
+        predict = _forecaster(*place)
+        asked = predict.of_layers(predict.asked(cfg), by_kernel)
         whole = asked.whole
         return promise(asked.forecast, whole.notes if whole else ()), whole.baseline_ms if whole else math.nan
 

@@ -1,4 +1,4 @@
-"""Why a measured model gained what it gained: measured and foretold side by side, and the gap between them split."""
+"""Why a measured model gained what it gained: measured and predicted side by side, and the gap between them split."""
 
 import math
 from collections import Counter
@@ -31,12 +31,12 @@ _CLOCKS = ("device/baseline_sm_mhz", "device/sm_mhz")
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the call, in ms: unquantized, quantized as measured (nan: not told apart), quantized as foretold."""
+    """A part of the call, in ms: unquantized, quantized as measured (nan: not told apart), quantized as predicted."""
 
     name: str
     baseline_ms: float
     treated_ms: float
-    foretold_ms: float
+    predicted_ms: float
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Attribution:
 
     @property
     def gap_ms(self) -> float:
-        """How much longer the quantized call took than foretold."""
+        """How much longer the quantized call took than predicted."""
         return self.treated_ms - self.whole.treated_ms
 
     @property
@@ -72,7 +72,7 @@ class Attribution:
 def attributions(
     forecaster: Forecaster, runs: pd.DataFrame, tables: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> list[Attribution]:
-    """Of the measured models whose layers can be foretold on their own device; the newest first.
+    """Of the measured models whose layers can be predicted on their own device; the newest first.
 
     Args:
         forecaster: of single layers.
@@ -135,7 +135,7 @@ def _chosen(row: Row, table: Sequence[Mapping[str, Any]]) -> Counter[tuple[Shape
 
 
 def _subtracted(found: Attribution) -> Iterator[Part]:
-    """Without a profile: the layers as foretold; all the rest of the quantized call is what they leave of it."""
+    """Without a profile: the layers as predicted; all the rest of the quantized call is what they leave of it."""
     treated = sum(each.treated_ms for each in found.whole.layers)
     baseline = sum(each.baseline_ms for each in found.whole.layers)
     yield Part("Linear layers", baseline, math.nan, treated)

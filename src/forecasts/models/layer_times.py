@@ -1,4 +1,4 @@
-"""The Linear layers of one model on one device with their foretold times, unquantized and quantized."""
+"""The Linear layers of one model on one device with their predicted times, unquantized and quantized."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,7 +19,7 @@ Chosen = Mapping[tuple[Shape, str, str], int]  # shape, scheme, why none -> call
 
 
 class LayerTimes:
-    """Foretells the layers of models in one place.
+    """Predicts the layers of models in one place.
 
     Args:
         forecaster: of single layers.

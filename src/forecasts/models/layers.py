@@ -36,7 +36,7 @@ class ModelLayer:
     N: int
     calls: int
     names: str
-    share: float  # of the time of the unquantized call, as foretold; nan: not known
+    share: float  # of the time of the unquantized call, as predicted; nan: not known
 
 
 def measured_layers(
@@ -45,7 +45,7 @@ def measured_layers(
     """Of each measured workload on each device, by the layer table of its newest run.
 
     Args:
-        forecaster: of single layers, which foretells how long each takes.
+        forecaster: of single layers, which predicts how long each takes.
         runs: standing.
         tables: run key -> its layers.
     """
@@ -115,7 +115,7 @@ def _by_shape(layers: Iterable[tuple[Shape, int, str]]) -> dict[Shape, tuple[int
 def _shares(
     forecaster: Forecaster, runs: pd.DataFrame, row: Row, shapes: Mapping[Shape, tuple[int, str]]
 ) -> dict[Shape, float]:
-    """Of the call's measured time, or of all layers together where these are foretold to take longer."""
+    """Of the call's measured time, or of all layers together where these are predicted to take longer."""
     place = _place(row)
     fitted = forecaster.family(place.query((1, 1, 1), ""))
     if fitted is None or not fitted.arms.timed(place.device):

@@ -10,7 +10,7 @@ from src.forecasts.models.whole import Layers
 
 
 def notes(cfg: RootConf, times: LayerTimes, layers: Sequence[Layers]) -> list[str]:
-    """Of a model as `cfg` asks for it, foretold from these times of its layers."""
+    """Of a model as `cfg` asks for it, predicted from these times of its layers."""
     found = [*_uncertain(times, layers), _all_of(cfg.quant), _slow(cfg, times.place.device)]
     return [note for note in found if note]
 
@@ -21,13 +21,13 @@ def _uncertain(times: LayerTimes, layers: Sequence[Layers]) -> Iterator[str]:
     if unknown := [each for each in layers if each.unknown]:
         calls, ms = sum(each.calls for each in unknown), sum(each.baseline_ms for each in unknown)
         yield (
-            f"{calls} calls of layers that would be quantized and that nothing foretells ({ms:.3g} ms) count as "
+            f"{calls} calls of layers that would be quantized and that nothing predicts ({ms:.3g} ms) count as "
             f"unquantized: {unknown[0].unknown}"
         )
 
 
 def _all_of(conf: QuantConf) -> str:
-    why = f"layers={conf.layers.name}: which layers to leave alone is measured; foretold as if none were"
+    why = f"layers={conf.layers.name}: which layers to leave alone is measured; predicted as if none were"
     return why if conf.layers.sensitive._target_ else ""
 
 

@@ -1,4 +1,4 @@
-"""What the rules foretell of a planned run: `plan=true` shows it beside memory and time."""
+"""What the rules predict of a planned run: `plan=true` shows it beside memory and time."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from src.planning.needs.footprint import Footprints
 
 
 class Promises:
-    """Foretells runs by the records in an outputs folder, and by what travels with the program.
+    """Predicts runs by the records in an outputs folder, and by what travels with the program.
 
     Args:
         outputs: of the sweep.
@@ -31,7 +31,7 @@ class Promises:
         self._given = given
 
     def __call__(self, cfg: RootConf) -> Promise:
-        """What is foretold of one run, its dtype settled."""
+        """What is predicted of one run, its dtype settled."""
         device = device_asked(cfg, self._learned[1])
         if not any(is_cpu(device) == is_cpu(other) for other in self._devices if device):
             return Promise("unknown", reason="no single layer was measured on a device like it")
@@ -62,7 +62,7 @@ def promise(told: Forecast, notes: Iterable[str] = ()) -> Promise:
     """A forecast in the words of plans.
 
     Args:
-        told: what is foretold.
+        told: what is predicted.
         notes: what to mind, if the forecast itself says nothing.
     """
     sure = 0.0 if math.isnan(told.sure) else told.sure

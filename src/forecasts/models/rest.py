@@ -61,7 +61,7 @@ def measured_rest(rows: pd.DataFrame, layers_ms: float) -> Rest | None:
 
     Args:
         rows: as `runs_of` gives them.
-        layers_ms: what the Linear layers of one call are foretold to take.
+        layers_ms: what the Linear layers of one call are predicted to take.
     """
     if rows.empty:
         return None
@@ -76,7 +76,7 @@ def measured_rest(rows: pd.DataFrame, layers_ms: float) -> Rest | None:
         source = f"from a profile of {whole_ms:.4g} ms"
         return Rest(whole_ms - linear_ms, _PROFILED, source, whole_ms, linear_ms, parts)
     times = f"{len(rows)} measured run{'s' * (len(rows) > 1)}"
-    source = f"{whole_ms:.4g} ms by {times} less {layers_ms:.4g} ms foretold of its Linear layers"
+    source = f"{whole_ms:.4g} ms by {times} less {layers_ms:.4g} ms predicted of its Linear layers"
     return Rest(max(0.0, whole_ms - layers_ms), _SUBTRACTED, source, whole_ms)
 
 

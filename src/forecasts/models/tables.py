@@ -1,4 +1,4 @@
-"""What is foretold of whole models as tables: a row per run, and a row per shape of its layers."""
+"""What is predicted of whole models as tables: a row per run, and a row per shape of its layers."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,7 +12,7 @@ _MS = ("baseline_ms", "treated_ms", "rest_ms")
 
 
 def models_table(models: Iterable[AskedModel]) -> pd.DataFrame:
-    """One row per asked run: its axes, what is foretold, where the rest's time is from."""
+    """One row per asked run: its axes, what is predicted, where the rest's time is from."""
     rows = []
     for asked in models:
         told, row = asked.forecast, _axes(asked)

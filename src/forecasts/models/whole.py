@@ -1,4 +1,4 @@
-"""A whole model's speedup: its Linear layers' foretold times and the rest of the call, put together."""
+"""A whole model's speedup: its Linear layers' predicted times and the rest of the call, put together."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 
 from src.forecasts.models.rest import Rest
 
-_UNKNOWN = math.log(2) / 1.645  # a layer that nothing foretells may become twice as fast, or as slow
+_UNKNOWN = math.log(2) / 1.645  # a layer that nothing predicts may become twice as fast, or as slow
 _MOST_UNKNOWN = 0.05  # share of the unquantized time in such layers, beyond which nothing is said
 _BORROWED = 0.12  # of a device by another's times: its ridge, and what is not Linear, may be others
 _TOGETHER = 0.03  # standard deviation of log speedup: in a model layers have other clocks and caches
@@ -28,7 +28,7 @@ class Layers:
     speedup: float = math.nan  # of one such layer alone
     low: float = math.nan
     high: float = math.nan
-    unknown: str = ""  # why nothing is foretold: it counts as unquantized
+    unknown: str = ""  # why nothing is predicted: it counts as unquantized
     left: str = ""  # why it is not quantized
     baseline_spread: float = 0.0  # standard deviation of the logarithm
 
@@ -42,7 +42,7 @@ class Layers:
 
 @dataclass(frozen=True)
 class Whole:
-    """A model's call, unquantized and quantized, foretold."""
+    """A model's call, unquantized and quantized, predicted."""
 
     layers: list[Layers]
     rest: Rest
@@ -83,7 +83,7 @@ class Whole:
             return ""
         worst = max(unknown, key=lambda each: each.baseline_ms)
         shape = f"{worst.M}x{worst.K}x{worst.N}"
-        return f"{share:.0%} of the time is in layers that nothing foretells, most of it in {shape}: {worst.unknown}"
+        return f"{share:.0%} of the time is in layers that nothing predicts, most of it in {shape}: {worst.unknown}"
 
     @property
     def at_most(self) -> float:
@@ -94,7 +94,7 @@ class Whole:
     def spread(self) -> float:
         """Standard deviation of the log speedup: what each doubt moves, squared and summed.
 
-        The layers' doubts are taken to go together: a device that quantizes faster than foretold does so in all.
+        The layers' doubts are taken to go together: a device that quantizes faster than predicted does so in all.
         """
         moved = [
             *(self._moved(layers=sign) for sign in (1, -1)),
@@ -116,11 +116,11 @@ class Whole:
 
 def put_together(layers: Sequence[Layers], rest: Rest, notes: Sequence[str] = ()) -> Whole:
     """The whole; where the call or its Linear layers were measured, the layers' times are made to fit in."""
-    foretold_ms = sum(each.baseline_ms for each in layers)
+    predicted_ms = sum(each.baseline_ms for each in layers)
     if math.isfinite(rest.linear_ms):
-        fits = rest.linear_ms / foretold_ms
+        fits = rest.linear_ms / predicted_ms
     else:
-        fits = min(1.0, rest.whole_ms / foretold_ms) if math.isfinite(rest.whole_ms) else 1.0
+        fits = min(1.0, rest.whole_ms / predicted_ms) if math.isfinite(rest.whole_ms) else 1.0
     scaled = [
         replace(each, baseline_ms=each.baseline_ms * fits, treated_ms=each.treated_ms * fits)
         for each in layers

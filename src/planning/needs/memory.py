@@ -1,4 +1,4 @@
-"""The memory that a run is foretold to take, phase by phase; the rules stand in docs/planning.md."""
+"""The memory that a run is predicted to take, phase by phase; the rules stand in docs/planning.md."""
 
 from dataclasses import dataclass
 

@@ -24,7 +24,7 @@ def sizes_that_fit(cfg: RootConf, arms: Arms, kind: str, card_gib: float) -> str
     """``frames=41, resolution=336 or batch=1 would fit, by estimate``: each with all else as asked.
 
     Where no smaller size helps, as the weights alone are too large, that is said. A run that ended for want of memory
-    needs more than is foretold of it, if that would have fitted; what is proposed needs clearly less.
+    needs more than is predicted of it, if that would have fitted; what is proposed needs clearly less.
 
     Args:
         cfg: a run that does not fit.

@@ -55,9 +55,9 @@ def slower_s(least: float, speedup: float, measure: MeasureConf, call_s: float =
 
     Args:
         least: seconds of both arms' fewest calls, the treated one as quick as the baseline: `least_s`.
-        speedup: that is foretold, or a bound that it stays below: then this is one that the time stays above.
+        speedup: that is predicted, or a bound that it stays below: then this is one that the time stays above.
         measure: says how many pairs `least` has. An arm that is much slower is clear after `_CLEAR_PAIRS`.
-        call_s: foretold of a call of the baseline, which has more than products.
+        call_s: predicted of a call of the baseline, which has more than products.
     """
     if not 0 < speedup < 1:
         return 0.0

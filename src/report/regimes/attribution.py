@@ -1,4 +1,4 @@
-"""Measured models beside what is foretold of them: where the time goes, and why the two differ."""
+"""Measured models beside what is predicted of them: where the time goes, and why the two differ."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -23,28 +23,28 @@ _HUES = (
 _MEANING = (
     "the shape that takes longest", "the second", "the third", "the fourth", "other Linear layers", "not Linear"
 )  # fmt: skip
-_ARMS = ("unquantized", "foretold")
+_ARMS = ("unquantized", "predicted")
 _NOTE = "Milliseconds of one call. Diamonds: quantized, as measured."
 _SMALL = 0.01  # of the call: gaps below it are not told
 
 
 def attributions_in_words(found: Sequence[Attribution]) -> Iterator[str]:
-    """A few lines for each of the newest measured models that something is foretold of."""
+    """A few lines for each of the newest measured models that something is predicted of."""
     known = [each for each in found if math.isfinite(each.told.speedup)]
     for each in known[:_FIRST]:
         yield f"{_name(each)} on {each.device}: {_side_by_side(each)}"
         yield from (f"- {line}" for line in _why(each))
     if more := len(found) - len(known[:_FIRST]):
-        yield f"measured and foretold of {more} more model{'s' * (more > 1)}: in the report"
+        yield f"measured and predicted of {more} more model{'s' * (more > 1)}: in the report"
 
 
 def attribution_section(found: Sequence[Attribution]) -> str:
-    """Measured and foretold as a section; empty without any."""
+    """Measured and predicted as a section; empty without any."""
     if not found:
         return ""
     note = (
         f"Measured calls, of the newest {MOST_TABLES} runs, against their forecasts from single layers. Only the "
-        "unquantized call's time is taken from the run. Linear layers by shape are always foretold; what a profile "
+        "unquantized call's time is taken from the run. Linear layers by shape are always predicted; what a profile "
         "tells apart is measured."
     )
     known = [each for each in found if math.isfinite(each.told.speedup)][:_MOST_DRAWN]
@@ -56,12 +56,12 @@ def attribution_section(found: Sequence[Attribution]) -> str:
         for each in found
     )
     return section(
-        "Where the time goes: measured and foretold", f"{note} {_NOTE}" if drawn else note, figures + told
+        "Where the time goes: measured and predicted", f"{note} {_NOTE}" if drawn else note, figures + told
     )
 
 
 def bars(each: Attribution) -> Figure:
-    """The unquantized call and the quantized one as foretold, stacked by shape, and the quantized one as measured."""
+    """The unquantized call and the quantized one as predicted, stacked by shape, and the latter as measured."""
     figure = Figure(118)
     for hue, (name, *times) in zip(_HUES, _groups(each), strict=True):
         figure.add_bar(
@@ -109,8 +109,8 @@ def _name(each: Attribution) -> str:
 def _side_by_side(each: Attribution) -> str:
     ratio, low, high = each.measured
     told = f"{each.told.speedup:.2f}× ({each.told.low:.2f}–{each.told.high:.2f})"
-    foretold = told if math.isfinite(each.told.speedup) else each.told.verdict
-    return f"measured {ratio:.2f}× ({low:.2f}–{high:.2f}), foretold {foretold}"
+    predicted = told if math.isfinite(each.told.speedup) else each.told.verdict
+    return f"measured {ratio:.2f}× ({low:.2f}–{high:.2f}), predicted {predicted}"
 
 
 def _why(each: Attribution) -> Iterator[str]:
@@ -118,14 +118,14 @@ def _why(each: Attribution) -> Iterator[str]:
     layers = each.whole.layers
     base, treated = sum(one.baseline_ms for one in layers), sum(one.treated_ms for one in layers)
     share = base / each.baseline_ms
-    by = "by its profile" if each.profiled else "as foretold"
+    by = "by its profile" if each.profiled else "as predicted"
     first = "; ".join(_said(one) for one in longest(layers)[:2])
     of_call = f"{base:.3g} of {each.baseline_ms:.4g} ms ({share:.0%}, {by})"
-    yield f"Linear layers {of_call}, quantized {treated:.3g} ms as foretold; most of it {first}"
+    yield f"Linear layers {of_call}, quantized {treated:.3g} ms as predicted; most of it {first}"
     if each.told.reason:
         yield f"unknown: {each.told.reason}"
     else:
-        than = f"{abs(each.gap_ms):.3g} ms {'more' if each.gap_ms > 0 else 'less'} than foretold"
+        than = f"{abs(each.gap_ms):.3g} ms {'more' if each.gap_ms > 0 else 'less'} than predicted"
         yield f"the quantized call took {each.treated_ms:.4g} ms, {than}{_split(each)}"
     waits = [value for value in each.waiting if math.isfinite(value)]
     if waits:
@@ -140,7 +140,7 @@ def _split(each: Attribution) -> str:
         makes = f"worth {each.clock_ms:+.2g} ms if all that is not Linear follows it"
         told.append(f"at the power limit its clock was {each.clock - 1:+.1%}, {makes}")
     if each.profiled:
-        gaps = [(part.name, part.treated_ms - part.foretold_ms) for part in each.parts]
+        gaps = [(part.name, part.treated_ms - part.predicted_ms) for part in each.parts]
         told += [f"{name} {gap:+.2g} ms" for name, gap in gaps if abs(gap) > _SMALL * each.baseline_ms]
     else:
         told.append("measure.profile=true tells the rest apart")
@@ -156,11 +156,11 @@ def _shape(layers: Layers) -> str:
 
 
 def _parts(each: Attribution) -> str:
-    heads = ["Part", "Unquantized, ms", "Quantized, ms", "As foretold, ms"]
+    heads = ["Part", "Unquantized, ms", "Quantized, ms", "As predicted, ms"]
     rows = [
         [
             text_cell(part.name),
-            *(_ms(value) for value in (part.baseline_ms, part.treated_ms, part.foretold_ms)),
+            *(_ms(value) for value in (part.baseline_ms, part.treated_ms, part.predicted_ms)),
         ]
         for part in each.parts
     ]

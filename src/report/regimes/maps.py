@@ -1,4 +1,4 @@
-"""Regime maps in the report: M over K x N per scheme, with the verdicts measured and foretold and models' layers."""
+"""Regime maps in the report: M over K x N per scheme, with the verdicts measured and predicted and models' layers."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ _ELSEWHERE = "published elsewhere"
 
 @dataclass(frozen=True)
 class Shown:
-    """The maps of a page, with what is foretold of their ground."""
+    """The maps of a page, with what is predicted of their ground."""
 
     maps: list[tuple[RegimeMap, list[Ground]]]
     left: int = 0  # more maps, of which the page has none
@@ -47,7 +47,7 @@ def maps_with_ground(found: Regimes, runs: pd.DataFrame, margin: float, kept: Pa
     """The first maps; what takes the time is hardly Python's, so that a thread beside may do it.
 
     Args:
-        found: with what foretells their ground.
+        found: with what predicts their ground.
         runs: standing ones.
         margin: a speedup within it is neutral.
         kept: the folder of what analyses keep; None: nothing is kept.
@@ -68,14 +68,14 @@ def regime_maps_section(shown: Shown, filters: Filters) -> str:
     more = f" {shown.left:,} more maps would be of what verdicts.csv has." if shown.left else ""
     note = "One mark per layer shape: what quantizing this Linear alone gains."
     note += f" Small marks were {_ELSEWHERE}, single samples." if shown.published else ""
-    note += " Tinted ground is foretold for square layers (K = N) near them; blank is unknown."
+    note += " Tinted ground is predicted for square layers (K = N) near them; blank is unknown."
     rings = any(each.layers for each, _ in shown.maps)
     note += " Rings are a model's own layers, larger the more of its time they take." if rings else ""
     return section("Regime map", note + more, verdict_legend() + body) if shown.maps else ""
 
 
 def regime_map(each: RegimeMap, ground: Sequence[Ground]) -> Figure:
-    """M over K x N of one scheme: foretold ground, rings of models' layers, measured cells on top."""
+    """M over K x N of one scheme: predicted ground, rings of models' layers, measured cells on top."""
     figure, shown = Figure(280), evenly(each.cells, _MOST_CELLS)
     for piece in ground:
         tint = translucent(look(piece.verdict).ink, _TINT)

@@ -25,7 +25,7 @@ _MOST_SHAPES = 5  # on the terminal
 def models_in_words(models: "Sequence[AskedModel]") -> Iterator[str]:
     """Of each asked run a sentence, what it rests on, and its layers that take longest."""
     for asked in models:
-        yield f"Foretold: {named(asked)}: {_said(asked)}"
+        yield f"Predicted: {named(asked)}: {_said(asked)}"
         if asked.whole is None:
             continue
         yield f"- {_shares(asked.whole)}"
@@ -43,14 +43,14 @@ def models_section(models: "Sequence[AskedModel]") -> str:
     if not models:
         return ""
     note = (
-        "Sums over the model's Linear layers, each foretold from single layers, and the rest of its call. No "
-        "quantized run of these models is in them. Intervals hold 90 % of what they foretell."
+        "Sums over the model's Linear layers, each predicted from single layers, and the rest of its call. No "
+        "quantized run of these models is in them. Intervals hold 90 % of what they predict."
     )
     drawn = [asked for asked in models if asked.whole and not math.isnan(asked.forecast.speedup)]
     lines = scheme_lines(asked.quant for asked in drawn)
     figures = legend(lines, lines) + panel(_CAPTION, "", amdahl(drawn), width=_WIDTH) if drawn else ""
     details = "".join(_details(asked) for asked in models if asked.whole)
-    return section("Whole models, foretold", note, _table(models) + figures + details)
+    return section("Whole models, predicted", note, _table(models) + figures + details)
 
 
 def named(asked: "AskedModel") -> str:

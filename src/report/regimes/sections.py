@@ -135,11 +135,11 @@ def regimes_sections(found: Regimes) -> Iterator[str]:
         yield section("Rules", note, rules_table(found.rules))
     if len(found.predictions):
         note = (
-            f"Intervals hold 90 % of what they foretell; {UNKNOWN} says why. All of it is in predictions.csv."
+            f"Intervals hold 90 % of what they predict; {UNKNOWN} says why. All of it is in predictions.csv."
         )
-        yield section("Foretold", note, predictions_table(found.predictions))
+        yield section("Predicted", note, predictions_table(found.predictions))
     if found.trials:
-        note = "Each thing was left out of every fit, foretold, and compared with what was measured."
+        note = "Each thing was left out of every fit, predicted, and compared with what was measured."
         words = "".join(f"<li>{escape(sentence)}</li>" for sentence in tested_in_words(found.trials))
         body = f"<ul>{words}</ul>{trials_table(found.trials)}"
         yield section("How far rules and forecasts can be trusted", note, body)

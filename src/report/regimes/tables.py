@@ -75,8 +75,8 @@ def predictions_table(rows: pd.DataFrame) -> str:
 
 
 def trials_table(trials: list[Trial]) -> str:
-    """How each way to foretell did on what was left out."""
-    heads = ["Left out", "Foretold by", "Cells", "Right of those > 10 % from 1", "Wrong", "Unknown", "Median error",
+    """How each way to predict did on what was left out."""
+    heads = ["Left out", "Predicted by", "Cells", "Right of those > 10 % from 1", "Wrong", "Unknown", "Median error",
              "Within 25 %", "Interval holds"]  # fmt: skip
     rows = [
         [

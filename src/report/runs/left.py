@@ -1,4 +1,4 @@
-"""Runs that a budget left to the forecast, shown as foretold and never as measured."""
+"""Runs that a budget left to the forecast, shown as predicted and never as measured."""
 
 from collections.abc import Hashable, Iterator
 from typing import Any
@@ -19,7 +19,7 @@ def left_section(rows: pd.DataFrame) -> str:
         "Runs that launch.budget left to the forecast. None of this was measured, and none of it is in any other "
         "table or figure; intervals hold 90 %. All of it is in left.csv."
     )
-    heads = ["Run", "Foretold", "Speedup", "Sure", "What to mind"]
+    heads = ["Run", "Predicted", "Speedup", "Sure", "What to mind"]
     cells = [
         [
             text_cell(row["run"]),

@@ -16,9 +16,9 @@ _WIDTH, _HEIGHT = 640, 380  # px
 _MOST_LABELS = 12  # of points of a curve
 _WIDEST = 34  # characters of a label
 _NOTE = (
-    "The line is foretold: it begins where every layer is quantized, and at each point the named kind of layers more "
+    "The line is predicted: it begins where every layer is quantized, and at each point one more kind of layers "
     "is left unquantized, the one first that costs the most quality per millisecond. Noise powers were measured kind "
-    "by kind and are added up. The ring is what was applied, as foretold; filled marks were measured, with 95 % "
+    "by kind and are added up. The ring is what was applied, as predicted; filled marks were measured, with 95 % "
     "intervals. The dotted line is the target."
 )
 
@@ -44,13 +44,13 @@ def weighed_figure(found: Weighed) -> Figure:
         line={"color": _SOFT, "width": 1.5}, marker={"color": _SOFT, "size": 5},
         text=_labels(points), textposition="middle right",
         customdata=[f"without {escape(each.left)}" if each.left else "every layer" for each in points],
-        hovertemplate="%{customdata}: %{y:.1f} dB, foretold %{x:.3f}×",
+        hovertemplate="%{customdata}: %{y:.1f} dB, predicted %{x:.3f}×",
     )  # fmt: skip
     if found.chosen:
         figure.add_scatter(
             x=[found.chosen.speedup], y=[found.chosen.sqnr_db], mode="markers",
             marker={"color": _INK, "symbol": "circle-open", "size": 13, "line": {"width": 2}},
-            hovertemplate="applied, as foretold: %{y:.1f} dB, %{x:.3f}×",
+            hovertemplate="applied, as predicted: %{y:.1f} dB, %{x:.3f}×",
         )  # fmt: skip
     _add_measured(figure, found)
     figure.add_hline(found.min_sqnr_db, line={"color": _INK, "width": 1, "dash": "dot"})

@@ -1,1 +1,1 @@
-"""The section on training: steps, loss curves, single layers, what is foretold, trainings from scratch."""
+"""The section on training: steps, loss curves, single layers, what is predicted, trainings from scratch."""

@@ -13,7 +13,7 @@ from src.report.graphics.markup import Cell, chip, number_cell, table, text_cell
 from src.report.runs.filters import Filters
 from src.report.runs.heatmap import maps
 from src.report.runs.sections import grid, verdict_legend
-from src.report.training.foretold import foretold_html
+from src.report.training.predicted import predicted_html
 
 _HEADS = [
     *("Output M×K×N", "Input's gradient", "Weights' gradient", "GFLOP each", "Recipe", "Says"),
@@ -40,7 +40,7 @@ def shapes_html(runs: pd.DataFrame, filters: Filters, margin: float) -> str:
     cut = len(found) - len(listed)
     rows += f'<p class="note">{cut:,} more in <a href="verdicts.csv">verdicts.csv</a>.</p>' if cut else ""
     note = f'<p class="note">{escape(_NOTE)}</p>'
-    return f"<h3>By shape</h3>{note}{words}{drawn}{rows}{foretold_html(runs, margin)}"
+    return f"<h3>By shape</h3>{note}{words}{drawn}{rows}{predicted_html(runs, margin)}"
 
 
 def training_in_words(runs: pd.DataFrame) -> Iterator[str]:

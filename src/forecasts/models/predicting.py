@@ -1,4 +1,4 @@
-"""What foretells the speedups of a plan, to be sent to another process: it imports nothing before it is called."""
+"""What predicts the speedups of a plan, to be sent to another process: it imports nothing before it is called."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Foretelling:
+class Predicting:
     """Makes `Promises` that know the command line which this process was given."""
 
     given: list[str]  # overrides that all runs have
 
     def __call__(self, outputs: Path, footprints: "Footprints") -> "Callable[[RootConf], Promise]":
-        """What foretells runs by the records of an outputs folder."""
+        """What predicts runs by the records of an outputs folder."""
         from src.forecasts.models.promises import Promises
 
         return Promises(outputs, footprints, self.given)

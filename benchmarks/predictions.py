@@ -1,7 +1,7 @@
-"""What autoquant's trials of single layers foretell for the whole model, against what the whole model gives.
+"""What autoquant's trials of single layers predict for the whole model, against what the whole model gives.
 
-    python benchmarks/foretold.py                    two small transformers on this machine, in a few minutes
-    python benchmarks/foretold.py outputs            autoquant's runs that are in this folder already
+    python benchmarks/predicted.py                    two small transformers on this machine, in a few minutes
+    python benchmarks/predicted.py outputs            autoquant's runs that are in this folder already
 
 One line for each plan that was measured as a whole while the runs searched: the ratio of the two is 1.00 where the
 layers' own times are the model's. The last line says how far they are apart on the whole.
@@ -27,7 +27,7 @@ SWEEP = (
     "measure.ceilings=false",
     "tracking=none",
 )
-HEAD = ("run", "plan", "layers", "foretold", "measured", "interval", "measured / foretold", "")
+HEAD = ("run", "plan", "layers", "predicted", "measured", "interval", "measured / predicted", "")
 
 
 def wholes(outputs: Path) -> Iterator[tuple[str, dict]]:
@@ -44,10 +44,10 @@ def report(outputs: Path) -> None:
     """Print the table."""
     rows, ratios = [HEAD], []
     for name, whole in wholes(outputs):
-        ratio = whole["speedup"] / whole["foretold"]
+        ratio = whole["speedup"] / whole["predicted"]
         ratios.append(ratio)
         interval = f"{whole['ci_low']:.3f}-{whole['ci_high']:.3f}"
-        numbers = (f"{whole['foretold']:.3f}", f"{whole['speedup']:.3f}", interval, f"{ratio:.3f}")
+        numbers = (f"{whole['predicted']:.3f}", f"{whole['speedup']:.3f}", interval, f"{ratio:.3f}")
         rows.append((name, whole["what"], str(sum(whole["layers"].values())), *numbers, whole["disturbed"]))
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
     for row in rows:
@@ -57,7 +57,7 @@ def report(outputs: Path) -> None:
     logs = [math.log(ratio) for ratio in ratios]
     mean, spread = sum(logs) / len(logs), math.sqrt(sum(log**2 for log in logs) / len(logs))
     print(
-        f"{len(ratios)} plans: measured is {math.exp(mean):.3f} times what was foretold; {spread:.1%} apart (rms)"
+        f"{len(ratios)} plans: measured is {math.exp(mean):.3f} times what was predicted; {spread:.1%} apart (rms)"
     )
 
 
