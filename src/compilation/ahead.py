@@ -34,11 +34,10 @@ def needs_the_device(conf: CompileConf) -> bool:
 
 
 def compile_alone() -> None:
-    """What a process sets that compiles beside others: no compile workers of its own, no kernels timed in a crowd."""
+    """What a process sets that compiles beside others: no compile workers of its own."""
     import torch._inductor.config as config
 
     config.compile_threads = 1
-    config.autotune_local_cache = False  # which of a kernel's variants is quickest
 
 
 @contextmanager
