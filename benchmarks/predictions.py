@@ -1,7 +1,7 @@
 """What autoquant's trials of single layers predict for the whole model, against what the whole model gives.
 
-    python benchmarks/predicted.py                    two small transformers on this machine, in a few minutes
-    python benchmarks/predicted.py outputs            autoquant's runs that are in this folder already
+    python benchmarks/predictions.py                    two small transformers on this machine, in a few minutes
+    python benchmarks/predictions.py outputs            autoquant's runs that are in this folder already
 
 One line for each plan that was measured as a whole while the runs searched: the ratio of the two is 1.00 where the
 layers' own times are the model's. The last line says how far they are apart on the whole.

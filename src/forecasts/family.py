@@ -76,11 +76,6 @@ class Family:
         """The kernels that may compute M rows: one, or two where it is not known where the scheme switches."""
         return self.switches[quant].names(quant, m) if quant in self.switches else [quant]
 
-    def tile(self, quant: str) -> int:
-        """Up to so many rows a scheme computes as one tile, known to the row; 0: it is not known."""
-        switch = self.switches.get(quant)
-        return switch.last if switch and switch.known else 0
-
     @cached_property
     def widening(self) -> Array:
         """Per kernel, by how much intervals must be wider to hold cells whose (K, N), or M, is left out.
@@ -133,7 +128,7 @@ class Family:
         found = {(str(k), str(d)): Reach(rows) for (k, d), rows in self.cells.groupby(["kernel", "device"])}
         return found | {(str(k), ""): Reach(rows) for k, rows in self.cells.groupby("kernel")}
 
-    def reached(self, device: str, quant: str, name: str, shape: Shape) -> Reached:
+    def reached(self, device: str, name: str, shape: Shape) -> Reached:
         """Whose cells of a kernel reach a shape: a device's own, or another's where its own are few or far.
 
         A cell more never makes it known less.
@@ -144,15 +139,14 @@ class Family:
             return Reached(own, device, f"no cell of {name} was measured; there are cells of {there}")
         others = [each for each in every.devices if each != device]
         for where in [device] * (own is not None and not own.few) + others:
-            if not self._too_far(where, quant, name, shape):
+            if not self._too_far(where, name, shape):
                 return Reached(own if where == device else None, where)
         where = device if own else others[0]
-        why = every.too_far(name, shape, self.tile(quant), self.arms.grow(where, name))
+        why = every.too_far(name, shape, self.arms.grow(where, name))
         return Reached(own if why or not others else None, where, why)
 
-    def _too_far(self, device: str, quant: str, name: str, shape: Shape) -> str:
-        grow = self.arms.grow(device, name)
-        return self.reaches[name, device].too_far(name, shape, self.tile(quant), grow)
+    def _too_far(self, device: str, name: str, shape: Shape) -> str:
+        return self.reaches[name, device].too_far(name, shape, self.arms.grow(device, name))
 
     @cached_property
     def schemes(self) -> dict[tuple[str, str], tuple[Reach, float, float]]:

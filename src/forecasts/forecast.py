@@ -147,7 +147,7 @@ class Forecaster:
     def _by_kernel(self, fitted: Family, asked: list[tuple[Query, str]]) -> list[Forecast]:
         """The forecasts of queries of one device, each by the kernel beside it."""
         device = asked[0][0].device
-        placed = [fitted.reached(device, query.quant, name, query.shape) for query, name in asked]
+        placed = [fitted.reached(device, name, query.shape) for query, name in asked]
         found = [Forecast(UNKNOWN, support=own.cells if own else 0, reason=why) for own, _, why in placed]
         near = [index for index, each in enumerate(placed) if not each.why]
         queries, names = [asked[index][0] for index in near], [asked[index][1] for index in near]
@@ -155,7 +155,7 @@ class Forecaster:
         shapes = np.array([query.shape for query in queries], dtype=np.float64).reshape(-1, len(SHAPE))
         measured = shapes.copy()
         measured[:, 0] = [
-            fitted.reaches[name, source].nearest(query.M, fitted.tile(query.quant))
+            fitted.reaches[name, source].nearest(query.M)
             for query, name, source in zip(queries, names, sources, strict=True)
         ]
         means, spreads = fitted.forecast(device, names, sources, shapes, measured)

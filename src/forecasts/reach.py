@@ -28,21 +28,18 @@ class Reach:
         """Whether they tell no more than the shapes that were measured."""
         return self.cells < _FEWEST
 
-    def too_far(self, name: str, shape: Shape, tile: int, grows: bool) -> str:
+    def too_far(self, name: str, shape: Shape, grows: bool) -> str:
         """Why they do not tell a shape: too few, too far from it; empty where they do.
 
         Args:
             name: the kernel's.
             shape: the shape.
-            tile: up to so many rows take as long as one; 0: not known.
             grows: whether it is known what many more rows take.
         """
         if self.few and shape not in self.shapes:
             return f"{self.cells} cell of {name}: at least {_FEWEST} are needed"
         for (side, (less, more)), value in zip(_BEYOND.items(), shape, strict=True):
             low, high = self.spans[side]
-            if side == "M" and value <= tile:
-                continue  # one tile, of as many rows as there may be
             most = _GROWN if side == "M" and grows else more
             if not low / less <= value <= high * most:
                 times = less if value < low else most
@@ -59,7 +56,7 @@ class Reach:
             low <= value <= high for value, (low, high) in zip(shape, self.spans.values(), strict=True)
         )
 
-    def nearest(self, m: int, tile: int = 0) -> int:
-        """The M nearest to it between those that were measured; itself, if its rows take as long as one."""
+    def nearest(self, m: int) -> int:
+        """The M nearest to it between those that were measured."""
         low, high = self.spans["M"]
-        return m if m <= tile else min(max(m, low), high)
+        return min(max(m, low), high)

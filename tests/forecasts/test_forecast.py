@@ -196,7 +196,8 @@ def test_the_cliff_of_a_kernel_switch_is_kept(h100):
         return h100.one(query(m, 8192, 3072, "int4wo", device=H100)).speedup
 
     assert int4(1) > 1.7
-    assert int4(16) > 1.3
+    assert int4(4) > 1.3
+    assert math.isnan(int4(16))  # measured on an H200: twice as long as one row, though one tile; no cell tells it here
     assert math.isnan(int4(17)) or int4(17) < 0.6
 
 
