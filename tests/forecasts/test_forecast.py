@@ -197,7 +197,7 @@ def test_the_cliff_of_a_kernel_switch_is_kept(h100):
 
     assert int4(1) > 1.7
     assert int4(4) > 1.3
-    assert math.isnan(int4(16))  # measured on an H200: twice as long as one row, though one tile; no cell tells it here
+    assert math.isnan(int4(16))  # one tile, but on an H200 twice as long as one row
     assert math.isnan(int4(17)) or int4(17) < 0.6
 
 
