@@ -118,8 +118,12 @@ def verify_packages(folder: Path, info: PackageInfo) -> None:
 def check_device(folder: Path, info: PackageInfo, device: Device) -> None:
     """Whether the code can run here.
 
+    A CPU's code is for as many threads as there were: of parts of sums it has one for each, and with more threads it
+    would write beside them; or it takes those threads whatever it is told.
+
     Raises:
-        RunEndedError: it was compiled by another torch, or for a device that can do something else: one line.
+        RunEndedError: it was compiled by another torch, for a device that can do something else, or for another
+            number of threads: one line.
     """
     here = versions()["torch"]
     if info.versions.get("torch") != here:
@@ -127,6 +131,11 @@ def check_device(folder: Path, info: PackageInfo, device: Device) -> None:
     lacks = missing(info.device, device.as_dict())
     if lacks:
         raise unusable_package(folder, f"built for {info.device.get('name')}; this is {device.name}: {lacks}")
+    threads = info.device.get("threads")
+    if device.threads and threads and threads != device.threads:
+        raise unusable_package(
+            folder, f"built for gpu.threads={threads}; here it is {device.threads}", f"gpu.threads={threads}"
+        )
 
 
 def missing(built: Mapping[str, Any], here: Mapping[str, Any]) -> str:

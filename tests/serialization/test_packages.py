@@ -262,6 +262,13 @@ def test_a_package_of_elsewhere_is_refused_in_one_line(workload, checkpoint, cpu
     assert "compile=aot" in end.value.remedy
 
 
+def test_a_package_for_another_number_of_threads_is_refused(workload, checkpoint, cpu):
+    """With more threads than it was built for it would end the process, or give other numbers."""
+    with pytest.raises(RunEndedError, match=r"built for gpu\.threads=1; here it is 3") as end:
+        load(workload, checkpoint, replace(cpu, threads=3))
+    assert end.value.remedy.startswith("gpu.threads=1, or build it here")
+
+
 def test_a_damaged_package_is_refused(workload, checkpoint, cpu):
     (file,) = (checkpoint / "packages").glob("*.pt2")
     file.write_bytes(b"else")
