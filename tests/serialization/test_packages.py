@@ -269,6 +269,26 @@ def test_a_package_for_another_number_of_threads_is_refused(workload, checkpoint
     assert end.value.remedy.startswith("gpu.threads=1, or build it here")
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["compile=aot-regional"], r"compile\.scope=module; asked for is compile\.scope=regional"),
+        (
+            ["+compile.options.epilogue_fusion=false"],
+            r"compile\.options=\{\}; asked for is compile\.options=\{'ep",
+        ),
+        (["+compile.dynamic_shapes.batch=[1,8]"], r"compile\.dynamic_shapes=\{\}; asked for is .*\[1, 8\]"),
+    ],
+)
+def test_a_package_of_another_compile_mode_is_refused(compose, shipped, tmp_path, asked, said):
+    cfg = compose("task=serialize", *WORKLOAD, AOT, *asked, f"serialize.load={shipped[1]}")
+    execute(cfg, identity(cfg), tmp_path, lambda _: None)
+    record = read_record(tmp_path / "record.json")
+    assert record.outcome is Outcome.FAILED
+    assert re.search(f"packages: built with {said}", record.reason), record.reason
+    assert record.remedy.startswith("compile=aot, as built, or build it here")
+
+
 def test_a_damaged_package_is_refused(workload, checkpoint, cpu):
     (file,) = (checkpoint / "packages").glob("*.pt2")
     file.write_bytes(b"else")
