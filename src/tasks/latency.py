@@ -15,7 +15,7 @@ from src.tasks.arms.recipe import settle_recipe
 from src.tasks.arms.timing import Timed, cold_caches, is_part
 from src.tasks.arms.untreated import Untreated, untreated
 from src.tasks.conclusions.conclusion import set_aside_emulated
-from src.tasks.conclusions.generated import compare_generated
+from src.tasks.conclusions.generated import compare_generated, of_the_baseline
 from src.tasks.conclusions.told import tell_timed
 from src.tasks.planned import treatment_by
 from src.tasks.samples import compare_samples
@@ -82,7 +82,7 @@ def compare_outputs(given: Untreated, treated: Arm, run: RunContext) -> None:
         return
     own = compare(given.reference, baseline)
     run.record.metrics |= compare(given.reference, treated.output)
-    run.record.metrics |= {name.replace("/", "/baseline_"): value for name, value in own.items()}
+    run.record.metrics |= of_the_baseline(own)
     run.record.details["quality_against"] = "the unquantized model, uncompiled"
 
 
@@ -90,8 +90,8 @@ def fill_in(timed: Timed, compiled: Compiled, given: Untreated, treated: Arm, ru
     """What the record says of arms that were timed; then what else is compared of them, if asked."""
     tell_timed(timed, compiled, given.arms, treated, run)
     measure_startup(treated, run)
-    compare_generated(given.arms.baseline, treated, run)
-    compare_samples(given.arms, treated, run)
+    compare_generated(given.arms.baseline, treated, given.reference, run)
+    compare_samples(given, treated, run)
 
 
 def finish(rows: list[LayerRow], run: RunContext) -> None:
