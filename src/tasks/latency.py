@@ -16,6 +16,7 @@ from src.tasks.arms.timing import Timed, cold_caches, is_part
 from src.tasks.arms.untreated import Untreated, untreated
 from src.tasks.conclusions.conclusion import set_aside_emulated
 from src.tasks.conclusions.generated import compare_generated, of_the_baseline
+from src.tasks.conclusions.roofline import roofline_metrics
 from src.tasks.conclusions.told import tell_timed
 from src.tasks.planned import treatment_by
 from src.tasks.samples import compare_samples
@@ -106,6 +107,7 @@ def finish(rows: list[LayerRow], run: RunContext) -> None:
         run.record.details[DETAIL] = _as_a_layer(run)
     set_aside_emulated(run.record)
     run.record.metrics |= ceiling_metrics(run.record)
+    run.record.metrics |= roofline_metrics(run.record, run.cfg)
     run.record.outcome = Outcome.OK
 
 
