@@ -60,6 +60,11 @@ class Shapes:
     _every: pd.DataFrame
     _place: slice
 
+    @property
+    def name(self) -> str:
+        """The scheme, and by what it is told from others of its name."""
+        return ", ".join(filter(None, [str(self.group["quant"]), str(self.group["variant"])]))
+
     @cached_property
     def runs(self) -> pd.DataFrame:
         """One row per M; slower than the arrays, where there are thousands of curves."""

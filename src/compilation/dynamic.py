@@ -15,9 +15,11 @@ from torch.export import Dim, ShapesCollection
 from src.compilation.ahead import without_content
 from src.compilation.exported import Call, calls_of
 from src.compilation.scopes import compiler_parts
-from src.config.schema.root import RootConf
+from src.config.errors import ConfigError
+from src.config.schema.root import RootConf, sizes_of_call
 from src.devices.device import Device
 from src.outcomes import unsupported
+from src.workloads.dims import resolve
 from src.workloads.workload import build_workload
 
 Sides = dict[int, tuple[int, int]]  # of a tensor: which, from how small to how large
@@ -37,6 +39,32 @@ def ends(cfg: RootConf) -> list[dict[str, int]]:
     if not ranges:
         return []
     return [{name: int(sizes[end]) for name, sizes in ranges.items()} for end in (0, 1)]
+
+
+def inside(cfg: RootConf) -> dict[str, int]:
+    """One size within each range of ``compile.dynamic_shapes``, near its middle, that the model can have.
+
+    An odd one where there is one, or an odd number of patches: code that was made for sizes that something divides
+    gives other numbers there. A range without one is left out, and all are where the model cannot have them together.
+    """
+    found = {}
+    for name, (low, high) in cfg.compile.dynamic_shapes.items():
+        middle = (low + high) // 2
+        first = middle | 1 if middle | 1 < high else middle
+        sizes = (size for size in range(first, high) if size > low and _has(cfg, {name: size}))
+        if size := next(sizes, None):
+            found[name] = size
+    return found if _has(cfg, found) else {}
+
+
+def _has(cfg: RootConf, values: Mapping[str, int]) -> bool:
+    """Whether the model's dimensions come out with these sizes."""
+    resized = at_sizes(cfg, values)
+    try:
+        resolve(resized.model.dims, sizes_of_call(resized), "model.dims")
+    except ConfigError:
+        return False
+    return True
 
 
 def calls_at(cfg: RootConf, values: Mapping[str, int], device: Device) -> dict[str, Call]:

@@ -9,7 +9,7 @@ from src.launching.preparation import PRELOAD, writable
 from src.processes.caches import share_caches
 from src.processes.signals import end_in_order
 
-COMPILER = ("torch._inductor.compile_fx", "src.compilation.toolchain")
+COMPILER = ("torch._inductor.compile_fx", "src.compilation.toolchain_meanwhile")
 
 
 def preloaded(configs: Sequence[RootConf | CalibrateConf], usual: Sequence[str] = PRELOAD) -> list[str]:

@@ -19,7 +19,7 @@ from src.local.devices import Devices
 from src.local.runs import Runs
 from src.local.server import preloaded, prepared
 from src.local.sharing.group import FOLDER, Group
-from src.local.sharing.grouping import Keys, brought_together, in_the_same_rounds, keys_of
+from src.local.sharing.grouping import Keys, brought_together, in_the_same_rounds, keys_of, together
 from src.planning.hours import guess_s
 from src.processes.isolated import Preloaded
 from src.records.record import RECORD_NAME
@@ -56,9 +56,10 @@ def run_sweep(
         KeyboardInterrupt: Ctrl-C; finished runs are kept, the current one is marked, its processes are gone.
     """
     if any(cfg.plan for cfg in configs):
+        from src.planning.matrix import Launch
         from src.planning.planning import show_plan
 
-        show_plan(configs, predict=predict)
+        show_plan(configs, Launch(together=together), predict)
         return [0] * len(configs)
     outputs = prepared(Path(configs[0].outputs))
     server = Preloaded(preloaded(configs))

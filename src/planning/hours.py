@@ -28,6 +28,7 @@ LADDER: dict[str, tuple[str, ...]] = {
 _SAME = next(iter(LADDER))
 GUESS = "guess"
 LEAST = "least"  # nothing is known but what its products take at least
+PROBE_S = 5.0  # of a probe beside its rounds
 _STEP_S = 1.0  # of a training of which nothing is known
 _UNSUPPORTED_S = 10.0  # to start a process that finds it cannot
 
@@ -156,7 +157,7 @@ def guess_s(
     if steps:
         return 30 + steps * _STEP_S
     if probe:
-        return processes * (measure.budget_s + 5)
+        return processes * (measure.budget_s + PROBE_S)
     searches = quant.plan is None and not quant.predicts
     trials = len(quant.candidates) * shapes if searches else 0
     search_s = 1.5 * quant.layer_budget_s * trials + (quant.whole_budget_s if trials else 0)

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -32,6 +32,10 @@ class Fate(StrEnum):
         return self in (Fate.DONE, Fate.UNDER_WAY, Fate.REPEATED)
 
 
+Sent = tuple[RootConf, dict[str, Any]]  # a run, and its device
+Together = list[list[list[int]]]  # places of runs: by process, and in each by rounds
+
+
 @dataclass(frozen=True)
 class Launch:
     """How the runs would be launched, as far as a plan needs to know; the default is this machine, one by one."""
@@ -41,6 +45,7 @@ class Launch:
     key: Callable[[RootConf], str] | None = None  # a run's key; None: of the device opened here
     request: Callable[[RootConf], Mapping[str, Any]] | None = None  # of the cluster; None: gpu.slurm
     under_way: Collection[str] = ()  # keys of runs that a cluster has already
+    together: Callable[[Sequence[Sent | None]], Together] | None = None  # what share what; None: none do
 
 
 HERE = Launch()

@@ -23,6 +23,7 @@ from src.planning.needs.memory import Forecast, forecast
 from src.planning.needs.smaller import SMALLER, sizes_that_fit
 from src.planning.needs.step import of_one_step
 from src.planning.needs.trainings import planned_steps
+from src.planning.sharing import in_shared_rounds
 from src.planning.terminal import print_matrix
 from src.planning.times import Times
 from src.records.key import run_key
@@ -30,7 +31,6 @@ from src.treatments.recipe_check import settled
 from src.workloads.dtype import DtypeRates, auto_dtype, scheme_takes
 
 ALL = "all"  # plan=all: every run in a row of its own
-
 
 Predict = Callable[[Path, Footprints], Callable[[RootConf], Promise]]  # outputs folder -> run -> its speedup
 
@@ -56,7 +56,7 @@ def plan_runs(configs: Sequence[RootConf], launch: Launch = HERE, predict: Predi
     runs = [planner.planned(cfg) for cfg in configs]
     if promises:
         runs = [planner.promised(run, cfg, promises) for run, cfg in zip(runs, configs, strict=True)]
-    runs = never_less(runs)
+    runs = in_shared_rounds(never_less(runs), configs, planner.groups, launch)
     return Matrix(runs, list(planner.groups.values()), launch)
 
 

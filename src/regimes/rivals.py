@@ -30,7 +30,7 @@ def neutral(train: pd.DataFrame, test: pd.DataFrame, margin: float) -> Said:
 
 
 def majority(train: pd.DataFrame, test: pd.DataFrame, margin: float) -> Said:
-    """The scheme's usual verdict on the device, else anywhere; and its median speedup."""
+    """The scheme's usual verdict, neutral where several are; and its median speedup on the device, else anywhere."""
     logs = np.log(train["speedup"])
     anywhere, here = (
         logs.groupby(train["quant"]).median(),
@@ -41,10 +41,16 @@ def majority(train: pd.DataFrame, test: pd.DataFrame, margin: float) -> Said:
         for device, quant in zip(test["device"], test["quant"], strict=True)
     ]
     said = train.assign(said=verdicts_of(logs.to_numpy(), margin))
-    most = said.groupby("quant")["said"].agg(lambda words: words.mode().iloc[0])
+    most = said.groupby("quant")["said"].agg(_most_frequent)
     return Said(
         np.array([str(most.get(quant, "neutral")) for quant in test["quant"]]), np.exp(np.array(usual))
     )
+
+
+def _most_frequent(words: "pd.Series[str]") -> str:
+    """Of as many helps as hurts none is the majority."""
+    most = words.mode()
+    return str(most.iloc[0]) if len(most) == 1 else "neutral"
 
 
 def long_sides(train: pd.DataFrame, test: pd.DataFrame, margin: float) -> Said:

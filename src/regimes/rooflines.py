@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from src.analysis.runs.frame import compared, layer_level
-from src.forecasts.evidence.kernels import like, multiplies_in
+from src.forecasts.evidence.kernels import like
+from src.treatments.multiplies import multiplies_in
 
 BASELINE = "none"
 _CEILING = re.compile(r"ceiling/(\w+)_t(?:fl)?op_s")

@@ -1,13 +1,15 @@
 """What ``package.json`` beside packages says, and whether this device and torch can run them."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from src.config.paths import command
+from src.config.schema.root import CompileConf
 from src.devices.device import Device
 from src.outcomes import RunEndedError
 from src.records.environment import versions
@@ -17,6 +19,7 @@ from src.serialization.info_file import made_of, read_content
 
 INFO_NAME = "package.json"
 KIND, SCHEMA_VERSION = "quantpay package", 2
+_IN_THE_CODE = ("scope", "mode", "tuning", "options", "dynamic_shapes")  # of a compile mode: what changes it
 
 
 @dataclass
@@ -118,8 +121,12 @@ def verify_packages(folder: Path, info: PackageInfo) -> None:
 def check_device(folder: Path, info: PackageInfo, device: Device) -> None:
     """Whether the code can run here.
 
+    A CPU's code is for as many threads as there were: of parts of sums it has one for each, and with more threads it
+    would write beside them; or it takes those threads whatever it is told.
+
     Raises:
-        RunEndedError: it was compiled by another torch, or for a device that can do something else: one line.
+        RunEndedError: it was compiled by another torch, for a device that can do something else, or for another
+            number of threads: one line.
     """
     here = versions()["torch"]
     if info.versions.get("torch") != here:
@@ -127,6 +134,27 @@ def check_device(folder: Path, info: PackageInfo, device: Device) -> None:
     lacks = missing(info.device, device.as_dict())
     if lacks:
         raise unusable_package(folder, f"built for {info.device.get('name')}; this is {device.name}: {lacks}")
+    threads = info.device.get("threads")
+    if device.threads and threads and threads != device.threads:
+        raise unusable_package(
+            folder, f"built for gpu.threads={threads}; here it is {device.threads}", f"gpu.threads={threads}"
+        )
+
+
+def check_compile(folder: Path, info: PackageInfo, conf: CompileConf) -> None:
+    """Whether the code is what this compile mode makes.
+
+    Raises:
+        RunEndedError: it was compiled by another mode, or with other options: one line.
+    """
+    here = json.loads(json.dumps(asdict(conf), default=str))
+    other = [name for name in _IN_THE_CODE if name in info.compile and info.compile[name] != here[name]]
+    if not other:
+        return
+    was, is_ = (", ".join(f"compile.{name}={of[name]}" for name in other) for of in (info.compile, here))
+    raise unusable_package(
+        folder, f"built with {was}; asked for is {is_}", f"compile={info.compile['name']}, as built"
+    )
 
 
 def missing(built: Mapping[str, Any], here: Mapping[str, Any]) -> str:

@@ -15,7 +15,8 @@ from src.tasks.arms.recipe import settle_recipe
 from src.tasks.arms.timing import Timed, cold_caches, is_part
 from src.tasks.arms.untreated import Untreated, untreated
 from src.tasks.conclusions.conclusion import set_aside_emulated
-from src.tasks.conclusions.generated import compare_generated
+from src.tasks.conclusions.generated import compare_generated, of_the_baseline
+from src.tasks.conclusions.roofline import roofline_metrics
 from src.tasks.conclusions.told import tell_timed
 from src.tasks.planned import treatment_by
 from src.tasks.samples import compare_samples
@@ -82,7 +83,7 @@ def compare_outputs(given: Untreated, treated: Arm, run: RunContext) -> None:
         return
     own = compare(given.reference, baseline)
     run.record.metrics |= compare(given.reference, treated.output)
-    run.record.metrics |= {name.replace("/", "/baseline_"): value for name, value in own.items()}
+    run.record.metrics |= of_the_baseline(own)
     run.record.details["quality_against"] = "the unquantized model, uncompiled"
 
 
@@ -90,8 +91,8 @@ def fill_in(timed: Timed, compiled: Compiled, given: Untreated, treated: Arm, ru
     """What the record says of arms that were timed; then what else is compared of them, if asked."""
     tell_timed(timed, compiled, given.arms, treated, run)
     measure_startup(treated, run)
-    compare_generated(given.arms.baseline, treated, run)
-    compare_samples(given.arms, treated, run)
+    compare_generated(given.arms.baseline, treated, given.reference, run)
+    compare_samples(given, treated, run)
 
 
 def finish(rows: list[LayerRow], run: RunContext) -> None:
@@ -106,6 +107,7 @@ def finish(rows: list[LayerRow], run: RunContext) -> None:
         run.record.details[DETAIL] = _as_a_layer(run)
     set_aside_emulated(run.record)
     run.record.metrics |= ceiling_metrics(run.record)
+    run.record.metrics |= roofline_metrics(run.record, run.cfg)
     run.record.outcome = Outcome.OK
 
 

@@ -11,8 +11,7 @@ from src.quality.images import psnr
 from src.quality.pictures import keep_pictures
 from src.serialization.package import without_packages
 from src.tasks.arms.arm import Arm
-from src.tasks.arms.in_turn import InTurn
-from src.tasks.arms.side_by_side import SideBySide
+from src.tasks.arms.untreated import Untreated
 from src.workloads.dims import resolve
 from src.workloads.inputs import make_inputs
 from src.workloads.model import build_model
@@ -22,20 +21,21 @@ _WHERE = "model.pipeline"
 _LABELS = "class_labels"  # among the pipeline's inputs
 
 
-def compare_samples(arms: SideBySide | InTurn, treated: Arm, run: RunContext) -> None:
+def compare_samples(given: Untreated, treated: Arm, run: RunContext) -> None:
     """What both arms draw: PSNR, how often the classifier tells the class that was asked for, and a sheet.
 
-    Only where the model's file asks for samples, a whole denoiser is measured, and both arms are there.
+    Only where the model's file asks for samples, a whole denoiser is measured, and both arms are there. Where the
+    baseline is quantized too, the unquantized model that pictures are held against is gone: no PSNR, no sheet.
 
     Raises:
         RunEndedError: `bad_numerics`, some pictures hold NaN or infinity.
     """
-    pipeline = run.cfg.model.pipeline
+    pipeline, arms = run.cfg.model.pipeline, given.arms
     if not pipeline.samples or run.cfg.target not in (DENOISER, PIPELINE) or not arms.together:
         return
     with run.phase("draw samples"):
         baseline, drawn_treated = (drawn(arm.workload.denoiser(), run) for arm in (arms.baseline, treated))
-        if run.cfg.target != PIPELINE:  # whose own pictures are told of otherwise
+        if run.cfg.target != PIPELINE and given.reference is None:  # a pipeline's own are told of otherwise
             run.record.metrics |= psnr(baseline, drawn_treated)
             keep_pictures(baseline, drawn_treated, run.folder)
         if pipeline.classifier.factory:

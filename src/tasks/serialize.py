@@ -19,7 +19,7 @@ from src.serialization.fresh import Asked, Tensors, call, call_fresh, digest, ti
 from src.serialization.info import CheckpointInfo, check_same_run, other_versions, read_info
 from src.serialization.package import FOLDER as PACKAGES
 from src.serialization.package import load_packages, remove_packages
-from src.serialization.package_info import check_device, read_package
+from src.serialization.package_info import check_compile, check_device, read_package
 from src.serialization.pretrained import PRETRAINED, layers_apart
 from src.tasks.arms.packaged import compile_arm
 from src.tasks.arms.untreated import build
@@ -53,7 +53,9 @@ def check_serialization(run: RunContext) -> None:
     if conf.load is not None:
         check_same_run(folder, read_info(folder), run.cfg)
         if packages := _packages(folder, run):
-            check_device(packages, read_package(packages), run.device)
+            info = read_package(packages)
+            check_device(packages, info, run.device)
+            check_compile(packages, info, run.cfg.compile)
     try:
         reference = _quantize_and_save(scheme, folder, run)
         _free(run)

@@ -171,3 +171,13 @@ def test_figures_say_what_they_are_of(framed, name, values):
     for section in (curves_section(rows, 0.02, Filters(rows)), heatmap_section(rows, Filters(rows))):
         for value in values:
             assert re.search(rf"<small>{value}</small>", section)
+
+
+def test_two_variants_of_a_scheme_have_lines_of_their_own(framed):
+    runs = [made(f"{size}{m}", speedup, shape=(m, 512, 512), params={"quant.config.group_size": size})
+            for size in ("32", "128") for m, speedup in ((1, 0.8), (64, 1.2))]  # fmt: skip
+    rows = framed(runs)
+    section = curves_section(rows, 0.02, Filters(rows))
+    keys = re.findall(r'<span class="key">(<svg.*?</svg>)([^<]*)</span>', section)
+    assert [name for _, name in keys] == ["int8dq, group_size=128", "int8dq, group_size=32"]
+    assert len({line for line, _ in keys}) == 2

@@ -5,8 +5,10 @@ import pytest
 import torch
 import torch._inductor.config as inductor_config
 from torch import nn
+from torch._inductor.codecache import _precompile_header
 from torch._inductor.cpp_builder import BuildOptionsBase, CppBuilder
 
+from src.compilation import toolchain
 from src.compilation.scopes import (
     CompilerCounts,
     FirstCall,
@@ -308,6 +310,20 @@ def test_a_second_run_comes_from_the_cache(compose, execute_run):
     assert record.metrics["compile/baseline_warm_s"] > 0
     assert "compile/baseline_cold_s" not in record.metrics
     assert record.metrics["compile/cache_misses"] == 0
+
+
+@pytest.mark.usefixtures("cold_cache")
+@torch.no_grad()
+def test_the_header_of_compiled_code_is_made_before_the_clock_runs(cpu):
+    toolchain.ask("cpu")
+    forget_compiled()
+    made = _precompile_header.cache_info()
+    assert made.currsize > 0
+    workload = Workload(Whole(nn.Sequential(nn.Linear(8, 8), nn.GELU())), (torch.ones(2, 8),), {})
+    compile_module(workload.module, CompileConf(name="default"))
+    first, _ = timed_first_call(workload, cpu)
+    assert first.cold
+    assert _precompile_header.cache_info().misses == made.misses
 
 
 def test_nothing_to_compile_is_neither_cold_nor_warm(compose, execute_run):

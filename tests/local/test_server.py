@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch._inductor.cpu_vec_isa import valid_vec_isa_list
 
-from src.compilation import toolchain
+from src.compilation import toolchain, toolchain_meanwhile
 from src.local.server import COMPILER, preloaded
 from src.processes import preload
 from src.processes.children import PRELOAD_VARIABLE
@@ -21,9 +21,9 @@ def test_the_compiler_comes_first_and_only_where_something_is_compiled(compose) 
 
 def test_no_fork_comes_before_the_compilers_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     answered, before_fork = threading.Event(), []
-    monkeypatch.setattr(toolchain, "ask", answered.set)
+    monkeypatch.setattr(toolchain_meanwhile, "ask", answered.set)
     monkeypatch.setattr("os.register_at_fork", lambda before: before_fork.append(before))
-    toolchain.ask_meanwhile()
+    toolchain_meanwhile.ask_meanwhile()
     (wait,) = before_fork
     wait()
     assert answered.is_set()

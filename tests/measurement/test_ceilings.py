@@ -312,6 +312,8 @@ def test_a_run_records_them_and_the_next_one_reads_them(compose, execute_run, tm
         assert (shown, kept) == ({}, [])
         return
     assert shown == {n: entry["value"] for n, entry in found["entries"].items() if "value" in entry}
+    roof = {"copy_gb_s", f"{record.axes['dtype']}_tflop_s"}
+    assert ("roofline/fraction" in record.metrics) == (roof <= shown.keys())
     again = execute_run(cfg).ceilings
     assert (len(kept), again.pop("cached"), found.pop("cached")) == (1, True, False)
     assert again == found

@@ -48,6 +48,14 @@ def test_rivals_are_held_to_the_same_cells(tested):
     assert math.isnan(tested["one M", "torchao's side < 1,024"].error)
 
 
+@pytest.mark.parametrize(
+    ("speedups", "said"), [([1.5, 1.5, 0.5], "helps"), ([1.5, 0.5], "neutral"), ([1.0, 0.5, 0.5], "hurts")]
+)
+def test_as_many_that_help_as_hurt_are_no_majority(speedups, said):
+    cells = pd.DataFrame({"device": "one", "quant": "int8wo", "speedup": speedups})
+    assert set(RIVALS["the scheme's majority"](cells, cells, 0.02).verdict) == {said}
+
+
 def test_the_roofline_knows_bytes_and_rates():
     frame = made_cells()
     said = RIVALS["roofline alone"](frame, frame, 0.02)

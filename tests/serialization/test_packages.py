@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from src.compilation.dynamic import dynamic_arguments, ranges_of
-from src.compilation.exported import Call, constants_of, export
+from src.compilation.dynamic import dynamic_arguments, inside, ranges_of
+from src.compilation.exported import Call, Loaded, call_instead, constants_of, export
 from src.compilation.strides import laid_out, strides_of
 from src.devices.load import Load
 from src.measurement.rounds import Rounds
@@ -39,8 +39,9 @@ from src.serialization.package_info import (
 )
 from src.tasks import startup
 from src.tasks.arms.arm import prepare
+from src.tasks.arms.packaged import _against_eager
 from src.tasks.saved_and_loaded import note_speed
-from src.workloads.workload import empty_workload
+from src.workloads.workload import build_workload, empty_workload
 from tests.conftest import SMALL_LINEAR, identity
 
 WORKLOAD = (*SMALL_LINEAR, "quant=int8wo", "dtype=float32", "measure.budget_s=0.1")
@@ -262,6 +263,33 @@ def test_a_package_of_elsewhere_is_refused_in_one_line(workload, checkpoint, cpu
     assert "compile=aot" in end.value.remedy
 
 
+def test_a_package_for_another_number_of_threads_is_refused(workload, checkpoint, cpu):
+    """With more threads than it was built for it would end the process, or give other numbers."""
+    with pytest.raises(RunEndedError, match=r"built for gpu\.threads=1; here it is 3") as end:
+        load(workload, checkpoint, replace(cpu, threads=3))
+    assert end.value.remedy.startswith("gpu.threads=1, or build it here")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["compile=aot-regional"], r"compile\.scope=module; asked for is compile\.scope=regional"),
+        (
+            ["+compile.options.epilogue_fusion=false"],
+            r"compile\.options=\{\}; asked for is compile\.options=\{'ep",
+        ),
+        (["+compile.dynamic_shapes.batch=[1,8]"], r"compile\.dynamic_shapes=\{\}; asked for is .*\[1, 8\]"),
+    ],
+)
+def test_a_package_of_another_compile_mode_is_refused(compose, shipped, tmp_path, asked, said):
+    cfg = compose("task=serialize", *WORKLOAD, AOT, *asked, f"serialize.load={shipped[1]}")
+    execute(cfg, identity(cfg), tmp_path, lambda _: None)
+    record = read_record(tmp_path / "record.json")
+    assert record.outcome is Outcome.FAILED
+    assert re.search(f"packages: built with {said}", record.reason), record.reason
+    assert record.remedy.startswith("compile=aot, as built, or build it here")
+
+
 def test_a_damaged_package_is_refused(workload, checkpoint, cpu):
     (file,) = (checkpoint / "packages").glob("*.pt2")
     file.write_bytes(b"else")
@@ -380,6 +408,43 @@ def test_sides_that_change_with_a_dimension_are_dynamic():
     assert program.module()(torch.zeros(2, 4)).shape == (2, 4)
     assert inputs_of(call(1).tensors(), ranges_of(call(1), call(1), call(3))) == ["float32 [1-3, 4]"]
     assert [fits("float32 [1-3, 4]", torch.zeros(size, 4)) for size in (1, 3, 4)] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "sizes"),
+    [
+        ("{batch:[1,8]}", {"batch": 5}),
+        ("{batch:[1,3]}", {"batch": 2}),
+        ("{batch:[1,2]}", {}),  # there is none
+        ("{resolution:[256,1024],text_tokens:[64,512]}", {"resolution": 656, "text_tokens": 289}),
+        ("{resolution:[256,272]}", {}),  # and none that patches divide
+    ],
+)
+def test_a_size_inside_is_an_odd_one_that_the_model_can_have(compose, ranges, sizes):
+    assert inside(compose("model=flux-tiny", AOT, f"+compile.dynamic_shapes={ranges}")) == sizes
+
+
+class EvenOnly(Loaded):
+    """Stands for code that was made for an even number of rows."""
+
+    def __init__(self, module):
+        self.module = module
+
+    def __call__(self, input):
+        return self.module.forward(input) * (1 if len(input) % 2 == 0 else -1)
+
+
+@torch.no_grad()
+def test_code_that_is_right_at_both_ends_alone_is_no_package(compose, run_context):
+    ranges = "+compile.dynamic_shapes.batch=[2,8]"
+    cfg = compose(
+        "model=linear", "quant=none", "dtype=float32", "batch=2", AOT, ranges, "model.dims={M:1,K:16,N:16}"
+    )
+    run = run_context(cfg)
+    workload = build_workload(cfg, run.device)
+    call_instead(workload.denoiser(), EvenOnly(workload.denoiser()))
+    with pytest.raises(RunEndedError, match=r"the package is not the model, batch=5: SQNR -6"):
+        dict(_against_eager(workload, run))
 
 
 def test_an_argument_that_is_no_tensor_cannot_change():

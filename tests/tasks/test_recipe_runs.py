@@ -41,6 +41,17 @@ def test_a_recipe_as_the_treatment_with_a_quantized_baseline(compose, execute_ru
     assert record.axes["treatment"] == "recipe.fused_qkv"
 
 
+def test_images_of_a_quantized_baseline_are_held_against_the_unquantized(compose, execute_run):
+    """Both arms are quantized alike: beside each other their images are equal, beside the unquantized ones not."""
+    options = ("quant=int8wo", "recipe.vae_slicing=true", "treatment=[recipe.vae_slicing]")
+    record = execute_run(compose(*PIPELINE, *options))
+    assert record.outcome is Outcome.OK, record.reason
+    assert record.details["quality_against"] == "the unquantized model, uncompiled"
+    own, other = (record.metrics[f"quality/{arm}psnr_db"] for arm in ("", "baseline_"))
+    assert own == pytest.approx(other)
+    assert 10 < own < 100
+
+
 def test_fewer_layers_as_the_treatment(compose, execute_run):
     cfg = compose(*SMALL, "quant=int8wo", "quant.layers.exclude=[attn]", "treatment=[quant.layers]")
     record = execute_run(cfg)

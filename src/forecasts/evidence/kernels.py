@@ -61,11 +61,6 @@ def roofline(quant: str) -> tuple[float, float]:
     return float(bits), float(rate)
 
 
-def multiplies_in(quant: str, dtype: str) -> str:
-    """What a scheme's kernel multiplies in: `int8`, `float8_e4m3`, or the run's dtype."""
-    return str(_known()["multiplies"].get(quant.partition(" ")[0], dtype))
-
-
 @cache
 def _known() -> dict[str, Any]:
     known: dict[str, Any] = yaml.safe_load(_KNOWN.read_text(encoding="utf-8"))

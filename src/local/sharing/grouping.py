@@ -35,6 +35,17 @@ def keys_of(configs: Sequence[RootConf], settled: Settled, outputs: Path) -> tup
     return shares, rounds
 
 
+def together(runs: Sequence[tuple[RootConf, dict[str, Any]] | None]) -> list[list[list[int]]]:
+    """The places of a plan's runs, by process, and in each those of the same rounds together.
+
+    Args:
+        runs: that are sent, their dtypes settled, with their devices as dicts; None: one that is not.
+    """
+    shares = [group_key(*run) if run else None for run in runs]
+    rounds = [rounds_key(*run) if run and share else None for run, share in zip(runs, shares, strict=True)]
+    return [in_the_same_rounds(indexes, rounds) for indexes in brought_together(shares)]
+
+
 def group_key(cfg: RootConf, device: dict[str, Any]) -> str | None:
     """The same for all runs that may share a process; None: it has its own.
 

@@ -79,12 +79,12 @@ def _label(row: Plain) -> str:
 
 
 def over_m(curves: list[Shapes], lines: dict[str, Line], span: Range, margin: float) -> Figure:
-    """Speedup over M of one (K, N), compile mode and device: a line per scheme with its interval."""
+    """Speedup over M of one (K, N), compile mode and device: a line per scheme and variant, with its interval."""
     figure = Figure(280)
     figure.add_shape(None, (1 / (1 + margin), 1 + margin), fillcolor=_BAND)
     figure.add_hline(1, line={"color": _INK, "width": 1})
     for curve in curves:
-        _add_curve(figure, curve, lines[str(curve.group["quant"])])
+        _add_curve(figure, curve, lines[curve.name])
     measured = sorted({int(m) for curve in curves for m in curve.runs["M"]})
     ticks = measured[:: math.ceil(len(measured) / _MOST_M_TICKS)]
     air = (measured[-1] / measured[0]) ** 0.04 if len(measured) > 1 else 2.0
@@ -116,8 +116,8 @@ def memory_against_speedup(runs: pd.DataFrame, lines: dict[str, Line], margin: f
 
 
 def _add_curve(figure: Figure, curve: Shapes, line: Line) -> None:
-    runs, variant = curve.runs, f" {curve.group['variant']}" if curve.group["variant"] else ""
-    m, name = runs["M"].astype(int), escape(f"{curve.group['quant']}{variant}")
+    runs, name = curve.runs, escape(curve.name)
+    m = runs["M"].astype(int)
     figure.add_scatter(
         x=[*m, *m[::-1]], y=[*runs["speedup/ci_high"], *runs["speedup/ci_low"][::-1]],
         fill="toself", fillcolor=translucent(line.colour, 0.18), line={"width": 0}, mode="lines",

@@ -119,8 +119,12 @@ def curves_section(runs: pd.DataFrame, margin: float, filters: Filters) -> str:
     curves = list(shapes(layers[told & (number < most)]))
     if not curves:
         return ""
-    lines, several = scheme_lines(runs["quant"]), len({str(curve.group["device"]) for curve in curves}) > 1
-    body = legend(lines, (str(curve.group["quant"]) for curve in curves))
+    shown = [curve.name for curve in curves]
+    lines, several = (
+        scheme_lines([*runs["quant"], *shown]),
+        len({str(curve.group["device"]) for curve in curves}) > 1,
+    )
+    body = legend(lines, shown)
     for (device, mode), members in _by(curves, "device", "compile").items():
         on = f" on {device}" if several else ""
         span = figures.speedup_range(pd.concat([curve.runs for curve in members]), margin)

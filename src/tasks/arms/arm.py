@@ -45,6 +45,7 @@ def prepare(name: str, workload: Workload, run: RunContext) -> Arm:
     Raises:
         RunEndedError: `unsupported`, diffusers refuses what the recipe says.
     """
+    _ready_the_compiler(run)
     with peak_memory(run.device) as compile_peaks:
         compile_arm(name, workload, run)
         attach(workload, run.cfg, run.device)
@@ -58,6 +59,16 @@ def prepare(name: str, workload: Workload, run: RunContext) -> Arm:
         workload.call()
     _note_attention(name, workload, run)
     return Arm(name, workload, first_call, peaks, compile_peaks, output, size_bytes(workload.module))
+
+
+def _ready_the_compiler(run: RunContext) -> None:
+    """What it needs once per process or machine is none of the arm's time."""
+    if run.cfg.compile.scope == "none":
+        return
+    with run.phase("ready the compiler"):
+        from src.compilation.toolchain import ask
+
+        ask(run.device.kind)
 
 
 def _note_attention(name: str, workload: Workload, run: RunContext) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from src.compilation.dynamic import at_sizes, ends
+from src.compilation.dynamic import at_sizes, ends, inside
 from src.compilation.scopes import compile_module
 from src.config.schema.arms import compiled_as
 from src.context import RunContext
-from src.outcomes import RunEndedError
+from src.outcomes import RunEndedError, ended
 from src.quality.sqnr import compare, on_cpu
 from src.records.record import Outcome
 from src.serialization.fresh import tensors_of
@@ -67,16 +67,23 @@ def _put_packages(workload: Workload, folder: Path, name: str, run: RunContext) 
 
 
 def _against_eager(workload: Workload, run: RunContext) -> Iterator[tuple[str, str]]:
-    """How near packages are to the model's own code, as they are called here and at both ends of dynamic dimensions.
+    """How near packages are to the model's own code, as called here, at both ends of dynamic dimensions and inside.
 
     Raises:
         RunEndedError: `bad_numerics`, where they give NaN, infinity, or mostly noise.
     """
-    for values in [{}, *ends(run.cfg)]:
+    within = inside(run.cfg)
+    for values in [{}, *ends(run.cfg), *([within] if within else [])]:
         size = " ".join(f"{name}={value}" for name, value in values.items()) or "as measured"
-        call = _resized(workload, values, run) if values else workload
-        with without_packages(workload.denoiser()):
-            eager = tensors_of(on_cpu(call.call()))
+        try:
+            call = _resized(workload, values, run) if values else workload
+            with without_packages(workload.denoiser()):
+                eager = tensors_of(on_cpu(call.call()))
+        except Exception as error:
+            if values is not within:  # which nobody asked for, and the model need not have
+                raise
+            yield size, f"not compared: {ended(error).reason}"
+            return
         if not all(torch.isfinite(tensor).all() for tensor in eager):
             return  # that is the model's, or the scheme's: whoever calls it next says of which layer
         near_db = compare(eager, tensors_of(on_cpu(call.call()))).get("quality/sqnr_db", math.inf)
