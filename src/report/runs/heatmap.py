@@ -13,7 +13,7 @@ from src.report.graphics.palette import look
 from src.report.runs.filters import Filters
 
 _MOST_CELLS = 1500  # of all panels; of a panel with more the first
-
+_NARROW = 7  # columns of a panel that a third of the page holds
 _LINE = ["K", "N", "model", "target"]  # what a line of a panel is of
 
 
@@ -38,6 +38,11 @@ def maps(layers: pd.DataFrame, filters: Filters) -> tuple[list[str], int]:
         own = filters.attribute(rows.iloc[0], "device", "dtype", "scheme")
         panels.append(_panel(title, ", ".join(beside), rows, own))
     return panels, max(0, len(sizes) - shown)
+
+
+def width(layers: pd.DataFrame) -> str:
+    """The size of a grid (`sections.grid`) whose panels hold a column for each M without being scrolled."""
+    return "broad" if layers["M"].nunique() > _NARROW else "wide"
 
 
 def _panel(title: str, beside: str, rows: pd.DataFrame, own: str) -> str:

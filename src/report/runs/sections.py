@@ -15,7 +15,7 @@ from src.report.graphics.palette import VERDICTS, scheme_lines
 from src.report.graphics.svg import WIDTH, drawing
 from src.report.runs import figures
 from src.report.runs.filters import Filters
-from src.report.runs.heatmap import heatmaps
+from src.report.runs.heatmap import heatmaps, width
 from src.report.runs.links import RunLinks
 from src.report.runs.tables import breakeven_html, verdicts_html
 from src.statistics.speedup import margin_text
@@ -153,7 +153,7 @@ def heatmap_section(runs: pd.DataFrame, filters: Filters) -> str:
     panels, left = heatmaps(runs, filters)
     if not panels:
         return ""
-    body = verdict_legend(hatched=True) + grid(panels, "wide")
+    body = verdict_legend(hatched=True) + grid(panels, width(layer_level(runs)))
     note = "The number is the speedup. Blank: not measured."
     note += f" {left:,} more schemes, compile modes and devices in verdicts.csv." if left else ""
     return section("Verdicts over shapes", note, body)

@@ -11,7 +11,7 @@ from src.analysis.verdicts import interval_text, milliseconds, speedup_text, sta
 from src.records.products import products
 from src.report.graphics.markup import Cell, chip, number_cell, table, text_cell
 from src.report.runs.filters import Filters
-from src.report.runs.heatmap import maps
+from src.report.runs.heatmap import maps, width
 from src.report.runs.sections import grid, verdict_legend
 from src.report.training.predicted import predicted_html
 
@@ -34,7 +34,7 @@ def shapes_html(runs: pd.DataFrame, filters: Filters, margin: float) -> str:
     words = "".join(f'<p class="map-words">{escape(each.text)}</p>' for each in regimes(found))
     panels, left = maps(found, filters)
     more = f"<p>{left:,} more maps would be of what verdicts.csv has.</p>" if left else ""
-    drawn = f"{verdict_legend(hatched=True)}{grid(panels, 'wide')}{more}"
+    drawn = f"{verdict_legend(hatched=True)}{grid(panels, width(found))}{more}"
     listed = [row for _, row in found.sort_values(["M", "K", "N", "quant"]).head(_MOST_ROWS).iterrows()]
     rows = table(_HEADS, [_cells(row) for row in listed], [filters.attribute(row) for row in listed])
     cut = len(found) - len(listed)
