@@ -175,7 +175,10 @@ def test_a_device_whose_cells_came_with_the_program_is_predicted():
         for gpu in ("h200", "auto")
     )
     assert found.forecast.verdict == "helps"
-    assert "its cells came with this program (conf/gpu/h200-layers.csv, conf/gpu/h200.csv)" in found.whole.notes[0]
+    assert (
+        "its cells came with this program (conf/gpu/h200-layers.csv, conf/gpu/h200.csv)"
+        in found.whole.notes[0]
+    )
     assert unknown.forecast.verdict == "unknown"
     assert (
         "no single layer was measured here; cells of NVIDIA H100 80GB HBM3, NVIDIA H200"

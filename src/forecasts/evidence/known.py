@@ -27,5 +27,7 @@ def told_of(device: str, beyond: pd.DataFrame, own: int) -> str:
     if not len(files):
         return ""
     if own:
-        return f"{own} cells were measured here on {device}; others came with this program ({', '.join(files)})"
+        return (
+            f"{own} cells were measured here on {device}; others came with this program ({', '.join(files)})"
+        )
     return f"nothing was measured here on {device}: its cells came with this program ({', '.join(files)})"
