@@ -19,7 +19,7 @@ _LAST_WORDS = "run.log in the run's folder has its last words"
 _MEANINGS = {
     EndedBy.TIMEOUT: _Meaning(
         Outcome.TIMEOUT,
-        "not done after measure.timeout_s={timeout_s:g} seconds",
+        "not done after measure.timeout_s={timeout_s:g} seconds{where}",
         "a larger measure.timeout_s",
     ),
     EndedBy.MEMORY: _Meaning(Outcome.OOM, "{said}", "{more_memory}"),
@@ -52,7 +52,12 @@ def record_of(
         except RecordError:
             return record
     meaning = _MEANINGS[ending.by]
-    words = {"said": ending.reason, "timeout_s": timeout_s, "more_memory": more_memory}
+    words = {
+        "said": ending.reason,
+        "where": ending.where,
+        "timeout_s": timeout_s,
+        "more_memory": more_memory,
+    }
     record.outcome = meaning.outcome
     record.reason, record.remedy = meaning.reason.format(**words), meaning.remedy.format(**words)
     return kept(record, folder)

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -40,17 +40,23 @@ class Ending:
     by: EndedBy
     answer: Any = None  # what the job returned
     code: int | None = None  # exit status, negative for a signal
+    at: str = ""  # what the child last said that it was at
+
+    @property
+    def where(self) -> str:
+        """What it was at, to be put behind a reason."""
+        return f", at: {self.at}" if self.at else ""
 
     @property
     def reason(self) -> str:
         """One line, for a record that the child could not write."""
         if self.by is EndedBy.MEMORY:
-            return "the kernel killed the run's process: it took more of the host's memory than it may"
+            return f"the kernel killed the run's process{self.where}: it took more of the host's memory than it may"
         if self.by is EndedBy.SIGNAL and self.code is not None:
             name = signal.Signals(-self.code).name
             hint = ": the kernel's out-of-memory killer, or kill -9" if name == "SIGKILL" else ""
-            return f"the run's process died of {name}{hint}"
-        return f"the run's process ended with exit status {self.code} and without a record"
+            return f"the run's process died of {name}{self.where}{hint}"
+        return f"the run's process ended with exit status {self.code} and without a record{self.where}"
 
 
 class Child:
@@ -65,6 +71,7 @@ class Child:
         theirs.close()
         self.pid = self._process.pid or 0
         self._asked = 0
+        self._at = ""
         self.alive = True
 
     def ask(
@@ -79,6 +86,7 @@ class Child:
         """Have it call ``job(*arguments, tell)``, as `Preloaded.run` does; it goes on after an ending by itself."""
         kills = oom_kills()
         self._asked += 1
+        self._at = ""
         try:
             asked = self._send((self._asked, log, arguments))
             ending = self._listen(timeout_s, hear, watch) if asked else self._died()
@@ -87,9 +95,10 @@ class Child:
             raise
         if ending.by is not EndedBy.ITSELF:
             self.end()
+            ending = replace(ending, at=self._at)
         killed = ending.by is EndedBy.SIGNAL and ending.code == -signal.SIGKILL
         if killed and (kills or 0) < (oom_kills() or 0):
-            return Ending(EndedBy.MEMORY, code=ending.code)
+            return replace(ending, by=EndedBy.MEMORY)
         return ending
 
     def close(self) -> None:
@@ -150,6 +159,7 @@ class Child:
                 if kind == "started":
                     deadline = time.monotonic() + timeout_s
                 else:
+                    self._at = content
                     hear(content)
             elif process.sentinel in ready and not receiver.poll():
                 return self._died()

@@ -1,13 +1,17 @@
 """How far the treated output is from the baseline's, at one forward on identical inputs."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from src.outcomes import RunEndedError
 from src.records.record import Outcome
 from src.workloads.weights.parameters import floats
+
+_PART = 2**18  # values
 
 
 def compare(baseline: Any, treated: Any) -> dict[str, float]:
@@ -26,16 +30,28 @@ def compare(baseline: Any, treated: Any) -> dict[str, float]:
     check_baseline(baseline)
     if not all(torch.isfinite(t).all() for _, t in pairs):
         raise RunEndedError(Outcome.BAD_NUMERICS, "the treated output holds NaN or infinity")
-    b = torch.cat([b.double().flatten() for b, _ in pairs])
-    t = torch.cat([t.double().flatten() for _, t in pairs])
-    signal, noise = float(b.square().sum()), float((b - t).square().sum())
-    norms = float(b.norm() * t.norm())
-    metrics = {"quality/max_abs_error": float((b - t).abs().max())}
-    if norms > 0:
-        metrics["quality/cosine"] = float(torch.dot(b, t)) / norms
+    parts = (part for b, t in pairs for part in zip(_parts(b), _parts(t), strict=True))
+    sums = np.array([_sums(b.double(), t.double()) for b, t in parts]).reshape(-1, 5)
+    signal, power, noise, product = sums[:, :4].sum(axis=0).tolist()
+    metrics = {"quality/max_abs_error": float(sums[:, 4].max(initial=0.0))}
+    if (norms := math.sqrt(signal) * math.sqrt(power)) > 0:
+        metrics["quality/cosine"] = product / norms
     if noise > 0 and signal > 0:
         metrics["quality/sqnr_db"] = 10 * math.log10(signal / noise)
     return metrics
+
+
+def _parts(tensor: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Its values in parts, that no copy of all of them in float64 is made."""
+    found: Sequence[torch.Tensor] = tensor.flatten().split(_PART)
+    return found
+
+
+def _sums(b: torch.Tensor, t: torch.Tensor) -> tuple[float, ...]:
+    """Of both squares, of the squared differences, of the products; and the largest difference."""
+    apart = b - t
+    squares = (float(torch.dot(x, y)) for x, y in ((b, b), (t, t), (apart, apart), (b, t)))
+    return *squares, float(apart.abs().max())
 
 
 def check_baseline(output: Any) -> None:

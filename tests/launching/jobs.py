@@ -77,6 +77,7 @@ def leave(status: int, tell: Tell) -> None:
 
 
 def kill_itself(number: int, tell: Tell) -> None:
+    tell("load a package")
     os.kill(os.getpid(), number)
     time.sleep(60)
 

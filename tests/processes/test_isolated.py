@@ -67,7 +67,7 @@ def test_children_start_with_the_modules_imported(server: Preloaded, tmp_path: P
 def test_death_by_a_signal_is_named(server: Preloaded, tmp_path: Path, number: signal.Signals) -> None:
     ending = server.run(jobs.kill_itself, (number,), log=tmp_path / "log", timeout_s=240)
     assert (ending.by, ending.code) == (EndedBy.SIGNAL, -number)
-    assert number.name in ending.reason
+    assert f"{number.name}, at: load a package" in ending.reason
     assert ("out-of-memory" in ending.reason) == (number == signal.SIGKILL)
 
 
