@@ -15,7 +15,10 @@ WHEELHOUSE_TORCH ?= no
 SELDOM := /(tests?|testing|transformers/models|diffusers/pipelines|diffusers/modular_pipelines
 SELDOM := $(SELDOM)|databricks|pip|matplotlib|mpl_toolkits|fontTools|mypyc?|pygments/lexers|sympy/physics|torchao/prototype)/
 
-.PHONY: sweep calibrate test check wheelhouse clean
+.PHONY: help sweep calibrate test check wheelhouse clean
+help: # of a bare `make`
+	@sed -n '1,5s/^# //p' $(firstword $(MAKEFILE_LIST))
+
 sweep: $(READY)
 	$(BIN)/python -m src.run -m quant=int8wo,float8dq,autoquant batch=1,4 $(ARGS)
 	$(BIN)/python -m src.analyze
