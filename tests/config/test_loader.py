@@ -13,7 +13,7 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf, open_dict
 from yaml import YAMLError
 
 from src.app.composing import choices
@@ -79,13 +79,30 @@ def test_what_was_composed_before_equals_what_is_composed_anew(
     def composed() -> DictConfig:
         return loader.load_configuration("config", [*overrides, "batch=2"], RunMode.RUN)
 
-    monkeypatch.setattr("src.app.composing.loader._MERGED", {})
+    monkeypatch.setattr("src.app.composing.merged._MERGED", {})
     anew = _outcome(composed)
     changed = composed()
     changed.batch, changed.quant.name = 3, "changed"
     with open_dict(changed):
         changed.quant.config.x = 1
     assert _outcome(composed) == anew
+
+
+@pytest.mark.parametrize("overrides", CHOICES[1:], ids=" ".join)
+def test_files_merged_in_parts_are_what_hydra_merges_at_once(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch, overrides: list[str]
+) -> None:
+    """Node by node: types, flags and whose child each is; the first part is what another scheme left."""
+
+    def composed(*more: str) -> object:
+        return _nodes(loader.load_configuration("config", [*overrides, *more], RunMode.RUN), None)
+
+    monkeypatch.setattr("src.app.composing.merged._MERGED", {})
+    composed("layers=large")
+    in_parts = composed()
+    monkeypatch.setattr("src.app.composing.merged._MERGED", {})
+    monkeypatch.setattr("src.app.composing.loader.start_of_last_part", lambda _: 0)
+    assert composed() == in_parts
 
 
 def test_options_found_by_a_search_path_are_known(loader: Loader, tmp_path: Path) -> None:
@@ -156,6 +173,19 @@ def test_a_checked_job_is_handed_out_without_being_composed_again(
     assert list(checked_jobs(loader, master, jobs)) == fresh
     assert composed == [["batch=3"]]
     assert not loader.checked  # ten thousand do not stay in memory
+
+
+def _nodes(node: Node, parent: Node | None) -> object:
+    """All of a configuration; an error where a node is no child of the one that holds it."""
+    assert node._get_parent() is parent
+    flags = {name: value for name, value in (node._metadata.flags or {}).items() if value is not None}
+    known = vars(node._metadata) | {"flags": flags, "resolver_cache": "when `now` was"}
+    content = node._value()
+    if isinstance(node, DictConfig) and isinstance(content, dict):
+        return known, [(key, _nodes(child, node)) for key, child in content.items()]
+    if isinstance(node, ListConfig) and isinstance(content, list):
+        return known, [_nodes(child, node) for child in content]
+    return type(node), known, content
 
 
 @contextmanager
