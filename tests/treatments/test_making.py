@@ -14,7 +14,7 @@ from tests.treatments.conftest import assert_same
 
 CPU = torch.device("cpu")
 FLUX = (*SMALL_FLUX, "dtype=float32")
-PIPELINE = (*FLUX, "target=pipeline", "model.pipeline.steps=1")
+PIPELINE = (*FLUX, "resolution=32", "target=pipeline", "model.pipeline.steps=1")
 ELSEWHERE = [("quant.where=cpu",), ("quant.where=streamed",)]
 
 
