@@ -1,5 +1,6 @@
 """Configurations for tests: composed by the product's own loader, with what keeps a run short underneath."""
 
+import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -50,11 +51,24 @@ def calibration(*overrides: str) -> CalibrateConf:
 
 
 def composer(underneath: Mapping[str, str] = QUIET) -> Compose:
-    """What the fixture `compose` gives: compose(*overrides) -> RootConf; `underneath` is what is not given."""
+    """What the fixture `compose` gives: compose(*overrides) -> RootConf; `underneath` is what is not given.
+
+    Of what was composed before it gives a copy, unless files of a test's own are among it.
+    """
     loader = _loader()
     master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    known: dict[
+        tuple[Path, tuple[str, ...]], bytes
+    ] = {}  # by the current folder too: `outputs` may lie in it
 
     def composed(*overrides: str) -> RootConf:
+        key = Path.cwd(), overrides
+        if key not in known or any(override.startswith("hydra.") for override in overrides):
+            known[key] = pickle.dumps(fresh(*overrides))
+        cfg: RootConf = pickle.loads(known[key])
+        return cfg
+
+    def fresh(*overrides: str) -> RootConf:
         given = {override.split("=", 1)[0] for override in overrides}
         quiet = [
             f"{key}={value}"

@@ -21,6 +21,7 @@ LIMIT = os.environ.get("ATEN_CPU_CAPABILITY", "")  # code for other instruction 
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(ROOT / "outputs" / "cache" / f"inductor{LIMIT}"))
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")  # g++ knows this CPU: asking it takes 5 s
+os.environ.setdefault("AOT_INDUCTOR_COMPILE_WRAPPER_OPT_LEVEL", "O0")  # of what calls a package's kernels
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 for name in (
@@ -39,7 +40,7 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 
 if TYPE_CHECKING:
     from src.config.schema.quant import QuantConf
-    from src.config.schema.root import RootConf
+    from src.config.schema.root import GpuConf, RootConf
     from src.context import RunContext
     from src.devices.device import Device
     from src.devices.load import Load
@@ -110,11 +111,16 @@ def entries(compose: "Compose") -> "dict[str, QuantConf]":
     return {name: quant_conf(entry) for name, entry in candidates.items()}
 
 
+@pytest.fixture(scope="session")
+def cpu_conf(compose: "Compose") -> "GpuConf":
+    return compose().gpu
+
+
 @pytest.fixture
-def cpu(compose: "Compose") -> "Device":
+def cpu(cpu_conf: "GpuConf") -> "Device":
     from src.devices.device import CpuDevice
 
-    return CpuDevice(compose().gpu).open()
+    return CpuDevice(cpu_conf).open()
 
 
 @pytest.fixture
@@ -128,12 +134,24 @@ def run_context(tmp_path: Path, cpu: "Device") -> "Callable[..., RunContext]":
     return made
 
 
+@pytest.fixture(scope="session")
+def this_commit() -> dict[str, str]:
+    from src.records.environment import commit
+
+    return commit()
+
+
 @pytest.fixture
-def execute_run(tmp_path: Path) -> "Callable[..., Record]":
+def execute_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, this_commit: dict[str, str]
+) -> "Callable[..., Record]":
     """execute_run(cfg, **settled): one run in this process, by `execute`; the record as read back from its file.
 
+    git is asked once for all runs, and the threads that compute are watched for a tenth of the usual time.
     `settled`: what an earlier process of the run settled.
     """
+    monkeypatch.setattr("src.records.environment.commit", lambda: this_commit)
+    monkeypatch.setattr("src.timers.threads._WATCHED_S", 0.005)
     from src.records.record import read_record
     from src.run import execute
 

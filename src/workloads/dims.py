@@ -1,6 +1,7 @@
 """Named dimensions: small arithmetic in YAML, without eval."""
 
 import ast
+import functools
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -49,7 +50,7 @@ def evaluate(expression: Any, dims: Mapping[str, int], where: str) -> int:
     if isinstance(expression, int):
         return expression
     try:
-        return _evaluate(ast.parse(str(expression).strip(), mode="eval").body, dims)
+        return _evaluate(_parsed(str(expression).strip()), dims)
     except KeyError as error:
         names = ", ".join(sorted(dims))
         raise ConfigError(f"{where}={expression}: no dimension {error}; accepted: {names}") from error
@@ -67,7 +68,7 @@ def resolve(dims: Mapping[str, Any], axes: Mapping[str, int], where: str) -> dic
             which sizes of an axis are the next ones without.
     """
     try:
-        return _resolved(dims, axes, where)
+        return in_order(dims, axes, where)
     except ConfigError as error:
         if not isinstance(error.__cause__, _RemainderError):
             raise
@@ -76,7 +77,8 @@ def resolve(dims: Mapping[str, Any], axes: Mapping[str, int], where: str) -> dic
         raise ConfigError(f"{error} (with {given}{f'; {fit} would do' if fit else ''})") from error
 
 
-def _resolved(dims: Mapping[str, Any], axes: Mapping[str, int], where: str) -> dict[str, int]:
+def in_order(dims: Mapping[str, Any], axes: Mapping[str, int], where: str) -> dict[str, int]:
+    """As `resolve`, with an error that looks for no sizes that would do: looking takes a hundred times as long."""
     known = dict(axes)
     for name, expression in dims.items():
         value = evaluate(expression, known, f"{where}.{name}")
@@ -96,7 +98,7 @@ def _fitting(dims: Mapping[str, Any], axes: Mapping[str, int], where: str) -> It
         for ways in (range(size - 1, max(0, size - _FAR), -1), range(size + 1, size + _FAR)) if size else ():
             for other in ways:
                 try:
-                    _resolved(dims, {**axes, axis: other}, where)
+                    in_order(dims, {**axes, axis: other}, where)
                 except ConfigError:
                     continue
                 yield f"{axis}={other}"
@@ -145,6 +147,12 @@ def count_of(count: Any, dims: Mapping[str, int], where: str) -> int:
     if number < 1:
         raise ConfigError(f"{where}={count}: gives {number}; a list has at least 1 tensor")
     return number
+
+
+@functools.lru_cache(maxsize=1000)
+def _parsed(expression: str) -> ast.expr:
+    """Read once: which sizes would do is asked of hundreds, of the same expressions."""
+    return ast.parse(expression, mode="eval").body
 
 
 def _evaluate(node: ast.AST, dims: Mapping[str, int]) -> int:

@@ -73,7 +73,7 @@ def test_the_trials_find_what_was_compiled(compose, cpu, run_context, monkeypatc
     monkeypatch.setattr(ahead, "_LEAST_WORKERS", 2)
     monkeypatch.setattr(ahead, "_LEAST_PIECES", 1)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    monkeypatch.setenv(PRELOAD_VARIABLE, "")
+    monkeypatch.setenv(PRELOAD_VARIABLE, f"{ahead.__name__},torch._inductor.compile_fx")  # not in each worker
     others = ("int8dq", "float8wo", "float8dq", "float8_e4m3_row", "int4wo")
     less = (*(f"~quant.candidates.{name}" for name in others), "quant.layer_budget_s=0.01")
     run = run_context(compose(*SMALL_LINEAR, *AUTOQUANT, *less))

@@ -33,6 +33,7 @@ CONF = ROOT / "tests" / "launching" / "conf"
 SMALL = (
     "model=linear",
     "model.dims={M:4,K:64,N:64}",
+    "gpu.threads=1",  # a second one would wait for the first, busily
     "compile=none",
     "measure.budget_s=0.1",
     "measure.max_warmup_s=0",
@@ -194,7 +195,7 @@ def test_no_two_runs_of_a_sweep_read_alike_and_their_ends_are_summed_up_on_any_t
 @pytest.mark.usefixtures("fork_server")
 def test_thread_counts_are_devices_of_their_own(tmp_path: Path, called: Callable[..., Called]) -> None:
     threads = ("quant=int8wo", "gpu=cpu", "gpu.threads=1,2", "tracking=none")
-    done = called("-m", *threads, *SMALL, f"outputs={tmp_path}")
+    done = called("-m", *SMALL, *threads, f"outputs={tmp_path}")
     assert done.status == 0, done.stderr
     found = {record["run_key"]: record["device"]["threads"] for record in records(tmp_path)}
     assert sorted(found.values()) == [1, 2]

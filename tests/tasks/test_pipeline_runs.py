@@ -11,7 +11,7 @@ from tests.conftest import SMALL_FLUX, synthetic_rounds
 
 HERE = __name__
 FEW = ("measure.min_pairs=3", "measure.max_pairs=3")  # a round is a picture
-PIPELINE = (*SMALL_FLUX, "dtype=float32", "target=pipeline", "model.pipeline.steps=2", *FEW)
+PIPELINE = (*SMALL_FLUX, "resolution=32", "dtype=float32", "target=pipeline", "model.pipeline.steps=2", *FEW)
 IMAGE_METRICS = {"quality/psnr_db", "quality/psnr_worst_db"}
 
 

@@ -38,7 +38,7 @@ def test_a_whole_pipeline_takes_labels_for_prompts(compose, execute_run, tmp_pat
             "quant=none",
             "batch=3",
             "dtype=float32",
-            "model.pipeline.samples=10",
+            "model.pipeline.steps=2",
             "measure.min_pairs=3",
             "measure.max_pairs=3",
         )

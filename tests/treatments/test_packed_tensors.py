@@ -98,10 +98,12 @@ def test_one_graph_for_blocks_of_equal_shape(config):
 
 @torch.no_grad()
 def test_inductor_computes_the_same():
-    block, x = quantized(FpxWeightOnlyConfig(3, 2), torch.float32), inputs(4, dtype=torch.float32)
-    expected = block(x)
-    block.compile(fullgraph=True, dynamic=False)
-    torch.testing.assert_close(block(x), expected)
+    """One Linear: g++ works seconds on each."""
+    one = Whole(quantized(FpxWeightOnlyConfig(3, 2), torch.float32).first)
+    x = inputs(4, dtype=torch.float32)
+    expected = one(x)
+    one.compile(fullgraph=True, dynamic=False)
+    torch.testing.assert_close(one(x), expected)
 
 
 @both
@@ -116,10 +118,7 @@ def test_the_compilers_cache_tells_formats_apart(config):
 
 @torch.no_grad()
 def test_changed_code_is_compiled_anew(cold_cache, monkeypatch):
-    """The compiler's cache knows `dequantize` by its name only: what it did before must not come back.
-
-    One Linear: g++ works seconds on each.
-    """
+    """The compiler's cache knows `dequantize` by its name only: what it did before must not come back."""
     one, x = Whole(quantized(FAMILIES[0], torch.float32).first), inputs(4, dtype=torch.float32)
     weight, expected = one.inner.weight, one(x)
     one.compile(fullgraph=True, dynamic=False)

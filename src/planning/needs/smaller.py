@@ -13,7 +13,7 @@ from src.outcomes import log_text
 from src.planning.needs.arms import Arms, arms_of
 from src.planning.needs.footprint import Footprint, Footprints
 from src.planning.needs.memory import forecast
-from src.workloads.dims import resolve
+from src.workloads.dims import in_order
 
 SMALLER = "a smaller batch or resolution, or a larger device"
 _AXES = {"frames": 1, "resolution": 2, "batch": 1}  # and with what power of it activations grow
@@ -78,7 +78,7 @@ def _smaller(axis: str, cfg: RootConf) -> Iterator[int]:
     for size in range(getattr(cfg, axis) - 1, 0, -1):
         other: dict[str, Any] = {axis: size}
         try:
-            resolve(cfg.model.dims, sizes_of_call(replace(cfg, **other)), "model.dims")
+            in_order(cfg.model.dims, sizes_of_call(replace(cfg, **other)), "model.dims")
         except ConfigError:
             continue
         yield size
