@@ -2,9 +2,8 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from hashlib import md5
 
 import numpy as np
@@ -104,27 +103,23 @@ class Forecaster:
     def family(self, query: Query) -> Family | None:
         """What was fitted for the query's kind of device, compile mode and dtype."""
         key = (is_cpu(query.device), like(query.compile), query.dtype)
-        return self._family(key) if key in self._rows else None
+        if key not in self._families and key in self._rows:
+            self._families[key] = family(self._rows[key].reset_index(drop=True))
+        return self._families.get(key)
 
     def mode(self, query: Query) -> str:
         """The compile mode under which the query's kernels are known."""
         return like(query.compile)
 
-    def families(self) -> Iterator[tuple[pd.DataFrame, Callable[[], Family]]]:
-        """The cells that are fitted together, and what gives what is fitted to them."""
-        for key, rows in self._rows.items():
-            yield rows, partial(self._family, key)
+    def together(self) -> Iterator[pd.DataFrame]:
+        """The cells that are fitted together: of one kind of device, compile mode and dtype."""
+        yield from self._rows.values()
 
     def rests_on(self, place: Place) -> str:
         """Tells what forecasts for a place rest on from anything else, as far as `prints` tell cells apart."""
         rows = self._rows.get((is_cpu(place.device), like(place.compile), place.dtype))
         each = b"" if rows is None else prints(rows).tobytes()
         return md5(each + str(self.margin).encode(), usedforsecurity=False).hexdigest()
-
-    def _family(self, key: tuple[bool, str, str]) -> Family:
-        if key not in self._families:
-            self._families[key] = family(self._rows[key].reset_index(drop=True))
-        return self._families[key]
 
     def one(self, query: Query) -> Forecast:
         """The forecast of one query."""

@@ -8,6 +8,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import pandas as pd
 from src.analysis.runs.tracked.kept import pieces
 from src.config.program import program
 from src.forecasts.evidence.cells import PLACE, SHAPE, prints
-from src.forecasts.family import Family
+from src.forecasts.family import Family, as_told
 from src.forecasts.forecast import Forecaster, Place
 from src.records.record import write_json
 from src.regimes.rules import Condition, Rule, rules
@@ -40,9 +41,10 @@ class _Scheme:
     place: Place
     quant: str
     prints: npt.NDArray[np.uint64]  # of its cells
-    fit: Callable[[], Family]
+    family: Callable[[], Family]  # that it is of
 
     def rests_on(self, margin: float) -> str:
+        """Tells what its rules rest on from anything else."""
         told = f"{program()} {margin} {self.place} {self.quant}".encode()
         return md5(told + self.prints.tobytes(), usedforsecurity=False).hexdigest()
 
@@ -58,18 +60,19 @@ def known_rules(forecaster: Forecaster, folder: Path | None = None) -> list[Rule
 
     def make(number: int) -> list[dict[str, Any]]:
         each = schemes[number]
-        return [asdict(rule) for rule in rules(each.fit(), each.place, each.quant, margin)]
+        return [asdict(rule) for rule in rules(each.family(), each.place, each.quant, margin)]
 
     found = pieces(folder, {"what": "rules"}, [each.rests_on(margin) for each in schemes], make)
     return [_rule(told) for each in found for told in each]
 
 
 def _schemes(forecaster: Forecaster) -> Iterator[_Scheme]:
-    for cells, fit in forecaster.families():
+    for cells in forecaster.together():
         told = pd.Series(prints(cells), cells.index)
+        family = cache(partial(as_told, cells.reset_index(drop=True)))
         for (device, quant), rows in cells.groupby(["device", "quant"], sort=True):
             place = Place(str(device), *(str(rows[name].iloc[0]) for name in PLACE[1:]))
-            yield _Scheme(place, str(quant), told[rows.index].to_numpy(), fit)
+            yield _Scheme(place, str(quant), told[rows.index].to_numpy(), family)
 
 
 def _rule(told: dict[str, Any]) -> Rule:

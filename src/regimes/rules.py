@@ -136,7 +136,7 @@ def rules(fitted: Family, place: Place, quant: str, margin: float) -> list[Rule]
     """The rules of a scheme in one place; none where it has too few cells.
 
     Args:
-        fitted: the place's family.
+        fitted: the place's family; of its costs only the unquantized arm's count.
         place: its compile mode as kernels know it.
         quant: the scheme.
         margin: a speedup within it is neutral.
@@ -162,11 +162,13 @@ def _of_scheme(
     logs, weights = (rows[name].to_numpy(dtype=np.float64) for name in ("log", "weight"))
     errors = rows["error"].fillna(_DOUBT).to_numpy(dtype=np.float64)
     everything = table(shapes_of(rows), base)
-    every, plain = (
-        Seen(values, logs, weights, errors, margin) for values in (everything, everything[:, :PLAIN])
-    )
-    right, by_plain = _tested(rows, every), _tested(rows, plain)
-    seen, right = (plain, by_plain) if by_plain.mean() >= right.mean() - _WORTH else (every, right)
+    seen = Seen(everything[:, :PLAIN], logs, weights, errors, margin)
+    right = _tested(rows, seen)
+    if right.mean() < 1 - _WORTH:  # else no features tell so much more
+        every = Seen(everything, logs, weights, errors, margin)
+        by_every = _tested(rows, every)
+        if right.mean() < by_every.mean() - _WORTH:
+            seen, right = every, by_every
     testable = len(rows[["K", "N"]].drop_duplicates()) > 1
     for box in boxes(seen, last):
         inside = within(box, seen.values)

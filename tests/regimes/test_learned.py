@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from src.forecasts.evidence.cells import cells, evenly, prints
+from src.forecasts.family import family
 from src.forecasts.forecast import Forecaster, Place
 from src.regimes import learned
 from src.regimes.learned import known_rules, known_trials
@@ -90,8 +91,9 @@ def test_where_a_cell_differs_only_its_schemes_rules_are_made_again(kept, folder
     forecaster = Forecaster(change(measured()))
     now = known_rules(forecaster, folder)
     assert made == [("H100", "default", "int8dq")]
-    _, fit = next(iter(forecaster.families()))
-    fresh = rules(fit(), Place("H100", "default", "bfloat16"), "int8dq", forecaster.margin)
+    fresh = rules(
+        family(next(forecaster.together())), Place("H100", "default", "bfloat16"), "int8dq", forecaster.margin
+    )
     assert [rule for rule in now if _of_changed(rule)] == fresh
     assert [rule for rule in now if not _of_changed(rule)] == [
         rule for rule in kept[1] if not _of_changed(rule)
