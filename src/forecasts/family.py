@@ -176,15 +176,20 @@ class Family:
 
 def family(cells: pd.DataFrame, smooth: Smoothness | None = None) -> Family:
     """The family of these cells: those of one device, scheme and shape made one, kernels that switch told apart."""
-    kind, rows = kind_of(str(cells["device"].iloc[0])), _one_each(cells)
-    known = {str(quant): known_switch(str(quant), kind) for quant in rows["quant"].unique()}
-    switches = {quant: switch for quant, switch in known.items() if switch}
-    first = _labelled(rows, switches, smooth or _smoothness(rows))
+    first = as_told(cells, smooth)
     seen = dict(seen_switches(first.cells, first.left))
     if not seen:
         return first
     fitted = {key: costs for key, costs in first.arms.treated.items() if key[1] not in seen}
-    return replace(_labelled(rows, switches | seen, first.smooth), fitted=fitted)
+    return replace(_labelled(first.cells, first.switches | seen, first.smooth), fitted=fitted)
+
+
+def as_told(cells: pd.DataFrame, smooth: Smoothness | None = None) -> Family:
+    """The same with the kernels told apart that source code tells: nothing is fitted for that."""
+    kind, rows = kind_of(str(cells["device"].iloc[0])), _one_each(cells)
+    known = {str(quant): known_switch(str(quant), kind) for quant in rows["quant"].unique()}
+    switches = {quant: switch for quant, switch in known.items() if switch}
+    return _labelled(rows, switches, smooth or _smoothness(rows))
 
 
 def _smoothness(rows: pd.DataFrame) -> Smoothness:

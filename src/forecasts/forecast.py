@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
-from src.forecasts.evidence.cells import PLACE, SHAPE, is_cpu
+from src.forecasts.evidence.cells import PLACE, SHAPE, is_cpu, prints
 from src.forecasts.evidence.kernels import like
 from src.forecasts.family import Family, family
 from src.forecasts.reach import Reach, Shape
@@ -102,28 +102,24 @@ class Forecaster:
 
     def family(self, query: Query) -> Family | None:
         """What was fitted for the query's kind of device, compile mode and dtype."""
-        return self._fitted((is_cpu(query.device), like(query.compile), query.dtype))
+        key = (is_cpu(query.device), like(query.compile), query.dtype)
+        if key not in self._families and key in self._rows:
+            self._families[key] = family(self._rows[key].reset_index(drop=True))
+        return self._families.get(key)
 
     def mode(self, query: Query) -> str:
         """The compile mode under which the query's kernels are known."""
         return like(query.compile)
 
-    def families(self) -> Iterator[tuple[str, str, Family]]:
-        """Compile mode, dtype and what was fitted for it."""
-        for key in self._rows:
-            if (fitted := self._fitted(key)) is not None:
-                yield key[1], key[2], fitted
+    def together(self) -> Iterator[pd.DataFrame]:
+        """The cells that are fitted together: of one kind of device, compile mode and dtype."""
+        yield from self._rows.values()
 
     def rests_on(self, place: Place) -> str:
-        """Tells what forecasts for a place rest on from anything else."""
+        """Tells what forecasts for a place rest on from anything else, as far as `prints` tell cells apart."""
         rows = self._rows.get((is_cpu(place.device), like(place.compile), place.dtype))
-        each = b"" if rows is None else pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes()
+        each = b"" if rows is None else prints(rows).tobytes()
         return md5(each + str(self.margin).encode(), usedforsecurity=False).hexdigest()
-
-    def _fitted(self, key: tuple[bool, str, str]) -> Family | None:
-        if key not in self._families and key in self._rows:
-            self._families[key] = family(self._rows[key].reset_index(drop=True))
-        return self._families.get(key)
 
     def one(self, query: Query) -> Forecast:
         """The forecast of one query."""

@@ -1,9 +1,15 @@
-"""Rules and their tests as they were last learned: of very many cells a few new ones change neither."""
+"""Rules and tests of forecasts; of very many cells they are kept, and learned again where cells differ.
+
+The rules of a scheme in a place are kept as long as its cells there are the same. The tests are a statistic of a
+sample of all cells: they are kept until more than a few of these are new.
+"""
 
 import contextlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -11,76 +17,107 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from src.analysis.runs.tracked.kept import pieces
 from src.config.program import program
-from src.forecasts.evidence.cells import PLACE, SHAPE
+from src.forecasts.evidence.cells import PLACE, SHAPE, prints
+from src.forecasts.family import Family, as_told
+from src.forecasts.forecast import Forecaster, Place
 from src.records.record import write_json
-from src.regimes.rules import Condition, Rule
-from src.regimes.trials import Trial
+from src.regimes.rules import Condition, Rule, rules
+from src.regimes.trials import Trial, trials
 
-_MANY = 2000  # cells; fewer are learned from each time
-_NEW = 0.02  # share of cells that are new, or gone, up to which nothing is learned again
-_NAME = "learned.json"
-_NOT_FINITE = ("nan", "inf", "-inf")
+_NEW = 0.1  # share of cells that are new, or gone, up to which the tests are not made again
+_NAME = "trials.json"
+_FOLDS = 4  # of each kind of trial in a report, which is to be quick; the benchmark leaves out each thing
+_TRIED = ("one (K, N)", "one M", "one device")
+_SIDES = 3  # (K, N), without which leaving one out is no test
+_MOST_TRIED = 600  # cells; more are tested on a sample of so many
 
-Learned = tuple[list[Rule], list[Trial], int]  # and how many cells are in neither
+
+@dataclass(frozen=True)
+class _Scheme:
+    """A scheme in a place: what its rules are made of."""
+
+    place: Place
+    quant: str
+    prints: npt.NDArray[np.uint64]  # of its cells
+    family: Callable[[], Family]  # that it is of
+
+    def rests_on(self, margin: float) -> str:
+        """Tells what its rules rest on from anything else."""
+        told = f"{program()} {margin} {self.place} {self.quant}".encode()
+        return md5(told + self.prints.tobytes(), usedforsecurity=False).hexdigest()
 
 
-def recall(folder: Path | None, cells: pd.DataFrame, margin: float) -> Learned | None:
-    """What was learned from these cells, or from nearly these; None where nothing usable is kept."""
-    if folder is None or len(cells) < _MANY:
-        return None
+def known_rules(forecaster: Forecaster, folder: Path | None = None) -> list[Rule]:
+    """The rules of every scheme in every place that it has cells enough of.
+
+    Args:
+        forecaster: with the cells.
+        folder: of everything that is kept; None: nothing is.
+    """
+    schemes, margin = [*_schemes(forecaster)], forecaster.margin
+
+    def make(number: int) -> list[dict[str, Any]]:
+        each = schemes[number]
+        return [asdict(rule) for rule in rules(each.family(), each.place, each.quant, margin)]
+
+    found = pieces(folder, {"what": "rules"}, [each.rests_on(margin) for each in schemes], make)
+    return [_rule(told) for each in found for told in each]
+
+
+def _schemes(forecaster: Forecaster) -> Iterator[_Scheme]:
+    for cells in forecaster.together():
+        told = pd.Series(prints(cells), cells.index)
+        family = cache(partial(as_told, cells.reset_index(drop=True)))
+        for (device, quant), rows in cells.groupby(["device", "quant"], sort=True):
+            place = Place(str(device), *(str(rows[name].iloc[0]) for name in PLACE[1:]))
+            yield _Scheme(place, str(quant), told[rows.index].to_numpy(), family)
+
+
+def _rule(told: dict[str, Any]) -> Rule:
+    return Rule(**told | {"conditions": tuple(Condition(**each) for each in told["conditions"])})
+
+
+def known_trials(cells: pd.DataFrame, margin: float, folder: Path | None = None) -> tuple[list[Trial], int]:
+    """How far forecasts can be trusted, by tests on these cells, or on nearly these.
+
+    Args:
+        cells: of all places.
+        margin: a speedup within it is neutral.
+        folder: of everything that is kept; None: nothing is.
+
+    Returns:
+        The tests; how many cells came since they were made.
+    """
+    path, now = folder / _NAME if folder else None, _rounded(cells)
+    if path and (before := _recalled(path, now, margin)):
+        return before
+    tried = cells if len(cells) <= _MOST_TRIED else cells.sample(_MOST_TRIED, random_state=0)
+    several = tried[["K", "N"]].drop_duplicates().shape[0] >= _SIDES
+    found = trials(tried, margin, _FOLDS, _TRIED) if several else []
+    if path:
+        told = {"program": program(), "margin": margin, "cells": now.tolist()}
+        told["trials"] = json.dumps([*map(asdict, found)])  # with nan, which the file itself may not have
+        with contextlib.suppress(OSError):  # then they are made again
+            write_json(path, told)
+    return found, 0
+
+
+def _recalled(path: Path, now: npt.NDArray[np.uint64], margin: float) -> tuple[list[Trial], int] | None:
+    """What is kept of nearly these cells, and how many are new; None where nothing usable is kept."""
     try:
-        kept = json.loads((folder / _NAME).read_text(encoding="utf-8"))
-        now, then = _prints(cells), np.array(kept["cells"], dtype=np.uint64)
-        new = int((~np.isin(now, then)).sum())
-        gone = int((~np.isin(then, now)).sum())
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        then = np.array(kept["cells"], dtype=np.uint64)
+        new, gone = int((~np.isin(now, then)).sum()), int((~np.isin(then, now)).sum())
         if (kept["program"], kept["margin"]) != (program(), margin) or max(new, gone) > _NEW * len(now):
             return None
-        return (
-            [_rule(each) for each in kept["rules"]],
-            [Trial(**_numbers(each)) for each in kept["trials"]],
-            new,
-        )
+        return [Trial(**each) for each in json.loads(kept["trials"])], new
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def keep(
-    folder: Path | None, cells: pd.DataFrame, margin: float, rules: Sequence[Rule], trials: Sequence[Trial]
-) -> None:
-    """Keep what was learned; where it cannot be written, it is learned again."""
-    if folder is None or len(cells) < _MANY:
-        return
-    content = {
-        "program": program(),
-        "margin": margin,
-        "cells": _prints(cells).tolist(),
-        "rules": [_plain(asdict(rule)) for rule in rules],
-        "trials": [_plain(asdict(trial)) for trial in trials],
-    }
-    with contextlib.suppress(OSError):
-        write_json(folder / _NAME, content)
-
-
-def _prints(cells: pd.DataFrame) -> npt.NDArray[np.uint64]:
-    """A number per cell, by what it is and its speedup to three digits."""
+def _rounded(cells: pd.DataFrame) -> npt.NDArray[np.uint64]:
+    """A number per cell, by what it is and its speedup to 1 %."""
     told = cells[[*PLACE, "quant", *SHAPE]].assign(speedup=np.log(cells["speedup"]).round(2))
     return pd.util.hash_pandas_object(told, index=False).to_numpy().astype(np.uint64)
-
-
-def _rule(fields: dict[str, Any]) -> Rule:
-    conditions = tuple(Condition(**_numbers(each)) for each in fields.pop("conditions"))
-    return Rule(**_numbers(fields), conditions=conditions)
-
-
-def _plain(value: Any) -> Any:
-    """Without the numbers that JSON does not know."""
-    if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _numbers(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: float(value) if value in _NOT_FINITE else value for name, value in fields.items()}

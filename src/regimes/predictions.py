@@ -15,7 +15,8 @@ from src.forecasts.forecast import UNKNOWN, Forecaster, Query
 from src.forecasts.knowledge import Knowledge
 from src.forecasts.models.layers import asked_layers
 from src.forecasts.queries import read_queries, usual_place
-from src.regimes.regimes import Regimes, known_rules
+from src.regimes.learned import known_rules
+from src.regimes.regimes import Regimes
 from src.regimes.rules import Rule, fired
 
 if TYPE_CHECKING:

@@ -10,23 +10,19 @@ import pandas as pd
 from src.analysis.runs.layer_tables import Table
 from src.forecasts.evidence.cells import OWN, evenly, own_cells, together
 from src.forecasts.evidence.imports import Imported
-from src.forecasts.forecast import Forecaster
 from src.forecasts.knowledge import Knowledge
 from src.forecasts.models.attribution import Attribution, attributions
 from src.forecasts.models.layers import ModelLayer, measured_layers
-from src.regimes.learned import keep, recall
-from src.regimes.rules import Rule, rules
-from src.regimes.trials import Trial, trials
+from src.regimes.learned import known_rules, known_trials
+from src.regimes.rules import Rule
+from src.regimes.trials import Trial
 
 if TYPE_CHECKING:
     from src.forecasts.models.asked import AskedModel
 
 _LEAST = 8  # cells that rules are made of
-_FOLDS = 4  # of each kind of trial in a report, which is to be quick; the benchmark leaves out each thing
-_TRIED = ("one (K, N)", "one M", "one device")
-_SIDES = 3  # (K, N), without which leaving one out is no test
+_MANY = 2000  # cells; of fewer all is learned each time
 _MOST_CELLS = 6000  # that are fitted
-_MOST_TRIED = 600  # cells; more are tested on a sample of so many
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Regimes:
     refused: list[str] = field(default_factory=list)  # rows of imports and of the file of queries
     models: "list[AskedModel]" = field(default_factory=list)  # of predict=model
     attributions: list[Attribution] = field(default_factory=list)  # of measured models
-    unlearned: int = 0  # of `cells`, those that came since rules and trials were made
+    untested: int = 0  # of `cells`, those that came since the trials were made
     left_out: int = 0  # cells beside `cells`, where there are very many
     layers: list[ModelLayer] = field(default_factory=list)  # of measured models and of those of predict=model
 
@@ -80,32 +76,11 @@ def regimes(
     found = Regimes(imported, cells, knowledge, refused=imported.refused, left_out=len(every) - len(cells))
     if cells.empty:
         return found
-    found = _learned(found, folder)
+    folder = folder if len(cells) >= _MANY else None
+    if len(cells) >= _LEAST:
+        tested, untested = known_trials(cells, margin, folder)
+        found = replace(found, rules=known_rules(knowledge.here, folder), trials=tested, untested=untested)
     if of_models := tables():
         gaps = attributions(knowledge.here, runs, of_models)
         found = replace(found, attributions=gaps, layers=measured_layers(knowledge.here, runs, of_models))
     return found
-
-
-def _learned(found: Regimes, folder: Path | None) -> Regimes:
-    """Rules, and how far they and the forecasts can be trusted."""
-    cells, margin = found.cells, found.knowledge.margin
-    if (before := recall(folder, cells, margin)) is not None:
-        return replace(found, rules=before[0], trials=before[1], unlearned=before[2])
-    tried = cells if len(cells) <= _MOST_TRIED else cells.sample(_MOST_TRIED, random_state=0)
-    several = tried[["K", "N"]].drop_duplicates().shape[0] >= _SIDES
-    if len(cells) < _LEAST:
-        return found
-    tested = trials(tried, margin, _FOLDS, _TRIED) if several else []
-    found = replace(found, rules=known_rules(found.knowledge.here), trials=tested)
-    keep(folder, cells, margin, found.rules, found.trials)
-    return found
-
-
-def known_rules(forecaster: Forecaster) -> list[Rule]:
-    """The rules of every family."""
-    return [
-        rule
-        for mode, dtype, fitted in forecaster.families()
-        for rule in rules(fitted, mode, dtype, forecaster.margin)
-    ]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ import pandas as pd
 from src.forecasts.arms import shapes_of
 from src.forecasts.costs import Array, Costs
 from src.forecasts.family import Family
+from src.forecasts.forecast import Place
 from src.regimes.boxes import Mask, Seen, boxes, within
 from src.regimes.features import FEATURES, PLAIN, table
 from src.statistics.speedup import Verdict
@@ -131,16 +132,22 @@ class Rule:
         return all(each.low < values[each.feature] <= each.high for each in self.conditions)
 
 
-def rules(fitted: Family, compile_: str, dtype: str, margin: float) -> list[Rule]:
-    """The rules of every device and scheme of a family that has cells enough."""
-    found: list[Rule] = []
-    for (device, quant), rows in fitted.cells.groupby(["device", "quant"], sort=True):
-        if len(rows) >= _LEAST:
-            base, switch = fitted.arms.baselines[str(device)], fitted.switches.get(str(quant))
-            place = {"device": str(device), "compile": compile_, "dtype": dtype, "quant": str(quant)}
-            last = switch.last if switch and switch.known else None
-            found += _of_scheme(rows.reset_index(drop=True), base, place, margin, last)
-    return found
+def rules(fitted: Family, place: Place, quant: str, margin: float) -> list[Rule]:
+    """The rules of a scheme in one place; none where it has too few cells.
+
+    Args:
+        fitted: the place's family; of its costs only the unquantized arm's count.
+        place: its compile mode as kernels know it.
+        quant: the scheme.
+        margin: a speedup within it is neutral.
+    """
+    rows = fitted.cells[(fitted.cells["device"] == place.device) & (fitted.cells["quant"] == quant)]
+    if len(rows) < _LEAST:
+        return []
+    base, switch = fitted.arms.baselines[place.device], fitted.switches.get(quant)
+    last = switch.last if switch and switch.known else None
+    named = asdict(place) | {"quant": quant}
+    return [*_of_scheme(rows.reset_index(drop=True), base, named, margin, last)]
 
 
 def fired(known: list[Rule], quant: str, device: str, shape: Array, baseline: Costs) -> Rule | None:
@@ -155,11 +162,13 @@ def _of_scheme(
     logs, weights = (rows[name].to_numpy(dtype=np.float64) for name in ("log", "weight"))
     errors = rows["error"].fillna(_DOUBT).to_numpy(dtype=np.float64)
     everything = table(shapes_of(rows), base)
-    every, plain = (
-        Seen(values, logs, weights, errors, margin) for values in (everything, everything[:, :PLAIN])
-    )
-    right, by_plain = _tested(rows, every), _tested(rows, plain)
-    seen, right = (plain, by_plain) if by_plain.mean() >= right.mean() - _WORTH else (every, right)
+    seen = Seen(everything[:, :PLAIN], logs, weights, errors, margin)
+    right = _tested(rows, seen)
+    if right.mean() < 1 - _WORTH:  # else no features tell so much more
+        every = Seen(everything, logs, weights, errors, margin)
+        by_every = _tested(rows, every)
+        if right.mean() < by_every.mean() - _WORTH:
+            seen, right = every, by_every
     testable = len(rows[["K", "N"]].drop_duplicates()) > 1
     for box in boxes(seen, last):
         inside = within(box, seen.values)

@@ -13,8 +13,8 @@ from src.forecasts.evidence.imports import read_imports
 from src.forecasts.family import family
 from src.forecasts.forecast import UNKNOWN, Forecaster, Query
 from src.forecasts.residuals import Smoothness
+from src.regimes.learned import known_rules
 from src.regimes.predictions import predicted
-from src.regimes.regimes import known_rules
 from tests.forecasts.synthetic import DEVICE, made_cells, speedup
 
 GRID = Path("outputs/published/nvidia-h100-80gb-hbm3/linear_grid.csv")

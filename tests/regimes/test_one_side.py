@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from src.forecasts.forecast import Forecaster, Query
+from src.regimes.learned import known_rules
 from src.regimes.predictions import predicted
-from src.regimes.regimes import known_rules
 from src.regimes.rules import Rule
 from src.report.regimes.sections import _predictions, rules_in_words
 from src.statistics.speedup import Verdict

@@ -16,8 +16,8 @@ from src.forecasts.evidence.cells import cells
 from src.forecasts.evidence.imports import read_imports
 from src.forecasts.forecast import Forecaster, Query
 from src.regimes.boxes import Seen, boxes, verdicts_of, within
+from src.regimes.learned import known_rules
 from src.regimes.predictions import predicted
-from src.regimes.regimes import known_rules
 from src.regimes.rules import Rule
 from src.report.regimes.sections import _predictions, rules_in_words
 from src.report.regimes.tables import rules_table

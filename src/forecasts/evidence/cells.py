@@ -102,6 +102,18 @@ def standard_errors(frame: pd.DataFrame) -> npt.NDArray[np.float64]:
     return errors(np.log(low), np.log(high), recorded).error
 
 
+def prints(frame: pd.DataFrame) -> npt.NDArray[np.uint64]:
+    """A number per cell that tells it from another one, or from itself measured again.
+
+    Of how sure it is only a change by more than a fifth or so: each new run of several processes changes the
+    intervals of all of its device a little.
+    """
+    with np.errstate(divide="ignore"):
+        sure = np.round(2 * np.log2(standard_errors(frame)))
+    told = frame[[*PLACE, *SHAPE, "quant", "speedup", "baseline_ms", "treated_ms", "source"]]
+    return pd.util.hash_pandas_object(told.assign(sure=sure), index=False).to_numpy().astype(np.uint64)
+
+
 @cache
 def is_cpu(device: str) -> bool:
     """Whether a device's name is a CPU's: its costs say nothing of a GPU's.

@@ -65,9 +65,9 @@ def published(found: Regimes) -> Iterator[str]:
 
 def sampled(found: Regimes) -> Iterator[str]:
     """A sentence where there are more cells than are fitted."""
-    if found.unlearned:
+    if found.untested:
         yield (
-            f"Rules and their tests are of before the newest {found.unlearned:,} of {len(found.cells):,} cells: with "
+            f"The forecasts' tests are of before the newest {found.untested:,} of {len(found.cells):,} cells: with "
             "more of them they are made again."
         )
     if found.left_out:

@@ -6,7 +6,7 @@ added to the end of its table of all that were ever logged.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from hashlib import md5
+from hashlib import sha1
 from pathlib import Path
 
 import pandas as pd
@@ -108,7 +108,7 @@ def _blocks(path: Path, before: Mapping[str, Block]) -> Iterator[tuple[str, Bloc
             ids, *others = connection.execute(_TEXT, (first, first + _ROWS - 1)).fetchone()
             if ids is not None:
                 name = f"tags {first}"
-                told = md5(b"\x1e".join([ids, *others]), usedforsecurity=False).hexdigest()
+                told = sha1(b"\x1e".join([ids, *others]), usedforsecurity=False).hexdigest()
                 known = before.get(name)
                 yield name, known if known and known[0] == told else (told, _once(ids))
 
