@@ -74,7 +74,7 @@ def _as_pandas_writes(column: "ChunkedArray") -> "ChunkedArray":
 
     if types.is_boolean(column.type):
         return compute.if_else(column, "True", "False")
-    if types.is_timestamp(column.type):
+    if types.is_timestamp(column.type) and column.type.tz:
         told = compute.strftime(_as_coarse(column), format="%Y-%m-%d %H:%M:%S")
         return compute.binary_join_element_wise(told, "+00:00", "")
     if types.is_string(column.type) or types.is_large_string(column.type):

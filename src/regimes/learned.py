@@ -67,12 +67,12 @@ def known_rules(forecaster: Forecaster, folder: Path | None = None) -> list[Rule
 
 
 def _schemes(forecaster: Forecaster) -> Iterator[_Scheme]:
-    for cells in forecaster.together():
-        told = pd.Series(prints(cells), cells.index)
-        family = cache(partial(as_told, cells.reset_index(drop=True)))
+    for together in forecaster.together():
+        cells = together.reset_index(drop=True)
+        told, family = prints(cells), cache(partial(as_told, cells))
         for (device, quant), rows in cells.groupby(["device", "quant"], sort=True):
             place = Place(str(device), *(str(rows[name].iloc[0]) for name in PLACE[1:]))
-            yield _Scheme(place, str(quant), told[rows.index].to_numpy(), family)
+            yield _Scheme(place, str(quant), told[rows.index], family)
 
 
 def _rule(told: dict[str, Any]) -> Rule:

@@ -37,7 +37,7 @@ from src.forecasts.evidence.imports import read_imports
 from src.regimes.predictions import Question, predict, write_predictions
 from src.regimes.regimes import Regimes, regimes
 from src.report import terminal
-from src.report.logged import log
+from src.report.logged import entry
 from src.report.regimes.sections import published
 from src.report.regimes.sections import show as show_regimes
 from src.report.report import Report, report_folder, write_report
@@ -93,7 +93,7 @@ def _of_runs(conf: AnalyzeConf, tracker: Tracker, logbook: Logbook, told: Told, 
     breakeven = breakeven_table(runs, kept_folder(outputs))
     with ThreadPoolExecutor(1) as beside:
         written = beside.submit(write_tables, frame, breakeven, folder)  # hardly any of it is Python's
-        left = left_to_forecast(outputs, conf.sweep, set(attempts["run_key"]))
+        left = left_to_forecast(outputs, conf.sweep, attempts["run_key"].tolist())
         report = replace(_report(conf, tracker, frame, breakeven, apart, learned), left=left)
         tables = write_predictions(learned, folder)
         tables += write_left_out(report.left, folder)
@@ -101,10 +101,12 @@ def _of_runs(conf: AnalyzeConf, tracker: Tracker, logbook: Logbook, told: Told, 
         tables = [*written.result(), *tables]
     paths = [write_report(report, folder, tables), *tables]
     told.wrote(paths)
+    logbook.start(entry(conf, report, paths))
     _show(console, report)
-    logged = log(logbook, tracker.uri, conf, report, paths, console)
+    if why := logbook.finish():  # the report is on disk, so a tracker gone away is only said
+        console.print(f"the analysis could not be logged to {tracker.uri}: {why}", markup=False)
     terminal.closing(console, paths[0], tracker.view_hint, report.answers)
-    if logged and not notes and not report.provenance.more:
+    if not why and not notes and not report.provenance.more:
         told.keep()
     return 0
 

@@ -3,21 +3,18 @@
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
 
 from src.analysis.runs.frame import VERDICTS
-from src.analysis.runs.tracked.logbook import Entry, Logbook
+from src.analysis.runs.tracked.logbook import Entry
 from src.config.schema.root import AnalyzeConf
 from src.report.answer_words import paragraph
 from src.report.report import Report
 
 
-def log(
-    logbook: Logbook, uri: str, conf: AnalyzeConf, report: Report, paths: list[Path], console: Console
-) -> bool:
-    """Log the analysis, also with the sweep it is of; the report is on disk, so a tracker gone away is only said."""
+def entry(conf: AnalyzeConf, report: Report, paths: list[Path]) -> Entry:
+    """What is logged of an analysis, also with the sweep it is of."""
     sweep = conf.sweep or ""
-    entry = Entry(
+    return Entry(
         name=f"analysis of {sweep or 'all runs'}",
         tags={"sweep": sweep} if sweep else {},
         metrics=headline(report.runs, report.breakeven),
@@ -25,10 +22,6 @@ def log(
         sweep=sweep,
         answer=paragraph([each.answer for each in report.answers]),
     )
-    why = logbook.log(entry)
-    if why:
-        console.print(f"the analysis could not be logged to {uri}: {why}", markup=False)
-    return not why
 
 
 def headline(runs: pd.DataFrame, breakeven: pd.DataFrame) -> dict[str, float]:

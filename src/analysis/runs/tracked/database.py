@@ -67,7 +67,7 @@ class Database:
             return self._marks(self._starts_ms)
         stays = known["run_id"].astype(object).isin(self._starts_ms.keys() - changed)
         same = known.loc[stays, ["run_id", *columns]].set_index("run_id")
-        return pd.concat([same, self._marks(self._starts_ms.keys() - {*same.index})])
+        return pd.concat([same, self._marks(self._starts_ms.keys() - {*same.index.tolist()})])
 
     def _marks(self, ids: Iterable[str]) -> pd.DataFrame:
         """`marks` of some runs, read now."""

@@ -5,6 +5,7 @@ Importing it takes longer than reading some hundred new runs does.
 
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -58,15 +59,21 @@ class Logbook:
             self._child.kill()
             self._child.join()
 
-    def log(self, entry: Entry) -> str:
-        """Log it; returns why that failed, empty where it did not."""
+    def start(self, entry: Entry) -> None:
+        """Have it logged, by the process beside from now on."""
+        self._entry = entry
+        if self._beside:
+            with suppress(OSError):  # it ended, as `finish` says
+                self._there.send(entry)
+
+    def finish(self) -> str:
+        """Wait until it is logged; returns why that failed, empty where it did not."""
         if self._beside:
             try:
-                self._there.send(entry)
                 return str(self._there.recv())
             except (EOFError, OSError):
                 return "the process that logs it ended"
-        return _logged(self._tracker, entry)
+        return _logged(self._tracker, self._entry)
 
 
 def _serve(orders: Connection, conf: TrackingConf, experiment: str) -> None:
