@@ -17,7 +17,6 @@ from src.analysis.verdicts import (
     workload_text,
 )
 from src.config.lines import clipped
-from src.config.schema.steps import NO_OPTIMIZER
 from src.report.graphics.markup import Cell, chip, number_cell, table, text_cell
 from src.report.runs.filters import Filters
 from src.report.runs.sections import section
@@ -35,7 +34,7 @@ _MOST_DRAWN = 12  # figures of losses
 _MOST_TOLD = 100  # characters of a reason
 _NOTE = (
     "A step is forward, backward and optimizer, of the same weights with and without the recipe, in alternating "
-    f"rounds; by a recipe that says optimizer={NO_OPTIMIZER} it is forward and backward alone. Memory is without and "
+    "rounds; by a recipe that says optimizer=none it is forward and backward alone. Memory is without and "
     "with the recipe, in MiB; what is kept for the backward is counted eagerly. Curves apart: mean distance of the "
     "two loss curves, of the same seed and data, as a share of the unquantized one's mean; the figure has it step by "
     "step. Whole reasons: verdicts.csv."

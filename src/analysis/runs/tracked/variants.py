@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from src.analysis.runs.tracked.sizes import SIZES, come_to_the_same
-from src.config.schema.steps import USUAL_OPTIMIZER
+from src.config.schema.steps import NO_OPTIMIZER, USUAL_OPTIMIZER
 from src.records.mlflow.options import is_prose
 
 _OF_STEPS = ("training.optimizer.", "training.lora.")
@@ -25,6 +25,7 @@ _WEIGHTS = "model.weights."
 CACHE = "measure.cache"
 _NO_TREATMENT = (_WEIGHTS, CACHE)
 _TARGET = _LAYERS + "sensitive.min_sqnr_db"  # of a preset that chooses by it
+_NAMES = {NO_OPTIMIZER: "none"}  # of values, where they are no words
 _USUAL = {  # what is another is told where all runs of a scheme have it in common, too
     _PRESET: "all",  # conf/layers
     "training.optimizer._target_": USUAL_OPTIMIZER,
@@ -119,7 +120,9 @@ def variants(rows: Sequence[dict[str, Any]], axes: Sequence[str]) -> list[str]:
         telling = _by_preset(_leading(differing(params), params), params)
         telling += [name for name in _unusual(params[0]) if not _is_told(name, telling)]
         for index, given in zip(members, params, strict=True):
-            told = (f"{short(name)}={given.get(name, 'default')}" for name in telling)
+            told = (
+                f"{short(name)}={_NAMES.get(value := given.get(name, 'default'), value)}" for name in telling
+            )
             found[index] = ", ".join(dict.fromkeys(told))  # an option may be an argument of the config too
     return found
 
