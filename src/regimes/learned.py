@@ -1,7 +1,8 @@
 """Rules and tests of forecasts; of very many cells they are kept, and learned again where cells differ.
 
-The rules of a scheme in a place are kept as long as its cells there are the same. The tests are a statistic of a
-sample of all cells: they are kept until more than a few of these are new.
+The rules of a scheme in a place are kept as long as its cells there are the same; those that speak of times also as
+long as the unquantized arm's costs are, which other schemes' cells tell too. The tests are a statistic of a sample of
+all cells: they are kept until more than a few of these are new.
 """
 
 import contextlib
@@ -19,10 +20,12 @@ import pandas as pd
 
 from src.analysis.runs.tracked.kept import pieces
 from src.config.program import program
+from src.forecasts.costs import Costs
 from src.forecasts.evidence.cells import PLACE, SHAPE, prints
 from src.forecasts.family import Family, as_told
 from src.forecasts.forecast import Forecaster, Place
 from src.records.record import write_json
+from src.regimes.features import PLAIN
 from src.regimes.rules import Condition, Rule, rules
 from src.regimes.trials import Trial, trials
 
@@ -48,6 +51,11 @@ class _Scheme:
         told = f"{program()} {margin} {self.place} {self.quant}".encode()
         return md5(told + self.prints.tobytes(), usedforsecurity=False).hexdigest()
 
+    @property
+    def baseline(self) -> Costs:
+        """What the unquantized arm costs there."""
+        return self.family().arms.baselines[self.place.device]
+
 
 def known_rules(forecaster: Forecaster, folder: Path | None = None) -> list[Rule]:
     """The rules of every scheme in every place that it has cells enough of.
@@ -57,13 +65,24 @@ def known_rules(forecaster: Forecaster, folder: Path | None = None) -> list[Rule
         folder: of everything that is kept; None: nothing is.
     """
     schemes, margin = [*_schemes(forecaster)], forecaster.margin
+    prints = [each.rests_on(margin) for each in schemes]
 
+    @cache
     def make(number: int) -> list[dict[str, Any]]:
         each = schemes[number]
         return [asdict(rule) for rule in rules(each.family(), each.place, each.quant, margin)]
 
-    found = pieces(folder, {"what": "rules"}, [each.rests_on(margin) for each in schemes], make)
+    found = pieces(folder, {"what": "rules"}, prints, make)
+    of_times = [number for number, each in enumerate(found) if _of_times(each)]
+    told = [f"{prints[number]} {schemes[number].baseline}" for number in of_times]
+    again = pieces(folder, {"what": "rules of times"}, told, lambda place: make(of_times[place]))
+    found = [*(dict(enumerate(found)) | dict(zip(of_times, again, strict=True))).values()]
     return [_rule(told) for each in found for told in each]
+
+
+def _of_times(told: list[dict[str, Any]]) -> bool:
+    """Whether a rule has a condition that is computed with the unquantized arm's costs."""
+    return any(condition["feature"] >= PLAIN for rule in told for condition in rule["conditions"])
 
 
 def _schemes(forecaster: Forecaster) -> Iterator[_Scheme]:

@@ -3,13 +3,16 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from src.forecasts.costs import Costs
 from src.forecasts.evidence.cells import cells, evenly, prints
 from src.forecasts.family import family
 from src.forecasts.forecast import Forecaster, Place
 from src.regimes import learned
+from src.regimes.features import PLAIN
 from src.regimes.learned import known_rules, known_trials
 from src.regimes.rules import Rule, rules
 
@@ -105,6 +108,27 @@ def test_rules_of_what_is_gone_are_gone(kept, folder, made) -> None:
     now = known_rules(Forecaster(rows[rows["quant"] != "int8dq"]), folder)
     assert now == [rule for rule in kept[1] if rule.quant != "int8dq"]
     assert made == []
+
+
+def test_rules_that_speak_of_times_are_made_again_once_another_scheme_tells_other_times(tmp_path) -> None:
+    true = Costs(6, 0.8, 2.5, 0.3, 0.3, 0.3)
+    sides = ((512, 512), (512, 2048), (2048, 2048), (1024, 8192), (8192, 1024), (4096, 4096), (512, 16384))
+    shapes = [(m, k, n) for m in (1, 16, 64, 256, 512, 1024, 4096) for k, n in sides]
+
+    def of(quant: str, timed: bool) -> list[dict[str, object]]:
+        share, ms = true.weight_share(np.array(shapes)), true.time_us(np.array(shapes)) / 1e3
+        row = {"device": "H100", "compile": "default", "dtype": "bfloat16", "quant": quant, "source": ""}
+        return [
+            row | dict(zip("MKN", shape, strict=True))
+            | {"speedup": 1.3 if s > 0.25 else 0.7, "error": 0.005} | ({"baseline_ms": t} if timed else {})
+            for shape, s, t in zip(shapes, share, ms, strict=True)
+        ]  # fmt: skip
+
+    known_rules(Forecaster(cells(of("int8wo", timed=False))), tmp_path)
+    both = Forecaster(cells([*of("int8wo", timed=False), *of("float8dq", timed=True)]))
+    fresh = known_rules(both)
+    assert any(condition.feature >= PLAIN for rule in fresh for condition in rule.conditions)
+    assert known_rules(both, tmp_path) == fresh
 
 
 def _of_changed(rule: Rule) -> bool:
