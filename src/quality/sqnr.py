@@ -44,7 +44,7 @@ def compare(baseline: Any, treated: Any) -> dict[str, float]:
 def _parts(tensor: torch.Tensor) -> Sequence[torch.Tensor]:
     """Its values in parts, that no copy of all of them in float64 is made."""
     found: Sequence[torch.Tensor] = tensor.flatten().split(_PART)
-    return found
+    return found if tensor.numel() else ()
 
 
 def _sums(b: torch.Tensor, t: torch.Tensor) -> tuple[float, ...]:

@@ -50,6 +50,12 @@ def test_all_tensors_of_a_nested_output_count():
     assert compare(baseline, treated)["quality/sqnr_db"] == pytest.approx(20.0)
 
 
+def test_a_tensor_without_values_says_nothing():
+    x, nothing = torch.ones(3), torch.empty(0, 3)
+    assert compare((x, nothing), (x + 0.1, nothing)) == compare(x, x + 0.1)
+    assert compare(nothing, nothing) == {"quality/max_abs_error": 0.0}
+
+
 def test_integers_are_not_compared():
     metrics = compare((torch.ones(2), torch.tensor([1])), (torch.ones(2), torch.tensor([5])))
     assert metrics == {"quality/cosine": pytest.approx(1.0), "quality/max_abs_error": 0.0}
