@@ -102,14 +102,22 @@ class Ahead:
 
 
 def _alone() -> None:
-    """What a worker sets, beside being silent: it calls what it compiles, on a device that others use."""
-    import torch._inductor.config as config
+    """What a worker sets, beside being silent: it calls what it compiles, on a device that others use.
+
+    Which variant of a kernel is quickest it times in a crowd: that is not kept. Inductor's own option for this would
+    stand in the code, and bind all who find that.
+    """
+    from torch._inductor.runtime.autotune_cache import AutotuneCache
 
     compile_alone()
-    config.autotune_local_cache = False  # which variant is quickest is timed in a crowd: not to be kept
+    AutotuneCache.save = _forgotten  # type: ignore[method-assign]
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
+
+
+def _forgotten(*_: object, **__: object) -> None:
+    """In place of keeping what was timed."""
 
 
 @torch.no_grad()

@@ -2,9 +2,11 @@
 
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._inductor.runtime.autotune_cache import AutotuneCache, inductor_meta_from_config
 
 from src.autoquant import ahead
 from src.autoquant.ahead import Ahead, Piece
@@ -66,6 +68,20 @@ def test_a_worker_that_dies_ends_no_search(compose, cpu, monkeypatch):
     monkeypatch.setattr(ahead, "_compile", dies)
     pieces = [Piece(16, 256, 128, False, None)] * 2
     assert [*Ahead(3, cpu).compile(pieces, 1)] == []  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("cold_cache")
+def test_what_a_worker_times_is_not_kept_and_its_code_is_the_trials(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "dup2", lambda *_: None)
+    monkeypatch.setattr(AutotuneCache, "save", AutotuneCache.save)  # and back
+    with torch._inductor.config.patch(compile_threads=1):
+        before = inductor_meta_from_config()  # a part of each Triton kernel's code
+        ahead._alone()
+        assert inductor_meta_from_config() == before
+        timed = AutotuneCache.create(before, str(tmp_path / "kernel.py"), "configs")
+        assert timed is not None
+        timed.save(SimpleNamespace(kwargs={"XBLOCK": 64}, num_warps=4, num_stages=1), 1)
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.usefixtures("cold_cache")
