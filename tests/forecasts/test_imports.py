@@ -75,6 +75,13 @@ def test_an_interval_that_lies_elsewhere_is_refused(tmp_path):
     assert "lies outside of its interval 1.3-1.4" in found.refused[0]
 
 
+def test_a_speedup_that_is_not_the_ratio_of_its_times_is_refused(tmp_path):
+    rows = (f"{HEAD},baseline_ms,treated_ms", f"{SOUND},1.3,1.0", f"{SOUND},1.0,1.3", f"{SOUND},1.0,")
+    found = read_imports([file(tmp_path, *rows)], {})
+    assert len(found.cells) == 2
+    assert "line 3: speedup=1.24, but baseline_ms / treated_ms is 0.769" in found.refused[0]
+
+
 def test_columns_that_are_missing_are_named_and_other_files_still_taken(tmp_path):
     lacking = file(tmp_path, "device,M,K,N,quant", "H100,1,2,3,int8wo", name="a.csv")
     found = read_imports([lacking, file(tmp_path, HEAD, SOUND)], {})

@@ -1,5 +1,6 @@
 """`import=FILE.csv`: what others measured, as cells of single layers and as speedups of whole models."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +19,9 @@ MODEL_NEEDS = ("source", "hardware", "model", "quant", "time_s")
 COMPILE, DTYPE = "default", "bfloat16"  # of a row that does not say
 _WIDEST = 1e4  # what a speedup, or its inverse, may be
 _LOW, _HIGH = ("low", "speedup_low", "ci_low"), ("high", "speedup_high", "ci_high")
-_SHAPE_READS = [*SHAPE_NEEDS, "compile", "dtype", *_LOW, *_HIGH, "baseline_ms", "treated_ms"]
+_TIMES = ("baseline_ms", "treated_ms")
+_APART = 0.25  # of logarithms: as far from a speedup the ratio of its times may be, which are medians
+_SHAPE_READS = [*SHAPE_NEEDS, "compile", "dtype", *_LOW, *_HIGH, *_TIMES]
 _NAMES = Path(__file__).with_name("names.yaml")
 
 
@@ -91,6 +94,11 @@ def _cell(row: Row, names: Mapping[str, str]) -> dict[str, object]:
     low, high = (_first(row, given) for given in (_LOW, _HIGH))
     if low > speedup or high < speedup:
         raise RefusedError(f"speedup={speedup:g} lies outside of its interval {low:g}-{high:g}")
+    baseline_ms, treated_ms = (row.optional(name) for name in _TIMES)
+    if abs(math.log(speedup * treated_ms / baseline_ms)) > _APART:
+        raise RefusedError(
+            f"speedup={speedup:g}, but baseline_ms / treated_ms is {baseline_ms / treated_ms:.3g}"
+        )
     return row.shape() | {
         "device": row.text("device"),
         "compile": row.text("compile", COMPILE),
@@ -99,8 +107,8 @@ def _cell(row: Row, names: Mapping[str, str]) -> dict[str, object]:
         "speedup": speedup,
         "low": low,
         "high": high,
-        "baseline_ms": row.optional("baseline_ms"),
-        "treated_ms": row.optional("treated_ms"),
+        "baseline_ms": baseline_ms,
+        "treated_ms": treated_ms,
     }
 
 
