@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from src.devices.device import GIB
 from src.forecasts.forecast import Place
 from src.forecasts.models.rest import Work, computed_rest, measured_rest, runs_of
 
@@ -30,7 +31,13 @@ def test_only_runs_of_the_same_workload_count(compose):
             run(**{"latency/baseline_median_ms": None}),
         ]
     )
-    assert runs_of(runs, cfg, PLACE).index.tolist() == [0]
+    assert runs_of(runs, cfg, PLACE, GIB).index.tolist() == [0]
+
+
+def test_runs_of_a_model_of_other_options_do_not_count(compose):
+    cfg = compose("model=flux-tiny", "compile=regional")
+    runs = pd.DataFrame([run(**{"memory/baseline_model_gib": gib}) for gib in (1.0, 0.5, None)])
+    assert runs_of(runs, cfg, PLACE, GIB).index.tolist() == [0, 2]
 
 
 def test_without_a_profile_the_layers_are_taken_off_the_call():

@@ -158,7 +158,8 @@ class ModelForecaster:
 
     def _rest(self, asked: AskedModel, times: LayerTimes, layers_ms: float) -> Rest:
         cfg = asked.cfg
-        found = measured_rest(runs_of(self.runs, cfg, asked.place), layers_ms)
+        runs = runs_of(self.runs, cfg, asked.place, self._footprints.of(cfg).weights)
+        found = measured_rest(runs, layers_ms)
         if found is not None:
             return found
         besides = self._footprints.besides(cfg)

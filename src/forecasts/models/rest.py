@@ -7,6 +7,7 @@ import pandas as pd
 
 from src.analysis.runs.frame import model_level
 from src.config.schema.root import RootConf, sizes
+from src.devices.device import GIB
 from src.forecasts.evidence.kernels import like
 from src.forecasts.forecast import Place
 
@@ -15,6 +16,8 @@ _TWICE = (
     2.0  # at the ceilings nothing is faster; and real kernels are taken to need no more than twice as long
 )
 _CEILINGS = math.log(_TWICE) / 2 / 1.645
+_WEIGHTS = "memory/baseline_model_gib"
+_AS_LARGE = 0.01
 _TOTAL = "profile/baseline_total_ms"
 _KINDS = ("attention", "quantize", "quantize_fused", "other")
 
@@ -45,14 +48,23 @@ class Rest:
     parts_ms: dict[str, float] = field(default_factory=dict)
 
 
-def runs_of(runs: pd.DataFrame, cfg: RootConf, place: Place) -> pd.DataFrame:
-    """The calls of a workload in a place, in a compile mode like the one asked for: any treatment; no training."""
+def runs_of(runs: pd.DataFrame, cfg: RootConf, place: Place, weights_bytes: float) -> pd.DataFrame:
+    """The calls of a workload in a place, in a compile mode like the one asked for: any treatment; no training.
+
+    Args:
+        runs: standing.
+        cfg: the workload.
+        place: where it runs.
+        weights_bytes: of its weights, unquantized: a model of its name with other options (fewer blocks) has others.
+    """
     alike = {"model": cfg.model.name, "target": cfg.target, **sizes(cfg), "dtype": place.dtype,
              "device": place.device}  # fmt: skip
     rows = model_level(runs)
     rows = rows[rows["latency/baseline_median_ms"].notna() & ~rows["withheld"]]
     for name, value in alike.items():
         rows = rows[rows[name] == value]
+    if _WEIGHTS in rows:
+        rows = rows[rows[_WEIGHTS].isna() | ((rows[_WEIGHTS] * GIB / weights_bytes - 1).abs() < _AS_LARGE)]
     return rows[rows["compile"].map(like) == like(place.compile)]
 
 
