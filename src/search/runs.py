@@ -38,9 +38,10 @@ def point(value: int, folder: Path | None, confidence: float = 0.95) -> Point | 
 
 
 def point_of(value: int, record: Record, confidence: float = 0.95) -> Point:
-    """The same of a record; one without a speedup of its own kernels says why."""
+    """The same of a record; one without a speedup of its own kernels, or disturbed, says why."""
     numbers = [record.metrics.get(name) for name in ESTIMATE]
-    if record.outcome is Outcome.OK and record.verdict in set(Verdict) and None not in numbers:
+    told = record.verdict in set(Verdict) and not record.details.get("withheld")
+    if record.outcome is Outcome.OK and told and None not in numbers:
         ratio, low, high = (float(number) for number in numbers if number is not None)
         error = record.metrics.get(POOLED_ERROR, record.metrics.get(ERROR, math.nan))
         return Point(value, ratio, low, high, str(record.verdict), error=error, confidence=confidence)

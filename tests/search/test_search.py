@@ -212,6 +212,14 @@ def test_the_noise_of_a_point_is_the_recorded_error(metrics: dict[str, float], n
     assert (point.value, point.verdict) == (64, "helps")
 
 
+def test_a_run_that_was_disturbed_says_nothing_but_why() -> None:
+    run = made("a", 0.5, spread=0.02).record
+    run.withhold("other processes used 1.7 of 2 CPUs", "a quiet machine")
+    point = point_of(64, run)
+    assert not point.measured
+    assert "other processes used 1.7 of 2 CPUs" in point.why
+
+
 @pytest.mark.parametrize("error", [math.nan, 0.02 / 3.182])
 def test_notes_and_break_evens_of_points_with_and_without_a_recorded_error(
     error: float, tmp_path: Path
