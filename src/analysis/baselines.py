@@ -17,7 +17,8 @@ def faster_dtypes(runs: pd.DataFrame) -> Iterator[str]:
     ran = compared(runs)
     if _SAME not in ran:
         return
-    beaten = ran[(ran["baseline_dtype"] != "") & (ran["baseline_dtype"] != ran["dtype"])]
+    other = (ran["baseline_dtype"] != "") & (ran["baseline_dtype"] != ran["dtype"])
+    beaten = ran[other & ~ran["withheld"]]
     beaten = beaten.assign(times=beaten[_SAME] / beaten["latency/baseline_median_ms"])
     groups = list(beaten.groupby(["device", "dtype", "baseline_dtype"]))
     for (device, own, faster), rows in groups[:_MOST]:

@@ -24,7 +24,7 @@ _FOUND = {
 def layer_rules(runs: pd.DataFrame, margin: float) -> Iterator[str]:
     """A sentence per workload that was measured with several presets: what became of each, by scheme."""
     ran = compared(model_level(runs))
-    ran = ran[ran["variant"].str.contains("layers=", regex=False)]  # few of very many
+    ran = ran[ran["variant"].str.contains("layers=", regex=False) & ~ran["withheld"]]  # few of very many
     preset = ran["variant"].str.extract(PRESET)[0]
     rest = ran["variant"].str.replace(PRESET, "", regex=True)
     ran = ran.assign(_preset=preset, _rest=rest)[preset.notna()]

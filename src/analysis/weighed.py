@@ -44,6 +44,7 @@ def weighed(runs: pd.DataFrame, outputs: Path, tracker: Tracker | None = None) -
     if "sensitive/kinds_left" not in runs:
         return []
     ran = compared(model_level(runs))
+    ran = ran[~ran["withheld"]]
     ran = ran.assign(_preset=ran["variant"].str.extract(PRESET)[0])
     own = ran[ran["sensitive/kinds_left"].notna()].sort_values("started_at", ascending=False).head(_MOST)
     files = dict(from_folders(own, NAME, _read, outputs, tracker))

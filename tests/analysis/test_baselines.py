@@ -35,6 +35,13 @@ def test_a_faster_dtype_is_said_with_both_speedups(store):
     assert "3.03× against bfloat16" in verdicts_table(frame)
 
 
+def test_a_disturbed_run_says_nothing_of_dtypes(store):
+    run = made("a", 0.9, quant="int8wo")
+    run.record.metrics |= {"latency/baseline_same_dtype_median_ms": 812.0, "speedup_same_dtype/ratio": 3.0}
+    run.record.withhold("other processes used 1.7 of 2 CPUs", "a quiet machine")
+    assert list(faster_dtypes(frame_of(store, [run], "float32"))) == []
+
+
 def test_nothing_is_said_where_the_own_dtype_is_the_fastest(store):
     assert list(faster_dtypes(frame_of(store, [made("a", 1.2)]))) == []
     assert list(faster_dtypes(frame_of(store, [made("a", 1.2)], "bfloat16"))) == []

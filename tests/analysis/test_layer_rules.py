@@ -47,6 +47,14 @@ def test_each_preset_is_held_against_all_layers_by_scheme(frame):
     assert "int8dq with large is undecided (1.02×" in said
 
 
+def test_a_disturbed_run_is_held_against_nothing(frame):
+    disturbed = of("field_default", 0.4)
+    disturbed.record.withhold("other processes used 1.7 of 2 CPUs", "a quiet machine")
+    (said,) = layer_rules(frame(of("all", 1.0), disturbed, of("large", 1.0)), 0.02)
+    assert "large" in said
+    assert "field_default" not in said
+
+
 def test_nothing_is_said_without_a_run_to_compare_with(frame):
     assert list(layer_rules(frame(of("field_default", 1.1), of("large", 1.0)), 0.02)) == []
     assert list(layer_rules(frame(made("a", 1.1), made("b", 1.2, batch=4)), 0.02)) == []

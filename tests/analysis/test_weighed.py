@@ -74,6 +74,16 @@ def test_the_curve_stands_beside_what_was_measured(frame, tmp_path):
     assert "proj_<out>" not in page
 
 
+def test_disturbed_runs_are_no_marks_and_have_no_curve(frame, tmp_path):
+    own, other = of("sensitive", 1.3), of("all", 0.5)
+    other.record.withhold("other processes used 1.7 of 2 CPUs", "a quiet machine")
+    write(tmp_path, own, json.dumps(FOUND))
+    (found,) = weighed(frame(own, other), tmp_path)
+    assert [*found.measured] == ["sensitive"]
+    own.record.withhold("other processes used 1.7 of 2 CPUs", "a quiet machine")
+    assert weighed(frame(own), tmp_path) == []
+
+
 def test_without_such_runs_nothing_is_said(frame, tmp_path):
     assert weighed(frame(of("all", 1.1)), tmp_path) == []
     assert weighed_section([]) == ""

@@ -87,7 +87,8 @@ def run(**changed: object) -> dict[str, object]:
     row = {"task": "latency", "model": "a",
            "target": "denoiser", "batch": 1, "resolution": 0, "frames": 0, "dtype": "bfloat16",
            "device": DEVICE, "M": None, "K": None, "N": None, "compile": "regional", "quant": "float8dq",
-           "variant": "", "run_key": "key", "verdict": "helps", "started_at": pd.Timestamp("2026-01-01"),
+           "variant": "", "run_key": "key", "verdict": "helps", "withheld": False,
+           "started_at": pd.Timestamp("2026-01-01"),
            "speedup/ratio": 1.25, "speedup/ci_low": 1.2, "speedup/ci_high": 1.3, "latency/baseline_median_ms": 1.0,
            "latency/median_ms": 0.8}  # fmt: skip
     return row | changed
@@ -128,6 +129,10 @@ def test_a_profile_tells_the_parts_apart():
     assert sum(part.treated_ms for part in whole) == pytest.approx(0.8)
     assert sum(part.predicted_ms for part in whole) == pytest.approx(found.whole.treated_ms)
     assert any("by its profile" in line for line in attributions_in_words([found]))
+
+
+def test_of_a_disturbed_run_nothing_is_explained():
+    assert attributed(run(withheld=True), LAYER) == []
 
 
 def test_what_nothing_predicts_is_said():

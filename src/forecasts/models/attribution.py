@@ -76,11 +76,11 @@ def attributions(
 
     Args:
         forecaster: of single layers.
-        runs: standing.
+        runs: standing; of a disturbed one nothing is explained.
         tables: run key -> its layers.
     """
     ran = compared(model_level(runs)).sort_values("started_at", ascending=False)
-    ran = ran[ran["run_key"].isin(list(tables)) & (ran["target"] != PIPELINE)]
+    ran = ran[ran["run_key"].isin(list(tables)) & (ran["target"] != PIPELINE) & ~ran["withheld"]]
     told = (_attributed(forecaster, runs, row, tables[str(row["run_key"])]) for _, row in ran.iterrows())
     return [each for each in told if each is not None]
 
