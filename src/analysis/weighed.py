@@ -15,7 +15,8 @@ from src.analysis.runs.tracked.tracker import Tracker
 
 NAME = "sensitive.json"  # in a run's folder
 _MOST = 6  # runs that are looked at, the newest
-_SAME = [*WORKLOAD, "device", "quant", "compile"]
+_SAME = [*WORKLOAD, "device", "quant", "compile", "_rest"]
+_LAYERS = r"(?:^|, )layers(\.sensitive\.min_sqnr_db)?=[^,]+"  # in a run's variant
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def weighed(runs: pd.DataFrame, outputs: Path, tracker: Tracker | None = None) -
         return []
     ran = compared(model_level(runs))
     ran = ran[~ran["withheld"]]
-    ran = ran.assign(_preset=ran["variant"].str.extract(PRESET)[0])
+    rest = ran["variant"].str.replace(_LAYERS, "", regex=True)
+    ran = ran.assign(_preset=ran["variant"].str.extract(PRESET)[0], _rest=rest)
     own = ran[ran["sensitive/kinds_left"].notna()].sort_values("started_at", ascending=False).head(_MOST)
     files = dict(from_folders(own, NAME, _read, outputs, tracker))
     return [_weighed(row, files[row["run_key"]], ran) for _, row in own.iterrows() if row["run_key"] in files]

@@ -74,6 +74,21 @@ def test_the_curve_stands_beside_what_was_measured(frame, tmp_path):
     assert "proj_<out>" not in page
 
 
+def test_a_mark_is_of_the_same_scheme_options(frame, tmp_path):
+    runs = [
+        of("sensitive", 1.3),
+        of("all", 1.2),
+        of("all", 1.6, quant="other"),
+        of("field_default", 1.1),
+    ]
+    for run, size in zip(runs, ("32", "32", "64", "32"), strict=True):
+        run.record.axes["quant"] = "int8dq"
+        run.params["quant.config.group_size"] = size
+    write(tmp_path, runs[0], json.dumps(FOUND))
+    (found,) = weighed(frame(*runs), tmp_path)
+    assert found.measured["all"]["speedup/ratio"] == pytest.approx(1.2)
+
+
 def test_disturbed_runs_are_no_marks_and_have_no_curve(frame, tmp_path):
     own, other = of("sensitive", 1.3), of("all", 0.5)
     other.record.withhold("other processes used 1.7 of 2 CPUs", "a quiet machine")
