@@ -102,12 +102,13 @@ def _found(runs: pd.DataFrame, outputs: Path) -> Iterator[_Read]:
 
 def _settings(config: Mapping[str, Any], task: str) -> Iterator[tuple[str, str]]:
     """What a curve depends on beside the recipe."""
-    parts = ("training",) if task == TRAINING else ("model.training", "model.factory")
+    of_steps = ("training", "model.factory", "model.dims", "model.weights")
+    parts = of_steps if task == TRAINING else ("model.training", "model.factory")
     yield "seed", str(config["seed"])
     for part in parts:
         value: Any = config
         for name in part.split("."):
-            value = value[name]
+            value = value.get(name, {})
         yield from ((name, text) for name, text in _flat(part, value) if name not in _ASIDE)
 
 

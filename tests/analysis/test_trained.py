@@ -143,16 +143,22 @@ def test_without_trainings_there_is_no_section(store, tmp_path):
 
 
 def test_curves_of_other_settings_are_other_figures(store, tmp_path):
-    runs = [made(key, 1.1, quant=RECIPE, task="training", batch=1) for key in ("a", "b")]
+    runs = [made(key, 1.1, quant=RECIPE, task="training", batch=1) for key in ("a", "b", "d")]
     runs += [made("c", 1.1, quant="training/adamw8bit", task="training")]
     frame = tidy(runs_of(store, runs), 0.02)
-    other = OF_STEPS | {"training": OF_STEPS["training"] | {"learning_rate": 1e-3}}
-    for key, config in (("a", OF_STEPS), ("b", other), ("c", OF_STEPS)):
+    steps = OF_STEPS | {"model": {"factory": {"num_layers": 4}}}
+    other = steps | {"training": OF_STEPS["training"] | {"learning_rate": 1e-3}}
+    smaller = steps | {"model": {"factory": {"num_layers": 2}}}
+    for key, config in (("a", steps), ("b", other), ("c", steps), ("d", smaller)):
         losses(tmp_path, key, config, [2.0, 1.0], baseline_loss=[2.0, 1.0])
     found = {each.told: [*each.by_recipe] for each in curves_of(frame, tmp_path)}
     assert found == {
-        "seed=0, steps=2, learning_rate=0.0001, compile=default": [RECIPE, "training/adamw8bit"],
-        "seed=0, steps=2, learning_rate=0.001, compile=default": [RECIPE],
+        f"seed=0, steps=2, learning_rate={rate}, model.factory.num_layers={layers}, compile=default": recipes
+        for rate, layers, recipes in (
+            (0.0001, 4, [RECIPE, "training/adamw8bit"]),
+            (0.001, 4, [RECIPE]),
+            (0.0001, 2, [RECIPE]),
+        )
     }
 
 
