@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from src.records.record import RECORD_NAME, Record, RecordError, read_record
 
@@ -19,6 +19,7 @@ PICTURES_NAME = (
 )
 SHEET_NAME = "pictures.png"  # in a sweep's folder
 _ROWS = 3
+_ROUNDED = 8.0  # of 255: as far apart the unquantized pictures of two runs may be, on average
 _LABEL_PX, _LINE_PX, _GAP_PX, _HEAD_PX = 300, 15, 8, 22
 _MOST_STRIP_PX = 720  # wider strips are made smaller
 _FONT_PX = 12
@@ -31,6 +32,9 @@ _SAYS = {  # metric -> how it is said
     "quality/accuracy": "{:.0%} recognised",
     "quality/lpips": "LPIPS {:.3f}",
 }
+
+
+T = TypeVar("T")
 
 
 class Strips(NamedTuple):
@@ -86,13 +90,34 @@ def write_sheet(folders: Iterable[Path], path: Path) -> bool:
     Raises:
         OSError: it cannot be written.
     """
-    workloads: dict[str, list[_Drawn]] = {}
-    for drawn in _drawn(folders):
-        workloads.setdefault(_workload(drawn.record), []).append(drawn)
-    parts = [_of_workload(name, runs) for name, runs in workloads.items()]
+    found = [(_workload(drawn.record), drawn.strips, drawn) for drawn in _drawn(folders)]
+    parts = [_of_workload(name, runs) for name, runs in below_one(found)]
     if parts:
         _below_each_other(parts).save(path, format="PNG")
     return bool(parts)
+
+
+def below_one(drawn: Iterable[tuple[str, Strips, T]]) -> list[tuple[str, list[T]]]:
+    """By workload what can stand below the same unquantized pictures: other noise or other steps draw others.
+
+    Args:
+        drawn: of each run the workload's name, its pictures, and what is wanted of it.
+    """
+    found: list[tuple[str, Image, list[T]]] = []
+    for name, strip, wanted in drawn:
+        same = (each for own, first, each in found if own == name and _alike(first, strip.baseline))
+        if (there := next(same, None)) is not None:
+            there.append(wanted)
+        else:
+            found.append((name, strip.baseline, [wanted]))
+    return [(name, each) for name, _, each in found]
+
+
+def _alike(one: "Image", other: "Image") -> bool:
+    """Whether two strips show the same, whatever a compiler's rounding made of it."""
+    from PIL import ImageChops, ImageStat
+
+    return one.size == other.size and max(ImageStat.Stat(ImageChops.difference(one, other)).mean) < _ROUNDED
 
 
 def _drawn(folders: Iterable[Path]) -> Iterator[_Drawn]:

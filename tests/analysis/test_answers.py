@@ -157,13 +157,16 @@ def test_pictures_of_runs_are_in_the_page(framed, tmp_path):
     random = {"model.weights.source": "random"}
     frame = framed([made("a", 1.2, quant="int4wo", params=random), made("b", 0.9, params=random)])
     assert pictures_section(frame, Filters(frame), tmp_path) == ""
-    for key in "ab":
+    drawn = torch.rand(2, 3, 16, 16)
+    for key, unquantized in (("a", drawn), ("b", (drawn + 0.01).clamp(max=1))):
         folder = run_folder(tmp_path, key, 1)
         folder.mkdir(parents=True)
-        keep_pictures(torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16), folder)
+        keep_pictures(unquantized, torch.rand(2, 3, 16, 16), folder)
     html = pictures_section(frame, Filters(frame), tmp_path)
     assert html.count('src="data:image/png;base64,') == 1 + 2 * 2
     assert "random weights" in html
+    keep_pictures(torch.rand(2, 3, 16, 16), drawn, run_folder(tmp_path, "b", 1))  # of other noise
+    assert pictures_section(frame, Filters(frame), tmp_path).count('src="data:image/png;base64,') == 2 * 3
     assert "random weights: flux-tiny; their quality says nothing" in random_weights(frame)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from src.analysis.runs.frame import WORKLOAD, Row, model_level
 from src.analysis.verdicts import decibels, percent, treatment_text, workload_text
 from src.config.schema.model import RANDOM_WEIGHTS
-from src.records.pictures import PICTURES_NAME, Strips, strips
+from src.records.pictures import PICTURES_NAME, Strips, below_one, strips
 from src.records.store import left_file, run_folder
 from src.report.graphics.markup import Cell, number_cell, table, text_cell
 from src.report.runs.filters import Filters
@@ -30,12 +30,10 @@ def pictures_section(runs: pd.DataFrame, filters: Filters, outputs: Path) -> str
     models = model_level(runs)
     drawn = [(models.iloc[place], found) for place, found in _found(models, outputs)]
     left = len(drawn) - _MOST_ROWS
-    tables: dict[str, list[tuple[Row, Strips]]] = {}
-    for row, found in drawn[:_MOST_ROWS]:
-        tables.setdefault(_workload(row), []).append((row, found))
+    tables = below_one((_workload(row), found, (row, found)) for row, found in drawn[:_MOST_ROWS])
     if not tables:
         return ""
-    body = "".join(f"<h3>{escape(name)}</h3>{_table(rows, filters)}" for name, rows in tables.items())
+    body = "".join(f"<h3>{escape(name)}</h3>{_table(rows, filters)}" for name, rows in tables)
     note = (
         "What each treatment draws from the same prompts and the same noise, below what the model draws unquantized; "
         "beside it the difference, four times as bright."
