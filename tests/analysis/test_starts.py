@@ -52,11 +52,13 @@ def test_a_package_stands_beside_torch_compile_of_the_same_scheme():
         {"compile": "none", "latency/median_ms": 19.25},
         {"compile": "default", "latency/median_ms": 17.25, "quant": "none"},
         {"compile": "default", "latency/median_ms": 11.25, "batch": 4},
+        {"compile": "default", "latency/median_ms": 13.25, "variant": "layers=field_default"},
+        {"compile": "default", "latency/median_ms": 77.25, "withheld": True},
     )
     text = starts_section(runs, Filters(runs))
     for cell in (">0.05<", ">6<", ">40<", ">4.2<", ">33<", ">20<", ">21.5<", "from a package: 0.05 s"):
         assert cell in text
-    for other in ("19.2", "17.2", "11.2"):
+    for other in ("19.2", "17.2", "11.2", "13.2", "77.2"):
         assert other not in text
     (said,) = starts_in_words(runs)
     assert said == (

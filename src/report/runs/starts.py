@@ -123,8 +123,9 @@ def _row(row: Row, runs: pd.DataFrame) -> list[Cell]:
 
 def _compiled_ms(row: Row, runs: pd.DataFrame) -> float | None:
     """The steady state of the same scheme by torch.compile, where it was measured; of several modes the fastest."""
-    others = runs[(runs["compile"] != "none") & ~runs.index.isin(packages(runs).index)]
-    fastest = alike(others, row, (*MODES_OF, "quant"))["latency/median_ms"].min()
+    compiled = (runs["compile"] != "none") & ~runs["withheld"]
+    others = runs[compiled & ~runs.index.isin(packages(runs).index)]
+    fastest = alike(others, row, (*MODES_OF, "quant", "variant"))["latency/median_ms"].min()
     return None if pd.isna(fastest) else float(fastest)
 
 
