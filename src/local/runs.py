@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -74,6 +75,7 @@ class Runs:
     def run(self, index: int, cfg: RootConf, progress: SweepProgress, server: Preloaded | Group) -> None:
         """Run one configuration in its processes; whatever becomes of them, there is a record."""
         record, folder = self.records[index], self.folder(index)
+        record.started_at = datetime.now(UTC).isoformat()  # others may have been tried with it before
         progress.start_run(label(cfg))
         try:
             record = run_processes(cfg, record, folder, partial(self._process, progress, server))

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +270,8 @@ def test_where_the_first_place_is_not_equal_nothing_is_shared(
     found = [json.loads(path.read_text()) for path in outputs.glob("runs/*/*/record.json")]
     assert len({record["environment"]["pid"] for record in found}) == 3
     assert not any("shared" in record["details"] for record in found)
+    found.sort(key=lambda record: record["started_at"])
+    assert all(one["finished_at"] < other["started_at"] for one, other in pairwise(found))
 
 
 def _driver(outputs: Path, *overrides: str) -> subprocess.Popen[str]:
