@@ -10,6 +10,7 @@ import torch
 from src.compilation.scopes import Compiled, compiler_counts, compiler_options, graph_break_reasons
 from src.context import RunContext
 from src.devices.device import GIB
+from src.records.record import Outcome
 from src.tasks.arms.arm import Arm
 from src.tasks.arms.loops import jointly, watched_run
 from src.tasks.arms.side_by_side import SideBySide
@@ -46,7 +47,7 @@ def measure_together(runs: Sequence[RunContext], turn: Turn) -> Iterator[RunCont
         turn: what is done for one run is done in its turn, where whatever is raised is the end of that run.
 
     Yields:
-        Each run as soon as it has ended.
+        Each run as soon as it has ended; not one for whose arm there was no memory beside the others'.
     """
     first = runs[0]
     with compiler_options(first.cfg.compile, first.cfg.quant, first.device.kind):
@@ -61,8 +62,8 @@ def measure_together(runs: Sequence[RunContext], turn: Turn) -> Iterator[RunCont
                 else:
                     measure_arm(found.given, found.treated, run)
                     finish(found.treated.rows, run)
-            if len(ready) == waiting:
-                yield run
+            if len(ready) == waiting and not (ready and run.record.outcome is Outcome.OOM):
+                yield run  # what does not fit beside others' arms may fit by itself
         timed = _timed(ready) if ready else []
         for each, own in zip(ready, timed, strict=True):
             compiled = replace(each.compiled, recompiles=own.rounds.recompiles)

@@ -5,13 +5,16 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
 from src.context import RunContext
 from src.records.record import Outcome
+from src.tasks.arms.arm import Arm
+from src.tasks.arms.treated import Treatment
 from src.tasks.arms.untreated import untreated
-from src.tasks.joint import Turn
+from src.tasks.joint import Turn, measure_together
 from src.tasks.latency import measure_latency
 
 _LEAKED: list[torch.Tensor] = []
@@ -116,3 +119,16 @@ def dies_together(runs: Sequence[RunContext], turn: Turn) -> Iterator[RunContext
     """Ends its process in the middle of the rounds of several runs."""
     _out_of_memory_kill(runs[0])
     yield runs[0]
+
+
+def lacks_memory_together(runs: Sequence[RunContext], turn: Turn) -> Iterator[RunContext]:
+    """Beside other arms there is no memory for that of int8dq."""
+    made = Treatment.arm
+
+    def arm(treatment: Treatment) -> Arm:
+        if treatment.run.cfg.quant.name == "int8dq":
+            raise torch.OutOfMemoryError("out of memory")
+        return made(treatment)
+
+    with patch.object(Treatment, "arm", arm):
+        yield from measure_together(runs, turn)

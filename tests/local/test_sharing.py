@@ -234,6 +234,19 @@ def test_runs_whose_common_rounds_end_in_a_crash_are_measured_one_by_one(
 
 
 @pytest.mark.usefixtures("fork_server")
+def test_a_run_that_does_not_fit_beside_the_others_is_measured_by_itself(
+    outputs: Path, called: Callable[..., Called], pairs: Callable[[str], None]
+) -> None:
+    pairs("neutral_pair")
+    lacks = f"task.together={TASKS}.lacks_memory_together"
+    done = called("-m", SHARE, *SMALL, "gpu=cpu", "quant=int8wo,int8dq,none", lacks, f"outputs={outputs}")
+    assert done.status == 0, done.stderr
+    found = [json.loads(path.read_text()) for path in outputs.glob("runs/*/*/record.json")]
+    told = {each["axes"]["quant"]: (each["outcome"], each["details"]["shared"]["together"]) for each in found}
+    assert told == {"int8wo": ("ok", 3), "int8dq": ("ok", 1), "none": ("ok", 3)}
+
+
+@pytest.mark.usefixtures("fork_server")
 def test_where_the_last_place_is_not_equal_each_is_measured_again_in_a_process_of_its_own(
     outputs: Path, called: Callable[..., Called], pairs: Callable[[str], None]
 ) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from src.config.schema.root import RootConf
 from src.context import Execute, Kept, RunContext
 from src.processes.answering import log_to
-from src.records.record import Record
+from src.records.record import RECORD_NAME, Record
 
 Run = tuple[RootConf, Record, Path]  # its configuration, identity and folder
 
@@ -72,7 +72,8 @@ class Sharing:
         elif left := look.left_since(self.start, _MOST_BYTES[kind]):
             for (_, _, folder), record in zip(runs, records, strict=True):
                 record.details[LEFT] = left
-                record.write(folder)
+                if (folder / RECORD_NAME).exists():  # else it is to be run by itself
+                    record.write(folder)
         self.start = replace(self.start, workload=look.workload, weights=look.weights)
         return records
 
