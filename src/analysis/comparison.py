@@ -6,7 +6,7 @@ interval of a change holds both sides' own noise and what processes differ by.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +20,7 @@ from src.analysis.runs.recorded import as_runs
 from src.analysis.runs.tracked.source import Runs as Sources
 from src.analysis.runs.tracked.source import attempts
 from src.config.errors import ConfigError
-from src.records.record import Outcome, Record, RecordError, read_record
+from src.records.record import RECORD_NAME, Outcome, Record, RecordError, read_record
 from src.records.store import MANIFEST_NAME, iter_records, read_manifest, sweep_folder
 
 BROKE, SLOWER, PAYS_LESS = "broke", "slower", "pays less"
@@ -69,6 +69,7 @@ class Side:
 
     name: str
     records: list[tuple[Record, Path]]
+    unreadable: list[str] = field(default_factory=list)  # records, and why
 
     def versions(self) -> dict[str, str]:
         """What made them, by name; several values one after the other."""
@@ -109,17 +110,18 @@ def side(given: str, outputs: Path, key: str) -> Side:
     manifest = sweep_folder(outputs, given) / MANIFEST_NAME
     folder = Path(given).expanduser()
     if manifest.is_file():
-        records = list(_of_sweep(manifest, outputs))
+        found = [*_of_sweep(manifest, outputs)]
     elif (folder / "runs").is_dir():
-        records = [(record, where) for where, record in iter_records(folder) if isinstance(record, Record)]
+        found = [*iter_records(folder)]
     else:
         raise ConfigError(
             f"{key}={given}: neither a sweep in {outputs / 'sweeps'} nor a folder that has runs/; "
             "a sweep's name is the id it began with, a folder is an outputs folder or published records, unpacked"
         )
+    records = [(record, where) for where, record in found if isinstance(record, Record)]
     if not records:
         raise ConfigError(f"{key}={given}: no readable records there")
-    return Side(given, records)
+    return Side(given, records, [str(error) for _, error in found if isinstance(error, RecordError)])
 
 
 def compare(before: Side, after: Side, margin: float, between: float) -> Comparison:
@@ -149,19 +151,21 @@ def compare(before: Side, after: Side, margin: float, between: float) -> Compari
         cells.append(_cell(one, other, times, margin, between))
     cells.sort(key=lambda cell: CHANGES.index(cell.what))
     alone = first.drop([a for a, _ in pairs]), second.drop([b for _, b in pairs])
-    return Comparison(cells, *alone, [line for _, lines in read for line in lines])
+    left_out = [*before.unreadable, *after.unreadable, *(line for _, lines in read for line in lines)]
+    return Comparison(cells, *alone, left_out)
 
 
-def _of_sweep(manifest: Path, outputs: Path) -> Iterator[tuple[Record, Path]]:
+def _of_sweep(manifest: Path, outputs: Path) -> Iterator[tuple[Path, Record | RecordError]]:
     try:
         folders = read_manifest(manifest).folders(outputs)
     except RecordError as error:
         raise ConfigError(str(error)) from error
     for folder in folders:
-        try:
-            yield read_record(folder / "record.json"), folder
-        except (RecordError, OSError):
-            continue
+        if (folder / RECORD_NAME).exists():
+            try:
+                yield folder, read_record(folder / RECORD_NAME)
+            except RecordError as error:
+                yield folder, error
 
 
 def _cell(before: Row, after: Row, times: Times, margin: float, between: float) -> Compared:

@@ -334,6 +334,19 @@ def test_a_run_whose_settings_cannot_be_read_is_left_out_and_named(
     assert "not readable YAML" in (tmp_path / "page" / "comparison.html").read_text()
 
 
+def test_a_record_that_cannot_be_read_is_named(
+    put: Put, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sides = [put(name, timed("a", "int8wo", 100), timed("b", "int8dq", 100)) for name in ("before", "after")]
+    path = sides[1] / "runs" / "b" / "001" / "record.json"
+    path.write_text("{")
+    assert recorded(sides[1], 0.02)[0]["quant"].tolist() == ["int8wo"]
+    assert f"{path}: not a readable record" in capsys.readouterr().err
+    conf = CompareConf(*map(str, sides), str(tmp_path), str(tmp_path / "page"))
+    assert compare(conf, Console(width=250)) == 0
+    assert f"{path}: not a readable record" in capsys.readouterr().out
+
+
 def test_what_is_no_sweep_and_no_folder_of_runs_is_one_line(put: Put, tmp_path: Path) -> None:
     put("empty")
     (tmp_path / "empty" / "runs").mkdir(parents=True)

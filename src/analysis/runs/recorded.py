@@ -11,7 +11,7 @@ import pandas as pd
 from src.analysis.runs.facts import VERSIONS
 from src.analysis.runs.frame import standing, tidy
 from src.records.mlflow import content
-from src.records.record import Record
+from src.records.record import Record, RecordError
 from src.records.store import iter_records
 
 if TYPE_CHECKING:
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 def recorded(outputs: Path, margin: float) -> tuple[pd.DataFrame, dict[str, list[str]]]:
     """The standing runs of a folder of records, and the versions that made them: name -> values, commonest first."""
-    found = [(record, folder) for folder, record in iter_records(outputs) if isinstance(record, Record)]
+    every = [*iter_records(outputs)]
+    found = [(record, folder) for folder, record in every if isinstance(record, Record)]
     runs, left_out = as_runs(found)
-    for line in left_out:
+    for line in [*(str(error) for _, error in every if isinstance(error, RecordError)), *left_out]:
         print(line, file=sys.stderr)
     environments = [record.environment for record, _ in found]
     versions = {name: Counter(str(e[name]) for e in environments if name in e) for name in VERSIONS}
