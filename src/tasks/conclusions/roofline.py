@@ -16,8 +16,8 @@ def roofline_metrics(record: Record, cfg: RootConf) -> dict[str, float]:
     None of an arm that autoquant or the rules chose, which may multiply in anything.
 
     The share of the roof that is reached: of the copy bandwidth or of the rate at which the arm multiplies, whichever
-    allows less. Bytes are the weights as stored, the input and the output, as in the report's roofline. More than 1:
-    the weights came from a cache.
+    allows less. Bytes are the weights as stored, the input and the output, as in the report's roofline. More than 1,
+    where copying allows less: the weights came from a cache.
     """
     if not record.shape or not is_usual(cfg):
         return {}
