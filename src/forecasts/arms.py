@@ -21,8 +21,9 @@ from src.forecasts.costs import (
 from src.forecasts.doubts import Doubts, doubts, expected
 from src.forecasts.evidence.cells import SHAPE, is_cpu
 from src.forecasts.evidence.kernels import made_anew
+from src.forecasts.unquantized import Unquantized, fit_unquantized, unquantized_doubts
 
-_BYTES = {"float32": 4}  # of a weight; else 2
+BYTES = {"float32": 4}  # of a weight; else 2
 _UNTIMED = {  # on a CPU or not
     True: Costs(50, 30, 3000, 0.01, 30, 30),
     False: Costs(5, 0.7, 3, 0.3, 0.35, 0.35),
@@ -40,17 +41,17 @@ class Arms:
     fitted: Mapping[Key, Costs] = field(default_factory=dict)  # of `treated`, what is known already
 
     @cached_property
-    def baselines(self) -> dict[str, Costs]:
+    def baselines(self) -> dict[str, Unquantized]:
         """What the unquantized arm costs, per device; one without times is taken to be like another, or like any."""
-        found = {device: fit_costs(timed) for device, timed in self._timed.items()}
-        return self._of_each(found, untimed(self._devices[0]).median)
+        found = {device: fit_unquantized(timed) for device, timed in self._timed.items()}
+        return self._of_each(found, Unquantized(untimed(self._devices[0]).median))
 
     @cached_property
     def treated(self) -> dict[Key, Costs]:
         """What each kernel costs on each device that it was measured on."""
         return {key: self.fitted.get(key) or fit_costs(self._of(key, rows)) for key, rows in self._groups()}
 
-    def costs(self, device: str, name: str) -> tuple[Costs, Costs]:
+    def costs(self, device: str, name: str) -> tuple[Unquantized, Costs]:
         """The unquantized arm's and the kernel's; from another device where this one has none."""
         known = self._known(device, name)
         return self.baselines[known], self.treated[known, name]
@@ -77,7 +78,9 @@ class Arms:
     @cached_property
     def _doubted(self) -> dict[str, Doubts]:
         """How far off `baselines` may be."""
-        found = {device: doubts(self.baselines[device], timed) for device, timed in self._timed.items()}
+        found = {
+            device: unquantized_doubts(self.baselines[device], timed) for device, timed in self._timed.items()
+        }
         return self._of_each(found, expected(untimed(self._devices[0])))
 
     @cached_property
@@ -117,7 +120,7 @@ def baseline_times(rows: pd.DataFrame) -> Timed:
     return Timed(shapes, times_us, unique["weight"].to_numpy(), baseline_prior(shapes, times_us))
 
 
-def treated_times(rows: pd.DataFrame, baseline: Costs) -> Timed:
+def treated_times(rows: pd.DataFrame, baseline: Unquantized) -> Timed:
     """Of a device's cells of a kernel; where there are no times, what the ratios make of the baseline's."""
     shapes = shapes_of(rows)
     from_ratio = baseline.time_us(shapes) / np.exp(rows["log"].to_numpy())
@@ -125,7 +128,7 @@ def treated_times(rows: pd.DataFrame, baseline: Costs) -> Timed:
     times_us = np.where(np.isfinite(told), told, from_ratio)
     first, dtype = rows.iloc[0], str(rows["dtype"].iloc[0])
     anew = made_anew(str(first["kernel"]), kind_of(str(first["device"])), dtype)
-    prior = treated_prior(baseline, made_anew=anew, weight_bytes=_BYTES.get(dtype, 2))
+    prior = treated_prior(baseline.of(shapes), made_anew=anew, weight_bytes=BYTES.get(dtype, 2))
     return Timed(shapes, times_us, rows["weight"].to_numpy(), prior)
 
 

@@ -114,8 +114,9 @@ class Family:
         for name, known in set(zip(names, sources, strict=True)):
             members = (kernel == name) & (source == known)
             mean[members] = self._log(known, name, shapes[members])
+            grown[members] = self.arms.costs(known, name)[0].unsettled(shapes[members])
             far = beyond & members
-            grown[far] = sum(
+            grown[far] += sum(
                 each.of_growth(shapes[far], nearest[far]) for each in self.arms.doubts(known, name)
             )
         moved, spread = self.correction.at(self.points([device] * len(names), names, shapes))

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from src.forecasts.arms import shapes_of
+from src.forecasts.arms import BYTES, shapes_of
 from src.forecasts.costs import Array
 from src.forecasts.evidence.cells import SHAPE
 from src.forecasts.family import Family
@@ -52,8 +52,9 @@ class BaselineTimes:
 
     @property
     def bandwidth_gb_s(self) -> float:
-        """At which weights are brought, two bytes each."""
-        return 2e3 / self.costs.weight_us
+        """At which weights are brought."""
+        size = BYTES.get(str(self.family.cells["dtype"].iloc[0]), 2)
+        return 1e3 * size / self.costs.weight_us
 
     @cached_property
     def _correction(self) -> Correction:

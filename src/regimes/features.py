@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from src.forecasts.costs import Array, Costs
+from src.forecasts.costs import Array
+from src.forecasts.unquantized import Unquantized
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class Feature:
     """One of them: what it is called in a sentence, how it is computed from shapes, how its values are written."""
 
     name: str
-    values: Callable[[Array, Costs], Array]
+    values: Callable[[Array, Unquantized], Array]
     text: Callable[[float], str]
 
 
@@ -48,6 +49,6 @@ def _intensity(shapes: Array) -> Array:
     return np.asarray(m * k * n / (m * k + k * n + m * n))
 
 
-def table(shapes: Array, baseline: Costs) -> Array:
+def table(shapes: Array, baseline: Unquantized) -> Array:
     """(shapes, features)."""
     return np.column_stack([feature.values(shapes, baseline) for feature in FEATURES])

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from src.forecasts.arms import shapes_of
-from src.forecasts.costs import Array, Costs
+from src.forecasts.costs import Array
 from src.forecasts.family import Family
 from src.forecasts.forecast import Place
+from src.forecasts.unquantized import Unquantized
 from src.regimes.boxes import Mask, Seen, boxes, within
 from src.regimes.features import FEATURES, PLAIN, table
 from src.statistics.speedup import Verdict
@@ -150,14 +151,14 @@ def rules(fitted: Family, place: Place, quant: str, margin: float) -> list[Rule]
     return [*_of_scheme(rows.reset_index(drop=True), base, named, margin, last)]
 
 
-def fired(known: list[Rule], quant: str, device: str, shape: Array, baseline: Costs) -> Rule | None:
+def fired(known: list[Rule], quant: str, device: str, shape: Array, baseline: Unquantized) -> Rule | None:
     """The rule of this scheme and device that a shape is in."""
     values = table(shape[None], baseline)[0]
     return next((r for r in known if (r.quant, r.device) == (quant, device) and r.holds(values)), None)
 
 
 def _of_scheme(
-    rows: pd.DataFrame, base: Costs, place: dict[str, str], margin: float, last: int | None
+    rows: pd.DataFrame, base: Unquantized, place: dict[str, str], margin: float, last: int | None
 ) -> Iterator[Rule]:
     logs, weights = (rows[name].to_numpy(dtype=np.float64) for name in ("log", "weight"))
     errors = rows["error"].fillna(_DOUBT).to_numpy(dtype=np.float64)
