@@ -20,10 +20,10 @@ import pandas as pd
 
 from src.analysis.runs.tracked.kept import pieces
 from src.config.program import program
-from src.forecasts.costs import Costs
 from src.forecasts.evidence.cells import PLACE, SHAPE, prints
 from src.forecasts.family import Family, as_told
 from src.forecasts.forecast import Forecaster, Place
+from src.forecasts.unquantized import Unquantized
 from src.records.record import write_json
 from src.regimes.features import PLAIN
 from src.regimes.rules import Condition, Rule, rules
@@ -52,7 +52,7 @@ class _Scheme:
         return md5(told + self.prints.tobytes(), usedforsecurity=False).hexdigest()
 
     @property
-    def baseline(self) -> Costs:
+    def baseline(self) -> Unquantized:
         """What the unquantized arm costs there."""
         return self.family().arms.baselines[self.place.device]
 
