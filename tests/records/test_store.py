@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from run_folders import make_run, make_sweep
 
 from src.records.record import (
     Outcome,
@@ -31,6 +30,7 @@ from src.records.store import (
     this_process,
     unpublished,
 )
+from tests.records.run_folders import make_run, make_sweep
 
 
 def test_attempts_count_up_and_never_collide(tmp_path):

@@ -15,7 +15,6 @@ from unittest.mock import Mock
 
 import pytest
 from alembic.config import Config
-from run_folders import free_port, local, make_run, make_sweep
 
 from src.config.schema.root import TrackingConf
 from src.records.locks import locked
@@ -27,6 +26,7 @@ from src.records.mlflow.tracking import Tracker, TrackingError, UnpublishableErr
 from src.records.mlflow.view import ui_command
 from src.records.record import Outcome, Record, read_record
 from src.records.store import SweepManifest, sweep_folder, unpublished
+from tests.records.run_folders import free_port, local, make_run, make_sweep
 
 
 def runs(tracker: Tracker, query: str = "tags.kind = 'run'"):

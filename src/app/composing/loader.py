@@ -50,7 +50,7 @@ class Loader(ConfigLoaderImpl):
     """Jobs of a sweep that choose the same group options share one composition.
 
     Composing costs about 0.05 s, applying a job's values to a copy a fifth of that. The result equals Hydra's own
-    (tests/config/test_loader.py), whose private functions are used here: hydra-core is pinned.
+    (tests/app/test_loader.py), whose private functions are used here: hydra-core is pinned.
 
     ``checked`` holds the jobs of a sweep that were validated and are yet to be launched, by their overrides: pickled,
     as ten thousand of them have to fit in memory.

@@ -7,7 +7,7 @@ from src.devices.device import GIB
 from src.planning.needs.footprint import Footprints
 from src.workloads.dims import resolve
 from tests.conftest import SMALL_FLUX
-from tests.planning.test_memory import FLUX, flux
+from tests.planning.needs.test_memory import FLUX, flux
 
 H200 = ("compile=regional", "measure.pairing=auto")
 FUSED_LAYERS = ("quant=float8_e4m3_row", "layers=field_default", "recipe.fused_qkv=true")

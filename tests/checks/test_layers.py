@@ -3,7 +3,7 @@
 import pytest
 
 from src.config.paths import ROOT
-from tests.config.conftest import Call
+from tests.app.conftest import Call
 
 PRESETS = sorted(path.stem for path in (ROOT / "conf" / "layers").glob("*.yaml"))
 

@@ -23,7 +23,7 @@ from src.config.errors import ConfigError
 from src.config.paths import ROOT
 from src.config.schema import root
 from src.launching.preparation import writable
-from tests.config.conftest import Call
+from tests.app.conftest import Call
 
 SWEEP = """# @package _global_
 # python -m src.run sweeps=mine

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from src.config.paths import ROOT
-from tests.config.conftest import Call
+from tests.app.conftest import Call
 
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PS1": "> ", "TERM": "dumb"}

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from docs.make_where_table import PAGES, page_with, table
-from tests.config.conftest import Call
+from tests.app.conftest import Call
+from tests.app.conftest import call as call
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 ENTRANCES = [ROOT / "README.md", ROOT / "docs" / "usage.md"]  # each command costs a third of a second
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PUBLISHED = sorted((ROOT / "outputs" / "published").glob("**/README.md"))

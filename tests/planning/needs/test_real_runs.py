@@ -11,7 +11,7 @@ from src.planning.needs.footprint import Footprints
 from src.processes.isolated import Preloaded
 from tests.conftest import SMALL_FLUX
 from tests.fork_server import own_fork_server
-from tests.planning.test_memory import predicted
+from tests.planning.needs.test_memory import predicted
 
 QUIET = (
     "gpu=cpu", "gpu.threads=1", "tracking=none", "compile=none", "measure.ceilings=false", "measure.budget_s=0.1",

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from src.app.application import main
-from tests.config.conftest import Call, logging_as_before
+from tests.app.conftest import Call, logging_as_before
 from tests.conftest import canonical
 
 HERE, ELSEWHERE, NEVER = "Runs here", "Needs another device", "Cannot run on any device"

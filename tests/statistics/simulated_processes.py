@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 from src.statistics.pooling import Between, Pooled, between_others, in_words, pool
 from src.statistics.process import Process
 from src.statistics.speedup import paired_speedup
-from tests.measurement.simulation import Scenario, iid
+from tests.statistics.simulation import Scenario, iid
 
 Measure = Callable[[np.random.Generator, float], Process]  # (generator, log of this process' own truth)
 MARGIN = 0.02

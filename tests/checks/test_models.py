@@ -12,8 +12,8 @@ from src.checks.model_rules import model_mistakes
 from src.checks.validation import validated
 from src.config.errors import ConfigError, several
 from src.config.schema.model import ModelConf
+from tests.app.conftest import Call, Called
 from tests.composing import Compose
-from tests.config.conftest import Call, Called
 from tests.workloads.factories import CONF
 
 LINEAR = {

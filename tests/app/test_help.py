@@ -11,7 +11,7 @@ import pytest
 
 from src.config.paths import ROOT
 from src.config.schema.root import RootConf
-from tests.config.conftest import Call
+from tests.app.conftest import Call
 from tests.conftest import canonical
 
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from src.app.application import main
-from tests.config.conftest import Call
+from tests.app.conftest import Call
 
 MISTAKES = {
     "hydra.launcher.partitoin=h100": ["hydra.launcher.partitoin", "did you mean partition?"],

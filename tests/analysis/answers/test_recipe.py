@@ -8,6 +8,7 @@ import torch
 from src.analysis.answers.recipe import layer_patterns, model_words, recipe
 from src.workloads.workload import build_workload
 from tests.conftest import SMALL_FLUX
+from tests.treatments.conftest import make as make
 from tests.treatments.conftest import same
 
 RULES = ("layers=field_default", "quant.layers.min_side=64")

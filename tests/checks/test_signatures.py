@@ -53,7 +53,7 @@ def test_what_the_source_says_is_what_the_class_takes(name: str) -> None:
         ("transformers.CLIPTextModel", "config", "config"),  # behind hundreds of star imports
         ("torchao.quantization.MappingType.ASYMMETRIC", None, ""),  # inside of a class
         ("transformers.T5Config", None, ""),  # its decorators make its arguments
-        ("tests.config.test_signatures.anything", None, ""),
+        ("tests.checks.test_signatures.anything", None, ""),
         ("math.sqrt", None, ""),
     ],
 )

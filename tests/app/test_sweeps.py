@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from src.config.paths import ROOT
-from tests.config.conftest import Call
+from tests.app.conftest import Call
 from tests.conftest import canonical
 
 APART = {"codebook", "regime"}  # the one by sweeps/codebook.yaml, the other once single layers are known

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.config.conftest import Call
+from tests.app.conftest import Call
 
 # command line -> what the line must say
 MISTAKES = {

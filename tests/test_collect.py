@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from run_folders import free_port, local, make_run, make_sweep
 
 from src.collect import collect, main
 from src.config.errors import ConfigError
@@ -19,6 +18,7 @@ from src.config.schema.root import CollectConf, TrackingConf
 from src.jobs.followed import Patience
 from src.records.mlflow.tracking import open_tracker
 from src.records.record import Outcome, read_record
+from tests.records.run_folders import free_port, local, make_run, make_sweep
 
 
 def run_collect(
