@@ -38,8 +38,6 @@ def list_schemes(compose: Compose, loader: Loader, overrides: Sequence[str]) -> 
 
     Args:
         compose: what is configured by some overrides.
-        loader: knows the schemes.
-        overrides: of the command line.
 
     Raises:
         ConfigError: this command has no schemes, or the device is not here and nothing is known of it.

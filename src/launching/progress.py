@@ -174,7 +174,6 @@ class SweepProgress:
         """The run is over; only measured runs count towards the time left.
 
         Args:
-            text: what came out.
             measured: whether anything was.
             label: of the run, where several were begun as one.
             share: how many these were.

@@ -40,8 +40,6 @@ def show_plan(configs: Sequence[RootConf], launch: Launch = HERE, predict: Predi
 
     Args:
         configs: validated, all of one sweep.
-        launch: how they would be launched.
-        predict: makes what predicts speedups.
     """
     with quiet_libraries():
         matrix = plan_runs(configs, launch, predict)

@@ -17,8 +17,6 @@ def in_shared_rounds(
     """The runs; of guessed ones in the same rounds the first has these, and the first of a process has its start.
 
     Args:
-        runs: of a plan.
-        configs: of each.
         groups: of the runs, by name.
         launch: which says what share what.
     """

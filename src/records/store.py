@@ -79,9 +79,7 @@ def mark_published(folder: Path, destination: dict[str, Any], run_id: str, versi
     """Note that MLflow holds this folder complete.
 
     Args:
-        folder: of a run.
         destination: where it went: the tracker's URI and experiment.
-        run_id: MLflow's.
         version: which version of the record went there: its ``finished_at``.
     """
     write_json(folder / MARKER_NAME, destination | {"run_id": run_id, "version": version})
@@ -152,10 +150,8 @@ class SweepManifest:
         """Add a run; returns its entry.
 
         Args:
-            run_key: of the run.
             attempt: of the run; of the earlier record when it was skipped.
             skipped: whether the run was measured before and is only listed.
-            job: the cluster's job id.
         """
         folder = run_folder(Path(), run_key, attempt).as_posix()
         run: dict[str, Any] = {"run_key": run_key, "attempt": attempt, "folder": folder, "skipped": skipped}
