@@ -1,4 +1,4 @@
-"""What docs/architecture.md says of the folders of `src`: all are there, imports go down its list, tests mirror them."""
+"""What docs/architecture.md says of the folders of `src`: all are there, imports go down, tests mirror them."""
 
 import ast
 import re
