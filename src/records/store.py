@@ -111,17 +111,6 @@ def _noted(path: Path, destination: dict[str, Any]) -> dict[str, Any]:
     return note if isinstance(note, dict) and destination.items() <= note.items() else {}
 
 
-def unpublished(outputs: Path, destination: dict[str, Any]) -> list[Path]:
-    """The folders of readable records that this destination does not hold in their present version."""
-    waiting = []
-    for folder, record in iter_records(outputs):
-        if isinstance(record, Record):
-            found = published_run(folder, destination)
-            if found is None or found[1] != record.finished_at:
-                waiting.append(folder)
-    return waiting
-
-
 @dataclass
 class SweepManifest:
     """``sweep.json``: what a sweep was asked, by whom, and its runs in order.
