@@ -25,10 +25,10 @@ from src.records.store import (
     latest_final,
     mark_published,
     next_attempt,
+    published_run,
     read_manifest,
     run_folder,
     this_process,
-    published_run,
 )
 from tests.records.run_folders import make_run, make_sweep
 
