@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import ResultDefault
@@ -27,7 +28,7 @@ from src.checks.input_types import type_inputs
 from src.checks.validation import validated
 from src.config.aliases import without_aliases
 from src.config.errors import ConfigError, accepted
-from src.config.paths import literal
+from src.config.paths import ROOT, config_source, literal
 from src.config.schema.root import RootConf
 
 
@@ -172,6 +173,11 @@ class Loader(ConfigLoaderImpl):
                 str(override.value()), without_aliases(group, self.get_group_options(group), self)
             )
             raise ConfigError(f"{override.input_line}: {group} wants the name of an option; {options}")
+
+
+def loader_of_conf() -> Loader:
+    """A loader of the options that come along."""
+    return Loader(create_config_search_path(config_source(ROOT / "conf")))
 
 
 def _name_places(config: DictConfig) -> None:
