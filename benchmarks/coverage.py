@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from src.statistics.stopping import StopRule
-from tests.measurement.simulation import (
+from tests.statistics.simulation import (
     AUTOCORRELATED,
     STRESS,
     WELL_BEHAVED,
@@ -51,7 +51,7 @@ The tables give the share of experiments in which the interval held it.
 
 Each number comes of {experiments} experiments with a fixed number of pairs (standard error of a share:
 {error:.1f} %), or of {stopped} that a rule stopped ({stopped_error:.1f} %), with {samples} bootstrap samples per
-interval. The noise models are in `tests/measurement/simulation.py`. [Words](words.md) explains pairs, arms and
+interval. The noise models are in `tests/statistics/simulation.py`. [Words](words.md) explains pairs, arms and
 verdicts. Made by
 
     OMP_NUM_THREADS=1 python -m benchmarks.coverage {options} > docs/coverage.md

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
-from tests.measurement.simulated_processes import (
+from tests.statistics.simulated_processes import (
     Outcome,
     alone,
     among,

@@ -79,7 +79,6 @@ def look(outputs: Path, sweep: str | None, patience: Patience | None = None) -> 
     """Everything recorded, of one sweep or of all; runs that ended without a record get one.
 
     Args:
-        outputs: the folder of all runs.
         sweep: only this one; None: all.
         patience: with jobs that are just over.
 

@@ -44,11 +44,6 @@ def collect_single(config: DictConfig) -> int:
 def collect(conf: CollectConf, console: Console | None = None, patience: Patience | None = None) -> int:
     """Do all the bookkeeping; returns the exit status.
 
-    Args:
-        conf: what is asked for.
-        console: prints.
-        patience: how long is waited for what of a cluster.
-
     Raises:
         ConfigError: `sweep` names none that is recorded, or one that cannot be followed or cancelled.
     """

@@ -15,7 +15,6 @@ class RunEndedError(Exception):
     """A run that ends with a known outcome before it could be measured.
 
     Args:
-        outcome: how it ended.
         reason: why, one line.
         remedy: what would make it run; may be empty.
     """

@@ -50,10 +50,8 @@ def execute(
     """One run, in a process apart: whatever happens becomes the record, and it is on disk on return.
 
     Args:
-        cfg: the validated configuration.
         record: the run's identity; filled in here.
         folder: where everything of the run is written.
-        tell: hears which phase is on.
         kept: what other runs of this process left, where there are any.
     """
     from hydra.utils import get_method

@@ -1,4 +1,4 @@
-"""What docs/architecture.md says of the folders of `src`: all are there, and imports go down its list."""
+"""What docs/architecture.md says of the folders of `src`: all are there, imports go down, tests mirror them."""
 
 import ast
 import re
@@ -41,6 +41,12 @@ def imports() -> list[tuple[str, str]]:
 def test_every_folder_is_listed_once() -> None:
     folders = {room_of(module) for module in MODULES if module != "src"}
     assert sorted(ROOMS) == sorted(folders - COMMANDS)
+
+
+def test_the_tests_of_a_folder_lie_in_one_of_its_name() -> None:
+    tests = ROOT / "tests"
+    folders = {path.parent.relative_to(tests).as_posix() for path in tests.rglob("test_*.py")}
+    assert folders - {".", "gpu"} <= {*ROOMS}
 
 
 def test_a_folder_imports_only_what_stands_below_it() -> None:

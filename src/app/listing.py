@@ -7,15 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra._internal.utils import create_config_search_path
 from omegaconf import DictConfig, OmegaConf
 
-from src.app.composing.loader import Loader
+from src.app.composing.loader import Loader, loader_of_conf
 from src.app.listing_text import Listed, listing
 from src.checks.validation import check, validated
 from src.config.aliases import aliases, without_aliases
 from src.config.errors import ConfigError
-from src.config.paths import ROOT, command, config_source
+from src.config.paths import command
 from src.config.schema.quant import QuantConf, RequiresConf
 from src.config.schema.root import AUTO, GpuConf, RootConf
 
@@ -38,8 +37,6 @@ def list_schemes(compose: Compose, loader: Loader, overrides: Sequence[str]) -> 
 
     Args:
         compose: what is configured by some overrides.
-        loader: knows the schemes.
-        overrides: of the command line.
 
     Raises:
         ConfigError: this command has no schemes, or the device is not here and nothing is known of it.
@@ -95,17 +92,13 @@ def _dtypes(
 
 def scheme_aliases() -> dict[str, str]:
     """Other names of schemes -> the scheme of conf/quant."""
-    return aliases("quant", _loader())
+    return aliases("quant", loader_of_conf())
 
 
 def scheme_names() -> list[str]:
     """Every scheme of conf/quant, without aliases."""
-    loader = _loader()
+    loader = loader_of_conf()
     return without_aliases("quant", loader.get_group_options("quant"), loader)
-
-
-def _loader() -> Loader:
-    return Loader(create_config_search_path(config_source(ROOT / "conf")))
 
 
 def _schemes(compose: Compose, loader: Loader, overrides: Sequence[str]) -> dict[str, QuantConf]:

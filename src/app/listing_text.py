@@ -37,7 +37,6 @@ def listing(title: str, rows: Sequence[Listed], groups: Sequence[str], width: in
 
     Args:
         title: the device, and for what it is asked.
-        rows: of every scheme.
         groups: the headings, in order; one without schemes is left out.
         width: columns.
     """

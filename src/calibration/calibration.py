@@ -24,7 +24,7 @@ from src.calibration.tracking import publish
 from src.config.console import Terminal
 from src.config.errors import ConfigError
 from src.config.schema.root import AUTO, CalibrateConf
-from src.local.devices import describe_device, describe_dtype
+from src.local.devices import Devices
 from src.local.server import preloaded, prepared
 from src.processes.isolated import EndedBy, Ending, Preloaded
 from src.records.mlflow.connection import TrackingError, connect
@@ -66,8 +66,7 @@ class Driver:
     def __init__(self, conf: CalibrateConf, outputs: Path) -> None:
         self.conf, self.started_at = conf, datetime.now(UTC)
         self.server = Preloaded(preloaded([conf], _PRELOAD))
-        self.device = self._device(outputs)
-        self.conf = replace(conf, dtype=self._dtype(outputs))
+        self._settle(outputs)
         name = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         self.folder = outputs / "calibration" / slug(self.device["name"]) / name
         self.folder.mkdir(parents=True)
@@ -132,30 +131,24 @@ class Driver:
             return ""
         return _why(ending, self.folder)
 
-    def _dtype(self, outputs: Path) -> str:
-        """What dtype=auto stands for, for all processes alike."""
-        if self.conf.dtype != AUTO:
-            return self.conf.dtype
-        log = outputs / "calibration" / "probe.log"
-        quick = replace(self.conf, measure=replace(self.conf.measure, ceilings=False))  # not needed otherwise
-        ending = self.server.run(describe_dtype, (as_run(quick),), log=log, timeout_s=300)
-        if ending.by is not EndedBy.ITSELF:
-            raise RuntimeError(f"dtype=auto cannot be told: {ending.reason}; see {log}")
-        log.unlink(missing_ok=True)
-        return str(ending.answer)
+    def _settle(self, outputs: Path) -> None:
+        """What the device is, and what dtype=auto stands for, for all processes alike: asked of children.
 
-    def _device(self, outputs: Path) -> dict[str, Any]:
-        """What the present device is, asked of a child so that this process never touches it."""
-        log = outputs / "calibration" / "probe.log"
-        log.parent.mkdir(exist_ok=True)
-        ending = self.server.run(describe_device, (self.conf.gpu,), log=log, timeout_s=300)
-        if ending.by is not EndedBy.ITSELF:
-            raise RuntimeError(f"gpu={self.conf.gpu.name} cannot be opened: {ending.reason}; see {log}")
-        log.unlink(missing_ok=True)
-        if "absent" in ending.answer:
-            raise ConfigError(ending.answer["absent"])
-        described: dict[str, Any] = ending.answer
-        return described
+        Raises:
+            ConfigError: the device is not here or cannot be opened, or no dtype can be told.
+        """
+        devices = Devices(self.server, outputs / "calibration")
+        devices.folder.mkdir(exist_ok=True)
+        self.device = devices.described(self.conf.gpu)
+        if "absent" in self.device:
+            raise ConfigError(self.device["absent"])
+        quick = replace(self.conf, measure=replace(self.conf.measure, ceilings=False))  # not needed otherwise
+        dtype = devices.with_dtype(as_run(quick), self.device).dtype
+        if dtype == AUTO:
+            raise ConfigError(
+                f"dtype=auto cannot be told; {devices.folder}/dtype.log says why; give another dtype"
+            )
+        self.conf = replace(self.conf, dtype=dtype)
 
 
 def slug(name: str) -> str:

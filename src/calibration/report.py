@@ -43,7 +43,6 @@ def page(done: Calibration, experiments: Sequence[Experiment], raw: Path) -> str
     """The report as HTML.
 
     Args:
-        done: the calibration.
         experiments: all of them, crowded ones too, which are left out of the figures.
         raw: ``experiments.jsonl``, with the raw rounds.
     """

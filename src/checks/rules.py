@@ -7,9 +7,8 @@ from typing import Any
 
 from src.autoquant.plan import read_plan
 from src.checks.model_rules import model_mistakes
-from src.checks.package_rules import calibration_mistakes, package_mistakes
 from src.checks.prompt_rules import prompt_mistakes
-from src.checks.recipe_rules import recipe_mistakes
+from src.checks.recipe_rules import calibration_mistakes, package_mistakes, recipe_mistakes
 from src.checks.scheme_rules import scheme_mistakes
 from src.checks.signatures import mistakes
 from src.checks.training_rules import training_mistakes

@@ -136,7 +136,6 @@ def compile_ahead_of_time(part: nn.Module, call: Call, conf: CompileConf, dynami
     Args:
         part: the module, in eval mode.
         call: example arguments.
-        conf: the compile mode.
         dynamic: which sides may change, for `torch.export.export`; None: all are fixed.
 
     Raises:
@@ -189,7 +188,6 @@ class Loaded:
     """Compiled code with the weights of one module: called in its place.
 
     Args:
-        path: of the ``.pt2`` file.
         weights: of the module, and what else the code needs, by name; kept alive here, not copied.
         check: sees the tensors of a call, unless they are like those of the one before, and raises where the code is
             not made for them.

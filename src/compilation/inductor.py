@@ -26,7 +26,6 @@ def asked_options(
     """Who asks for which options, a later one over an earlier; nothing where inductor compiles nothing.
 
     Args:
-        conf: the compile mode.
         quant: the scheme of the treated arm; autoquant asks for what its candidates do.
         kind: of the device: ``cpu``, ``cuda``.
     """

@@ -12,7 +12,6 @@ def seconds(text: str, key: str) -> float:
     """The seconds that a value means.
 
     Args:
-        text: the value.
         key: whose it is, for the message.
 
     Raises:

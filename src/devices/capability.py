@@ -52,8 +52,6 @@ def capability(conf: QuantConf, device: "Device", dtype: str) -> Capability:
     """Compare what a scheme needs with what a device has.
 
     Args:
-        conf: the scheme.
-        device: opened.
         dtype: of the unquantized model.
     """
     if conf.candidates:

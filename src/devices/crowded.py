@@ -19,7 +19,6 @@ def withhold_if_crowded(record: Record, device: Device) -> None:
 
     Args:
         record: of the run, its outcome decided; its process still has the device.
-        device: that it ran on.
     """
     if record.outcome is not Outcome.OOM or device.kind != "cuda" or "CUDA" not in record.reason:
         return

@@ -189,7 +189,6 @@ def open_monitor(device: Device, cpus: Sequence[int] = (), idle: Pids = tuple) -
     """The monitor of a device; one that sees nothing, and says why, where there is no NVML.
 
     Args:
-        device: what is measured.
         cpus: CPUs that compute; unused on CUDA.
         idle: ids of processes that hold the device and have no work for it now; unused on a CPU.
     """

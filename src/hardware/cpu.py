@@ -60,7 +60,6 @@ def cpu_identity(
     """Everything that tells this CPU from another one, as values for JSON.
 
     Args:
-        threads: that compute.
         aten: the instruction set that torch's own kernels dispatch to, as torch names it.
         root: where proc and sys are.
         environ: what oneDNN was told.

@@ -37,7 +37,6 @@ class Backend(Protocol):
 
         Args:
             name: of the array; it finds the array again if this process dies before the ids are written down.
-            request: what each job asks for.
             jobs: what is pickled and called on the node.
             folder: for the backend's own files: pickles and logs.
         """

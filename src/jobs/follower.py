@@ -25,11 +25,8 @@ def follow(
 
     Args:
         manifest: of the sweep; each run with its ``job``, but for the skipped.
-        outputs: the folder of all runs.
-        backend: where the jobs are.
         publisher: of the sweep; opened and closed here.
         console: a live table where it is a terminal, else a line now and then.
-        patience: how long is waited for what.
 
     Returns:
         An exit status per run of the manifest: 0 for a finding, 1 otherwise, also for a run that nobody could be

@@ -25,7 +25,6 @@ def in_flight(outputs: Path, backend: ArrayBackend) -> dict[str, Sent]:
     """By run key, what earlier sweeps sent and is not over; of several attempts the newest.
 
     Args:
-        outputs: the folder of all runs.
         backend: knows the jobs' states; only what was sent to it is looked at.
     """
     find = cache(backend.find_by_name)

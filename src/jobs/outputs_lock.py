@@ -21,7 +21,6 @@ def one_at_a_time(outputs: Path, patience_s: float = _PATIENCE_S) -> Iterator[No
 
     Args:
         outputs: the folder of all runs; it can be written.
-        patience_s: how long is waited.
 
     Raises:
         ConfigError: the other command is not done after that time.

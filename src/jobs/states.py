@@ -102,8 +102,6 @@ def described(fate: Fate, state: JobState, job: str, folder: Path) -> Fate:
     Args:
         fate: of `FATES`.
         state: the job's last.
-        job: its id.
-        folder: of the run.
     """
     outputs = folder.parents[2]
     log = _log(folder, outputs, job)

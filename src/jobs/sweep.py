@@ -46,8 +46,6 @@ def run_on_cluster(
 
     Args:
         configs: validated, all of one sweep; looked at one after another and not kept.
-        conf: the launcher's.
-        backend: takes the jobs.
         execute: what a run's process does there: `src.run.execute`.
         folders: filled with where each one's record lies, or will.
 

@@ -38,9 +38,7 @@ def record_of(
     """The record of a run whose child ended: the child's own, else what its ending tells; it is on disk on return.
 
     Args:
-        ending: of the child.
         record: the run's identity, for when the child left no record.
-        folder: of the run.
         timeout_s: the time limit that the child had.
         more_memory: what to do where the host's memory was too small.
     """

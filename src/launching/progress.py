@@ -5,7 +5,6 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
@@ -132,9 +131,7 @@ class SweepProgress:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         if self._is_live:
             self._live.stop()
 
@@ -174,7 +171,6 @@ class SweepProgress:
         """The run is over; only measured runs count towards the time left.
 
         Args:
-            text: what came out.
             measured: whether anything was.
             label: of the run, where several were begun as one.
             share: how many these were.

@@ -108,7 +108,6 @@ def publish_own(cfg: RootConf, folder: Path, sweep_folder: Path) -> None:
     that is down is noticed within seconds, one that is too slow is given up after 90 s.
 
     Args:
-        cfg: of the run.
         folder: the run's, with its ``record.json``.
         sweep_folder: of the sweep that submitted it.
     """

@@ -41,9 +41,6 @@ def run_processes(cfg: RootConf, record: Record, folder: Path, start: Start) -> 
     does not end the run once another has measured; before that, only one that was killed does not.
 
     Args:
-        cfg: of the run.
-        record: its identity.
-        folder: of the run.
         start: runs one process: configuration, identity, folder and what its phases are to be called.
     """
     count = processes_of(cfg)

@@ -17,9 +17,6 @@ def standing(outputs: Path, key: str, cfg: RootConf, warn: Callable[[str], None]
     the checkpoint that is asked for now, or of fewer processes: analysis pools it with what is measured then.
 
     Args:
-        outputs: the folder of all runs.
-        key: of the run.
-        cfg: of the run.
         warn: hears of unreadable records.
     """
     if cfg.rerun:

@@ -132,10 +132,7 @@ def budget_of(
     """The budget of a sweep that begins now; None: it has none.
 
     Args:
-        configs: of its runs.
-        predict: makes what predicts speedups.
         server: where the rules are asked, in a process apart: a sweep's own does without torch.
-        folder: of the sweep.
     """
     text = configs[0].launch.budget
     if text is None:
@@ -168,11 +165,8 @@ def noted(
     """Write down what is left to the forecast, and say so.
 
     Args:
-        budget: that is spent.
-        configs: of all runs.
         records: of those that are over, by index.
         key: a run's key, by its index.
-        folder: of the sweep.
     """
     left = budget.left(records)
     labels, keys = {index: label(configs[index]) for index in left}, {index: key(index) for index in left}

@@ -22,7 +22,6 @@ def write_left(
         left: index -> what is predicted of it.
         labels: index -> the run in a line.
         keys: index -> its run key.
-        folder: of the sweep.
     """
     path = folder / LEFT_NAME
     names = list(dict.fromkeys(name for each in left.values() for name in each.axes))
@@ -44,8 +43,6 @@ def in_words(left: Mapping[int, Prospect], labels: Mapping[int, str], runs: int,
     Args:
         left: as `Budget.left` gives it.
         labels: index -> the run in a line.
-        runs: of the sweep.
-        path: of `left.csv`.
     """
     if not left:
         yield f"launch.budget: all {runs} runs are measured"

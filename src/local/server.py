@@ -16,7 +16,6 @@ def preloaded(configs: Sequence[RootConf | CalibrateConf], usual: Sequence[str] 
     """What the server imports for these runs, in order: the compiler first, whose questions take a while.
 
     Args:
-        configs: of the runs.
         usual: what all of them import.
     """
     compiles = any(cfg.compile.scope != "none" for cfg in configs)

@@ -148,7 +148,6 @@ class LocalSweep:
         Args:
             number: of the group in the sweep.
             batches: the runs, those together that share rounds; a single one shares nothing.
-            progress: hears of all.
         """
         everyone = [index for batch in batches for index in batch]
         if len(everyone) == 1:

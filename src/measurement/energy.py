@@ -92,10 +92,7 @@ def energy_per_call(
     """Joules of each callable, over two windows each in the order A B B A.
 
     Args:
-        calls: what is called.
         calls_per_round: how many calls of each go between two synchronizations.
-        device: what they run on.
-        monitor: reads the counter.
         window_s: seconds per window; it lasts longer, up to 5.5 s, until its ends make less than 2 % of it.
 
     Returns:

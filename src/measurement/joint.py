@@ -76,10 +76,7 @@ class _Joint:
     """What takes the rounds of all arms.
 
     Args:
-        timer: of them.
-        monitor: reads the device's state after each.
         baseline: it and its calls per round.
-        contenders: the treated arms.
         others: further unquantized ones.
     """
 
@@ -143,7 +140,6 @@ def measure_jointly(
     have been called before. Arguments and errors are those of `measure_interleaved`, but for:
 
     Args:
-        treated: what is called for each treated arm's rounds.
         rounds: of each treated arm, filled in while measuring.
     """
     timer, started = conditions.timer(device), time.perf_counter()

@@ -106,7 +106,6 @@ def measure_power_blocks(arms: Arms, conf: MeasureConf, blocks: PowerBlocks) -> 
 
     Args:
         arms: warmed up, timed as in their alternating rounds.
-        conf: has the budget.
         blocks: filled in while measuring, so that a caller has them whatever happens.
     """
     done, pairs, started = 0, _PAIRS[0], time.perf_counter()

@@ -189,7 +189,6 @@ def rounds_in_turn(
 
     Args:
         baseline: of the unquantized arm that the verdict is against.
-        treated: of the treated arm.
         others: of further unquantized arms, by their dtype.
         dtype: of the baseline, where it is not the run's own.
     """

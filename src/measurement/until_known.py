@@ -31,7 +31,6 @@ class UntilKnown:
         """Count a pair, unless it is to be taken again, and decide whether it was the last one.
 
         Args:
-            pair: just measured.
             seconds: that all pairs took by now.
 
         Raises:

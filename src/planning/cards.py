@@ -30,7 +30,6 @@ def card_of(gpu: GpuConf, *, elsewhere: bool = False) -> Card:
     """The card that a run asks for.
 
     Args:
-        gpu: a conf/gpu entry.
         elsewhere: the run would be on another machine, so that this one's device says nothing about it unless
             the entry itself says nothing.
     """

@@ -19,8 +19,6 @@ def show_cluster_plan(configs: Sequence[RootConf], conf: ClusterConf, predict: P
 
     Args:
         configs: validated, all of one sweep.
-        conf: the launcher's.
-        predict: makes what predicts speedups.
     """
 
     def request(cfg: RootConf) -> dict[str, Any]:

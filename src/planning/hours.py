@@ -147,11 +147,8 @@ def guess_s(
     Each process after the first: twice the budget and 20 s. A probe is one layer: its budget and 5 s, every time.
 
     Args:
-        measure: the budgets.
-        quant: the scheme.
         shapes: distinct layer shapes of the workload.
         processes: that the run is measured in.
-        probe: whether the model is a probe.
         steps: of a training, which is nothing else.
     """
     if steps:

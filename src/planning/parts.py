@@ -64,7 +64,6 @@ def guessed_parts(cfg: RootConf, kind: str, processes: int, wall_s: float) -> di
     """The parts of a run that nothing like it went before: by the settings, and what is left is all else.
 
     Args:
-        cfg: the run.
         kind: torch device type of its device.
         processes: that it is measured in.
         wall_s: what it is guessed to take.

@@ -14,7 +14,7 @@ from src.devices.capability import EMULATE, Capability, Status, capability
 from src.launching.standing import is_settled, standing
 from src.outcomes import RunEndedError
 from src.planning.cards import Card, card_of
-from src.planning.floors import never_less
+from src.planning.guessed import in_shared_rounds, never_less
 from src.planning.hours import GUESS, LEAST, Estimate
 from src.planning.matrix import HERE, Fate, Group, Launch, Matrix, PlannedRun, Promise, plan_axes
 from src.planning.needs.arms import Arms, arms_of, nothing_fits
@@ -23,7 +23,6 @@ from src.planning.needs.memory import Forecast, forecast
 from src.planning.needs.smaller import SMALLER, sizes_that_fit
 from src.planning.needs.step import of_one_step
 from src.planning.needs.trainings import planned_steps
-from src.planning.sharing import in_shared_rounds
 from src.planning.terminal import print_matrix
 from src.planning.times import Times
 from src.records.key import run_key
@@ -40,8 +39,6 @@ def show_plan(configs: Sequence[RootConf], launch: Launch = HERE, predict: Predi
 
     Args:
         configs: validated, all of one sweep.
-        launch: how they would be launched.
-        predict: makes what predicts speedups.
     """
     with quiet_libraries():
         matrix = plan_runs(configs, launch, predict)

@@ -35,7 +35,6 @@ def print_matrix(matrix: Matrix, *, every: bool = False) -> None:
     """Print the plan to stdout.
 
     Args:
-        matrix: what was planned.
         every: a row for each run, however many.
     """
     reads = sys.stdout.isatty()

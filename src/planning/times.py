@@ -27,13 +27,7 @@ from src.training.recipe import work_of
 
 
 class Times:
-    """Of the runs of one sweep, in their order: the first on a device may measure its ceilings for all.
-
-    Args:
-        outputs: with the earlier runs.
-        footprints: of the sweep's workloads.
-        launch: how they would be launched.
-    """
+    """Of the runs of one sweep, in their order: the first on a device may measure its ceilings for all."""
 
     def __init__(self, outputs: Path, footprints: Footprints, launch: Launch) -> None:
         self.outputs, self.footprints, self.launch = outputs, footprints, launch
@@ -49,7 +43,6 @@ class Times:
 
         Args:
             cfg: the run, its dtype settled.
-            card: what it would find.
             places: what records call its device.
             slow_s: `least_s`.
         """
@@ -86,10 +79,7 @@ class Times:
         """The estimate, with what a treated arm takes that is predicted to be slower; runs of its own like know that.
 
         Args:
-            estimate: of the run.
-            promise: what is predicted of it.
             cfg: the run, its dtype settled.
-            card: what it would find.
 
         Returns:
             It, and the seconds that a process takes at least by what is predicted; 0: nothing says.

@@ -26,7 +26,6 @@ def share_caches(outputs: Path, root: Path = ROOT) -> None:
     Triton's kernels go along, those too that inductor did not make: they would go into the user's home.
 
     Args:
-        outputs: the folder of all runs.
         root: where proc is.
     """
     found = versions()

@@ -94,7 +94,6 @@ def read_profile(trace: Path, on_device: bool) -> CallProfile:
     """The kernels of the one step in a trace of torch's profiler (gzipped chrome trace).
 
     Args:
-        trace: the file.
         on_device: a device's kernels; else the CPU's ops and inductor's C++ kernels, each without what it called.
 
     Raises:

@@ -33,8 +33,6 @@ def write_snapshot(call: Call, module: nn.Module, device: Device, path: Path) ->
     Args:
         call: one call, compiled and warm.
         module: whose weights stand in the snapshot of a CPU by name.
-        device: where it runs.
-        path: of the pickle file.
     """
     found = _cuda_snapshot(call) if device.kind == "cuda" else _cpu_snapshot(call, module)
     with path.open("wb") as file:

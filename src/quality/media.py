@@ -13,9 +13,7 @@ def keep_samples(name: str, output: torch.Tensor, folder: Path, frames_per_s: in
     """Write the first samples of an arm as sample_NAME_1.png or sample_NAME_1.mp4 and so on.
 
     Args:
-        name: of the arm.
         output: images [n, 3, height, width] or videos [n, frames, 3, height, width] in [0, 1].
-        folder: where to.
         frames_per_s: at which a video is shown.
 
     Raises:

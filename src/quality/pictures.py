@@ -22,8 +22,6 @@ def keep_pictures(baseline: torch.Tensor, treated: torch.Tensor, folder: Path) -
     Args:
         baseline: images [n, 1 or 3, height, width] or videos [n, frames, 3, height, width] in [0, 1]; of a video its
             first frame, the one in the middle and the last.
-        treated: the same.
-        folder: of the run.
     """
     rows = [_stills(each)[:COLUMNS].detach().float().cpu() for each in (baseline, treated)]
     count = len(rows[0])

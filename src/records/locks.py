@@ -21,7 +21,6 @@ def locked(path: Path, patience_s: float, waiting: Callable[[], None] = lambda: 
 
     Args:
         path: of the lock's file, which is made and stays.
-        patience_s: how long is waited.
         waiting: called once when there is somebody to wait for.
 
     Raises:

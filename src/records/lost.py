@@ -70,12 +70,7 @@ def record_end(
     Of a run in several processes what those have measured is its record, and that this one ended so stands in there.
 
     Args:
-        folder: of the run.
-        manifest: of a sweep that lists it.
-        outcome: how it ended.
         reason: why, one line.
-        remedy: what would run it.
-        details: what else is known.
     """
     record = _identified(folder, manifest)
     record.outcome, record.reason, record.remedy = outcome, reason, remedy

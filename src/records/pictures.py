@@ -83,10 +83,6 @@ def quality_words(record: Record) -> str:
 def write_sheet(folders: Iterable[Path], path: Path) -> bool:
     """Write one sheet of all pictures that runs left; whether there were any.
 
-    Args:
-        folders: of the runs.
-        path: of the PNG.
-
     Raises:
         OSError: it cannot be written.
     """

@@ -62,7 +62,6 @@ def pooled_record(folder: Path, last: Record) -> Record:
     """The record of a run, as far as its processes have one.
 
     Args:
-        folder: of the run.
         last: what is known of the run otherwise: how its last process ended, or who ended it. A process without a
             record is told to have ended so; where no process measured anything, it is the run's record.
     """

@@ -79,9 +79,7 @@ def mark_published(folder: Path, destination: dict[str, Any], run_id: str, versi
     """Note that MLflow holds this folder complete.
 
     Args:
-        folder: of a run.
         destination: where it went: the tracker's URI and experiment.
-        run_id: MLflow's.
         version: which version of the record went there: its ``finished_at``.
     """
     write_json(folder / MARKER_NAME, destination | {"run_id": run_id, "version": version})
@@ -113,17 +111,6 @@ def _noted(path: Path, destination: dict[str, Any]) -> dict[str, Any]:
     return note if isinstance(note, dict) and destination.items() <= note.items() else {}
 
 
-def unpublished(outputs: Path, destination: dict[str, Any]) -> list[Path]:
-    """The folders of readable records that this destination does not hold in their present version."""
-    waiting = []
-    for folder, record in iter_records(outputs):
-        if isinstance(record, Record):
-            found = published_run(folder, destination)
-            if found is None or found[1] != record.finished_at:
-                waiting.append(folder)
-    return waiting
-
-
 @dataclass
 class SweepManifest:
     """``sweep.json``: what a sweep was asked, by whom, and its runs in order.
@@ -152,10 +139,8 @@ class SweepManifest:
         """Add a run; returns its entry.
 
         Args:
-            run_key: of the run.
             attempt: of the run; of the earlier record when it was skipped.
             skipped: whether the run was measured before and is only listed.
-            job: the cluster's job id.
         """
         folder = run_folder(Path(), run_key, attempt).as_posix()
         run: dict[str, Any] = {"run_key": run_key, "attempt": attempt, "folder": folder, "skipped": skipped}

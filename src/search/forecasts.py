@@ -30,7 +30,6 @@ def forecaster(
     """Everything fitted to what is known; None where that is next to nothing.
 
     Args:
-        outputs: with the runs so far.
         imports: files of what others measured.
         aliases: other names of schemes -> this program's.
         margin: a speedup within it is neutral.
@@ -69,10 +68,8 @@ def guesses(
     """The forecast of each value of an axis; None where nothing is known, and for all of a whole model.
 
     Args:
-        known: what was fitted.
         first: the run at the first of the values.
         last: the run at the last of them.
-        values: of the axis.
         words: overrides of both; options of the scheme among them make another kernel of it.
         device: the name of the one that they run on; empty: not known.
     """

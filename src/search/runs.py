@@ -53,9 +53,6 @@ class Notes:
     """A search's folder: what it asked, so that the same command goes on, and what it found.
 
     Args:
-        outputs: the folder of everything that runs write.
-        axis: the key.
-        values: of the axis.
         combinations: the overrides of each.
         apart: what tells each from the others, by key.
         devices: the names of those that they run on: machines that share `outputs` do not go on with one search.

@@ -125,8 +125,6 @@ def load_into(
     Args:
         module: of the model and target that were saved; its tensors are replaced.
         folder: of the checkpoint, which `verify` has seen.
-        info: what `read_info` made of it.
-        device: where the weights are put.
         trust: load a pickle, which may run any code.
         dtype: of the run; of a checkpoint of ours the file says it.
 

@@ -89,8 +89,6 @@ def read_torch(path: Path, device: torch.device, classes: Iterable[str], trust: 
     """Read a file of torch.save: nothing in it is run, but if it is trusted.
 
     Args:
-        path: of the file.
-        device: where the tensors are put.
         classes: tensor classes in it; torchao's register themselves as safe when they are imported.
         trust: load whatever it brings, by an unsafe pickle.
 

@@ -102,12 +102,6 @@ def digest(outputs: Sequence[torch.Tensor]) -> str:
 def call_fresh(cfg: RootConf, device: Device, folder: Path, asked: Asked = Asked()) -> Answer:
     """Load and call in a new Python process with as many threads as here.
 
-    Args:
-        cfg: of the run.
-        device: as opened here.
-        folder: of the checkpoint.
-        asked: what else is done.
-
     Raises:
         RunEndedError: it could not; the reason says that it was the fresh process.
     """

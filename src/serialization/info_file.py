@@ -39,10 +39,7 @@ def made_of(kind: type[Info], content: dict[str, Any], newest: int, path: Path, 
 
     Args:
         kind: the dataclass; a field that it has a default for may be missing.
-        content: read from the file.
         newest: schema that this version reads.
-        path: of the file.
-        unusable: makes the error.
 
     Raises:
         RunEndedError: it is of a newer schema, or a field is missing or of another type.

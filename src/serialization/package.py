@@ -96,9 +96,6 @@ def load_packages(
 
     Args:
         module: of the model that they were built of.
-        folder: of the packages.
-        info: what `read_package` made of it.
-        device: they are to run on.
         verified: `verify_packages` has seen them.
 
     Raises:
@@ -170,7 +167,6 @@ def _make(
         call: of the part in this run.
         at_ends: with the least and with the most of all dynamic dimensions; empty: there are none.
         path: of the file, which gets the part's class into its name.
-        cfg: of the run.
     """
     path = path.with_stem(f"{path.stem}_{type(part).__name__}")
     beside = path.with_suffix(".constants.safetensors")

@@ -62,7 +62,6 @@ def inputs_of(tensors: Sequence[torch.Tensor], shapes: Sequence[Sequence[Any]] |
     """What the tensors of a call are: ``bfloat16 [1-8, 256, 64]`` is one whose first side may be 1 to 8.
 
     Args:
-        tensors: of a call.
         shapes: of each the sides, a dynamic one as [least, most]; None: all are fixed.
     """
     found = [[*tensor.shape] for tensor in tensors] if shapes is None else shapes

@@ -52,7 +52,6 @@ class SlurmBackend:
 
         Args:
             name: of the array, unique: `find_by_name` finds it again.
-            request: what each job asks for.
             jobs: pickled by submitit, called on the node; with a method `checkpoint` they may be sent again.
             folder: on a file system that the nodes share; gets the pickles, and each job's output as
                 ``<id>_0_log.out``.

@@ -16,9 +16,7 @@ def laid_out(
     """Write the pickles; returns shell lines by which each job finds its own where submitit's is not there yet.
 
     Args:
-        name: of the array.
         jobs: in the order of the array's tasks.
-        folder: of submitit's files.
         time_min: the jobs' time limit.
         max_num_timeout: how often a job that reaches it is sent again.
     """

@@ -46,7 +46,6 @@ def refusal(said: str, request: SlurmRequest) -> ConfigError:
     """The error for what sbatch said of a request.
 
     Args:
-        said: its output.
         request: with the launcher's own values filled in.
     """
     lines = [re.sub(r"^sbatch: (error: )?(Batch job submission failed: )?", "", x) for x in said.splitlines()]

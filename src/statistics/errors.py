@@ -35,7 +35,6 @@ def errors(
         log_low: lower ends of the intervals, as logarithms.
         log_high: upper ends.
         recorded: standard errors that the intervals were made of; not a number: older records have none.
-        confidence: of the intervals.
     """
     given = (np.asarray(each, dtype=np.float64) for each in (log_low, log_high, recorded, confidence))
     low, high, error, level = np.broadcast_arrays(*given)

@@ -66,7 +66,6 @@ def pool(processes: Sequence[Process], confidence: float = 0.95, prior: Between 
 
     Args:
         processes: at least one.
-        confidence: of the pooled interval.
         prior: what the other runs of the device say; None: nothing is known of them. Where beside these processes it
             rests on fewer than 3 degrees of freedom, a single one keeps its own interval.
 
@@ -107,11 +106,9 @@ def widened(
 
     Args:
         prior: what the other runs of the device say.
-        speedup: of each.
         ci_low: of its interval within the process, which only becomes wider.
         ci_high: likewise.
         error: of its logarithm, within the process.
-        confidence: of its interval.
     """
     variance = np.maximum(error, ROUNDING) ** 2
     known = prior.known(variance)

@@ -41,7 +41,6 @@ class Process:
             estimate: speedup and both ends of its interval.
             error: standard error of log(speedup); not a number: unknown.
             pairs: that were measured.
-            confidence: of intervals of its kind.
             shared: see `Process`.
         """
         speedup, low, high = estimate

@@ -23,7 +23,6 @@ def drift_between(arms: list[Array], unseen: float, confidence: float) -> tuple[
     Args:
         arms: log times of each, in the order measured.
         unseen: relative standard deviation.
-        confidence: of the interval.
     """
     upper = (1 + confidence) / 2
     moved = [step for times in arms for step in _moved(times)]

@@ -87,9 +87,6 @@ def paired_speedup(
         baseline_ms: of each pair.
         treated_ms: likewise.
         first: in which pairs the baseline came first; None: in every other one.
-        confidence: of the interval.
-        samples: of the bootstrap.
-        seed: of the bootstrap.
 
     Raises:
         ValueError: fewer than 3 pairs, lengths that differ, or times that are not finite and positive.

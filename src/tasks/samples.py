@@ -50,7 +50,6 @@ def drawn(denoiser: nn.Module, run: RunContext) -> torch.Tensor:
 
     Args:
         denoiser: on the run's device; maybe one that was compiled or packaged.
-        run: its context.
     """
     pipeline = run.cfg.model.pipeline
     module = assemble(replace(run.cfg, batch=pipeline.samples), {pipeline.denoiser: denoiser})

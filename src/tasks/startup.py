@@ -64,10 +64,6 @@ def _compare(treated: Arm, fresh: Answer, run: RunContext) -> None:
     told: dict[str, float] = {"equal": equal, "pid": fresh.pid}
     if not equal and math.isfinite(found := sqnr_db(here, there)):
         told["sqnr_db"] = found
-        run.record.reason = "; ".join(
-            filter(
-                None,
-                [run.record.reason, f"in a fresh process the package gives another output: {found:.1f} dB"],
-            )
-        )
+        said = f"in a fresh process the package gives another output: {found:.1f} dB"
+        run.record.reason = "; ".join(filter(None, [run.record.reason, said]))
     run.record.details["fresh_package"] = told

@@ -59,8 +59,6 @@ def host_time(
     It takes about a second, or one and a half of slow calls.
 
     Args:
-        call: what is launched.
-        device: that it runs on.
         cold: flush the caches before each call, as it was timed.
         wall_ms: of a call where it is used; None: `call` is a part of a model.
     """

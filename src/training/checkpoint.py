@@ -30,7 +30,6 @@ def save_checkpoint(trainee: Trainee, recipe: dict[str, str], folder: Path) -> N
     Args:
         trainee: whose next step is to depend on nothing else.
         recipe: what the training is told by: setting -> value.
-        folder: of the checkpoint.
 
     Raises:
         OSError: it could not be written, as on a full disk; the checkpoint before is as it was.

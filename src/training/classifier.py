@@ -13,7 +13,6 @@ class PictureClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     Args:
         width: channels of the first convolution; the others have twice and four times as many.
-        classes: how many there are.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]

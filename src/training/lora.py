@@ -28,7 +28,6 @@ def add_adapters(module: nn.Module, conf: LoraConf, seed: int) -> None:
 
     Args:
         module: changed in place; its layers may be quantized.
-        conf: of the adapters.
         seed: of their first values.
 
     Raises:

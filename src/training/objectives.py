@@ -17,7 +17,6 @@ class Objective(Protocol):
         """The loss of one batch, a single float32 number with a gradient.
 
         Args:
-            model: that is trained.
             batch: on the model's device.
             generator: on the host, of all that is drawn: the same on every device.
         """

@@ -45,7 +45,6 @@ def trainee(
 
     Args:
         model: changed in place.
-        conf: how it is trained.
         convert: what a recipe makes of the model; the average is of the model as it was.
         optimizer: takes what AdamW takes.
     """
@@ -66,10 +65,7 @@ def step(trainee: Trainee, objective: Objective, pictures: Pictures, conf: Train
 
     Args:
         trainee: changed in place.
-        objective: gives the loss.
         pictures: to train on, on the model's device.
-        conf: the recipe.
-        seed: of the training.
     """
     number = trainee.done
     own_seed = seed_of(seed, number)

@@ -55,7 +55,6 @@ def refusals(cfg: RootConf, kind: str) -> Iterator[tuple[str, RunEndedError]]:
     """The keys of the recipe that cannot be had, each with the `unsupported` that says why.
 
     Args:
-        cfg: of an arm.
         kind: of the device: ``cpu``, ``cuda``.
 
     Raises:

@@ -88,8 +88,6 @@ def trained_with(scheme: Scheme, conf: QuantConf, *, adapters: bool) -> None:
     """Refuse a scheme that no model can be trained with.
 
     Args:
-        scheme: of the run.
-        conf: its entry.
         adapters: they are what is trained, beside weights that stay as they are.
 
     Raises:

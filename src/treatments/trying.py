@@ -34,8 +34,6 @@ def refused_layers(
 
     Args:
         workload: whose layers the rows name; its weights are not looked at.
-        rows: the layers to try.
-        device: what the layers are called on.
         quantize: what makes a layer a quantized one; may return it on another device.
         dims: layer name -> how many dimensions the inputs have, where that is known; else 2.
 

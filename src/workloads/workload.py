@@ -85,8 +85,6 @@ def build_workload(cfg: RootConf, device: Device, model: nn.Module | None = None
     For `task=training` those arguments of a part of a model require grad that earlier layers computed.
 
     Args:
-        cfg: says what.
-        device: where it is to be.
         model: taken as it is instead of building one, whatever the recipe.
 
     Raises:

@@ -25,7 +25,6 @@ def run_on_devices(
 
     Args:
         configs: validated, all of one sweep.
-        conf: the launcher's.
         execute: what a run's process does: `src.run.execute`.
         folders: filled with where each one's record lies.
 

@@ -1,4 +1,4 @@
-"""A real MLflow database with a few runs, analysed once for the tests that only look at what came out."""
+"""A real MLflow database, and what makes experiments in it and analyses them."""
 
 import io
 import os
@@ -23,9 +23,7 @@ from src.report.analysis import analyze
 from src.report.runs.filters import Filters
 from src.report.runs.links import RunLinks
 from src.report.runs.tables import verdicts_html
-from tests.analysis.synthetic import Made, linear_runs, model_runs, publish, write_records
-
-SIDES, MS = ((512, 512), (4096, 4096)), (1, 16, 256, 4096)
+from tests.analysis.synthetic import Made, publish
 
 
 @dataclass
@@ -58,31 +56,11 @@ class Store:
         return AnalyzeConf(**given)  # type: ignore[arg-type]
 
 
-@dataclass
-class Analysed:
-    """What one analysis left behind."""
-
-    status: int
-    printed: str
-    report: Path
-    experiment: str
-    experiment_id: str
-
-
 @pytest.fixture(scope="session")
 def store(tmp_path_factory, empty_database: Path) -> Store:
     outputs = tmp_path_factory.mktemp("outputs")
     shutil.copy(empty_database, outputs / "mlflow.db")
     return Store(outputs, MlflowClient(f"sqlite:///{outputs}/mlflow.db"), count())
-
-
-@pytest.fixture(scope="session")
-def analysed(store: Store) -> Analysed:
-    runs = [*model_runs(), *linear_runs(SIDES, MS)]
-    name, experiment_id = store.experiment(runs)
-    write_records(store.outputs, runs)
-    status, printed = run_analysis(store.conf(name))
-    return Analysed(status, printed, store.outputs / "reports" / name, name, experiment_id)
 
 
 def run_analysis(conf: AnalyzeConf) -> tuple[int, str]:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,8 +41,11 @@ class Calibrated:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory, fork_server: Preloaded) -> Calibrated:
+def done(
+    tmp_path_factory: pytest.TempPathFactory, fork_server: Preloaded, empty_database: Path
+) -> Calibrated:
     outputs, out, err = tmp_path_factory.mktemp("outputs"), StringIO(), StringIO()
+    shutil.copy(empty_database, outputs / "mlflow.db")
     overrides = [*QUICK, "experiments=4", "processes=2", f"outputs={outputs}"]
     with as_before(), redirect_stdout(out), redirect_stderr(err):
         status = main("calibrate", _task, overrides, prog="x")

@@ -18,10 +18,8 @@ from src.compilation.inductor import asked_options, kept_options, merged_options
 from src.compilation.scopes import compiler_options
 from src.config.errors import ConfigError
 from src.config.schema.root import CompileConf
-from src.outcomes import RunEndedError
 from src.records.record import Outcome
 from src.treatments.packed.int8 import Int8ScaledWeightOnlyConfig, ScaledInt8Tensor
-from src.treatments.scheme import make_scheme
 from tests.conftest import SMALL_LINEAR
 
 RECOMMENDED = CompileConf(name="x", tuning="recommended")
@@ -181,12 +179,3 @@ def test_ours_holds_torchaos_codes_and_multiplies_as_exactly(dtype):
     errors = [(layer(x).double() - exact).norm() for layer in (ours, shipped)]
     assert ours(x).dtype is dtype
     assert errors[0] <= 1.01 * errors[1]
-
-
-def test_a_scale_dtype_that_would_be_rewritten_is_refused(compose, cpu):
-    scheme = make_scheme(compose("quant=int8wo_fused", "+quant.config.scale_dtype=bfloat16").quant)
-    with pytest.raises(
-        RunEndedError, match=r"scale_dtype=bfloat16: accepted is float32; .* is int8wo"
-    ) as caught:
-        scheme.torchao_config(cpu)
-    assert caught.value.outcome is Outcome.UNSUPPORTED

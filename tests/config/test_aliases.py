@@ -10,7 +10,7 @@ from src.app.application import Application
 from src.app.arguments import parse
 from src.config.aliases import aliases, option_text, without_aliases
 from src.config.paths import ROOT
-from tests.config.conftest import Call
+from tests.app.conftest import Call
 from tests.conftest import canonical
 
 NAMES = [path.stem for path in (ROOT / "conf" / "quant").glob("*.yaml")]

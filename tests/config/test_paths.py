@@ -25,7 +25,7 @@ from src.config.paths import (
     override,
     readable,
 )
-from tests.config.conftest import Call
+from tests.app.conftest import Call
 
 NASTY = "My Projects/größe #1 100% a%20b, c=d;'e' (f)$g ${h} & \\i ?j @k :l"
 texts = st.text(

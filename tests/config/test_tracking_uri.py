@@ -4,7 +4,7 @@ import pytest
 
 from src.config.paths import this_command
 from src.config.tracking_uri import problem_of_uri, without_password
-from tests.config.conftest import Call
+from tests.app.conftest import Call
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from src.planning.cards import card_of
 from src.planning.matrix import Fate
 from src.planning.needs.footprint import Footprints
 from src.planning.planning import plan_runs
-from tests.planning.test_memory import predicted
+from tests.planning.needs.test_memory import predicted
 
 pytestmark = [
     pytest.mark.gpu,

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from src.local.sharing.grouping import together
+from src.planning.guessed import in_shared_rounds
 from src.planning.matrix import Launch
 from src.planning.parts import ELSE, ROUNDS
 from src.planning.planning import plan_runs
-from src.planning.sharing import in_shared_rounds
 from tests.conftest import SMALL_LINEAR
 
 HERE = Launch(together=together)

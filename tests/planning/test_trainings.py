@@ -22,7 +22,7 @@ from src.training.recipe import work_of
 from src.workloads.weights.parameters import size_bytes
 from src.workloads.workload import build_workload
 from tests.conftest import SMALL_FLUX
-from tests.planning.test_memory import predicted
+from tests.planning.needs.test_memory import predicted
 
 MEASURE = MeasureConf(name="quick", budget_s=10, max_warmup_s=5, timeout_s=900)
 AXES = {"model": "digits", "quant": "none", "compile": "none", "batch": 1, "task": "train", "gpu": "cpu"}

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from run_folders import local
-from servers import Server
 
 from src.records.mlflow.tracking import Tracker, open_tracker
+from tests.records.run_folders import local
+from tests.records.servers import Server
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from run_folders import free_port
+from tests.records.run_folders import free_port
 
 POSTGRES = Path("/usr/lib/postgresql/15/bin")  # Debian's package
 

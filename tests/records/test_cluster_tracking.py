@@ -20,8 +20,6 @@ import pytest
 import yaml
 from mlflow.entities import Run, ViewType
 from rich.console import Console
-from run_folders import free_port, local, make_run, make_sweep
-from servers import POSTGRES, Server, forward, http_server, packets_swallowed, postgresql, reply
 
 from src.collect import collect
 from src.config.schema.root import CollectConf, RootConf, TrackingConf
@@ -33,6 +31,8 @@ from src.records.mlflow.points import points
 from src.records.mlflow.tracking import Tracker, open_tracker
 from src.records.record import read_record
 from src.records.store import MARKER_NAME, SweepManifest, sweep_folder
+from tests.records.run_folders import free_port, local, make_run, make_sweep
+from tests.records.servers import POSTGRES, Server, forward, http_server, packets_swallowed, postgresql, reply
 
 ROOT = Path(__file__).resolve().parents[2]
 GIVES_UP_S = 240  # "seconds" on a busy machine; MLflow alone waits for 246

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from run_folders import make_run, make_sweep
 
 from src.records.record import (
     Outcome,
@@ -26,11 +25,12 @@ from src.records.store import (
     latest_final,
     mark_published,
     next_attempt,
+    published_run,
     read_manifest,
     run_folder,
     this_process,
-    unpublished,
 )
+from tests.records.run_folders import make_run, make_sweep
 
 
 def test_attempts_count_up_and_never_collide(tmp_path):
@@ -97,12 +97,10 @@ def test_an_unreadable_manifest_names_its_file(tmp_path, text):
 def test_published_is_by_destination_and_version(tmp_path):
     folder = make_run(tmp_path, "key", "s")
     here = {"uri": "sqlite:///x", "experiment_id": "1", "created_ms": 5}
-    assert unpublished(tmp_path, here) == [folder]
+    assert published_run(folder, here) is None
     mark_published(folder, here, "id", "2026-01-02T03:05:05+00:00")
-    assert unpublished(tmp_path, here) == []
-    assert unpublished(tmp_path, here | {"created_ms": 6}) == [folder]
-    Record("key", 1, "s", {}, Outcome.OK, finished_at="2026-02-02T00:00:00+00:00").write(folder)
-    assert unpublished(tmp_path, here) == [folder]
+    assert published_run(folder, here) == ("id", "2026-01-02T03:05:05+00:00")
+    assert published_run(folder, here | {"created_ms": 6}) is None
 
 
 def test_a_process_is_known_by_more_than_its_id():

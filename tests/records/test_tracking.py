@@ -15,7 +15,6 @@ from unittest.mock import Mock
 
 import pytest
 from alembic.config import Config
-from run_folders import free_port, local, make_run, make_sweep
 
 from src.config.schema.root import TrackingConf
 from src.records.locks import locked
@@ -26,7 +25,8 @@ from src.records.mlflow.summary import answer
 from src.records.mlflow.tracking import Tracker, TrackingError, UnpublishableError, open_tracker
 from src.records.mlflow.view import ui_command
 from src.records.record import Outcome, Record, read_record
-from src.records.store import SweepManifest, sweep_folder, unpublished
+from src.records.store import SweepManifest, sweep_folder
+from tests.records.run_folders import free_port, local, make_run, make_sweep
 
 
 def runs(tracker: Tracker, query: str = "tags.kind = 'run'"):
@@ -261,7 +261,7 @@ def test_a_sweep_that_skips_a_run_lists_it_too(tracker, outputs):
     assert len(runs(tracker)) == 1
     assert [len(runs(tracker, f"tags.sweeps LIKE '% sweep-{i} %'")) for i in (1, 2)] == [1, 1]
     assert tracker.client.get_run(parent).data.metrics["sweep/hurts"] == 1
-    assert unpublished(outputs, tracker.connection.destination) == []
+    assert tracker.is_published(folder, read_record(folder / "record.json"))
     assert folder.exists()
 
 
@@ -335,7 +335,7 @@ def test_what_breaks_half_way_is_not_published(tracker, outputs, monkeypatch):
             TrackingError, match=r"disk full; what was measured is kept on disk, .*src\.collect"
         ):
             tracker.publish(folder, parent)
-    assert unpublished(outputs, tracker.connection.destination) == [folder]
+    assert not tracker.is_published(folder, read_record(folder / "record.json"))
     assert runs(tracker, "tags.published = '1'") == []
     tracker.publish(folder, parent)
     [run] = runs(tracker)
@@ -446,9 +446,9 @@ def test_a_deleted_experiment_is_told_with_the_remedy(tracker, outputs):
 
 
 def test_a_new_database_gets_everything_again(tracker, outputs, empty_database):
-    published_sweep(tracker, outputs, 1)
+    [folder] = published_sweep(tracker, outputs, 1)
     elsewhere = replace(local(outputs), experiment="other")
-    assert len(unpublished(outputs, open_tracker(elsewhere).connection.destination)) == 1
+    assert not open_tracker(elsewhere).is_published(folder, read_record(folder / "record.json"))
 
 
 def test_tracking_off_is_told():

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from src.search.axis import AxisSearch, Guess, Point
+from src.search.question import axis_values
 from src.search.search import Search, budget
-from src.search.values import axis_values
 
 Curve = Callable[[float], float]  # value -> log speedup
 VALUES = axis_values(1, 16384, 1.25)

@@ -53,7 +53,7 @@ def test_one_crossing_is_found_between_neighbours_that_are_decided(
     assert found.last.value <= math.exp(at) <= found.first.value
     assert (found.first.verdict == "helps") == (height > 0)
     assert (
-        VALUES.index(found.first.value) - VALUES.index(found.last.value) <= 6
+        VALUES.index(found.first.value) - VALUES.index(found.last.value) <= 10
     )  # the slowest slope is undecided
     assert found.narrowed or runs(search) == len(VALUES) // 4
     assert runs(search) <= len(VALUES) // 4

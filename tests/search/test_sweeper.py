@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.config.conftest import Call
-from tests.config.conftest import call as call
+from tests.app.conftest import Call
+from tests.app.conftest import call as call
 from tests.conftest import Called
 
 TASK = ("task._target_=tests.search.tasks.pays_from_1000", "task.together=", "compile=none", "gpu=cpu")

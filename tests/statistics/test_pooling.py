@@ -10,7 +10,7 @@ from scipy import stats
 
 from src.statistics.pooling import Between, between_others, in_words, pool
 from src.statistics.process import Process
-from tests.measurement.simulated_processes import alone, among, by_few, by_formula, outcome, processes
+from tests.statistics.simulated_processes import alone, among, by_few, by_formula, outcome, processes
 
 logs = st.floats(-1.5, 1.5)
 errors = st.floats(0.0005, 0.05)

@@ -16,7 +16,7 @@ from src.statistics.speedup import (
 )
 from src.statistics.stopping import StopReason, StopRule, confidence_after, is_clear, is_narrow
 from src.statistics.warmup import warmed_up, warmup_end
-from tests.measurement.simulation import (
+from tests.statistics.simulation import (
     AUTOCORRELATED,
     STRESS,
     WELL_BEHAVED,

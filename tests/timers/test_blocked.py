@@ -10,7 +10,7 @@ from src.timers import timer as timers
 from src.timers.blocked import BlockedTimer
 from src.timers.host import HostTime, host_time
 from src.timers.timer import RoundTimer
-from tests.measurement.fake_cuda import FakeCuda, installed
+from tests.timers.fake_cuda import FakeCuda, installed
 
 CUDA = Device(kind="cuda", name="a GPU", memory_gib=1.0)
 CPU = Device(kind="cpu", name="a CPU", memory_gib=1.0)

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import ResultDefault
@@ -27,7 +28,7 @@ from src.checks.input_types import type_inputs
 from src.checks.validation import validated
 from src.config.aliases import without_aliases
 from src.config.errors import ConfigError, accepted
-from src.config.paths import literal
+from src.config.paths import ROOT, config_source, literal
 from src.config.schema.root import RootConf
 
 
@@ -50,7 +51,7 @@ class Loader(ConfigLoaderImpl):
     """Jobs of a sweep that choose the same group options share one composition.
 
     Composing costs about 0.05 s, applying a job's values to a copy a fifth of that. The result equals Hydra's own
-    (tests/config/test_loader.py), whose private functions are used here: hydra-core is pinned.
+    (tests/app/test_loader.py), whose private functions are used here: hydra-core is pinned.
 
     ``checked`` holds the jobs of a sweep that were validated and are yet to be launched, by their overrides: pickled,
     as ten thousand of them have to fit in memory.
@@ -172,6 +173,11 @@ class Loader(ConfigLoaderImpl):
                 str(override.value()), without_aliases(group, self.get_group_options(group), self)
             )
             raise ConfigError(f"{override.input_line}: {group} wants the name of an option; {options}")
+
+
+def loader_of_conf() -> Loader:
+    """A loader of the options that come along."""
+    return Loader(create_config_search_path(config_source(ROOT / "conf")))
 
 
 def _name_places(config: DictConfig) -> None:

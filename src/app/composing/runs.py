@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 
 from hydra import version
-from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
-from src.app.composing.loader import Loader
+from src.app.composing.loader import Loader, loader_of_conf
 from src.app.composing.sweep_axes import jobs
 from src.checks.validation import validate
 from src.config.errors import explained
-from src.config.paths import ROOT, config_source
 from src.config.schema.root import RootConf, register
 
 
@@ -35,4 +33,4 @@ def _loader() -> ConfigLoader:
         return Loader(hydra.config_loader().get_search_path())
     version.setbase("1.3")
     register()
-    return Loader(create_config_search_path(config_source(ROOT / "conf")))
+    return loader_of_conf()

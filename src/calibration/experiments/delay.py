@@ -89,9 +89,7 @@ def delayed(
     Waiting costs some 0.1 us of Python beside the wait itself, so the arm that is not slowed down waits too, for 0.
 
     Args:
-        calls: what is delayed.
         ms: by how much, each.
-        device: that it runs on.
         by_host: on CUDA, whether the calls as they are timed wait for the host.
     """
     if device.kind == "cuda":

@@ -48,7 +48,6 @@ def measure_batch(
     """Make the experiments of one process.
 
     Args:
-        conf: of the calibration.
         process: its number, from 1.
         batch: what to measure, in this order; crowded ones come again at the end.
         path: of ``experiments.jsonl``, which each experiment is appended to with its raw rounds.

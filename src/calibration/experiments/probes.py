@@ -49,9 +49,7 @@ def against_bare_loop(call: Call, other: Call, device: Device, conf: MeasureConf
     the ratio is estimated as a speedup is.
 
     Args:
-        call: what is timed both ways.
         other: what stands in the harness' other arm: the same callable, or a copy.
-        device: that it runs on.
         conf: of the harness; its stop rule is replaced by a fixed number of pairs.
     """
     timer = RoundTimer(device)

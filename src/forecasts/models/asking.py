@@ -6,7 +6,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from src.config.noise import quiet_libraries
@@ -58,9 +57,7 @@ class Rules:
         self._pool = ProcessPoolExecutor(1, mp_context=fork_server())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
     def layers(self, fits: Mapping[Shape, Sequence[str]]) -> ToldLayers:

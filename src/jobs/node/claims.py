@@ -61,8 +61,6 @@ def take(folder: Path, claim: Claim, sleep: Callable[[float], None] = time.sleep
     """Claim a run for this start; nothing when an earlier start has recorded it.
 
     Args:
-        folder: of the run.
-        claim: of this process.
         sleep: waits; an earlier start that may still be on gets the time to notice.
     """
     before = read_claim(folder)

@@ -23,7 +23,6 @@ def travelling(cfg: RootConf, outputs: Path, snapshot: Snapshot) -> RootConf:
     Args:
         cfg: validated; paths in it are relative to this process' folder.
         outputs: absolute.
-        snapshot: of the sweep.
     """
     plan = None if cfg.quant.plan is None else str(snapshot.keep(Path(cfg.quant.plan)))
     load = None if cfg.serialize.load is None else str(Path(cfg.serialize.load).absolute())

@@ -35,8 +35,6 @@ def arms_of(cfg: RootConf, footprint_of: Callable[[RootConf], Footprint], kind: 
     """Both arms of a run.
 
     Args:
-        cfg: the run.
-        footprint_of: gives the footprint of an arm's workload.
         kind: torch device type of the card.
     """
     treated = arm_of(cfg, footprint_of(of_one_step(cfg)), kind)
@@ -51,7 +49,6 @@ def arm_of(cfg: RootConf, footprint: Footprint, kind: str) -> ArmNeeds:
 
     Args:
         cfg: the run as this arm has it.
-        footprint: of its workload.
         kind: torch device type of the card.
     """
     rows = reasoned(footprint, cfg.quant, kind)

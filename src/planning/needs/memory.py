@@ -49,8 +49,6 @@ def forecast(cfg: RootConf, arms: Arms, kind: str, card_gib: float | None) -> Fo
     """What a run's phases hold on the device, in the order of src/tasks/latency.py.
 
     Args:
-        cfg: the run.
-        arms: what they are made of.
         kind: torch device type of the card.
         card_gib: its memory; None: not known.
     """
@@ -77,8 +75,6 @@ def _phases(cfg: RootConf, arms: Arms, *, together: bool) -> dict[str, int]:
     """Bytes that each phase holds.
 
     Args:
-        cfg: the run.
-        arms: what they are made of.
         together: whether both arms are there at once.
     """
     base, own = arms

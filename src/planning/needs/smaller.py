@@ -30,7 +30,6 @@ def sizes_that_fit(cfg: RootConf, arms: Arms, kind: str, card_gib: float) -> str
         cfg: a run that does not fit.
         arms: what they are made of, at the asked sizes.
         kind: torch device type.
-        card_gib: the device's memory.
     """
     if cfg.task.trains:
         return "a smaller model.training.batch, or a larger device"

@@ -40,7 +40,6 @@ def step_of(workload: Workload, cfg: RootConf) -> Step:
 
     Args:
         workload: on fake tensors; as it was afterwards.
-        cfg: of the step.
     """
     module, given, lora = workload.module, floats((workload.args, workload.kwargs)), cfg.training.lora
     if not lora.rank:

@@ -26,7 +26,6 @@ def training_phases(cfg: RootConf, arm: ArmNeeds, work: int) -> dict[str, float]
     Each arm is built by itself, with arguments and targets of its own.
 
     Args:
-        cfg: the run.
         arm: what both arms are made of; the scheme is the treated one's alone.
         work: bytes that quantizing a layer takes beside it.
     """

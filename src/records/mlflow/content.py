@@ -137,7 +137,6 @@ def params(record: Record, settings: dict[str, str]) -> dict[str, str]:
     """The axes, and the shape; what else a run was told is in its ``config.yaml``.
 
     Args:
-        record: of the run.
         settings: of `settings`, which have an axis' value as it was resolved.
     """
     return {name: settings[name] for name in map(param_name, [*record.axes, *record.shape])}

@@ -1,10 +1,10 @@
 """Every number of a record as MLflow's metrics: single ones, and series with a step."""
 
 import json
+import math
 from pathlib import Path
 
 from src.records.mlflow.content import processes
-from src.records.mlflow.shown import shown
 from src.records.record import EMULATED, Record
 
 Point = tuple[str, float, int]  # metric, value, step
@@ -12,6 +12,16 @@ Point = tuple[str, float, int]  # metric, value, step
 MAX_POINTS = 200  # of a series
 _PERCENTILES = range(0, 101, 5)
 LOSSES_NAME = "losses.json"  # in the folder of a training: the loss of each step
+
+_RATIO, _SMALL, _PLAIN = "speedup/ratio", "memory/model_gib", "memory/baseline_model_gib"
+_NAMES = {  # shown first, in this order: metric of the record
+    "speedup": _RATIO,
+    "low": "speedup/ci_low",
+    "high": "speedup/ci_high",
+    "pairs": "speedup/pairs",
+    "ms": "latency/median_ms",
+    "sqnr_db": "quality/sqnr_db",
+}
 
 
 def points(record: Record, folder: Path) -> list[Point]:
@@ -21,7 +31,7 @@ def points(record: Record, folder: Path) -> list[Point]:
         ValueError: one of them cannot be read.
     """
     path = folder / "rounds.json"
-    first = shown(record)  # what comes first, run pages and parallel coordinates open with
+    first = _shown(record)  # what comes first, run pages and parallel coordinates open with
     found = [(name, float(value), 0) for name, value in (first | record.metrics).items()]
     found += _losses(folder / LOSSES_NAME)
     if "processes" in record.details:
@@ -39,6 +49,21 @@ def points(record: Record, folder: Path) -> list[Point]:
         found += _distribution(f"distribution/{arm}_ms", times)
     pairs = zip(arms["baseline"], arms["treated"], strict=False)
     return found + _series("rounds/speedup", [base / treated for base, treated in pairs])
+
+
+def _shown(record: Record) -> dict[str, float]:
+    """What a person compares runs by, in few plain names and four digits: speedup, interval, pairs, ms per call, ...
+
+    SQNR is in dB, the weights' memory saved and the time gained in percent.
+    ``faster_percent`` is 0 where the speedup is 1: bars of it part there to the faster and the slower.
+    """
+    metrics = record.metrics
+    found = {name: metrics[metric] for name, metric in _NAMES.items() if metric in metrics}
+    if metrics.get(_PLAIN) and _SMALL in metrics:
+        found["saved_percent"] = 100 * (1 - metrics[_SMALL] / metrics[_PLAIN])
+    if _RATIO in metrics:
+        found["faster_percent"] = 100 * (metrics[_RATIO] - 1)
+    return {name: float(f"{value:.4g}") for name, value in found.items() if math.isfinite(value)}
 
 
 def _losses(path: Path) -> list[Point]:

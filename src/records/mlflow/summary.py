@@ -120,9 +120,7 @@ def sweep_note(manifest: SweepManifest, children: dict[str, Record], experiment_
     """The answer, then the verdict table in Markdown, the largest speedup first.
 
     Args:
-        manifest: of the sweep.
         children: MLflow's run id -> record.
-        experiment_id: of the links.
     """
     rows = sorted(children.items(), key=lambda item: -item[1].metrics.get("speedup/ratio", float("-inf")))
     note = f"{answer(list(children.values()))}\n\n"

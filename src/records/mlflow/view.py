@@ -57,8 +57,6 @@ def publish_view(connection: Connection, sweep: str, records: Sequence[Record] =
     """Keep the sweep's view in the experiment, as the UI's share button would; one more for each of several batches.
 
     Args:
-        connection: to the tracker.
-        sweep: its name.
         records: of its runs, where there are any yet: an axis in which they agree has no column.
     """
     whole = f"tags.sweeps LIKE '% {sweep} %'"

@@ -34,7 +34,6 @@ def compile_ahead(cfg: RootConf, record: Record, cpus: frozenset[int]) -> None:
 
     Args:
         cfg: of the run, its dtype settled.
-        record: the run's identity.
         cpus: where to compile for another device than the CPU.
     """
     compile_alone()

@@ -94,7 +94,6 @@ def prepare_again(arm: Arm, beside_bytes: int, run: RunContext) -> Arm:
     Args:
         arm: as it was kept.
         beside_bytes: what other arms hold meanwhile; taken off its peaks.
-        run: the present one.
     """
     with run.phase(f"compile {arm.name}"):
         mark_step(run.device)

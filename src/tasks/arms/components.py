@@ -43,8 +43,6 @@ def component_metrics(calls: list[Spans], prefix: str, steps: int) -> dict[str, 
     """Medians over the calls, ms: of each component all its calls together, of a step, and what is left.
 
     Args:
-        calls: of one arm.
-        prefix: of the metrics.
         steps: denoising steps of a call.
     """
     sums = [{name: sum(span.ms for span in spans) for name, spans in each.calls.items()} for each in calls]

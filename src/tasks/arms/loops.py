@@ -38,10 +38,7 @@ def alternate(
     """Rounds of all arms in turn, as `measure_interleaved` takes them; the fastest unquantized one is the baseline.
 
     Args:
-        baseline: the unquantized arm.
-        treated: the treated one.
         watch: over all arms.
-        run: its context.
         keep: the file of the run's folder that they are in on return, or however many there are at an error.
         conf: another protocol than the run's.
         phase: what the record calls it.

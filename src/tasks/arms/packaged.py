@@ -30,7 +30,6 @@ def compile_arm(name: str, workload: Workload, run: RunContext, folder: Path | N
     Args:
         name: baseline, treated, or the dtype of a rival.
         workload: what is compiled, in place.
-        run: its context.
         folder: where packages are put; None: into the run's folder, by the arm's name.
 
     Raises:

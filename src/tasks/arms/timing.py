@@ -71,7 +71,6 @@ def watched(device: Device, work: Callable[[], Any], idle: Pids = tuple) -> Iter
     """Bind the threads that compute `work`, and watch the device and the machine while the block runs.
 
     Args:
-        device: what is measured.
         work: all that is.
         idle: ids of processes that hold the device and have no work for it now.
     """
@@ -92,8 +91,6 @@ def energy_j(
 
     Args:
         arms: by metric prefix, each with how many of its calls make a round.
-        monitor: reads the counter.
-        run: its context.
         blocks: of the arms ``baseline_`` and the treated one.
     """
     if not arms or cold_caches(run.cfg) or monitor.energy_j() is None:
@@ -121,7 +118,6 @@ def host_times(arms: dict[str, tuple[Arm, list[float]]], run: RunContext) -> dic
 
     Args:
         arms: each with the times of its rounds, ms per call.
-        run: its context.
     """
     if run.device.kind != "cuda" or run.cfg.target == PIPELINE:
         return {}

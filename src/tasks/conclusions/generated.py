@@ -16,10 +16,7 @@ def compare_generated(baseline: Arm, treated: Arm, reference: torch.Tensor | Non
     Samples that cannot be written are a warning: the measured numbers stand.
 
     Args:
-        baseline: an arm of the run.
-        treated: the other.
         reference: where the baseline is quantized, what the unquantized model generated: each arm is held against it.
-        run: its context.
     """
     record, cfg = run.record, run.cfg
     if cfg.target != PIPELINE:

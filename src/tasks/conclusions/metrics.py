@@ -43,10 +43,8 @@ def both_speedups(
     has none of: how far the two lie apart is what the alternating rounds of both say, for speedups as for latencies.
 
     Args:
-        timed: all arms.
         alternating: the estimate from the rounds, or those in turn.
         estimate: the one that counts.
-        cfg: of the run.
     """
     rounds = timed.rounds
     if not rounds.others:
@@ -108,9 +106,7 @@ def memory_metrics(baseline: Arm, treated: Arm, beside_bytes: int, device: Devic
 
     Args:
         baseline: the unquantized arm; it was measured first, alone.
-        treated: the treated arm.
         beside_bytes: what the baseline held while the treated arm was called; taken off its peaks.
-        device: what they are on.
     """
     used_gib = device_used_gib(device)
     return (

@@ -17,8 +17,6 @@ from torchao.quantization.quantize_.workflows.int8.int8_tensor import Int8Tensor
 
 from src.treatments.packed.tensor import PackedTensor, as_matrix, handled
 
-SCALE_DTYPES = ("float32",)
-
 
 class ScaledInt8Tensor(PackedTensor):
     """A matrix [N, K] of int8 with a scale per row.
@@ -68,22 +66,10 @@ class Int8ScaledWeightOnlyConfig(AOBaseConfig):  # type: ignore[misc]
     """int8 weights with one scale per output channel, applied after the matmul; for torchao's quantize_.
 
     Args:
-        scale_dtype: of `SCALE_DTYPES`; one that inductor's rewriting takes is refused.
         set_inductor_config: change inductor's settings in the whole process, as torchao recommends.
-
-    Raises:
-        ValueError: another scale dtype.
     """
 
-    scale_dtype: str = "float32"
     set_inductor_config: bool = False
-
-    def __post_init__(self) -> None:
-        if self.scale_dtype not in SCALE_DTYPES:
-            raise ValueError(
-                f"scale_dtype={self.scale_dtype}: accepted is {', '.join(SCALE_DTYPES)}; a scale in the activations' "
-                "dtype is int8wo, which inductor hands to aten._weight_int8pack_mm"
-            )
 
 
 handled(Int8ScaledWeightOnlyConfig, ScaledInt8Tensor, lambda weight, _: ScaledInt8Tensor.from_hp(weight))

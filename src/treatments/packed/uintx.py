@@ -44,7 +44,6 @@ class UintxTensor(PackedTensor):
 
         Args:
             weight: in the model's dtype.
-            bits: of a code.
             group_size: weights along K that share a scale.
             hqq: symmetrically, with the scales of half-quadratic quantization; else asymmetrically over the range.
 

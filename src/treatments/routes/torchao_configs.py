@@ -12,7 +12,6 @@ def torchao_config(cls: type, config: Any, chosen: Collection[str], linears: Ite
     layer's own name would also match what ends so.
 
     Args:
-        cls: the model's class.
         config: torchao's, the same for every layer.
         chosen: names in the model.
         linears: names of all Linear layers of the model.

@@ -63,7 +63,6 @@ def problems_of_pipeline(conf: PipelineConf, where: str) -> Iterator[str]:
     """What is wrong with where a whole pipeline's weights are said to be; of its parts see `problems_of_weights`.
 
     Args:
-        conf: of the pipeline.
         where: its key.
     """
     weights, given = conf.weights, f"{where}.weights.id={conf.weights.id}"

@@ -18,11 +18,7 @@ _MOST = "max_sequence_length"  # what pipelines call the tokens that they take o
 
 
 class Saved:
-    """The folder or repository of a pipeline, by its model_index.json.
-
-    Args:
-        weights: where it is.
-    """
+    """The folder or repository of a pipeline, by its model_index.json."""
 
     def __init__(self, weights: WeightsConf) -> None:
         from diffusers import DiffusionPipeline  # importing it takes a while
@@ -67,7 +63,6 @@ def refuse_cut(
     """Refuse a prompt whose end no text encoder would see: pipelines cut it and go on.
 
     Args:
-        conf: of the pipeline.
         tokenizers: of its text encoders.
         arguments: of a call, which may say how many tokens are taken.
         where: the key of the prompts.

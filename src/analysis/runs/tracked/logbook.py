@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 
 from src.analysis.runs.tracked.tracker import Tracker
 from src.config.lines import first_line
@@ -52,9 +51,7 @@ class Logbook:
             theirs.close()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         if self._beside:
             self._child.kill()
             self._child.join()
