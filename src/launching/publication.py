@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from src.config.paths import command, database_uri, outputs_argument, override
+from src.config.paths import command, database_path, outputs_argument, override
 from src.config.schema.root import RootConf, TrackingConf
 from src.config.tracking_uri import without_password
 from src.records.mlflow.connection import within
@@ -91,7 +91,8 @@ class SweepPublisher:
         """What the analysis needs to be told to find this sweep."""
         outputs, usual = self.folder.parents[1], TrackingConf()
         words = [f"sweep={self.manifest.sweep}", *outputs_argument(outputs)]
-        if self.conf.uri != database_uri(outputs / "mlflow.db"):
+        database = database_path(self.conf.uri)
+        if database is None or database.resolve() != (outputs / "mlflow.db").resolve():
             words += [f"tracking={self.conf.name}", override("tracking.uri", without_password(self.conf.uri))]
         if self.conf.experiment != usual.experiment:
             words.append(override("experiment", self.conf.experiment))
