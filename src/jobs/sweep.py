@@ -168,7 +168,7 @@ class ClusterSweep:
         """Give up sending: what the cluster has goes on, and where it has nothing, nothing is left behind."""
         if self.may_be_sent:
             if self.backend.detached:
-                self.say(f"what was sent goes on; {hints(self.sweep, self.outputs)}")
+                self.say(f"what was sent goes on\n{hints(self.sweep, self.outputs)}")
             return
         for run in self.manifest.runs:
             if not run["skipped"] and not run.get("adopted"):
