@@ -106,19 +106,21 @@ def side(given: str, outputs: Path, key: str) -> Side:
     Raises:
         ConfigError: it is neither, or has no readable records.
     """
-    manifest = sweep_folder(outputs, given) / MANIFEST_NAME
+    manifest, unread = sweep_folder(outputs, given) / MANIFEST_NAME, ""
     folder = Path(given).expanduser()
     if manifest.is_file():
         records = list(_of_sweep(manifest, outputs))
     elif (folder / "runs").is_dir():
-        records = [(record, where) for where, record in iter_records(folder) if isinstance(record, Record)]
+        found = [*iter_records(folder)]
+        records = [(record, where) for where, record in found if isinstance(record, Record)]
+        unread = next((f" ({record})" for _, record in found if not isinstance(record, Record)), "")
     else:
         raise ConfigError(
             f"{key}={given}: neither a sweep in {outputs / 'sweeps'} nor a folder that has runs/; "
             "a sweep's name is the id it began with, a folder is an outputs folder or published records, unpacked"
         )
     if not records:
-        raise ConfigError(f"{key}={given}: no readable records there")
+        raise ConfigError(f"{key}={given}: no readable records there{unread}")
     return Side(given, records)
 
 
