@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import track
 
 from src.config.errors import ConfigError
+from src.config.lines import runs_in_words
 from src.config.paths import command, outputs_argument
 from src.jobs.backend import Backend
 from src.jobs.display import in_words
@@ -120,7 +121,7 @@ def _finish(found: Findings, outputs: Path, manifest: SweepManifest, patience: P
         return
     if backend is None or alive or not left:
         return
-    where = f"{len(left)} runs, and nobody here can be asked about them"
+    where = f"{runs_in_words(len(left))}, and nobody here can be asked about them"
     if manifest.backend not in found.silent:  # asking in vain may take a minute
         known = settle(manifest, outputs, backend, patience)
         found.ended += [run.folder for run in known.runs if run.recorded_here]
@@ -130,15 +131,15 @@ def _finish(found: Findings, outputs: Path, manifest: SweepManifest, patience: P
             where = in_words(known.open)
         else:
             found.silent.add(manifest.backend)
-    found.going_on.append(f"sweep {manifest.sweep} goes on: {where}; {hints(manifest.sweep, outputs)}")
+    found.going_on.append(f"sweep {manifest.sweep} goes on: {where}\n{hints(manifest.sweep, outputs)}")
 
 
 def _elsewhere(manifest: SweepManifest, outputs: Path, left: int) -> str:
     """Of a sweep that another machine runs: what can be done."""
     which = [f"sweep={manifest.sweep}", *outputs_argument(outputs)]
     return (
-        f"sweep {manifest.sweep}: {left} runs without a record; its {driver_of(manifest)} cannot be asked from here: "
-        f"give this command there, or, if that machine is gone, {command('collect', *which, 'lost=true')}"
+        f"sweep {manifest.sweep}: {runs_in_words(left)} without a record; its {driver_of(manifest)} cannot be asked "
+        f"from here: give this command there, or, if that machine is gone, {command('collect', *which, 'lost=true')}"
     )
 
 

@@ -16,6 +16,8 @@ from rich.console import Console
 from src.bookkeeping import Findings, backend_of, look, lose, publish, publish_calibrations
 from src.config.console import Terminal
 from src.config.errors import ConfigError
+from src.config.lines import runs_in_words
+from src.config.paths import command
 from src.config.schema.root import CollectConf
 from src.jobs.followed import Patience
 from src.jobs.follower import follow
@@ -45,10 +47,13 @@ def collect(conf: CollectConf, console: Console | None = None, patience: Patienc
     """Do all the bookkeeping; returns the exit status.
 
     Raises:
-        ConfigError: `sweep` names none that is recorded, or one that cannot be followed or cancelled.
+        ConfigError: there is no such folder; `sweep` names none that is recorded, or one that cannot be followed or
+            cancelled.
     """
     console = console or Terminal(highlight=False, soft_wrap=True)
     outputs = Path(conf.outputs).resolve()
+    if not outputs.is_dir():
+        raise ConfigError(f"outputs={outputs}: no such folder; {command('run')} makes it, or give another")
     patience = patience or Patience(poll_s=conf.poll_s)
     status, given_up = 0, list[Path]()
     if conf.lost:
@@ -78,7 +83,8 @@ def _report(found: Findings) -> list[str]:
         records = [read_record(folder / "record.json") for folder in found.ended]
         counts = Counter(str(record.outcome) for record in records)
         text = ", ".join(f"{number} {outcome}" for outcome, number in counts.most_common())
-        lines.append(f"{len(found.ended)} runs left no record and have one now: {text}")
+        have = "has" if len(found.ended) == 1 else "have"
+        lines.append(f"{runs_in_words(len(found.ended))} left no record and {have} one now: {text}")
         lines += endings(records)
     lines += found.going_on
     lines += [f"unreadable: {line}" for line in found.unreadable]

@@ -58,6 +58,8 @@ def test_only_one_sweep_when_asked(outputs):
     assert run_collect(outputs, sweep="s2") == (0, "1 published, 0 already there, 0 unreadable\n")
     with pytest.raises(ConfigError, match="sweep=s3"):
         run_collect(outputs, sweep="s3")
+    with pytest.raises(ConfigError, match="no such folder"):
+        run_collect(outputs / "typo")
 
 
 def test_the_parent_of_a_sweep_whose_runs_another_one_lists_is_its_own(outputs):
@@ -193,8 +195,8 @@ def cluster_sweep(outputs: Path) -> Path:
     ("squeue", "found", "said"),
     [
         (f"echo '{RUNNING}'", [], "sweep s goes on: 1 running (h100-1)"),
-        (UNKNOWN, ["lost"], "1 runs left no record and have one now: 1 lost"),
-        ("exit 1", [], "sweep s goes on: 1 runs, and nobody here can be asked"),
+        (UNKNOWN, ["lost"], "1 run left no record and has one now: 1 lost"),
+        ("exit 1", [], "sweep s goes on: 1 run, and nobody here can be asked"),
         (f"echo '{CANCELLED}'", ["killed"], "1 killed"),
     ],
 )

@@ -110,6 +110,7 @@ def test_it_sweeps_and_analyzes_in_any_folder(site: Path, tmp_path: Path) -> Non
     [program, *words] = next(
         shlex.split(line.split("what to use: ")[1]) for line in told.splitlines() if "what to use: " in line
     )
+    assert [word.partition("=")[0] for word in words] == ["sweep", "outputs"]
     told = call(Path(program).name, *words)
     assert "mine" in told
     assert (outputs / "report" / "report.html").is_file()

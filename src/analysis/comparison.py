@@ -119,9 +119,11 @@ def side(given: str, outputs: Path, key: str) -> Side:
             "a sweep's name is the id it began with, a folder is an outputs folder or published records, unpacked"
         )
     records = [(record, where) for where, record in found if isinstance(record, Record)]
+    unreadable = [str(error) for _, error in found if isinstance(error, RecordError)]
     if not records:
-        raise ConfigError(f"{key}={given}: no readable records there")
-    return Side(given, records, [str(error) for _, error in found if isinstance(error, RecordError)])
+        why = f" ({unreadable[0]})" if unreadable else ""
+        raise ConfigError(f"{key}={given}: no readable records there{why}")
+    return Side(given, records, unreadable)
 
 
 def compare(before: Side, after: Side, margin: float, between: float) -> Comparison:

@@ -13,6 +13,7 @@ from src.analysis.runs.facts import VERSIONS, facts
 from src.analysis.runs.frame import compared
 from src.analysis.runs.reasons import disturbances
 from src.analysis.runs.tracked.tracker import Tracker
+from src.config.lines import runs_in_words
 from src.config.schema.model import PIPELINE
 from src.statistics.pooling import in_words
 from src.statistics.speedup import Verdict
@@ -82,24 +83,26 @@ def warnings(runs: pd.DataFrame, found: Provenance, replaced: int) -> list[str]:
     recompiled = _recompiled(ran)
     alone = int((ran["interval"] == in_words(1, None)).sum())
     unfinished = runs[~runs["finding"]]
+    of_these = f"of {runs_in_words(len(ran))} with a speedup"
     checks = {
         f"{found.pairing['in_turn']} of {found.records} records were measured with their arms in turn, not "
         "interleaved: their wide intervals hold the drift that may lie between the arms.": found.pairing[
             "in_turn"
         ],
         **_withheld(ran),
-        f"{undecided} of {_runs(len(ran))} with a speedup are inconclusive: their intervals cross the margin; "
+        f"{undecided} {of_these} are inconclusive: their intervals cross the margin; "
         "a larger measure.budget_s or measure=standard narrows them.": undecided,
-        f"{alone} of {_runs(len(ran))} with a speedup were measured in one process, and no other runs of the device "
-        "tell well enough how far processes lie apart: their intervals lack that; measure.processes=3 has it.": alone,
-        f"Among the runs that help, {_runs(len(noisy))} with an SQNR below {_LOW_SQNR_DB:.0f} dB "
+        f"{alone} {of_these} {'was' if alone == 1 else 'were'} measured in one process, and no other runs of the "
+        "device tell well enough how far processes lie apart: their intervals lack that; "
+        "measure.processes=3 has it.": alone,
+        f"Among the runs that help, {runs_in_words(len(noisy))} with an SQNR below {_LOW_SQNR_DB:.0f} dB "
         f"({', '.join(sorted(set(noisy['quant'])))}): look at the outputs first.": len(noisy),
-        f"{_runs(len(unfinished))} ended without a finding ({_counts(unfinished['outcome'])}): "
+        f"{runs_in_words(len(unfinished))} ended without a finding ({_counts(unfinished['outcome'])}): "
         "the same command measures only what has none.": len(unfinished),
-        f"{_runs(recompiled)} recompiled after the first call: some rounds may be slow.": recompiled,
+        f"{runs_in_words(recompiled)} recompiled after the first call: some rounds may be slow.": recompiled,
         f"The runs were measured {_apart(found.mixed)}: compare across them with care.": len(found.mixed),
-        f"{_runs(replaced)} of the same workload, treatment and device as a newer one (other versions, seeds or "
-        "measurement settings) left out; verdicts.parquet has them with stands=False.": replaced,
+        f"{runs_in_words(replaced)} of the same workload, treatment and device as a newer one (other versions, seeds "
+        "or measurement settings) left out; verdicts.parquet has them with stands=False.": replaced,
         f"Pairing and versions were read from {found.records} of {found.runs} records: the others "
         "are not on this disk.": found.runs - found.records,
     }
@@ -111,8 +114,8 @@ def _withheld(ran: pd.DataFrame) -> dict[str, int]:
     """A sentence per cause that verdicts are withheld for, and how many."""
     told = disturbances(ran.loc[ran["withheld"], "reason"])
     return {
-        f"{count} of {_runs(len(ran))} {'withholds its' if count == 1 else 'withhold their'} verdict, {_for(why)}: "
-        f"no break-even has {'it' if count == 1 else 'them'}; {remedy}.": count
+        f"{count} of {runs_in_words(len(ran))} {'withholds its' if count == 1 else 'withhold their'} verdict, "
+        f"{_for(why)}: no break-even has {'it' if count == 1 else 'them'}; {remedy}.": count
         for (why, remedy), count in told.most_common()
     }
 
@@ -134,7 +137,3 @@ def _recompiled(ran: pd.DataFrame) -> int:
 
 def _counts(values: "pd.Series[str]") -> str:
     return ", ".join(f"{count} {name}" for name, count in values.value_counts().items())
-
-
-def _runs(count: int) -> str:
-    return f"{count} run" if count == 1 else f"{count} runs"

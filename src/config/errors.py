@@ -60,7 +60,7 @@ _CHOICES = (
     ),
     (
         r"Could not override '(.*)'\.\s+No match in the defaults list\..*",
-        r"\1=...: this command has no such group (of an analysis: what a run is told needs predict=model)",
+        r"\1=...: this command has no such group (an analysis takes sweep=ID, and a run's axes with predict=model)",
     ),
     (r"Could not delete '?from config\. '(.*)' does not exist\.", r"~\1: there is no such key"),
     (r"Could not delete '(.*)'\. No match in the defaults list", r"~\1: that option is not chosen"),

@@ -1,6 +1,11 @@
 """Texts that fit in a line."""
 
 
+def runs_in_words(number: int) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{number:,} run{'' if number == 1 else 's'}"
+
+
 def first_line(error: BaseException, most: int = 300) -> str:
     """The first line of what an error says, at most so many characters; of one that says nothing its kind."""
     lines = str(error).strip().splitlines()

@@ -136,7 +136,7 @@ class Family:
         """
         own, every = (self.reaches.get((name, where)) for where in (device, ""))
         if every is None:
-            there = ", ".join(sorted(self.kernels))
+            there = "; ".join(sorted(self.kernels))
             return Reached(own, device, f"no cell of {name} was measured; there are cells of {there}")
         others = [each for each in every.devices if each != device]
         for where in [device] * (own is not None and not own.few) + others:

@@ -34,7 +34,7 @@ def read_queries(
         path: a CSV file with the columns M, K, N, quant and optionally device, compile, dtype.
         cells: of all devices that are known.
         names: other names of schemes -> this program's.
-        place: what a row does not name.
+        place: what a row does not name; an empty device is none.
 
     Raises:
         ConfigError: the file cannot be read, or lacks a column.
@@ -78,6 +78,8 @@ def usual_place(cells: pd.DataFrame, device: str | None = None) -> dict[str, str
 def _query(row: Row, usual: Mapping[str, str], devices: list[str], names: Mapping[str, str]) -> Query:
     quant = row.text("quant")
     place = {name: row.text(name, usual[name]) for name in PLACE}
+    if not place["device"]:
+        raise RefusedError("names no device, and none was measured here")
     place["device"] = device_named(place["device"], devices)
     m, k, n = (row.shape()[name] for name in SHAPE)
     return Query(place["device"], place["compile"], place["dtype"], m, k, n, names.get(quant, quant))

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Protocol
 
+from src.config.lines import runs_in_words
 from src.config.schema.cluster import AUTO_RUNS, SlurmRequest
 from src.jobs.backend import Backend
 
@@ -114,11 +115,6 @@ def merged(request: SlurmRequest, usual: SlurmRequest, timeout_s: float) -> Slur
     values["extra"] = usual.extra | request.extra
     values["time_min"] = values["time_min"] or _minutes(timeout_s) + _START_MIN
     return SlurmRequest(**values)
-
-
-def runs_in_words(number: int) -> str:
-    """``1 run``, ``2 runs``."""
-    return f"{number} run{'' if number == 1 else 's'}"
 
 
 def _minutes(seconds: float) -> int:

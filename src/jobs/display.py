@@ -83,7 +83,7 @@ class FollowDisplay:
         due = self.now() - self._line_at >= self.line_every_s
         if not self.console.is_terminal and due and line != self._line:
             self._line, self._line_at = line, self.now()
-            self.say(f"{self._elapsed()}: {line}; {self.left_text()}")
+            self.say("; ".join(filter(None, (f"{self._elapsed()}: {line}", self.left_text()))))
 
     def close(self, runs: Sequence["FollowedRun"]) -> None:
         """The last line: what came out; the table is gone."""
@@ -101,10 +101,15 @@ class FollowDisplay:
         self.console.print(text, markup=False, soft_wrap=True)
 
     def left_text(self) -> str:
-        """The time left: what finished runs took, over as many at a time as were seen; requeues not foreseen."""
+        """The time left: what finished runs took, over as many at a time as were seen; requeues not foreseen.
+
+        Nothing where no run waits or runs.
+        """
+        groups = {name: len(found) for name, found, _ in groups_of(self.runs)}
+        if not groups["pending"] + groups["running"]:
+            return ""
         if not self._seconds:
             return "time left: not known yet"
-        groups = {name: len(found) for name, found, _ in groups_of(self.runs)}
         mean = sum(self._seconds) / len(self._seconds)
         left_s = mean * (groups["pending"] + groups["running"] / 2) / self._parallel
         return f"about {duration(left_s)} left"

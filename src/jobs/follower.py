@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from src.config.lines import runs_in_words
 from src.config.paths import command, outputs_argument
 from src.jobs.backend import Backend
 from src.jobs.display import FollowDisplay
@@ -41,7 +42,7 @@ def follow(
             _follow(following, publisher, display)
         except KeyboardInterrupt:
             if backend.detached:
-                display.say(f"the jobs of sweep {manifest.sweep} go on; {hints(manifest.sweep, outputs)}")
+                display.say(f"the jobs of sweep {manifest.sweep} go on\n{hints(manifest.sweep, outputs)}")
             else:
                 _end(following, publisher, display)
             raise
@@ -53,11 +54,12 @@ def follow(
 
 
 def hints(sweep: str, outputs: Path) -> str:
-    """The commands that follow, cancel and analyze a sweep."""
+    """The commands that follow, cancel and analyze a sweep, a line each."""
     which = [f"sweep={sweep}", *outputs_argument(outputs)]
     return (
-        f"follow: {command('collect', *which, '--watch')}; cancel: {command('collect', *which, 'cancel=true')}; "
-        f"results: {command('analyze', *which)}"
+        f"  follow:  {command('collect', *which, '--watch')}\n"
+        f"  cancel:  {command('collect', *which, 'cancel=true')}\n"
+        f"  results: {command('analyze', *which)}"
     )
 
 
@@ -74,7 +76,7 @@ def _follow(following: Following, publisher: SweepPublisher, display: FollowDisp
         if following.silent():
             display.say(
                 f"nobody could say for {following.patience.silent_s / 60:.0f} min what became of "
-                f"{len(following.open)} runs; {hints(following.manifest.sweep, following.outputs)}"
+                f"{runs_in_words(len(following.open))}\n{hints(following.manifest.sweep, following.outputs)}"
             )
             break
         following.patience.sleep(following.patience.poll_s)

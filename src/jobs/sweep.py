@@ -11,11 +11,12 @@ from typing import Any
 
 from src.config.console import Terminal
 from src.config.errors import ConfigError
+from src.config.lines import runs_in_words
 from src.config.paths import this_command
 from src.config.schema.cluster import ClusterConf
 from src.config.schema.root import RootConf, TrackingConf
 from src.context import Execute
-from src.jobs.arrays import ArrayBackend, Grouping, JobArray, runs_in_words
+from src.jobs.arrays import ArrayBackend, Grouping, JobArray
 from src.jobs.followed import Patience
 from src.jobs.follower import follow, hints
 from src.jobs.in_flight import in_flight
@@ -165,7 +166,7 @@ class ClusterSweep:
         """Give up sending: what the cluster has goes on, and where it has nothing, nothing is left behind."""
         if self.may_be_sent:
             if self.backend.detached:
-                self.say(f"what was sent goes on; {hints(self.sweep, self.outputs)}")
+                self.say(f"what was sent goes on\n{hints(self.sweep, self.outputs)}")
             return
         for run in self.manifest.runs:
             if not run["skipped"] and not run.get("adopted"):

@@ -7,10 +7,11 @@ publishes its own record with `publish_own`, and whoever waits takes only what s
 import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from src.config.paths import command, database_uri, outputs_argument, override
+from src.config.paths import command, database_path, outputs_argument, override
 from src.config.schema.root import RootConf, TrackingConf
 from src.config.tracking_uri import without_password
 from src.records.mlflow.connection import within
@@ -60,7 +61,8 @@ class SweepPublisher:
         if self._tracker is not None and over:
             try:
                 self._tracker.close_sweep(self._parent, self.folder)
-                lines.append(f"next, what to use: {command('analyze', *self._which())}")
+                if any(map(_is_analysed, self.manifest.folders(self.folder.parents[1]))):
+                    lines.append(f"next, what to use: {command('analyze', *self._which())}")
                 lines += self._tracker.link(self.manifest.sweep).splitlines()
             except TrackingError as error:
                 self._give_up(error)
@@ -91,7 +93,8 @@ class SweepPublisher:
         """What the analysis needs to be told to find this sweep."""
         outputs, usual = self.folder.parents[1], TrackingConf()
         words = [f"sweep={self.manifest.sweep}", *outputs_argument(outputs)]
-        if self.conf.uri != database_uri(outputs / "mlflow.db"):
+        database = database_path(self.conf.uri)
+        if database is None or database.resolve() != (outputs / "mlflow.db").resolve():
             words += [f"tracking={self.conf.name}", override("tracking.uri", without_password(self.conf.uri))]
         if self.conf.experiment != usual.experiment:
             words.append(override("experiment", self.conf.experiment))
@@ -129,11 +132,22 @@ def left_to_its_job(folder: Path, *, over: bool) -> bool:
     """
     if over:
         return False
+    tracking = _config(folder, "tracking")
+    return bool(tracking.get("enabled") and tracking.get("publish") == "worker")
+
+
+def _is_analysed(folder: Path) -> bool:
+    """Whether the analysis shows a run: it compares speeds or trains; one that only saves and loads does neither."""
+    task = _config(folder, "task")
+    return bool(task.get("compares", True) or task.get("trains"))
+
+
+def _config(folder: Path, key: str) -> dict[str, Any]:
+    """What a run's ``config.yaml`` holds under a key; nothing where it cannot be read."""
     try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        return bool(config["tracking"]["enabled"] and config["tracking"]["publish"] == "worker")
+        return dict(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))[key])
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
-        return False
+        return {}
 
 
 def _publish(conf: TrackingConf, folder: Path, sweep_folder: Path) -> None:

@@ -45,7 +45,7 @@ def in_words(left: Mapping[int, Prospect], labels: Mapping[int, str], runs: int,
         labels: index -> the run in a line.
     """
     if not left:
-        yield f"launch.budget: all {runs} runs are measured"
+        yield "launch.budget: every run is measured"
         return
     verdicts = [each.verdict for each in left.values()]
     listed = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.config.durations import duration
+from src.config.lines import runs_in_words
 from src.config.paths import this_command
 from src.config.schema.root import RootConf, training_steps
 from src.context import Execute
@@ -98,7 +99,7 @@ class LocalSweep:
     def run(self) -> list[int]:
         """All runs in turn, whatever becomes of each."""
         with SweepProgress(list(map(_guess_s, self.configs))) as progress:
-            progress.say(f"sweep {self.sweep}: {len(self.configs)} runs, records in {self.outputs}")
+            progress.say(f"sweep {self.sweep}: {runs_in_words(len(self.configs))}, records in {self.outputs}")
             try:
                 self.publisher.open()
                 if self.publisher.trouble:  # said again at the end; now it can still be mended

@@ -4,7 +4,6 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from src.config.console import Terminal
 from src.config.durations import duration
+from src.config.lines import runs_in_words
 from src.planning.closing import UNKNOWN, closing_lines
 from src.planning.matrix import Fate, Matrix, PlannedRun, fates, hours, is_open
 from src.planning.needs.memory import Forecast
@@ -42,7 +42,7 @@ def print_matrix(matrix: Matrix, *, every: bool = False) -> None:
         width=None if reads else _UNFOLDED, color_system="auto" if reads else None, highlight=False
     )
     most = len(matrix.runs) if every else _MOST_ROWS
-    console.print(f"[bold]plan: {_count(matrix.runs)}; nothing was launched[/]\n")
+    console.print(f"[bold]plan: {runs_in_words(len(matrix.runs))}; nothing was launched[/]\n")
     for table in (_axes(matrix), _groups(matrix), _runs(matrix, most), _reasons(matrix), _parts(matrix)):
         if table.row_count:
             _print(console, table)
@@ -162,10 +162,6 @@ def _parts(matrix: Matrix) -> Table:
             name, str(len(runs)), per_run, duration(seconds), f"{seconds / whole_s:.0%}", PARTS[name].without
         )
     return table
-
-
-def _count(runs: Sequence[Any]) -> str:
-    return f"{len(runs):,} run{'s' if len(runs) != 1 else ''}"
 
 
 def _fates(runs: Sequence[PlannedRun]) -> str:

@@ -62,10 +62,13 @@ def _with_models(found: Regimes, runs: pd.DataFrame, question: Question) -> Regi
 
 def _with_predictions(found: Regimes, question: Question, file: str) -> Regimes:
     knowledge, cells = found.knowledge, found.cells
-    if cells.empty and not question.device:
-        return replace(found, refused=[*found.refused, _nothing_measured(file, knowledge)])
-    place = usual_place(cells if len(cells) and not question.device else knowledge.cells, question.device)
+    nowhere = cells.empty and not question.device
+    place = usual_place(knowledge.cells if nowhere or question.device else cells, question.device)
+    if nowhere:  # each row has to name its own
+        place |= {"device": ""}
     queries, wrong = read_queries(Path(file), knowledge.cells, field_names() | dict(question.aliases), place)
+    if nowhere and not queries:
+        wrong.append(_nothing_measured(file, knowledge))
     return replace(
         found, predictions=_predicted(knowledge, found.rules, queries), refused=[*found.refused, *wrong]
     )
@@ -85,8 +88,8 @@ def _models(
 def _nothing_measured(predict: str, knowledge: Knowledge) -> str:
     measured, names = command("run", "sweeps=linear_shapes"), ", ".join(knowledge.beyond["device"].unique())
     return (
-        f"predict={predict}: no single layer was measured; {measured} does, import=FILE.csv takes what others "
-        f"measured, device=NAME predicts for one whose cells came with this program ({names})"
+        f"predict={predict}: no single layer was measured undisturbed; {measured} does, import=FILE.csv takes what "
+        f"others measured, device=NAME predicts for one whose cells came with this program ({names})"
     )
 
 

@@ -213,5 +213,6 @@ def _only_sweep(frame: pd.DataFrame, conf: AnalyzeConf, *, also: bool = False) -
     chosen = asked_sweep(frame, conf)
     if chosen.empty and not also:
         newest = frame.sort_values("started_at", ascending=False)["sweep"].drop_duplicates().head(5)
-        raise ConfigError(f"sweep={conf.sweep}: no finished runs; the newest sweeps are {', '.join(newest)}")
+        those = f"the newest sweeps that have are {', '.join(newest)}"
+        raise ConfigError(f"sweep={conf.sweep}: no finished runs that compare speeds; {those}")
     return chosen

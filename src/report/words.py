@@ -11,7 +11,7 @@ from src.analysis.layer_rules import layer_rules
 from src.analysis.runs.frame import TRAINING, WEIGHTS, compared, devices, model_level
 from src.analysis.shapes import Case
 from src.analysis.verdicts import interval_text, not_run, speedup_text, times
-from src.config.lines import clipped
+from src.config.lines import clipped, runs_in_words
 from src.config.schema.model import PIPELINE
 from src.records.record import EMULATED, Outcome
 from src.report.runs.starts import starts_in_words
@@ -71,7 +71,7 @@ def _counted(runs: pd.DataFrame, margin: float) -> str:
     where = f" on {opened} device{'s' if opened > 1 else ''}" if opened else ""
     steps = int((runs["task"] == TRAINING).sum())
     which = f", {steps if steps > 1 else 'one'} of them training," if 0 < steps < len(runs) else ""
-    text = f"{_runs(len(runs))}{which}{where}; {len(ran)} compared a treatment"
+    text = f"{runs_in_words(len(runs))}{which}{where}; {len(ran)} compared a treatment"
     text += (
         f" with its baseline at a margin of {margin_text(margin)} ({told})"
         if len(ran)
@@ -131,7 +131,7 @@ def _range(rows: pd.DataFrame) -> str:
         row = rows.iloc[0]
         return f"{speedup_text(row)}, {interval_text(row)}"
     low, high = rows["speedup/ci_low"].min(), rows["speedup/ci_high"].max()
-    return f"{times(low)}–{times(high)}× in {_runs(len(rows))}"
+    return f"{times(low)}–{times(high)}× in {runs_in_words(len(rows))}"
 
 
 def _linears(breakeven: pd.DataFrame) -> Iterator[str]:
@@ -193,7 +193,7 @@ def _did_not_run(runs: pd.DataFrame) -> Iterator[str]:
     told = []
     for (quant, outcome), rows in groups[:_MOST_ENDS]:
         end = _ENDS.get(str(outcome), f"ended in {outcome}")
-        told.append(f"{quant} {end} ({_runs(int(rows['runs'].sum()))}){_reasons(rows)}")
+        told.append(f"{quant} {end} ({runs_in_words(int(rows['runs'].sum()))}){_reasons(rows)}")
     if told:
         more = (
             f"; {len(groups) - len(told)} further kinds of end are in the table"
@@ -226,7 +226,7 @@ def _quality(runs: pd.DataFrame) -> Iterator[str]:
         ]  # others' SQNR is not to be ranked with
         worst = [rows.iloc[int(rows["quality/sqnr_db"].argmin())] for rows in alike]
         told = [f"{each['quality/sqnr_db']:.1f} dB ({each['quant']}, {each['model']})" for each in worst]
-        many = f"Of the {_runs(len(helps))} that help and have an SQNR of one call"
+        many = f"Of the {runs_in_words(len(helps))} that help and have an SQNR of one call"
         each = ", by setting of model.weights, are" if told[1:] else " is"
         yield f"{many} the lowest{each} {' and '.join(told)}."
 
@@ -238,11 +238,8 @@ def _intervals(runs: pd.DataFrame) -> Iterator[str]:
         contents = Counter(texts)
         if set(contents) - {in_words(1, None)}:
             counts = (
-                f"{_runs(n)} of {text.replace('; ', ', with a ')}" for text, n in contents.most_common()
+                f"{runs_in_words(n)} of {text.replace('; ', ', with a ')}"
+                for text, n in contents.most_common()
             )
             told.append(f"Intervals on {device}: {'; '.join(counts)}.")
     yield from told[:_MOST_MODELS]
-
-
-def _runs(count: int) -> str:
-    return f"{count} run" if count == 1 else f"{count} runs"

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from src.config.console import Terminal
+from src.config.lines import runs_in_words
 from src.config.paths import command, outputs_argument
 from src.search.found import in_words
 from src.search.runs import Notes
@@ -15,14 +16,14 @@ from src.search.search import Search
 
 def batch_line(search: Search, size: int) -> str:
     """``search: 3 runs next, 12 of at most 20``."""
-    return f"search: {_runs(size)} next, {len(search.asked)} of at most {search.most}"
+    return f"search: {runs_in_words(size)} next, {len(search.asked)} of at most {search.most}"
 
 
 def plan_line(search: Search) -> str:
     """What else would follow the runs of a plan."""
     grid = sum(len(each.values) for each in search.searches)
     return (
-        f"These are the first {_runs(len(search.asked))} of a search; at most {search.most} in all, "
+        f"These are the first {runs_in_words(len(search.asked))} of a search; at most {search.most} in all, "
         f"where a grid of the same resolution has {grid}."
     )
 
@@ -32,7 +33,9 @@ def show(search: Search, notes: Notes, over: bool) -> None:
     console = Terminal(highlight=False, width=None if sys.stdout.isatty() else 100)
     console.print(_table(search, notes.name, notes.apart))
     grid = sum(len(each.values) for each in search.searches)
-    console.print(f"{_runs(len(search.asked))}; a grid of the same resolution has {grid}", markup=False)
+    console.print(
+        f"{runs_in_words(len(search.asked))}; a grid of the same resolution has {grid}", markup=False
+    )
     if not over:
         console.print(
             "some runs have no result yet; once they have, the same command goes on from there", markup=False
@@ -55,7 +58,3 @@ def _table(search: Search, axis: str, combinations: Sequence[Mapping[str, str]])
             cells = [apart.get(key, "") if first else "" for key in keys]
             table.add_row(*map(escape, cells), escape(sentence), str(len(each.points)) if first else "")
     return table
-
-
-def _runs(number: int) -> str:
-    return f"{number} run{'' if number == 1 else 's'}"

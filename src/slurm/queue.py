@@ -1,6 +1,7 @@
 """What SLURM knows of jobs: one squeue, and where that is not enough one sacct, however many jobs there are."""
 
 import os
+import pwd
 import re
 import subprocess
 from collections.abc import Collection, Iterable, Sequence
@@ -84,8 +85,7 @@ def sacct(arrays: Sequence[str]) -> dict[str, JobState] | None:
         exit_code = of_script if of_steps.endswith(":0") else of_steps
         for job in expanded(shown):  # a job that was started again has a line for each start, the newest last
             restarts = found[job].restarts + 1 if job in found else 0
-            by = words.partition(" ")[2]
-            found[job] = JobState(_base(words), by, exit_code, _node(node), restarts)
+            found[job] = JobState(_base(words), _by(words), exit_code, _node(node), restarts)
     return found
 
 
@@ -143,6 +143,15 @@ def _exit_code(status: str) -> str:
 def _base(words: str) -> str:
     """The state without what SLURM adds: ``CANCELLED by 0``, ``CANCELLED+``."""
     return re.split(r"[^A-Z_]", words.strip(), maxsplit=1)[0] or UNKNOWN
+
+
+def _by(words: str) -> str:
+    """Who ended a job: ``by root`` of ``CANCELLED by 0``; of a user unknown to this machine the number."""
+    by = words.partition(" ")[2]
+    try:
+        return f"by {pwd.getpwuid(int(by.removeprefix('by '))).pw_name}"
+    except (ValueError, KeyError, OverflowError):
+        return by
 
 
 def _node(words: str) -> str:

@@ -350,9 +350,13 @@ def test_a_record_that_cannot_be_read_is_named(
 def test_what_is_no_sweep_and_no_folder_of_runs_is_one_line(put: Put, tmp_path: Path) -> None:
     put("empty")
     (tmp_path / "empty" / "runs").mkdir(parents=True)
+    newer = tmp_path / "newer" / "runs" / "key" / "001" / "record.json"
+    newer.parent.mkdir(parents=True)
+    newer.write_text('{"schema_version": 99}')
     for given, problem in (
         ("20991231", "neither a sweep in"),
-        (str(tmp_path / "empty"), "no readable records"),
+        (str(tmp_path / "empty"), "no readable records there$"),
+        (str(tmp_path / "newer"), r"no readable records there \(.*record schema 99 is newer"),
     ):
         with pytest.raises(ConfigError, match=problem):
             comparison.side(given, tmp_path, "before")

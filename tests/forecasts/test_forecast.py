@@ -69,7 +69,7 @@ def test_what_was_measured_is_predicted_as_measured(made):
     [
         (
             query(1024, 3072, 3072, "int8dq"),
-            "no cell of int8dq was measured; there are cells of float8dq, float8wo",
+            "no cell of int8dq was measured; there are cells of float8dq; float8wo",
         ),
         (query(4_000_000, 3072, 3072), "M=4,000,000 is more than 128 times beyond the 1-16,384 measured"),
         (query(1024, 100, 3072), "K=100 is more than 3 times beyond"),

@@ -275,6 +275,8 @@ def test_the_table(tmp_path: Path) -> None:
         "done 2 1 ok, 1 oom",
     ):
         assert row in table
+    display.runs = [run for run in following.runs if run.done]
+    assert not display.left_text()
 
 
 def test_lines_where_there_is_no_terminal(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from src.analysis.runs.left import left_to_forecast
+from src.analysis.runs.left import COLUMNS, left_to_forecast
 from src.app.composing.runs import run_configs
 from src.config.durations import seconds
 from src.config.errors import ConfigError
@@ -285,7 +285,16 @@ def test_what_was_left_is_told_and_read_back(tmp_path: Path) -> None:
         "2 runs were left to the forecast by launch.budget, not measured: 1 unknown, 1 helps; 2 of them less than "
         "95% sure (left.csv)"
     ]
-    assert [*left_in_words(left_to_forecast(tmp_path / "nowhere", None, set()))] == []
+    everything = left_to_forecast(tmp_path, None, set(keys.values()))
+    nothing = write_left({}, labels, keys, _sweep(tmp_path, "c"))
+    assert [*in_words({}, labels, 10, nothing)] == ["launch.budget: every run is measured"]
+    for none in (
+        everything,
+        left_to_forecast(tmp_path, "c", set()),
+        left_to_forecast(tmp_path / "no", None, ()),
+    ):
+        assert [*none] == COLUMNS
+        assert [*left_in_words(none)] == []
 
 
 def _sweep(outputs: Path, name: str) -> Path:

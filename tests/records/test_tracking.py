@@ -210,6 +210,13 @@ def test_runs_on_several_devices_are_not_held_against_each_other():
     assert answer(records).startswith("**Quantizing helps in 2 of 2 runs** (2 helps); most: q")
 
 
+def test_a_sweep_on_a_busy_machine_says_that_it_has_no_verdict():
+    withheld = {"details": {"withheld": True}, "metrics": {"speedup/ratio": 1.3}}
+    records = [Record(k, 1, "s", {"quant": "q"}, Outcome.OK, "inconclusive", **withheld) for k in "ab"]
+    assert answer(records) == "**No verdict, as 2 runs of 2 were disturbed**: 2 ok."
+    assert answer(records[:1]) == "**No verdict, as 1 run of 1 was disturbed**: 1 ok."
+
+
 def test_of_several_workloads_the_answer_counts():
     records = [
         Record("k", 1, "s", {"quant": "q", "batch": batch}, Outcome.OK, verdict, metrics={"speedup/ratio": x})
@@ -237,6 +244,8 @@ def test_a_runs_name_has_every_axis_and_what_differs_in_its_sweep():
     )  # it ended before it was built
     record.shape = {"M": 64, "K": 8, "N": 8}
     assert label(record) == "int8wo none b4 linear 64x8x8 float16 h100"
+    record.axes |= {"target": "linear", "gpu": "auto"}  # a Linear is its own target, and any device may do
+    assert label(record) == "int8wo none b4 linear 64x8x8 float16"
     assert label(Record("k", 1, "s", {})) == "? ? b? ?"
 
 

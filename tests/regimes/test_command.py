@@ -106,7 +106,19 @@ def test_a_device_that_is_not_here_is_predicted_without_runs_and_imports(tmp_pat
     assert "2048×4096×4096 float8dq: helps" in printed
     status, printed = analysed(tmp_path, predict=str(shapes))
     assert status == 1
-    assert "device=NAME predicts for one whose cells came with this program" in " ".join(printed.split())
+    said = " ".join(printed.split())
+    assert "device=NAME predicts for one whose cells came with this program" in said
+    assert "names no device, and none was measured here" in said
+
+    shapes.write_text("M,K,N,quant,device\n2048,4096,4096,float8dq,h100\n1,4096,4096,int8dq,\n")
+    status, printed = analysed(tmp_path, predict=str(shapes))
+    assert status == 0
+    assert "2048×4096×4096 float8dq: helps" in printed
+    assert "names no device" in printed
+    for wrong, why in (("", "is empty"), ("M,K,N\n1,1,1\n", "column quant is missing")):
+        shapes.write_text(wrong)
+        with pytest.raises(ConfigError, match=why):
+            analysed(tmp_path, predict=str(shapes))
 
 
 def test_nothing_that_can_be_taken_is_status_1(tmp_path):

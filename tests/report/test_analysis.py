@@ -111,7 +111,10 @@ def test_an_experiment_without_runs_says_so_in_one_line(store, analysing):
 
 def test_a_sweep_without_runs_is_a_config_error(store, analysing):
     name, _ = store.experiment([made("a", 1.1, sweep="known")])
-    with pytest.raises(ConfigError, match=r"sweep=typo: no finished runs; the newest sweeps are known"):
+    with pytest.raises(
+        ConfigError,
+        match=r"sweep=typo: no finished runs that compare speeds; the newest sweeps that have are known",
+    ):
         analysing(store.conf(name, sweep="typo"))
 
 

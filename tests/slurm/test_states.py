@@ -4,6 +4,7 @@ All fates are started first, on both clusters, and run side by side.
 """
 
 import os
+import pwd
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -129,7 +130,9 @@ def test_jobs_that_are_cancelled_while_they_run(fates: Fates) -> None:
     found = wait_for(fates.cluster, running)
     assert {state.state for state in found.values()} == {"CANCELLED"}
     if fates.cluster.accounting:
-        wait_for(fates.cluster, running, lambda state: state.reason == f"by {os.getuid()}")
+        wait_for(
+            fates.cluster, running, lambda state: state.reason == f"by {pwd.getpwuid(os.getuid()).pw_name}"
+        )
 
 
 def test_a_job_whose_node_loses_its_power_is_started_again(fates: Fates) -> None:

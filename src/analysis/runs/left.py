@@ -30,7 +30,7 @@ def left_to_forecast(outputs: Path, sweep: str | None, measured: Collection[str]
     rows = pd.concat(tables, ignore_index=True)
     rows[_TEXTS] = rows[_TEXTS].fillna("")
     rows = rows[~rows["run_key"].isin(list(measured))].drop_duplicates("run_key", keep="last")
-    rows = rows[[not _is_measured(outputs, key) for key in rows["run_key"]]]
+    rows = rows[~rows["run_key"].map(lambda key: _is_measured(outputs, key)).astype(bool)]
     return rows.sort_values("sure", kind="stable").reset_index(drop=True)
 
 

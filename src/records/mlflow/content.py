@@ -21,7 +21,7 @@ _MAX_PARAM, _MAX_TAG, _MAX_KEY = 6000, 2000, 250  # characters; MLflow's own lim
 _WHOLE = "processes"  # a tag that is not cut: 50 processes need 2600 characters
 _NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
 _NOT_MEASURED = ("tracking", "outputs", "rerun", "plan", "varied")
-_USUAL = {"target": DENOISER, "task": "latency"}
+_USUAL = {"target": DENOISER, "task": "latency", "gpu": "auto"}
 _OF_SHAPE = ("model.dims.M", "model.dims.K", "model.dims.N")
 _STATUS = {Outcome.KILLED: "KILLED"}
 
@@ -36,7 +36,7 @@ def label(record: Record) -> str:
     named += [
         axes.get(name, "")
         for name in ("target", "dtype", "task", "gpu")
-        if axes.get(name) != _USUAL.get(name)
+        if axes.get(name) not in (_USUAL.get(name), axes.get("model"))  # a Linear is its own target
     ]
     named += [f"seed {axes['seed']}"] if axes.get("seed") else []
     others = (name for name in axes if name not in AXES and not (size and name in _OF_SHAPE))

@@ -6,6 +6,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+from src.config.lines import runs_in_words
 from src.records.mlflow import content
 from src.records.record import EMULATED, Outcome, Record
 from src.records.store import SweepManifest
@@ -47,6 +48,10 @@ def answer(records: Sequence[Record]) -> str:
     if not ran:
         outcomes = Counter(str(record.outcome) for record in records)
         told = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.most_common())
+        withheld = sum(bool(record.details.get("withheld")) for record in records)
+        if withheld:
+            were = "was" if withheld == 1 else "were"
+            return f"**No verdict, as {runs_in_words(withheld)} of {len(records)} {were} disturbed**: {told}."
         return f"**No speedup was measured**: {told or 'no run was recorded'}."
     counts = Counter(record.verdict for record in ran)
     verdicts = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])

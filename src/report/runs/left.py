@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from src.config.lines import runs_in_words
 from src.planning.prospects import UNKNOWN
 from src.planning.teaching import SURE, sure_text
 from src.report.graphics.markup import Cell, chip, number_cell, table, text_cell
@@ -37,9 +38,10 @@ def left_in_words(rows: pd.DataFrame) -> Iterator[str]:
     """One line on the terminal, where anything was left."""
     if len(rows):
         counts = ", ".join(f"{count} {name}" for name, count in rows["verdict"].value_counts().items())
+        was = "was" if len(rows) == 1 else "were"
         unsure = int((rows["sure"] < SURE).sum())
         yield (
-            f"{len(rows)} runs were left to the forecast by launch.budget, not measured: {counts}; "
+            f"{runs_in_words(len(rows))} {was} left to the forecast by launch.budget, not measured: {counts}; "
             f"{unsure} of them less than {SURE:.0%} sure (left.csv)"
         )
 

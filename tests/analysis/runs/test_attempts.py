@@ -119,7 +119,7 @@ def test_what_others_of_the_device_say_widens_a_single_process_and_is_said():
     told = sentences(standing(frame), breakeven_table(standing(frame)), 0.02)
     assert "4 runs of 2 processes; 1 run of 1 process, with a between-process spread of 2.8%" in told[-1]
     said = warnings(standing(frame), Provenance(runs=len(frame)), 0)
-    assert any("1 of 6 runs with a speedup were measured in one process" in text for text in said)
+    assert any("1 of 6 runs with a speedup was measured in one process" in text for text in said)
 
 
 @pytest.mark.parametrize(
