@@ -27,10 +27,10 @@ class Terminal(Console):
         if not tables or self.file.isatty():
             super().print(*objects, **options)
             return
-        before, roomy = self.width, self.options.update(width=_WIDEST)
+        before = self.width
         for table in tables:
             self._wrap_sentences(table)
-        self.width = max(before, *(Measurement.get(self, roomy, table).maximum for table in tables))
+        self.width = max(before, _WIDEST)
         try:
             super().print(*objects, **options)
         finally:

@@ -5,7 +5,7 @@ from html import escape
 from itertools import groupby
 
 from src.analysis.answers.advice import Advice, Advised
-from src.analysis.runs.frame import Row
+from src.analysis.runs.frame import Plain
 from src.analysis.verdicts import treatment_text
 from src.report import answer_words as words
 from src.report.graphics.markup import chip, heading
@@ -57,7 +57,7 @@ def _pick(advice: Advice) -> str:
     return f'<div class="pick">{goal}{_evidence(pick.row)}{told}</div>'
 
 
-def _evidence(row: Row) -> str:
+def _evidence(row: Plain) -> str:
     facts = [words.times(row), words.memory(row), words.quality(row), words.basis(row)]
     items = "".join(f"<li>{escape(fact)}</li>" for fact in facts if fact)
     return (

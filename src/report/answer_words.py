@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from src.analysis.answers.picks import GOOD_SQNR, Answer, Goal, Pick
-from src.analysis.runs.frame import CACHED, MODEL, Row
+from src.analysis.runs.frame import CACHED, MODEL, Plain, Row
 from src.analysis.verdicts import decibels, interval_text, milliseconds, speedup_text, treatment_text
 from src.config.schema.model import PIPELINE
 
@@ -38,12 +38,12 @@ def goals(pick: Pick) -> str:
     return " and ".join(named) + suffix
 
 
-def speedup(row: Row) -> str:
+def speedup(row: Row | Plain) -> str:
     """``1.38× (1.27–1.52)``: never without its interval."""
     return f"{speedup_text(row)} ({interval_text(row)})"
 
 
-def pairs(row: Row) -> str:
+def pairs(row: Row | Plain) -> str:
     """``36``, of several processes ``36 in 3``; empty where nothing was compared."""
     if not row["verdict"] or pd.isna(row["speedup/pairs"]):
         return ""
@@ -51,26 +51,26 @@ def pairs(row: Row) -> str:
     return f"{row['speedup/pairs']:.0f}" + (f" in {row['speedup/processes']:.0f}" if several else "")
 
 
-def basis(row: Row) -> str:
+def basis(row: Row | Plain) -> str:
     """``4 pairs of rounds in 1 process``: what a speedup rests on; at the power cap ``4 pairs of blocks``."""
     of: str = "blocks" if pd.notna(row.get("speedup/alternating_ratio", math.nan)) else "rounds"
     return f"{_counted(row, 'pair')} of {of} in {_counted(row, 'process')}"
 
 
-def _counted(row: Row, name: str) -> str:
+def _counted(row: Row | Plain, name: str) -> str:
     plural = f"{name}{'es' if name[-1] == 's' else 's'}"
     value = row[f"speedup/{plural}"]
     count: int = 1 if pd.isna(value) else int(value)
     return f"{count} {name if count == 1 else plural}"
 
 
-def times(row: Row) -> str:
+def times(row: Row | Plain) -> str:
     """``135 → 97.8 ms``: both arms of the run."""
     base, treated = (milliseconds(row[f"latency/{arm}median_ms"]) for arm in ("baseline_", ""))
     return f"{base} → {treated} ms" if base and treated else ""
 
 
-def memory(row: Row) -> str:
+def memory(row: Row | Plain) -> str:
     """``22.2 → 12.4 GiB of weights``; small models in MiB."""
     gib = (float(row["memory/baseline_model_gib"]), float(row["memory/model_gib"]))
     if not all(map(math.isfinite, gib)):
@@ -80,7 +80,7 @@ def memory(row: Row) -> str:
     return f"{base} → {treated} {unit} of weights"
 
 
-def quality(row: Row) -> str:
+def quality(row: Row | Plain) -> str:
     """``SQNR 17.9 dB: the error is 13 % of the output``; of pictures ``PSNR 31.0 dB against the unquantized``."""
     sqnr, psnr = float(row["quality/sqnr_db"]), float(row.get("quality/psnr_db", math.nan))
     if row["target"] == PIPELINE and math.isfinite(psnr):

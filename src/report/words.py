@@ -135,7 +135,8 @@ def _range(rows: pd.DataFrame) -> str:
 
 
 def _linears(breakeven: pd.DataFrame) -> Iterator[str]:
-    groups = sorted(breakeven.groupby(["device", "compile"]), key=lambda item: -len(item[1]))
+    curves = breakeven.assign(curve=breakeven.groupby(_CURVE, dropna=False).ngroup())
+    groups = sorted(curves.groupby(["device", "compile"]), key=lambda item: -len(item[1]))
     told = []
     for (device, mode), group in groups[:_MOST_CURVES]:
         schemes = [_curves(str(quant), rows) for quant, rows in group.groupby("quant")]
@@ -151,15 +152,15 @@ def _linears(breakeven: pd.DataFrame) -> Iterator[str]:
 
 def _curves(quant: str, rows: pd.DataFrame) -> str:
     """A scheme's break-even over its (K, N) shapes."""
-    curves = rows.drop_duplicates(_CURVE)
+    curves = rows.drop_duplicates("curve")
     cases = Counter(curves["case"])
     told = []
     for direction, says in (("up", "starts to pay"), ("down", "stops paying")):
         crossing = rows[(rows["direction"] == direction) & rows["decided"].eq(True)]
         if len(crossing):
-            count = len(crossing.drop_duplicates(_CURVE))
+            count = len(crossing.drop_duplicates("curve"))
             told.append(f"{says} {_span(crossing)} ({_of(count, len(curves))})")
-    unclear = len(rows[rows["decided"].eq(False)].drop_duplicates(_CURVE))
+    unclear = len(rows[rows["decided"].eq(False)].drop_duplicates("curve"))
     if unclear:
         told.append(f"crosses 1, but not beyond the margin on both sides ({_of(unclear, len(curves))})")
     alike = {

@@ -13,7 +13,7 @@ from src.analysis.answers.commands import surer
 from src.analysis.answers.picks import Answer, Pick
 from src.analysis.answers.places import elsewhere
 from src.analysis.answers.recipe import model_words, recipe
-from src.analysis.runs.frame import Row
+from src.analysis.runs.frame import Plain
 from src.records.record import RECORD_NAME
 from src.records.store import run_folder
 
@@ -64,7 +64,7 @@ def _advice(pick: Pick, outputs: Path, fetch: Fetch) -> Advice:
     return Advice(pick, "", "")
 
 
-def _code(row: Row, outputs: Path, fetch: Fetch) -> str:
+def _code(row: Plain, outputs: Path, fetch: Fetch) -> str:
     """Python of a run, under a line that says what ``model`` is."""
     with tempfile.TemporaryDirectory() as folder:
         texts = [_text(row, name, outputs, fetch, Path(folder)) for name in (_CONFIG, _LAYERS, RECORD_NAME)]
@@ -79,7 +79,7 @@ def _code(row: Row, outputs: Path, fetch: Fetch) -> str:
         return ""
 
 
-def _text(row: Row, name: str, outputs: Path, fetch: Fetch, folder: Path) -> str | None:
+def _text(row: Plain, name: str, outputs: Path, fetch: Fetch, folder: Path) -> str | None:
     path: Path | None = run_folder(outputs, str(row["run_key"]), int(row["attempt"])) / name
     if path is not None and not path.is_file():
         path = fetch(str(row["run_id"]), name, folder)

@@ -31,7 +31,7 @@ def repeat(row: Row | Plain, outputs: Path) -> str:
     return command("run", *flags, *_words(row, outputs), *outputs_argument(outputs))
 
 
-def surer(rows: Sequence[Row], outputs: Path) -> str:
+def surer(rows: Sequence[Plain], outputs: Path) -> str:
     """The command that measures the first of some runs in more processes, with those that differ in scheme only."""
     first, found = _words(rows[0], outputs), asked(str(rows[0]["sweep"]), outputs)
     several = [str(row["quant"]) for row in rows if _besides(_words(row, outputs)) == _besides(first)]

@@ -1,8 +1,11 @@
 """What to use: of each workload the fastest treatment, the smallest, and the fastest that keeps the quality."""
 
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from operator import itemgetter
 from typing import Any
 
 import pandas as pd
@@ -14,10 +17,11 @@ from src.analysis.runs.frame import (
     MODEL,
     WEIGHTS,
     WORKLOAD,
-    Row,
+    Plain,
     alike,
     compared,
     model_level,
+    plain,
 )
 from src.analysis.verdicts import decibels, interval_text, speedup_text, treatment_text
 from src.config.schema.model import PIPELINE
@@ -30,6 +34,7 @@ _CONTROL = "none"
 _QUANT = r"(?<![\w.])quant(?![\w.])"  # in a treatment: `quant, recipe.fused_qkv`, or such a list as JSON
 _ADDS_CACHE = r"(?<![\w.])recipe\.cache(?!\w)"
 _AS_SMALL = 1.01  # memory within 1 % of the least counts as equal
+_MS, _BASELINE_MS, _SPEEDUP = map(itemgetter, ("scale/ms", "scale/baseline_ms", "speedup/ratio"))
 _LAST = {PIPELINE: 0, "denoiser": 1}  # whole images first, then the denoiser, then its parts
 
 
@@ -46,20 +51,20 @@ class Pick:
     """The answer for some goals: a treatment, or none, and why none."""
 
     goals: tuple[Goal, ...]
-    row: Row | None  # None: leave it unquantized
+    row: Plain | None  # None: leave it unquantized
     why: str = ""
-    rivals: list[Row] = field(default_factory=list)  # that it cannot be told apart from, best first
-    nearest: Row | None = None  # where there is none: what came closest
+    rivals: list[Plain] = field(default_factory=list)  # that it cannot be told apart from, best first
+    nearest: Plain | None = None  # where there is none: what came closest
 
 
 @dataclass(frozen=True)
 class Answer:
     """The picks for one workload on one device."""
 
-    first: Row  # any run of the workload, for its names
+    first: Plain  # any run of the workload, for its names
     runs: int  # treatments that were compared
     picks: list[Pick]
-    besides: list[Row] = field(default_factory=list)  # quantized and treated otherwise too, fastest first
+    besides: list[Plain] = field(default_factory=list)  # quantized and treated otherwise too, fastest first
 
 
 def answers(runs: pd.DataFrame, others: pd.DataFrame | None = None) -> tuple[list[Answer], int]:
@@ -78,15 +83,19 @@ def answers(runs: pd.DataFrame, others: pd.DataFrame | None = None) -> tuple[lis
     ran = model_level(compared(runs))
     ran = ran[(ran["quant"] != _CONTROL) & ~ran["withheld"]]
     group = ran.groupby(["device", *WORKLOAD, MODEL, CACHED], dropna=False).ngroup()
-    new = ~group.duplicated()
-    firsts = [(row, n) for (_, row), n in zip(ran[new].iterrows(), group[new].tolist(), strict=True)]
-    firsts.sort(key=lambda first: (str(first[0]["device"]), _order(first[0])))
-    found = [_answer(ran[group == number]) for _, number in firsts[:_MOST]]
+    firsts = ran[["device", "target", "model", "resolution", "batch"]][~group.duplicated()]
+    order = zip(map(_order, plain(firsts)), group[firsts.index].tolist(), strict=True)
+    numbers = [number for _, number in sorted(order, key=itemgetter(0))]
+    shown = group[group.isin(numbers[:_MOST])]
+    rows: dict[int, list[Plain]] = defaultdict(list)
+    for number, row in zip(shown.tolist(), plain(_with_times(ran.loc[shown.index], shown)), strict=True):
+        rows[number].append(row)
+    found = [_answer(rows[number]) for number in numbers[:_MOST]]
     told = [replace(each, besides=_besides(each.first, others)) for each in found]
-    return told, max(0, len(firsts) - _MOST)
+    return told, max(0, len(numbers) - _MOST)
 
 
-def _besides(first: Row, others: pd.DataFrame | None) -> list[Row]:
+def _besides(first: Plain, others: pd.DataFrame | None) -> list[Plain]:
     """Of the same device, model and workload, those that quantize among other things.
 
     With the step cache of both arms, unless they add one.
@@ -97,27 +106,26 @@ def _besides(first: Row, others: pd.DataFrame | None) -> list[Row]:
     told = told[(told["quant"] != _CONTROL) & told["treatment"].str.contains(_QUANT) & ~told["withheld"]]
     told = alike(told, first, ["device", *WORKLOAD, MODEL])
     told = told[(told[CACHED] == first[CACHED]) | told["treatment"].str.contains(_ADDS_CACHE)]
-    return [row for _, row in told.sort_values("speedup/ratio", ascending=False).iterrows()]
+    return [*plain(told.sort_values("speedup/ratio", ascending=False))]
 
 
-def _order(row: Row) -> tuple[int, str, float, float]:
-    return _LAST.get(str(row["target"]), 2), str(row["model"]), _size(row["resolution"]), _size(row["batch"])
+def _order(row: Plain) -> tuple[str, int, str, float, float]:
+    target, sizes = str(row["target"]), (_size(row["resolution"]), _size(row["batch"]))
+    return str(row["device"]), _LAST.get(target, 2), str(row["model"]), *sizes
 
 
 def _size(value: Any) -> float:
     return 0.0 if pd.isna(value) else float(value)
 
 
-def _answer(rows: pd.DataFrame) -> Answer:
-    rows = with_times(rows)
-    first = rows.iloc[0]
+def _answer(rows: Sequence[Plain]) -> Answer:
     picks = [_fastest(rows), _smallest(rows)]
-    if first["target"] != PIPELINE:  # in a picture's SQNR its mean brightness counts as signal
+    if rows[0]["target"] != PIPELINE:  # in a picture's SQNR its mean brightness counts as signal
         picks.append(_good(rows))
-    return Answer(first, len(rows), _merged(picks))
+    return Answer(rows[0], len(rows), _merged(picks))
 
 
-def with_times(rows: pd.DataFrame) -> pd.DataFrame:
+def _with_times(rows: pd.DataFrame, workload: "pd.Series[int]") -> pd.DataFrame:
     """Add what a treatment takes on one scale for all baselines, ms: ``scale/ms``, and its interval's ends.
 
     Runs measure their baselines anew, and these differ a little: the scale is the median unquantized time of those
@@ -125,7 +133,8 @@ def with_times(rows: pd.DataFrame) -> pd.DataFrame:
     paired. The ends hold what processes differ by: treatments were measured in different ones.
     """
     low, high = ends(rows)
-    unquantized_ms = rows.groupby(BASELINE)["latency/baseline_median_ms"].transform("median")
+    alike_ms = rows.groupby([workload, *BASELINE])["latency/baseline_median_ms"]
+    unquantized_ms = alike_ms.transform("median").fillna(math.inf)  # what is not known is longer than any
     return rows.assign(
         **{
             "scale/baseline_ms": unquantized_ms,
@@ -136,94 +145,91 @@ def with_times(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _fastest(rows: pd.DataFrame) -> Pick:
+def _fastest(rows: Sequence[Plain]) -> Pick:
     pays = _that_pay(rows)
-    if pays.empty:
+    if not pays:
         return Pick((Goal.FASTEST,), None, _none_helps(rows, rows), nearest=_best(rows))
-    best = pays.iloc[int(pays["scale/ms"].argmin())]
+    best = min(pays, key=_MS)
     return Pick((Goal.FASTEST,), best, rivals=_rivals(best, rows))
 
 
-def _smallest(rows: pd.DataFrame) -> Pick:
-    smaller = rows[rows["memory/model_gib"] < rows["memory/baseline_model_gib"]]
-    if smaller.empty:
+def _smallest(rows: Sequence[Plain]) -> Pick:
+    smaller = [row for row in rows if row["memory/model_gib"] < row["memory/baseline_model_gib"]]
+    if not smaller:
         told = "no treatment was measured to take less memory"
         return Pick((Goal.SMALLEST,), None, told)
-    least = smaller["memory/model_gib"].min()
-    as_small = smaller[smaller["memory/model_gib"] <= _AS_SMALL * least].sort_values("scale/ms")
-    best, others = as_small.iloc[0], as_small.iloc[1:]
-    return Pick((Goal.SMALLEST,), best, rivals=[row for _, row in others.iterrows()])
+    least = min(row["memory/model_gib"] for row in smaller)
+    best, *others = sorted((row for row in smaller if row["memory/model_gib"] <= _AS_SMALL * least), key=_MS)
+    return Pick((Goal.SMALLEST,), best, rivals=others)
 
 
-def _good(rows: pd.DataFrame) -> Pick:
-    good = rows[_keeps_quality(rows)]
+def _good(rows: Sequence[Plain]) -> Pick:
+    good = [row for row in rows if _keeps_quality(row)]
     pays = _that_pay(rows)
-    kept = pays[_keeps_quality(pays)]
-    if len(kept):
-        best = kept.iloc[int(kept["scale/ms"].argmin())]
+    kept = [row for row in pays if _keeps_quality(row)]
+    if kept:
+        best = min(kept, key=_MS)
         return Pick((Goal.GOOD,), best, rivals=_rivals(best, good))
-    if len(pays):
+    if pays:
         many = (
             f"none of the {len(pays)} that help keeps"
             if len(pays) > 1
             else "the one that helps does not keep"
         )
         return Pick((Goal.GOOD,), None, f"{many} it{_nearest(pays)}")
-    if good.empty:
+    if not good:
         return Pick((Goal.GOOD,), None, "no treatment keeps it")
     return Pick((Goal.GOOD,), None, _none_helps(good, rows), nearest=_best(good))
 
 
-def _nearest(pays: pd.DataFrame) -> str:
+def _nearest(pays: Sequence[Plain]) -> str:
     """Which comes closest to the quality; none is called so where their weights are not the same."""
-    known = pays[pays["quality/sqnr_db"].notna()].sort_values("quality/sqnr_db", ascending=False)
-    if known.empty:
+    known = [row for row in pays if pd.notna(row["quality/sqnr_db"])]
+    if not known:
         return ""
-    if len(known[WEIGHTS].drop_duplicates()) > 1:
+    if len({tuple(row[name] for name in WEIGHTS) for row in known}) > 1:
         return "; their SQNR are of different model.weights, so none is called the nearest"
-    return f", the nearest is {_told(known.iloc[0])}, {_sqnr(known.iloc[0])}"
+    nearest = max(known, key=lambda row: float(row["quality/sqnr_db"]))
+    return f", the nearest is {_told(nearest)}, {_sqnr(nearest)}"
 
 
-def _keeps_quality(rows: pd.DataFrame) -> "pd.Series[bool]":
+def _keeps_quality(row: Plain) -> bool:
     """Whether the output keeps the quality; one that is equal to the last bit has no SQNR."""
-    equal = rows.get("quality/max_abs_error", pd.Series(math.nan, rows.index)).eq(0)
-    return (rows["quality/sqnr_db"] >= GOOD_SQNR_DB) | equal
+    return bool(row["quality/sqnr_db"] >= GOOD_SQNR_DB or row.get("quality/max_abs_error", math.nan) == 0)
 
 
-def _that_pay(rows: pd.DataFrame) -> pd.DataFrame:
+def _that_pay(rows: Sequence[Plain]) -> list[Plain]:
     """Rows that help, and are faster than the model is unquantized in its fastest compile mode."""
-    faster = rows["scale/ms"] < rows["scale/baseline_ms"].min()
-    found: pd.DataFrame = rows[(rows["verdict"] == Verdict.HELPS) & faster]
-    return found
+    least_ms = min(map(_BASELINE_MS, rows))
+    return [row for row in rows if row["verdict"] == Verdict.HELPS and row["scale/ms"] < least_ms]
 
 
-def _none_helps(rows: pd.DataFrame, every: pd.DataFrame) -> str:
+def _none_helps(rows: Sequence[Plain], every: Sequence[Plain]) -> str:
     """Why none of some rows is the answer; the fastest unquantized mode is that of all of them."""
     best = _best(rows)
-    helps = rows[rows["verdict"] == Verdict.HELPS]
-    if len(helps):
-        fastest = every.iloc[int(every["scale/baseline_ms"].argmin())]["compile"]
+    if any(row["verdict"] == Verdict.HELPS for row in rows):
+        fastest = min(every, key=_BASELINE_MS)["compile"]
         return f"what helps is slower than the model unquantized with compile={fastest}"
     many = f"none of {len(rows)} treatments is" if len(rows) > 1 else "the one treatment is not"
     return f"{many} surely faster; the best, {_told(best)}: {best['verdict']}"
 
 
-def _best(rows: pd.DataFrame) -> Row:
-    return rows.iloc[int(rows["speedup/ratio"].argmax())]
+def _best(rows: Sequence[Plain]) -> Plain:
+    return max(rows, key=_SPEEDUP)
 
 
-def _told(row: Row) -> str:
+def _told(row: Plain) -> str:
     return f"{treatment_text(row)} {speedup_text(row)} ({interval_text(row)})"
 
 
-def _sqnr(row: Row) -> str:
+def _sqnr(row: Plain) -> str:
     return f"{decibels(float(row['quality/sqnr_db']))} dB"
 
 
-def _rivals(best: Row, rows: pd.DataFrame) -> list[Row]:
+def _rivals(best: Plain, rows: Sequence[Plain]) -> list[Plain]:
     """The others whose intervals reach into that of the best, fastest first."""
-    overlap = rows[(rows["scale/low_ms"] <= best["scale/high_ms"]) & (rows.index != best.name)]
-    return [row for _, row in overlap.sort_values("scale/ms").iterrows()]
+    overlap = [row for row in rows if row["scale/low_ms"] <= best["scale/high_ms"] and row is not best]
+    return sorted(overlap, key=_MS)
 
 
 def _merged(picks: list[Pick]) -> list[Pick]:
@@ -239,6 +245,4 @@ def _merged(picks: list[Pick]) -> list[Pick]:
 
 
 def _same(one: Pick, other: Pick) -> bool:
-    if one.row is None or other.row is None:
-        return one.row is other.row and one.why == other.why
-    return bool(one.row.name == other.row.name)
+    return one.row is other.row and (one.row is not None or one.why == other.why)

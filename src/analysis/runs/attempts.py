@@ -129,10 +129,9 @@ def processes(frame: pd.DataFrame) -> tuple[dict[int, Each], Mask]:
 
 def _is_estimate(told: object) -> bool:
     """Whether these are a speedup, its interval and perhaps its error."""
-    if not isinstance(told, list) or len(told) not in (3, 4):
+    if not isinstance(told, list) or len(told) not in (3, 4) or not {*map(type, told)} <= {int, float}:
         return False
-    numbers = all(isinstance(each, (int, float)) and math.isfinite(each) for each in told)
-    return numbers and min(told[:3]) > 0
+    return all(map(math.isfinite, told)) and min(told[:3]) > 0
 
 
 def _with_errors(found: dict[int, list[list[float]]], frame: pd.DataFrame) -> dict[int, Each]:

@@ -189,7 +189,7 @@ def compared(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["verdict"] != ""].reset_index(drop=True)
 
 
-def alike(rows: pd.DataFrame, row: Row, names: Iterable[str]) -> pd.DataFrame:
+def alike(rows: pd.DataFrame, row: Row | Plain, names: Iterable[str]) -> pd.DataFrame:
     """The rows with the same in all these columns as one row; where it has nothing, with nothing."""
     for name in names:
         rows = rows[rows[name].isna() if pd.isna(row[name]) else rows[name].eq(row[name])]

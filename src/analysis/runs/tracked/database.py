@@ -24,7 +24,7 @@ from src.records.mlflow.options import OPTIONS_TAG
 
 PRINT = "tags_print"  # column: all tags of a run in one short text
 _NUMBER = "CASE t.is_nan WHEN 1 THEN NULL ELSE t.value END"
-_ACTIVE = "SELECT run_uuid, start_time FROM runs WHERE experiment_id = ? AND lifecycle_stage = 'active'"
+_ACTIVE = "SELECT run_uuid, coalesce(start_time, 0) FROM runs WHERE experiment_id = ? AND lifecycle_stage = 'active'"
 _TAGGED = """
     SELECT id, group_concat(t.key || '=' || coalesce(t.value, ''), char(31)) FROM asked
     CROSS JOIN tags AS t ON t.run_uuid = id GROUP BY asked.rowid"""
@@ -51,8 +51,7 @@ class Database:
 
     def __init__(self, connection: sqlite3.Connection, experiment_id: str) -> None:
         self._connection = connection
-        found = connection.execute(_ACTIVE, (int(experiment_id),))
-        self._starts_ms: dict[str, int] = {run_id: start_ms or 0 for run_id, start_ms in found}
+        self._starts_ms: dict[str, int] = dict(connection.execute(_ACTIVE, (int(experiment_id),)))
         self._calibrated: list[str] = []
 
     def marks(self, known: pd.DataFrame | None, changed: set[str] | None) -> pd.DataFrame:

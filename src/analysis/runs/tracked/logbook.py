@@ -3,6 +3,7 @@
 Importing it takes longer than reading some hundred new runs does.
 """
 
+import gc
 import signal
 import sys
 from contextlib import suppress
@@ -75,6 +76,7 @@ class Logbook:
 
 def _serve(orders: Connection, conf: TrackingConf, experiment: str) -> None:
     """Import MLflow, then log what comes."""
+    gc.disable()  # a fifth of what importing takes
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the analysis ends this process
     tracker = Tracker(conf, experiment)
     tracker.import_client()
