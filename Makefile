@@ -47,7 +47,7 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet "pip>=25" # older ones take minutes to resolve what this one does in seconds
 	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --index-url $(TORCH_INDEX) "torch>=2.11$(comma)<2.14")
 	$(BIN)/python -m pip install --quiet --no-compile -e ".[dev]"
-	$(BIN)/python -m compileall -q -j 0 -x '$(SELDOM)' $(VENV)/lib >/dev/null || true # pip's own way is 3 times slower; templates are no Python
+	$(BIN)/python -m compileall -q -j 0 -x '$(SELDOM)' $(VENV)/lib src >/dev/null || true # pip's own way is 3 times slower; templates are no Python
 	touch $@
 
 comma := ,
