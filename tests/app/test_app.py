@@ -274,7 +274,7 @@ def test_a_plan_that_nobody_reads_to_its_end_is_no_error(call: Call, monkeypatch
         (["predict="], "predict=: no such file"),
         (["device=h100"], "device=h100: is for predict=FILE.csv"),
         (["predict=model", "device=h100"], "predict=model takes gpu=NAME"),
-        (["model=flux-dev"], "what a run is told needs predict=model"),
+        (["model=flux-dev"], "a run's axes with predict=model"),
         (["outputs="], "outputs=: no name"),
     ],
 )
