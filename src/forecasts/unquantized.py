@@ -49,6 +49,8 @@ class Unquantized:
 
     def time_us(self, shapes: Array) -> Array:
         """Times of shapes: an array of (shapes, 3), columns M, K, N; between two kernels the middle of both."""
+        if self.few is None:
+            return self.costs.time_us(shapes)
         return np.asarray(self.costs.time_us(shapes) * np.exp(self._part(shapes) * self._apart(shapes)))
 
     def weight_share(self, shapes: Array) -> Array:
@@ -60,6 +62,8 @@ class Unquantized:
 
     def unsettled(self, shapes: Array) -> Array:
         """Variance of the logarithm of the time of shapes for which it is not known which kernel computes them."""
+        if self.few is None:
+            return np.zeros(len(shapes))
         return np.asarray(np.where(self._part(shapes) % 1, self._apart(shapes) / 2, 0.0) ** 2)
 
     def _part(self, shapes: Array) -> Array:
