@@ -1,6 +1,6 @@
 """`make test`: the whole suite, a process per CPU, and beside them the tests on a cluster, which mostly wait.
 
-python -m tests.side_by_side            all of it; the closing line is that of the larger part
+python -m tests.side_by_side            all of it; last what failed on clusters, and the larger part's end
 python -m tests.side_by_side -x         pytest's options, for both parts
 python -m tests.side_by_side PATH...    these tests alone, in one process
 """
@@ -32,7 +32,8 @@ def main(arguments: list[str]) -> int:
         return subprocess.run([*PYTEST, *arguments], cwd=ROOT, check=False).returncode
     beside = _started([*PYTEST, "-q", *WAITING, *arguments, *APART])
     larger = _started([*PYTEST, *SPREAD, *arguments, *(f"--ignore={path}" for path in APART)])
-    told = threading.Thread(target=_tell, args=(beside,))
+    failed: list[str] = []  # what that part says at its end, told once more where it is read: last
+    told = threading.Thread(target=_tell, args=(beside, failed))
     try:
         told.start()
         closing = ""
@@ -46,6 +47,8 @@ def main(arguments: list[str]) -> int:
         for process in (beside, larger):
             process.terminate()
             process.wait()
+    if beside.returncode:
+        print("\nOf the tests on a cluster:", *failed, "", sep="\n")
     print(closing, end="", flush=True)
     return larger.returncode or beside.returncode
 
@@ -68,11 +71,15 @@ def _lines(process: "subprocess.Popen[str]") -> Iterator[str]:
     yield from process.stdout
 
 
-def _tell(beside: "subprocess.Popen[str]") -> None:
+def _tell(beside: "subprocess.Popen[str]", failed: list[str]) -> None:
     """What the part beside says, when it says it: its failures and its end, not its dots."""
+    line = ""
     for line in _lines(beside):
+        if line.startswith(("FAILED ", "ERROR ")):
+            failed.append(line.rstrip())
         if not _PROGRESS.fullmatch(line.strip()):
             print(f"\n[cluster] {line.rstrip()}", end="", flush=True)
+    failed.append(line.rstrip())  # how many
     print(flush=True)
 
 
