@@ -1,6 +1,8 @@
 """Run folders as a sweep leaves them, with made-up but plausible numbers."""
 
+import contextlib
 import json
+import random
 import socket
 from pathlib import Path
 from typing import Any
@@ -86,10 +88,11 @@ def make_sweep(outputs: Path, sweep: str, folders: list[Path], *, dead: bool = F
 
 
 def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that nothing listens on, below those that the kernel hands out until a server has it."""
+    while True:
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", random.SystemRandom().randrange(10000, 20000)))
+            return int(listener.getsockname()[1])
 
 
 def local(outputs: Path) -> TrackingConf:

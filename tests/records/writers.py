@@ -18,6 +18,7 @@ import mlflow.tracking  # noqa: F401
 
 from src.config.schema.root import TrackingConf
 from src.launching.publication import publish_own
+from src.records.mlflow import connection
 from src.records.mlflow.tracking import open_tracker
 from src.records.store import MANIFEST_NAME, read_manifest, sweep_folder
 
@@ -58,6 +59,7 @@ def open_four(outputs: Path, conf: TrackingConf, sweep: str) -> list[str]:
 
 
 if __name__ == "__main__":
+    connection._PROBE_S, connection._OPEN_S = 60.0, 400.0  # a busy machine's server is not down
     for line in sys.stdin:
         do, outputs, uri, sweep = json.loads(line)
         conf = TrackingConf("", uri=uri, experiment=sweep, publish="worker")
