@@ -1,6 +1,7 @@
 """`make test`: the whole suite, a process per CPU, and beside them the tests on a cluster, which mostly wait.
 
-python -m tests.side_by_side            all of it; last what failed on clusters, and the larger part's end
+python -m tests.side_by_side            all of it. What failed on clusters is run once more when nothing else runs,
+                                        and told last: what fails only beside others must be mended too
 python -m tests.side_by_side -x         pytest's options, for both parts
 python -m tests.side_by_side PATH...    these tests alone, in one process
 """
@@ -13,10 +14,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 PYTEST = [sys.executable, "-m", "pytest"]
 SPREAD = ["--dist", "worksteal", "-n", "auto"]
 WAITING = ["--dist", "loadfile", "-n", "2"]  # each process has clusters of its own
+REMEMBERED = ["-o", "cache_dir=.pytest_cache/clusters"]  # what failed
+ALONE = ["-n", "0", "--last-failed", "--last-failed-no-failures=none"]
 APART = (  # they wait more than they compute
     "tests/slurm",
     "tests/jobs/test_node.py",
@@ -30,7 +35,7 @@ def main(arguments: list[str]) -> int:
     """Run the tests; the exit status is pytest's, of the part that failed if one did."""
     if any(not each.startswith("-") for each in arguments):
         return subprocess.run([*PYTEST, *arguments], cwd=ROOT, check=False).returncode
-    beside = _started([*PYTEST, "-q", *WAITING, *arguments, *APART])
+    beside = _started([*PYTEST, "-q", *WAITING, *REMEMBERED, *arguments, *APART])
     larger = _started([*PYTEST, *SPREAD, *arguments, *(f"--ignore={path}" for path in APART)])
     failed: list[str] = []  # what that part says at its end, told once more where it is read: last
     told = threading.Thread(target=_tell, args=(beside, failed))
@@ -47,10 +52,20 @@ def main(arguments: list[str]) -> int:
         for process in (beside, larger):
             process.terminate()
             process.wait()
-    if beside.returncode:
-        print("\nOf the tests on a cluster:", *failed, "", sep="\n")
+    again = _once_more(beside.returncode, failed, arguments)
     print(closing, end="", flush=True)
-    return larger.returncode or beside.returncode
+    return larger.returncode or again
+
+
+def _once_more(status: int, failed: list[str], arguments: list[str]) -> int:
+    """Tell what failed on clusters, and run it alone; returns the exit status that counts."""
+    if not status:
+        return 0
+    print("\nOf the tests on a cluster:", *failed, "", sep="\n", flush=True)
+    if status != pytest.ExitCode.TESTS_FAILED or _stops_early(arguments):
+        return status
+    command = [*PYTEST, "-q", *REMEMBERED, *ALONE, *arguments, *APART]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
 def _started(command: list[str]) -> "subprocess.Popen[str]":
