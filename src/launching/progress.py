@@ -70,8 +70,9 @@ def result(record: Record) -> str:
     why = f"; {escape(record.reason)}" if record.reason else ""
     if record.verdict == EMULATED:
         random = f" of {RANDOM_WEIGHTS}" if record.details.get("weights") == RANDOM_WEIGHTS else ""
-        sqnr = f", {m.get('quality/sqnr_db', math.inf):.1f} dB SQNR{random}"
-        told = sqnr if "quality/max_abs_error" in m else ""  # a training of its own has no output to compare
+        equal = m.get("quality/max_abs_error") == 0
+        db = m.get("quality/sqnr_db", math.inf if equal else math.nan)
+        told = "" if math.isnan(db) else f", {db:.1f} dB SQNR{random}"  # a training of its own has no output
         return "".join([f"{EMULATED}{told}{why}", *warnings])
     if "speedup/ratio" not in m:
         return "".join([f"[green]{record.outcome}[/]{why}", *warnings])
