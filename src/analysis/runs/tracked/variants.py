@@ -24,6 +24,7 @@ _PRESET = _LAYERS + "name"
 _WEIGHTS = "model.weights."
 CACHE = "measure.cache"
 UNKNOWN = "options unknown"
+WARM = "cache=warm"  # of a single Linear, in its variant
 _NO_TREATMENT = (_WEIGHTS, CACHE)
 _TARGET = _LAYERS + "sensitive.min_sqnr_db"  # of a preset that chooses by it
 _NAMES = {NO_OPTIMIZER: "none"}  # of values, where they are no words
@@ -110,7 +111,7 @@ def variants_of(
 def with_caches(frame: pd.DataFrame) -> "pd.Series[str]":
     """The variant of a single Linear that was measured with warm caches says so: usually they are cold."""
     warm = (frame["cache"] == "warm") & frame["M"].notna() & (frame["task"] != "training")
-    told = frame["variant"] + np.where(frame["variant"] == "", "", ", ") + "cache=warm"
+    told = frame["variant"] + np.where(frame["variant"] == "", "", ", ") + WARM
     return frame["variant"].where(~warm, told)
 
 
