@@ -164,8 +164,11 @@ def _smallest(rows: Sequence[Plain]) -> Pick:
 
 
 def _good(rows: Sequence[Plain]) -> Pick:
+    """Of those whose quality is known: where the unquantized output is all zeros it is not."""
+    if not any(map(_quality_known, rows)):
+        return Pick((Goal.GOOD,), None, "the quality of no treatment is known")
     good = [row for row in rows if _keeps_quality(row)]
-    pays = _that_pay(rows)
+    pays = [row for row in _that_pay(rows) if _quality_known(row)]
     kept = [row for row in pays if _keeps_quality(row)]
     if kept:
         best = min(kept, key=_MS)
@@ -191,6 +194,10 @@ def _nearest(pays: Sequence[Plain]) -> str:
         return "; their SQNR are of different model.weights, so none is called the nearest"
     nearest = max(known, key=lambda row: float(row["quality/sqnr_db"]))
     return f", the nearest is {_told(nearest)}, {_sqnr(nearest)}"
+
+
+def _quality_known(row: Plain) -> bool:
+    return bool(pd.notna(row["quality/sqnr_db"]) or row.get("quality/max_abs_error", math.nan) == 0)
 
 
 def _keeps_quality(row: Plain) -> bool:

@@ -72,6 +72,16 @@ def test_quality_is_not_ranked_across_different_weights(framed):
         assert part in line
 
 
+def test_a_quality_that_is_not_known_is_not_called_bad(framed):
+    blank = [made("a", 1.4, quant="int4wo"), made("b", 1.2, quant="int8wo")]
+    for run in blank:
+        del run.record.metrics["quality/sqnr_db"]
+    assert picks(framed(blank))[GOOD].why == "the quality of no treatment is known"
+    found = picks(framed([*blank, made("c", 1.1, quant="int8dq")]))
+    assert found[GOOD].row["quant"] == "int8dq"
+    assert found[FASTEST].row["quant"] == "int4wo"
+
+
 @pytest.mark.parametrize("more", ["quant, recipe.fused_qkv", '["quant", "recipe.fused_qkv"]'])
 def test_what_quantizes_among_other_things_is_told_beside_the_answer(store, more):
     runs = [made("a", 1.33), made("b", 1.42, quant="float8dq", params={"treatment": more}),
