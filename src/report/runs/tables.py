@@ -67,8 +67,8 @@ def grouped_html(runs: pd.DataFrame, filters: Filters) -> str:
     counts = (
         grouped["verdict"].value_counts().unstack(fill_value=0).reindex(columns=[*VERDICTS, ""], fill_value=0)
     )
-    told = runs["speedup/ratio"].where(~runs["withheld"]).groupby([runs[name] for name in _GROUP], sort=False)
-    spread = told.quantile(np.array([0.25, 0.5, 0.75])).unstack()
+    quiet = runs.assign(quiet=runs["speedup/ratio"].where(~runs["withheld"])).groupby(_GROUP, sort=False)
+    spread = quiet["quiet"].quantile(np.array([0.25, 0.5, 0.75])).unstack()
     order = counts.sum(axis=1).sort_values(ascending=False, kind="stable").index
     heads = [
         "Device",

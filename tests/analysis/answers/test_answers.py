@@ -99,6 +99,17 @@ def test_what_quantizes_among_other_things_is_told_beside_the_answer(store, more
     assert words.measured(answers(rows)[0][0]) == "of the one treatment measured"
 
 
+@pytest.mark.parametrize(
+    ("sqnr_db", "told"),
+    [(20.0, "is 10 % of"), (0.2, "is 98 % of"), (0.02, "is as large as"), (0.0, "is as large as"),
+     (-0.05, "is as large as"), (-3.0, "is larger than")],
+)  # fmt: skip
+def test_how_large_an_error_is_can_be_read(framed, sqnr_db, told):
+    row = framed([made("a", 1.2)]).iloc[0].copy()
+    row["quality/sqnr_db"] = sqnr_db
+    assert f"the error {told} the output" in words.quality(row)
+
+
 def test_a_speedup_of_blocks_says_so(framed):
     run = made("a", 1.2)
     run.record.metrics |= {"speedup/pairs": 4.0, "speedup/alternating_ratio": 1.1}
