@@ -127,7 +127,20 @@ def test_a_gain_within_a_slower_compile_mode_is_none(framed):
     eager = made("a", 1.2, compile="none", quant="int8wo")
     eager.record.metrics |= {"latency/median_ms": 200.0, "latency/baseline_median_ms": 240.0}
     found = picks(framed([eager, made("b", 0.9, quant="int8wo")]))
-    assert found[FASTEST].why == "what helps is slower than the model unquantized with compile=default"
+    assert (
+        found[FASTEST].why
+        == "what helps is not surely faster than the model unquantized with compile=default"
+    )
+
+
+@pytest.mark.parametrize(("unquantized_ms", "pays"), [(202, False), (230, True)])
+def test_a_gain_that_another_compile_mode_may_give_too_is_none(framed, unquantized_ms, pays):
+    """200 ms, 3 % between processes: an unquantized 202 ms of another mode is not told apart from it."""
+    eager = made("a", 1.2, compile="none", quant="int8wo")
+    eager.record.metrics |= {"latency/median_ms": 200.0, "latency/baseline_median_ms": 240.0}
+    other = made("b", 0.9, quant="int8wo")
+    other.record.metrics |= {"latency/baseline_median_ms": float(unquantized_ms)}
+    assert (picks(framed([eager, other]))[FASTEST].row is not None) == pays
 
 
 def test_an_answer_says_what_it_rests_on_and_what_it_costs(framed):
@@ -220,7 +233,9 @@ def test_the_mode_to_leave_it_unquantized_in_is_the_fastest_of_all(framed):
     fast = timed(made("a", 0.9, quant="int4wo", compile="regional"), 100.0, 18.0)
     slow = timed(made("b", 1.2, quant="int8wo", compile="none"), 150.0, 41.0)
     found = picks(framed([fast, slow]))
-    assert found[GOOD].why == "what helps is slower than the model unquantized with compile=regional"
+    assert (
+        found[GOOD].why == "what helps is not surely faster than the model unquantized with compile=regional"
+    )
 
 
 def test_what_cannot_be_told_apart_is_not_called_slower(framed):
