@@ -74,8 +74,7 @@ def _counted(texts: "pd.Series[str]") -> "Counter[str]":
 def warnings(runs: pd.DataFrame, found: Provenance, replaced: int) -> list[str]:
     """What a reader should know before trusting the numbers, one sentence each."""
     ran = compared(runs)
-    withheld = int(ran["withheld"].sum())
-    undecided = int((ran["verdict"] == Verdict.INCONCLUSIVE).sum()) - withheld
+    undecided = int(((ran["verdict"] == Verdict.INCONCLUSIVE) & ~ran["withheld"]).sum())
     one_forward = ran[ran["target"] != PIPELINE]
     noisy = one_forward[
         (one_forward["verdict"] == Verdict.HELPS) & (one_forward["quality/sqnr_db"] < _LOW_SQNR_DB)

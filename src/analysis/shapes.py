@@ -47,6 +47,7 @@ class Case(StrEnum):
     NEUTRAL = "neutral"
     FASTER = "faster"  # above 1 at every measured M, not everywhere beyond the margin
     SLOWER = "slower"
+    UNCLEAR = "unclear"  # on one side of 1 at every measured M, at none beyond the margin
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,10 @@ class Shapes:
         if len(verdicts) == 1 and verdicts <= {Verdict.HELPS, Verdict.HURTS, Verdict.NEUTRAL}:
             return Case(verdicts.pop())
         above = self.speedups[0] > 1
-        if above.all():
-            return Case.FASTER
-        return Case.CROSSES if above.any() else Case.SLOWER
+        if above.any() and not above.all():
+            return Case.CROSSES
+        case, clear = (Case.FASTER, Verdict.HELPS) if above.all() else (Case.SLOWER, Verdict.HURTS)
+        return case if clear in verdicts else Case.UNCLEAR
 
     def crossings(self, seed: int = 0) -> list[Crossing]:
         """The break-even Ms; none where every run is within the margin, so that noise has no crossings."""
@@ -224,6 +226,7 @@ def _without_crossing(curve_: Shapes) -> str:
         Case.HELPS: f"helps at every measured M ({span})",
         Case.HURTS: f"hurts at every measured M ({span})",
         Case.NEUTRAL: f"within the margin at every measured M ({span})",
+        Case.UNCLEAR: f"not beyond the margin at any measured M ({span})",
     }
     if case in plain:
         return plain[case]

@@ -35,7 +35,8 @@ class Regime:
         found = f"{self.recipe} on {self.device}: of {several} {told}"
         if self.pays_from_gflop is None:
             return f"{found}."
-        return f"{found}; pays from {self.pays_from_gflop:.3g} GFLOP per matmul on."
+        size = f"{self.pays_from_gflop:.3g} GFLOP per matmul on"
+        return f"{found}; all that was measured undisturbed from {size} pays."
 
 
 def training_shapes(runs: pd.DataFrame) -> pd.DataFrame:

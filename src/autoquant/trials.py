@@ -4,6 +4,7 @@ Those of one shape stand in the same rounds, with one baseline among them: k of 
 one warm-up. All are compared with the same rounds of it.
 """
 
+import gc
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -34,9 +35,10 @@ _LOOKS, _LOOK_MS = 8, 100.0
 class _Tried:
     """A candidate's trial so far."""
 
+    scheme: TorchaoScheme
     trial: Trial
     baseline_ms: float | None = None  # of a call of the unquantized layer, where it was timed
-    call: Call | None = None  # of what is still to be timed in rounds
+    call: Call | None = None  # of what is still to be timed in rounds, which holds it in memory
 
 
 class Bench:
@@ -56,11 +58,19 @@ class Bench:
     def try_schemes(self, schemes: Iterable[TorchaoScheme]) -> tuple[list[Trial], float | None]:
         """Time candidates; what cannot run is a trial with its reason.
 
+        One that does not fit beside those that wait for their rounds is looked at again once these are over.
+
         Returns:
             A trial of each, and ms per call of the unquantized layer where it was timed.
         """
-        tried = [self._at_first_sight(scheme) for scheme in schemes]
-        self._time([each for each in tried if each.call])
+        tried: list[_Tried] = []
+        for scheme in schemes:
+            each = self._at_first_sight(scheme)
+            if each.trial.outcome == Outcome.OOM and any(other.call for other in tried):
+                self._time(tried)
+                each = self._looked_at_again(scheme)
+            tried.append(each)
+        self._time(tried)
         known = [each.baseline_ms for each in tried if each.baseline_ms is not None]
         return [each.trial for each in tried], min(known, default=None)
 
@@ -90,28 +100,42 @@ class Bench:
         try:
             treated = self._quantized(scheme)
             compile_module(treated.module, self.run.cfg.compile)
-            return self._looked_at(name, treated)
+            return self._looked_at(scheme, treated)
         except Exception as error:
             if (end := _finding(error)) is None:
                 raise
-            return _Tried(Trial(name, str(end.outcome), end.reason))
+            return _Tried(scheme, Trial(name, str(end.outcome), end.reason))
 
-    def _looked_at(self, name: str, treated: Workload) -> _Tried:
-        baseline = self.baseline
+    def _looked_at_again(self, scheme: TorchaoScheme) -> _Tried:
+        gc.collect()  # of the others what only a circle of references holds
+        return self._at_first_sight(scheme)
+
+    def _looked_at(self, scheme: TorchaoScheme, treated: Workload) -> _Tried:
+        name, baseline = scheme.conf.name, self.baseline
         quality = compare(baseline.call().clone(), treated.call())  # a CUDA graph's output is overwritten
         sqnr_db = quality.get("quality/sqnr_db")
         slower, baseline_ms = times_slower(self.timer, baseline.call, treated.call)
         if slower > _HOPELESS:
             reason = f"dropped: {slower:.1f} times slower at first sight"
-            return _Tried(Trial(name, "ok", reason, 1 / slower, sqnr_db=sqnr_db), baseline_ms)
-        return _Tried(Trial(name, "ok", sqnr_db=sqnr_db), baseline_ms, treated.call)
+            return _Tried(scheme, Trial(name, "ok", reason, 1 / slower, sqnr_db=sqnr_db), baseline_ms)
+        return _Tried(scheme, Trial(name, "ok", sqnr_db=sqnr_db), baseline_ms, treated.call)
 
     def _time(self, tried: Sequence[_Tried]) -> None:
-        """Rounds of all of them; each by itself where one of them cannot go on."""
-        run, conf = self.run, _trial_conf(self.run.cfg.measure, self.run.cfg.quant.layer_budget_s)
-        rounds, calls = [Rounds() for _ in tried], [each.call for each in tried if each.call]
-        if not calls:
+        """Rounds of all that wait for them; where one cannot go on each is made again and timed by itself."""
+        waiting = [each for each in tried if each.call]
+        if not waiting or (why := self._cannot_go_on(waiting)) is None:
             return
+        for each in waiting:
+            each.call, each.trial = None, Trial(each.trial.scheme, *why)
+        for each in waiting if len(waiting) > 1 else ():
+            again = self._looked_at_again(each.scheme)
+            self._time([again])
+            each.trial, each.baseline_ms = again.trial, again.baseline_ms
+
+    def _cannot_go_on(self, waiting: Sequence[_Tried]) -> tuple[str, str] | None:
+        """Take the rounds and let go of the candidates; the outcome and its reason where one ends them, else None."""
+        run, conf = self.run, _trial_conf(self.run.cfg.measure, self.run.cfg.quant.layer_budget_s)
+        rounds, calls = [Rounds() for _ in waiting], [each.call for each in waiting if each.call]
         try:
             measure_jointly(
                 self.baseline.call,
@@ -124,16 +148,12 @@ class Bench:
         except Exception as error:
             if (end := _finding(error)) is None:
                 raise
-            if len(tried) == 1:
-                tried[0].trial = Trial(tried[0].trial.scheme, str(end.outcome), end.reason)
-                return
-            for each in tried:
-                self._time([each])
-            return
-        for each, own in zip(tried, rounds, strict=True):
-            found, trial = estimate_speedup(own, conf), each.trial
+            return str(end.outcome), end.reason
+        for each, own in zip(waiting, rounds, strict=True):
+            found, trial, each.call = estimate_speedup(own, conf), each.trial, None
             trial.speedup, trial.ci_low, trial.ci_high = found.ratio, found.ci_low, found.ci_high
             each.baseline_ms = float(own.as_arrays()[0].min())
+        return None
 
 
 def _finding(error: Exception) -> RunEndedError | None:

@@ -55,8 +55,8 @@ _CHOICES = (
         r"\1: the first line must be '# @package _global_'",
     ),
     (
-        r"(.*) appears more than once in the final defaults list",
-        r"\1: is chosen already; write \1=... without '+'",
+        r"(.*) appears more than once in the final defaults list|Multiple values for (.*)\. To override .*",
+        r"\1\2: is chosen already; write \1\2=... without '+'",
     ),
     (
         r"Could not override '(.*)'\.\s+No match in the defaults list\..*",

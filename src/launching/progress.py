@@ -70,8 +70,9 @@ def result(record: Record) -> str:
     why = f"; {escape(record.reason)}" if record.reason else ""
     if record.verdict == EMULATED:
         random = f" of {RANDOM_WEIGHTS}" if record.details.get("weights") == RANDOM_WEIGHTS else ""
-        sqnr = f", {m.get('quality/sqnr_db', math.inf):.1f} dB SQNR{random}"
-        told = sqnr if "quality/max_abs_error" in m else ""  # a training of its own has no output to compare
+        equal = m.get("quality/max_abs_error") == 0
+        db = m.get("quality/sqnr_db", math.inf if equal else math.nan)
+        told = "" if math.isnan(db) else f", {db:.1f} dB SQNR{random}"  # a training of its own has no output
         return "".join([f"{EMULATED}{told}{why}", *warnings])
     if "speedup/ratio" not in m:
         return "".join([f"[green]{record.outcome}[/]{why}", *warnings])
@@ -117,6 +118,7 @@ class SweepProgress:
         self.console = console or Terminal(stderr=True, highlight=False)
         self.guesses_s, self.runs, self.done = list(guesses_s), len(guesses_s), 0
         self._measured: list[tuple[float, float]] = []  # seconds guessed, and taken
+        self._begun = 1  # runs that began as one
         self._started = self._run_started = time.monotonic()
         self._ends = math.inf  # when it is over in any case
         self._label = self._phase = ""
@@ -154,12 +156,13 @@ class SweepProgress:
             (sum(each) for each in zip(*self._measured, strict=True)) if self._measured else (1, 1)
         )
         to_go = [guess * taken / guessed for guess in self.guesses_s[self.done :]]
-        spent = min(time.monotonic() - self._run_started, to_go[0]) if to_go else 0.0
+        spent = min(time.monotonic() - self._run_started, sum(to_go[: self._begun]))
         return max(0.0, min(sum(to_go) - spent, self._ends - time.monotonic()))
 
-    def start_run(self, text: str) -> None:
-        """A run begins."""
+    def start_run(self, text: str, runs: int = 1) -> None:
+        """A run begins, or several as one."""
         self._label, self._phase, self._run_started = text, "starting", time.monotonic()
+        self._begun = runs
         self._log(f"[{self.done + 1}/{self.runs}] {text} ({self._left_text()})")
 
     def phase(self, text: str) -> None:
@@ -180,23 +183,19 @@ class SweepProgress:
         self.done += 1
         self.console.print(f"[{self.done}/{self.runs}] {label or self._label}: {text}", soft_wrap=True)
 
-    def reorder(self, order: Sequence[int]) -> None:
-        """The runs are started in this order."""
-        self.guesses_s = [self.guesses_s[index] for index in order]
-
-    def expect(self, guesses_s: Sequence[float], most_s: float) -> None:
-        """What comes next of a sweep that chooses as it goes, and in how many seconds it ends.
+    def expect(self, guesses_s: Sequence[float], most_s: float = math.inf) -> None:
+        """What comes next, and in how many seconds a sweep that chooses as it goes ends.
 
         Args:
-            guesses_s: of the next runs.
+            guesses_s: of the next runs, in their order.
             most_s: in which all that is left is over.
         """
         self.guesses_s[self.done :] = [*guesses_s, *self.guesses_s[self.done + len(guesses_s) :]]
         self._ends = time.monotonic() + most_s
 
-    def again(self) -> None:
-        """The run before is to be measured once more."""
-        self.guesses_s.insert(self.done, self.guesses_s[self.done - 1])
+    def again(self, guess_s: float) -> None:
+        """A run that is over is to be measured once more."""
+        self.guesses_s.insert(self.done, guess_s)
         self.runs += 1
         self._bar.update(self._task, total=self.runs)
 

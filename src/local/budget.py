@@ -118,7 +118,7 @@ class Budget:
     def _next(self, records: Mapping[int, Record], groups: Sequence[str | None]) -> list[int]:
         lessons = [each.lesson(group or "") for each, group in zip(self.prospects, groups, strict=True)]
         to_come = self._to_come(records)
-        learned = [lessons[index] for index, record in records.items() if record.outcome is Outcome.OK]
+        learned = [lessons[index] for index, record in records.items() if _teaches(record)]
         least_s = _ASKING * self._asking_s
         chosen = next_lessons(
             [lessons[index] for index in to_come], learned, least_s, self.left_s, shared=_SHARED
@@ -180,6 +180,11 @@ def _asked(
         prospects, (configs, predict), log=log, timeout_s=_LONGEST_S
     ).answer
     return found
+
+
+def _teaches(record: Record) -> bool:
+    """Whether it is known by now how fast the run is."""
+    return record.outcome is Outcome.OK and not record.details.get("withheld")
 
 
 def _stands(record: Record) -> bool:

@@ -127,12 +127,13 @@ class LocalSweep:
 
     def _run_all(self, groups: Sequence[list[int]], rounds: Keys, progress: SweepProgress) -> None:
         """Every run, those of a group in one process; the arms of the next ones are compiled meanwhile."""
-        order = [index for indexes in groups for index in indexes]
-        in_order = [self.configs[index] for index in order]
+        processes = [in_the_same_rounds(indexes, rounds) for indexes in groups]
+        batches = [batch for process in processes for batch in process]
+        in_order = [self.configs[index] for batch in batches for index in batch]
         self.compilers.give(to_compile(in_order, self.devices, self.outputs, self.sweep))
-        progress.reorder(order)
-        for number, indexes in enumerate(groups, start=1):
-            self._run_group(number, in_the_same_rounds(indexes, rounds), progress)
+        progress.expect(guesses_s(self.configs, batches))
+        for number, process in enumerate(processes, start=1):
+            self._run_group(number, process, progress)
 
     def _run_within(self, budget: Budget, shares: Keys, rounds: Keys, progress: SweepProgress) -> None:
         """What teaches most, while there is time; what is left to the forecast is written down."""
@@ -168,7 +169,7 @@ class LocalSweep:
             group.close()
         for index in doubted:
             if self.runs.withheld(index, doubt, "launch.share=never; each is measured again so"):
-                progress.again()
+                progress.again(_guess_s(self.configs[index]))
                 self.runs.run_or_skip(index, progress, self.server)
 
     def _run_together(self, batch: Sequence[int], progress: SweepProgress, group: Group) -> None:
@@ -177,7 +178,8 @@ class LocalSweep:
         begun = {index: cfg for index in batch if (cfg := runs.begun(index, progress)) is not None}
         try:
             if len(begun) > 1:
-                progress.start_run(f"{label(next(iter(begun.values())))}, {len(begun)} schemes together")
+                text = f"{label(next(iter(begun.values())))}, {len(begun)} schemes together"
+                progress.start_run(text, runs=len(begun))
                 given = [(cfg, runs.records[index], runs.folder(index)) for index, cfg in begun.items()]
                 group.run_together(given, progress.phase)
             for index, cfg in begun.items():
@@ -206,7 +208,12 @@ class LocalSweep:
             progress.say(line)
 
 
+def guesses_s(configs: Sequence[RootConf], batches: Sequence[Sequence[int]]) -> list[float]:
+    """Seconds of each run in the order of the batches; those of one take as long as one of it."""
+    return [_guess_s(configs[index]) / len(batch) for batch in batches for index in batch]
+
+
 def _guess_s(cfg: RootConf) -> float:
-    """Seconds of a run, before any was seen."""
+    """Seconds of a run by itself, before any was seen."""
     probe, steps = cfg.model.probe, training_steps(cfg)
     return guess_s(cfg.measure, cfg.quant, _SHAPES, processes_of(cfg), probe=probe, steps=steps)

@@ -20,6 +20,7 @@ from src.devices.load import cpu_load
 from src.devices.monitor import Pids, open_monitor
 from src.measurement.rates import RATES, best_rate
 from src.processes.children import spawning
+from src.records.environment import counted_variables, variables
 from src.records.locks import locked
 from src.records.record import write_json
 
@@ -119,7 +120,11 @@ def _free(device: Device) -> None:
 
 
 def _identity(device: Device) -> dict[str, Any]:
-    """What a cached file must agree with; the host, since an identity tells neither clocks nor memory."""
+    """What a cached file must agree with; the host, since an identity tells neither clocks nor memory.
+
+    The variables that can change a number, as NVIDIA_TF32_OVERRIDE and ONEDNN_DEFAULT_FPMATH_MODE do a matmul's.
+    """
+    told = variables(os.environ)
     return {
         "schema_version": SCHEMA_VERSION,
         "device": device.name,
@@ -129,12 +134,15 @@ def _identity(device: Device) -> dict[str, Any]:
         "instruction_set": device.instruction_set,
         "torch": torch.__version__,
         "float32_precision": torch.get_float32_matmul_precision(),
+        "variables": {name: told[name] for name in counted_variables(os.environ)},
     }
 
 
 def _slug(identity: dict[str, Any]) -> str:
     text = "-".join(
-        str(value) for name, value in identity.items() if value is not None and name != "identity"
+        str(value)
+        for name, value in identity.items()
+        if value is not None and name not in ("identity", "variables")
     )
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     return f"{re.sub(r'[^a-z0-9.]+', '-', text.lower()).strip('-')[:180]}-{digest}"

@@ -17,7 +17,8 @@ _PART = 2**18  # values
 def compare(baseline: Any, treated: Any) -> dict[str, float]:
     """SQNR in dB, cosine similarity and largest absolute error over all output tensors, in float64.
 
-    An output equal to the last bit has no finite SQNR: the metric is then left out.
+    An output equal to the last bit has no finite SQNR: the metric is then left out. A baseline of zeros has neither
+    that nor a cosine, and nothing at all is said of one that both give.
 
     Raises:
         RunEndedError: `bad_numerics`, when the treated output has other shapes, NaN or infinity, or
@@ -33,12 +34,26 @@ def compare(baseline: Any, treated: Any) -> dict[str, float]:
     parts = (part for b, t in pairs for part in zip(_parts(b), _parts(t), strict=True))
     sums = np.array([_sums(b.double(), t.double()) for b, t in parts]).reshape(-1, 5)
     signal, power, noise, product = sums[:, :4].sum(axis=0).tolist()
+    if not signal and not noise:
+        return {}
     metrics = {"quality/max_abs_error": float(sums[:, 4].max(initial=0.0))}
     if (norms := math.sqrt(signal) * math.sqrt(power)) > 0:
         metrics["quality/cosine"] = product / norms
     if noise > 0 and signal > 0:
         metrics["quality/sqnr_db"] = 10 * math.log10(signal / noise)
     return metrics
+
+
+def sqnr_db(baseline: Any, treated: Any) -> float:
+    """Infinite when all values are equal; minus infinity when only those of the baseline are all zero."""
+    metrics = compare(baseline, treated)
+    equal = not metrics.get("quality/max_abs_error")
+    return metrics.get("quality/sqnr_db", math.inf if equal else -math.inf)
+
+
+def is_zero(output: Any) -> bool:
+    """Whether all floating-point values of an output are zero."""
+    return not any(bool(tensor.any()) for tensor in floats(output))
 
 
 def _parts(tensor: torch.Tensor) -> Sequence[torch.Tensor]:

@@ -118,14 +118,18 @@ def environment() -> dict[str, Any]:
 
 
 def cuda_versions() -> dict[str, str]:
-    """NVIDIA's driver, the C++ compiler; where torch is loaded its CUDA runtime and cuDNN; ``none``: not there."""
-    found = {"driver": nvidia_driver(), "cxx": cxx_version()}
-    if "torch" in sys.modules:
-        import torch
+    """NVIDIA's driver, the C++ compiler, `of_torch`; ``none``: not there."""
+    return {"driver": nvidia_driver(), "cxx": cxx_version()} | of_torch()
 
-        cudnn = torch.backends.cudnn.version()
-        found |= {"cuda": torch.version.cuda or "none", "cudnn": str(cudnn or "none")}
-    return found
+
+def of_torch() -> dict[str, str]:
+    """Its CUDA runtime and cuDNN; nothing where it is not loaded yet."""
+    if "torch" not in sys.modules:
+        return {}
+    import torch
+
+    cudnn = torch.backends.cudnn.version()
+    return {"cuda": torch.version.cuda or "none", "cudnn": str(cudnn or "none")}
 
 
 def container(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> dict[str, str]:

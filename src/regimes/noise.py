@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from src.outcomes import RunEndedError
-from src.quality.sqnr import compare
+from src.quality.sqnr import check_baseline, is_zero, sqnr_db
+from src.records.record import Outcome
 from src.workloads.hooks import before
 from src.workloads.pipeline import ImagePipeline
 from src.workloads.workload import Workload
@@ -58,14 +59,19 @@ def noise_of(plain: Any, treated: Any) -> float:
     """The power of the error over that of the output; inf where the treated output is no number.
 
     Raises:
-        RunEndedError: `bad_numerics`, when the unquantized output is none.
+        RunEndedError: `bad_numerics`, when the unquantized output is none, or all zeros.
     """
-    compare(plain, plain)
+    check_baseline(plain)
+    if is_zero(plain):
+        raise RunEndedError(
+            Outcome.BAD_NUMERICS,
+            "the unquantized output is all zeros: no layer's noise shows in it",
+            "other weights (model.weights)",
+        )
     try:
-        quality = compare(plain, treated)
+        return float(10 ** (-sqnr_db(plain, treated) / 10))
     except RunEndedError:
         return math.inf
-    return 10 ** (-quality["quality/sqnr_db"] / 10) if "quality/sqnr_db" in quality else 0.0
 
 
 def _detached(value: Any) -> Any:

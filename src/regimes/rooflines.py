@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from src.analysis.runs.frame import compared, layer_level
+from src.analysis.runs.tracked.variants import WARM
 from src.forecasts.evidence.kernels import like
 from src.treatments.multiplies import multiplies_in
 
@@ -40,12 +41,16 @@ class Roofline:
 
 
 def rooflines(runs: pd.DataFrame) -> Iterator[Roofline]:
-    """Of each place whose ceilings some run measured and that has single layers with a speedup; standing runs."""
+    """Of each place whose ceilings some run measured and that has single layers with a speedup; standing runs.
+
+    Layers that were measured with warm caches are left out: the roof is what copying from memory allows.
+    """
     told = runs[["device", "started_at", *filter(_named, map(str, runs))]].dropna(thresh=3)
     if told.empty:
         return
     layers = compared(layer_level(runs))
-    layers = layers[~layers["withheld"]].assign(compile=layers["compile"].map(like))
+    warm = layers["variant"].str.contains(WARM, regex=False)
+    layers = layers[~layers["withheld"] & ~warm].assign(compile=layers["compile"].map(like))
     for (device, mode, dtype), rows in layers.groupby(["device", "compile", "dtype"]):
         ceilings = _ceilings(told[told["device"] == device])
         gb_s = ceilings.pop("copy", np.nan)

@@ -74,7 +74,7 @@ class Rule:
     @property
     def where(self) -> str:
         """Its conditions in words."""
-        return " and ".join(condition.text for condition in self.conditions) or "everywhere"
+        return " and ".join(condition.text for condition in self.conditions) or "everywhere it was measured"
 
     @property
     def is_mixed(self) -> bool:

@@ -89,7 +89,7 @@ def quality(row: Row | Plain) -> str:
         equal = row.get("quality/max_abs_error", math.nan) == 0
         return "its output is equal to the last bit" if equal else "quality not measured"
     share = 100 * 10 ** (-sqnr / 20)
-    error = f"is {share:.2g} % of" if share < 100 else "is as large as" if share < 101 else "is larger than"
+    error = f"is {share:.2g} % of" if share < 99 else "is as large as" if share < 101 else "is larger than"
     return f"SQNR {decibels(sqnr)} dB: the error {error} the output"
 
 

@@ -169,25 +169,26 @@ def _alone(found: Comparison) -> list[str]:
 
 
 def _differing(found: Comparison, before: Side, after: Side) -> list[str]:
-    """The devices and versions that are not the same on both sides."""
-    return [f"{name}: {one} → {other}" for name, one, other in _of_both(found, before, after) if one != other]
+    """The devices and versions that are not the same on both sides, as far as both say them."""
+    both = _of_both(found, before, after)
+    return [f"{name}: {one} → {other}" for name, one, other in both if one and other and one != other]
 
 
 def _versions(found: Comparison, before: Side, after: Side) -> Sequence[tuple[str, str]]:
     return [
-        (name, one if one == other else f"{one} → {other}")
+        (name, one if one == other else f"{one or 'unknown'} → {other or 'unknown'}")
         for name, one, other in _of_both(found, before, after)
     ]
 
 
 def _of_both(found: Comparison, before: Side, after: Side) -> Iterator[tuple[str, str, str]]:
-    """What each side was measured with: its name, before, after; the devices first."""
+    """What each side was measured with: its name, before, after, empty where that is not known; the devices first."""
     met = (devices(pd.DataFrame({"device": _devices(found, side)})) for side in ("before", "after"))
     one, other = (", ".join(names) for names in met)
     yield "device", one, other
     first, second = before.versions(), after.versions()
     for name in {**first, **second}:
-        yield name, first.get(name, "unknown"), second.get(name, "unknown")
+        yield name, first.get(name, ""), second.get(name, "")
 
 
 def _devices(found: Comparison, side: str) -> list[str]:

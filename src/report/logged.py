@@ -10,6 +10,8 @@ from src.config.schema.root import AnalyzeConf
 from src.report.answer_words import paragraph
 from src.report.report import Report
 
+_CONTROL = "none"
+
 
 def entry(conf: AnalyzeConf, report: Report, paths: list[Path]) -> Entry:
     """What is logged of an analysis, also with the sweep it is of."""
@@ -25,11 +27,12 @@ def entry(conf: AnalyzeConf, report: Report, paths: list[Path]) -> Entry:
 
 
 def headline(runs: pd.DataFrame, breakeven: pd.DataFrame) -> dict[str, float]:
-    """Metrics of an analysis: runs by outcome and verdict, the best and worst speedup, crossings found."""
+    """Metrics of an analysis: runs by outcome and verdict, best and worst speedup of a treatment, crossings found."""
     metrics = {"runs/total": float(len(runs))}
     metrics |= {f"runs/{outcome}": float(count) for outcome, count in runs["outcome"].value_counts().items()}
     metrics |= {f"verdict/{name}": float((runs["verdict"] == name).sum()) for name in VERDICTS}
-    speedups = runs.loc[(runs["verdict"] != "") & ~runs["withheld"], "speedup/ratio"]
+    told = (runs["verdict"] != "") & ~runs["withheld"] & (runs["quant"] != _CONTROL)
+    speedups = runs.loc[told, "speedup/ratio"]
     if len(speedups):
         metrics |= {"speedup/best": float(speedups.max()), "speedup/worst": float(speedups.min())}
     return metrics | {"breakeven/crossings": float(breakeven["m"].notna().sum())}

@@ -141,7 +141,7 @@ def _breakeven(device: str, rows: pd.DataFrame, most: int) -> Table:
         f"One Linear: break-even M on {device}", treatment="left", K="right", N="right", result="left", best="right",
     )  # fmt: skip
     for _, row in rows.head(most).iterrows():
-        best = f"{row['best']:.2f}× at {row['best_m']}"
+        best = f"{row['best']:.2f}× {row['best_low']:.2f}–{row['best_high']:.2f} at {row['best_m']}"
         style = _STYLES.get(row["case"], "")
         told = " ".join(
             [treatment_text(row), *(str(row[name]) for name in _CURVE if rows[name].nunique() > 1)]

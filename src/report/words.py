@@ -25,6 +25,7 @@ _MOST_SCHEMES = 8
 _MOST_CURVES = 2
 _MOST_ENDS, _MOST_REASONS = 3, 3
 _CURVE = ["K", "N", "variant", "dtype", "model", "target"]
+_CURVE_NAMES = {"variant": "options"}
 _AXES = {
     "batch": "batch {}", "resolution": "{} px", "frames": "{} frames", "dtype": "{}", "compile": "compile={}",
     "variant": "{}",
@@ -159,32 +160,39 @@ def _curves(quant: str, rows: pd.DataFrame) -> str:
         crossing = rows[(rows["direction"] == direction) & rows["decided"].eq(True)]
         if len(crossing):
             count = len(crossing.drop_duplicates("curve"))
-            told.append(f"{says} {_span(crossing)} ({_of(count, len(curves))})")
+            told.append(f"{says} {_span(crossing, curves)} ({_of(count, curves)})")
     unclear = len(rows[rows["decided"].eq(False)].drop_duplicates("curve"))
     if unclear:
-        told.append(f"crosses 1, but not beyond the margin on both sides ({_of(unclear, len(curves))})")
+        told.append(f"crosses 1, but not beyond the margin on both sides ({_of(unclear, curves)})")
     alike = {
         Case.HELPS: "helps at every measured M",
         Case.HURTS: "hurts at every measured M",
         Case.NEUTRAL: "makes no difference at any measured M",
         Case.FASTER: "is faster at every measured M, not always beyond the margin",
         Case.SLOWER: "is slower at every measured M, not always beyond the margin",
+        Case.UNCLEAR: "is not beyond the margin at any measured M",
     }
-    told += [f"{text} ({_of(cases[case], len(curves))})" for case, text in alike.items() if cases[case]]
+    told += [f"{text} ({_of(cases[case], curves)})" for case, text in alike.items() if cases[case]]
     return f"{quant} {', '.join(told)}"
 
 
-def _span(crossing: pd.DataFrame) -> str:
+def _span(crossing: pd.DataFrame, curves: pd.DataFrame) -> str:
     """The measured M that one curve's break-even lies between; of several all that these span."""
     ends = crossing["m_low"].min(), crossing["m_high"].max()
     told = between(*ends, bool(crossing["low_open"].any()), bool(crossing["high_open"].any()))
     if len(crossing) == 1:
         return f"{told}: {number(float(crossing['m'].iloc[0]))} if straight in between"
-    return f"{told}, depending on K×N"
+    return f"{told}, depending on {_each(curves)}"
 
 
-def _of(count: int, total: int) -> str:
-    return f"{count} of {total} K×N" if total > 1 else "1 K×N"
+def _of(count: int, curves: pd.DataFrame) -> str:
+    return f"{count} of {len(curves)} {_each(curves)}" if len(curves) > 1 else "1 K×N"
+
+
+def _each(curves: pd.DataFrame) -> str:
+    """What curves are of; a curve of one K×N may stand there once more, of another variant or dtype."""
+    differ = [_CURVE_NAMES.get(name, name) for name in _CURVE[2:] if curves[name].nunique() > 1]
+    return " and ".join(["K×N", *differ])
 
 
 def _did_not_run(runs: pd.DataFrame) -> Iterator[str]:

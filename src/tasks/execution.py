@@ -10,6 +10,7 @@ from hydra.utils import get_class
 from src.config.schema.model import PIPELINE
 from src.config.schema.root import AUTO, RootConf
 from src.context import Kept, RunContext
+from src.records.environment import of_torch
 from src.records.record import Outcome, Record
 
 
@@ -45,5 +46,6 @@ def written(record: Record, folder: Path) -> Record:
         record.reason = "; ".join(f"{name} is {record.metrics.pop(name)}" for name in strange)
     if record.environment["pid"] != str(os.getpid()):
         os._exit(1)  # a copy that the task forked: the run has a record without it
+    record.environment |= of_torch()  # on a node it is loaded in the run
     record.write(folder)
     return record

@@ -6,7 +6,7 @@ from src.autoquant.known import DETAIL, layer_config, layer_settings
 from src.compilation.scopes import Compiled, compiled_by_now, compiler_counts, compiler_options
 from src.config.schema.arms import is_usual
 from src.context import RunContext
-from src.quality.sqnr import compare
+from src.quality.sqnr import compare, is_zero
 from src.records.record import Outcome, write_json
 from src.tasks.arms.arm import Arm
 from src.tasks.arms.ceilings import ceiling_metrics, note_ceilings
@@ -25,6 +25,10 @@ from src.treatments.layers import LayerRow
 from src.treatments.routes.loading import check_loading
 from src.treatments.scheme import Scheme, make_scheme
 from src.workloads.pipeline import check_weights
+
+_ZEROS = (
+    "the unquantized output is all zeros: it says nothing of quality; other weights (model.weights) would"
+)
 
 
 @torch.no_grad()
@@ -71,19 +75,20 @@ def measure_arm(given: Untreated, treated: Arm, run: RunContext) -> None:
 
 def compare_outputs(given: Untreated, treated: Arm, run: RunContext) -> None:
     """How far the treated arm's output is from the baseline's; where that is quantized too, each from the
-    unquantized model's.
+    unquantized model's. Of one whose output is all zeros nothing is known then, and that is said.
 
     Raises:
         RunEndedError: `bad_numerics`, when it holds NaN or infinity.
     """
     check_treated_numbers(treated.workload, treated.output, run)
     baseline = given.arms.baseline.output
+    against = baseline if given.reference is None else given.reference
+    run.record.metrics |= compare(against, treated.output)
+    if is_zero(against):
+        run.record.details.setdefault("warnings", []).append(_ZEROS)
     if given.reference is None:
-        run.record.metrics |= compare(baseline, treated.output)
         return
-    own = compare(given.reference, baseline)
-    run.record.metrics |= compare(given.reference, treated.output)
-    run.record.metrics |= of_the_baseline(own)
+    run.record.metrics |= of_the_baseline(compare(given.reference, baseline))
     run.record.details["quality_against"] = "the unquantized model, uncompiled"
 
 

@@ -1,16 +1,13 @@
 """Whether a loaded model is still the one that was saved, and how that is said."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 from src.context import RunContext
 from src.measurement.rounds import estimate_speedup, rounds_in_turn
 from src.outcomes import RunEndedError
-from src.quality.sqnr import compare
+from src.quality.sqnr import sqnr_db
 from src.records.record import Outcome
 from src.serialization.fresh import Tensors, TimedCalls, digest
 from src.statistics.speedup import Verdict, verdict
@@ -65,11 +62,6 @@ def judged(where: str, reference: Reference, outputs: Tensors, run: RunContext) 
             run.record.details["serialize"].get("layers_apart") or _REMEDIES[given],
         )
     return found
-
-
-def sqnr_db(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> float:
-    """Infinite when all values are equal."""
-    return compare(list(first), list(second)).get("quality/sqnr_db", math.inf)
 
 
 def note_speed(here: TimedCalls, there: TimedCalls, run: RunContext) -> None:

@@ -13,6 +13,7 @@ from src.context import RunContext
 from src.devices.device import GIB
 from src.measurement.memory import Peaks, peak_memory
 from src.outcomes import RunEndedError, unsupported
+from src.quality.sqnr import sqnr_db
 from src.records.record import Outcome
 from src.serialization.checkpoint import FOLDER, load_into, remove, verify, write_info, write_weights
 from src.serialization.fresh import Asked, Tensors, call, call_fresh, digest, time_calls
@@ -23,7 +24,7 @@ from src.serialization.package_info import check_compile, check_device, read_pac
 from src.serialization.pretrained import PRETRAINED, layers_apart
 from src.tasks.arms.packaged import compile_arm
 from src.tasks.arms.untreated import build
-from src.tasks.saved_and_loaded import Reference, in_words, judged, note_speed, sqnr_db
+from src.tasks.saved_and_loaded import Reference, in_words, judged, note_speed
 from src.treatments.layers import LayerRow
 from src.treatments.routes.loading import check_loading
 from src.treatments.routes.making import make_treated
@@ -148,7 +149,7 @@ def _reference(workload: Workload, packages: Path | None, run: RunContext) -> Re
         )
     repeat_db = math.inf if digest(first) == digest(second) else sqnr_db(first, second)
     found = run.record.details["serialize"]
-    found["deterministic"], found["output_sha256"] = math.isinf(repeat_db), digest(first)
+    found["deterministic"], found["output_sha256"] = repeat_db == math.inf, digest(first)
     if not run.cfg.compile.package:
         return Reference(first, repeat_db)
     with run.phase("measure"):

@@ -8,11 +8,11 @@ from dataclasses import replace
 from src.context import RunContext
 from src.devices.device import GIB
 from src.outcomes import ended, log_text
+from src.quality.sqnr import sqnr_db
 from src.serialization.checkpoint import FOLDER, remove, write_info, write_weights
 from src.serialization.fresh import Answer, Asked, call_fresh, digest, tensors_of
 from src.tasks.arms.arm import Arm
 from src.tasks.arms.packaged import packages_of
-from src.tasks.saved_and_loaded import sqnr_db
 
 PACKAGE, COLD, CACHED = "start_s", "compile_cold_s", "compile_cached_s"
 

@@ -58,7 +58,7 @@ def made(
         record.verdict = verdict(SpeedupEstimate(speedup, low, high, 40, 1), 0.02)
         record.metrics = _metrics(speedup, low, high, str(record.axes["quant"]))
         record.details = {"pairing": "interleaved", "stop_reason": "narrow" if spread < 0.02 else "budget"}
-    return Made(record, asked | (params or {}))
+    return Made(record, {"compile.fullgraph": "false"} | asked | (params or {}))
 
 
 def _metrics(speedup: float, low: float, high: float, quant: str) -> dict[str, float]:

@@ -210,6 +210,20 @@ def test_two_machines_are_compared_and_a_variant_that_only_one_tells_is_let_go_o
     assert "device: card A → card B" in capsys.readouterr().out
 
 
+def test_what_only_one_side_says_of_its_versions_is_no_difference(
+    put: Put, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = timed("a", "int8wo", 100), timed("a", "int8wo", 100)
+    first.record.environment |= {"cuda": "none", "driver": "550"}
+    second.record.environment |= {"driver": "560"}
+    before, after = put("before", first), put("after", second)
+    compare(CompareConf(str(before), str(after), report=str(before / "page")), Console(width=120))
+    told = capsys.readouterr().out
+    assert "driver: 550 → 560" in told
+    assert "cuda" not in told
+    assert "none → unknown" in (before / "page" / "comparison.html").read_text()
+
+
 def test_attempts_of_one_key_are_two_sides_in_two_sweeps(
     put: Put, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """What a run said of itself beside what an analysis says of it; why verdicts are withheld; digits that tell."""
 
+import pandas as pd
 import pytest
 
 from src.analysis.provenance import Provenance, warnings
@@ -7,9 +8,11 @@ from src.analysis.runs.frame import standing, tidy
 from src.analysis.runs.tracked.tracker import Tracker
 from src.analysis.verdicts import interval_text, speedup_text
 from src.config.schema.root import TrackingConf
+from src.report.logged import headline
 from src.report.runs.filters import Filters
 from src.report.runs.sections import forest_section
 from src.report.runs.starts import START, starts_in_words
+from src.report.runs.tables import grouped_html
 from src.report.words import sentences
 from tests.analysis.synthetic import made
 
@@ -77,6 +80,27 @@ def test_a_verdict_is_withheld_for_what_disturbed_it(at, reason, told, not_told)
     assert not_told not in line
     (starts,) = starts_in_words(rows)
     assert ("Other processes" in starts) is (not_told != "other processes")
+
+
+def test_a_disturbed_run_is_not_taken_off_those_that_are_inconclusive(at):
+    """One of before there was the tag says another verdict than its interval does, and so it is withheld."""
+    old = made("old", 1.013, spread=0.01, batch=2)
+    old.record.verdict = "helps"
+    rows = at(0.02, old, crossing("new"), made("sure", 1.5, batch=4))
+    assert rows["withheld"].sum() == 1
+    told = warnings(rows, Provenance(3, 3), 0)
+    assert any(line.startswith("1 of 3 runs with a speedup are inconclusive") for line in told)
+
+
+def test_speedups_of_disturbed_runs_and_controls_are_in_no_summary(at):
+    busy = made("busy", 3.0, batch=4)
+    busy.record.verdict = "inconclusive"
+    rows = at(0.02, made("a", 1.1), busy, made("c", 1.2, quant="none", batch=8))
+    assert rows["withheld"].sum() == 1
+    page = grouped_html(rows, Filters(rows))
+    assert "1.10× <small>1.10–1.10</small>" in page
+    found = headline(rows, pd.DataFrame({"m": []}))
+    assert found["speedup/best"] == found["speedup/worst"] == pytest.approx(1.1)
 
 
 def test_a_margin_is_told_with_all_its_digits(at):

@@ -28,6 +28,7 @@ MISTAKES = {
     "~nope": ["~nope", "no such key"],
     "~quant=int4wo": ["~quant=int4wo", "not chosen"],
     "+quant=int8wo": ["quant", "chosen already"],
+    "+hydra/launcher=slurm": ["hydra/launcher", "chosen already", "without '+'"],
     "+foo=1": ["foo: unknown key", "batch"],
     "++model.foo=1": ["model.foo: unknown key", "weights"],
     "quant.config.group_siz=1": ["group_siz", "set_inductor_config"],

@@ -1,4 +1,5 @@
 import json
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -211,6 +212,34 @@ def test_where_one_candidate_cannot_go_on_the_others_are_timed_without_it(timed,
     assert (refused.scheme, refused.outcome, refused.speedup) == ("int8wo", "unsupported", None)
     assert (other.scheme, other.outcome, other.speedup) == ("float8wo", "ok", pytest.approx(1.2, rel=1e-3))
     assert plan.choices[0].scheme == "float8wo"
+
+
+@pytest.mark.parametrize(("looks", "rounds"), [(1, 1), (2, 2), (3, 1)])
+def test_a_candidate_is_not_out_of_memory_for_those_that_are_held_beside_it(
+    timed, search, monkeypatch, looks, rounds
+):
+    """There is room for so many at first sight, and in rounds."""
+    timed(1.2, 1.1, 1.3)
+    held, measured = [], trials.measure_jointly
+
+    def full(calls, room):
+        held.extend(weakref.ref(call.__self__) for call in calls)
+        if len({id(each()) for each in held if each()}) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def measure(baseline, treated, *args, **options):
+        full(treated, rounds)
+        measured(baseline, treated, *args, **options)
+
+    def look(timer, baseline, treated):
+        full([treated], looks)
+        return 1.0, 1.0
+
+    monkeypatch.setattr("src.autoquant.trials.measure_jointly", measure)
+    monkeypatch.setattr("src.autoquant.trials.times_slower", look)
+    plan, _, _ = search(*candidates("int8wo", "int8dq", "float8wo"))
+    told = [(trial.outcome, trial.speedup) for trial in plan.choices[0].trials]
+    assert told == [("ok", pytest.approx(speedup, rel=1e-3)) for speedup in (1.2, 1.1, 1.3)]
 
 
 def test_faster_but_below_the_quality_floor_says_so(timed, search):

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from src.config.console import Terminal
 from src.launching.progress import SweepProgress, endings, label, result
-from src.records.record import Outcome, Record
+from src.records.record import EMULATED, Outcome, Record
 from tests.conftest import SMALL_LINEAR
 
 SPEEDUP = {"speedup/ratio": 1.234, "speedup/ci_low": 1.2, "speedup/ci_high": 1.25}
@@ -90,6 +90,16 @@ def test_a_terminal_outlives_its_reader() -> None:
         terminal = Terminal(file=unread)
         terminal.print("a plan")
         terminal.print("and its end")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "told"),
+    [({"quality/max_abs_error": 0.0, "quality/cosine": 1.0}, "emulated, inf dB SQNR"),
+     ({"quality/max_abs_error": 1.0}, "emulated"),  # of an unquantized output of zeros
+     ({"quality/max_abs_error": 1.0, "quality/sqnr_db": 20.0}, "emulated, 20.0 dB SQNR")],
+)  # fmt: skip
+def test_only_an_equal_output_is_told_without_an_error(metrics: dict[str, float], told: str) -> None:
+    assert result(Record("k", 1, "s", {}, outcome=Outcome.OK, verdict=EMULATED, metrics=metrics)) == told
 
 
 def ended(outcome: Outcome, reason: str, quant: str = "int8wo", remedy: str = "") -> Record:

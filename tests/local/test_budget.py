@@ -193,6 +193,25 @@ def test_a_run_that_is_there_twice_comes_once_its_copy_is_measured() -> None:
     assert [*budget.left(())] == [0, 1, 2, 4, 3]
 
 
+@pytest.mark.parametrize(("details", "second"), [({}, "far"), ({"withheld": True}, "near")])
+def test_a_disturbed_run_teaches_nothing_of_its_neighbours(details: dict[str, bool], second: str) -> None:
+    runs = [
+        Prospect(seconds, False, "unknown", shape=(rows, 1024, 1024), scheme="int8wo", reason=name)
+        for seconds, rows, name in (
+            (1.0, 64, "first"),
+            (10.0, 70, "near"),
+            (10.0, 75, "near"),
+            (11.0, 8192, "far"),
+        )
+    ]
+    budget, records = Budget(Machine(runs, 10.0, 0.0).ask, 100.0, lambda: 0.0), dict[int, Record]()
+    begun = []
+    for (index,) in budget.rounds(records, [None] * len(runs)):
+        begun.append(runs[index].reason)
+        records[index] = Record("key", 1, "sweep", {}, Outcome.OK, details=dict(details))
+    assert begun[:2] == ["first", second]
+
+
 def test_a_copy_of_a_run_that_failed_is_left() -> None:
     first = unsure(1)[0]
     machine = Machine([first, replace(first, skipped=True, copy_of=0)], takes_s=10.0)

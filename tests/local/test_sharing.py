@@ -3,6 +3,7 @@
 The equal pairs at the ends of a process are tasks of tests/launching/tasks.py, whose verdict no busy machine changes.
 """
 
+import io
 import json
 import os
 import signal
@@ -12,17 +13,21 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
 from src.config.schema.root import RootConf
+from src.launching.progress import SweepProgress
 from src.local.sharing import group
 from src.local.sharing.grouping import LARGEST, brought_together, group_key
+from src.local.sweep import guesses_s
 from src.processes.isolated import Ending
 from tests.composing import Compose
-from tests.conftest import Called
+from tests.conftest import SMALL_LINEAR, Called
 from tests.local.test_sweep import SMALL, command, published, started
 
 TASKS = "tests.launching.tasks"
@@ -100,6 +105,28 @@ def test_probes_of_any_size_share(compose: Compose) -> None:
 
 
 # ---- what becomes of them
+
+
+def test_runs_in_the_same_rounds_take_as_long_as_one(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four probes in the same rounds, then one by itself, which takes as long as all four."""
+    now = 0.0
+    monkeypatch.setattr("src.launching.progress.time", SimpleNamespace(monotonic=lambda: now))
+    configs = [compose(*SMALL_LINEAR, "measure.budget_s=5")] * 5
+    progress = SweepProgress([10.0] * 5, Console(file=io.StringIO()))
+    progress.expect(guesses_s(configs, [[3, 1, 2, 0], [4]]))
+    assert progress.left_s() == 20
+    progress.start_run("four together", runs=4)
+    now += 8
+    assert progress.left_s() == 12
+    now += 2
+    for _ in range(4):
+        progress.end_run("done", measured=True, share=4)
+    progress.start_run("alone")
+    assert progress.left_s() == 10
+    progress.again(10)
+    assert progress.left_s() == 20
 
 
 @pytest.mark.usefixtures("fork_server")

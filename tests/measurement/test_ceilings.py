@@ -202,6 +202,25 @@ def test_measured_once_per_device_threads_and_torch(cpu, tmp_path, measured, mon
 
 
 @pytest.mark.parametrize(
+    ("name", "measures"),
+    [
+        ("NVIDIA_TF32_OVERRIDE", 2),
+        ("ONEDNN_DEFAULT_FPMATH_MODE", 2),
+        ("TORCHINDUCTOR_CACHE_DIR", 1),
+        ("HOME", 1),
+    ],
+)
+def test_what_was_measured_under_a_variable_is_not_used_without_it(
+    cpu, tmp_path, measured, monkeypatch, name, measures
+):
+    monkeypatch.delenv(name, raising=False)
+    device_ceilings(cpu, tmp_path)
+    monkeypatch.setenv(name, "1")
+    assert [device_ceilings(cpu, tmp_path)["cached"] for _ in range(2)] == [measures == 1, True]
+    assert len(measured) == measures
+
+
+@pytest.mark.parametrize(
     "spoil",
     [
         lambda text: "",

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.outcomes import RunEndedError
-from src.quality.sqnr import compare, on_cpu
+from src.quality.sqnr import compare, on_cpu, sqnr_db
 from src.records.record import Outcome
 
 NAN, INF = float("nan"), float("inf")
@@ -36,7 +36,13 @@ def test_equal_outputs_have_no_finite_sqnr():
 
 def test_a_baseline_of_zeros_has_no_ratio():
     assert compare(torch.zeros(4), torch.ones(4)) == {"quality/max_abs_error": 1.0}
-    assert compare(torch.zeros(4), torch.zeros(4)) == {"quality/max_abs_error": 0.0}
+    assert compare(torch.zeros(4), torch.zeros(4)) == {}
+    assert sqnr_db(torch.zeros(4), torch.ones(4)) == -INF
+    assert sqnr_db(torch.zeros(4), torch.zeros(4)) == sqnr_db(torch.ones(4), torch.ones(4)) == INF
+
+
+def test_a_treated_output_of_zeros_is_all_error():
+    assert compare(torch.ones(4), torch.zeros(4)) == {"quality/sqnr_db": 0.0, "quality/max_abs_error": 1.0}
 
 
 def test_large_low_precision_outputs_do_not_overflow():
@@ -53,7 +59,7 @@ def test_all_tensors_of_a_nested_output_count():
 def test_a_tensor_without_values_says_nothing():
     x, nothing = torch.ones(3), torch.empty(0, 3)
     assert compare((x, nothing), (x + 0.1, nothing)) == compare(x, x + 0.1)
-    assert compare(nothing, nothing) == {"quality/max_abs_error": 0.0}
+    assert compare(nothing, nothing) == {}
 
 
 def test_integers_are_not_compared():

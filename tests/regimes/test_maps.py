@@ -141,6 +141,14 @@ def test_layers_stand_below_what_the_device_reaches(runs):
     assert (each.points["tflop_s"] < each.points["roof_tflop_s"]).all()
 
 
+def test_layers_of_warm_caches_stand_under_no_roof(runs):
+    """Their unquantized arm would be one with that of the cold ones."""
+    (each,) = rooflines(runs[0])
+    warm = runs[0].assign(variant="cache=warm", **{"latency/baseline_median_ms": 1e-6})
+    (both,) = rooflines(pd.concat([runs[0], warm], ignore_index=True))
+    pd.testing.assert_frame_equal(both.points, each.points)
+
+
 def test_the_roofline_says_what_it_shows(runs):
     (each,) = rooflines(runs[0])
     limit, base, quantized, far = in_words(each)
@@ -148,7 +156,7 @@ def test_the_roofline_says_what_it_shows(runs):
     assert re.match(r"Unquantized: layers of M ≤ 256 lie below the memory slope and reach 4\d–\d\d % of it; "
                     r"layers of M ≥ 512 lie below the ceiling and reach 7\d % of it\.", base)  # fmt: skip
     assert all(scheme in quantized for scheme in SCHEMES)
-    assert far.startswith("int8wo stays below 10% of it everywhere")
+    assert far.startswith("int8wo stays below 10% of it in every layer measured")
 
 
 def test_the_roofline_has_its_lines_labels_and_marks(runs):

@@ -62,7 +62,7 @@ def test_one_that_hurts_among_many_that_help_too() -> None:
 def test_one_that_helps_within_its_error_is_not() -> None:
     found = [0.5, 0.5, 0.5, 0.5, 0.5, 1.04]
     rules = rules_of((("int8wo", 4**i, 3072, s) for i, s in enumerate(found)), spread=0.05)
-    assert told(rules, "int8wo") == [("everywhere", "hurts")]
+    assert told(rules, "int8wo") == [("everywhere it was measured", "hurts")]
 
 
 def test_where_sides_decide_at_one_m_nothing_is_cut_there() -> None:
@@ -70,7 +70,7 @@ def test_where_sides_decide_at_one_m_nothing_is_cut_there() -> None:
     odd = (4096, 256)
     rows = [("int8wo", m, side, 1.3 if (side, m) == odd else 0.5)
             for m in (16, 64, 256, 1024) for side in (1024, 1536, 2048, 3072, 4096, 5120)]  # fmt: skip
-    assert told(rules_of(rows), "int8wo") == [("everywhere", "hurts")]
+    assert told(rules_of(rows), "int8wo") == [("everywhere it was measured", "hurts")]
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -89,13 +89,13 @@ def test_what_has_no_verdict_is_told_so_with_what_its_cells_say() -> None:
             for j, m in enumerate((16, 64)) for i, side in enumerate(sides)]  # fmt: skip
     known = made(rows)
     (rule,) = known_rules(Forecaster(known))
-    assert rule.text.startswith("int4wo has no one verdict everywhere: ")
+    assert rule.text.startswith("int4wo has no one verdict everywhere it was measured: ")
     assert rule.text.endswith("8 cells; helps 4, hurts 4")
     assert [*rules_in_words([rule])][1:] == [f"- {rule.text}."]
     assert "inconclusive" in rules_table([rule])
     query = Query(*PLACE.values(), 16, 2048, 2048, "int4wo")
     row = predicted(Forecaster(known), [rule], [query])
-    assert row["rule"].item() == "int4wo has no one verdict everywhere"
+    assert row["rule"].item() == "int4wo has no one verdict everywhere it was measured"
     assert row["rule_right"].isna().all()
     assert "(8 cells)" in next(_predictions(row))
 
@@ -110,7 +110,7 @@ def test_a_refuted_rule_has_no_verdict_anywhere() -> None:
     assert "none: its test failed" in page
     assert "chip" not in page
     assert "helps" not in page
-    assert bad.claim == "int8dq has no one verdict everywhere: its test failed"
+    assert bad.claim == "int8dq has no one verdict everywhere it was measured: its test failed"
     assert len([*rules_in_words([bad])]) == 1
 
 

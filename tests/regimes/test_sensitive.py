@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from src.outcomes import RunEndedError
 from src.quality.sqnr import compare, on_cpu
 from src.records.key import run_key
 from src.records.record import Outcome
+from src.regimes.noise import noise_of
 from src.regimes.sensitive import NAME
 from src.treatments.layers import capture_layers
 from src.treatments.scheme import make_scheme
@@ -50,6 +52,13 @@ def planted(compose, run_context):
         return run, workload, capture_layers(workload, keep=False)[0]
 
     return planted
+
+
+def test_an_output_of_zeros_shows_no_noise():
+    with pytest.raises(RunEndedError, match="all zeros"):
+        noise_of(torch.zeros(4), torch.zeros(4))
+    assert noise_of(torch.ones(4), torch.full((4,), 1.1)) == pytest.approx(0.01, rel=1e-5)
+    assert noise_of(torch.ones(4), torch.ones(4)) == 0
 
 
 def test_a_kind_with_outliers_is_left_alone_and_the_rest_is_as_noisy_as_predicted(gains, planted, tmp_path):

@@ -62,8 +62,8 @@ def test_a_package_stands_beside_torch_compile_of_the_same_scheme():
         assert other not in text
     (said,) = starts_in_words(runs)
     assert said == (
-        "Compiled ahead of time: 1 package started in 0.05 s, which saves 5.95 s against torch.compile from its "
-        "cache and 40 s against torch.compile with an empty one."
+        "Compiled ahead of time on a <CPU>: 1 package started in 0.05 s, which saves 5.95 s against torch.compile "
+        "from its cache and 40 s against torch.compile with an empty one."
     )
 
 
@@ -71,6 +71,14 @@ def test_several_packages_have_a_range():
     (said,) = starts_in_words(frame(packaged(0.05), packaged(1.5, batch=4)))
     assert "2 packages started in 0.05 to 1.5 s" in said
     assert "busy" not in said
+
+
+def test_each_device_has_its_own_range():
+    said = [*starts_in_words(frame(packaged(0.05), packaged(9.0, device="a GPU")))]
+    assert [sentence.partition(",")[0] for sentence in said] == [
+        "Compiled ahead of time on a <CPU>: 1 package started in 0.05 s",
+        "Compiled ahead of time on a GPU: 1 package started in 9 s",
+    ]
 
 
 def test_a_busy_machine_is_said():

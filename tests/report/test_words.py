@@ -71,6 +71,24 @@ def test_each_case_of_a_curve_is_told(told, speedups, case, says):
     assert "compile=default, M = 4–64: " in said[1]
 
 
+@pytest.mark.parametrize("speedups", [(1.01, 1.015), (0.985, 0.99), (1.015,)])
+def test_what_is_nowhere_beyond_the_margin_is_called_neither_faster_nor_slower(told, speedups):
+    said, table, _ = told(line((4, 16), speedups) if len(speedups) > 1 else line((4,), speedups))
+    assert set(table["case"]) == {"unclear"}
+    assert "int8dq is not beyond the margin at any measured M (1 K×N)" in said[1]
+
+
+def test_curves_of_one_shape_that_differ_in_an_option_are_not_counted_as_shapes(told):
+    runs = [
+        each
+        for size, last in ((32, 1.3), (128, 0.9))
+        for each in line((4, 16), (0.8, last), params={"quant.config.group_size": str(size)})
+    ]
+    said = told(runs)[0][1]
+    assert "(1 of 2 K×N and options)" in said
+    assert "hurts at every measured M (1 of 2 K×N and options)" in said
+
+
 def test_a_withheld_verdict_and_the_control_are_in_no_curve(told):
     busy = line((256,), (3.0,), params={"measure.margin": "0.02"})
     busy[0].record.verdict = "inconclusive"

@@ -12,6 +12,7 @@ from torch import nn
 from src.compilation.scopes import CompilerCounts, FirstCall
 from src.devices.device import GIB
 from src.measurement.memory import Peaks
+from src.records.environment import environment, of_torch
 from src.records.record import Outcome, read_record
 from src.run import execute
 from src.tasks.arms.arm import Arm
@@ -328,3 +329,12 @@ def test_cold_and_warm(first, again, expected):
     metrics = compile_metrics({"": (first, again)}, CompilerCounts(3, 1, 2, 4), recompiles=5)
     counts = {"graph_breaks": 1.0, "recompiles": 5.0, "cache_hits": 2.0, "cache_misses": 4.0}
     assert metrics == {f"compile/{name}": value for name, value in (counts | expected).items()}
+
+
+def test_a_record_says_what_of_torch_was_loaded_in_its_run(compose, execute_run, monkeypatch):
+    """Where a run begins on a node nothing has loaded torch yet."""
+    whole = environment()
+    before = {name: value for name, value in whole.items() if name not in of_torch()}
+    monkeypatch.setattr("src.records.environment.environment", lambda: dict(before))
+    record = execute_run(compose(*SMALL_LINEAR, f"task._target_={HERE}.fail"))
+    assert {name: record.environment.get(name) for name in of_torch()} == of_torch() != {}

@@ -57,6 +57,13 @@ def test_one_layer_that_overflows(compose, execute_run):
     assert record.remedy.startswith("dtype=bfloat16")
 
 
+def test_a_layer_that_gives_zeros_says_nothing_of_quality(compose, execute_run):
+    record = execute_run(compose(*SMALL_LINEAR, "quant=int8wo", "dtype=float32", "model.weights.std=0"))
+    assert record.outcome is Outcome.OK, record.reason
+    assert [name for name in record.metrics if name.startswith("quality/")] == []
+    assert any("the unquantized output is all zeros" in said for said in record.details["warnings"])
+
+
 def test_a_treated_model_that_gives_nan(compose, execute_run):
     record = execute_run(compose(*SMALL_FLUX, "resolution=64", "quant=none", f"quant._target_={HERE}.Poison"))
     assert record.outcome is Outcome.BAD_NUMERICS

@@ -164,8 +164,11 @@ def _smallest(rows: Sequence[Plain]) -> Pick:
 
 
 def _good(rows: Sequence[Plain]) -> Pick:
+    """Of those whose quality is known: where the unquantized output is all zeros it is not."""
+    if not any(map(_quality_known, rows)):
+        return Pick((Goal.GOOD,), None, "the quality of no treatment is known")
     good = [row for row in rows if _keeps_quality(row)]
-    pays = _that_pay(rows)
+    pays = [row for row in _that_pay(rows) if _quality_known(row)]
     kept = [row for row in pays if _keeps_quality(row)]
     if kept:
         best = min(kept, key=_MS)
@@ -193,15 +196,23 @@ def _nearest(pays: Sequence[Plain]) -> str:
     return f", the nearest is {_told(nearest)}, {_sqnr(nearest)}"
 
 
+def _quality_known(row: Plain) -> bool:
+    return bool(pd.notna(row["quality/sqnr_db"]) or row.get("quality/max_abs_error", math.nan) == 0)
+
+
 def _keeps_quality(row: Plain) -> bool:
     """Whether the output keeps the quality; one that is equal to the last bit has no SQNR."""
     return bool(row["quality/sqnr_db"] >= GOOD_SQNR_DB or row.get("quality/max_abs_error", math.nan) == 0)
 
 
 def _that_pay(rows: Sequence[Plain]) -> list[Plain]:
-    """Rows that help, and are faster than the model is unquantized in its fastest compile mode."""
+    """Rows that help, and are surely faster than the model is unquantized in its fastest compile mode.
+
+    In their own mode that is what the verdict says; the unquantized model in another one was in another process.
+    """
     least_ms = min(map(_BASELINE_MS, rows))
-    return [row for row in rows if row["verdict"] == Verdict.HELPS and row["scale/ms"] < least_ms]
+    helps = [row for row in rows if row["verdict"] == Verdict.HELPS]
+    return [row for row in helps if _BASELINE_MS(row) == least_ms or row["scale/high_ms"] < least_ms]
 
 
 def _none_helps(rows: Sequence[Plain], every: Sequence[Plain]) -> str:
@@ -209,7 +220,7 @@ def _none_helps(rows: Sequence[Plain], every: Sequence[Plain]) -> str:
     best = _best(rows)
     if any(row["verdict"] == Verdict.HELPS for row in rows):
         fastest = min(every, key=_BASELINE_MS)["compile"]
-        return f"what helps is slower than the model unquantized with compile={fastest}"
+        return f"what helps is not surely faster than the model unquantized with compile={fastest}"
     many = f"none of {len(rows)} treatments is" if len(rows) > 1 else "the one treatment is not"
     return f"{many} surely faster; the best, {_told(best)}: {best['verdict']}"
 

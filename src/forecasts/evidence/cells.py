@@ -13,6 +13,7 @@ import pandas as pd
 import yaml
 
 from src.analysis.runs.frame import compared, layer_level
+from src.analysis.runs.tracked.variants import WARM
 from src.records.pooled import POOLED_ERROR
 from src.statistics.errors import errors
 
@@ -24,7 +25,8 @@ PUBLISHED_WEIGHT = 0.5  # of a cell from elsewhere, a single sample, against an 
 _NARROW = 0.05  # standard error of log speedup that halves a cell's weight
 _CONTROL = "none"
 _CPUS = Path(__file__).with_name("cpus.yaml")
-_NUMBERS = ["speedup", "low", "high", "error", "baseline_ms", "treated_ms"]
+_TIMES = ["baseline_ms", "treated_ms"]
+_NUMBERS = ["speedup", "low", "high", "error", *_TIMES]
 _OF_RUNS = {
     "speedup/ratio": "speedup",
     "speedup/ci_low": "low",
@@ -59,8 +61,15 @@ def own_cells(runs: pd.DataFrame, layers: pd.DataFrame | None = None) -> pd.Data
     parts = zip(ran["quant"], ran["variant"], strict=True)
     named = [f"{quant} ({variant})" if variant else quant for quant, variant in parts]
     frame = ran.assign(quant=named, source=OWN)
+    frame.loc[_warm_beside_cold(frame), _TIMES] = math.nan
     kinds = dict.fromkeys(SHAPE, "int64") | dict.fromkeys(_NUMBERS, "float64")
     return frame[COLUMNS].astype(kinds).reset_index(drop=True)
+
+
+def _warm_beside_cold(frame: pd.DataFrame) -> "pd.Series[bool]":
+    """The cells of warm caches where there are others: the unquantized times of a place are of one kind."""
+    warm = frame["variant"].str.contains(WARM, regex=False)
+    return warm & ~warm.groupby([frame[name] for name in PLACE]).transform("all")
 
 
 def together(own: pd.DataFrame, published: pd.DataFrame, devices: Iterable[str] = ()) -> pd.DataFrame:

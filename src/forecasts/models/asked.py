@@ -98,7 +98,8 @@ class ModelForecaster:
         cfg, place = asked.cfg, asked.place
         if not place.device:
             names = ", ".join(self.knowledge.beyond["device"].unique())
-            return f"gpu={cfg.gpu.name}: no single layer was measured here; cells of {names} came with this program"
+            nothing = f"gpu={cfg.gpu.name}: no single layer was measured undisturbed here"
+            return f"{nothing}; cells of {names} came with this program"
         card = card_of(cfg.gpu)
         if card.device is not None and (not card.here or card.device.name == place.device):
             found = capability(cfg.quant, card.device, place.dtype)

@@ -34,7 +34,7 @@ class Promises:
         """What is predicted of one run, its dtype settled."""
         device = device_asked(cfg, self._learned[1])
         if not any(is_cpu(device) == is_cpu(other) for other in self._devices if device):
-            return Promise("unknown", reason="no single layer was measured on a device like it")
+            return Promise("unknown", reason="no single layer was measured undisturbed on a device like it")
         asked = self._forecaster(cfg, self._words(cfg))
         told = promise(asked.forecast, asked.whole.notes if asked.whole else ())
         return replace(told, baseline_ms=asked.whole.baseline_ms) if asked.whole else told

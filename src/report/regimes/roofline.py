@@ -77,12 +77,10 @@ def in_words(each: Roofline) -> Iterator[str]:
         listed = ", ".join(f"{quant} {_percents(shares[quant])}" for quant in ordered)
         yield f"Quantized, of the roof above each layer, the nearest first: {listed}."
     far = [quant for quant in ordered if shares[quant].max() < _FAR]
-    near = "" if len(far) > 1 else "s"
     if far:
-        yield (
-            f"{', '.join(far)} stay{near} below {_FAR:.0%} of it everywhere: neither memory nor multiplying holds "
-            f"{'them' if len(far) > 1 else 'it'} up, but the kernel itself."
-        )
+        stay, them = ("stay", "them") if len(far) > 1 else ("stays", "it")
+        below = f"{stay} below {_FAR:.0%} of it in every layer measured"
+        yield f"{', '.join(far)} {below}: neither memory nor multiplying holds {them} up."
 
 
 def _shown(each: Roofline, lines: dict[str, Line], filters: Filters) -> str:

@@ -28,7 +28,7 @@ _KEY = re.compile(r"^recipe\.\w+: ")  # a reason begins with the key of what it 
 _NOTE = (
     "One thing is added after the other. Each step is measured against the one before it. "
     "Its bar begins where the step before ended, on a scale of how many times as fast as at the start. The thin "
-    "line is its own 95 % interval. The last row is what the steps give together, their product; its interval "
+    "line is its own interval. The last row is what the steps give together, their product; its interval "
     "holds the errors of all. What device or model cannot have (unsupported) has no bar, and the later steps do "
     "without it. Where a step ended otherwise without a speedup, was disturbed or was not run, the later ones have "
     "it in both arms: from there on each says what it gives itself, and nothing what all give together."

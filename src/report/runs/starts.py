@@ -87,10 +87,12 @@ def _treatment(row: Row) -> str:
 
 
 def starts_in_words(runs: pd.DataFrame) -> Iterator[str]:
-    """A sentence on what packages save when a model starts, where there are any."""
-    packaged = packages(runs)
-    if packaged.empty:
-        return
+    """A sentence per device on what packages save when a model starts, where there are any."""
+    for device, packaged in packages(runs).groupby("device", sort=False):
+        yield f"Compiled ahead of time on {device}: {_started(packaged)}"
+
+
+def _started(packaged: pd.DataFrame) -> str:
     saved = {name: packaged[name] - packaged[START] for name in (CACHED, COLD)}
     count = f"{len(packaged)} package{'s' * (len(packaged) > 1)}"
     told = " and ".join(
@@ -99,7 +101,7 @@ def starts_in_words(runs: pd.DataFrame) -> Iterator[str]:
     )
     causes = disturbances(packaged.loc[packaged["withheld"], "reason"])
     busy = "".join(f" {why[0].upper()}{why[1:]} meanwhile." for why, _ in causes if not why.startswith("as "))
-    yield f"Compiled ahead of time: {count} started in {_seconds(packaged[START])}, which saves {told}.{busy}"
+    return f"{count} started in {_seconds(packaged[START])}, which saves {told}.{busy}"
 
 
 def packages(runs: pd.DataFrame) -> pd.DataFrame:

@@ -29,6 +29,7 @@ from src.report.runs.links import RunLinks
 
 _MOST_ROWS, _NEWEST = 400, 100  # of a table; of one with more runs than that
 _MOST_GROUPS, _MOST_BREAKEVENS = 150, 150
+_GROUP = ["device", "model", "dtype", "quant"]
 _RANK = {name: rank for rank, name in enumerate(VERDICTS)}
 _AROUND = {"up": "slower below, faster above", "down": "faster below, slower above"}
 
@@ -58,12 +59,16 @@ def verdicts_html(runs: pd.DataFrame, filters: Filters, links: RunLinks) -> str:
 
 
 def grouped_html(runs: pd.DataFrame, filters: Filters) -> str:
-    """Very many runs in one row per device, model and scheme: how many say what, and the speedups' middle half."""
-    grouped = runs.groupby(["device", "model", "dtype", "quant"], sort=False)
+    """Very many runs in one row per device, model and scheme: how many say what, and the speedups' middle half.
+
+    Of the speedups those count that nothing put in doubt.
+    """
+    grouped = runs.groupby(_GROUP, sort=False)
     counts = (
         grouped["verdict"].value_counts().unstack(fill_value=0).reindex(columns=[*VERDICTS, ""], fill_value=0)
     )
-    spread = grouped["speedup/ratio"].quantile(np.array([0.25, 0.5, 0.75])).unstack()
+    quiet = runs.assign(quiet=runs["speedup/ratio"].where(~runs["withheld"])).groupby(_GROUP, sort=False)
+    spread = quiet["quiet"].quantile(np.array([0.25, 0.5, 0.75])).unstack()
     order = counts.sum(axis=1).sort_values(ascending=False, kind="stable").index
     heads = [
         "Device",

@@ -18,7 +18,7 @@ _WIDEST = 34  # characters of a label
 _NOTE = (
     "The line is predicted: it begins where every layer is quantized, and at each point one more kind of layers "
     "is left unquantized, the one first that costs the most quality per millisecond. Noise powers were measured kind "
-    "by kind and are added up. The ring is what was applied, as predicted; filled marks were measured, with 95 % "
+    "by kind and are added up. The ring is what was applied, as predicted; filled marks were measured, with "
     "intervals. The dotted line is the target."
 )
 

@@ -12,7 +12,7 @@ from src.compilation.scopes import compile_module
 from src.config.schema.arms import compiled_as
 from src.context import RunContext
 from src.outcomes import RunEndedError, ended
-from src.quality.sqnr import compare, on_cpu
+from src.quality.sqnr import on_cpu, sqnr_db
 from src.records.record import Outcome
 from src.serialization.fresh import tensors_of
 from src.serialization.package import FOLDER, load_packages, make_packages, size_mib, without_packages
@@ -85,7 +85,7 @@ def _against_eager(workload: Workload, run: RunContext) -> Iterator[tuple[str, s
             return
         if not all(torch.isfinite(tensor).all() for tensor in eager):
             return  # that is the model's, or the scheme's: whoever calls it next says of which layer
-        near_db = compare(eager, tensors_of(on_cpu(call.call()))).get("quality/sqnr_db", math.inf)
+        near_db = sqnr_db(eager, tensors_of(on_cpu(call.call())))
         if near_db < _LEAST_DB:
             raise RunEndedError(
                 Outcome.BAD_NUMERICS, f"the package is not the model, {size}: SQNR {near_db:.1f} dB"

@@ -98,6 +98,23 @@ def test_a_parameter_of_a_newer_schema_is_no_variant(store):
 
 
 @pytest.mark.parametrize(
+    ("others", "told"),
+    [([], [""]),
+     ([{"model.factory.num_layers": "2"}], ["", "options unknown"]),
+     ([{"model.factory.num_layers": "2"}, {}],
+      ["factory.num_layers=2", "factory.num_layers=default", "options unknown"])],
+)  # fmt: skip
+def test_what_a_record_without_its_configuration_was_told_is_not_the_default(store, others, told):
+    """Records are published without `config.yaml`, and their options are not known."""
+    bare = made("bare", 1.1)
+    bare.params.clear()
+    runs = [bare, *(made(f"known{at}", 1.2, params=each) for at, each in enumerate(others))]
+    frame = frame_of(store, runs)
+    assert sorted(frame["variant"]) == sorted(frame["model_options"]) == told
+    assert frame["stands"].all()
+
+
+@pytest.mark.parametrize(
     ("name", "texts", "told"),
     [("side", ("resolution // 16", "resolution / 16"), ["", ""]),  # what it comes to is in the workload's axes
      ("side", ("resolution / 8", "resolution / 16"), ["dims.side=resolution / 16", "dims.side=resolution / 8"]),

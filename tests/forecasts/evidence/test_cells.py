@@ -42,6 +42,26 @@ def test_no_runs_no_cells():
     assert together(cells([]), cells([])).empty
 
 
+def _runs(*rows):
+    usual = {
+        "device": "a CPU", "compile": "none", "dtype": "float32", "M": 64, "K": 512, "N": 512, "quant": "int8wo",
+        "variant": "", "task": "latency", "verdict": "helps", "withheld": False, "started_at": 0,
+        "speedup/ratio": 1.2, "speedup/ci_low": 1.1, "speedup/ci_high": 1.3, "speedup/pooled_error": 0.01,
+        "latency/baseline_median_ms": 3.0, "latency/median_ms": 2.5,
+    }  # fmt: skip
+    return pd.DataFrame([usual | row for row in rows])
+
+
+def test_times_of_warm_caches_are_not_mixed_with_those_of_cold_ones():
+    """What the unquantized layer costs is fitted to all times of a place, whatever the scheme beside it."""
+    warm = {"variant": "cache=warm", "latency/baseline_median_ms": 1.0, "latency/median_ms": 0.8}
+    both = own_cells(_runs({}, warm, warm | {"dtype": "bfloat16"}))
+    assert both["quant"].tolist() == ["int8wo", "int8wo (cache=warm)", "int8wo (cache=warm)"]
+    assert both["speedup"].tolist() == [1.2] * 3
+    assert both["baseline_ms"].fillna(0).tolist() == [3.0, 0, 1.0]
+    assert both["treated_ms"].fillna(0).tolist() == [2.5, 0, 0.8]
+
+
 def test_a_cpu_is_known_by_its_threads():
     assert is_cpu("AMD EPYC (Zen 5, AVX-512, bf16), 2 threads")
     assert is_cpu("AMD EPYC (Zen 5, AVX-512, bf16), 2 threads [cache_mib=16]")

@@ -181,7 +181,7 @@ def test_a_device_whose_cells_came_with_the_program_is_predicted():
     )
     assert unknown.forecast.verdict == "unknown"
     assert (
-        "no single layer was measured here; cells of NVIDIA H100 80GB HBM3, NVIDIA H200"
+        "no single layer was measured undisturbed here; cells of NVIDIA H100 80GB HBM3, NVIDIA H200"
         in unknown.forecast.reason
     )
 

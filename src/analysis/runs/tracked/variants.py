@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ _LAYERS = "quant.layers."  # the rules for layers, and the name of their preset
 _PRESET = _LAYERS + "name"
 _WEIGHTS = "model.weights."
 CACHE = "measure.cache"
+UNKNOWN = "options unknown"
+WARM = "cache=warm"  # of a single Linear, in its variant
 _NO_TREATMENT = (_WEIGHTS, CACHE)
 _TARGET = _LAYERS + "sensitive.min_sqnr_db"  # of a preset that chooses by it
 _NAMES = {NO_OPTIMIZER: "none"}  # of values, where they are no words
@@ -63,9 +65,7 @@ def of_both_arms(frame: pd.DataFrame) -> npt.NDArray[np.object_]:
 
 def models_of(frame: pd.DataFrame, cell: Sequence[str]) -> npt.NDArray[np.object_]:
     """What of the model differs among the rows that agree in the columns of `cell`: ``factory.num_layers=2``."""
-    codes, texts = pd.factorize(frame["options"])
-    kept = [json.dumps({n: v for n, v in json.loads(text).items() if _of_model(n)}) for text in texts]
-    return variants_of(frame[[*cell]].assign(options=np.array(kept, dtype=object)[codes]), cell)
+    return variants_of(frame, cell, _of_model)
 
 
 def _of_model(name: str) -> bool:
@@ -73,11 +73,20 @@ def _of_model(name: str) -> bool:
     return name.startswith("model.") and not name.startswith(_WEIGHTS) and may_tell(name)
 
 
-def variants_of(frame: pd.DataFrame, cell: Sequence[str]) -> npt.NDArray[np.object_]:
-    """`variants` of a frame with a column ``options`` (JSON), among the rows that agree in the columns of `cell`."""
+def variants_of(
+    frame: pd.DataFrame, cell: Sequence[str], counts: Callable[[str], bool] = lambda name: True
+) -> npt.NDArray[np.object_]:
+    """`variants` of a frame with a column ``options`` (JSON), among the rows that agree in the columns of `cell`.
+
+    A row without any option is of a record that was kept without its ``config.yaml``: beside others it says so.
+
+    Args:
+        counts: whether an option is looked at.
+    """
     groups = frame.groupby([*cell], dropna=False, sort=False).ngroup().to_numpy()
     codes, texts = pd.factorize(frame["options"])
-    parsed = [json.loads(text) for text in texts]
+    known = [json.loads(text) for text in texts]
+    parsed = [{name: value for name, value in given.items() if counts(name)} for given in known]
     unusual = np.array([bool(_unusual(given)) for given in parsed], dtype=bool)
     first, last = (np.full(len(frame), end) for end in (len(texts), -1))  # code of a group
     np.minimum.at(first, groups, codes)
@@ -89,8 +98,9 @@ def variants_of(frame: pd.DataFrame, cell: Sequence[str]) -> npt.NDArray[np.obje
         members[group].add(code)
     told: dict[tuple[int, ...], dict[int, str]] = {}
     for key in {tuple(sorted(several)) for several in members.values()}:
-        rows = [{"params": parsed[code]} for code in key]
-        told[key] = dict(zip(key, variants(rows, []), strict=True))
+        of_known = [code for code in key if known[code]]
+        found_of = variants([{"params": parsed[code]} for code in of_known], [])
+        told[key] = dict.fromkeys(key, UNKNOWN) | dict(zip(of_known, found_of, strict=True))
     by_group = {group: told[tuple(sorted(several))] for group, several in members.items()}
     found = np.full(len(frame), "", dtype=object)
     for place, group, code in places:
@@ -101,7 +111,7 @@ def variants_of(frame: pd.DataFrame, cell: Sequence[str]) -> npt.NDArray[np.obje
 def with_caches(frame: pd.DataFrame) -> "pd.Series[str]":
     """The variant of a single Linear that was measured with warm caches says so: usually they are cold."""
     warm = (frame["cache"] == "warm") & frame["M"].notna() & (frame["task"] != "training")
-    told = frame["variant"] + np.where(frame["variant"] == "", "", ", ") + "cache=warm"
+    told = frame["variant"] + np.where(frame["variant"] == "", "", ", ") + WARM
     return frame["variant"].where(~warm, told)
 
 
