@@ -20,8 +20,11 @@ from src.treatments.scheme import TorchaoScheme
 class Contest:
     """Decides shape after shape; what came out on earlier ones may say that a candidate need not be tried."""
 
-    def __init__(self, candidates: Mapping[str, TorchaoScheme], conf: QuantConf) -> None:
-        self.candidates, self.conf = candidates, conf
+    def __init__(
+        self, candidates: Mapping[str, TorchaoScheme], conf: QuantConf, earlier: Sequence[Choice] = ()
+    ) -> None:
+        """Args: earlier: shapes that other runs tried candidates on."""
+        self.candidates, self.conf, self.earlier = candidates, conf, earlier
         self.choices: list[Choice] = []  # in the order in which they were made
 
     def decide(self, layers: list[LayerRow], bench: Bench, known: Mapping[str, Seen]) -> None:
@@ -49,9 +52,8 @@ class Contest:
         self, shape: Shape, bench: Bench, known: Mapping[str, Seen]
     ) -> tuple[list[Trial], float | None]:
         """A trial per candidate, also of those that need none; milliseconds of a call of the unquantized layer."""
-        needless = {
-            name: foregone(name, shape, self.choices) for name in self.candidates if name not in known
-        }
+        tried = [*self.choices, *self.earlier]
+        needless = {name: foregone(name, shape, tried) for name in self.candidates if name not in known}
         wanted = [name for name, why in needless.items() if not why]
         made = {name: Trial(name, NOT_TRIED, why) for name, why in needless.items()}
         try:

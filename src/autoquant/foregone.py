@@ -26,12 +26,17 @@ def telling_order(shapes: Iterable[Shape]) -> list[Shape]:
 def foregone(scheme: str, shape: Shape, tried: Sequence[Choice]) -> str:
     """Why a candidate needs no trial on a shape, from those made so far; empty: it needs one."""
     rows, weight = shape[0], shape[1] * shape[2]
-    lost = [
-        c for c in tried if weight <= c.K * c.N <= _LIKE * weight and any(_lost(t, scheme) for t in c.trials)
-    ]
+    lost = {
+        (c.M, c.K, c.N): f" (timed by {t.run})" if t.run else ""
+        for c in tried
+        if weight <= c.K * c.N <= _LIKE * weight
+        for t in c.trials
+        if _lost(t, scheme)
+    }
     for below, above in permutations(lost, 2):
-        if below.M <= rows <= above.M:
-            return f"slower in {below.M}x{below.K}x{below.N} and in {above.M}x{above.K}x{above.N}"
+        if below[0] <= rows <= above[0]:
+            named = ("x".join(map(str, each)) + lost[each] for each in (below, above))
+            return f"slower in {' and in '.join(named)}"
     return ""
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from src.autoquant.plan import Shape, Trial, read_plan
+from src.autoquant.plan import UNQUANTIZED, Choice, Shape, Trial, read_plan
 from src.compilation.inductor import asked_options, merged_options
 from src.config.errors import ConfigError
 from src.config.schema.arms import compiled_as
@@ -36,6 +36,9 @@ class Seen:
 
     trial: Trial  # its `run` says which
     baseline_ms: float | None  # of one call of the unquantized layer
+
+
+Told = dict[tuple[Shape, str], Seen]  # by shape and candidate
 
 
 def layer_settings(cfg: RootConf, device: Device, *, cold: bool, launches: bool) -> str:
@@ -65,15 +68,6 @@ def layer_settings(cfg: RootConf, device: Device, *, cold: bool, launches: bool)
 def layer_config(conf: QuantConf, device: Device) -> str:
     """The same for schemes that make the same kernels of a layer."""
     return _hashed(conf.on(device.kind).config)
-
-
-def seen_before(
-    outputs: Path, settings: str, configs: Mapping[str, str], least: float, shapes: Iterable[Shape]
-) -> dict[tuple[Shape, str], Seen]:
-    """Of shapes and candidates what need not be timed; see `Known`."""
-    known = Known(outputs, settings, configs, least)
-    asked = {(shape, name): known.of(shape, name) for shape in shapes for name in configs}
-    return {key: seen for key, seen in asked.items() if seen}
 
 
 def by_run(found: Mapping[tuple[Shape, str], Seen]) -> dict[str, dict[str, list[str]]]:
@@ -109,6 +103,18 @@ class Known:
             return None
         newest = found[0]
         return replace(newest, trial=replace(newest.trial, scheme=candidate))
+
+    def of_all(self, shapes: Iterable[Shape]) -> Told:
+        """Of shapes and all candidates what need not be timed."""
+        asked = {(shape, name): self.of(shape, name) for shape in shapes for name in self.configs}
+        return {key: seen for key, seen in asked.items() if seen}
+
+    def tried(self) -> list[Choice]:
+        """All shapes that were seen, of any model, without layers: with the trials of which there is no doubt."""
+        trials: dict[Shape, list[Trial]] = defaultdict(list)
+        for (shape, _), seen in self.of_all({shape for shape, _ in self._seen}).items():
+            trials[shape].append(seen.trial)
+        return [Choice(*shape, [], UNQUANTIZED, "", trials=own) for shape, own in trials.items()]
 
     def _doubtful(self, newest: Trial, other: Trial) -> bool:
         spans = [_span(newest), _span(other)]

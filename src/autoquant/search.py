@@ -17,7 +17,7 @@ from torch import nn
 from src.autoquant.ahead import Ahead
 from src.autoquant.contest import Contest, by_bias
 from src.autoquant.foregone import telling_order
-from src.autoquant.known import DETAIL, PLAN_NAME, Seen, by_run, layer_config, layer_settings, seen_before
+from src.autoquant.known import DETAIL, PLAN_NAME, Known, Told, by_run, layer_config, layer_settings
 from src.autoquant.plan import UNQUANTIZED, Choice, Plan, Shape, read_plan
 from src.autoquant.trials import Bench
 from src.compilation.scopes import compiler_counts
@@ -121,9 +121,9 @@ class Autoquant:
             run: its context.
         """
         _, samples = capture_layers(workload)
-        known = self._known(by_shape, run)
+        known, tried = self._known(by_shape, run)
         ahead = self._compile_ahead(workload, by_shape, known, run)
-        compiled, contest = compiler_counts(), Contest(self.candidates, self.conf)
+        compiled, contest = compiler_counts(), Contest(self.candidates, self.conf, tried)
         kinds = {shape: by_bias(workload.module, rows) for shape, rows in by_shape.items()}
         count = sum(map(len, kinds.values()))
         for shape in telling_order(by_shape):  # those first that say something of others
@@ -163,18 +163,18 @@ class Autoquant:
     def _configs(self, device: Device) -> dict[str, str]:
         return {name: layer_config(scheme.conf, device) for name, scheme in self.candidates.items()}
 
-    def _known(self, shapes: Iterable[Shape], run: RunContext) -> dict[tuple[Shape, str], Seen]:
-        """What need not be timed, by shape and candidate; the record says what other runs may know this one by."""
+    def _known(self, shapes: Iterable[Shape], run: RunContext) -> tuple[Told, list[Choice]]:
+        """What earlier runs timed, of these shapes and of all; the record says what others may know this one by."""
         cfg = run.cfg
         cold = cfg.measure.cache != "warm" and not self.host_bound
         settings = layer_settings(cfg, run.device, cold=cold, launches=self.host_bound)
         run.record.details[DETAIL] = {"settings": settings}
         if self.conf.known == "never" or cfg.rerun:
-            return {}
-        least = 1 + self.conf.min_gain
-        found = seen_before(Path(cfg.outputs), settings, self._configs(run.device), least, shapes)
+            return {}, []
+        known = Known(Path(cfg.outputs), settings, self._configs(run.device), 1 + self.conf.min_gain)
+        found = known.of_all(shapes)
         run.record.details["autoquant"] = {"known": by_run(found)}
-        return found
+        return found, known.tried()
 
     def _compile_ahead(
         self,

@@ -37,6 +37,7 @@ def test_what_lost_on_both_sides_is_not_tried_between(shape):
         ((64, 512, 2048), [tried(SMALL_M, a=1.5), tried(LARGE_M, a=0.5)]),
         ((64, 512, 2048), [tried(SMALL_M, b=0.5), tried(LARGE_M, a=0.5)]),
         ((64, 512, 2048), [tried(SMALL_M, a=0.5), tried(LARGE_M)]),  # its kernel refused the other
+        ((320, 512, 2048), [tried(LARGE_M, a=0.5), tried(LARGE_M, a=0.6)]),  # one shape, timed twice
         ((64, 512, 2048), []),
     ],
 )

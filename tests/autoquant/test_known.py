@@ -136,6 +136,22 @@ def test_a_run_of_one_linear_is_known_too(timed, measured, tmp_path):
     assert (trial.run, trial.speedup) == ("layer/001", layer.metrics["speedup/ratio"])
 
 
+def test_what_earlier_runs_found_slower_on_both_sides_is_not_timed_between(timed, measured, tmp_path):
+    for rows in (16, 64):
+        timed(0.7)
+        measured(f"of_{rows}", *candidates("int8wo"), f"model.dims.M={rows}")
+    timed()
+    measured("between", *candidates("int8wo"), "model.dims.M=32")
+    trial = trials(tmp_path, "between")[0]["int8wo"]
+    assert (trial.outcome, trial.reason) == (
+        "not tried",
+        "slower in 16x256x128 (timed by of_16/001) and in 64x256x128 (timed by of_64/001)",
+    )
+    left = timed(0.7)
+    measured("unknowing", *candidates("int8wo"), "model.dims.M=32", "quant.known=never")
+    assert (left, trials(tmp_path, "unknowing")[0]["int8wo"].outcome) == ([], "ok")
+
+
 def test_what_another_treatment_gave_says_nothing_of_a_scheme(timed, measured, tmp_path):
     compiled = ("compile=default", "compile.backend=eager")
     other = measured("layer", "quant=int8wo", *compiled, "treatment=[compile]")

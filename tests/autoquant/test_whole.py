@@ -91,6 +91,18 @@ def test_a_plan_that_keeps_its_promise_is_kept_after_one_look():
     assert (look.predicted, look.speedup) == (pytest.approx(100 / 92), pytest.approx(100 / 92))
 
 
+@pytest.mark.parametrize("saved", [-2, 0.5])
+def test_nothing_is_taken_back_from_what_comes_out_as_predicted_and_does_not_win(saved):
+    """Taking shapes back mends what the trials promised too much of."""
+    model = Model(b1=saved, b2=saved)
+    settled = search(model).settle(plan(shape("1", 0, "none", b=saved), shape("2", 0, "none", b=saved)))
+    assert model.asked == [{"1": "b", "2": "b"}]
+    assert settled.schemes() == {}
+    too_much = Model(b1=saved - 4, b2=saved)
+    search(too_much).settle(plan(shape("1", 0, "none", b=saved), shape("2", 0, "none", b=saved)))
+    assert too_much.asked[1:] == [{"2": "b"}]
+
+
 def test_the_uniform_scheme_wins_where_the_whole_says_so():
     model = Model(a1=4, b1=4, b2=4)  # the trials say 1 for b in the first shape
     settled = search(model).settle(plan(shape("1", 2, "a", b=1), shape("2", 4, "b")))
