@@ -38,14 +38,21 @@ class LayerRow:
     reason: str = ""  # why nothing was
     component: str = DENOISER  # of a pipeline
     name: str = ""  # inside the whole model, of a pipeline inside the component; what quant.layers speaks of
+    least_m: int = 0  # rows of the smallest call: of a pipeline maybe one for a shorter negative prompt
 
     def __post_init__(self) -> None:
         self.name = self.name or self.fqn
+        self.least_m = self.least_m or self.M
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(M, K, N)."""
         return (self.M, self.K, self.N)
+
+    @property
+    def rows(self) -> list[int]:
+        """M of the smallest and of the largest call; of one alone where they are the same."""
+        return sorted({self.least_m, self.M})
 
     def as_dict(self) -> dict[str, Any]:
         """For layers.json."""
@@ -73,7 +80,7 @@ def capture_layers(
         reason = "" if component in components else f"{component} is not in quant.components"
         row = rows.setdefault(fqn, LayerRow(fqn, m, k, n, 0, "", reason, component, name))
         row.calls += 1
-        row.M = max(row.M, m)
+        row.M, row.least_m = max(row.M, m), min(row.least_m, m)
         if keep:
             samples.setdefault((m, k, n), x.detach().reshape(m, k).clone())
 
@@ -109,10 +116,11 @@ def _reasons(row: LayerRow, layers: LayersConf, requires: RequiresConf) -> Itera
         yield f"N={row.N} is not a multiple of {requires.n_multiple}"
     if row.K * row.N % requires.kn_multiple:
         yield f"K x N={row.K}x{row.N} is not a multiple of {requires.kn_multiple}"
-    if requires.least_m > row.M:
-        yield f"M={row.M} is below {requires.least_m}"
-    if row.M % requires.m_multiple:
-        yield f"M={row.M} is not a multiple of {requires.m_multiple}"
+    if requires.least_m > row.least_m:
+        yield f"M={row.least_m} is below {requires.least_m}"
+    yield from (
+        f"M={m} is not a multiple of {requires.m_multiple}" for m in row.rows if m % requires.m_multiple
+    )
 
 
 def _diffusers_matches(module: str, layer: str) -> bool:

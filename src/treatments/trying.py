@@ -30,7 +30,7 @@ def refused_layers(
     quantize: Quantize,
     dims: Mapping[str, set[int]] | None = None,
 ) -> dict[str, str]:
-    """Quantize and call, eagerly and once, one layer with random weights of each distinct shape.
+    """Quantize and call, eagerly, one layer with random weights of each distinct shape: once for each number of rows.
 
     Args:
         workload: whose layers the rows name; its weights are not looked at.
@@ -46,7 +46,7 @@ def refused_layers(
         layer = workload.module.get_submodule(row.fqn)
         assert isinstance(layer, nn.Linear)
         ndim = max((dims or {}).get(row.fqn) or {2})
-        kind = (row.shape, layer.bias is None, layer.weight.dtype, ndim)
+        kind = (row.shape, row.least_m, layer.bias is None, layer.weight.dtype, ndim)
         if kind not in found:
             found[kind] = _why_refused(row, layer, device, quantize, ndim)
         if found[kind]:
@@ -65,13 +65,15 @@ def _why_refused(row: LayerRow, layer: nn.Linear, device: Device, quantize: Quan
         parameter.normal_(std=row.K**-0.5, generator=random)
     x = torch.randn(row.M, row.K, dtype=dtype, device=place, generator=random)
     quantized: nn.Module = trial
+    m = row.least_m
     try:
         quantized = quantize(row.fqn, trial).to(place)
-        quantized(x.reshape([1] * (ndim - 2) + [row.M, row.K]))
-        device.synchronize()
+        for m in row.rows:
+            quantized(x[:m].reshape([1] * (ndim - 2) + [m, row.K]))
+            device.synchronize()
     except (RuntimeError, ValueError) as error:
         if is_refusal(error):
-            return f"its kernel refuses M={row.M}, K={row.K}, N={row.N}: {first_line(error)}"
+            return f"its kernel refuses M={m}, K={row.K}, N={row.N}: {first_line(error)}"
     except Exception:  # whatever it is, the run meets it again, and says what it means
         return ""
     finally:

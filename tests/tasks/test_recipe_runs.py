@@ -41,6 +41,20 @@ def test_a_recipe_as_the_treatment_with_a_quantized_baseline(compose, execute_ru
     assert record.axes["treatment"] == "recipe.fused_qkv"
 
 
+def test_a_quantized_baseline_that_is_measured_in_turn(compose, execute_run):
+    """It is freed before the treated arm is made, which torchao's tensors and those of this project take part in."""
+    cfg = compose(
+        *SMALL,
+        "quant=int8wo",
+        "recipe.fused_qkv=true",
+        "treatment=[recipe.fused_qkv]",
+        "measure.pairing=in_turn",
+    )
+    record = execute_run(cfg)
+    assert (record.outcome, record.details["pairing"]) == (Outcome.OK, "in_turn"), record.reason
+    assert record.details["baseline"]["text"] == "int8wo of float32, compile=none"
+
+
 def test_images_of_a_quantized_baseline_are_held_against_the_unquantized(compose, execute_run):
     """Both arms are quantized alike: beside each other their images are equal, beside the unquantized ones not."""
     options = ("quant=int8wo", "recipe.vae_slicing=true", "treatment=[recipe.vae_slicing]")

@@ -20,12 +20,12 @@ class Shared(nn.Module):
         return self.once(input=self.often(x)), short
 
 
-def test_rows_hold_the_largest_call_and_the_number_of_calls():
+def test_rows_hold_the_largest_and_the_smallest_call_and_the_number_of_calls():
     rows, samples = capture_layers(Workload(Shared(), (torch.ones(2, 5, 8),), {}))
     rest = {"scheme": "", "reason": "", "component": "denoiser"}
     assert [row.as_dict() for row in rows] == [
-        {"fqn": "often", "name": "often", "M": 10, "K": 8, "N": 4, "calls": 2, **rest},
-        {"fqn": "once", "name": "once", "M": 10, "K": 4, "N": 2, "calls": 1, **rest},
+        {"fqn": "often", "name": "often", "M": 10, "K": 8, "N": 4, "calls": 2, "least_m": 2, **rest},
+        {"fqn": "once", "name": "once", "M": 10, "K": 4, "N": 2, "calls": 1, "least_m": 10, **rest},
     ]
     assert all(row.shape in samples for row in rows)
     assert {shape: tuple(x.shape) for shape, x in samples.items()} == {
@@ -119,6 +119,20 @@ def test_int8_matmuls_leave_layers_of_few_rows_alone_on_cuda(compose, quant):
         kind: [why_not(row, conf.layers, conf.on(kind).requires) for row in rows] for kind in ("cuda", "cpu")
     }
     assert on == {"cuda": ["M=1 is below 17", "M=16 is below 17", ""], "cpu": ["", "", ""]}
+
+
+@pytest.mark.parametrize(
+    ("requires", "reason"),
+    [
+        ({"least_m": 7}, "M=6 is below 7"),
+        ({"m_multiple": 4}, "M=6 is not a multiple of 4"),
+        ({"least_m": 6}, ""),
+    ],
+)
+def test_a_layer_must_fit_in_its_smallest_call_too(requires, reason):
+    """As a text layer of Qwen-Image, whose negative prompt of one blank is not padded."""
+    row = LayerRow("add_q_proj", M=128, K=512, N=512, calls=2, least_m=6)
+    assert why_not(row, LayersConf(), RequiresConf(**requires)) == reason
 
 
 def test_a_linear_alone_is_named_inside_its_wrapper():

@@ -6,12 +6,16 @@ from typing import ClassVar
 
 import pytest
 import torch
+from torch import nn
 from torchao.core.config import AOBaseConfig
+from torchao.quantization import quantize_
 
 from src.records.record import Outcome
+from src.treatments.layers import capture_layers
 from src.treatments.packed.tensor import handled
 from src.treatments.packed.uintx import UintxTensor
-from src.treatments.trying import is_refusal
+from src.treatments.trying import is_refusal, refused_layers
+from src.workloads.workload import Workload
 from tests.conftest import SMALL_FLUX, SMALL_LINEAR
 
 HERE = __name__
@@ -73,6 +77,31 @@ def test_each_distinct_shape_is_tried_once(compose, execute_run, tmp_path):
     assert CUBLAS in record.reason
     rows = [row for row in layers(tmp_path) if row["M"] < 8]
     assert sorted(Picky.calls) == sorted({(row["M"], row["K"]) for row in rows})
+
+
+class Twice(nn.Module):
+    """A Linear that is called with 16 rows and with 4."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 32, dtype=torch.bfloat16)
+
+    def forward(self, x):
+        return self.layer(x), self.layer(x[:4])
+
+
+def test_each_number_of_rows_is_tried(cpu):
+    workload = Workload(Twice(), (torch.ones(16, 64, dtype=torch.bfloat16),), {})
+    rows, _ = capture_layers(workload)
+    holder = nn.ModuleDict()
+
+    def quantize(_, layer):
+        holder["layer"] = layer
+        quantize_(holder, PickyConfig(4, 32))
+        return holder["layer"]
+
+    refused = refused_layers(workload, rows, cpu, quantize)
+    assert refused == {"layer": f"its kernel refuses M=4, K=64, N=32: {CUBLAS}"}
 
 
 @pytest.mark.parametrize("where", ["cpu", "streamed"])

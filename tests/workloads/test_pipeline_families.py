@@ -1,5 +1,7 @@
 """Whole pipelines of several families on their small siblings: what they generate, and what takes how long."""
 
+import inspect
+
 import av
 import pytest
 import torch
@@ -68,6 +70,34 @@ def test_a_family_generates_what_was_asked_for(compose, cpu, model):
     ).call()
     assert output.shape == shape
     assert 0 <= output.min() < output.max() <= 1
+
+
+class Fed(Exception):  # noqa: N818 - what a module is called with, before it computes
+    pass
+
+
+def fed(workload):
+    """The tensors that the denoiser is called with first: name -> shape."""
+    module = workload.denoiser()
+
+    def hear(_, args, kwargs):
+        raise Fed(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
+
+    module.register_forward_pre_hook(hear, with_kwargs=True)
+    with pytest.raises(Fed) as told:
+        workload.call()
+    given = told.value.args[0].items()
+    return {name: tuple(value.shape) for name, value in given if isinstance(value, torch.Tensor)}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model", ["pixart-tiny", "sd3-tiny"])
+def test_a_denoiser_alone_is_fed_what_its_pipeline_feeds_it(compose, cpu, model):
+    alone, inside = (
+        fed(build_workload(compose(f"model={model}", f"target={target}", "dtype=float32"), cpu))
+        for target in ("denoiser", "pipeline")
+    )
+    assert alone == inside
 
 
 @pytest.mark.parametrize("model", WITHOUT_A_CALL)

@@ -40,7 +40,12 @@ def flat(output):
         ),
         (
             ("model=pixart-sigma",),
-            {"hidden_states": (1, 4, 128, 128), "encoder_hidden_states": (1, 300, 4096), "timestep": (1,)},
+            {
+                "hidden_states": (1, 4, 128, 128),
+                "encoder_hidden_states": (1, 300, 4096),
+                "encoder_attention_mask": (1, 300),
+                "timestep": (1,),
+            },
         ),
     ],
 )

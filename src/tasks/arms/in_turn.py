@@ -20,6 +20,7 @@ from src.tasks.arms.loops import ROUNDS_NAME, alone, watched_run
 from src.tasks.arms.profiled import profile_arms
 from src.tasks.arms.timing import Timed, energy_j, host_times
 from src.timers.host import HostTime
+from src.workloads.weights.parameters import let_go
 
 
 @dataclass
@@ -92,7 +93,7 @@ def measure_and_free(arm: Arm, run: RunContext, *, look: bool) -> Timed:
         time_components(run, {"baseline_": arm})
         profile_arms(run, arm)
     unload_packages(arm.workload.module)
-    arm.workload.module.to_empty(device="meta")
+    let_go(arm.workload.module)
     forget_compiled(keep_reasons=True)  # else CUDA graphs keep their memory, and frozen weights stay
     give_back(run.device)
     return timed

@@ -98,6 +98,16 @@ def move_buffers(module: nn.Module, own: Callable[[str], torch.dtype], device: t
         module._buffers[name] = buffer.to(device=device, dtype=own(name) if stored else buffer.dtype)
 
 
+def let_go(model: nn.Module) -> None:
+    """Free a model's tensors: parameters, quantized ones too, and buffers are plain ones without content (meta)."""
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            empty = torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
+            module._parameters[name] = nn.Parameter(empty, requires_grad=False)
+        for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
+            module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device="meta")
+
+
 def own_dtypes(model: nn.Module, dtype: torch.dtype) -> Callable[[str, str], torch.dtype]:
     """The dtype of a tensor by its module's path and its name."""
     keep = frozenset(getattr(model, "_keep_in_fp32_modules", None) or ())
