@@ -45,7 +45,7 @@ def in_words(left: Mapping[int, Prospect], labels: Mapping[int, str], runs: int,
         labels: index -> the run in a line.
     """
     if not left:
-        yield "launch.budget: every run is measured"
+        yield "launch.budget: no run is left to the forecast"
         return
     verdicts = [each.verdict for each in left.values()]
     listed = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))

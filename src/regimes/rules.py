@@ -126,7 +126,10 @@ class Rule:
             else ""
         )
         many = f"{self.cells} cell{'' if self.cells == 1 else 's'}{of}"
-        return f"{self.claim}: {self.speedup:.2f}× ({self.low:.2f}–{self.high:.2f}), {many}; {self.tested}"
+        told = f"{self.speedup:.2f}× of {many}"
+        if self.cells > 1:
+            told = f"median {told}, nine tenths of them {self.low:.2f}–{self.high:.2f}×"
+        return f"{self.claim}: {told}; {self.tested}"
 
     def holds(self, values: Array) -> bool:
         """Whether a shape, as a row of `features.table`, is in it."""

@@ -220,7 +220,7 @@ def test_rules_are_few_and_say_their_evidence(h100):
     assert "(published)" in row.text
     assert row.low <= row.speedup <= row.high
     (never,) = [rule for rule in rules if rule.quant == "int8wo"]
-    assert never.where == "everywhere"
+    assert never.where == "everywhere it was measured"
     assert never.verdict == "hurts"
     assert never.right == never.cells == 11
 

@@ -306,7 +306,7 @@ def test_what_was_left_is_told_and_read_back(tmp_path: Path) -> None:
     ]
     everything = left_to_forecast(tmp_path, None, set(keys.values()))
     nothing = write_left({}, labels, keys, _sweep(tmp_path, "c"))
-    assert [*in_words({}, labels, 10, nothing)] == ["launch.budget: every run is measured"]
+    assert [*in_words({}, labels, 10, nothing)] == ["launch.budget: no run is left to the forecast"]
     for none in (
         everything,
         left_to_forecast(tmp_path, "c", set()),

@@ -91,6 +91,8 @@ def test_whole_models_are_predicted(tmp_path, few):
     assert "100% of" in printed
     assert ", sure >99%" in printed
     assert "Whole models, predicted" in page
+    for _, layer in layers.iterrows():
+        assert f"{layer['speedup']:.2f}× ({layer['low']:.2f}–{layer['high']:.2f})" in page
 
 
 def test_a_device_that_is_not_here_is_predicted_without_runs_and_imports(tmp_path, shapes):

@@ -29,7 +29,7 @@ def rules(known: Forecaster) -> list[Rule]:
 def test_a_rule_that_could_not_be_tested_says_so_and_is_shown(rules: list[Rule]) -> None:
     assert rules
     assert {rule.right for rule in rules} == {None}
-    assert all(rule.text.endswith(f"{rule.cells} cells; {SAID}") for rule in rules)
+    assert all(f"× of {rule.cells} cell" in rule.text and rule.text.endswith(f"; {SAID}") for rule in rules)
     shown = [rule for rule in rules if not rule.is_refuted]
     assert len([*rules_in_words(rules)]) == 1 + len(shown)
 

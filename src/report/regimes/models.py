@@ -131,13 +131,13 @@ def _shares(whole: Whole) -> str:
 
 
 def _layers_text(each: Layers) -> str:
-    told = (
-        f"unknown: {each.unknown}"
-        if each.unknown
-        else f"{_times(each.speedup)}× ({_times(each.low)}–{_times(each.high)}) alone"
-    )
+    told = f"unknown: {each.unknown}" if each.unknown else f"{_alone(each)} alone"
     times = f"{each.baseline_ms:.3g} → {each.treated_ms:.3g} ms"
     return f"{each.calls} × {each.M}×{each.K}×{each.N} {each.quant}: {times}, {told}"
+
+
+def _alone(each: Layers) -> str:
+    return f"{_times(each.speedup)}× ({_times(each.low)}–{_times(each.high)})"
 
 
 def _table(models: "Sequence[AskedModel]") -> str:
@@ -185,7 +185,7 @@ def _details(asked: "AskedModel") -> str:
             text_cell(each.quant),
             number_cell(f"{each.baseline_ms:.3g}", each.baseline_ms),
             number_cell(f"{each.treated_ms:.3g}", each.treated_ms),
-            number_cell("" if math.isnan(each.speedup) else f"{_times(each.speedup)}×", each.speedup),
+            number_cell("" if math.isnan(each.speedup) else _alone(each), each.speedup),
             text_cell(each.unknown or each.left),
         ]
         for each in sorted(asked.whole.layers, key=lambda each: -each.baseline_ms)
