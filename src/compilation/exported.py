@@ -33,6 +33,7 @@ _NOT_THE_MODEL = (
     *(module.__path__[0] for module in (torch, torchao)),
     str(Path(__file__).parent),
 )
+_PLAIN = (bool, int, float, str, type(None))
 _ADVICE = " | consider using"  # of torch's to who writes the model, at the end of a message
 _PACKAGED = {
     "aot_inductor.package": True,
@@ -49,10 +50,23 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
+    def split(self) -> tuple[list[torch.Tensor], list[Any]]:
+        """The tensors among them, in the order that compiled code takes them, and the others, which are in the code.
+
+        Of what is no plain value its class.
+        """
+        tensors: list[torch.Tensor] = []
+        values: list[Any] = []
+        for leaf in pytree.tree_leaves((self.args, self.kwargs)):
+            if isinstance(leaf, torch.Tensor):
+                tensors.append(leaf)
+            else:
+                values.append(leaf if isinstance(leaf, _PLAIN) else type(leaf))
+        return tensors, values
+
     def tensors(self) -> list[torch.Tensor]:
-        """The tensors among them, in the order that compiled code takes them."""
-        leaves = pytree.tree_leaves((self.args, self.kwargs))
-        return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        """The tensors among them."""
+        return self.split()[0]
 
     def signature(self) -> str:
         """What must be the same for one code to serve both: structure, dtypes, shapes, strides, and all else."""
@@ -189,8 +203,7 @@ class Loaded:
 
     Args:
         weights: of the module, and what else the code needs, by name; kept alive here, not copied.
-        check: sees the tensors of a call, unless they are like those of the one before, and raises where the code is
-            not made for them.
+        check: sees a call, unless it is like the one before, and raises where the code is not made for it.
         strides: of each tensor of a call, as `strides_of` says; other tensors are copied into such. None: not known.
     """
 
@@ -198,7 +211,7 @@ class Loaded:
         self,
         path: Path,
         weights: State,
-        check: Callable[[list[torch.Tensor]], None],
+        check: Callable[[Call], None],
         strides: list[list[int]] | None,
     ) -> None:
         # Single threaded, so two threads need a copy each: otherwise each call waits on the host for the one before,
@@ -211,16 +224,16 @@ class Loaded:
         self._returned: Any = pytree.treespec_loads(returned)
         self._check = check
         self._strides = strides
-        self._seen: list[Any] = []  # of the tensors of the last call
+        self._seen: tuple[Any, ...] | None = None  # of the last call
         self._apart: list[tuple[int, list[int]]] = []  # which of them lie otherwise, and how they should
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """As torch's own AOTICompiledModel, which reads both specifications from JSON again at each call."""
         call = Call(args, reorder_kwargs(kwargs, self._given))
-        tensors = call.tensors()
-        seen = [(each.dtype, each.shape, each.stride()) for each in tensors]
+        tensors, values = call.split()
+        seen = [(each.dtype, each.shape, each.stride()) for each in tensors], values
         if seen != self._seen:
-            self._check(tensors)
+            self._check(call)
             wanted = enumerate(self._strides or ())
             self._apart = [(place, own) for place, own in wanted if strides_of(tensors[place]) != own]
             self._seen = seen

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -189,6 +189,7 @@ def _make(
         inputs=inputs,
         weights=weights_of(part),
         strides=[strides_of(each) for each in call.tensors()],
+        values=[*map(repr, call.split()[1])],
     )
 
 
@@ -222,15 +223,19 @@ def _check_weights(path: Path, name: str, part: Part, target: nn.Module) -> None
             )
 
 
-def _check_call(path: Path, name: str, part: Part, tensors: list[torch.Tensor]) -> None:
+def _check_call(path: Path, name: str, part: Part, call: Call) -> None:
     """Refuse what the code is not made for: it would read beside its tensors, or give other numbers."""
-    if len(tensors) == len(part.inputs) and all(map(fits, part.inputs, tensors)):
-        return
+    tensors, values = call.split()
     pairs = zip(part.inputs, tensors, strict=False)
     apart = [(text, described(tensor)) for text, tensor in pairs if not fits(text, tensor)]
-    built, called = apart[0] if apart else (f"{len(part.inputs)} tensors", f"{len(tensors)}")
-    raise RunEndedError(
-        Outcome.FAILED,
-        f"{path}: {name or 'the model'} was compiled for {built}, and is called with {called}",
-        "the batch and resolution it was built with, or one built with compile.dynamic_shapes",
-    )
+    if len(tensors) != len(part.inputs):
+        apart.append((f"{len(part.inputs)} tensors", f"{len(tensors)}"))
+    remedy = "the batch and resolution it was built with, or one built with compile.dynamic_shapes"
+    if not apart and part.values is not None and (here := [*map(repr, values)]) != part.values:
+        both = zip_longest(part.values, here, fillvalue="nothing")
+        apart = [(there, own) for there, own in both if there != own]
+        remedy = "compile=regional or default, which make code for each such call"
+    if apart:
+        built, called = apart[0]
+        said = f"{path}: {name or 'the model'} was compiled for {built}, and is called with {called}"
+        raise RunEndedError(Outcome.FAILED, said, remedy)

@@ -18,7 +18,7 @@ from src.serialization.files import sha256_of
 from src.serialization.info_file import made_of, read_content
 
 INFO_NAME = "package.json"
-KIND, SCHEMA_VERSION = "quantpay package", 2
+KIND, SCHEMA_VERSION = "quantpay package", 3
 _IN_THE_CODE = ("scope", "mode", "tuning", "options", "dynamic_shapes")  # of a compile mode: what changes it
 
 
@@ -36,6 +36,9 @@ class Part:
     weights: dict[str, str]  # dtypes and shapes, by the names in the code
     strides: list[list[int]] | None = None  # of the inputs, as `strides_of` says; None: schema 1 does not say
     constants_sha256: str | None = None  # of that file; None: there is none, or an earlier version wrote it
+    values: list[str] | None = (
+        None  # the arguments that are no tensors, which are in the code; None: as above
+    )
 
 
 @dataclass

@@ -75,13 +75,13 @@ class TrainingArm(Workload):
 
     def first_look(self) -> FirstLook:
         """Output and gradients of the weights as they are; call it before the first step."""
-        own = {part.data_ptr() for parameter in self.module.parameters() for _, part in stored("", parameter)}
+        parts = [part for parameter in self.module.parameters() for _, part in stored("", parameter)]
+        own = {part.untyped_storage().data_ptr() for part in parts}
         seen: dict[int, int] = {}  # storage -> bytes
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
-            for _, part in stored("", tensor):
-                if part.data_ptr() not in own:
-                    storage = part.untyped_storage()
+            for storage in (part.untyped_storage() for _, part in stored("", tensor)):
+                if storage.data_ptr() not in own:
                     seen[storage.data_ptr()] = storage.nbytes()
             return tensor
 

@@ -27,7 +27,7 @@ from src.serialization.files import sha256_of
 from src.serialization.fresh import Asked, TimedCalls
 from src.serialization.info import read_info
 from src.serialization.kinds import kind_of_block
-from src.serialization.package import load_packages, remove_packages, without_packages
+from src.serialization.package import load_packages, make_packages, remove_packages, without_packages
 from src.serialization.package_info import (
     PackageInfo,
     Part,
@@ -41,7 +41,7 @@ from src.tasks import startup
 from src.tasks.arms.arm import prepare
 from src.tasks.arms.packaged import _against_eager
 from src.tasks.saved_and_loaded import note_speed
-from src.workloads.workload import build_workload, empty_workload
+from src.workloads.workload import Workload, build_workload, empty_workload
 from tests.conftest import SMALL_LINEAR, identity
 
 WORKLOAD = (*SMALL_LINEAR, "quant=int8wo", "dtype=float32", "measure.budget_s=0.1")
@@ -88,6 +88,13 @@ class Branching(nn.Module):
         if x.sum() > 0:
             return x + 1
         return x
+
+
+class Doubling(nn.Module):
+    """A model that is told what to do."""
+
+    def forward(self, x, twice):
+        return x * 2 if twice else x * 1
 
 
 class Block(nn.Module):
@@ -173,6 +180,18 @@ def test_a_call_of_another_size_is_refused(workload, checkpoint, cpu):
         with pytest.raises(RunEndedError, match=r"for float32 \[16, 256\], .* with float32 \[4, 256\]"):
             workload.module(input=torch.zeros(4, 256))
         workload.call()
+
+
+@torch.no_grad()
+def test_a_call_with_another_value_that_is_in_the_code_is_refused(compose, cpu, tmp_path):
+    """As of a pipeline that calls its denoiser again with a part of it switched off."""
+    cfg = compose(*SMALL_LINEAR, "quant=none", "dtype=float32", AOT)
+    workload = Workload(Doubling(), (torch.ones(4, 8),), {"twice": False})
+    load_packages(workload.module, tmp_path, make_packages(workload, tmp_path, cfg, cpu), cpu)
+    for _ in range(2):
+        assert torch.equal(workload.call(), torch.ones(4, 8))
+        with pytest.raises(RunEndedError, match="for False, and is called with True"):
+            workload.module(torch.ones(4, 8), twice=True)
 
 
 @torch.no_grad()

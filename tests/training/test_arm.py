@@ -33,6 +33,22 @@ def test_what_several_layers_keep_adds_up_and_what_two_keep_counts_once(layers: 
     assert twice.saved_bytes == given.nbytes
 
 
+class Sliced(nn.Module):
+    """Multiplies by the lower half of its weight, as attention whose projections are one matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(64, 32))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight[32:].t()
+
+
+def test_a_part_of_a_weight_is_a_weight() -> None:
+    given = torch.randn(16, 32)
+    assert look_at(nn.Sequential(nn.Linear(32, 32), Sliced()), given).saved_bytes == 2 * given.nbytes
+
+
 class Both(nn.Module):
     """Two layers of the same input."""
 
