@@ -64,7 +64,7 @@ def _troubles(runs: Sequence[PlannedRun]) -> list[str]:
 def _predicted(runs: Sequence[PlannedRun]) -> list[str]:
     """What the promises rest on, and why there are none, each once."""
     told = [run.promise for run in runs if run.promise]
-    why = Counter(note for each in told for note in each.reason.split("; ") if note)
+    why = Counter(note for each in told for note in each.reasons)
     unknown = all(each.verdict == UNKNOWN for each in told)
     how = "speedup: nothing is predicted" if unknown else "predicted"
     lines = [f"{how} of {count}: {note}" for note, count in why.most_common(_MOST_NOTES)]

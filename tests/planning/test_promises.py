@@ -129,7 +129,7 @@ def test_each_note_is_told_once_the_commonest_first_and_how_many_are_left(compos
     show_plan(
         configs,
         ELSEWHERE,
-        lambda *_: lambda cfg: Promise("hurts", 0.8, 0.7, 0.9, 1.0, f"of batch {cfg.batch}; borrowed"),
+        lambda *_: lambda cfg: Promise("hurts", 0.8, 0.7, 0.9, 1.0, (f"of batch {cfg.batch}", "borrowed")),
     )
     lines = capsys.readouterr().out.splitlines()
     told = [line for line in lines if line.startswith("predicted of")]
