@@ -6,7 +6,9 @@ Each is predicted twice: from the layers' grid alone, and with the measured time
 """
 
 import math
+from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -45,6 +47,13 @@ def runs_of(folder: str, table: str) -> pd.DataFrame:
     return rows.assign(started_at=pd.to_datetime(started, utc=True))
 
 
+def words_of(row: Mapping[Hashable, Any]) -> list[str]:
+    """What a run of the tables was told: `regional + fused_qkv` is a compile mode and keys of the recipe."""
+    mode, *recipe = row["compile"].split(" + ")
+    words = [f"model={row['model']}", f"quant={row['quant']}", f"layers={row['layers']}", f"compile={mode}"]
+    return [*words, *(f"recipe.{key}=true" for key in recipe)]
+
+
 def predicted(folder: str, runs: pd.DataFrame, alone: bool) -> list[tuple[float, float, float, float]]:
     """Speedup, low, high and milliseconds unquantized of each run."""
     cells = read_imports([str(PUBLISHED / folder / "linear_grid.csv")], {}).cells
@@ -53,9 +62,8 @@ def predicted(folder: str, runs: pd.DataFrame, alone: bool) -> list[tuple[float,
         Knowledge(cells, MARGIN, known=cells.iloc[:0]), known.iloc[:0] if alone else known
     )
     found = []
-    for row in runs.itertuples():
-        words = [f"model={row.model}", f"quant={row.quant}", f"layers={row.layers}", f"compile={row.compile}"]
-        asked = predict(*run_configs(words)[0])
+    for row in runs.to_dict("records"):
+        asked = predict(*run_configs(words_of(row))[0])
         assert asked.whole is not None
         told = asked.forecast
         found.append((told.speedup, told.low, told.high, asked.whole.baseline_ms))
@@ -75,7 +83,8 @@ def main() -> None:
             told = f"{alone[0]:.3f} ({alone[1]:.2f}–{alone[2]:.2f})" if known else "unknown"
             ms = f"{alone[3]:.1f} for {row['latency/baseline_median_ms']:.1f}"
             device = " ".join(folder.split("-")[:2]).upper()
-            cells = [device, f"`{row['quant']}`, {row['layers']}", f"{measured:.3f}", told, off[0], ms]
+            of = [f"`{row['quant']}`", *words_of(row)[4:], row["layers"], *({row["model"]} - {"flux-dev"})]
+            cells = [device, ", ".join(of), f"{measured:.3f}", told, off[0], ms]
             print(f"| {' | '.join([*cells, f'{beside[0]:.3f}' if known else '', off[1]])} |")
 
 

@@ -11,7 +11,7 @@ from src.planning.parts import ROUNDS
 
 UNKNOWN = "unknown"  # a verdict that nothing predicts
 _WORKLOAD = ("model", "target", "batch", "resolution", "frames", "dtype")
-_MOST_REASONS = 4  # why nothing is predicted
+_MOST_NOTES = 6  # on what is predicted, or why nothing is
 _SAYS = {
     "the same": "earlier runs of the same",
     LEAST: "what their products take at least: no earlier run of the kind says how long they take",
@@ -64,15 +64,15 @@ def _troubles(runs: Sequence[PlannedRun]) -> list[str]:
 def _predicted(runs: Sequence[PlannedRun]) -> list[str]:
     """What the promises rest on, and why there are none, each once."""
     told = [run.promise for run in runs if run.promise]
-    why = Counter(each.reason for each in told if each.reason)
-    if all(each.verdict == UNKNOWN for each in told):
-        return [
-            f"speedup: nothing is predicted of {count}: {reason}"
-            for reason, count in why.most_common(_MOST_REASONS)
-        ]
+    why = Counter(note for each in told for note in each.reasons)
+    unknown = all(each.verdict == UNKNOWN for each in told)
+    how = "speedup: nothing is predicted" if unknown else "predicted"
+    lines = [f"{how} of {count}: {note}" for note, count in why.most_common(_MOST_NOTES)]
     predict = command("analyze", "predict=model")
-    lines = [f"predicted: from single layers that were measured, with intervals of 90 %; {predict} says more"]
-    return lines + [f"predicted of {count}: {reason}" for reason, count in why.most_common(_MOST_REASONS)]
+    if left := len(why) - len(lines):
+        lines.append(f"{left} more of these notes: {predict} says all of a model's")
+    basis = f"predicted: from single layers that were measured, with intervals of 90 %; {predict} says more"
+    return lines if unknown else [basis, *lines]
 
 
 def _at_once(matrix: Matrix) -> str:

@@ -60,8 +60,13 @@ class Promise:
     low: float = math.nan
     high: float = math.nan
     sure: float = 0.0  # probability of the verdict
-    reason: str = ""  # of `unknown`; else what to mind
+    reasons: tuple[str, ...] = ()  # of `unknown`; else what to mind
     baseline_ms: float = math.nan  # of an unquantized call, as far as it is predicted
+
+    @property
+    def reason(self) -> str:
+        """All of them in one line."""
+        return "; ".join(self.reasons)
 
     @property
     def at_most(self) -> float:

@@ -67,10 +67,10 @@ def prospects(configs: Sequence[RootConf], predict: "Predict", tell: Callable[[s
 def _prospect(cfg: RootConf, run: "PlannedRun") -> Prospect:
     from src.planning.matrix import Fate, Promise
 
-    told = run.promise or Promise(UNKNOWN, reason="nothing predicts such a run")
+    told = run.promise or Promise(UNKNOWN, reasons=("nothing predicts such a run",))
     if run.fate is Fate.UNSUPPORTED:  # as good as measured
         why = " → ".join(filter(None, [run.reason, run.remedy]))
-        told = Promise(str(run.fate), sure=1.0, reason=why)
+        told = Promise(str(run.fate), sure=1.0, reasons=(why,))
     dims = cfg.model.dims
     single = cfg.model.probe and {*_DIMS} <= dims.keys() and bool(cfg.quant.config)
     return Prospect(

@@ -122,6 +122,22 @@ def test_the_table_shows_it(compose, tmp_path, capsys):
     assert "predict=model says more" in printed
 
 
+def test_each_note_is_told_once_the_commonest_first_and_how_many_are_left(compose, tmp_path, capsys):
+    configs = [
+        compose(*LINEAR, f"outputs={tmp_path}", "quant=int8dq", f"batch={size}") for size in range(1, 9)
+    ]
+    show_plan(
+        configs,
+        ELSEWHERE,
+        lambda *_: lambda cfg: Promise("hurts", 0.8, 0.7, 0.9, 1.0, (f"of batch {cfg.batch}", "borrowed")),
+    )
+    lines = capsys.readouterr().out.splitlines()
+    told = [line for line in lines if line.startswith("predicted of")]
+    assert told[:2] == ["predicted of 8: borrowed", "predicted of 1: of batch 1"]
+    assert len(told) == 6
+    assert any(line.startswith("3 more of these notes: ") for line in lines)
+
+
 def test_its_layers_are_listed_once(compose, tmp_path):
     footprints = Footprints()
     cfg = compose(*LINEAR, f"outputs={tmp_path}", "quant=float8dq")

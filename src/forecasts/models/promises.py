@@ -34,7 +34,8 @@ class Promises:
         """What is predicted of one run, its dtype settled."""
         device = device_asked(cfg, self._learned[1])
         if not any(is_cpu(device) == is_cpu(other) for other in self._devices if device):
-            return Promise("unknown", reason="no single layer was measured undisturbed on a device like it")
+            why = "no single layer was measured undisturbed on a device like it"
+            return Promise("unknown", reasons=(why,))
         asked = self._forecaster(cfg, self._words(cfg))
         told = promise(asked.forecast, asked.whole.notes if asked.whole else ())
         return replace(told, baseline_ms=asked.whole.baseline_ms) if asked.whole else told
@@ -66,4 +67,5 @@ def promise(told: Forecast, notes: Iterable[str] = ()) -> Promise:
         notes: what to mind, if the forecast itself says nothing.
     """
     sure = 0.0 if math.isnan(told.sure) else told.sure
-    return Promise(told.verdict, told.speedup, told.low, told.high, sure, told.reason or "; ".join(notes))
+    reasons = (told.reason,) if told.reason else tuple(notes)
+    return Promise(told.verdict, told.speedup, told.low, told.high, sure, reasons)
