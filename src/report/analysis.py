@@ -145,7 +145,7 @@ def _show(console: Console, report: Report) -> None:
     if report.regimes:
         show_regimes(console, report.regimes)
     for line in [*left_in_words(report.left), *_apart_in_words(report)]:
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, markup=False)
 
 
 def _apart_in_words(report: Report) -> Iterator[str]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psutil
@@ -21,6 +22,7 @@ from src.jobs.node import run as node
 from src.jobs.node.claims import SIGNALLED, TERMINATED, VANISHED, read_claim
 from src.jobs.node.run import RunJob
 from src.launching.preparation import write_config
+from src.processes import isolated
 from src.processes.isolated import EndedBy, Ending
 from src.records.environment import versions
 from src.records.identity import Identity
@@ -324,6 +326,29 @@ def test_submitit_sends_a_run_again_at_its_time_limit(
         assert "time limit" in found.reason
         assert "time_min" in found.remedy
     assert not children_of(folder)
+
+
+def test_a_signal_whose_error_is_swallowed_ends_the_run_too(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """submitit raises in the middle of whatever is on; logging of another signal has caught it, and told it."""
+    monkeypatch.setattr(isolated, "_WATCH_S", 0.2)
+    folders = made(HANGS_AT_FIRST), made()
+    job = RunJob(folders, execute)
+
+    def told() -> None:
+        until(lambda: children_of(folders[0]))
+        job.checkpoint()  # all that is left of the signal
+
+    thread = Thread(target=told)
+    thread.start()
+    assert job() == "timeout"
+    thread.join()
+    assert (
+        "not done at the job's time limit (it was signalled, and not sent again)" in record(folders[0]).reason
+    )
+    assert not children_of(folders[0])
+    assert not (folders[1] / "record.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 import sqlite3
 import sys
 from itertools import pairwise
@@ -278,9 +279,10 @@ def test_a_sweep_that_was_measured_again_since_is_shown_as_it_was(store, analysi
 
 
 @pytest.mark.parametrize("since", ["sweep", "treatment", "experiment"])
-def test_what_was_measured_since_is_not_left_to_the_forecast(store, analysing, since):
+def test_what_was_measured_since_is_not_left_to_the_forecast(store, analysing, request, since):
     folder = store.outputs / "sweeps" / f"L-{since}"
     folder.mkdir(parents=True)
+    request.addfinalizer(lambda: shutil.rmtree(folder))  # other analyses of this store would tell of it
     table = ["run_key,run,verdict,speedup,low,high,sure,reason"]
     table += [f"{key}-{since},int8dq b4,helps,1.2,1.1,1.3,0.9," for key in ("since", "never")]
     (folder / "left.csv").write_text("\n".join(table) + "\n")

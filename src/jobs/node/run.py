@@ -2,8 +2,9 @@
 
 The run itself is in a child process, so that a crash, a kill or a hang of it is recorded by this one. SLURM's
 signals: SIGUSR2 (the time limit is near, or preemption) is submitit's, which requeues the job and leaves by
-SystemExit, or raises UncompletedJobError when it may not; SIGTERM (preempted or cancelled) ends the child, and no
-record is written, as SLURM may start the job again.
+SystemExit, or raises UncompletedJobError when it may not. It raises in the middle of whatever is on, and where that
+is an `except Exception`, as in logging, the error is gone: so the claim is looked at too. SIGTERM (preempted or
+cancelled) ends the child, and no record is written, as SLURM may start the job again.
 """
 
 import os
@@ -162,13 +163,21 @@ class _Start:
                 log=folder / "run.log",
                 timeout_s=cfg.measure.timeout_s,
                 hear=lambda phase: print(called + phase, flush=True),
-                watch=lambda: check_claim(self.folder, claim),
+                watch=lambda: self._check(claim),
             )
             if ending.by in (EndedBy.SIGNAL, EndedBy.MEMORY) or ending.code == _SERVER_GONE:
                 time.sleep(_SAME_SIGNAL_S)
             return record_of(ending, record, folder, cfg.measure.timeout_s, "a larger gpu.slurm.mem_gib")
 
         self.record = run_processes(self.cfg, self.record, self.folder, process)
+
+    def _check(self, claim: Claim) -> None:
+        """Whether the run may go on here; raises what ends it otherwise."""
+        from submitit.core.utils import UncompletedJobError
+
+        check_claim(self.folder, claim)
+        if signalled(self.folder):
+            raise UncompletedJobError("it was signalled, and not sent again")
 
     def _end(self, end: RunEndedError) -> None:
         """A record of what happened, unless there is one."""
