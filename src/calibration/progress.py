@@ -1,4 +1,4 @@
-"""What a person sees of a calibration: a bar with the time left on a terminal, a line per process elsewhere."""
+"""What a person sees of a calibration: a bar with the time left on a terminal, elsewhere a line now and then."""
 
 import sys
 import time
@@ -11,6 +11,8 @@ from src.config.console import Terminal
 from src.config.durations import duration
 from src.statistics.speedup import Verdict
 
+_LINE_EVERY_S = 60.0  # where there is no terminal
+
 
 class CalibrationProgress:
     """Counts experiments; the time left follows from the processes that are over and the share of the present one."""
@@ -20,10 +22,10 @@ class CalibrationProgress:
         self.console = console or Terminal(stderr=True, highlight=False)
         self.experiments, self.processes = experiments, processes
         self.done = self.ended = self.crowded = self.false = self.aa = self._made = 0
-        self._started = time.monotonic()
+        self._started = self._said = time.monotonic()
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-        live = self.console.is_terminal and sys.stderr.isatty()
-        self._bar = Progress(*columns, console=self.console, transient=True, disable=not live)
+        self._live = self.console.is_terminal and sys.stderr.isatty()
+        self._bar = Progress(*columns, console=self.console, transient=True, disable=not self._live)
         self._task = self._bar.add_task("starting", total=experiments)
 
     def __enter__(self) -> "CalibrationProgress":
@@ -52,18 +54,22 @@ class CalibrationProgress:
             self.aa += 1
             self.false += found.verdict in (Verdict.HELPS, Verdict.HURTS)
         self._bar.update(self._task, completed=self.done, description=self._state())
+        if not self._live and time.monotonic() - self._said >= _LINE_EVERY_S:
+            self.say(self._counted())
 
     def end_process(self, number: int, trouble: str = "") -> None:
         """A process is over."""
         self.ended, self._made = self.ended + 1, 0
         how = f"ended early: {trouble}; " if trouble else ""
-        self.say(
-            f"[{number}/{self.processes}] {how}{self.done} of {self.experiments} experiments; {self._state()}"
-        )
+        self.say(f"[{number}/{self.processes}] {how}{self._counted()}")
 
     def say(self, text: str) -> None:
         """Plain text above the bar, never broken into lines."""
+        self._said = time.monotonic()
         self.console.print(text, markup=False, soft_wrap=True)
+
+    def _counted(self) -> str:
+        return f"{self.done} of {self.experiments} experiments; {self._state()}"
 
     def _state(self) -> str:
         left = self.left_s()

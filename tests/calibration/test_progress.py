@@ -30,7 +30,15 @@ def test_the_time_left_follows_the_processes_and_crowded_experiments_do_not_coun
             found.crowded = True
             shown.add(found)
         shown.end_process(2, "oom: <b>")
-    first, second = out.getvalue().splitlines()
+    lines = out.getvalue().splitlines()
+    first, second = (line for line in lines if line.startswith("["))
+    now_and_then = [line for line in lines if not line.startswith("[")]
+    assert [line.partition(";")[0] for line in now_and_then] == [
+        "6 of 24 experiments",
+        "12 of 24 experiments",
+        "12 of 24 experiments",
+        "12 of 24 experiments",
+    ]
     assert first == "[1/2] 12 of 24 experiments; equal copies: 0 of 2 told apart, about 2 min 00 s left"
     assert second == (
         "[2/2] ended early: oom: <b>; 12 of 24 experiments; equal copies: 0 of 2 told apart, 12 crowded, not counted"
