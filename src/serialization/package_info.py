@@ -36,9 +36,7 @@ class Part:
     weights: dict[str, str]  # dtypes and shapes, by the names in the code
     strides: list[list[int]] | None = None  # of the inputs, as `strides_of` says; None: schema 1 does not say
     constants_sha256: str | None = None  # of that file; None: there is none, or an earlier version wrote it
-    values: list[str] | None = (
-        None  # the arguments that are no tensors, which are in the code; None: as above
-    )
+    values: list[str] | None = None  # the other arguments, which are in the code; None: as above
 
 
 @dataclass
